@@ -1,0 +1,83 @@
+//! Reading a `task_struct`. The pointer that a tp_btf program is handed may be followed by plain loads, which the
+//! verifier checks against the kernel's BTF; any other pointer goes through a helper, which costs some nanoseconds more.
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+
+use crate::maps;
+
+/// A kernel object whose fields can be read at offsets known at load time.
+pub trait Object: Copy {
+    /// The field of type `T` at `offset`; zero where it can't be read.
+    fn field<T: Copy + Default>(self, offset: u32) -> T;
+    /// The object that the pointer at `offset` points to.
+    fn follow(self, offset: u32) -> Self;
+}
+
+/// An object known to the verifier.
+#[derive(Clone, Copy)]
+pub struct TypedTask(pub *const u8);
+
+impl Object for TypedTask {
+    #[inline(always)]
+    fn field<T: Copy + Default>(self, offset: u32) -> T {
+        // SAFETY: the verifier refuses the program unless the kernel's BTF has such a field there.
+        unsafe { self.0.add(offset as usize).cast::<T>().read_volatile() }
+    }
+    #[inline(always)]
+    fn follow(self, offset: u32) -> Self {
+        // SAFETY: as for `field`; the verifier gives the loaded pointer the field's type.
+        Self(unsafe { self.0.add(offset as usize).cast::<*const u8>().read_volatile() })
+    }
+}
+
+/// An object that only a helper may read.
+#[derive(Clone, Copy)]
+pub struct ProbedTask(pub *const u8);
+
+impl Object for ProbedTask {
+    #[inline(always)]
+    fn field<T: Copy + Default>(self, offset: u32) -> T {
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(self.0.add(offset as usize).cast::<T>()) }.unwrap_or_default()
+    }
+    #[inline(always)]
+    fn follow(self, offset: u32) -> Self {
+        Self(self.field::<u64>(offset) as *const u8)
+    }
+}
+
+/// A task and the fields of it that accounting needs.
+pub trait Task: Object {
+    /// The thread's id.
+    #[inline(always)]
+    fn tid(self) -> u32 {
+        self.field(maps::TASK_PID.load())
+    }
+    /// The process's id.
+    #[inline(always)]
+    fn pid(self) -> u32 {
+        self.field(maps::TASK_TGID.load())
+    }
+    /// When the thread was started (`CLOCK_BOOTTIME`, ns).
+    #[inline(always)]
+    fn start(self) -> u64 {
+        self.field(maps::TASK_START_BOOTTIME.load())
+    }
+    /// When its process's leader was started (`CLOCK_BOOTTIME`, ns).
+    #[inline(always)]
+    fn process_start(self) -> u64 {
+        self.follow(maps::TASK_GROUP_LEADER.load()).field(maps::TASK_START_BOOTTIME.load())
+    }
+    /// Threads of the process that have not begun to exit.
+    #[inline(always)]
+    fn live_threads(self) -> u32 {
+        self.follow(maps::TASK_SIGNAL.load()).field(maps::SIGNAL_LIVE.load())
+    }
+    /// How the thread ended, as `wait` tells it.
+    #[inline(always)]
+    fn wait_status(self) -> u32 {
+        self.field(maps::TASK_EXIT_CODE.load())
+    }
+}
+
+impl<T: Object> Task for T {}

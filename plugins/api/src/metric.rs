@@ -1,0 +1,161 @@
+//! What is measured: a named, typed quantity with a UCUM unit, declared once.
+//! The metrics that every agent has are declared here, so that a name stands in one place; plugins add their own.
+
+use std::borrow::Cow;
+
+/// A metric's unit. [`Unit::ucum`] is its spelling in UCUM, the code OpenTelemetry uses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Energy, `J`.
+    Joule,
+    /// Power, `W`.
+    Watt,
+    /// Time, `s`.
+    Second,
+    /// Memory, `By`.
+    Byte,
+    /// A plain number, `1`, or of something, `{point}`.
+    Count(&'static str),
+    /// Any other UCUM code.
+    Other(Cow<'static, str>),
+}
+
+impl Unit {
+    /// The unit's UCUM code.
+    pub fn ucum(&self) -> &str {
+        match self {
+            Unit::Joule => "J",
+            Unit::Watt => "W",
+            Unit::Second => "s",
+            Unit::Byte => "By",
+            Unit::Count(what) => what,
+            Unit::Other(code) => code,
+        }
+    }
+}
+
+/// How a metric's values behave over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Cumulative since the series' start and never decreasing. Its values are whole numbers of steps
+    /// ([`Metric::step`]), so that sums are exact.
+    Counter,
+    /// A value that holds at the window's end. Its values are floating-point numbers of the unit.
+    Gauge,
+}
+
+impl Kind {
+    /// `counter` or `gauge`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        }
+    }
+}
+
+/// A metric's declaration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
+    /// Dotted name, in OpenTelemetry's style.
+    pub name: Cow<'static, str>,
+    /// Unit of the values as outputs show them.
+    pub unit: Unit,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// For counters: units per step, `1e-6` for energy counted in microjoules. For gauges: 1.
+    pub step: f64,
+    /// One sentence for people.
+    pub description: Cow<'static, str>,
+}
+
+impl Metric {
+    /// A counter of whole steps of `step` units.
+    pub const fn counter(name: &'static str, unit: Unit, step: f64, description: &'static str) -> Self {
+        let (name, description) = (Cow::Borrowed(name), Cow::Borrowed(description));
+        Self { name, unit, kind: Kind::Counter, step, description }
+    }
+
+    /// A gauge.
+    pub const fn gauge(name: &'static str, unit: Unit, description: &'static str) -> Self {
+        let (name, description) = (Cow::Borrowed(name), Cow::Borrowed(description));
+        Self { name, unit, kind: Kind::Gauge, step: 1.0, description }
+    }
+
+    /// `value` in the metric's unit: joules, seconds, …
+    pub fn in_units(&self, value: Value) -> f64 {
+        match self.kind {
+            // Dividing by the reciprocal rounds once: 123456 µJ reads 0.123456 J, not 0.12345599999999999.
+            Kind::Counter if self.step < 1.0 => value.steps() as f64 / (1.0 / self.step).round(),
+            Kind::Counter => value.steps() as f64 * self.step,
+            Kind::Gauge => value.gauge(),
+        }
+    }
+}
+
+/// A registered metric; cheap to compare. Given out by [`crate::Registry::metric`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MetricId(pub(crate) u32);
+
+/// 64 bits whose meaning the metric's kind gives: steps of a counter, or a gauge's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value(u64);
+
+impl Value {
+    /// A counter's value in steps.
+    pub fn of_steps(steps: u64) -> Self {
+        Self(steps)
+    }
+    /// A gauge's value.
+    pub fn of_gauge(value: f64) -> Self {
+        Self(value.to_bits())
+    }
+    /// Steps of a counter.
+    pub fn steps(self) -> u64 {
+        self.0
+    }
+    /// Number of a gauge.
+    pub fn gauge(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+/// Units per step of all energy counters: one microjoule. 64 bits of it last 58 years at 10 kW.
+pub const MICROJOULE: f64 = 1e-6;
+/// Units per step of all time counters: one nanosecond.
+pub const NANOSECOND: f64 = 1e-9;
+
+/// Energy a piece of hardware used. OpenTelemetry's `hw.energy`.
+pub const HW_ENERGY: Metric = Metric::counter(
+    "hw.energy",
+    Unit::Joule,
+    MICROJOULE,
+    "Energy that a piece of hardware used, per energy domain",
+);
+/// Energy of the whole host, kept apart so that nothing is summed twice. OpenTelemetry's `hw.host.energy`.
+pub const HW_HOST_ENERGY: Metric = Metric::counter(
+    "hw.host.energy",
+    Unit::Joule,
+    MICROJOULE,
+    "Energy that the whole host used, by a meter that covers all of it",
+);
+/// Energy attributed to a consumer, per domain.
+pub const CONSUMER_ENERGY: Metric = Metric::counter(
+    "wattrace.consumer.energy",
+    Unit::Joule,
+    MICROJOULE,
+    "Energy attributed to a consumer, per energy domain",
+);
+/// CPU time of a consumer, per package.
+pub const CONSUMER_CPU_TIME: Metric = Metric::counter(
+    "wattrace.consumer.cpu.time",
+    Unit::Second,
+    NANOSECOND,
+    "Time that a consumer spent on CPUs, per CPU package",
+);
+/// What closing the books left over in a window; zero unless the agent has a bug.
+pub const DOMAIN_RESIDUAL: Metric = Metric::gauge(
+    "wattrace.domain.residual",
+    Unit::Joule,
+    "Measured minus attributed, idle and unattributed energy, over the last window; zero when the books close",
+);

@@ -1,0 +1,309 @@
+//! What a value is about: the hardware ([`Resource`]), its energy counter ([`Domain`]) and who used it ([`Consumer`]).
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// A kind of hardware.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ResourceKind {
+    /// The machine as a whole.
+    Host,
+    /// A CPU package (socket).
+    Package,
+    /// CPU cores, as a part of a package.
+    Core,
+    /// Parts of a package beside its cores.
+    Uncore,
+    /// Memory.
+    Dram,
+    /// The platform, as RAPL's psys meters it.
+    Psys,
+    /// A GPU.
+    Gpu,
+    /// Anything else, under its own name.
+    Other(Cow<'static, str>),
+}
+
+impl ResourceKind {
+    /// The kind's name: `package`, `dram`, …
+    pub fn as_str(&self) -> &str {
+        match self {
+            ResourceKind::Host => "host",
+            ResourceKind::Package => "package",
+            ResourceKind::Core => "core",
+            ResourceKind::Uncore => "uncore",
+            ResourceKind::Dram => "dram",
+            ResourceKind::Psys => "psys",
+            ResourceKind::Gpu => "gpu",
+            ResourceKind::Other(name) => name,
+        }
+    }
+}
+
+/// One piece of hardware: its kind, and which one of that kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Resource {
+    /// What it is.
+    pub kind: ResourceKind,
+    /// Which one: the package's number, a GPU's UUID; empty for the host.
+    pub id: Cow<'static, str>,
+}
+
+impl Resource {
+    /// The whole machine.
+    pub const HOST: Resource = Resource { kind: ResourceKind::Host, id: Cow::Borrowed("") };
+
+    /// CPU package number `n`.
+    pub fn package(n: u32) -> Self {
+        Self { kind: ResourceKind::Package, id: n.to_string().into() }
+    }
+}
+
+/// Where a joule's number comes from. Shown wherever the joule is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Origin {
+    /// By a meter in the hardware.
+    Measured,
+    /// By a power model.
+    Estimated,
+    /// By a stand-in for a meter.
+    Simulated,
+}
+
+impl Origin {
+    /// `measured`, `estimated` or `simulated`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::Measured => "measured",
+            Origin::Estimated => "estimated",
+            Origin::Simulated => "simulated",
+        }
+    }
+}
+
+/// One energy counter of one resource.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Domain {
+    /// `package-0`, `dram-1`, `psys`, `gpu-<uuid>`; unique in an agent.
+    pub name: String,
+    /// Where its numbers come from.
+    pub origin: Origin,
+    /// The CPU package whose usage its energy follows; `None`: the usage of all.
+    pub package: Option<u32>,
+    /// The domain that already contains this one's energy (`core-0` lies in `package-0`, every one in `psys`):
+    /// a total over domains leaves out those with a container, and those of the whole host.
+    pub within: Option<String>,
+}
+
+/// Who used the hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConsumerKind {
+    /// All threads of one (pid, start time).
+    Process,
+    /// One thread.
+    Thread,
+    /// A control group.
+    Cgroup,
+    /// A container.
+    Container,
+    /// A Kubernetes pod.
+    Pod,
+    /// A systemd unit.
+    Unit,
+    /// A batch job.
+    Job,
+    /// Closing entry: nobody, the hardware was idle.
+    Idle,
+    /// Closing entry: interrupts.
+    Irq,
+    /// Closing entry: everyone below the top N.
+    Other,
+    /// Closing entry: somebody, but it is not known who.
+    Unattributed,
+}
+
+impl ConsumerKind {
+    /// The kind's name: `process`, `idle`, …
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConsumerKind::Process => "process",
+            ConsumerKind::Thread => "thread",
+            ConsumerKind::Cgroup => "cgroup",
+            ConsumerKind::Container => "container",
+            ConsumerKind::Pod => "pod",
+            ConsumerKind::Unit => "unit",
+            ConsumerKind::Job => "job",
+            ConsumerKind::Idle => "idle",
+            ConsumerKind::Irq => "irq",
+            ConsumerKind::Other => "other",
+            ConsumerKind::Unattributed => "unattributed",
+        }
+    }
+}
+
+/// What never changes about a consumer: two are the same one exactly if these are equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// What it is.
+    pub kind: ConsumerKind,
+    /// Which one: a process's pid; empty for closing entries.
+    pub id: Cow<'static, str>,
+    /// When it began, in nanoseconds since the Unix epoch; 0 for closing entries. Tells a reused pid from its first owner.
+    pub start_unix_nano: u64,
+}
+
+/// A user of hardware. Shared by all its series; gone when the last of them has ended.
+#[derive(Debug)]
+pub struct Consumer {
+    identity: Identity,
+    parent: Option<Identity>,
+    facts: RwLock<Facts>,
+    revision: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    attributes: Arc<[Attribute]>,
+    end_unix_nano: Option<u64>,
+}
+
+impl Consumer {
+    /// A consumer with a lifetime.
+    pub fn new(identity: Identity, parent: Option<Identity>, attributes: Vec<Attribute>) -> Self {
+        let facts = RwLock::new(Facts { attributes: attributes.into(), end_unix_nano: None });
+        Self { identity, parent, facts, revision: AtomicU64::new(0) }
+    }
+
+    /// A closing entry, such as `idle`.
+    pub fn closing(kind: ConsumerKind) -> Self {
+        Self::new(Identity { kind, id: Cow::Borrowed(""), start_unix_nano: 0 }, None, Vec::new())
+    }
+
+    /// Who this is, for ever.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Short for `identity().kind`.
+    pub fn kind(&self) -> ConsumerKind {
+        self.identity.kind
+    }
+
+    /// Who began it, by fork; that consumer may be long gone.
+    pub fn parent(&self) -> Option<&Identity> {
+        self.parent.as_ref()
+    }
+
+    /// What is known about it now, under OpenTelemetry's names (`process.pid`, …). An exec changes it.
+    pub fn attributes(&self) -> Arc<[Attribute]> {
+        self.facts.read().unwrap_or_else(PoisonError::into_inner).attributes.clone()
+    }
+
+    /// Counts the changes of [`Consumer::attributes`].
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// The attribute named `key`.
+    pub fn attribute(&self, key: &str) -> Option<AttributeValue> {
+        let facts = self.facts.read().unwrap_or_else(PoisonError::into_inner);
+        facts.attributes.iter().find(|a| a.key == key).map(|a| a.value.clone())
+    }
+
+    /// Sets the attributes that `changes` names and keeps the others.
+    pub fn update(&self, changes: Vec<Attribute>) {
+        let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = facts.attributes.to_vec();
+        for change in changes {
+            match all.iter_mut().find(|a| a.key == change.key) {
+                Some(old) => *old = change,
+                None => all.push(change),
+            }
+        }
+        facts.attributes = all.into();
+        self.revision.fetch_add(1, Ordering::Release);
+    }
+
+    /// When it ended, in nanoseconds since the Unix epoch; `None` while it lives.
+    pub fn end_unix_nano(&self) -> Option<u64> {
+        self.facts.read().unwrap_or_else(PoisonError::into_inner).end_unix_nano
+    }
+
+    /// Says that it ended; the first time counts.
+    pub fn ended_at(&self, unix_nano: u64) {
+        let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        facts.end_unix_nano.get_or_insert(unix_nano);
+    }
+}
+
+/// A named fact about a resource, a consumer or a series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attribute {
+    /// OpenTelemetry's name for it where there is one.
+    pub key: Cow<'static, str>,
+    /// The fact.
+    pub value: AttributeValue,
+}
+
+impl Attribute {
+    /// An attribute.
+    pub fn new(key: impl Into<Cow<'static, str>>, value: impl Into<AttributeValue>) -> Self {
+        Self { key: key.into(), value: value.into() }
+    }
+}
+
+/// An attribute's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttributeValue {
+    /// Text.
+    Str(Arc<str>),
+    /// A whole number.
+    Int(i64),
+    /// A number.
+    Float(f64),
+    /// Yes or no.
+    Bool(bool),
+}
+
+impl From<&str> for AttributeValue {
+    fn from(v: &str) -> Self {
+        AttributeValue::Str(v.into())
+    }
+}
+impl From<String> for AttributeValue {
+    fn from(v: String) -> Self {
+        AttributeValue::Str(v.into())
+    }
+}
+impl From<i64> for AttributeValue {
+    fn from(v: i64) -> Self {
+        AttributeValue::Int(v)
+    }
+}
+impl From<u32> for AttributeValue {
+    fn from(v: u32) -> Self {
+        AttributeValue::Int(v.into())
+    }
+}
+impl From<f64> for AttributeValue {
+    fn from(v: f64) -> Self {
+        AttributeValue::Float(v)
+    }
+}
+impl From<bool> for AttributeValue {
+    fn from(v: bool) -> Self {
+        AttributeValue::Bool(v)
+    }
+}
+
+impl std::fmt::Display for AttributeValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AttributeValue::Str(v) => f.write_str(v),
+            AttributeValue::Int(v) => v.fmt(f),
+            AttributeValue::Float(v) => v.fmt(f),
+            AttributeValue::Bool(v) => v.fmt(f),
+        }
+    }
+}
