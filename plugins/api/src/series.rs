@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::metric::{Kind, Metric, MetricId};
-use crate::subject::{Attribute, Consumer, Domain, Resource};
+use crate::subject::{Attribute, Consumer, Domain, Resource, ResourceKind};
 use crate::time::Timestamp;
 
 /// A series' number: small, dense, and reused after the series has ended.
@@ -55,6 +55,38 @@ pub struct Series {
     pub attributes: Vec<Attribute>,
     /// When its counter stood at zero.
     pub start: Timestamp,
+}
+
+impl Series {
+    /// All that tells this series from others, under the names in which every output writes it: what it is about
+    /// (`hw.*`, `wattrace.domain`, `wattrace.origin`, `wattrace.consumer.type`, `cpu.package`), its own attributes, and what
+    /// is known of its consumer now. Compute it once per series and [`Consumer::revision`], never per point.
+    pub fn all_attributes(&self) -> Vec<Attribute> {
+        let mut all = Vec::new();
+        if let Some(domain) = &self.domain {
+            if self.consumer.is_none() && self.metric.name.starts_with("hw.") {
+                all.push(Attribute::new("hw.id", &*domain.name));
+                all.push(Attribute::new("hw.name", &*domain.name));
+                all.push(Attribute::new("hw.type", self.resource.kind.hw_type()));
+                if let Some(parent) = &domain.within {
+                    all.push(Attribute::new("hw.parent", &**parent));
+                }
+            }
+            all.push(Attribute::new("wattrace.domain", &*domain.name));
+            all.push(Attribute::new("wattrace.origin", domain.origin.as_str()));
+        }
+        if let Some(consumer) = &self.consumer {
+            all.push(Attribute::new("wattrace.consumer.type", consumer.kind().as_str()));
+        }
+        if self.domain.is_none() && self.resource.kind == ResourceKind::Package {
+            all.push(Attribute::new("cpu.package", &*self.resource.id));
+        }
+        all.extend_from_slice(&self.attributes);
+        if let Some(consumer) = &self.consumer {
+            all.extend_from_slice(&consumer.attributes());
+        }
+        all
+    }
 }
 
 /// Two declarations of one metric disagree.

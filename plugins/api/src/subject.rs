@@ -39,6 +39,15 @@ impl ResourceKind {
             ResourceKind::Other(name) => name,
         }
     }
+
+    /// OpenTelemetry's `hw.type` for it.
+    pub fn hw_type(&self) -> &str {
+        match self {
+            ResourceKind::Package | ResourceKind::Core | ResourceKind::Uncore => "cpu",
+            ResourceKind::Dram => "memory",
+            other => other.as_str(),
+        }
+    }
 }
 
 /// One piece of hardware: its kind, and which one of that kind.
