@@ -28,9 +28,13 @@ pub const INDEX_SLOTS_PER_ENTRY: u32 = 2;
 pub struct Cpu {
     /// When the running slice began (`CLOCK_MONOTONIC`, ns); 0: accounting has not begun on this CPU.
     pub slice_start_ns: u64,
-    /// Number of the open page, counting up from 0. Its parity says in which half of the CPU's stretch of `ENTRIES`
-    /// the page lies.
+    /// Number of the open page. Its parity says in which half of the CPU's stretch of `ENTRIES` the page lies.
     pub page: u32,
+    /// Where in `ENTRIES` the open page begins, and where in `INDEX` this CPU's stretch does: kept here because the
+    /// programs look something up at every context switch.
+    pub first_entry: u32,
+    /// See `first_entry`.
+    pub first_slot: u32,
     /// Events that found no room in the ring buffer.
     pub events_lost: u32,
     /// The page that takes charges.
@@ -91,7 +95,7 @@ pub struct Entry {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
-    /// The page's number plus one, so that a fresh map's zeros are free.
+    /// The page's number. Pages count from 1, so that a fresh map's zeros are free.
     pub page: u32,
     /// The entry's position on the page.
     pub position: u32,

@@ -54,10 +54,10 @@ pub fn exit(task: TypedTask) {
 
 /// A page is nearly full.
 #[inline(always)]
-pub fn pressure(kind: EventKind) {
+pub fn pressure() {
     match EVENTS.reserve::<Event>(0) {
         Some(mut record) => {
-            record.write(about(kind, 0, 0));
+            record.write(about(EventKind::Pressure, 0, 0));
             record.submit(BPF_RB_FORCE_WAKEUP.into());
         }
         None => lost(),

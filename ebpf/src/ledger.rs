@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_smp_processor_id, bpf_ktime_get_ns,
 };
 use aya_log_ebpf::warn;
-use wattrace_common::{Cpu, Entry, EventKind, INDEX_SLOTS_PER_ENTRY, INDEX_WAYS, Page, Slot};
+use wattrace_common::{Cpu, Entry, INDEX_SLOTS_PER_ENTRY, INDEX_WAYS, Page, Slot};
 
 use crate::events;
 use crate::maps::{CPUS, ENTRIES, ENTRIES_PER_PAGE, INDEX};
@@ -24,17 +24,16 @@ fn this_cpu() -> Option<(u32, &'static mut Cpu)> {
 }
 
 #[inline(always)]
-fn entry(cpu: u32, ledger: &Cpu, position: u32) -> Option<&'static mut Entry> {
-    let half = 2 * cpu + (ledger.page & 1);
-    // SAFETY: as for `this_cpu`; readers keep to the other half.
-    Some(unsafe { &mut *ENTRIES.get_ptr_mut(half * ENTRIES_PER_PAGE.load() + position)? })
+fn entry(ledger: &Cpu, position: u32) -> Option<&'static mut Entry> {
+    // SAFETY: as for `this_cpu`; readers keep to the closed page.
+    Some(unsafe { &mut *ENTRIES.get_ptr_mut(ledger.first_entry + position)? })
 }
 
 #[inline(always)]
-fn slot(cpu: u32, tid: u32, way: u32) -> Option<&'static mut Slot> {
-    let slots = ENTRIES_PER_PAGE.load() * INDEX_SLOTS_PER_ENTRY;
+fn slot(ledger: &Cpu, tid: u32, way: u32) -> Option<&'static mut Slot> {
+    let mask = ENTRIES_PER_PAGE.load() * INDEX_SLOTS_PER_ENTRY - 1;
     // SAFETY: as for `this_cpu`.
-    Some(unsafe { &mut *INDEX.get_ptr_mut(cpu * slots + ((tid + way) & (slots - 1)))? })
+    Some(unsafe { &mut *INDEX.get_ptr_mut(ledger.first_slot + ((tid + way) & mask))? })
 }
 
 /// At a context switch: `task` ran since the last one.
@@ -46,7 +45,7 @@ pub fn switch<C: EbpfContext>(ctx: &C, task: impl Task) {
         return;
     }
     ledger.switches += 1;
-    charge_slice(cpu, ledger, task);
+    charge_slice(ledger, task);
     if ledger.open.overflow_count == 1 {
         warn!(ctx, "cpu {}: ledger page is full, time goes to the overflow entry until it is read", cpu);
     }
@@ -63,17 +62,19 @@ pub fn flush(task: impl Task) {
         ledger.open.start_ns = now;
         now
     } else {
-        charge_slice(cpu, ledger, task)
+        charge_slice(ledger, task)
     };
     ledger.closed = ledger.open;
     ledger.closed.end_ns = now;
     ledger.page = ledger.page.wrapping_add(1);
+    ledger.first_entry = (2 * cpu + (ledger.page & 1)) * ENTRIES_PER_PAGE.load();
+    ledger.first_slot = cpu * ENTRIES_PER_PAGE.load() * INDEX_SLOTS_PER_ENTRY;
     ledger.open = Page { start_ns: now, end_ns: 0, idle_ns: 0, overflow_ns: 0, count: 0, overflow_count: 0 };
 }
 
 /// Charges the time since the slice began to `task` and begins the next slice. Returns now.
 #[inline(always)]
-fn charge_slice(cpu: u32, ledger: &mut Cpu, task: impl Task) -> u64 {
+fn charge_slice(ledger: &mut Cpu, task: impl Task) -> u64 {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     let ns = now - ledger.slice_start_ns;
@@ -81,7 +82,7 @@ fn charge_slice(cpu: u32, ledger: &mut Cpu, task: impl Task) -> u64 {
     let tid = task.tid();
     if tid == 0 {
         ledger.open.idle_ns += ns;
-    } else if charge(cpu, ledger, task, tid, ns).is_none() {
+    } else if charge(ledger, task, tid, ns).is_none() {
         ledger.open.overflow_ns += ns;
         ledger.open.overflow_count += 1;
     }
@@ -90,17 +91,16 @@ fn charge_slice(cpu: u32, ledger: &mut Cpu, task: impl Task) -> u64 {
 
 /// Charges `ns` to the entry of `task`; `None` if the page has no room for it.
 #[inline(always)]
-fn charge(cpu: u32, ledger: &mut Cpu, task: impl Task, tid: u32, ns: u64) -> Option<()> {
+fn charge(ledger: &mut Cpu, task: impl Task, tid: u32, ns: u64) -> Option<()> {
     let start = task.start();
-    let page = ledger.page.wrapping_add(1);
     let mut free = None;
     for way in 0..INDEX_WAYS {
-        let slot = slot(cpu, tid, way)?;
-        if slot.page != page {
+        let slot = slot(ledger, tid, way)?;
+        if slot.page != ledger.page {
             free = Some(slot);
             break;
         }
-        let entry = entry(cpu, ledger, slot.position)?;
+        let entry = entry(ledger, slot.position)?;
         if entry.tid == tid && entry.thread_start == start {
             entry.ns += ns;
             return Some(());
@@ -113,9 +113,9 @@ fn charge(cpu: u32, ledger: &mut Cpu, task: impl Task, tid: u32, ns: u64) -> Opt
     // With all ways taken the first is given up: its thread gets a second entry when it runs again, and both add up.
     let slot = match free {
         Some(slot) => slot,
-        None => slot(cpu, tid, 0)?,
+        None => slot(ledger, tid, 0)?,
     };
-    let entry = entry(cpu, ledger, position)?;
+    let entry = entry(ledger, position)?;
     entry.tid = tid;
     entry.pid = task.pid();
     entry.thread_start = start;
@@ -124,10 +124,10 @@ fn charge(cpu: u32, ledger: &mut Cpu, task: impl Task, tid: u32, ns: u64) -> Opt
     entry.cgroup = unsafe { bpf_get_current_cgroup_id() };
     entry.comm = bpf_get_current_comm().unwrap_or_default();
     entry.ns = ns;
-    *slot = Slot { page, position };
+    *slot = Slot { page: ledger.page, position };
     ledger.open.count = position + 1;
     if position == ENTRIES_PER_PAGE.load() / 4 * 3 {
-        events::pressure(EventKind::Pressure);
+        events::pressure();
     }
     Some(())
 }

@@ -1,0 +1,24 @@
+//! Tells the plugin where the built kernel programs are, as `WATTRACE_EBPF_OBJECT`. They have a compiler of their own,
+//! so cargo cannot build them as a dependency: `cargo xtask build-ebpf` does, before it builds this.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+const OBJECT: &str = "WATTRACE_EBPF_OBJECT";
+
+fn main() {
+    println!("cargo::rerun-if-env-changed={OBJECT}");
+    let object = env::var_os(OBJECT).map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/ebpf/wattrace-ebpf.o"),
+        PathBuf::from,
+    );
+    println!("cargo::rerun-if-changed={}", object.display());
+    match object.canonicalize() {
+        Ok(object) => println!("cargo::rustc-env={OBJECT}={}", object.display()),
+        Err(error) => println!(
+            "cargo::error=the eBPF object is not built: run `cargo xtask build-ebpf`, or name one in {OBJECT} \
+             ({}: {error})",
+            object.display()
+        ),
+    }
+}

@@ -1,0 +1,149 @@
+//! Byte offsets of structure members, from the running kernel's BTF (`Documentation/bpf/btf.rst`).
+//! aya reads BTF too, but does not tell where a member lies.
+
+use std::collections::HashMap;
+
+/// What is wrong with a BTF blob.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BtfError {
+    #[error("the kernel's BTF is cut short or of an unknown layout")]
+    Malformed,
+    #[error("the kernel's BTF has no struct {0}")]
+    NoStruct(&'static str),
+    #[error("the kernel's struct {0} has no member {1}")]
+    NoMember(&'static str, &'static str),
+}
+
+/// A parsed BTF blob: where each type stands in it.
+pub(crate) struct Btf<'a> {
+    strings: &'a [u8],
+    types: Vec<Type<'a>>,
+}
+
+struct Type<'a> {
+    name: u32,
+    kind: u32,
+    /// Whether members' offsets carry a bit-field size in their upper byte.
+    bit_fields: bool,
+    /// For structs and unions: their members, 12 bytes each.
+    members: &'a [u8],
+}
+
+const STRUCT: u32 = 4;
+const UNION: u32 = 5;
+
+impl<'a> Btf<'a> {
+    /// Reads the blob's table of types.
+    pub(crate) fn parse(blob: &'a [u8]) -> Result<Self, BtfError> {
+        let header = |word: usize| u32_at(blob, word * 4).map(|v| v as usize);
+        // magic and flags, header length, type offset and length, string offset and length
+        let (base, type_off, type_len, str_off, str_len) =
+            (header(1)?, header(2)?, header(3)?, header(4)?, header(5)?);
+        let section = |at: usize, len: usize| blob.get(base + at..base + at + len).ok_or(BtfError::Malformed);
+        let strings = section(str_off, str_len)?;
+        let mut rest = section(type_off, type_len)?;
+        // Type ids count from 1; 0 is void.
+        let mut types = vec![Type { name: 0, kind: 0, bit_fields: false, members: &[] }];
+        while !rest.is_empty() {
+            let (name, info) = (u32_at(rest, 0)?, u32_at(rest, 4)?);
+            let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
+            let tail = match kind {
+                1 | 14 | 17 => 4,       // int, var, decl_tag
+                3 => 12,                // array
+                STRUCT | UNION | 15 | 19 => 12 * count, // and datasec, enum64
+                6 | 13 => 8 * count,    // enum, func_proto
+                2 | 7..=12 | 16 | 18 => 0,
+                _ => return Err(BtfError::Malformed),
+            };
+            let members = rest.get(12..12 + tail).ok_or(BtfError::Malformed)?;
+            types.push(Type { name, kind, bit_fields: info >> 31 == 1, members });
+            rest = &rest[12 + tail..];
+        }
+        Ok(Self { strings, types })
+    }
+
+    /// Byte offsets of `wanted` (structure, member) pairs, in their order.
+    pub(crate) fn offsets(&self, wanted: &[(&'static str, &'static str)]) -> Result<Vec<u32>, BtfError> {
+        let mut structs = HashMap::new();
+        for t in self.types.iter().filter(|t| t.kind == STRUCT && t.name != 0) {
+            if let Some((name, _)) = wanted.iter().find(|(s, _)| self.is_named(t.name, s)) {
+                structs.entry(*name).or_insert(t);
+            }
+        }
+        let find = |&(name, member)| {
+            let t = structs.get(name).ok_or(BtfError::NoStruct(name))?;
+            let bits = self.member_bits(t, member, 0).ok_or(BtfError::NoMember(name, member))?;
+            Ok(bits / 8)
+        };
+        wanted.iter().map(find).collect()
+    }
+
+    /// Offset in bits of `member` in `t`, looking into anonymous structs and unions.
+    fn member_bits(&self, t: &Type<'_>, member: &str, depth: u32) -> Option<u32> {
+        for m in t.members.chunks_exact(12) {
+            let (name, id, offset) = (u32_at(m, 0).ok()?, u32_at(m, 4).ok()?, u32_at(m, 8).ok()?);
+            let offset = if t.bit_fields { offset & 0xff_ffff } else { offset };
+            if name != 0 && self.is_named(name, member) {
+                return Some(offset);
+            }
+            let inner = self.types.get(id as usize).filter(|i| matches!(i.kind, STRUCT | UNION));
+            if let (0, Some(inner), true) = (name, inner, depth < 8)
+                && let Some(bits) = self.member_bits(inner, member, depth + 1)
+            {
+                return Some(offset + bits);
+            }
+        }
+        None
+    }
+
+    fn is_named(&self, offset: u32, name: &str) -> bool {
+        let tail = self.strings.get(offset as usize..).unwrap_or_default();
+        tail.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
+    let word = bytes.get(at..at + 4).and_then(|w| w.try_into().ok()).ok_or(BtfError::Malformed)?;
+    Ok(u32::from_ne_bytes(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A blob with `struct outer { int a; union { int b; int c; }; }`.
+    fn blob() -> Vec<u8> {
+        let strings = b"\0int\0outer\0a\0b\0c\0";
+        let types: Vec<u32> = vec![
+            1, 1 << 24, 4, 32, // 1: int
+            5, STRUCT << 24 | 2, 8, /* a */ 11, 1, 0, /* anonymous */ 0, 3, 32, // 2: outer
+            0, UNION << 24 | 2, 4, /* b */ 13, 1, 0, /* c */ 15, 1, 0, // 3: the union
+        ];
+        let mut blob = Vec::new();
+        let type_len = types.len() as u32 * 4;
+        for word in [0x0001_eb9f, 24, 0, type_len, type_len, strings.len() as u32].into_iter().chain(types) {
+            blob.extend(word.to_ne_bytes());
+        }
+        blob.extend(strings);
+        blob
+    }
+
+    #[test]
+    fn members_are_found_through_anonymous_unions() {
+        let blob = blob();
+        let btf = Btf::parse(&blob).unwrap();
+        assert_eq!(btf.offsets(&[("outer", "a"), ("outer", "c")]).unwrap(), [0, 4]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_and_no_cut_panics() {
+        let blob = blob();
+        let btf = Btf::parse(&blob).unwrap();
+        let message = |w| btf.offsets(&[w]).unwrap_err().to_string();
+        assert!(message(("outer", "z")).contains("struct outer has no member z"));
+        assert!(message(("inner", "a")).contains("no struct inner"));
+        for len in 0..blob.len() {
+            let _ = Btf::parse(&blob[..len]).map(|b| b.offsets(&[("outer", "c")]));
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The processes that ran since accounting began: made from fork events, or from the first ledger entry that names them;
+//! charged from entries; ended when they have exited and no slice of theirs is outstanding.
+//!
+//! A process that never runs is never looked at: this is what makes a tick's cost follow the work.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use wattrace_api::{
+    Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, MetricId, Registry, Resource, SeriesId, SeriesSpec,
+    Timestamp, Value,
+};
+use wattrace_common::{COMM_LEN, Entry, Event};
+
+use crate::proc::{Cgroups, Living, executable};
+
+/// A process is (pid, start time of its leader in ns of `CLOCK_BOOTTIME`).
+type Key = (u32, u64);
+
+struct Process {
+    key: Key,
+    consumer: Arc<Consumer>,
+    comm: [u8; COMM_LEN],
+    cgroup: u64,
+    executable: Option<Arc<str>>,
+    /// Time per package, by index into the list of packages.
+    times: Vec<PackageTime>,
+    /// Number of the reading in which it last had an entry.
+    ran_in: u64,
+    /// Whether `times` holds something that was not emitted yet.
+    dirty: bool,
+    exited: bool,
+}
+
+struct PackageTime {
+    package: usize,
+    ns: u64,
+    emitted: Option<(SeriesId, u64)>,
+}
+
+/// The table of processes.
+pub(crate) struct Processes {
+    registry: Arc<Registry>,
+    clock: Clock,
+    metric: MetricId,
+    packages: Vec<Resource>,
+    cgroups: Cgroups,
+    by_key: FxHashMap<Key, usize>,
+    all: Slab<Process>,
+    dirty: Vec<usize>,
+    exited: Vec<usize>,
+    reading: u64,
+}
+
+impl Processes {
+    pub(crate) fn new(registry: Arc<Registry>, clock: Clock, metric: MetricId, packages: Vec<Resource>) -> Self {
+        Self {
+            registry,
+            clock,
+            metric,
+            packages,
+            cgroups: Cgroups::new(),
+            by_key: FxHashMap::default(),
+            all: Slab::new(),
+            dirty: Vec::new(),
+            exited: Vec::new(),
+            reading: 0,
+        }
+    }
+
+    /// Begins a reading of all ledgers.
+    pub(crate) fn begin_reading(&mut self) {
+        self.reading += 1;
+    }
+
+    /// A process was forked.
+    pub(crate) fn forked(&mut self, event: &Event) {
+        let key = (event.pid, event.start);
+        if self.by_key.contains_key(&key) {
+            return;
+        }
+        let parent_key = (event.parent_pid, event.parent_start);
+        let parent = self.by_key.get(&parent_key).map(|&at| &self.all[at]);
+        let inherited = parent.and_then(|p| p.executable.clone());
+        let parent = self.identity(parent_key);
+        self.insert(key, Some(parent), event.parent_pid, event.comm, event.cgroup, inherited);
+    }
+
+    /// A process executed a program: its name changes, its identity does not.
+    pub(crate) fn executed(&mut self, event: &Event, path: &[u8]) {
+        let at = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
+        let given = String::from_utf8_lossy(path.split(|&b| b == 0).next().unwrap_or_default());
+        // A relative path says little without its directory. If the process is still there, /proc knows the whole one.
+        let whole = (!given.starts_with('/')).then(|| executable(event.pid)).flatten();
+        let path: Arc<str> = whole.map_or_else(|| given.into(), Into::into);
+        let process = &mut self.all[at];
+        process.comm = event.comm;
+        process.executable = Some(path);
+        process.consumer.update(names(&process.comm, process.executable.as_deref()));
+    }
+
+    /// The last thread of a process is exiting. It may have slices to come.
+    pub(crate) fn exited(&mut self, event: &Event) {
+        let at = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
+        let code = exit_code(event.wait_status);
+        self.all[at].consumer.update(vec![Attribute::new("process.exit.code", code)]);
+        self.mark_exited(at, self.clock.unix_nanos(Timestamp(event.at_ns)));
+    }
+
+    fn mark_exited(&mut self, at: usize, unix_nano: u64) {
+        let process = &mut self.all[at];
+        process.consumer.ended_at(unix_nano);
+        if !std::mem::replace(&mut process.exited, true) {
+            self.exited.push(at);
+        }
+    }
+
+    /// Charges a ledger entry, read on a CPU of the package with index `package`.
+    pub(crate) fn charge(&mut self, entry: &Entry, package: usize) {
+        let at = self.get_or_discover((entry.pid, entry.process_start), entry.comm, entry.cgroup);
+        let process = &mut self.all[at];
+        process.ran_in = self.reading;
+        match process.times.iter_mut().find(|t| t.package == package) {
+            Some(time) => time.ns += entry.ns,
+            None => process.times.push(PackageTime { package, ns: entry.ns, emitted: None }),
+        }
+        if !std::mem::replace(&mut process.dirty, true) {
+            self.dirty.push(at);
+        }
+        if process.cgroup != entry.cgroup {
+            process.cgroup = entry.cgroup;
+            let path = self.cgroups.path(entry.cgroup);
+            process.consumer.update(path.map(cgroup_attribute).into_iter().collect());
+        }
+        // The leader's name can change without an exec (prctl), and an exec's event can be lost.
+        if entry.tid == entry.pid && process.comm != entry.comm {
+            process.comm = entry.comm;
+            process.consumer.update(names(&process.comm, process.executable.as_deref()));
+        }
+    }
+
+    /// Finds a process, or makes one that no fork event told of: it was there before us, or the event was lost.
+    fn get_or_discover(&mut self, key: Key, comm: [u8; COMM_LEN], cgroup: u64) -> usize {
+        if let Some(&at) = self.by_key.get(&key) {
+            return at;
+        }
+        let living = Living::read(key.0, key.1);
+        let path = living.as_ref().and_then(|_| executable(key.0)).map(Into::into);
+        let parent_pid = living.as_ref().map_or(0, |p| p.parent_pid);
+        let comm = living.as_ref().map_or(comm, |p| comm_bytes(&p.comm));
+        let at = self.insert(key, None, parent_pid, comm, cgroup, path);
+        if living.is_none() {
+            self.mark_exited(at, self.clock.unix_nanos(self.clock.now()));
+        }
+        at
+    }
+
+    fn insert(
+        &mut self,
+        key: Key,
+        parent: Option<Identity>,
+        parent_pid: u32,
+        comm: [u8; COMM_LEN],
+        cgroup: u64,
+        executable: Option<Arc<str>>,
+    ) -> usize {
+        let identity = self.identity(key);
+        let created = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(identity.start_unix_nano);
+        let mut attributes = vec![
+            Attribute::new("process.pid", key.0),
+            Attribute::new("process.parent_pid", parent_pid),
+            Attribute::new("process.creation.time", humantime::format_rfc3339_nanos(created).to_string()),
+        ];
+        attributes.extend(names(&comm, executable.as_deref()));
+        attributes.extend(self.cgroups.path(cgroup).map(cgroup_attribute));
+        let at = self.all.insert(Process {
+            key,
+            consumer: Arc::new(Consumer::new(identity, parent, attributes)),
+            comm,
+            cgroup,
+            executable,
+            times: Vec::new(),
+            ran_in: self.reading,
+            dirty: false,
+            exited: false,
+        });
+        self.by_key.insert(key, at);
+        at
+    }
+
+    fn identity(&self, (pid, start): Key) -> Identity {
+        Identity {
+            kind: ConsumerKind::Process,
+            id: Cow::Owned(pid.to_string()),
+            start_unix_nano: self.clock.unix_nanos_of_boottime(start),
+        }
+    }
+
+    /// Events were lost: looks for processes that ended unseen.
+    pub(crate) fn repair(&mut self) {
+        let now = self.clock.unix_nanos(self.clock.now());
+        let gone = |p: &Process| !p.exited && Living::read(p.key.0, p.key.1).is_none();
+        let gone: Vec<usize> = self.all.iter().filter(|(_, p)| gone(p)).map(|(at, _)| at).collect();
+        for at in gone {
+            self.mark_exited(at, now);
+        }
+    }
+
+    /// Pushes what changed since the last time, with `start` as the start of series that are new, and ends the processes
+    /// that have exited: those that had no slice in the last reading, or all if there is no other reading (`last`).
+    pub(crate) fn emit(&mut self, start: Timestamp, last: bool, out: &mut Batch) {
+        for at in self.dirty.drain(..) {
+            let Some(process) = self.all.get_mut(at) else { continue };
+            process.dirty = false;
+            for time in &mut process.times {
+                if time.emitted.is_some_and(|(_, ns)| ns == time.ns) {
+                    continue;
+                }
+                let series = match time.emitted {
+                    Some((series, _)) => series,
+                    None => self.registry.open(SeriesSpec {
+                        metric: self.metric,
+                        resource: self.packages[time.package].clone(),
+                        domain: None,
+                        consumer: Some(process.consumer.clone()),
+                        attributes: Vec::new(),
+                        start,
+                    }),
+                };
+                time.emitted = Some((series, time.ns));
+                out.push(series, Value::of_steps(time.ns));
+            }
+        }
+        let (all, by_key, reading) = (&mut self.all, &mut self.by_key, self.reading);
+        self.exited.retain(|&at| {
+            if all[at].ran_in == reading && !last {
+                return true;
+            }
+            let process = all.remove(at);
+            by_key.remove(&process.key);
+            for time in process.times {
+                if let Some((series, _)) = time.emitted {
+                    out.end(series);
+                }
+            }
+            false
+        });
+    }
+
+    /// Processes known now.
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+}
+
+/// `wait`'s status as shells tell it: the exit code, or 128 plus the signal.
+fn exit_code(wait_status: u32) -> i64 {
+    match wait_status & 0x7f {
+        0 => i64::from(wait_status >> 8 & 0xff),
+        signal => i64::from(128 + signal),
+    }
+}
+
+fn names(comm: &[u8; COMM_LEN], executable: Option<&str>) -> Vec<Attribute> {
+    let end = comm.iter().position(|&b| b == 0).unwrap_or(COMM_LEN);
+    let comm = String::from_utf8_lossy(&comm[..end]);
+    // OpenTelemetry: the base name of /proc/PID/exe; a kernel thread has only its own name.
+    let name = executable.and_then(|p| p.rsplit('/').next()).filter(|n| !n.is_empty()).unwrap_or(&comm);
+    let mut names = vec![
+        Attribute::new("process.executable.name", name),
+        Attribute::new("wattrace.process.comm", &*comm),
+    ];
+    names.extend(executable.map(|path| Attribute::new("process.executable.path", path)));
+    names
+}
+
+fn cgroup_attribute(path: Arc<str>) -> Attribute {
+    Attribute::new("process.linux.cgroup", &*path)
+}
+
+fn comm_bytes(comm: &str) -> [u8; COMM_LEN] {
+    let mut bytes = [0; COMM_LEN];
+    let len = comm.len().min(COMM_LEN - 1);
+    bytes[..len].copy_from_slice(&comm.as_bytes()[..len]);
+    bytes
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! The table of processes against scripted entries and events.
+
+use wattrace_api::metric;
+
+use super::*;
+
+struct Table {
+    registry: Arc<Registry>,
+    processes: Processes,
+}
+
+impl Table {
+    fn new() -> Self {
+        let registry = Registry::new();
+        let metric = registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
+        let clock = Clock::manual(Timestamp(1_000_000_000));
+        let packages = vec![Resource::package(0), Resource::package(1)];
+        Self { registry: registry.clone(), processes: Processes::new(registry, clock, metric, packages) }
+    }
+
+    fn emit(&mut self, last: bool) -> Batch {
+        let mut batch = Batch::default();
+        self.processes.emit(Timestamp(0), last, &mut batch);
+        batch
+    }
+
+    /// (pid, package, ns) of every point.
+    fn points(&self, batch: &Batch) -> Vec<(String, String, u64)> {
+        let mut all = Vec::new();
+        for (id, value) in batch.segments().flat_map(|s| s.points().collect::<Vec<_>>()) {
+            let series = self.registry.get(id).unwrap();
+            let pid = series.consumer.as_ref().unwrap().identity().id.to_string();
+            all.push((pid, series.resource.id.to_string(), value.steps()));
+        }
+        all
+    }
+}
+
+/// No process has so high a pid, so that /proc knows nothing of it.
+const PID: u32 = 99_999_999;
+
+fn event(pid: u32, start: u64) -> Event {
+    Event {
+        kind: 0,
+        pid,
+        start,
+        at_ns: 500,
+        parent_pid: 1,
+        wait_status: 0,
+        parent_start: 1,
+        cgroup: 0,
+        comm: comm_bytes("sh"),
+    }
+}
+
+fn entry(tid: u32, pid: u32, start: u64, ns: u64) -> Entry {
+    let comm = comm_bytes("sh");
+    Entry { tid, pid, thread_start: start, process_start: start, cgroup: 0, ns, comm, reserved: 0 }
+}
+
+#[test]
+fn threads_sum_to_their_process_per_package() {
+    let mut t = Table::new();
+    t.processes.begin_reading();
+    t.processes.forked(&event(PID, 7));
+    t.processes.charge(&entry(PID, PID, 7, 10), 0);
+    t.processes.charge(&entry(PID + 1, PID, 7, 5), 0);
+    t.processes.charge(&entry(PID + 1, PID, 7, 3), 1);
+    let batch = t.emit(false);
+    let pid = PID.to_string();
+    assert_eq!(t.points(&batch), [(pid.clone(), "0".into(), 15), (pid.clone(), "1".into(), 3)]);
+
+    t.processes.begin_reading();
+    t.processes.charge(&entry(PID, PID, 7, 1), 1);
+    let batch = t.emit(false);
+    assert_eq!(t.points(&batch), [(pid, "1".into(), 4)], "only what changed, cumulative");
+    assert!(t.emit(false).is_empty());
+}
+
+#[test]
+fn the_last_slice_after_exit_is_charged_before_the_end() {
+    let mut t = Table::new();
+    t.processes.begin_reading();
+    t.processes.forked(&event(PID, 7));
+    t.processes.charge(&entry(PID, PID, 7, 10), 0);
+    t.processes.exited(&Event { wait_status: 3 << 8, ..event(PID, 7) });
+    let batch = t.emit(false);
+    assert!(batch.ended().is_empty(), "it ran in this reading, so a slice may be outstanding");
+    t.processes.begin_reading();
+    t.processes.charge(&entry(PID, PID, 7, 2), 0);
+    assert!(t.emit(false).ended().is_empty());
+    t.processes.begin_reading();
+    let batch = t.emit(false);
+    assert_eq!((batch.len(), batch.ended().len()), (0, 1));
+    let consumer = t.registry.get(batch.ended()[0]).unwrap().consumer.clone().unwrap();
+    assert_eq!(consumer.attribute("process.exit.code"), Some(3i64.into()));
+    assert_eq!(consumer.end_unix_nano(), Some(500));
+    assert_eq!(t.processes.len(), 0);
+}
+
+#[test]
+fn a_reused_pid_is_another_process() {
+    let mut t = Table::new();
+    t.processes.begin_reading();
+    t.processes.forked(&event(PID, 7));
+    t.processes.forked(&event(PID, 8));
+    t.processes.charge(&entry(PID, PID, 7, 10), 0);
+    t.processes.charge(&entry(PID, PID, 8, 20), 0);
+    let batch = t.emit(false);
+    let ns: Vec<_> = t.points(&batch).into_iter().map(|p| p.2).collect();
+    assert_eq!(ns, [10, 20]);
+}
+
+#[test]
+fn exec_changes_the_name_and_not_the_identity() {
+    let mut t = Table::new();
+    t.processes.begin_reading();
+    t.processes.forked(&event(PID, 7));
+    t.processes.charge(&entry(PID, PID, 7, 10), 0);
+    let first = t.emit(false);
+    let exec = Event { comm: comm_bytes("true"), ..event(PID, 7) };
+    t.processes.executed(&exec, b"/bin/true\0garbage");
+    t.processes.begin_reading();
+    let mut charged = entry(PID, PID, 7, 1);
+    charged.comm = comm_bytes("true");
+    t.processes.charge(&charged, 0);
+    let second = t.emit(false);
+    let id = |b: &Batch| b.segments().next().unwrap().series[0];
+    assert_eq!(id(&first), id(&second));
+    let consumer = t.registry.get(id(&first)).unwrap().consumer.clone().unwrap();
+    assert_eq!(consumer.attribute("process.executable.path"), Some("/bin/true".into()));
+    assert_eq!(consumer.attribute("process.executable.name"), Some("true".into()));
+}
+
+#[test]
+fn an_entry_whose_events_were_lost_is_charged_and_ended() {
+    let mut t = Table::new();
+    t.processes.begin_reading();
+    t.processes.charge(&entry(PID, PID, 7, 10), 0);
+    let batch = t.emit(false);
+    assert_eq!(t.points(&batch).len(), 1);
+    t.processes.begin_reading();
+    assert_eq!(t.emit(false).ended().len(), 1, "/proc does not know it, so it must have exited");
+}
+
+#[test]
+fn the_last_emission_ends_everything_that_exited() {
+    let mut t = Table::new();
+    t.processes.begin_reading();
+    t.processes.forked(&event(PID, 7));
+    t.processes.charge(&entry(PID, PID, 7, 10), 0);
+    t.processes.exited(&event(PID, 7));
+    let batch = t.emit(true);
+    assert_eq!((batch.len(), batch.ended().len()), (1, 1));
+}
+
+#[test]
+fn wait_statuses_read_as_in_a_shell() {
+    assert_eq!([exit_code(0), exit_code(1 << 8), exit_code(9), exit_code(0x80 | 11)], [0, 1, 137, 139]);
+}
