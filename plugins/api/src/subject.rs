@@ -103,6 +103,8 @@ pub struct Domain {
     /// The domain that already contains this one's energy (`core-0` lies in `package-0`, every one in `psys`):
     /// a total over domains leaves out those with a container, and those of the whole host.
     pub within: Option<String>,
+    /// Power drawn at no load, in microwatts, where the origin knows it: a model does, a meter does not.
+    pub idle_microwatts: Option<u64>,
 }
 
 /// Who used the hardware.

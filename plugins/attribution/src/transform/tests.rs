@@ -1,0 +1,234 @@
+//! Attribution against scripted meters and usage, and against random histories.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use wattrace_api::testing::Rig;
+use wattrace_api::{Domain, Identity, Metric, Origin, Resource, SeriesSpec, Window};
+
+use super::*;
+use crate::Attribution;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// A rig with attribution in it, and helpers to speak of packages, processes and meters.
+struct Scene {
+    rig: Rig,
+}
+
+impl Scene {
+    fn new(config: AttributionConfig) -> Self {
+        let mut rig = Rig::new();
+        rig.start::<Attribution>(config).unwrap();
+        Self { rig }
+    }
+
+    fn open(&self, metric: &Metric, resource: Resource, domain: Option<Domain>, consumer: Option<Consumer>) -> SeriesId {
+        self.rig.registry.open(SeriesSpec {
+            metric: self.rig.registry.metric(metric).unwrap(),
+            resource,
+            domain: domain.map(Arc::new),
+            consumer: consumer.map(Arc::new),
+            attributes: Vec::new(),
+            start: Timestamp(0),
+        })
+    }
+
+    fn meter(&self, name: &str, package: Option<u32>) -> SeriesId {
+        let (name, origin) = (name.to_string(), Origin::Simulated);
+        let domain = Domain { name, origin, package, within: None, idle_microwatts: None };
+        self.open(&metric::HW_ENERGY, Resource::package(package.unwrap_or(0)), Some(domain), None)
+    }
+
+    fn process(&self, pid: u32, package: u32) -> SeriesId {
+        let id = pid.to_string().into();
+        let identity = Identity { kind: ConsumerKind::Process, id, start_unix_nano: 1 };
+        let consumer = Consumer::new(identity, None, Vec::new());
+        self.open(&metric::CONSUMER_CPU_TIME, Resource::package(package), None, Some(consumer))
+    }
+
+    fn closing(&self, kind: ConsumerKind, package: u32) -> SeriesId {
+        self.open(&metric::CONSUMER_CPU_TIME, Resource::package(package), None, Some(Consumer::closing(kind)))
+    }
+
+    /// Passes one segment through attribution and returns the batch that comes out.
+    fn pass(&mut self, start: u64, end: u64, points: &[(SeriesId, u64)]) -> Batch {
+        let batch = self.rig.batch(Window::new(Timestamp(start), Timestamp(end)), points);
+        self.rig.pass(batch).unwrap()
+    }
+
+    /// Last value in microjoules per (domain, consumer), and the sum of all residuals' magnitudes.
+    fn books(&self, batches: &[Batch]) -> (HashMap<(String, String), u64>, f64) {
+        let (mut books, mut residual) = (HashMap::new(), 0.0);
+        for point in batches.iter().flat_map(|b| self.rig.points(b)) {
+            let domain = point.series.domain.as_ref().map(|d| d.name.clone()).unwrap_or_default();
+            if point.metric == metric::DOMAIN_RESIDUAL.name {
+                residual += point.value.abs();
+            }
+            if point.metric == metric::CONSUMER_ENERGY.name {
+                let consumer = point.series.consumer.clone().unwrap();
+                let name = format!("{}{}", consumer.kind().as_str(), consumer.identity().id);
+                let old = books.insert((domain, name), point.steps);
+                assert!(old.is_none_or(|old| old <= point.steps), "a counter went backwards");
+            }
+        }
+        (books, residual)
+    }
+}
+
+fn with_idle_watts(domain: &str, watts: f64) -> AttributionConfig {
+    AttributionConfig { idle_watts: [(domain.to_string(), watts)].into(), ..Default::default() }
+}
+
+#[test]
+fn two_loads_share_the_dynamic_energy_by_their_time_and_idle_gets_the_static() {
+    let mut s = Scene::new(with_idle_watts("package-0", 10.0));
+    let (idle, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
+    let meter = s.meter("package-0", Some(0));
+    // Two CPUs for a second, 60 % and 30 % busy: 10 W idle and 20 W per busy CPU make 28 J.
+    let ms = SECOND / 1000;
+    let usage = s.pass(0, SECOND, &[(idle, 1100 * ms), (a, 600 * ms), (b, 300 * ms)]);
+    let energy = s.pass(0, SECOND, &[(meter, 28_000_000)]);
+    let (books, residual) = s.books(&[usage, energy]);
+    let of = |name: &str| books[&("package-0".to_string(), name.to_string())];
+    assert_eq!((of("idle"), of("unattributed"), residual), (10_000_000, 0, 0.0));
+    assert!(of("process1").abs_diff(12_000_000) <= 1 && of("process2").abs_diff(6_000_000) <= 1, "{books:?}");
+}
+
+#[test]
+fn a_packages_joules_stay_on_the_package() {
+    let mut s = Scene::new(AttributionConfig::default());
+    let (zero, one) = (s.process(1, 0), s.process(2, 1));
+    let (m0, m1, host) = (s.meter("package-0", Some(0)), s.meter("package-1", Some(1)), s.meter("psys", None));
+    let batches = [
+        s.pass(0, 100, &[(zero, 60), (one, 30)]),
+        s.pass(0, 100, &[(m0, 5000), (m1, 7000), (host, 9000)]),
+    ];
+    let (books, _) = s.books(&batches);
+    let of = |d: &str, c: &str| books.get(&(d.to_string(), c.to_string())).copied();
+    assert_eq!((of("package-0", "process1"), of("package-0", "process2")), (Some(5000), None));
+    assert_eq!((of("package-1", "process1"), of("package-1", "process2")), (None, Some(7000)));
+    assert_eq!((of("psys", "process1"), of("psys", "process2")), (Some(6000), Some(3000)));
+}
+
+#[test]
+fn an_energy_window_between_usage_windows_takes_parts_of_both_and_waits_for_the_second() {
+    let mut s = Scene::new(AttributionConfig::default());
+    let (a, b, meter) = (s.process(1, 0), s.process(2, 0), s.meter("package-0", Some(0)));
+    let first = s.pass(0, 100, &[(a, 100)]);
+    let waiting = s.pass(50, 150, &[(meter, 1000)]);
+    assert_eq!(waiting.len(), 1, "nothing is known about 100 to 150 yet");
+    let second = s.pass(100, 200, &[(b, 50)]);
+    let (books, residual) = s.books(&[first, waiting, second]);
+    // 50 ns of a and 25 ns of b.
+    let of = |name: &str| books[&("package-0".to_string(), name.to_string())];
+    assert!(of("process1").abs_diff(667) <= 1 && of("process2").abs_diff(333) <= 1, "{books:?}");
+    assert_eq!((of("idle") + of("unattributed"), residual), (0, 0.0));
+}
+
+#[test]
+fn energy_from_before_usage_was_known_is_unattributed() {
+    let mut s = Scene::new(AttributionConfig::default());
+    let (a, meter) = (s.process(1, 0), s.meter("package-0", Some(0)));
+    let batches = [s.pass(100, 200, &[(a, 100)]), s.pass(0, 200, &[(meter, 1000)])];
+    let (books, _) = s.books(&batches);
+    let of = |name: &str| books[&("package-0".to_string(), name.to_string())];
+    assert_eq!((of("unattributed"), of("process1")), (500, 500));
+}
+
+#[test]
+fn a_consumer_ends_after_its_last_joule() {
+    let mut s = Scene::new(AttributionConfig::default());
+    let (a, meter) = (s.process(1, 0), s.meter("package-0", Some(0)));
+    s.pass(0, 100, &[(meter, 10)]);
+    let mut last = s.rig.batch(Window::new(Timestamp(0), Timestamp(100)), &[(a, 100)]);
+    last.end(a);
+    let closed = s.rig.pass(last).unwrap();
+    let energy: Vec<_> = s.rig.points(&closed).into_iter().filter(|p| p.metric == "wattrace.consumer.energy").collect();
+    let of_a = energy.iter().find(|p| p.series.consumer.as_ref().unwrap().identity().id == "1").unwrap();
+    assert_eq!(of_a.steps, 10);
+    assert_eq!(closed.ended(), &[a, of_a.id], "the energy was final in this batch, so both end here");
+}
+
+#[test]
+fn a_consumer_waits_for_a_slow_meter_and_no_longer_than_the_history() {
+    let config = AttributionConfig { history: std::time::Duration::from_nanos(1000), ..Default::default() };
+    let mut s = Scene::new(config);
+    let (a, b, meter) = (s.process(1, 0), s.process(2, 0), s.meter("package-0", Some(0)));
+    s.pass(0, 1, &[(meter, 1)]);
+    let mut last = s.rig.batch(Window::new(Timestamp(0), Timestamp(100)), &[(a, 100)]);
+    last.end(a);
+    assert_eq!(s.rig.pass(last).unwrap().ended().len(), 1, "only the usage; the meter is at 1");
+    let mut ended = Vec::new();
+    for i in 1..20u64 {
+        ended.extend_from_slice(s.pass(i * 100, i * 100 + 100, &[(b, i)]).ended());
+    }
+    assert_eq!(ended.len(), 1, "its energy of window 0 to 1");
+    // What the meter says at last about the forgotten time belongs to nobody.
+    let late = s.pass(1, 1901, &[(meter, 1901)]);
+    let (books, residual) = s.books(&[late]);
+    assert!(books[&("package-0".to_string(), "unattributed".to_string())] >= 800);
+    assert_eq!(residual, 0.0);
+}
+
+#[test]
+fn a_meter_that_ends_takes_its_books_with_it() {
+    let mut s = Scene::new(AttributionConfig::default());
+    let (a, meter) = (s.process(1, 0), s.meter("package-0", Some(0)));
+    s.pass(0, 100, &[(a, 10)]);
+    let mut last = s.rig.batch(Window::new(Timestamp(0), Timestamp(200)), &[(meter, 1000)]);
+    last.end(meter);
+    let batch = s.rig.pass(last).unwrap();
+    let (books, _) = s.books(std::slice::from_ref(&batch));
+    let total: u64 = books.values().sum();
+    assert_eq!(total, 1000, "closed with what there was: {books:?}");
+    // The meter's own series, idle, unattributed, residual and the process's energy.
+    assert_eq!(batch.ended().len(), 5);
+}
+
+proptest! {
+    /// Whatever the windows, drifts, gaps, overlaps of ends and starts: what comes out is what was measured, always.
+    #[test]
+    fn the_books_close_over_random_histories(
+        usage in prop::collection::vec((1..400u64, 0..300u64, 0..300u64, 0..300u64, any::<bool>()), 1..40),
+        energy in prop::collection::vec((1..700u64, 0..50_000u64), 1..40),
+        idle_watts in prop::option::of(0.0..1e6f64),
+    ) {
+        let config = idle_watts.map_or_else(AttributionConfig::default, |w| with_idle_watts("package-0", w));
+        let mut s = Scene::new(config);
+        let idle = s.closing(ConsumerKind::Idle, 0);
+        let meter = s.meter("package-0", Some(0));
+        let (mut pid, mut process, mut totals) = (1, s.process(1, 0), [0u64; 2]);
+        let (mut now, mut read, mut measured) = (0, 0, 0);
+        let mut batches = Vec::new();
+        let mut steps = energy.iter();
+        for (length, gap, busy, idling, ends) in usage {
+            let start = now + gap / 100;
+            totals[0] += busy;
+            totals[1] += idling;
+            now = start + length;
+            let window = Window::new(Timestamp(start), Timestamp(now));
+            let mut batch = s.rig.batch(window, &[(process, totals[0]), (idle, totals[1])]);
+            if ends {
+                batch.end(process);
+                pid += 1;
+                process = s.process(pid, 0);
+                totals[0] = 0;
+            }
+            batches.push(s.rig.pass(batch).unwrap());
+            if let Some(&(length, microjoules)) = steps.next() {
+                measured += microjoules;
+                batches.push(s.pass(read, read + length, &[(meter, measured)]));
+                read += length;
+            }
+        }
+        let mut rest = Batch::default();
+        for (_, transform) in &mut s.rig.transforms {
+            transform.finish(&mut rest).unwrap();
+        }
+        batches.push(rest);
+        let (books, residual) = s.books(&batches);
+        prop_assert_eq!(books.values().sum::<u64>(), measured, "{:?}", books);
+        prop_assert_eq!(residual, 0.0);
+    }
+}
