@@ -1,1 +1,116 @@
-//! stub
+//! Writes every point as a row of a CSV file (RFC 4180, one line a row). How a row looks is here; caching, exact numbers
+//! and the file are `wattrace-lines`' business.
+//!
+//! ```csv
+//! metric,unit,kind,start_unix_nano,time_unix_nano,value,resource_type,resource_id,consumer_type,consumer_id,consumer_start_unix_nano,attributes
+//! hw.energy,J,counter,1700000000000000000,1700000001000000000,1.500000,package,0,,,,hw.id=package-0;hw.type=cpu
+//! ```
+//! The consumer's fields are empty for what is about the hardware itself, and so is the value of a gauge that is no
+//! number. In `attributes`, a `;`, `=` or `\` inside a key or a value has a `\` before it, and a line feed is `\n`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use wattrace_api::{Error, Plugin, Series, Setup};
+use wattrace_lines::{Format, Row, Settings};
+
+/// The plugin.
+pub struct Csv;
+
+/// `[plugins.csv]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CsvConfig {
+    /// The file to write; "-" is standard output.
+    pub path: PathBuf,
+    /// Whether to keep what earlier runs wrote and go on after it; otherwise the file is emptied at the start.
+    pub append: bool,
+    /// How long rows may wait in memory for others. With "0s" every batch is written at once.
+    #[serde(with = "humantime_serde")]
+    pub flush_interval: Duration,
+}
+
+impl Default for CsvConfig {
+    fn default() -> Self {
+        Self { path: "wattrace.csv".into(), append: true, flush_interval: Duration::from_secs(1) }
+    }
+}
+
+impl Plugin for Csv {
+    const NAME: &'static str = "csv";
+    const DESCRIPTION: &'static str = "Writes every point as a row of a CSV file";
+    type Config = CsvConfig;
+
+    fn on_by_default() -> bool {
+        false
+    }
+
+    fn start(config: CsvConfig, setup: &mut Setup) -> Result<(), Error> {
+        let CsvConfig { path, append, flush_interval } = config;
+        wattrace_lines::add_output::<CsvRow>(
+            setup,
+            Settings { plugin: Self::NAME, path, append, flush_interval },
+        )
+    }
+}
+
+struct CsvRow;
+
+impl Format for CsvRow {
+    const OPENING: &'static str = Self::HEADER;
+    const HEADER: &'static str = "metric,unit,kind,start_unix_nano,time_unix_nano,value,resource_type,resource_id,\
+        consumer_type,consumer_id,consumer_start_unix_nano,attributes\n";
+    const BETWEEN: &'static str = ",";
+    const NO_NUMBER: &'static str = "";
+
+    fn row(series: &Series, start_unix_nano: u64) -> Row {
+        let (metric, resource) = (&series.metric, &series.resource);
+        let start = start_unix_nano.to_string();
+        let head = fields(&[&metric.name, metric.unit.ucum(), metric.kind.as_str(), &start]);
+        let (kind, id, start) = match &series.consumer {
+            Some(consumer) => {
+                let identity = consumer.identity();
+                (identity.kind.as_str(), &*identity.id, identity.start_unix_nano.to_string())
+            }
+            None => ("", "", String::new()),
+        };
+        let tail = fields(&[resource.kind.as_str(), &resource.id, kind, id, &start, &attributes(series)]);
+        Row { head: format!("{head},"), tail: format!(",{tail}\n") }
+    }
+}
+
+/// Fields, quoted where they must be, with commas between them.
+fn fields(fields: &[&str]) -> String {
+    let mut writer =
+        csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
+    // Writing to a Vec cannot fail, and quoting keeps UTF-8 what it is.
+    let _ = writer.write_record(fields);
+    let mut row = writer.into_inner().ok().and_then(|row| String::from_utf8(row).ok()).unwrap_or_default();
+    row.truncate(row.trim_end_matches('\n').len());
+    row
+}
+
+fn attributes(series: &Series) -> String {
+    let mut text = String::new();
+    for attribute in series.all_attributes() {
+        if !text.is_empty() {
+            text.push(';');
+        }
+        push_escaped(&mut text, &attribute.key);
+        text.push('=');
+        push_escaped(&mut text, &attribute.value.to_string());
+    }
+    text
+}
+
+fn push_escaped(text: &mut String, raw: &str) {
+    for c in raw.chars() {
+        match c {
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            ';' | '=' | '\\' => text.extend(['\\', c]),
+            _ => text.push(c),
+        }
+    }
+}

@@ -1,1 +1,96 @@
-//! stub
+//! Writes every point as one JSON object a line. How a row looks is here; caching, exact numbers and the file are
+//! `wattrace-lines`' business.
+//!
+//! ```json
+//! {"metric":"wattrace.consumer.energy","unit":"J","kind":"counter","start_unix_nano":1700000000000000000,"time_unix_nano":1700000001000000000,"value":1.500000,"resource":{"type":"package","id":"0"},"consumer":{"type":"process","id":"1234","start_unix_nano":1700000000000000000},"attributes":{"wattrace.domain":"package-0"}}
+//! ```
+//! `consumer` is there only for what somebody used. A gauge that is no number has the value `null`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use wattrace_api::{Error, Plugin, Series, Setup};
+use wattrace_lines::{Format, Row, Settings, attributes_json};
+
+/// The plugin.
+pub struct Jsonl;
+
+/// `[plugins.jsonl]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JsonlConfig {
+    /// The file to write; "-" is standard output.
+    pub path: PathBuf,
+    /// Whether to keep what earlier runs wrote and go on after it; otherwise the file is emptied at the start.
+    pub append: bool,
+    /// How long lines may wait in memory for others. With "0s" every batch is written at once.
+    #[serde(with = "humantime_serde")]
+    pub flush_interval: Duration,
+}
+
+impl Default for JsonlConfig {
+    fn default() -> Self {
+        Self { path: "wattrace.jsonl".into(), append: true, flush_interval: Duration::from_secs(1) }
+    }
+}
+
+impl Plugin for Jsonl {
+    const NAME: &'static str = "jsonl";
+    const DESCRIPTION: &'static str = "Writes every point as one JSON object a line";
+    type Config = JsonlConfig;
+
+    fn on_by_default() -> bool {
+        false
+    }
+
+    fn start(config: JsonlConfig, setup: &mut Setup) -> Result<(), Error> {
+        let JsonlConfig { path, append, flush_interval } = config;
+        wattrace_lines::add_output::<JsonLine>(
+            setup,
+            Settings { plugin: Self::NAME, path, append, flush_interval },
+        )
+    }
+}
+
+struct JsonLine;
+
+impl Format for JsonLine {
+    const OPENING: &'static str = r#"{"metric":"#;
+    const HEADER: &'static str = "";
+    const BETWEEN: &'static str = r#","value":"#;
+    const NO_NUMBER: &'static str = "null";
+
+    fn row(series: &Series, start_unix_nano: u64) -> Row {
+        let metric = &series.metric;
+        let head = format!(
+            r#"{{"metric":{},"unit":{},"kind":"{}","start_unix_nano":{start_unix_nano},"time_unix_nano":"#,
+            quoted(&metric.name),
+            quoted(metric.unit.ucum()),
+            metric.kind.as_str(),
+        );
+        let resource = &series.resource;
+        let mut tail = format!(
+            r#","resource":{{"type":{},"id":{}}}"#,
+            quoted(resource.kind.as_str()),
+            quoted(&resource.id)
+        );
+        if let Some(consumer) = &series.consumer {
+            let identity = consumer.identity();
+            tail += &format!(
+                r#","consumer":{{"type":"{}","id":{},"start_unix_nano":{}}}"#,
+                identity.kind.as_str(),
+                quoted(&identity.id),
+                identity.start_unix_nano,
+            );
+        }
+        tail += &format!(r#","attributes":{}}}"#, attributes_json(series));
+        tail.push('\n');
+        Row { head, tail }
+    }
+}
+
+fn quoted(text: &str) -> Value {
+    Value::from(text)
+}

@@ -1,0 +1,191 @@
+//! Tests of the output: a disk that fills at any byte, and when lines become visible.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::row::Row;
+use wattrace_api::testing::Rig;
+use wattrace_api::{
+    Attribute, Consumer, ConsumerKind, ErrorKind, Identity, Resource, Series, SeriesId, SeriesSpec,
+    Timestamp, Window, metric,
+};
+
+/// `name@start time value name`, where the name is that of the consumer's executable.
+struct Plain;
+
+impl Format for Plain {
+    const OPENING: &'static str = "";
+    const HEADER: &'static str = "header\n";
+    const BETWEEN: &'static str = " ";
+    const NO_NUMBER: &'static str = "-";
+
+    fn row(series: &Series, start_unix_nano: u64) -> Row {
+        let name = series.consumer.as_ref().and_then(|c| c.attribute("process.executable.name"));
+        let name = name.map_or_else(|| series.resource.id.to_string(), |n| n.to_string());
+        Row { head: format!("{name}@{start_unix_nano} "), tail: format!(" {name}\n") }
+    }
+}
+
+/// A disk with room for so many bytes, that takes at most seven at a time.
+#[derive(Clone, Default)]
+struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
+
+impl Disk {
+    fn with_room(room: usize) -> Self {
+        Self(Arc::new(Mutex::new((Vec::new(), room))))
+    }
+    fn grow(&self, room: usize) {
+        self.0.lock().unwrap().1 += room;
+    }
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().0.clone()).unwrap()
+    }
+}
+
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (content, room) = &mut *self.0.lock().unwrap();
+        let taken = bytes.len().min(*room).min(7);
+        if taken == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        content.extend_from_slice(&bytes[..taken]);
+        *room -= taken;
+        Ok(taken)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn output(rig: &Rig, disk: Disk, flush_interval: Duration) -> LineOutput<Plain, Disk> {
+    let opened = Opened { file: disk, is_new: true };
+    let place = Place { plugin: "plain", path: "/full/disk".into() };
+    let rows = Rows::new(rig.registry.clone(), rig.clock.clone());
+    LineOutput::new(opened, place, rows, rig.clock.clone(), flush_interval)
+}
+
+fn window(n: u64) -> Window {
+    Window::new(Timestamp(n), Timestamp(n + 1))
+}
+
+fn batches(rig: &mut Rig) -> Vec<Batch> {
+    let a = rig.series(&metric::HW_ENERGY, Resource::package(0));
+    let b = rig.series(&metric::HW_ENERGY, Resource::package(1));
+    (0..3).map(|n| rig.batch(window(n), &[(a, n * 1_000_001), (b, n)])).collect()
+}
+
+const ALL: &str = "header\n\
+    0@0 1 0.000000 0\n1@0 1 0.000000 1\n\
+    0@0 2 1.000001 0\n1@0 2 0.000001 1\n\
+    0@0 3 2.000002 0\n1@0 3 0.000002 1\n";
+
+#[test]
+fn wherever_the_disk_fills_nothing_is_torn_doubled_or_lost() {
+    for room in 0..=ALL.len() {
+        let mut rig = Rig::new();
+        let disk = Disk::with_room(room);
+        let mut output = output(&rig, disk.clone(), Duration::ZERO);
+        let mut refused = 0;
+        for batch in batches(&mut rig) {
+            while let Err(error) = output.write(&batch) {
+                assert_eq!(error.kind(), ErrorKind::Retry);
+                assert!(error.to_string().contains("plugins.plain.path: /full/disk"), "{error}");
+                refused += 1;
+                disk.grow(10);
+            }
+        }
+        while output.flush().is_err() {
+            refused += 1;
+            disk.grow(10);
+        }
+        assert_eq!(disk.text(), ALL, "with room for {room}");
+        assert_eq!(refused > 0, room < ALL.len());
+    }
+}
+
+#[test]
+fn a_refused_batch_leaves_no_trace_and_the_waiting_lines_are_counted() {
+    let mut rig = Rig::new();
+    let disk = Disk::with_room(12);
+    let mut output = output(&rig, disk.clone(), Duration::ZERO);
+    let batches = batches(&mut rig);
+    output.write(&batches[0]).unwrap();
+    let error = output.write(&batches[1]).unwrap_err().to_string();
+    assert!(error.contains("file ends: 2;"), "{error}");
+    disk.grow(1000);
+    output.flush().unwrap();
+    assert_eq!(disk.text(), "header\n0@0 1 0.000000 0\n1@0 1 0.000000 1\n");
+}
+
+#[test]
+fn lines_show_when_the_interval_is_over_on_flush_and_on_drop() {
+    let mut rig = Rig::new();
+    let disk = Disk::with_room(usize::MAX);
+    let mut output = output(&rig, disk.clone(), Duration::from_secs(1));
+    let batches = batches(&mut rig);
+    let lines = || disk.text().lines().count();
+    rig.clock.set(Timestamp(999_999_999));
+    output.write(&batches[0]).unwrap();
+    assert_eq!(lines(), 0);
+    rig.clock.set(Timestamp(1_000_000_000));
+    output.write(&batches[1]).unwrap();
+    assert_eq!(lines(), 5);
+    output.write(&batches[2]).unwrap();
+    assert_eq!(lines(), 5);
+    output.flush().unwrap();
+    assert_eq!(lines(), 7);
+    output.write(&batches[2]).unwrap();
+    drop(output);
+    assert_eq!(lines(), 9);
+}
+
+fn process_series(rig: &Rig, consumer: &Arc<Consumer>) -> SeriesId {
+    let metric = rig.registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
+    rig.registry.open(SeriesSpec {
+        metric,
+        resource: Resource::package(0),
+        domain: None,
+        consumer: Some(consumer.clone()),
+        attributes: Vec::new(),
+        start: Timestamp(0),
+    })
+}
+
+fn named(name: &str) -> Arc<Consumer> {
+    let identity = Identity { kind: ConsumerKind::Process, id: "7".into(), start_unix_nano: 1 };
+    Arc::new(Consumer::new(identity, None, vec![Attribute::new("process.executable.name", name)]))
+}
+
+#[test]
+fn an_exec_renders_the_row_anew_and_a_reused_series_id_starts_afresh() {
+    let rig = Rig::new();
+    let disk = Disk::with_room(usize::MAX);
+    let mut output = output(&rig, disk.clone(), Duration::ZERO);
+    let shell = named("sh");
+    let id = process_series(&rig, &shell);
+    output.write(&rig.batch(window(0), &[(id, 1)])).unwrap();
+    shell.update(vec![Attribute::new("process.executable.name", "ls")]);
+    let mut last = rig.batch(window(1), &[(id, 2)]);
+    last.end(id);
+    output.write(&last).unwrap();
+    rig.registry.release(last.ended());
+    assert_eq!(process_series(&rig, &named("cat")), id);
+    output.write(&rig.batch(window(2), &[(id, 3)])).unwrap();
+    assert_eq!(
+        disk.text(),
+        "header\nsh@0 1 0.000000001 sh\nls@0 2 0.000000002 ls\ncat@0 3 0.000000003 cat\n"
+    );
+}
+
+#[test]
+fn a_point_of_a_series_that_nobody_knows_is_counted() {
+    let mut rig = Rig::new();
+    let id = rig.series(&metric::HW_ENERGY, Resource::package(0));
+    rig.registry.release(&[id]);
+    let mut output = output(&rig, Disk::with_room(usize::MAX), Duration::ZERO);
+    output.write(&rig.batch(window(0), &[(id, 1), (id, 2)])).unwrap();
+    assert_eq!(output.take_losses(), [("their series was unknown", 2)]);
+    assert_eq!(output.take_losses(), []);
+}
