@@ -1,1 +1,204 @@
-//! stub
+//! Writes every point into an SQLite database that others may read, and write, while it runs.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | schema.sql, schema.rs | the tables; whose and which version the database is |
+//! | staged.rs | what was taken and not committed yet |
+//! | store.rs | one transaction that writes all of it |
+//!
+//! A batch is taken whole or not at all: while what is staged can't be committed, the next batch is refused
+//! ([`wattrace_api::ErrorKind::Retry`]), so that nothing is written twice. The database is locked only while a commit
+//! runs.
+
+mod schema;
+mod staged;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use wattrace_api::{Batch, Clock, Error, ErrorKind, Output, Plugin, Setup};
+use wattrace_lines::Pace;
+
+use staged::Staged;
+
+/// The plugin.
+pub struct Sqlite;
+
+/// `[plugins.sqlite]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SqliteConfig {
+    /// The database file. One that is there already is added to.
+    pub path: PathBuf,
+    /// How long points may wait in memory for a common commit. With "0s" every batch is committed at once.
+    #[serde(with = "humantime_serde")]
+    pub commit_interval: Duration,
+}
+
+impl Default for SqliteConfig {
+    fn default() -> Self {
+        Self { path: "wattrace.db".into(), commit_interval: Duration::from_secs(1) }
+    }
+}
+
+impl Plugin for Sqlite {
+    const NAME: &'static str = "sqlite";
+    const DESCRIPTION: &'static str = "Writes every point into an SQLite database";
+    type Config = SqliteConfig;
+
+    fn on_by_default() -> bool {
+        false
+    }
+
+    fn start(config: SqliteConfig, setup: &mut Setup) -> Result<(), Error> {
+        if config.path.as_os_str().is_empty() {
+            return Err(Error::fatal("plugins.sqlite.path: is empty: name a database file"));
+        }
+        let (registry, clock) = (setup.registry(), setup.clock());
+        setup.output(Self::NAME, move || {
+            let staged = Staged::new(registry.clone(), clock.clone());
+            SqliteOutput::open(&config.path, staged, clock.clone(), config.commit_interval)
+        });
+        Ok(())
+    }
+}
+
+/// Commits that may wait no longer than for so many points.
+const ENOUGH: usize = 50_000;
+
+struct SqliteOutput {
+    path: PathBuf,
+    connection: Connection,
+    staged: Staged,
+    clock: Clock,
+    pace: Pace,
+    failed: bool,
+    lost: u64,
+}
+
+impl SqliteOutput {
+    fn open(path: &Path, staged: Staged, clock: Clock, interval: Duration) -> Result<Self, Error> {
+        let connection = schema::open(path)?;
+        let pace = Pace::new(interval, clock.now());
+        Ok(Self { path: path.into(), connection, staged, clock, pace, failed: false, lost: 0 })
+    }
+
+    fn commit(&mut self) -> Result<(), Error> {
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        let result = store::commit(&mut self.connection, &mut self.staged);
+        self.failed = result.is_err();
+        result.map_err(|e| {
+            let error = schema::explain(&self.path, &e);
+            if error.kind() == ErrorKind::Fatal {
+                self.lost += self.staged.points.len() as u64;
+                self.staged.points.clear();
+            }
+            error
+        })
+    }
+}
+
+impl Output for SqliteOutput {
+    fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+        if self.failed {
+            self.commit()?;
+        }
+        self.staged.take(batch);
+        if self.pace.is_due(self.clock.now()) || self.staged.points.len() >= ENOUGH {
+            // The batch is taken, so this is no failure of it: the next one meets the error.
+            self.failed = store::commit(&mut self.connection, &mut self.staged).is_err();
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.commit()
+    }
+
+    fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
+        let losses = [
+            ("their series was unknown", self.staged.take_unknown()),
+            ("the database failed", std::mem::take(&mut self.lost)),
+        ];
+        losses.into_iter().filter(|(_, n)| *n > 0).collect()
+    }
+}
+
+impl Drop for SqliteOutput {
+    fn drop(&mut self) {
+        // Whoever drops it without a flush has nobody left to tell.
+        let _: Result<(), Error> = self.commit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wattrace_api::testing::Rig;
+    use wattrace_api::{Resource, Timestamp, Window, metric};
+
+    /// An output that commits every batch, and batches of `n` points.
+    fn bench(dir: &Path, n: u32) -> (SqliteOutput, impl Fn(u64) -> Batch) {
+        let mut rig = Rig::new();
+        let points: Vec<_> =
+            (0..n).map(|_| (rig.series(&metric::HW_ENERGY, Resource::package(0)), 1)).collect();
+        let staged = Staged::new(rig.registry.clone(), rig.clock.clone());
+        let output =
+            SqliteOutput::open(&dir.join("w.db"), staged, rig.clock.clone(), Duration::ZERO).unwrap();
+        (output, move |time| rig.batch(Window::new(Timestamp(time), Timestamp(time + 1)), &points))
+    }
+
+    /// Rows of both tables, as another connection sees them.
+    fn rows(dir: &Path) -> (i64, i64) {
+        let reader = Connection::open(dir.join("w.db")).unwrap();
+        let sql = "SELECT (SELECT count(*) FROM series), (SELECT count(*) FROM points)";
+        reader.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    }
+
+    #[test]
+    fn what_a_full_disk_refused_is_written_once_when_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut output, batch) = bench(dir.path(), 1000);
+        output.connection.pragma_update_and_check(None, "max_page_count", 20, |_| Ok(())).unwrap();
+        output.write(&batch(0)).unwrap();
+        for _ in 0..2 {
+            let error = output.write(&batch(1)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Retry);
+            assert!(error.to_string().contains("free some space"), "{error}");
+        }
+        assert_eq!(rows(dir.path()), (0, 0));
+        output.connection.pragma_update_and_check(None, "max_page_count", 1 << 20, |_| Ok(())).unwrap();
+        output.write(&batch(1)).unwrap();
+        assert_eq!(rows(dir.path()), (1000, 2000));
+    }
+
+    /// Without a write-ahead log, as on a file system that can't have one, a reader makes the commit itself fail.
+    #[test]
+    fn what_fails_at_the_very_commit_is_written_once_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut output, batch) = bench(dir.path(), 2);
+        output.connection.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).unwrap();
+        let reader = Connection::open(dir.path().join("w.db")).unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM series").unwrap();
+        output.write(&batch(0)).unwrap();
+        assert_eq!(output.write(&batch(1)).unwrap_err().kind(), ErrorKind::Retry);
+        reader.execute_batch("COMMIT").unwrap();
+        output.write(&batch(1)).unwrap();
+        assert_eq!(rows(dir.path()), (2, 4));
+    }
+
+    #[test]
+    fn what_a_broken_database_swallowed_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut output, batch) = bench(dir.path(), 3);
+        output.connection.execute_batch("DROP VIEW measurements; DROP TABLE points").unwrap();
+        output.write(&batch(0)).unwrap();
+        assert_eq!(output.write(&batch(1)).unwrap_err().kind(), ErrorKind::Fatal);
+        assert_eq!(output.take_losses(), [("the database failed", 3)]);
+    }
+}

@@ -1,0 +1,96 @@
+//! Opening the database: is it ours, is it of this version, does it have its tables? What they hold is in schema.sql.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use wattrace_api::Error;
+
+/// Goes up with every change of schema.sql.
+const VERSION: i64 = 1;
+/// "Watt", in the file's header, where file(1) and we look for whose database it is.
+const APPLICATION_ID: i64 = 0x5761_7474;
+/// How long a call may wait for another writer before the batch is tried again later.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Opens the database at `path`; a missing or empty one gets its tables.
+///
+/// # Errors
+/// Fatal: it can't be opened, or is not a Wattrace database of this version. Retry: it is locked.
+pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|e| explain(path, &e))?;
+    let is_empty = check(path, &connection)?;
+    prepare(&mut connection, is_empty).map_err(|e| explain(path, &e))?;
+    Ok(connection)
+}
+
+/// Whether it is empty; an error if it holds something else. Changes nothing.
+fn check(path: &Path, connection: &Connection) -> Result<bool, Error> {
+    let look = || {
+        connection.busy_timeout(PATIENCE)?;
+        let header = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let count = "SELECT count(*) FROM sqlite_schema";
+        let objects: i64 = connection.query_row(count, [], |row| row.get(0))?;
+        rusqlite::Result::Ok((header("application_id")?, header("user_version")?, objects))
+    };
+    match look().map_err(|e| explain(path, &e))? {
+        (APPLICATION_ID, VERSION, _) => Ok(false),
+        (APPLICATION_ID, version, _) => Err(refuse(
+            path,
+            format_args!("has schema version {version}, and this Wattrace writes version {VERSION}"),
+        )),
+        (0, 0, 0) => Ok(true),
+        _ => Err(refuse(path, format_args!("is a database of something else"))),
+    }
+}
+
+fn prepare(connection: &mut Connection, is_empty: bool) -> rusqlite::Result<()> {
+    // Readers and the writer don't wait for each other. Some network file systems can't: they stay with what they have.
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "normal")?;
+    if is_empty {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Another agent may have been quicker.
+        if transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
+            transaction.execute_batch(include_str!("schema.sql"))?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+        }
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn refuse(path: &Path, what: std::fmt::Arguments<'_>) -> Error {
+    let path = path.display();
+    Error::fatal(format!("plugins.sqlite.path: {path} {what}: choose another path, or move the file away"))
+}
+
+/// What to tell the runner about a failure, with its remedy.
+pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> Error {
+    let say = |what: String| format!("plugins.sqlite.path: {}: {error}; {what}", path.display());
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Error::retry(say("another process is writing it; trying again".into()))
+        }
+        Some(ErrorCode::DiskFull) => Error::retry(say("free some space; points wait in memory".into())),
+        Some(ErrorCode::SystemIoFailure) => {
+            Error::retry(say("see to the disk; points wait in memory".into()))
+        }
+        Some(ErrorCode::CannotOpen) => {
+            let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let (directory, exists) = (directory.display(), directory.is_dir());
+            Error::fatal(say(if exists {
+                format!("grant write access to it and to {directory}, or choose another path")
+            } else {
+                format!("the directory does not exist: `mkdir -p {directory}`, or choose another path")
+            }))
+        }
+        Some(ErrorCode::ReadOnly) => {
+            Error::fatal(say("grant write access to it and its directory, or choose another path".into()))
+        }
+        _ => Error::fatal(say("choose another path, or move the file away".into())),
+    }
+}

@@ -1,0 +1,248 @@
+//! The database as its readers find it: while the agent writes, after it was killed, and after somebody else had it.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use wattrace_api::testing::Rig;
+use wattrace_api::{
+    Attribute, Batch, Consumer, ConsumerKind, Domain, ErrorKind, Identity, Origin, Plugin, Resource,
+    SeriesId, SeriesSpec, Timestamp, Window, metric,
+};
+use wattrace_sqlite::{Sqlite, SqliteConfig};
+
+fn started(path: &Path, commit_interval: Duration) -> Rig {
+    let mut rig = Rig::new();
+    rig.start::<Sqlite>(SqliteConfig { path: path.into(), commit_interval }).unwrap();
+    rig
+}
+
+fn batch_at(rig: &Rig, time: u64, points: &[(SeriesId, u64)]) -> Batch {
+    rig.batch(Window::new(Timestamp(time - 1), Timestamp(time)), points)
+}
+
+fn one<T: rusqlite::types::FromSql>(db: &Connection, sql: &str) -> T {
+    db.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+fn points(db: &Connection) -> i64 {
+    one(db, "SELECT count(*) FROM points")
+}
+
+fn process(rig: &Rig, name: &str) -> (Arc<Consumer>, SeriesId) {
+    let identity = Identity { kind: ConsumerKind::Process, id: "1234".into(), start_unix_nano: 77 };
+    let consumer =
+        Arc::new(Consumer::new(identity, None, vec![Attribute::new("process.executable.name", name)]));
+    let domain = Domain {
+        name: "package-0".into(),
+        origin: Origin::Simulated,
+        package: Some(0),
+        within: None,
+        idle_microwatts: None,
+    };
+    let series = rig.registry.open(SeriesSpec {
+        metric: rig.registry.metric(&metric::CONSUMER_ENERGY).unwrap(),
+        resource: Resource::package(0),
+        domain: Some(Arc::new(domain)),
+        consumer: Some(consumer.clone()),
+        attributes: Vec::new(),
+        start: Timestamp(40),
+    });
+    (consumer, series)
+}
+
+#[test]
+fn a_reader_sees_what_is_committed_while_the_writer_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.db");
+    let mut rig = started(&path, Duration::from_secs(1));
+    let energy = rig.series(&metric::HW_ENERGY, Resource::package(0));
+    let reader = Connection::open(&path).unwrap();
+    rig.clock.set(Timestamp(999_999_999));
+    rig.pass(batch_at(&rig, 10, &[(energy, 1)])).unwrap();
+    assert_eq!(points(&reader), 0);
+    rig.clock.set(Timestamp(1_000_000_000));
+    rig.pass(batch_at(&rig, 20, &[(energy, 2)])).unwrap();
+    assert_eq!(points(&reader), 2);
+    rig.pass(batch_at(&rig, 30, &[(energy, 3)])).unwrap();
+    assert_eq!(points(&reader), 2);
+    rig.outputs[0].1.flush().unwrap();
+    assert_eq!(points(&reader), 3);
+}
+
+#[test]
+fn values_are_exact_and_the_view_gives_them_in_their_unit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.db");
+    let mut rig = started(&path, Duration::ZERO);
+    let (_, energy) = process(&rig, "burn");
+    let residual = rig.series(&metric::DOMAIN_RESIDUAL, Resource::package(1));
+    let exact = (1 << 53) + 1;
+    let nan = f64::NAN.to_bits();
+    rig.pass(batch_at(&rig, 50, &[(energy, 123_456), (residual, 0.5_f64.to_bits())])).unwrap();
+    rig.pass(batch_at(&rig, 60, &[(energy, exact), (residual, nan)])).unwrap();
+
+    let db = Connection::open(&path).unwrap();
+    let of = |columns: &str, time: u64, metric: &str| {
+        format!("SELECT {columns} FROM measurements WHERE time_unix_nano = {time} AND metric = '{metric}'")
+    };
+    assert_eq!(one::<f64>(&db, &of("value", 50, "wattrace.consumer.energy")), 0.123456);
+    assert_eq!(one::<i64>(&db, &of("steps", 60, "wattrace.consumer.energy")), exact as i64);
+    assert_eq!(one::<f64>(&db, &of("value", 50, "wattrace.domain.residual")), 0.5);
+    assert_eq!(one::<Option<f64>>(&db, &of("value", 60, "wattrace.domain.residual")), None);
+    let subject = "concat_ws(' ', unit, kind, start_unix_nano, resource_type, resource_id, domain, origin, \
+                   consumer_type, consumer_id, consumer_start_unix_nano)";
+    assert_eq!(
+        one::<String>(&db, &of(subject, 50, "wattrace.consumer.energy")),
+        "J counter 40 package 0 package-0 simulated process 1234 77"
+    );
+    assert_eq!(one::<Option<String>>(&db, &of("consumer_type", 50, "wattrace.domain.residual")), None);
+}
+
+#[test]
+fn an_exec_updates_the_row_and_a_reused_series_id_gets_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.db");
+    let mut rig = started(&path, Duration::from_secs(1));
+    let (shell, id) = process(&rig, "sh");
+    rig.pass(batch_at(&rig, 10, &[(id, 1)])).unwrap();
+    rig.outputs[0].1.flush().unwrap();
+    shell.update(vec![Attribute::new("process.executable.name", "l\"s")]);
+    let mut last = batch_at(&rig, 20, &[(id, 2)]);
+    last.end(id);
+    rig.pass(last).unwrap();
+    rig.registry.release(&[id]);
+    let (_, reused) = process(&rig, "cat");
+    assert_eq!(reused, id);
+    rig.pass(batch_at(&rig, 30, &[(reused, 3)])).unwrap();
+    rig.outputs[0].1.flush().unwrap();
+
+    let db = Connection::open(&path).unwrap();
+    let names = "SELECT group_concat(attributes ->> '$.\"process.executable.name\"' || '@' || time_unix_nano, ' ') \
+                 FROM measurements";
+    assert_eq!(one::<String>(&db, names), "l\"s@10 l\"s@20 cat@30");
+    let attributes: String = one(&db, "SELECT attributes FROM series WHERE id = 1");
+    let attributes: serde_json::Value = serde_json::from_str(&attributes).unwrap();
+    assert_eq!(attributes["wattrace.origin"], "simulated");
+}
+
+#[test]
+fn while_another_writer_has_the_lock_batches_are_refused_and_then_written_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.db");
+    let mut rig = started(&path, Duration::ZERO);
+    let energy = rig.series(&metric::HW_ENERGY, Resource::package(0));
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // The first is taken into memory; the second is not.
+    rig.pass(batch_at(&rig, 10, &[(energy, 1)])).unwrap();
+    let second = batch_at(&rig, 20, &[(energy, 2)]);
+    for _ in 0..2 {
+        let error = rig.pass(second.clone()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Retry);
+        assert!(error.to_string().starts_with("plugins.sqlite.path: "), "{error}");
+    }
+    other.execute_batch("ROLLBACK").unwrap();
+    rig.pass(second).unwrap();
+    assert_eq!(one::<String>(&other, "SELECT group_concat(steps, ' ') FROM points"), "1 2");
+    assert_eq!(one::<i64>(&other, "SELECT count(*) FROM series"), 1);
+}
+
+#[test]
+fn a_second_run_adds_to_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.db");
+    for run in 1..=2 {
+        // Committed as the output is dropped.
+        let mut rig = started(&path, Duration::from_secs(3600));
+        let energy = rig.series(&metric::HW_ENERGY, Resource::package(0));
+        rig.pass(batch_at(&rig, run, &[(energy, run)])).unwrap();
+    }
+    let db = Connection::open(&path).unwrap();
+    assert_eq!(
+        one::<String>(&db, "SELECT group_concat(series_id || ':' || steps, ' ') FROM points"),
+        "1:1 2:2"
+    );
+}
+
+#[test]
+fn what_is_not_a_wattrace_database_of_this_version_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |path: &Path| {
+        let config = SqliteConfig { path: path.into(), ..SqliteConfig::default() };
+        let error = Rig::new().start::<Sqlite>(config).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fatal);
+        error.to_string()
+    };
+    let newer = dir.path().join("newer.db");
+    drop(started(&newer, Duration::ZERO));
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    let message = refused(&newer);
+    assert!(message.contains("has schema version 2") && message.contains("writes version 1"), "{message}");
+
+    let foreign = dir.path().join("foreign.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE diary (entry TEXT)").unwrap();
+    let before = std::fs::read(&foreign).unwrap();
+    assert!(refused(&foreign).contains("move the file away"));
+    assert_eq!(std::fs::read(&foreign).unwrap(), before);
+
+    let text = dir.path().join("text.db");
+    std::fs::write(&text, "Dear diary, ".repeat(100)).unwrap();
+    assert!(refused(&text).contains("file is not a database"));
+
+    let message = refused(Path::new("/nowhere/at/all.db"));
+    assert!(message.contains("plugins.sqlite.path: /nowhere/at/all.db"), "{message}");
+    assert!(message.contains("`mkdir -p /nowhere/at`"), "{message}");
+}
+
+const KILLED: &str = "WATTRACE_TEST_DATABASE";
+
+/// No test: what the next one runs as a process of its own, and kills.
+#[test]
+fn a_writer_to_be_killed() {
+    let Some(path) = std::env::var_os(KILLED) else { return };
+    let mut rig = started(Path::new(&path), Duration::ZERO);
+    let (a, b) = (rig.series(&metric::HW_ENERGY, Resource::package(0)), process(&rig, "burn").1);
+    for time in 1.. {
+        rig.pass(batch_at(&rig, time, &[(a, time), (b, time)])).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_writer_leaves_whole_commits_and_a_database_that_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.db");
+    drop(started(&path, Duration::ZERO));
+    let mut writer = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_writer_to_be_killed"])
+        .env(KILLED, &path)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let db = Connection::open(&path).unwrap();
+    while points(&db) < 100 {
+        assert!(writer.try_wait().unwrap().is_none(), "the writer ended by itself");
+    }
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    drop(db);
+
+    drop(started(&path, Duration::ZERO));
+    let db = Connection::open(&path).unwrap();
+    assert_eq!(one::<String>(&db, "PRAGMA integrity_check"), "ok");
+    let torn = "SELECT count(*) FROM (SELECT 1 FROM points GROUP BY time_unix_nano HAVING count(*) <> 2)";
+    assert_eq!(one::<i64>(&db, torn), 0);
+    let last: i64 = one(&db, "SELECT max(time_unix_nano) FROM points");
+    assert_eq!(points(&db), 2 * last, "every commit up to the last is there");
+}
+
+#[test]
+fn every_key_has_a_default() {
+    let config: SqliteConfig = toml::from_str("").unwrap();
+    assert_eq!(toml::to_string(&config).unwrap(), "path = \"wattrace.db\"\ncommit_interval = \"1s\"\n");
+    assert!(!Sqlite::on_by_default());
+}
