@@ -1,0 +1,201 @@
+//! When to do what: every batch goes into the state, every so often the state is drawn, a flush prints the totals.
+
+use std::io::{self, ErrorKind, Stdout, Write};
+use std::sync::Arc;
+
+use wattrace_api::{Batch, Clock, Error, Output, Registry};
+use wattrace_lines::Pace;
+
+use crate::ConsoleConfig;
+use crate::screen::Screen;
+use crate::state::State;
+use crate::table::{Scope, View, render};
+
+pub(crate) struct ConsoleOutput<W: Write + Send = Stdout> {
+    state: State,
+    screen: Screen<W>,
+    clock: Clock,
+    pace: Pace,
+    top: usize,
+    is_blank: bool,
+    has_news: bool,
+}
+
+impl<W: Write + Send> ConsoleOutput<W> {
+    pub(crate) fn new(
+        config: ConsoleConfig,
+        screen: Screen<W>,
+        registry: Arc<Registry>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            state: State::new(registry),
+            // On a terminal somebody waits for the first table.
+            is_blank: screen.is_terminal(),
+            screen,
+            pace: Pace::new(config.interval, clock.now()),
+            clock,
+            top: config.top,
+            has_news: false,
+        }
+    }
+
+    fn draw(&mut self, scope: Scope) -> io::Result<()> {
+        self.state.settle();
+        let (width, lines) = self.screen.size();
+        let height = match scope {
+            // The cursor stands below the table, and what has scrolled off the top can't be replaced.
+            Scope::Now => lines.saturating_sub(1),
+            Scope::Totals => usize::MAX,
+        };
+        self.screen.draw(&render(&self.state, &View { scope, top: self.top, width, height }), width)
+    }
+}
+
+fn explain(error: &io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::BrokenPipe => Error::gone("console: the reader of standard output has closed it"),
+        _ => Error::retry(format!(
+            "console: cannot write to standard output: {error}; plugins.console.enabled = false does without"
+        )),
+    }
+}
+
+impl<W: Write + Send> Output for ConsoleOutput<W> {
+    fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.state.take(batch);
+        if self.state.elapsed().is_none() {
+            return Ok(());
+        }
+        self.has_news = true;
+        if std::mem::take(&mut self.is_blank) || self.pace.is_due(self.clock.now()) {
+            match self.draw(Scope::Now) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(explain(&error)),
+                // The batch is taken and must not come again. The next table shows it.
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.has_news) {
+            self.draw(Scope::Totals).map_err(|error| explain(&error))?;
+            self.screen.keep();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use std::time::Duration;
+    use wattrace_api::testing::Rig;
+    use wattrace_api::{Consumer, ConsumerKind, Resource, SeriesId, SeriesSpec, Timestamp, Window, metric};
+
+    /// Keeps what is written, or fails as told.
+    #[derive(Clone, Default)]
+    struct Paper {
+        text: Arc<Mutex<Vec<u8>>>,
+        fails: Option<ErrorKind>,
+    }
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            match self.fails {
+                Some(kind) => Err(kind.into()),
+                None => self.text.lock().unwrap().write(bytes),
+            }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Bench {
+        rig: Rig,
+        paper: Paper,
+        output: ConsoleOutput<Paper>,
+        idle: SeriesId,
+    }
+
+    impl Bench {
+        fn new(is_terminal: bool, fails: Option<ErrorKind>) -> Self {
+            let rig = Rig::new();
+            let idle = rig.registry.open(SeriesSpec {
+                metric: rig.registry.metric(&metric::CONSUMER_CPU_TIME).unwrap(),
+                resource: Resource::package(0),
+                domain: None,
+                consumer: Some(Arc::new(Consumer::closing(ConsumerKind::Idle))),
+                attributes: Vec::new(),
+                start: Timestamp(0),
+            });
+            let paper = Paper { fails, ..Paper::default() };
+            let screen = Screen::new(paper.clone(), is_terminal, false);
+            let config = ConsoleConfig { interval: Duration::from_secs(2), ..ConsoleConfig::default() };
+            let output = ConsoleOutput::new(config, screen, rig.registry.clone(), rig.clock.clone());
+            Self { rig, paper, output, idle }
+        }
+
+        /// The batch of a second in which the one CPU was idle, a little late.
+        fn second(&mut self, n: u64) -> Result<(), Error> {
+            let second = |n| Timestamp(n * 1_000_000_000);
+            self.rig.clock.set(second(n) + Duration::from_millis(5));
+            let window = Window::new(second(n - 1), second(n));
+            self.output.write(&self.rig.batch(window, &[(self.idle, second(n).0)]))
+        }
+
+        /// The first lines of the tables on a terminal on which all this was written.
+        fn tables(&self) -> Vec<String> {
+            let mut terminal = vt100::Parser::new(60, 200, 0);
+            let text = String::from_utf8(self.paper.text.lock().unwrap().clone()).unwrap();
+            terminal.process(text.replace("\r\n", "\n").replace('\n', "\r\n").as_bytes());
+            let rows: Vec<String> = terminal.screen().rows(0, 200).collect();
+            rows.windows(2)
+                .filter(|pair| pair[1].starts_with("origin none"))
+                .map(|pair| pair[0].clone())
+                .collect()
+        }
+    }
+
+    #[test]
+    fn elsewhere_than_on_a_terminal_there_is_a_table_per_interval_and_one_of_totals() {
+        let mut bench = Bench::new(false, None);
+        (1..=5).try_for_each(|n| bench.second(n)).unwrap();
+        assert_eq!(bench.tables(), ["2.0 s", "4.0 s"]);
+        bench.output.flush().unwrap();
+        bench.output.flush().unwrap();
+        assert_eq!(bench.tables(), ["2.0 s", "4.0 s", "totals over 5.0 s"]);
+    }
+
+    #[test]
+    fn a_terminal_has_one_table_at_once_and_keeps_the_totals_asked_for() {
+        let mut bench = Bench::new(true, None);
+        bench.second(1).unwrap();
+        assert_eq!(bench.tables(), ["1.0 s"]);
+        (2..=3).try_for_each(|n| bench.second(n)).unwrap();
+        assert_eq!(bench.tables(), ["2.0 s"]);
+        bench.output.flush().unwrap();
+        (4..=6).try_for_each(|n| bench.second(n)).unwrap();
+        assert_eq!(bench.tables(), ["totals over 3.0 s", "6.0 s"]);
+    }
+
+    #[test]
+    fn nothing_is_printed_about_nothing() {
+        let mut bench = Bench::new(true, None);
+        bench.output.write(&Batch::default()).unwrap();
+        bench.output.flush().unwrap();
+        assert!(bench.paper.text.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_batch_that_was_taken_is_never_asked_for_again() {
+        let mut full = Bench::new(false, Some(ErrorKind::StorageFull));
+        full.second(2).unwrap();
+        assert_eq!(full.output.flush().unwrap_err().kind(), wattrace_api::ErrorKind::Retry);
+        let mut closed = Bench::new(false, Some(ErrorKind::BrokenPipe));
+        assert_eq!(closed.second(2).unwrap_err().kind(), wattrace_api::ErrorKind::Gone);
+    }
+}

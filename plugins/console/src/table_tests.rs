@@ -1,0 +1,294 @@
+//! Tests of state and table together: batches in, the very text out.
+
+use std::sync::Arc;
+
+use super::*;
+use wattrace_api::testing::Rig;
+use wattrace_api::{
+    Attribute, Batch, Consumer, Domain, Identity, Metric, Resource, ResourceKind, SeriesId, SeriesSpec,
+    Timestamp, Value, Window, metric,
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+struct Bench {
+    rig: Rig,
+    state: State,
+    batch: Batch,
+}
+
+fn bench() -> Bench {
+    let rig = Rig::new();
+    let state = State::new(rig.registry.clone());
+    Bench { rig, state, batch: Batch::default() }
+}
+
+fn process(pid: u32, name: &str) -> Arc<Consumer> {
+    let identity = Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
+    Arc::new(Consumer::new(identity, None, vec![Attribute::new("process.executable.name", name)]))
+}
+
+fn closing(kind: ConsumerKind) -> Arc<Consumer> {
+    Arc::new(Consumer::closing(kind))
+}
+
+fn domain(name: &str, origin: Origin, within: Option<&str>) -> Arc<Domain> {
+    Arc::new(Domain {
+        name: name.into(),
+        origin,
+        package: None,
+        within: within.map(Into::into),
+        idle_microwatts: None,
+    })
+}
+
+fn piece(kind: ResourceKind) -> Resource {
+    Resource { kind, id: "0".into() }
+}
+
+impl Bench {
+    fn open(
+        &self,
+        metric: &Metric,
+        kind: ResourceKind,
+        domain: Option<&Arc<Domain>>,
+        consumer: Option<&Arc<Consumer>>,
+    ) -> SeriesId {
+        self.rig.registry.open(SeriesSpec {
+            metric: self.rig.registry.metric(metric).unwrap(),
+            resource: piece(kind),
+            domain: domain.cloned(),
+            consumer: consumer.cloned(),
+            attributes: Vec::new(),
+            start: Timestamp(0),
+        })
+    }
+    fn cpu_time(&self, who: &Arc<Consumer>) -> SeriesId {
+        self.open(&metric::CONSUMER_CPU_TIME, ResourceKind::Package, None, Some(who))
+    }
+    fn energy(&self, domain: &Arc<Domain>, who: &Arc<Consumer>) -> SeriesId {
+        self.open(&metric::CONSUMER_ENERGY, ResourceKind::Package, Some(domain), Some(who))
+    }
+    fn meter(&self, domain: &Arc<Domain>) -> SeriesId {
+        self.open(&metric::HW_ENERGY, ResourceKind::Package, Some(domain), None)
+    }
+    /// A batch whose one window is the second before `second`.
+    fn at(&mut self, second: u64, points: &[(SeriesId, u64)]) -> &mut Self {
+        self.batch.clear();
+        self.batch.begin(Window::new(Timestamp((second - 1) * SECOND), Timestamp(second * SECOND)));
+        for &(id, steps) in points {
+            self.batch.push(id, Value::of_steps(steps));
+        }
+        self.state.take(&self.batch);
+        self
+    }
+    fn end(&mut self, series: &[SeriesId]) {
+        self.batch.clear();
+        for &id in series {
+            self.batch.end(id);
+        }
+        self.state.take(&self.batch);
+    }
+    fn shown(&mut self, view: View) -> Vec<String> {
+        self.state.settle();
+        render(&self.state, &view).into_iter().map(|line| line.text.trim_end().to_string()).collect()
+    }
+}
+
+const NOW: View = View { scope: Scope::Now, top: 20, width: usize::MAX, height: usize::MAX };
+
+/// One estimated package, a burner on two packages' CPUs, a short process, idle and unattributed.
+fn busy() -> Bench {
+    let mut bench = bench();
+    let package = domain("package-0", Origin::Estimated, None);
+    let (burn, short) = (process(1234, "burn"), process(77, "sh"));
+    let (idle, unattributed) = (closing(ConsumerKind::Idle), closing(ConsumerKind::Unattributed));
+    let meter = bench.meter(&package);
+    let energies = [&burn, &short, &idle, &unattributed].map(|who| bench.energy(&package, who));
+    let times = [&burn, &burn, &short, &idle].map(|who| bench.cpu_time(who));
+    let [burn_j, short_j, idle_j, unattributed_j] = energies;
+    bench
+        .at(1, &[(meter, 10_000_000), (burn_j, 6_000_000), (short_j, 500_000), (idle_j, 3_000_000)])
+        .at(1, &[(unattributed_j, 500_000)])
+        .at(1, &[(times[0], SECOND), (times[1], SECOND / 2), (times[2], SECOND / 4), (times[3], SECOND / 4)]);
+    bench.end(&[short_j, times[2]]);
+    bench.shown(NOW);
+    bench
+        .at(2, &[(meter, 22_000_000), (burn_j, 14_000_000), (idle_j, 7_000_000)])
+        .at(2, &[(times[0], 2 * SECOND), (times[3], SECOND * 5 / 4)]);
+    bench
+}
+
+#[test]
+fn the_table_adds_up_and_says_where_its_joules_come_from() {
+    assert_eq!(
+        busy().shown(NOW),
+        [
+            "2.0 s | package-0 22.00 J 12.00 W (estimated)",
+            " PID  NAME          CPU s  CPU %  J (estimated)      W",
+            "1234  burn           2.50  100.0          14.00   8.00",
+            "  77  sh             0.25      -           0.50      -",
+            "      idle           1.25  100.0           7.00   4.00",
+            "      unattributed   0.00    0.0           0.50   0.00",
+            "      TOTAL          4.00  200.0          22.00  12.00",
+        ]
+    );
+}
+
+#[test]
+fn totals_have_mean_rates_and_processes_that_ended() {
+    let totals = busy().shown(View { scope: Scope::Totals, ..NOW });
+    assert_eq!(totals[0], "totals over 2.0 s | package-0 22.00 J 11.00 W (estimated)");
+    assert_eq!(totals[2], "1234  burn           2.50  125.0          14.00   7.00");
+    assert_eq!(totals[3], "  77  sh             0.25   12.5           0.50   0.25");
+    assert_eq!(totals[6], "      TOTAL          4.00  200.0          22.00  11.00");
+}
+
+#[test]
+fn what_is_below_the_top_is_one_row_and_still_in_the_total() {
+    let shown = busy().shown(View { top: 0, ..NOW });
+    assert_eq!(shown[2], "     other 2 processes   2.75  100.0          14.50   8.00");
+    assert_eq!(shown.last().unwrap(), "     TOTAL               4.00  200.0          22.00  12.00");
+    let shown = busy().shown(View { height: 7, top: 1, ..NOW });
+    assert_eq!(shown.len(), 7);
+    assert!(shown[3].contains("other 1 process ") && shown[3].contains("0.50"), "{shown:?}");
+    // Too low for anything but the head: nothing overflows.
+    for height in 0..7 {
+        assert!(busy().shown(View { height, ..NOW }).len() <= height);
+    }
+}
+
+#[test]
+fn the_power_of_a_process_that_ended_since_the_last_table_is_with_the_others() {
+    let mut bench = bench();
+    let package = domain("package-0", Origin::Measured, None);
+    let (meter, short) = (bench.meter(&package), bench.energy(&package, &process(5, "short")));
+    bench.at(1, &[(meter, 4_000_000), (short, 4_000_000)]).end(&[short]);
+    assert_eq!(
+        bench.shown(NOW),
+        [
+            "1.0 s | package-0 4.00 J 4.00 W (measured)",
+            "PID  NAME   CPU s  CPU %     J     W",
+            "  5  short   0.00      -  4.00     -",
+            "     other   0.00    0.0  0.00  4.00",
+            "     TOTAL   0.00    0.0  4.00  4.00",
+        ]
+    );
+    bench.at(2, &[(meter, 4_000_000)]);
+    assert_eq!(bench.shown(NOW)[3], "     TOTAL   0.00    0.0  4.00  0.00");
+}
+
+#[test]
+fn narrow_tables_do_without_columns_and_no_line_is_wider_than_the_screen() {
+    let shown = |width| busy().shown(View { width, ..NOW });
+    for (width, titles) in [
+        (60, " PID  NAME          CPU s  CPU %  J (estimated)      W"),
+        (50, " PID  NAME      CPU s  CPU %  J (estimated)      W"),
+        (44, " PID  NAME       CPU %  J (estimated)      W"),
+        (37, " PID  NAME       J (estimated)      W"),
+        (30, " PID  NAME       J (estimated)"),
+        (24, "NAME       J (estimated)"),
+    ] {
+        assert!(shown(width).iter().any(|line| line == titles), "{width}: {:#?}", shown(width));
+    }
+    for width in 0..70 {
+        for line in busy().shown(View { width, ..NOW }) {
+            assert!(cells(&line) <= width, "{width}: {line}");
+        }
+    }
+}
+
+#[test]
+fn without_any_energy_the_table_says_so_and_goes_by_cpu_time() {
+    let mut bench = bench();
+    let (a, b) = (bench.cpu_time(&process(1, "a")), bench.cpu_time(&process(2, "b")));
+    bench.at(1, &[(a, SECOND / 10), (b, SECOND)]);
+    assert_eq!(
+        bench.shown(NOW),
+        [
+            "1.0 s",
+            "origin none: no meter and no estimate, CPU time only",
+            "PID  NAME   CPU s  CPU %",
+            "  2  b       1.00  100.0",
+            "  1  a       0.10   10.0",
+            "     TOTAL   1.10  110.0",
+        ]
+    );
+}
+
+#[test]
+fn a_joule_is_counted_once_however_many_domains_and_groups_it_is_in() {
+    let mut bench = bench();
+    let package = domain("package-0", Origin::Measured, None);
+    let dram = domain("dram-0", Origin::Simulated, None);
+    let core = domain("core-0", Origin::Measured, Some("package-0"));
+    let psys = domain("psys", Origin::Measured, None);
+    let it = process(1, "it");
+    let group = Identity { kind: ConsumerKind::Cgroup, id: "/x".into(), start_unix_nano: 1 };
+    let group = Arc::new(Consumer::new(group, None, Vec::new()));
+    let whole_host = |metric, who| bench.open(metric, ResourceKind::Psys, Some(&psys), who);
+    let points = [
+        (bench.meter(&package), 3_000_000),
+        (bench.energy(&package, &it), 3_000_000),
+        (bench.energy(&dram, &it), 1_000_000),
+        (bench.energy(&core, &it), 2_000_000),
+        (bench.energy(&package, &group), 3_000_000),
+        (whole_host(&metric::HW_HOST_ENERGY, None), 9_000_000),
+        (whole_host(&metric::CONSUMER_ENERGY, Some(&it)), 9_000_000),
+    ];
+    let shown = bench.at(1, &points).shown(NOW);
+    assert_eq!(shown[0], "1.0 s | package-0 3.00 J 3.00 W (measured) | psys 9.00 J 9.00 W (measured)");
+    assert_eq!(shown[1], "PID  NAME   CPU s  CPU %  J (measured+simulated)     W");
+    assert_eq!(shown[2], "  1  it      0.00    0.0                    4.00  4.00");
+    assert_eq!(shown.len(), 4);
+}
+
+#[test]
+fn slow_meters_keep_their_rate_between_windows_and_a_residual_is_shown() {
+    let mut bench = bench();
+    let (fast, slow) = (domain("package-0", Origin::Measured, None), domain("gpu-x", Origin::Measured, None));
+    let (fast_j, slow_j) = (bench.meter(&fast), bench.meter(&slow));
+    let job = bench.energy(&slow, &process(1, "job"));
+    let residual = bench.open(&metric::DOMAIN_RESIDUAL, ResourceKind::Gpu, Some(&slow), None);
+    let mut batch = Batch::default();
+    batch.begin(Window::new(Timestamp(0), Timestamp(10 * SECOND)));
+    for (id, value) in [(slow_j, Value::of_steps(50_000_000)), (job, Value::of_steps(20_000_000))] {
+        batch.push(id, value);
+    }
+    batch.push(residual, Value::of_gauge(-0.25));
+    bench.state.take(&batch);
+    bench.shown(NOW);
+    let shown = bench.at(11, &[(fast_j, 1_000_000)]).shown(NOW);
+    assert_eq!(
+        shown[0],
+        "11.0 s | gpu-x 50.00 J 5.00 W (measured) residual -0.25 J | package-0 1.00 J 1.00 W (measured)"
+    );
+    assert_eq!(shown[2], "  1  job     0.00    0.0  20.00  2.00");
+}
+
+#[test]
+fn an_exec_changes_the_name_and_a_hostile_one_is_harmless() {
+    let mut bench = bench();
+    let it = process(1, "sh");
+    let time = bench.cpu_time(&it);
+    bench.at(1, &[(time, SECOND)]);
+    assert!(bench.shown(NOW)[3].contains("  sh "));
+    it.update(vec![Attribute::new("process.executable.name", "\u{1b}]0;owned\u{7}\n")]);
+    assert!(bench.shown(NOW)[3].contains("  ?]0;owned??  "));
+}
+
+#[test]
+fn thousands_of_ended_processes_are_still_in_the_total() {
+    let mut bench = bench();
+    let package = domain("package-0", Origin::Measured, None);
+    for pid in 1..=2_000 {
+        let energy = bench.energy(&package, &process(pid, "short"));
+        bench.at(1, &[(energy, u64::from(pid) * 10_000)]).end(&[energy]);
+        bench.rig.registry.release(&[energy]);
+    }
+    let shown = bench.shown(View { top: 1, scope: Scope::Totals, ..NOW });
+    let cells = |row: usize| shown[row].split_whitespace().collect::<Vec<_>>();
+    assert_eq!(cells(2), ["2000", "short", "0.00", "0.0", "20.00", "20.00"]);
+    assert_eq!(cells(3)[..4], ["other", "1999", "processes", "0.00"]);
+    assert_eq!([cells(3)[5], cells(4)[3]], ["19990.00", "20010.00"]);
+}
