@@ -1,0 +1,77 @@
+//! The exact factor from perf's counts to microjoules, a fraction of integers.
+//!
+//! The kernel writes the factor in decimal, `2.3283064365386962890625e-10` joules, which is 2⁻³² to the last digit. Read
+//! as a decimal fraction and reduced it is exact, here 15625 / 2²⁶ µJ, where a float would round, and a
+//! factor such as `1e-9` would not even have one.
+
+/// Microjoules per count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scale {
+    numerator: u64,
+    denominator: u128,
+}
+
+impl Scale {
+    /// Reads joules per count in decimal, with or without an exponent. `None` if `text` is no positive number, or so long
+    /// a one that a count times it would not fit into 128 bits.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (mantissa, exponent) = match text.trim().split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+            None => (text.trim(), 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let mut digits: u128 = 0;
+        for c in whole.chars().chain(fraction.chars()) {
+            digits = digits.checked_mul(10)?.checked_add(c.to_digit(10)?.into())?;
+        }
+        let power = exponent.checked_add(6)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
+        let ten = 10_u128.checked_pow(power.unsigned_abs())?;
+        let (numerator, denominator) = if power < 0 { (digits, ten) } else { (digits.checked_mul(ten)?, 1) };
+        let common = greatest_common_divisor(numerator, denominator);
+        let numerator = u64::try_from(numerator / common).ok().filter(|&n| n > 0)?;
+        Some(Self { numerator, denominator: denominator / common })
+    }
+
+    /// Whole microjoules in `counts`, rounded down; at most `u64::MAX`.
+    pub(crate) fn microjoules(self, counts: u64) -> u64 {
+        let exact = u128::from(counts) * u128::from(self.numerator) / self.denominator;
+        u64::try_from(exact).unwrap_or(u64::MAX)
+    }
+}
+
+/// At least 1 for any two numbers of which the second isn't zero.
+fn greatest_common_divisor(mut a: u128, mut b: u128) -> u128 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_factor_is_two_to_the_minus_32_exactly() {
+        let rapl = Scale { numerator: 15_625, denominator: 1 << 26 };
+        assert_eq!(Scale::parse("2.3283064365386962890625e-10\n"), Some(rapl));
+        assert_eq!(Scale::parse("0.00000000023283064365386962890625"), Some(rapl));
+    }
+
+    #[test]
+    fn any_decimal_will_do_and_nonsense_will_not() {
+        assert_eq!(Scale::parse("1e-9"), Some(Scale { numerator: 1, denominator: 1_000 }));
+        assert_eq!(Scale::parse("2.5E-8"), Some(Scale { numerator: 1, denominator: 40 }));
+        assert_eq!(Scale::parse("1"), Some(Scale { numerator: 1_000_000, denominator: 1 }));
+        for nonsense in ["", "x", "-1e-9", "0", "1e", "1e-99999999999", "1e-60", "1e40", "0x2"] {
+            assert_eq!(Scale::parse(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn the_largest_count_does_not_overflow() {
+        let joules = Scale::parse("2.3283064365386962890625e-10").unwrap();
+        assert_eq!(joules.microjoules(u64::MAX), ((u128::from(u64::MAX) * 1_000_000) >> 32) as u64);
+        assert_eq!(Scale::parse("1").unwrap().microjoules(u64::MAX), u64::MAX);
+    }
+}

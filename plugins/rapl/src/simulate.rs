@@ -1,0 +1,205 @@
+//! A stand-in for the hardware, for tests of whatever consumes RAPL: a tree with the kernel's file names whose counters
+//! follow a known curve. Give its root as `plugins.rapl.sysfs_root`; all that is read there is labelled `simulated`.
+//!
+//! ```
+//! use std::time::Duration;
+//! use wattrace_rapl::simulate::{Tree, Zone};
+//!
+//! let root = std::env::temp_dir().join(format!("wattrace-simulate-{}", std::process::id()));
+//! let package = Zone::new("intel-rapl:0", "package-0", 20.0).range(999_999);
+//! let tree = Tree::create(&root, vec![package, Zone::new("intel-rapl:0:0", "dram", 3.0)])?;
+//! tree.write(Duration::from_millis(1_500))?;
+//! let text = std::fs::read_to_string(root.join("class/powercap/intel-rapl:0/energy_uj"))?;
+//! assert_eq!(text.trim().parse(), Ok(30_000_000 % 1_000_000));
+//! std::fs::remove_dir_all(&root)?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::counter::period;
+
+/// Microjoules used since the start, as a function of time.
+type Curve = Box<dyn Fn(Duration) -> u64 + Send + Sync>;
+
+/// One counter.
+pub struct Zone {
+    directory: String,
+    name: String,
+    curve: Curve,
+    first: u64,
+    max: u64,
+}
+
+impl Zone {
+    /// A counter in `class/powercap/DIRECTORY` that calls itself `name` and draws `watts`. Like an Intel client's, it wraps
+    /// after 262 kJ, and it begins at zero.
+    pub fn new(directory: &str, name: &str, watts: f64) -> Self {
+        // In whole microwatts, so that the curve is exact over any span.
+        let microwatts = (watts * 1e6).round() as u128;
+        let curve = move |t: Duration| (microwatts * t.as_nanos() / 1_000_000_000) as u64;
+        let (directory, name) = (directory.to_owned(), name.to_owned());
+        Self { directory, name, curve: Box::new(curve), first: 0, max: 262_143_328_850 }
+    }
+
+    /// With another curve: the microjoules used by a time since the start.
+    #[must_use]
+    pub fn along(mut self, curve: impl Fn(Duration) -> u64 + Send + Sync + 'static) -> Self {
+        self.curve = Box::new(curve);
+        self
+    }
+
+    /// With `max` as the largest value, `max_energy_range_uj`; it wraps after [`period`]`(max)`.
+    #[must_use]
+    pub fn range(mut self, max: u64) -> Self {
+        self.max = max;
+        self
+    }
+
+    /// With `microjoules` on the counter at the start.
+    #[must_use]
+    pub fn starting_at(mut self, microjoules: u64) -> Self {
+        self.first = microjoules;
+        self
+    }
+
+    /// The truth: microjoules used by `elapsed` after the start.
+    pub fn used(&self, elapsed: Duration) -> u64 {
+        (self.curve)(elapsed)
+    }
+}
+
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Zone({}: {})", self.directory, self.name)
+    }
+}
+
+/// Counters in files.
+#[derive(Debug)]
+pub struct Tree {
+    zones: Vec<(Zone, File)>,
+}
+
+impl Tree {
+    /// Makes the files of `zones` under `sysfs_root`, as at time zero.
+    ///
+    /// # Errors
+    /// If a file can't be made.
+    pub fn create(sysfs_root: &Path, zones: Vec<Zone>) -> io::Result<Self> {
+        let class = sysfs_root.join("class/powercap");
+        let mut tree = Self { zones: Vec::new() };
+        for zone in zones {
+            let directory = class.join(&zone.directory);
+            fs::create_dir_all(&directory)?;
+            fs::write(directory.join("name"), format!("{}\n", zone.name))?;
+            fs::write(directory.join("max_energy_range_uj"), format!("{}\n", zone.max))?;
+            let file = File::create(directory.join("energy_uj"))?;
+            tree.zones.push((zone, file));
+        }
+        tree.write(Duration::ZERO)?;
+        Ok(tree)
+    }
+
+    /// Sets every counter to where it stands `elapsed` after the start. Numbers have leading zeros: each is replaced in
+    /// place by one of the same width in one call, so that nobody ever reads a number cut short. Unlike the kernel, a file
+    /// system may show a reader that hits the very nanoseconds of the call a number half old and half new.
+    ///
+    /// # Errors
+    /// If a file can't be written.
+    pub fn write(&self, elapsed: Duration) -> io::Result<()> {
+        for (zone, file) in &self.zones {
+            let value = (zone.first + zone.used(elapsed)) % period(zone.max);
+            file.write_all_at(format!("{value:020}\n").as_bytes(), 0)?;
+        }
+        Ok(())
+    }
+
+    /// The zones, in the order in which they were given.
+    pub fn zones(&self) -> impl Iterator<Item = &Zone> {
+        self.zones.iter().map(|(zone, _)| zone)
+    }
+
+    /// Lets time run from now on: a thread writes the counters every `step`.
+    pub fn run(self, step: Duration) -> Running {
+        let started = Instant::now();
+        let (stop, stopped) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            // Errors end with the tree: whoever removed it needs no more readings.
+            while stopped.recv_timeout(step) == Err(RecvTimeoutError::Timeout)
+                && self.write(started.elapsed()).is_ok()
+            {}
+        });
+        Running { started, stop, thread: Some(thread) }
+    }
+}
+
+/// A tree whose time runs; it stands still from its drop on.
+#[derive(Debug)]
+pub struct Running {
+    started: Instant,
+    stop: Sender<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Time zero of the curves.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if the thread has ended by itself.
+        let _ = self.stop.send(());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Makes a `power` PMU under `sysfs_root` that is really the kernel's `cpu-clock`: a true perf counter, of nanoseconds,
+/// which its scale declares to be `watts` nanojoules each. It meters package 0 on CPU 0.
+///
+/// # Errors
+/// If a file can't be made.
+pub fn perf_clock(sysfs_root: &Path, watts: u32) -> io::Result<()> {
+    let pmu = sysfs_root.join("bus/event_source/devices/power");
+    fs::create_dir_all(pmu.join("events"))?;
+    // PERF_TYPE_SOFTWARE, whose event 0 is PERF_COUNT_SW_CPU_CLOCK.
+    fs::write(pmu.join("type"), "1\n")?;
+    fs::write(pmu.join("cpumask"), "0\n")?;
+    fs::write(pmu.join("events/energy-pkg"), "event=0x00\n")?;
+    fs::write(pmu.join("events/energy-pkg.scale"), format!("{watts}e-9\n"))?;
+    fs::write(pmu.join("events/energy-pkg.unit"), "Joules\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_runs_from_the_start_to_the_drop() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("class/powercap/intel-rapl:0/energy_uj");
+        let read = || fs::read_to_string(&path).unwrap().trim().parse::<u64>().unwrap();
+        let zone = Zone::new("intel-rapl:0", "package-0", 1_000.0);
+        let running = Tree::create(root.path(), vec![zone]).unwrap().run(Duration::from_millis(1));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while read() == 0 {
+            assert!(Instant::now() < deadline, "the counter stands still");
+        }
+        let started = running.started();
+        drop(running);
+        let last = read();
+        assert!(last > 0 && u128::from(last) <= started.elapsed().as_micros() * 1_000);
+        thread::sleep(Duration::from_millis(5));
+        assert_eq!(read(), last);
+    }
+}

@@ -1,0 +1,64 @@
+//! In steady state a tick allocates nothing: counted by an allocator that counts.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use wattrace_api::testing::Rig;
+use wattrace_api::{Batch, Tick, Timestamp};
+use wattrace_rapl::simulate::{Tree, Zone};
+use wattrace_rapl::{Interface, Rapl, RaplConfig};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_tick_allocates_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let names = ["package-0", "core", "dram"];
+    // The package wraps on every third tick.
+    let zones = names.iter().enumerate().map(|(n, name)| {
+        let directory = if n == 0 { "intel-rapl:0".to_owned() } else { format!("intel-rapl:0:{n}") };
+        Zone::new(&directory, name, 10.0).range(if n == 0 { 29_999_999 } else { 99_999_999_999 })
+    });
+    let tree = Tree::create(root.path(), zones.collect()).unwrap();
+    let mut rig = Rig::new();
+    let sysfs_root = root.path().to_str().unwrap().to_owned();
+    rig.start::<Rapl>(RaplConfig { sysfs_root, interface: Interface::Powercap, ..RaplConfig::default() })
+        .unwrap();
+    let mut batch = Batch::default();
+    let mut points = 0;
+    for second in 1..=100 {
+        tree.write(Duration::from_secs(second)).unwrap();
+        rig.clock.set(Timestamp(second * 1_000_000_000));
+        batch.clear();
+        let before = ALLOCATIONS.get();
+        let tick = Tick { scheduled: rig.clock.now(), missed: 0, last: false };
+        rig.sources[0].1.poll(&tick, &mut batch).unwrap();
+        // Until the first wrap the batch's columns still grow, and then that anomaly's series opens.
+        if second > 3 {
+            assert_eq!(ALLOCATIONS.get(), before, "tick {second}");
+            points += batch.len();
+        }
+    }
+    assert_eq!(points, 97 * 3 + 32);
+}
