@@ -1,0 +1,99 @@
+//! The keys of `[plugins.estimate]`, and which of their values make sense.
+
+use serde::{Deserialize, Serialize};
+use wattrace_api::Error;
+
+/// Configuration of the `estimate` plugin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EstimateConfig {
+    /// When to estimate: `no-meter` (if nothing meters the packages when the agent starts), `always` (beside a meter, to
+    /// compare the two) or `never`.
+    pub when: When,
+    /// Thermal design power of one package, in watts; 0: looked up by the CPU's name, and in a virtual machine scaled to
+    /// its share of the CPU.
+    pub tdp_watts: f64,
+    /// What one package draws when idle, in watts; 0: 12 % of the thermal design power.
+    pub idle_watts: f64,
+    /// What one package draws when all its CPUs are busy, in watts; 0: the thermal design power.
+    pub full_watts: f64,
+    /// Where the CPU's name is read.
+    pub cpuinfo: String,
+}
+
+/// When to estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// If nothing meters the packages when the agent starts.
+    NoMeter,
+    /// Beside a meter too.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl Default for EstimateConfig {
+    fn default() -> Self {
+        Self {
+            when: When::NoMeter,
+            tdp_watts: 0.0,
+            idle_watts: 0.0,
+            full_watts: 0.0,
+            cpuinfo: "/proc/cpuinfo".to_owned(),
+        }
+    }
+}
+
+/// More than any package draws.
+const MOST_WATTS: f64 = 10_000.0;
+
+impl EstimateConfig {
+    /// Refuses what makes no sense, by its key.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        for (key, watts) in
+            [("tdp_watts", self.tdp_watts), ("idle_watts", self.idle_watts), ("full_watts", self.full_watts)]
+        {
+            if !(0.0..=MOST_WATTS).contains(&watts) {
+                let message = format!("plugins.estimate.{key}: {watts} is not between 0 and {MOST_WATTS}");
+                return Err(Error::fatal(message));
+            }
+        }
+        let full = if self.full_watts > 0.0 { self.full_watts } else { self.tdp_watts };
+        if full > 0.0 && self.idle_watts > full {
+            return Err(Error::fatal(format!(
+                "plugins.estimate.idle_watts: {} is more than the {full} W of a busy package",
+                self.idle_watts
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(json: &str) -> Option<String> {
+        let config: EstimateConfig = serde_json::from_str(json).unwrap();
+        config.validate().err().map(|e| e.to_string())
+    }
+
+    #[test]
+    fn senseless_watts_are_refused_by_their_key() {
+        assert_eq!(refusal("{}"), None);
+        assert_eq!(refusal(r#"{"idle_watts": 10, "full_watts": 10, "when": "no-meter"}"#), None);
+        assert!(refusal(r#"{"tdp_watts": -1}"#).unwrap().starts_with("plugins.estimate.tdp_watts: "));
+        assert!(refusal(r#"{"full_watts": 10001}"#).unwrap().starts_with("plugins.estimate.full_watts: "));
+        assert!(
+            refusal(r#"{"idle_watts": 11, "full_watts": 10}"#)
+                .unwrap()
+                .starts_with("plugins.estimate.idle_watts: ")
+        );
+        assert!(
+            refusal(r#"{"idle_watts": 11, "tdp_watts": 10}"#)
+                .unwrap()
+                .starts_with("plugins.estimate.idle_watts: ")
+        );
+    }
+}

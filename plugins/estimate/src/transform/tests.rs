@@ -1,0 +1,196 @@
+//! The element on loads whose energy is known.
+
+use wattrace_api::testing::{Point, Rig};
+use wattrace_api::{Consumer, ErrorKind};
+
+use super::*;
+use crate::Estimate;
+
+/// 10 W idle, 70 W busy: whole microjoules are rare in odd windows.
+fn config() -> EstimateConfig {
+    EstimateConfig { idle_watts: 10.0, full_watts: 70.0, ..EstimateConfig::default() }
+}
+
+fn started(config: EstimateConfig) -> Rig {
+    let mut rig = Rig::new();
+    rig.start::<Estimate>(config).unwrap();
+    rig
+}
+
+fn cpu_time(rig: &Rig, package: u32, kind: ConsumerKind) -> SeriesId {
+    rig.registry.open(SeriesSpec {
+        metric: rig.registry.metric(&metric::CONSUMER_CPU_TIME).unwrap(),
+        resource: Resource::package(package),
+        domain: None,
+        consumer: Some(Arc::new(Consumer::closing(kind))),
+        attributes: Vec::new(),
+        start: Timestamp(0),
+    })
+}
+
+fn window(start: u64, end: u64) -> Window {
+    Window::new(Timestamp(start), Timestamp(end))
+}
+
+fn energies(rig: &mut Rig, batch: Batch) -> Vec<Point> {
+    let batch = rig.pass(batch).unwrap();
+    let points = rig.points(&batch);
+    points.into_iter().filter(|p| p.metric == "hw.energy").collect()
+}
+
+#[test]
+fn a_known_load_takes_a_known_energy() {
+    let mut rig = started(config());
+    let (idle, irq) = (cpu_time(&rig, 0, ConsumerKind::Idle), cpu_time(&rig, 0, ConsumerKind::Irq));
+    let process = cpu_time(&rig, 0, ConsumerKind::Process);
+    // Two CPUs for 1 s, half of their time busy: 10 J + 60 J / 2.
+    let batch = rig.batch(
+        window(0, 1_000_000_000),
+        &[(idle, 1_000_000_000), (irq, 400_000_000), (process, 600_000_000)],
+    );
+    let points = energies(&mut rig, batch);
+    assert_eq!(points.len(), 1);
+    assert_eq!((points[0].steps, points[0].window), (40_000_000, window(0, 1_000_000_000)));
+    let domain = points[0].series.domain.clone().unwrap();
+    assert_eq!((&*domain.name, domain.origin, domain.package), ("package-0", Origin::Estimated, Some(0)));
+    assert_eq!(domain.idle_microwatts, Some(10_000_000));
+    assert_eq!((domain.within.as_deref(), &points[0].series.resource), (None, &Resource::package(0)));
+    // Then idle: the process has no point, having used nothing.
+    let batch = rig.batch(window(1_000_000_000, 3_000_000_000), &[(idle, 5_000_000_000)]);
+    assert_eq!(energies(&mut rig, batch)[0].steps, 60_000_000);
+}
+
+#[test]
+fn the_sum_over_many_odd_windows_is_the_closed_form() {
+    let mut rig = started(config());
+    let (idle, busy) = (cpu_time(&rig, 0, ConsumerKind::Idle), cpu_time(&rig, 0, ConsumerKind::Process));
+    let mut seed = 1_u64;
+    let mut random = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let (mut now, mut idle_ns, mut busy_ns, mut last) = (0, 0, 0, 0);
+    for _ in 0..20_000 {
+        let nanos = 1 + random(3_000_001);
+        // Three CPUs that were all accounted for: the total is exact, so the closed form needs no windows.
+        let used = random(3 * nanos + 1);
+        let from = now;
+        (now, idle_ns, busy_ns) = (now + nanos, idle_ns + 3 * nanos - used, busy_ns + used);
+        let batch = rig.batch(window(from, now), &[(idle, idle_ns), (busy, busy_ns)]);
+        last = energies(&mut rig, batch)[0].steps;
+    }
+    let femtojoules = 10_000_000 * u128::from(now) + 60_000_000 * u128::from(busy_ns) / 3;
+    let expected = (femtojoules / 1_000_000_000) as u64;
+    assert!(last.abs_diff(expected) <= 1, "{last} {expected}");
+}
+
+#[test]
+fn packages_are_kept_apart_and_share_their_window_s_segment() {
+    let mut rig = started(config());
+    let idle = [0, 1].map(|package| cpu_time(&rig, package, ConsumerKind::Idle));
+    let busy = cpu_time(&rig, 1, ConsumerKind::Process);
+    let mut batch = rig.batch(window(0, 1_000), &[(idle[0], 1_000), (idle[1], 0)]);
+    // The same window again: its points belong together.
+    batch.append(&rig.batch(window(0, 1_000), &[(busy, 1_000)]));
+    let batch = rig.pass(batch).unwrap();
+    let points: Vec<_> = rig.points(&batch).into_iter().filter(|p| p.metric == "hw.energy").collect();
+    let seen: Vec<_> = points.iter().map(|p| (p.series.resource.id.to_string(), p.steps)).collect();
+    // 10 W and 70 W over a microsecond.
+    assert_eq!(seen, [("0".to_owned(), 10), ("1".to_owned(), 70)]);
+    assert_eq!(batch.segments().count(), 3);
+}
+
+#[test]
+fn an_id_that_is_used_again_begins_anew() {
+    let mut rig = started(config());
+    let (idle, first) = (cpu_time(&rig, 0, ConsumerKind::Idle), cpu_time(&rig, 0, ConsumerKind::Process));
+    let mut batch = rig.batch(window(0, 1_000_000), &[(idle, 0), (first, 1_000_000)]);
+    batch.end(first);
+    assert_eq!(energies(&mut rig, batch)[0].steps, 70_000);
+    rig.registry.release(&[first]);
+    let second = cpu_time(&rig, 0, ConsumerKind::Process);
+    assert_eq!(first, second);
+    // Had the old value stayed, nothing would be busy here.
+    let batch = rig.batch(window(1_000_000, 2_000_000), &[(idle, 500_000), (second, 500_000)]);
+    assert_eq!(energies(&mut rig, batch)[0].steps, 70_000 + 40_000);
+}
+
+#[test]
+fn other_series_and_empty_windows_say_nothing() {
+    let mut rig = started(config());
+    let other = rig.series(&metric::CONSUMER_ENERGY, Resource::package(0));
+    let idle = cpu_time(&rig, 0, ConsumerKind::Idle);
+    // A container's time is that of its processes.
+    let container = cpu_time(&rig, 0, ConsumerKind::Container);
+    let batch = rig.batch(window(0, 1_000), &[(other, 5), (container, 5)]);
+    assert!(energies(&mut rig, batch).is_empty());
+    let batch = rig.batch(window(7, 7), &[(idle, 5)]);
+    assert!(energies(&mut rig, batch).is_empty());
+}
+
+fn meter(rig: &Rig, name: &str, origin: Origin) {
+    rig.registry.open(SeriesSpec {
+        metric: rig.registry.metric(&metric::HW_ENERGY).unwrap(),
+        resource: Resource::package(0),
+        domain: Some(Arc::new(Domain {
+            name: name.to_owned(),
+            origin,
+            package: Some(0),
+            within: None,
+            idle_microwatts: None,
+        })),
+        consumer: None,
+        attributes: Vec::new(),
+        start: Timestamp(0),
+    });
+}
+
+#[test]
+fn where_a_package_is_metered_nothing_is_estimated_unless_asked_for() {
+    for (name, origin, when, expected) in [
+        ("package-0", Origin::Measured, When::NoMeter, None),
+        ("package-0", Origin::Simulated, When::NoMeter, None),
+        ("dram-0", Origin::Measured, When::NoMeter, Some("package-0")),
+        ("package-0", Origin::Measured, When::Always, Some("package-0-estimate")),
+        ("dram-0", Origin::Measured, When::Never, None),
+    ] {
+        let mut rig = Rig::new();
+        meter(&rig, name, origin);
+        rig.start::<Estimate>(EstimateConfig { when, ..config() }).unwrap();
+        let idle = cpu_time(&rig, 0, ConsumerKind::Idle);
+        let batch = rig.batch(window(0, 1_000), &[(idle, 1_000)]);
+        let points = energies(&mut rig, batch);
+        let domain = points.first().and_then(|p| p.series.domain.as_ref()).map(|d| d.name.as_str());
+        assert_eq!(domain, expected, "{name} {when:?}");
+        if when == When::Always {
+            let within = points[0].series.domain.as_ref().and_then(|d| d.within.as_deref());
+            assert_eq!(within, Some("package-0"));
+        }
+    }
+}
+
+#[test]
+fn packages_that_are_known_at_the_start_have_their_domains_at_once() {
+    let mut rig = Rig::new();
+    cpu_time(&rig, 3, ConsumerKind::Idle);
+    rig.start::<Estimate>(config()).unwrap();
+    let names: Vec<_> = rig.registry.domains().iter().map(|d| d.name.clone()).collect();
+    assert_eq!(names, ["package-3"]);
+}
+
+#[test]
+fn a_day_long_window_of_a_large_server_does_not_overflow() {
+    let power = Power { idle: 100_000_000, full: 10_000_000_000, why: String::new() };
+    let day = 86_400_000_000_000;
+    let load = Load { window: window(0, day), package: 0, busy: 512 * day, total: 1024 * day };
+    let expected = (100_000_000 + 4_950_000_000) * u128::from(day);
+    assert_eq!(femtojoules(&power, &load), expected);
+}
+
+#[test]
+fn senseless_configurations_do_not_start() {
+    let mut rig = Rig::new();
+    let error = rig.start::<Estimate>(EstimateConfig { tdp_watts: f64::NAN, ..config() }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fatal);
+    assert!(error.to_string().starts_with("plugins.estimate.tdp_watts: "), "{error}");
+}
