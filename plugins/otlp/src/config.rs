@@ -1,0 +1,272 @@
+//! The plugin's table in the configuration, and how it and OpenTelemetry's environment variables (`env`) together
+//! become [`Settings`]. What the table says beats what the environment says.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+use wattrace_api::Error;
+
+use crate::env::{self, Env};
+
+/// `[plugins.otlp]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OtlpConfig {
+    /// URL of the collector. Over HTTP `/v1/metrics` is added to it. Empty: what OTEL_EXPORTER_OTLP_METRICS_ENDPOINT
+    /// or OTEL_EXPORTER_OTLP_ENDPOINT says, else port 4317 (gRPC) or 4318 (HTTP) of this host.
+    pub endpoint: String,
+    /// `grpc` or `http/protobuf`. Empty: what OTEL_EXPORTER_OTLP_PROTOCOL says, else `grpc`.
+    pub protocol: String,
+    /// Time between exports. 0s: what OTEL_METRIC_EXPORT_INTERVAL says, else 10 s.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// How long a request may take. 0s: what OTEL_EXPORTER_OTLP_TIMEOUT says, else 10 s.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Headers to send with every request, on top of those in OTEL_EXPORTER_OTLP_HEADERS.
+    pub headers: BTreeMap<String, String>,
+    /// `gzip` or `none`. Empty: what OTEL_EXPORTER_OTLP_COMPRESSION says, else `none`.
+    pub compression: String,
+    /// How many processes are exported one by one, the heaviest first; the rest is summed as `other`. 0: all.
+    pub top: u32,
+    /// The resource's service.name. Empty: what OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES says, else `wattrace`.
+    pub service_name: String,
+    /// More attributes of the resource, on top of those in OTEL_RESOURCE_ATTRIBUTES.
+    pub resource_attributes: BTreeMap<String, String>,
+}
+
+impl Default for OtlpConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            protocol: String::new(),
+            interval: Duration::ZERO,
+            timeout: Duration::ZERO,
+            headers: BTreeMap::new(),
+            compression: String::new(),
+            top: 100,
+            service_name: String::new(),
+            resource_attributes: BTreeMap::new(),
+        }
+    }
+}
+
+/// How requests travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Grpc,
+    Http,
+}
+
+impl Protocol {
+    /// As it is spelt in the configuration.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Grpc => "grpc",
+            Protocol::Http => "http/protobuf",
+        }
+    }
+}
+
+/// What holds once the configuration and the environment are both heard.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) endpoint: Uri,
+    pub(crate) protocol: Protocol,
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) headers: HeaderMap,
+    pub(crate) gzip: bool,
+    /// Most processes exported one by one; 0: no limit.
+    pub(crate) top: usize,
+    /// The resource's attributes that somebody chose; the rest is found out when the output opens.
+    pub(crate) resource: BTreeMap<String, String>,
+    pub(crate) tls: TlsFiles,
+}
+
+/// PEM files for TLS, where the system's roots are not the right ones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TlsFiles {
+    /// Authority that signed the collector's certificate.
+    pub(crate) authority: Option<PathBuf>,
+    /// Our own certificate and its key, for collectors that ask for one.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+}
+
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Settings {
+    /// Joins `config` and `env`.
+    ///
+    /// # Errors
+    /// A value that makes no sense; the message names the key, or the variable.
+    pub(crate) fn resolve(config: OtlpConfig, env: Env<'_>) -> Result<Self, Error> {
+        let protocol = protocol(&config.protocol, env)?;
+        let temporality = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+        if let Some(value) = env.get(temporality).filter(|v| !v.eq_ignore_ascii_case("cumulative")) {
+            warn!(
+                "{temporality}={value} is ignored: counters are cumulative, so that a lost request loses nothing"
+            );
+        }
+        Ok(Self {
+            endpoint: endpoint(&config.endpoint, protocol, env)?,
+            protocol,
+            interval: duration(config.interval, DEFAULT_INTERVAL, || {
+                let name = "OTEL_METRIC_EXPORT_INTERVAL";
+                env.get(name).map(|value| (name.to_owned(), value))
+            }),
+            timeout: duration(config.timeout, DEFAULT_TIMEOUT, || env.exporter("TIMEOUT")),
+            headers: headers(&config.headers, env)?,
+            gzip: gzip(&config.compression, env)?,
+            top: config.top as usize,
+            resource: resource(config.service_name, config.resource_attributes, env),
+            tls: tls(env),
+        })
+    }
+}
+
+fn bad(key: &str, problem: impl std::fmt::Display) -> Error {
+    Error::fatal(format!("plugins.otlp.{key}: {problem}"))
+}
+
+fn protocol(configured: &str, env: Env<'_>) -> Result<Protocol, Error> {
+    match configured {
+        "grpc" => return Ok(Protocol::Grpc),
+        "http/protobuf" => return Ok(Protocol::Http),
+        "" => {}
+        other => {
+            return Err(bad("protocol", format!("`{other}` is unknown; it is `grpc` or `http/protobuf`")));
+        }
+    }
+    Ok(match env.exporter("PROTOCOL") {
+        None => Protocol::Grpc,
+        Some((name, value)) => match value.as_str() {
+            "grpc" => Protocol::Grpc,
+            "http/protobuf" => Protocol::Http,
+            // Whoever listens for JSON over HTTP understands protobuf over HTTP too.
+            "http/json" => {
+                warn!("{name}=http/json is taken as http/protobuf: JSON is not sent");
+                Protocol::Http
+            }
+            _ => {
+                warn!("{name}={value} is ignored: it is neither grpc nor http/protobuf");
+                Protocol::Grpc
+            }
+        },
+    })
+}
+
+/// Whose path `/v1/metrics` is appended to: the signal's own variable is used as it stands.
+fn endpoint(configured: &str, protocol: Protocol, env: Env<'_>) -> Result<Uri, Error> {
+    let signal = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
+    let (from, url) = if !configured.is_empty() {
+        ("plugins.otlp.endpoint".to_owned(), configured.to_owned())
+    } else if let Some(found) = env.exporter("ENDPOINT") {
+        found
+    } else {
+        let port = if protocol == Protocol::Grpc { 4317 } else { 4318 };
+        ("plugins.otlp.endpoint".to_owned(), format!("http://localhost:{port}"))
+    };
+    let url = match protocol {
+        Protocol::Http if from != signal => format!("{}/v1/metrics", base(&url)),
+        _ => url,
+    };
+    let uri: Uri = url.parse().map_err(|e| Error::fatal(format!("{from}: `{url}` is no URL: {e}")))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
+        let message =
+            format!("{from}: `{url}` is no URL of a collector; write http://HOST:PORT or https://HOST:PORT");
+        return Err(Error::fatal(message));
+    }
+    Ok(uri)
+}
+
+/// `url` without the path that will be appended, should it have been written out.
+fn base(url: &str) -> &str {
+    let url = url.trim_end_matches('/');
+    url.strip_suffix("/v1/metrics").unwrap_or(url)
+}
+
+fn duration(
+    configured: Duration,
+    default: Duration,
+    variable: impl FnOnce() -> Option<(String, String)>,
+) -> Duration {
+    if !configured.is_zero() {
+        return configured;
+    }
+    variable().and_then(|(name, value)| env::millis(&name, &value)).unwrap_or(default)
+}
+
+fn headers(configured: &BTreeMap<String, String>, env: Env<'_>) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    if let Some((name, list)) = env.exporter("HEADERS") {
+        for (key, value) in env::pairs(&name, &list) {
+            match header(&key, &value) {
+                Some((key, value)) => _ = headers.insert(key, value),
+                None => warn!("header `{key}` of {name} is ignored: HTTP does not allow its name or value"),
+            }
+        }
+    }
+    for (key, value) in configured {
+        let (key, value) = header(key, value)
+            .ok_or_else(|| bad(&format!("headers.{key}"), "HTTP does not allow this name or value"))?;
+        headers.insert(key, value);
+    }
+    Ok(headers)
+}
+
+fn header(key: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    // They carry credentials: shown as `Sensitive` wherever they are printed.
+    value.set_sensitive(true);
+    Some((HeaderName::from_bytes(key.as_bytes()).ok()?, value))
+}
+
+fn gzip(configured: &str, env: Env<'_>) -> Result<bool, Error> {
+    match configured {
+        "gzip" => return Ok(true),
+        "none" => return Ok(false),
+        "" => {}
+        other => return Err(bad("compression", format!("`{other}` is unknown; it is `gzip` or `none`"))),
+    }
+    Ok(match env.exporter("COMPRESSION") {
+        Some((_, value)) if value == "gzip" => true,
+        Some((name, value)) if value != "none" => {
+            warn!("{name}={value} is ignored: it is neither gzip nor none");
+            false
+        }
+        _ => false,
+    })
+}
+
+fn resource(
+    service_name: String,
+    configured: BTreeMap<String, String>,
+    env: Env<'_>,
+) -> BTreeMap<String, String> {
+    let list = "OTEL_RESOURCE_ATTRIBUTES";
+    let mut resource: BTreeMap<_, _> =
+        env.get(list).map(|v| env::pairs(list, &v)).unwrap_or_default().into_iter().collect();
+    if let Some(name) = env.get("OTEL_SERVICE_NAME") {
+        resource.insert("service.name".to_owned(), name);
+    }
+    resource.extend(configured);
+    if !service_name.is_empty() {
+        resource.insert("service.name".to_owned(), service_name);
+    }
+    resource
+}
+
+fn tls(env: Env<'_>) -> TlsFiles {
+    let file = |what| env.exporter(what).map(|(_, path)| PathBuf::from(path));
+    TlsFiles { authority: file("CERTIFICATE"), identity: file("CLIENT_CERTIFICATE").zip(file("CLIENT_KEY")) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! When things are sent, and what becomes of them, against a collector that answers by script.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, metric::Data, number_data_point};
+use tokio::sync::Semaphore;
+use wattrace_api::testing::Rig;
+use wattrace_api::{Attribute, Consumer, ConsumerKind, Identity, SeriesId, SeriesSpec, Window, metric};
+
+use super::*;
+use crate::config::OtlpConfig;
+use crate::env::Env;
+use crate::transport::Sending;
+
+/// Answers by `script`, then with success; each answer waits for a permit.
+struct Fake {
+    script: Mutex<VecDeque<Outcome>>,
+    seen: Mutex<Vec<ExportMetricsServiceRequest>>,
+    permits: Semaphore,
+}
+
+impl Transport for Fake {
+    fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_> {
+        Box::pin(async move {
+            self.permits.acquire().await.unwrap().forget();
+            self.seen.lock().unwrap().push(message);
+            self.script.lock().unwrap().pop_front().unwrap_or_else(taken)
+        })
+    }
+}
+
+fn taken() -> Outcome {
+    Outcome::Accepted { rejected: 0, message: String::new() }
+}
+
+fn later(after: Option<Duration>) -> Outcome {
+    Outcome::Later { cause: "busy".to_owned(), after }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Scene {
+    rig: Rig,
+    fake: Arc<Fake>,
+    exporter: Exporter,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Scene {
+    /// With an interval of 10 s.
+    fn new(script: impl IntoIterator<Item = Outcome>) -> Self {
+        let rig = Rig::new();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let fake = Arc::new(Fake {
+            script: Mutex::new(script.into_iter().collect()),
+            seen: Mutex::default(),
+            permits: Semaphore::new(1000),
+        });
+        let config = OtlpConfig { timeout: SECOND, ..OtlpConfig::default() };
+        let settings = Settings::resolve(config, Env(&|_| None)).unwrap();
+        let (registry, clock) = (rig.registry.clone(), rig.clock.clone());
+        let exporter = Exporter::new(&settings, fake.clone(), registry, clock, runtime.handle().clone());
+        Self { rig, fake, exporter, _runtime: runtime }
+    }
+
+    fn process(&self, pid: i64, more: Vec<Attribute>) -> SeriesId {
+        let identity =
+            Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: pid as u64 };
+        let consumer = Consumer::new(identity, None, vec![Attribute::new("process.pid", pid)]);
+        self.rig.registry.open(SeriesSpec {
+            metric: self.rig.registry.metric(&metric::CONSUMER_ENERGY).unwrap(),
+            resource: wattrace_api::Resource::HOST,
+            domain: None,
+            consumer: Some(Arc::new(consumer)),
+            attributes: more,
+            start: Timestamp(1),
+        })
+    }
+
+    /// Turns the clock to `seconds` and writes; waits for no answer.
+    fn write(&mut self, seconds: u64, points: &[(SeriesId, u64)], ended: &[SeriesId]) {
+        let now = Timestamp(0) + SECOND * seconds as u32;
+        let mut batch = self.rig.batch(Window::new(self.rig.clock.now(), now), points);
+        ended.iter().for_each(|&id| batch.end(id));
+        self.rig.clock.set(now);
+        self.exporter.write(&batch).unwrap();
+    }
+
+    /// Waits for the answers to what is on its way.
+    fn settle(&mut self) {
+        if let Some(flight) = self.exporter.flight.take() {
+            let answers = flight.answers.recv().unwrap();
+            self.exporter.land(&flight.carries, answers);
+        }
+    }
+
+    /// Points seen by the collector since the last call.
+    fn seen(&mut self) -> Vec<Option<f64>> {
+        self.settle();
+        let seen = std::mem::take(&mut *self.fake.seen.lock().unwrap());
+        seen.iter().flat_map(points_of).map(value_of).collect()
+    }
+}
+
+fn points_of(request: &ExportMetricsServiceRequest) -> Vec<NumberDataPoint> {
+    let scopes = request.resource_metrics.iter().flat_map(|r| &r.scope_metrics);
+    let metrics = scopes.flat_map(|s| &s.metrics);
+    let points = metrics.flat_map(|m| match &m.data {
+        Some(Data::Sum(sum)) => sum.data_points.clone(),
+        _ => Vec::new(),
+    });
+    points.collect()
+}
+
+fn value_of(point: NumberDataPoint) -> Option<f64> {
+    match point.value {
+        Some(number_data_point::Value::AsDouble(value)) => Some(value),
+        _ => None,
+    }
+}
+
+const J: u64 = 1_000_000;
+
+#[test]
+fn it_sends_the_latest_values_once_an_interval() {
+    let mut s = Scene::new([]);
+    let a = s.process(1, Vec::new());
+    s.write(9, &[(a, J)], &[]);
+    assert_eq!(s.seen(), []);
+    s.write(10, &[(a, 2 * J)], &[]);
+    assert_eq!(s.seen(), [Some(2.0)]);
+    s.write(19, &[(a, 3 * J)], &[]);
+    assert_eq!(s.seen(), []);
+    s.write(21, &[(a, 4 * J)], &[]);
+    assert_eq!(s.seen(), [Some(4.0)]);
+}
+
+#[test]
+fn while_a_set_is_on_its_way_no_other_leaves() {
+    let mut s = Scene::new([]);
+    s.fake.permits.forget_permits(1000);
+    let a = s.process(1, Vec::new());
+    for t in 1..10 {
+        s.write(10 * t, &[(a, t * J)], &[]);
+    }
+    s.fake.permits.add_permits(1000);
+    assert_eq!(s.seen(), [Some(1.0)]);
+    s.write(100, &[], &[]);
+    assert_eq!(s.seen(), [Some(9.0)]);
+}
+
+#[test]
+fn the_last_value_of_an_ended_stream_is_sent_until_acknowledged_then_its_end_once() {
+    let mut s = Scene::new([taken(), later(None), later(None)]);
+    let a = s.process(1, Vec::new());
+    s.write(10, &[(a, J)], &[]);
+    assert_eq!(s.seen(), [Some(1.0)]);
+    s.write(20, &[(a, 5 * J)], &[a]);
+    for t in [30, 50] {
+        assert_eq!(s.seen(), [Some(5.0)]);
+        s.write(t, &[], &[]);
+    }
+    assert_eq!(s.seen(), [Some(5.0)]);
+    s.write(60, &[], &[]);
+    assert_eq!(s.seen(), [None]);
+    s.write(90, &[], &[]);
+    assert_eq!(s.seen(), []);
+    assert_eq!(s.exporter.take_losses(), []);
+}
+
+#[test]
+fn what_is_refused_or_rejected_is_counted_and_never_sent_again() {
+    let partly = Outcome::Accepted { rejected: 1, message: "old".to_owned() };
+    let mut s = Scene::new([Outcome::Refused { cause: "no".to_owned() }, partly]);
+    let (a, b) = (s.process(1, Vec::new()), s.process(2, Vec::new()));
+    s.write(10, &[(a, J)], &[]);
+    s.settle();
+    assert_eq!(s.exporter.take_losses(), [("refused", 1)]);
+    s.seen();
+    s.write(20, &[(a, 2 * J), (b, 3 * J)], &[a]);
+    s.settle();
+    assert_eq!(s.exporter.take_losses(), [("rejected", 1)]);
+    assert_eq!(s.seen(), [Some(3.0), Some(2.0)]);
+    s.write(30, &[], &[]);
+    assert_eq!(s.seen(), [None], "only the end is left to say");
+}
+
+#[test]
+fn an_ended_stream_that_is_refused_is_counted_and_gone() {
+    let mut s = Scene::new([taken(), Outcome::Refused { cause: "no".to_owned() }]);
+    let a = s.process(1, Vec::new());
+    s.write(10, &[(a, J)], &[]);
+    s.settle();
+    s.write(20, &[(a, J)], &[a]);
+    s.settle();
+    assert_eq!(s.exporter.take_losses(), [("refused", 1)]);
+    s.seen();
+    s.write(30, &[], &[]);
+    assert_eq!(s.seen(), []);
+}
+
+#[test]
+fn it_waits_as_long_as_the_collector_asks_and_no_longer_than_its_backoff_otherwise() {
+    let mut s = Scene::new([later(Some(SECOND * 45)), later(None)]);
+    let a = s.process(1, Vec::new());
+    s.write(10, &[(a, J)], &[]);
+    s.settle();
+    s.write(54, &[(a, 2 * J)], &[]);
+    assert_eq!(s.seen().len(), 1);
+    s.write(55, &[(a, 3 * J)], &[]);
+    assert_eq!(s.seen(), [Some(3.0)]);
+    // The second failure in a row: two seconds at most, not the interval's ten.
+    s.write(57, &[(a, 4 * J)], &[]);
+    assert_eq!(s.seen(), [Some(4.0)]);
+}
+
+#[test]
+fn of_a_set_only_what_was_not_taken_is_sent_again() {
+    let mut s = Scene::new([taken(), taken(), taken(), later(None)]);
+    let large = || vec![Attribute::new("large", "x".repeat(3_000_000))];
+    let (a, b) = (s.process(1, large()), s.process(2, large()));
+    s.write(10, &[(a, J), (b, 2 * J)], &[]);
+    assert_eq!(s.seen(), [Some(1.0), Some(2.0)]);
+    s.write(20, &[(a, 3 * J), (b, 4 * J)], &[a, b]);
+    assert_eq!(s.seen(), [Some(3.0), Some(4.0)]);
+    s.write(30, &[], &[]);
+    assert_eq!(s.seen(), [None, Some(4.0)]);
+}
+
+#[test]
+fn the_rest_of_a_set_is_not_thrown_at_a_collector_that_is_busy() {
+    let mut s = Scene::new([later(None)]);
+    let large = || vec![Attribute::new("large", "x".repeat(3_000_000))];
+    let (a, b) = (s.process(1, large()), s.process(2, large()));
+    s.write(10, &[(a, J), (b, 2 * J)], &[]);
+    assert_eq!(s.seen(), [Some(1.0)]);
+    s.write(20, &[], &[]);
+    assert_eq!(s.seen(), [Some(1.0), Some(2.0)]);
+}
+
+#[test]
+fn a_flush_sends_all_there_is_ends_included() {
+    let mut s = Scene::new([later(None)]);
+    let (a, b) = (s.process(1, Vec::new()), s.process(2, Vec::new()));
+    s.write(10, &[(a, J), (b, J)], &[]);
+    s.write(11, &[(a, 2 * J), (b, 3 * J)], &[b]);
+    s.exporter.flush().unwrap();
+    let seen = s.seen();
+    assert_eq!(&seen[seen.len() - 3..], [Some(2.0), Some(3.0), None]);
+    assert_eq!(s.exporter.take_losses(), []);
+}
+
+#[test]
+fn what_a_flush_cannot_deliver_is_said_and_counted_once_and_stays() {
+    let mut s = Scene::new(std::iter::repeat_n(later(Some(SECOND * 30)), 2));
+    let (a, b) = (s.process(1, Vec::new()), s.process(2, Vec::new()));
+    s.write(10, &[(a, J), (b, 3 * J)], &[]);
+    s.write(11, &[(a, 2 * J)], &[a]);
+    let message = s.exporter.flush().unwrap_err().to_string();
+    assert!(message.contains("http://localhost:4317/") && message.contains("2 values"), "{message}");
+    assert_eq!(s.exporter.take_losses(), [("unsent", 2)]);
+    assert!(s.exporter.flush().is_err());
+    assert_eq!(s.exporter.take_losses(), []);
+    s.seen();
+    s.write(41, &[], &[]);
+    s.seen();
+    s.write(80, &[], &[]);
+    assert_eq!(s.seen(), [Some(3.0), Some(2.0)]);
+}
+
+#[test]
+fn a_flush_gives_up_on_a_collector_that_never_answers() {
+    let mut s = Scene::new([]);
+    s.fake.permits.forget_permits(1000);
+    let a = s.process(1, Vec::new());
+    s.write(10, &[(a, J)], &[]);
+    let begun = Instant::now();
+    assert!(s.exporter.flush().is_err());
+    assert!(begun.elapsed() < FLUSH_LIMIT * 2);
+    assert_eq!(s.exporter.take_losses(), [("unsent", 1)]);
+}

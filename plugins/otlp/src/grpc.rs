@@ -1,0 +1,127 @@
+//! OTLP over gRPC. Which answers may be followed by another try is the OTLP specification's table.
+
+use std::error::Error as _;
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use wattrace_api::{Error, ResultExt};
+
+use crate::config::Settings;
+use crate::transport::{Outcome, Sending, Transport, chain};
+use crate::{USER_AGENT, tls};
+
+/// A connection that is made when it is first needed, and made again when it broke.
+pub(crate) struct Grpc {
+    client: MetricsServiceClient<Channel>,
+    headers: MetadataMap,
+}
+
+impl Grpc {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
+        let third = settings.timeout / 3;
+        let mut endpoint = Endpoint::from(settings.endpoint.clone())
+            .user_agent(USER_AGENT)
+            .or_fatal()?
+            .connect_timeout(settings.timeout)
+            // A collector that vanished without a word is noticed within the request that waits for it.
+            .http2_keep_alive_interval(third)
+            .keep_alive_timeout(third);
+        if settings.endpoint.scheme_str() == Some("https") {
+            endpoint = endpoint.tls_config(tls::for_grpc(&settings.tls)?).or_fatal()?;
+        }
+        let mut client = MetricsServiceClient::new(endpoint.connect_lazy());
+        if settings.gzip {
+            client = client.send_compressed(CompressionEncoding::Gzip);
+        }
+        Ok(Self { client, headers: MetadataMap::from_headers(settings.headers.clone()) })
+    }
+}
+
+impl Transport for Grpc {
+    fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_> {
+        let mut request = tonic::Request::new(message);
+        *request.metadata_mut() = self.headers.clone();
+        let mut client = self.client.clone();
+        Box::pin(async move {
+            match client.export(request).await {
+                Ok(response) => Outcome::accepted(response.into_inner().partial_success),
+                Err(status) => outcome(&status),
+            }
+        })
+    }
+}
+
+fn outcome(status: &Status) -> Outcome {
+    if let Some(source) = status.source() {
+        // Made on this side, from a connection that failed or from something on it that is no gRPC.
+        return Outcome::Later { cause: chain(source), after: None };
+    }
+    let cause = format!("{:?}: {}", status.code(), status.message());
+    let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let retryable = match status.code() {
+        Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::ResourceExhausted => after.is_some(),
+        _ => false,
+    };
+    if retryable { Outcome::Later { cause, after } } else { Outcome::Refused { cause } }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn the_specifications_table_decides() {
+        use Code::*;
+        let later = [Cancelled, DeadlineExceeded, Aborted, OutOfRange, Unavailable, DataLoss];
+        let refused = [
+            Unknown,
+            InvalidArgument,
+            NotFound,
+            PermissionDenied,
+            ResourceExhausted,
+            Unimplemented,
+            Internal,
+        ];
+        for code in later {
+            assert!(
+                matches!(outcome(&Status::new(code, "x")), Outcome::Later { after: None, .. }),
+                "{code:?}"
+            );
+        }
+        for code in refused {
+            assert!(matches!(outcome(&Status::new(code, "x")), Outcome::Refused { .. }), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_connection_is_no_answer() {
+        let status = Status::from_error("frame with invalid size".into());
+        assert_eq!(status.code(), Code::Unknown);
+        let cause = "frame with invalid size".to_owned();
+        assert_eq!(outcome(&status), Outcome::Later { cause, after: None });
+    }
+
+    #[test]
+    fn exhausted_with_a_delay_is_tried_again_after_it() {
+        let delay = Some(Duration::from_millis(2500));
+        let details = ErrorDetails::with_retry_info(delay);
+        let status = Status::with_error_details(Code::ResourceExhausted, "busy", details);
+        let cause = "ResourceExhausted: busy".to_owned();
+        assert_eq!(outcome(&status), Outcome::Later { cause, after: delay });
+    }
+}

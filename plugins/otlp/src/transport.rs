@@ -1,0 +1,83 @@
+//! What becomes of a request, and the choice of the way there: `grpc` or `http`. When to try again is `exporter`'s
+//! business.
+
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsPartialSuccess, ExportMetricsServiceRequest,
+};
+use wattrace_api::Error;
+
+use crate::config::{Protocol, Settings};
+use crate::grpc::Grpc;
+use crate::http::Http;
+
+/// A collector's answer, or the lack of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It took the request but for `rejected` points, which must not be sent again.
+    Accepted {
+        /// Points it did not take.
+        rejected: u64,
+        /// Why, or a warning.
+        message: String,
+    },
+    /// It may take the request later.
+    Later {
+        /// Why not now.
+        cause: String,
+        /// Not sooner than this from now, if it said so.
+        after: Option<Duration>,
+    },
+    /// It will never take this request.
+    Refused {
+        /// Why.
+        cause: String,
+    },
+}
+
+impl Outcome {
+    /// What an answer of success says.
+    pub(crate) fn accepted(partial: Option<ExportMetricsPartialSuccess>) -> Self {
+        let partial = partial.unwrap_or_default();
+        let rejected = u64::try_from(partial.rejected_data_points).unwrap_or(0);
+        Outcome::Accepted { rejected, message: partial.error_message }
+    }
+}
+
+/// A request on its way.
+pub(crate) type Sending<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// A way to a collector.
+pub(crate) trait Transport: Send + Sync {
+    /// Sends one request and waits for its answer.
+    fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_>;
+}
+
+/// The way that `settings` ask for. Nothing is connected yet. Must be called within the async runtime.
+///
+/// # Errors
+/// TLS files that cannot be used.
+pub(crate) fn to(settings: &Settings) -> Result<Arc<dyn Transport>, Error> {
+    Ok(match settings.protocol {
+        Protocol::Grpc => Arc::new(Grpc::new(settings)?),
+        Protocol::Http => Arc::new(Http::new(settings)?),
+    })
+}
+
+/// An error with all its causes, each said once: libraries like to repeat the cause in the message.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = inner.source();
+    }
+    text
+}
