@@ -1,2 +1,114 @@
-//! stub
-fn main() {}
+//! `cargo xtask`: one word for each thing a developer does. Every command first brings about what it needs, says so in
+//! a line a step, and costs next to nothing where it is already there.
+//!
+//! | module | does |
+//! | --- | --- |
+//! | [`setup`] | finds or installs the eBPF compiler ([`compiler`]), its linker ([`linker`]), the tests' tools ([`test_tools`]) |
+//! | [`ebpf`] | builds the kernel programs |
+//! | [`agent`] | builds the agent and runs it |
+//! | [`test`], [`bench`] | tests and benchmarks |
+//! | [`workspace`], [`process`], [`environment`], [`debian`] | what these share |
+
+mod agent;
+mod bench;
+mod compiler;
+mod debian;
+mod ebpf;
+mod environment;
+mod linker;
+mod process;
+mod setup;
+mod test;
+mod test_tools;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, runs and tests Wattrace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find or install what the build needs: the eBPF compiler and its linker
+    Setup {
+        /// Also what the tests need
+        #[arg(long)]
+        test: bool,
+    },
+    /// Build the kernel programs into target/ebpf/wattrace-ebpf.o
+    BuildEbpf,
+    /// Build the agent into target/release/wattrace
+    Build {
+        /// Build target/debug/wattrace instead
+        #[arg(long)]
+        debug: bool,
+    },
+    /// Build the agent and run it as root: `wattrace run`, or another of its commands
+    Run {
+        /// Run the debug build
+        #[arg(long)]
+        debug: bool,
+        /// Arguments of `wattrace run`; or a command of wattrace and its arguments: `-- exec -- sleep 1`
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Check formatting and lints, and run all tests (as root, as the kernel demands)
+    Test {
+        /// Only the tests
+        #[arg(long)]
+        quick: bool,
+        /// Arguments of `cargo test`: `-- -p wattrace-csv`, `-- -- --nocapture`
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Run the agent's benchmarks, or those of `-- -p PACKAGE`, as root
+    Bench {
+        /// Arguments of `cargo bench`
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup { test } => setup::run(test),
+        Task::BuildEbpf => ebpf::build(),
+        Task::Build { debug } => agent::build(debug).map(drop),
+        Task::Run { debug, args } => agent::run(debug, args),
+        Task::Test { quick, args } => test::run(quick, args),
+        Task::Bench { args } => bench::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_second_double_dash_belongs_to_the_command() {
+        let cli = Cli::try_parse_from(["xtask", "run", "--", "exec", "--", "sleep", "1"]).unwrap();
+        let Task::Run { debug: false, args } = cli.task else { panic!("not `run`") };
+        assert_eq!(args, ["exec", "--", "sleep", "1"]);
+    }
+}

@@ -1,0 +1,88 @@
+//! Debian packages, on machines that have apt: what is installed, what could be, and installing it.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{as_root, probe, run_quietly, say};
+
+/// Whether there is an apt here.
+pub(crate) fn here() -> bool {
+    probe(Command::new("apt-get").arg("--version")).is_some()
+}
+
+/// The version of `package` that would be installed and that `suits`. Fetches the package lists if they name none.
+pub(crate) fn candidate(package: &str, suits: impl Fn(&str) -> bool) -> Option<String> {
+    let known = || {
+        let policy = probe(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", package]))?;
+        candidate_of(&policy).filter(|version| suits(version))
+    };
+    known().or_else(|| {
+        if let Err(error) = refresh() {
+            say("setup", format_args!("{error:#}"));
+        }
+        known()
+    })
+}
+
+fn candidate_of(policy: &str) -> Option<String> {
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    (version != "(none)").then(|| version.to_owned())
+}
+
+/// Installs those of `packages` that are missing, and never removes another; `purpose` is told.
+pub(crate) fn install(packages: &[String], purpose: &str) -> Result<()> {
+    let missing: Vec<_> = packages.iter().filter(|package| !installed(package)).cloned().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !here() {
+        bail!("{purpose}: this machine has no apt; install what Debian calls {} by hand", missing.join(" "));
+    }
+    say(
+        "setup",
+        format_args!(
+            "installing Debian packages {} ({purpose}; this can take a minute or two)",
+            missing.join(" ")
+        ),
+    );
+    let install = || {
+        let mut apt = apt_get("install");
+        run_quietly(apt.args(["--no-install-recommends", "--no-remove"]).args(&missing))
+    };
+    // The lists may be missing or name versions that have since been replaced.
+    install().or_else(|_| refresh().and_then(|()| install())).with_context(|| {
+        format!("{purpose}: installing failed; by hand: sudo apt-get install {}", missing.join(" "))
+    })
+}
+
+fn installed(package: &str) -> bool {
+    let status =
+        probe(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]));
+    status.is_some_and(|status| status == "installed")
+}
+
+fn refresh() -> Result<()> {
+    say("setup", "fetching Debian's package lists");
+    run_quietly(&mut apt_get("update"))
+}
+
+fn apt_get(verb: &str) -> Command {
+    let mut command = as_root("env");
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes", "--quiet", verb]);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_are_read_and_none_is_none() {
+        let policy =
+            "rustc-web:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1~deb12u2\n  Version table:\n";
+        assert_eq!(candidate_of(policy).as_deref(), Some("1.96.0+dfsg1-1~deb12u2"));
+        assert_eq!(candidate_of("x:\n  Installed: (none)\n  Candidate: (none)\n"), None);
+        assert_eq!(candidate_of(""), None);
+    }
+}

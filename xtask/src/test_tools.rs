@@ -1,0 +1,63 @@
+//! What the tests need beyond Rust: stress-ng for load, and a Python environment with a real OTLP collector.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::debian;
+use crate::process::{probe, read, run_quietly, say};
+use crate::workspace;
+
+const REQUIREMENTS: &str = include_str!("../requirements.txt");
+
+/// The Python of the tests' environment.
+pub(crate) fn python() -> PathBuf {
+    workspace::venv().join("bin/python")
+}
+
+/// Brings about all of it.
+pub(crate) fn ensure() -> Result<()> {
+    if probe(Command::new("stress-ng").arg("--version")).is_none() {
+        debian::install(&["stress-ng".to_owned()], "load for the tests")?;
+    }
+    ensure_venv()
+}
+
+fn ensure_venv() -> Result<()> {
+    let venv = workspace::venv();
+    // Written last, so that it stands for a complete environment.
+    let stamp = venv.join("requirements.txt");
+    if python().exists() && fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
+        return Ok(());
+    }
+    if probe(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_none() {
+        debian::install(&["python3-venv".to_owned()], "Python for the tests")?;
+    }
+    say("setup", format_args!("making {} with the Python packages of the tests", venv.display()));
+    run_quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    let list = workspace::root().join("xtask/requirements.txt");
+    let mut pip = Command::new(python());
+    run_quietly(
+        pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"]).arg(list),
+    )?;
+    if ask(COLLECTOR_VERSION).is_err() {
+        // The collector embeds Python, and Debian has the shared library apart from the interpreter.
+        let library = ask(LIBRARY)?;
+        debian::install(&[library.trim().to_owned()], "Python for the tests' OTLP collector")?;
+        ask(COLLECTOR_VERSION).context("the tests' OTLP collector does not start")?;
+    }
+    fs::write(&stamp, REQUIREMENTS).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+const COLLECTOR_VERSION: &str = "\
+import pathlib, rotel, subprocess
+subprocess.run([pathlib.Path(rotel.__file__).with_name('rotel-agent'), '--version'], check=True)";
+
+const LIBRARY: &str = "import sys; print('libpython%d.%d' % sys.version_info[:2])";
+
+/// What the environment's Python prints for `program`.
+fn ask(program: &str) -> Result<String> {
+    read(Command::new(python()).args(["-c", program]))
+}
