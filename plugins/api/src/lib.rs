@@ -9,6 +9,7 @@
 //! | [`batch`] | the columns that flow through the pipeline |
 //! | [`element`] | [`Source`], [`Transform`], [`Output`] |
 //! | [`plugin`] | [`Plugin`], and the [`Setup`] through which it adds its elements |
+//! | [`finding`] | what a plugin can tell `wattrace doctor` |
 //! | [`error`] | errors whose consequence (gone, retry, fatal) their author chooses |
 //! | [`testing`] | a rig that runs elements without an agent, on a clock the test turns |
 //!
@@ -17,6 +18,7 @@
 pub mod batch;
 pub mod element;
 pub mod error;
+pub mod finding;
 pub mod metric;
 pub mod plugin;
 pub mod series;
@@ -27,6 +29,7 @@ pub mod time;
 pub use batch::{Batch, Segment};
 pub use element::{Output, Source, Tick, Transform, Trigger};
 pub use error::{Error, ErrorKind, ResultExt};
+pub use finding::{Finding, Verdict};
 pub use metric::{Kind, Metric, MetricId, Unit, Value};
 pub use plugin::{Plugin, Setup};
 pub use series::{Registry, Series, SeriesId, SeriesMap, SeriesSpec};

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::element::{Output, Source, Transform, Trigger};
 use crate::error::Error;
+use crate::finding::Finding;
 use crate::series::Registry;
 use crate::time::Clock;
 
@@ -31,6 +32,11 @@ pub trait Plugin: 'static {
     /// # Errors
     /// A value in `config` that makes no sense. The message names the key.
     fn start(config: Self::Config, setup: &mut Setup) -> Result<(), Error>;
+
+    /// Looks whether it could work here and what is missing, for `wattrace doctor`. Changes nothing.
+    fn diagnose(_config: &Self::Config) -> Vec<Finding> {
+        Vec::new()
+    }
 }
 
 /// Opens an element, or opens it anew after it failed.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use slab::Slab;
 use wattrace_api::metric::MICROJOULE;
 use wattrace_api::{
-    Batch, Consumer, ConsumerKind, Domain, MetricId, Registry, Resource, Series, SeriesId, SeriesSpec, Timestamp,
-    Value, Window,
+    Batch, Consumer, ConsumerKind, Domain, MetricId, Registry, Resource, Series, SeriesId, SeriesSpec,
+    Timestamp, Value, Window,
 };
 
 use crate::baseline::Baseline;
@@ -75,7 +75,12 @@ struct Parts {
 
 impl Account {
     /// Opens the books of the domain that `meter` measures; `None` if it measures no domain.
-    pub(crate) fn open(meter: &Series, metrics: Metrics, idle_watts: Option<f64>, registry: &Registry) -> Option<Self> {
+    pub(crate) fn open(
+        meter: &Series,
+        metrics: Metrics,
+        idle_watts: Option<f64>,
+        registry: &Registry,
+    ) -> Option<Self> {
         let domain = meter.domain.clone()?;
         let series = |metric, kind: Option<ConsumerKind>| {
             registry.open(SeriesSpec {

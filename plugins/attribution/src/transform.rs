@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use tracing::debug;
 use wattrace_api::{
-    Batch, Consumer, ConsumerKind, Error, MetricId, Registry, ResourceKind, ResultExt, SeriesId, SeriesMap, Timestamp,
-    Transform, metric,
+    Batch, Consumer, ConsumerKind, Error, MetricId, Registry, ResourceKind, ResultExt, SeriesId, SeriesMap,
+    Timestamp, Transform, metric,
 };
 
 use crate::AttributionConfig;
@@ -53,7 +53,10 @@ impl Transformer {
     pub fn open(config: &AttributionConfig, registry: Arc<Registry>) -> Result<Self, Error> {
         let id = |m| registry.metric(m).or_fatal();
         let mut transformer = Self {
-            metrics: Metrics { energy: id(&metric::CONSUMER_ENERGY)?, residual: id(&metric::DOMAIN_RESIDUAL)? },
+            metrics: Metrics {
+                energy: id(&metric::CONSUMER_ENERGY)?,
+                residual: id(&metric::DOMAIN_RESIDUAL)?,
+            },
             usage_metric: id(&metric::CONSUMER_CPU_TIME)?,
             energy_metrics: [id(&metric::HW_ENERGY)?, id(&metric::HW_HOST_ENERGY)?],
             config: config.clone(),
@@ -122,7 +125,8 @@ impl Transformer {
         // A GPU's joules follow the use of the GPU, which is another transform's to know.
         let follows_cpu_time = series.resource.kind != ResourceKind::Gpu;
         if self.energy_metrics.contains(&series.metric_id) && series.consumer.is_none() && follows_cpu_time {
-            let idle_watts = series.domain.as_ref().and_then(|d| self.config.idle_watts.get(&d.name).copied());
+            let idle_watts =
+                series.domain.as_ref().and_then(|d| self.config.idle_watts.get(&d.name).copied());
             if let Some(account) = Account::open(&series, self.metrics, idle_watts, &self.registry) {
                 debug!(domain = series.domain.as_ref().map(|d| &*d.name), "opened its books");
                 return Role::Meter { account: self.accounts.insert(account) };
@@ -134,10 +138,9 @@ impl Transformer {
     /// The slot of `consumer`, which one more usage series is about.
     fn tenant(&mut self, consumer: &Arc<Consumer>) -> usize {
         let address = Arc::as_ptr(consumer) as usize;
-        let slot = *self
-            .slots
-            .entry(address)
-            .or_insert_with(|| self.tenants.insert(Tenant { consumer: consumer.clone(), open_usage: 0, left: false }));
+        let slot = *self.slots.entry(address).or_insert_with(|| {
+            self.tenants.insert(Tenant { consumer: consumer.clone(), open_usage: 0, left: false })
+        });
         let tenant = &mut self.tenants[slot];
         tenant.open_usage += 1;
         // A consumer may come back on another package after its first series had ended.

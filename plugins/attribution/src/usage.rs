@@ -57,7 +57,12 @@ impl Usage {
 
     /// Calls `each` with every use that falls into `window` on `package` (`None`: on any), cut to the part that does.
     /// Returns how many nanoseconds of `window` are covered by usage.
-    pub(crate) fn within(&self, window: Window, package: Option<u32>, mut each: impl FnMut(User, u64)) -> u64 {
+    pub(crate) fn within(
+        &self,
+        window: Window,
+        package: Option<u32>,
+        mut each: impl FnMut(User, u64),
+    ) -> u64 {
         let mut covered = 0;
         for usage in &self.windows {
             let start = usage.window.start.max(window.start);

@@ -38,8 +38,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("  no program          {none:8.1}");
     println!("  empty program       {empty:8.1}   {:+6.1}", empty - none);
     println!("  accounting          {accounting:8.1}   {:+6.1}", accounting - none);
-    println!("  accounting / empty  {:8.2}   (target: at most +40 ns where an empty program costs +17)",
-        (accounting - none) / (empty - none));
+    println!(
+        "  accounting / empty  {:8.2}   (target: at most +40 ns where an empty program costs +17)",
+        (accounting - none) / (empty - none)
+    );
     Ok(())
 }
 

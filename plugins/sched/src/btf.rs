@@ -48,10 +48,10 @@ impl<'a> Btf<'a> {
             let (name, info) = (u32_at(rest, 0)?, u32_at(rest, 4)?);
             let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
             let tail = match kind {
-                1 | 14 | 17 => 4,       // int, var, decl_tag
-                3 => 12,                // array
+                1 | 14 | 17 => 4,                       // int, var, decl_tag
+                3 => 12,                                // array
                 STRUCT | UNION | 15 | 19 => 12 * count, // and datasec, enum64
-                6 | 13 => 8 * count,    // enum, func_proto
+                6 | 13 => 8 * count,                    // enum, func_proto
                 2 | 7..=12 | 16 | 18 => 0,
                 _ => return Err(BtfError::Malformed),
             };
@@ -115,9 +115,28 @@ mod tests {
     fn blob() -> Vec<u8> {
         let strings = b"\0int\0outer\0a\0b\0c\0";
         let types: Vec<u32> = vec![
-            1, 1 << 24, 4, 32, // 1: int
-            5, STRUCT << 24 | 2, 8, /* a */ 11, 1, 0, /* anonymous */ 0, 3, 32, // 2: outer
-            0, UNION << 24 | 2, 4, /* b */ 13, 1, 0, /* c */ 15, 1, 0, // 3: the union
+            1,
+            1 << 24,
+            4,
+            32, // 1: int
+            5,
+            STRUCT << 24 | 2,
+            8,
+            /* a */ 11,
+            1,
+            0,
+            /* anonymous */ 0,
+            3,
+            32, // 2: outer
+            0,
+            UNION << 24 | 2,
+            4,
+            /* b */ 13,
+            1,
+            0,
+            /* c */ 15,
+            1,
+            0, // 3: the union
         ];
         let mut blob = Vec::new();
         let type_len = types.len() as u32 * 4;

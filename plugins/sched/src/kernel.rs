@@ -6,11 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{Ordering, fence};
 
 use aya::maps::{Map, MapData, RingBuf};
-use aya::programs::{
-    BtfTracePoint, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _,
-};
+use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _};
 use aya::{Btf, Ebpf, EbpfLoader};
 use tracing::debug;
+use wattrace_api::{Finding, Verdict};
 use wattrace_common::{Cpu, Entry, INDEX_SLOTS_PER_ENTRY, Page};
 
 use crate::btf;
@@ -23,7 +22,7 @@ pub enum KernelError {
     #[error("{what} is required, but found: {found}. Remedy: {remedy}")]
     Requirement {
         /// What is required.
-        what: &'static str,
+        what: String,
         /// What was found.
         found: String,
         /// What to do.
@@ -79,9 +78,10 @@ impl Kernel {
     /// # Errors
     /// [`KernelError`]: what is missing, or which step the kernel refused.
     pub fn load(possible_cpus: usize, ledger_mib: u32) -> Result<Self, KernelError> {
-        let missing = requirements::check(&Facts::gather()).into_iter().find(|r| r.needed && !r.met);
-        if let Some(r) = missing {
-            return Err(KernelError::Requirement { what: r.what, found: r.found, remedy: r.remedy });
+        let missing =
+            requirements::check(&Facts::gather()).into_iter().find(|f| f.verdict == Verdict::Missing);
+        if let Some(Finding { what, found, remedy, .. }) = missing {
+            return Err(KernelError::Requirement { what, found, remedy });
         }
         lift_memlock_limit();
         let entries_per_page = entries_per_page(possible_cpus, ledger_mib);
@@ -89,7 +89,8 @@ impl Kernel {
         let offsets = btf::Btf::parse(&kernel_btf)
             .and_then(|b| b.offsets(&OFFSETS.map(|(_, of, member)| (of, member))))
             .map_err(refused("find the kernel's structures"))?;
-        let aya_btf = Btf::parse(&kernel_btf, aya::Endianness::default()).map_err(refused("parse the kernel's BTF"))?;
+        let aya_btf =
+            Btf::parse(&kernel_btf, aya::Endianness::default()).map_err(refused("parse the kernel's BTF"))?;
         drop(kernel_btf);
 
         let cpus = possible_cpus as u32;
@@ -144,7 +145,8 @@ impl Kernel {
         &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
     {
         let program = self.ebpf.program_mut(name);
-        let program = program.ok_or_else(|| refused(format!("find program {name}"))("it is not in the eBPF object"))?;
+        let program =
+            program.ok_or_else(|| refused(format!("find program {name}"))("it is not in the eBPF object"))?;
         program.try_into().map_err(refused(format!("use program {name}")))
     }
 
@@ -159,7 +161,8 @@ impl Kernel {
     /// [`KernelError::Refused`] if the kernel can't run the program there.
     pub fn flush(&self, cpu: usize) -> Result<Flush, KernelError> {
         let doing = || format!("close the ledger of CPU {cpu}");
-        let program = self.ebpf.program("flush").ok_or_else(|| refused(doing())("program flush is missing"))?;
+        let program =
+            self.ebpf.program("flush").ok_or_else(|| refused(doing())("program flush is missing"))?;
         let program: &RawTracePoint = program.try_into().map_err(refused(doing()))?;
         let options = RawTracePointRunOptions { cpu: Some(cpu as u32), ..Default::default() };
         match program.test_run(options) {
@@ -259,7 +262,9 @@ unsafe impl<T> Send for Mapped<T> {}
 impl<T> Mapped<T> {
     fn new(ebpf: &mut Ebpf, name: &str, len: usize) -> Result<Self, KernelError> {
         let Some(Map::Array(map)) = ebpf.take_map(name) else {
-            return Err(refused(format!("find the map {name} in the eBPF object"))("it is missing or no array"));
+            return Err(refused(format!("find the map {name} in the eBPF object"))(
+                "it is missing or no array",
+            ));
         };
         let bytes = len * size_of::<T>();
         let fd: BorrowedFd<'_> = std::os::fd::AsFd::as_fd(map.fd());

@@ -21,7 +21,7 @@ pub mod topology;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wattrace_api::{Error, Plugin, Setup, Trigger};
+use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
 
 pub use source::SchedSource;
 
@@ -64,5 +64,9 @@ impl Plugin for Sched {
             SchedSource::open(&config, registry.clone(), clock.clone(), &runtime)
         });
         Ok(())
+    }
+
+    fn diagnose(_config: &SchedConfig) -> Vec<Finding> {
+        requirements::check(&requirements::Facts::gather())
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 use wattrace_api::{
-    Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, MetricId, Registry, Resource, SeriesId, SeriesSpec,
-    Timestamp, Value,
+    Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, MetricId, Registry, Resource, SeriesId,
+    SeriesSpec, Timestamp, Value,
 };
 use wattrace_common::{COMM_LEN, Entry, Event};
 
@@ -55,7 +55,12 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    pub(crate) fn new(registry: Arc<Registry>, clock: Clock, metric: MetricId, packages: Vec<Resource>) -> Self {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        clock: Clock,
+        metric: MetricId,
+        packages: Vec<Resource>,
+    ) -> Self {
         Self {
             registry,
             clock,

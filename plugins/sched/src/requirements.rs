@@ -4,20 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-/// One requirement and how it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Requirement {
-    /// What is required.
-    pub what: &'static str,
-    /// What was found.
-    pub found: String,
-    /// Whether that will do.
-    pub met: bool,
-    /// Whether nothing works without it.
-    pub needed: bool,
-    /// What to do if it won't; empty if it is met.
-    pub remedy: String,
-}
+use wattrace_api::{Finding, Verdict};
 
 /// What the decisions are made from, so that they can be tested without another kernel.
 #[derive(Clone, Debug)]
@@ -67,16 +54,20 @@ impl Facts {
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// How each requirement stands, given `facts`.
-pub fn check(facts: &Facts) -> Vec<Requirement> {
-    let entry = |what, needed, met, found: String, remedy: &str| Requirement {
-        what,
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let entry = |what: &str, needed, met, found: String, remedy: &str| Finding {
+        what: what.to_string(),
+        verdict: match (met, needed) {
+            (true, _) => Verdict::Ok,
+            (false, true) => Verdict::Missing,
+            (false, false) => Verdict::Optional,
+        },
         found,
-        met,
-        needed,
         remedy: if met { String::new() } else { remedy.to_string() },
     };
     let mounted = |kind: &str| facts.mounts.iter().find(|(k, _)| k == kind).map(|(_, point)| point.clone());
-    let at = |point: &Option<String>| point.as_ref().map_or("not mounted".into(), |p| format!("mounted at {p}"));
+    let at =
+        |point: &Option<String>| point.as_ref().map_or("not mounted".into(), |p| format!("mounted at {p}"));
     let (tracefs, bpffs) = (mounted("tracefs"), mounted("bpf"));
     let bpf = facts.can(CAP_SYS_ADMIN) || facts.can(CAP_BPF) && facts.can(CAP_PERFMON);
     let proc = facts.can(CAP_SYS_PTRACE) && facts.can(CAP_DAC_READ_SEARCH);
@@ -100,8 +91,12 @@ pub fn check(facts: &Facts) -> Vec<Requirement> {
             "permission to load eBPF programs",
             true,
             bpf,
-            if bpf { "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN" } else { "neither root nor CAP_BPF with CAP_PERFMON" }
-                .into(),
+            if bpf {
+                "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN"
+            } else {
+                "neither root nor CAP_BPF with CAP_PERFMON"
+            }
+            .into(),
             "run with sudo, or once: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep \
              $(command -v wattrace)",
         ),
@@ -109,7 +104,8 @@ pub fn check(facts: &Facts) -> Vec<Requirement> {
             "permission to read other users' /proc and cgroup paths",
             false,
             proc,
-            if proc { "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH" } else { "not root: some paths stay empty" }.into(),
+            if proc { "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH" } else { "not root: some paths stay empty" }
+                .into(),
             "run with sudo, or add cap_sys_ptrace,cap_dac_read_search with setcap",
         ),
         entry(
@@ -142,8 +138,8 @@ mod tests {
         Facts { release: "6.1.0-18-amd64".into(), btf: true, capabilities: u64::MAX, mounts: vec![] }
     }
 
-    fn missing(facts: &Facts) -> Vec<&'static str> {
-        check(facts).into_iter().filter(|r| r.needed && !r.met).map(|r| r.what).collect()
+    fn missing(facts: &Facts) -> Vec<String> {
+        check(facts).into_iter().filter(|f| f.verdict == Verdict::Missing).map(|f| f.what).collect()
     }
 
     #[test]
@@ -160,7 +156,7 @@ mod tests {
         assert!(missing(&caps(&[CAP_BPF, CAP_PERFMON])).is_empty());
         assert_eq!(missing(&caps(&[CAP_BPF])), ["permission to load eBPF programs"]);
         for r in check(&caps(&[])) {
-            assert_eq!(r.met, r.remedy.is_empty(), "{r:?}");
+            assert_eq!(r.verdict == Verdict::Ok, r.remedy.is_empty(), "{r:?}");
         }
     }
 
@@ -168,9 +164,13 @@ mod tests {
     fn an_unmounted_file_system_is_said_but_not_needed() {
         let find = |f: &Facts, what| check(f).into_iter().find(|r| r.what == what).unwrap();
         let absent = find(&facts(), "tracefs");
-        assert!(!absent.met && !absent.needed && absent.remedy.contains("mount -t tracefs"));
-        let mounts = vec![("tracefs".into(), "/sys/kernel/tracing".into()), ("bpf".into(), "/sys/fs/bpf".into())];
+        assert!(absent.verdict == Verdict::Optional && absent.remedy.contains("mount -t tracefs"));
+        let mounts =
+            vec![("tracefs".into(), "/sys/kernel/tracing".into()), ("bpf".into(), "/sys/fs/bpf".into())];
         let there = Facts { mounts, ..facts() };
-        assert!(find(&there, "tracefs").found.contains("/sys/kernel/tracing") && find(&there, "bpffs").met);
+        assert!(
+            find(&there, "tracefs").found.contains("/sys/kernel/tracing")
+                && find(&there, "bpffs").verdict == Verdict::Ok
+        );
     }
 }

@@ -24,8 +24,12 @@ use crate::processes::Processes;
 use crate::topology::Topology;
 
 /// Context switches accounted for.
-const SWITCHES: Metric =
-    Metric::counter("wattrace.sched.switches", Unit::Count("{switch}"), 1.0, "Context switches accounted for");
+const SWITCHES: Metric = Metric::counter(
+    "wattrace.sched.switches",
+    Unit::Count("{switch}"),
+    1.0,
+    "Context switches accounted for",
+);
 /// What accounting had to repair.
 const ANOMALIES: Metric = Metric::counter(
     "wattrace.sched.anomalies",
@@ -108,7 +112,9 @@ async fn read_under_pressure(ring: OwnedFd, accounts: Arc<Mutex<Accounts>>) {
     // SAFETY: the descriptor is owned by the value that is registered, and so stays open as long as it.
     let ring = match unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) } {
         Ok(ring) => ring,
-        Err(e) => return warn!("cannot watch the ring buffer ({e}): it is read at ticks only, and may overflow"),
+        Err(e) => {
+            return warn!("cannot watch the ring buffer ({e}): it is read at ticks only, and may overflow");
+        }
     };
     while let Ok(mut ready) = ring.readable().await {
         ready.clear_ready();
@@ -123,7 +129,8 @@ impl Accounts {
         let topology = Topology::read(Path::new("/sys")).or_fatal()?;
         let numbers = topology.packages();
         let mut kernel = Kernel::load(topology.package_of.len(), config.ledger_mib).or_fatal()?;
-        let logger = EbpfLogger::init(kernel.ebpf()).map_err(|e| debug!("no messages from kernel programs: {e}")).ok();
+        let logger =
+            EbpfLogger::init(kernel.ebpf()).map_err(|e| debug!("no messages from kernel programs: {e}")).ok();
         let index = |package| numbers.iter().position(|n| *n == package).unwrap_or(0);
         let cpus: Vec<_> =
             topology.package_of.iter().map(|&p| CpuAccount { package: index(p), closed: false }).collect();
@@ -142,8 +149,9 @@ impl Accounts {
         };
         let mut packages = Vec::new();
         for &n in &numbers {
-            let closing =
-                |kind| Ok((open(&metric::CONSUMER_CPU_TIME, Resource::package(n), Some(kind), Vec::new())?, 0));
+            let closing = |kind| {
+                Ok((open(&metric::CONSUMER_CPU_TIME, Resource::package(n), Some(kind), Vec::new())?, 0))
+            };
             packages.push(PackageAccount {
                 idle: closing(ConsumerKind::Idle)?,
                 unattributed: closing(ConsumerKind::Unattributed)?,
@@ -228,7 +236,9 @@ impl Accounts {
         }
         let passed = page.end_ns - page.start_ns;
         if charged != passed {
-            error!("the books of CPU {cpu} do not close: {charged} ns charged over {passed} ns; please report this");
+            error!(
+                "the books of CPU {cpu} do not close: {charged} ns charged over {passed} ns; please report this"
+            );
         }
         let account = &mut self.packages[package];
         account.idle.1 += page.idle_ns;

@@ -9,7 +9,10 @@ use wattrace_sched::topology::Topology;
 fn kernel() -> Option<(Kernel, usize)> {
     // SAFETY: it has no preconditions.
     if unsafe { libc::geteuid() } != 0 {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "the privileged tests need root: sudo cargo xtask test");
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "the privileged tests need root: sudo cargo xtask test"
+        );
         eprintln!("skipped: loading eBPF programs needs root");
         return None;
     }

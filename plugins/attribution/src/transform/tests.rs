@@ -23,7 +23,13 @@ impl Scene {
         Self { rig }
     }
 
-    fn open(&self, metric: &Metric, resource: Resource, domain: Option<Domain>, consumer: Option<Consumer>) -> SeriesId {
+    fn open(
+        &self,
+        metric: &Metric,
+        resource: Resource,
+        domain: Option<Domain>,
+        consumer: Option<Consumer>,
+    ) -> SeriesId {
         self.rig.registry.open(SeriesSpec {
             metric: self.rig.registry.metric(metric).unwrap(),
             resource,
@@ -99,11 +105,10 @@ fn two_loads_share_the_dynamic_energy_by_their_time_and_idle_gets_the_static() {
 fn a_packages_joules_stay_on_the_package() {
     let mut s = Scene::new(AttributionConfig::default());
     let (zero, one) = (s.process(1, 0), s.process(2, 1));
-    let (m0, m1, host) = (s.meter("package-0", Some(0)), s.meter("package-1", Some(1)), s.meter("psys", None));
-    let batches = [
-        s.pass(0, 100, &[(zero, 60), (one, 30)]),
-        s.pass(0, 100, &[(m0, 5000), (m1, 7000), (host, 9000)]),
-    ];
+    let (m0, m1, host) =
+        (s.meter("package-0", Some(0)), s.meter("package-1", Some(1)), s.meter("psys", None));
+    let batches =
+        [s.pass(0, 100, &[(zero, 60), (one, 30)]), s.pass(0, 100, &[(m0, 5000), (m1, 7000), (host, 9000)])];
     let (books, _) = s.books(&batches);
     let of = |d: &str, c: &str| books.get(&(d.to_string(), c.to_string())).copied();
     assert_eq!((of("package-0", "process1"), of("package-0", "process2")), (Some(5000), None));
@@ -144,7 +149,8 @@ fn a_consumer_ends_after_its_last_joule() {
     let mut last = s.rig.batch(Window::new(Timestamp(0), Timestamp(100)), &[(a, 100)]);
     last.end(a);
     let closed = s.rig.pass(last).unwrap();
-    let energy: Vec<_> = s.rig.points(&closed).into_iter().filter(|p| p.metric == "wattrace.consumer.energy").collect();
+    let energy: Vec<_> =
+        s.rig.points(&closed).into_iter().filter(|p| p.metric == "wattrace.consumer.energy").collect();
     let of_a = energy.iter().find(|p| p.series.consumer.as_ref().unwrap().identity().id == "1").unwrap();
     assert_eq!(of_a.steps, 10);
     assert_eq!(closed.ended(), &[a, of_a.id], "the energy was final in this batch, so both end here");

@@ -1,0 +1,75 @@
+//! `wattrace config init|check|show`.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{Configuration, Failure};
+use crate::config::{Config, TEMPLATE};
+use crate::plugins::Registered;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Options {
+    /// Write a configuration file with every key, commented out
+    Init(Init),
+    /// Check a configuration and tell all that is wrong with it
+    Check(Configuration),
+    /// Show the configuration that would be used, every key
+    Show(Configuration),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// Where to; - is standard output
+    #[arg(default_value = "wattrace.toml")]
+    file: PathBuf,
+    /// Overwrite a file that is there
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode, Failure> {
+    match options {
+        Options::Init(init) => write_template(init)?,
+        Options::Check(configuration) => {
+            load(configuration, plugins)?;
+            println!("the configuration is fine");
+        }
+        Options::Show(configuration) => print!("{}", load(configuration, plugins)?.to_toml()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(configuration: &Configuration, plugins: &[Registered]) -> Result<Config, Failure> {
+    Config::load(&configuration.request(), plugins).map_err(Failure::usage)
+}
+
+fn write_template(init: &Init) -> Result<(), Failure> {
+    if init.file.as_os_str() == "-" {
+        print!("{TEMPLATE}");
+        return Ok(());
+    }
+    let mut how = OpenOptions::new();
+    how.write(true);
+    if init.force {
+        how.create(true).truncate(true);
+    } else {
+        how.create_new(true);
+    }
+    let name = init.file.display();
+    let written = how.open(&init.file).and_then(|mut file| file.write_all(TEMPLATE.as_bytes()));
+    match written {
+        Ok(()) => println!(
+            "wrote {name}; use it with --config {name}, or put it at {}",
+            crate::config::DEFAULT_PATH
+        ),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            return Err(Failure::new(format!("{name} is there already; --force overwrites it")));
+        }
+        Err(e) => return Err(Failure::new(format!("cannot write {name}: {e}"))),
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! The report of `wattrace exec`, for programs (`wattrace.exec/1`) and for people.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+
+use serde::Serialize;
+use wattrace_api::metric::{CONSUMER_CPU_TIME, CONSUMER_ENERGY};
+use wattrace_api::{AttributeValue, Consumer, Identity, Origin, Value};
+
+use super::ledger::{Ledger, Process};
+
+/// `wattrace.exec/1`: see the field names.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    schema: &'static str,
+    command: Vec<String>,
+    exit_code: u8,
+    origin: &'static str,
+    window: WindowJson,
+    domains: Vec<DomainJson>,
+    total: Total,
+    processes: Vec<ProcessJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct WindowJson {
+    start_unix_nano: u64,
+    end_unix_nano: u64,
+}
+
+/// measured = command + other + idle + unattributed.
+#[derive(Debug, Serialize)]
+struct DomainJson {
+    domain: String,
+    origin: &'static str,
+    measured_j: f64,
+    command_j: f64,
+    other_j: f64,
+    idle_j: f64,
+    unattributed_j: f64,
+    /// Whether it counts towards the total: contained in no other domain, and not the whole host.
+    #[serde(skip)]
+    counts: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Total {
+    processes: usize,
+    cpu_time_s: f64,
+    energy_j: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct ProcessJson {
+    pid: i64,
+    ppid: i64,
+    comm: String,
+    exe: String,
+    start_unix_nano: u64,
+    end_unix_nano: Option<u64>,
+    exit_code: Option<i64>,
+    cpu_time_s: f64,
+    energy_j: BTreeMap<String, f64>,
+}
+
+fn joules(microjoules: u64) -> f64 {
+    CONSUMER_ENERGY.in_units(Value::of_steps(microjoules))
+}
+
+fn seconds(nanoseconds: u64) -> f64 {
+    CONSUMER_CPU_TIME.in_units(Value::of_steps(nanoseconds))
+}
+
+impl Report {
+    /// The report on the process `root` and its descendants.
+    pub(super) fn new(
+        command: &[String],
+        exit_code: u8,
+        root: u32,
+        window: Range<u64>,
+        ledger: &Ledger,
+    ) -> Self {
+        let tree = tree(root, window.start, &ledger.processes);
+        let energy_of = |p: &Process, domain: usize| p.energy.get(domain).map_or(0, |e| e.steps());
+        let (mut domains, mut total_energy) = (Vec::new(), 0);
+        for (at, d) in ledger.domains.iter().enumerate() {
+            let all: u64 = ledger.processes.iter().map(|p| energy_of(p, at)).sum();
+            let of_command: u64 = tree.iter().map(|&p| energy_of(&ledger.processes[p], at)).sum();
+            // What contains other domains, or is contained in one, would count twice.
+            let counts = d.domain.within.is_none() && !d.whole_host;
+            if counts {
+                total_energy += of_command;
+            }
+            domains.push(DomainJson {
+                domain: d.domain.name.clone(),
+                origin: d.domain.origin.as_str(),
+                measured_j: joules(d.measured.steps()),
+                command_j: joules(of_command),
+                other_j: joules(all - of_command),
+                idle_j: joules(d.idle.steps()),
+                unattributed_j: joules(d.unattributed.steps()),
+                counts,
+            });
+        }
+        let processes: Vec<_> = tree.iter().map(|&p| &ledger.processes[p]).collect();
+        let cpu_time = processes.iter().map(|p| p.cpu_time.steps()).sum();
+        let name = |at: usize| ledger.domains[at].domain.name.clone();
+        let energy = |p: &Process| {
+            let spans = p.energy.iter().enumerate();
+            spans.map(|(at, span)| (name(at), joules(span.steps()))).collect()
+        };
+        Self {
+            schema: "wattrace.exec/1",
+            command: command.to_vec(),
+            exit_code,
+            // The least certain of all.
+            origin: ledger.domains.iter().map(|d| d.domain.origin).max().map_or("none", Origin::as_str),
+            window: WindowJson { start_unix_nano: window.start, end_unix_nano: window.end },
+            domains,
+            total: Total {
+                processes: processes.len(),
+                cpu_time_s: seconds(cpu_time),
+                energy_j: joules(total_energy),
+            },
+            processes: processes.into_iter().map(|p| process(p, energy(p))).collect(),
+        }
+    }
+
+    /// A summary: the books of each domain, and the command's processes by name.
+    pub(super) fn for_people(&self) -> String {
+        let wall = (self.window.end_unix_nano - self.window.start_unix_nano) as f64 * 1e-9;
+        let mut text = format!(
+            "\nwattrace: `{}` exited with {} after {wall:.3} s\n\n",
+            self.command.join(" "),
+            self.exit_code
+        );
+        let total = &self.total;
+        let plural = if total.processes == 1 { "process" } else { "processes" };
+        text += &format!("  {} {plural}, {:.3} s of CPU time", total.processes, total.cpu_time_s);
+        match self.origin {
+            "none" => text += ", origin none: no meter and no estimate here, `wattrace doctor` says why\n",
+            origin => {
+                text += &format!(
+                    ", {:.3} J ({origin}), {:.2} W on average\n\n",
+                    total.energy_j,
+                    total.energy_j / wall
+                );
+                let header =
+                    ["domain", "measured J", "= command", "+ other", "+ idle", "+ unattributed", "origin"];
+                let mut rows = vec![header.map(String::from)];
+                for d in &self.domains {
+                    let j = |v: f64| format!("{v:.3}");
+                    let parts = [d.measured_j, d.command_j, d.other_j, d.idle_j, d.unattributed_j].map(j);
+                    let [measured, command, other, idle, unattributed] = parts;
+                    rows.push([
+                        d.domain.clone(),
+                        measured,
+                        command,
+                        other,
+                        idle,
+                        unattributed,
+                        d.origin.into(),
+                    ]);
+                }
+                text += &aligned(&rows, &[0, 6]);
+            }
+        }
+        text += "\n";
+        text += &self.by_name();
+        text
+    }
+
+    fn by_name(&self) -> String {
+        let mut groups: HashMap<&str, (usize, f64, f64)> = HashMap::new();
+        for p in &self.processes {
+            let name = p.exe.rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or(&p.comm);
+            let group = groups.entry(name).or_default();
+            group.0 += 1;
+            group.1 += p.cpu_time_s;
+            group.2 += self
+                .domains
+                .iter()
+                .filter(|d| d.counts)
+                .filter_map(|d| p.energy_j.get(&d.domain))
+                .sum::<f64>();
+        }
+        let mut groups: Vec<_> = groups.into_iter().collect();
+        groups
+            .sort_by(|a, b| (b.1.2, b.1.1).partial_cmp(&(a.1.2, a.1.1)).unwrap_or(std::cmp::Ordering::Equal));
+        let rest = groups.len().saturating_sub(MOST_NAMES);
+        let joules =
+            if self.origin == "none" { "J (origin none)".into() } else { format!("J ({})", self.origin) };
+        let mut rows = vec![["program".into(), "processes".into(), "CPU s".into(), joules]];
+        for (name, (count, cpu, energy)) in groups.iter().take(MOST_NAMES) {
+            let name: String = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+            let energy = if self.origin == "none" { "-".into() } else { format!("{energy:.3}") };
+            rows.push([name, count.to_string(), format!("{cpu:.3}"), energy]);
+        }
+        let mut text = aligned(&rows, &[0]);
+        if rest > 0 {
+            text += &format!("  and {rest} more programs; --format json lists every process\n");
+        }
+        text
+    }
+}
+
+/// Programs listed for people.
+const MOST_NAMES: usize = 20;
+
+/// Columns padded to their widest cell: those in `left` to the left, the others to the right.
+fn aligned<const N: usize>(rows: &[[String; N]], left: &[usize]) -> String {
+    let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().enumerate().map(|(c, cell)| {
+            let width = widths[c];
+            if left.contains(&c) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        text += &format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+    text
+}
+
+/// Indices of the process `root`, started at `since` or later, and of all its descendants, in order of their start.
+fn tree(root: u32, since: u64, processes: &[Process]) -> Vec<usize> {
+    let mut children: HashMap<&Identity, Vec<usize>> = HashMap::new();
+    for (at, p) in processes.iter().enumerate() {
+        if let Some(parent) = p.consumer.parent() {
+            children.entry(parent).or_default().push(at);
+        }
+    }
+    let (ours, root) = (i64::from(std::process::id()), root.to_string());
+    let is_root = |p: &Process| {
+        let identity = p.consumer.identity();
+        // Start times come from another clock's reading than `since`; a pid is not reused within milliseconds.
+        identity.id == root
+            && int(&p.consumer, "process.parent_pid") == ours
+            && identity.start_unix_nano + 10_000_000 >= since
+    };
+    let mut found: Vec<usize> = (0..processes.len()).filter(|&at| is_root(&processes[at])).take(1).collect();
+    let mut seen: HashSet<usize> = found.iter().copied().collect();
+    let mut next = 0;
+    while let Some(&at) = found.get(next) {
+        next += 1;
+        for &child in children.get(processes[at].consumer.identity()).into_iter().flatten() {
+            if seen.insert(child) {
+                found.push(child);
+            }
+        }
+    }
+    found.sort_by_key(|&at| processes[at].consumer.identity().start_unix_nano);
+    found
+}
+
+fn process(p: &Process, energy_j: BTreeMap<String, f64>) -> ProcessJson {
+    let consumer = &p.consumer;
+    let text = |key| consumer.attribute(key).map(|v| v.to_string()).unwrap_or_default();
+    ProcessJson {
+        pid: int(consumer, "process.pid"),
+        ppid: int(consumer, "process.parent_pid"),
+        comm: text("wattrace.process.comm"),
+        exe: text("process.executable.path"),
+        start_unix_nano: consumer.identity().start_unix_nano,
+        end_unix_nano: consumer.end_unix_nano(),
+        exit_code: match consumer.attribute("process.exit.code") {
+            Some(AttributeValue::Int(code)) => Some(code),
+            _ => None,
+        },
+        cpu_time_s: seconds(p.cpu_time.steps()),
+        energy_j,
+    }
+}
+
+fn int(consumer: &Consumer, key: &str) -> i64 {
+    match consumer.attribute(key) {
+        Some(AttributeValue::Int(value)) => value,
+        _ => 0,
+    }
+}

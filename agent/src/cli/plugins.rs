@@ -1,0 +1,27 @@
+//! `wattrace plugins list`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::Failure;
+use crate::plugins::Registered;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Options {
+    /// List them with what they do, and whether they run when the configuration does not mention them
+    List,
+}
+
+pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode, Failure> {
+    match options {
+        Options::List => {
+            let width = plugins.iter().map(|p| p.name.len()).max().unwrap_or(0);
+            for plugin in plugins {
+                let on = if (plugin.on_by_default)() { "on " } else { "off" };
+                println!("{:width$}  {on}  {}", plugin.name, plugin.description);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What `run` and `exec` share: from a configuration to a running pipeline, and from its end to what must be said of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tracing::info;
+use wattrace_api::plugin::Added;
+use wattrace_api::{Clock, Output, Registry, Setup};
+
+use super::Failure;
+use crate::config::Config;
+use crate::observe;
+use crate::pipeline::Pipeline;
+use crate::pipeline::health::{Health, State};
+use crate::plugins::Registered;
+
+/// The Tokio runtime: two workers are plenty, since outputs have threads of their own.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("wattrace")
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(format!("cannot start the async runtime: {e}")))
+}
+
+/// Starts every enabled plugin but those in `without`, and the pipeline with their elements and `output`.
+pub(super) fn start<O: Output + 'static>(
+    config: &Config,
+    plugins: &[Registered],
+    without: &[&str],
+    output: Option<impl FnMut(&Arc<Registry>) -> O + Send + 'static>,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Pipeline, Failure> {
+    let (registry, clock) = (Registry::new(), Clock::system());
+    let mut setup = Setup::new(registry.clone(), clock.clone(), runtime.clone());
+    let mut added: Vec<(&'static str, Added)> = Vec::new();
+    for plugin in &config.plugins {
+        let Some(registered) = plugins.iter().find(|p| p.name == plugin.name) else { continue };
+        if plugin.enabled && !without.contains(&plugin.name) {
+            (registered.start)(plugin.table.clone(), &mut setup).map_err(Failure::usage)?;
+            added.extend(setup.take_added().into_iter().map(|a| (plugin.name, a)));
+        }
+    }
+    let observed = observe::add(&mut setup);
+    if let Some(mut make) = output {
+        let registry = registry.clone();
+        setup.output("command", move || Ok(make(&registry)));
+    }
+    added.extend(setup.take_added().into_iter().map(|a| ("agent", a)));
+    let pipeline = Pipeline::start(added, registry, clock, config.agent.queue, runtime);
+    observed.watch(pipeline.health());
+    for health in pipeline.health() {
+        info!("{}: {}", health.name, health.state());
+    }
+    Ok(pipeline)
+}
+
+/// Why nothing can be measured: what each of the plugins' sources lacks.
+pub(super) fn nothing_to_measure(health: &[Arc<Health>]) -> Failure {
+    let lacking = |h: &&Arc<Health>| h.name.starts_with("source/") && h.state() != State::Running;
+    let reasons: Vec<_> =
+        health.iter().filter(lacking).map(|h| format!("  {} is {}", h.name, h.state())).collect();
+    Failure::new(format!("nothing can be measured here.\n{}", reasons.join("\n")))
+}
+
+/// Says on stderr what was lost where, once everything has stopped.
+pub(super) fn report_losses(health: &[Arc<Health>]) {
+    for h in health {
+        let lost = h.lost.load(Relaxed);
+        if lost > 0 {
+            eprintln!("wattrace: {}: {lost} points were lost", h.name);
+        }
+        let missed = h.missed.load(Relaxed);
+        if missed > 0 {
+            info!("{}: {missed} ticks did not take place; the windows after them span them", h.name);
+        }
+    }
+}

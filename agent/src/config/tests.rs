@@ -1,0 +1,127 @@
+//! Configuration: what is accepted, what is refused, and where the message points.
+
+use std::io::Write as _;
+
+use super::*;
+
+fn standard() -> Vec<Registered> {
+    crate::plugins::standard()
+}
+
+fn load(text: &str, set: &[&str]) -> Result<Config, String> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let name = file.path().display().to_string();
+    let request = Request {
+        file: Some(file.path().into()),
+        set: set.iter().map(|s| s.to_string()).collect(),
+        only: None,
+    };
+    Config::load(&request, &standard()).map_err(|e| e.to_string().replace(&name, "F"))
+}
+
+fn plugin<'a>(config: &'a Config, name: &str) -> &'a PluginConfig {
+    config.plugins.iter().find(|p| p.name == name).unwrap()
+}
+
+#[test]
+fn no_configuration_is_all_defaults() {
+    let config = load("", &[]).unwrap();
+    assert_eq!(config.agent, AgentConfig::default());
+    for registered in standard() {
+        let p = plugin(&config, registered.name);
+        assert_eq!(p.enabled, (registered.on_by_default)(), "{}", p.name);
+        assert_eq!(p.table, (registered.defaults)().unwrap(), "{}", p.name);
+    }
+    assert!(plugin(&config, "sched").enabled && !plugin(&config, "jsonl").enabled);
+}
+
+#[test]
+fn a_partial_table_enables_and_keeps_the_other_defaults() {
+    let config = load("[plugins.jsonl]\npath = '/tmp/x'\n[plugins.rapl]\nenabled = false\n", &[]).unwrap();
+    let jsonl = plugin(&config, "jsonl");
+    assert!(jsonl.enabled && !plugin(&config, "rapl").enabled);
+    assert_eq!(jsonl.table["path"].as_str(), Some("/tmp/x"));
+    assert!(jsonl.table.len() > 1);
+    assert!(plugin(&load("[plugins.csv]", &[]).unwrap(), "csv").enabled);
+}
+
+#[test]
+fn set_overrides_the_file_and_takes_bare_words() {
+    let set = ["plugins.rapl.interval=100ms", "plugins.csv.path=out.csv", "agent.queue=7"];
+    let config = load("[plugins.rapl]\ninterval = '5s'\n", &set).unwrap();
+    assert_eq!(plugin(&config, "rapl").table["interval"].as_str(), Some("100ms"));
+    assert_eq!(plugin(&config, "csv").table["path"].as_str(), Some("out.csv"));
+    assert!(plugin(&config, "csv").enabled);
+    assert_eq!(config.agent.queue, 7);
+    let config = load("", &["plugins.attribution.idle_watts.package-0=12.5"]).unwrap();
+    let watts = &plugin(&config, "attribution").table["idle_watts"];
+    assert_eq!(watts.as_table().unwrap()["package-0"].as_float(), Some(12.5));
+}
+
+#[test]
+fn each_mistake_is_told_with_its_line_and_the_nearest_key() {
+    let text =
+        "[agent]\n\n[plugins.rapl]\nintervall = '1s'\n[plugins.schad]\n[plugin]\n[plugins.csv]\npath = 3\n";
+    let message = load(text, &["plugins.rapl.sysfsroot=/x", "rapl.interval=1s", "nonsense"]).unwrap_err();
+    for expected in [
+        "F:4: unknown key plugins.rapl.intervall; did you mean `interval`?",
+        "F:5: unknown key plugins.schad; did you mean `sched`?",
+        "F:6: unknown key plugin; did you mean `plugins`?",
+        "F:8: plugins.csv.path = 3: invalid type: integer `3`, expected a string",
+        "--set plugins.rapl.sysfsroot=/x: unknown key plugins.rapl.sysfsroot; did you mean `sysfs_root`?",
+        "--set rapl.interval=1s: unknown key rapl.interval",
+        "--set nonsense: must be KEY=VALUE",
+    ] {
+        assert!(message.contains(expected), "expected {expected}\nin\n{message}");
+    }
+}
+
+#[test]
+fn durations_that_make_no_sense_are_refused_where_they_stand() {
+    for bad in ["-1s", "5", "ten"] {
+        let message = load(&format!("[plugins.sched]\ninterval = '{bad}'"), &[]).unwrap_err();
+        assert!(message.starts_with("F:2: plugins.sched.interval"), "{message}");
+    }
+    let message = load("[plugins.sched]\ninterval = 1", &[]).unwrap_err();
+    assert!(message.contains("F:2") && message.contains("invalid type: integer"), "{message}");
+    let message = load("[plugins.sched\n", &[]).unwrap_err();
+    assert!(message.starts_with("F:1: "), "{message}");
+}
+
+#[test]
+fn only_the_named_plugins_run_with_plugins() {
+    let request = Request { only: Some(vec!["sched".into(), "csv".into()]), ..Request::default() };
+    let config = Config::load(&request, &standard()).unwrap();
+    let on: Vec<_> = config.plugins.iter().filter(|p| p.enabled).map(|p| p.name).collect();
+    assert_eq!(on, ["sched", "csv"]);
+    let request = Request { only: Some(vec!["shed".into()]), ..Request::default() };
+    let message = Config::load(&request, &standard()).unwrap_err().to_string();
+    assert!(message.contains("--plugins: unknown key shed; did you mean `sched`?"), "{message}");
+}
+
+/// The template is documentation that could grow stale: every key of every plugin, and nothing else, with its default.
+#[test]
+fn the_template_holds_every_key_commented_out_with_its_default() {
+    assert_eq!(load(TEMPLATE, &[]).unwrap(), load("", &[]).unwrap(), "the template itself changes nothing");
+    let uncommented: String = TEMPLATE
+        .lines()
+        .map(|line| match line.strip_prefix("#") {
+            Some(code) if !code.starts_with(' ') => format!("{code}\n"),
+            _ => "\n".into(),
+        })
+        .collect();
+    let written: Table = uncommented.parse().unwrap_or_else(|e| panic!("{e}\n{uncommented}"));
+    let mut expected: Table = load("", &[]).unwrap().to_toml().parse().unwrap();
+    for (name, table) in expected["plugins"].as_table_mut().unwrap() {
+        let on = standard().iter().find(|p| p.name == name).map(|p| (p.on_by_default)());
+        assert_eq!(table["enabled"].as_bool(), on);
+    }
+    assert_eq!(written, expected);
+}
+
+#[test]
+fn what_is_shown_means_the_same_when_read_again() {
+    let config = load("[plugins.sched]\ninterval = '250ms'", &["plugins.jsonl.path=-"]).unwrap();
+    assert_eq!(load(&config.to_toml(), &[]).unwrap(), config);
+}

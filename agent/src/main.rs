@@ -1,0 +1,5 @@
+//! The standard agent.
+
+fn main() -> std::process::ExitCode {
+    wattrace::Agent::builder().standard_plugins().run()
+}

@@ -1,0 +1,171 @@
+//! The agent's own metrics: what it costs, and what its elements did with their points.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use wattrace_api::{
+    Attribute, Batch, Error, Metric, Output, Registry, Resource, ResultExt, SeriesId, SeriesSpec, Setup,
+    Source, Tick, Timestamp, Trigger, Unit, Value, Window, metric,
+};
+
+use crate::pipeline::health::Health;
+
+/// How often they are read. They change slowly, and cost something themselves.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+const CPU_TIME: Metric = Metric::counter(
+    "wattrace.agent.cpu.time",
+    Unit::Second,
+    metric::NANOSECOND,
+    "CPU time the agent itself used",
+);
+const MEMORY: Metric =
+    Metric::gauge("wattrace.agent.memory.usage", Unit::Byte, "Memory the agent itself holds (RSS)");
+const POINTS: Metric = Metric::counter(
+    "wattrace.agent.points",
+    Unit::Count("{point}"),
+    1.0,
+    "Points by the element they passed and what became of them: passed or lost",
+);
+const ERRORS: Metric = Metric::counter(
+    "wattrace.agent.errors",
+    Unit::Count("{error}"),
+    1.0,
+    "Errors and contained panics by element",
+);
+const MISSED: Metric = Metric::counter(
+    "wattrace.agent.tick.missed",
+    Unit::Count("{tick}"),
+    1.0,
+    "Ticks of a source that did not take place; the next window spans them",
+);
+const LATENESS: Metric = Metric::counter(
+    "wattrace.agent.tick.lateness",
+    Unit::Second,
+    metric::NANOSECOND,
+    "Time between when a source's ticks were to fire and when they did, summed",
+);
+
+/// Handed the elements' books once the pipeline runs.
+pub(crate) struct Observed(Arc<OnceLock<Vec<Arc<Health>>>>);
+
+impl Observed {
+    /// Watches these elements from now on.
+    pub(crate) fn watch(&self, health: &[Arc<Health>]) {
+        // Only the first call counts, and there is only one.
+        let _ = self.0.set(health.to_vec());
+    }
+}
+
+/// Adds the source of the agent's own metrics.
+pub(crate) fn add(setup: &mut Setup) -> Observed {
+    let elements = Arc::new(OnceLock::new());
+    let (registry, clock, watched) = (setup.registry(), setup.clock(), elements.clone());
+    setup.source("self", Trigger::every(INTERVAL), move || {
+        let start = clock.now();
+        let open = |m: &Metric| open(&registry, m, Vec::new(), start);
+        Ok(SelfSource {
+            registry: registry.clone(),
+            clock: clock.clone(),
+            elements: watched.clone(),
+            start,
+            window: Window::new(start, start),
+            cpu_time: open(&CPU_TIME)?,
+            memory: open(&MEMORY)?,
+            series: Vec::new(),
+        })
+    });
+    Observed(elements)
+}
+
+fn open(
+    registry: &Registry,
+    m: &Metric,
+    attributes: Vec<Attribute>,
+    start: Timestamp,
+) -> Result<SeriesId, Error> {
+    let metric = registry.metric(m).or_fatal()?;
+    let (resource, domain, consumer) = (Resource::HOST, None, None);
+    Ok(registry.open(SeriesSpec { metric, resource, domain, consumer, attributes, start }))
+}
+
+struct SelfSource {
+    registry: Arc<Registry>,
+    clock: wattrace_api::Clock,
+    elements: Arc<OnceLock<Vec<Arc<Health>>>>,
+    start: Timestamp,
+    window: Window,
+    cpu_time: SeriesId,
+    memory: SeriesId,
+    /// Per element: its series, and where in its books each one's value stands.
+    series: Vec<(Arc<Health>, [(SeriesId, Count); 5])>,
+}
+
+type Count = fn(&Health) -> &AtomicU64;
+
+impl SelfSource {
+    fn open_elements(&mut self) -> Result<(), Error> {
+        for health in self.elements.get().into_iter().flatten() {
+            let series = |m: &Metric, fate: Option<&str>| {
+                let mut attributes = vec![Attribute::new("wattrace.element", &*health.name)];
+                attributes.extend(fate.map(|f| Attribute::new("wattrace.fate", f)));
+                open(&self.registry, m, attributes, self.start)
+            };
+            let all: [(SeriesId, Count); 5] = [
+                (series(&POINTS, Some("passed"))?, |h| &h.points),
+                (series(&POINTS, Some("lost"))?, |h| &h.lost),
+                (series(&ERRORS, None)?, |h| &h.errors),
+                (series(&MISSED, None)?, |h| &h.missed),
+                (series(&LATENESS, None)?, |h| &h.late_ns),
+            ];
+            self.series.push((health.clone(), all));
+        }
+        Ok(())
+    }
+}
+
+impl Source for SelfSource {
+    fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
+        if self.series.is_empty() {
+            self.open_elements()?;
+        }
+        self.window = Window::new(self.window.end, self.clock.now());
+        out.begin(self.window);
+        out.push(self.cpu_time, Value::of_steps(cpu_time_nanos()));
+        if let Some(bytes) = resident_bytes() {
+            out.push(self.memory, Value::of_gauge(bytes as f64));
+        }
+        for (health, series) in &self.series {
+            for (id, count) in series {
+                out.push(*id, Value::of_steps(count(health).load(Relaxed)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// CPU time of all our threads.
+fn cpu_time_nanos() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place to write to; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    // SAFETY: it has no preconditions.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Some(pages * u64::try_from(page).ok()?)
+}
+
+/// The type of an output that isn't there.
+pub(crate) struct NoOutput;
+
+impl Output for NoOutput {
+    fn write(&mut self, _batch: &Batch) -> Result<(), Error> {
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! An output's thread: takes batches from its queue and writes them, trying again where that can help.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use wattrace_api::plugin::Open;
+use wattrace_api::{Batch, Error, ErrorKind, Output};
+
+use super::guard::{Backoff, contained};
+use super::health::Health;
+use super::queue::{Next, Queue};
+
+/// How long an output may be left alone: losses that it counts in the background are asked for at least so often.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// An output and all that its thread needs.
+pub(crate) struct OutputThread {
+    pub(crate) health: Arc<Health>,
+    pub(crate) open: Open<dyn Output>,
+    /// `None` while it is failing.
+    pub(crate) output: Option<Box<dyn Output>>,
+    pub(crate) queue: Arc<Queue>,
+    /// Number of the last flush that was carried out.
+    pub(crate) flushed: watch::Sender<u64>,
+}
+
+impl OutputThread {
+    /// Runs until the queue is closed and empty.
+    pub(crate) fn run(mut self) {
+        let mut dropped = 0;
+        loop {
+            match self.queue.next(PATIENCE) {
+                Next::Rescued(batch, ends) => {
+                    self.write(&batch);
+                    drop(ends);
+                }
+                Next::Batch(batch) => self.write(&batch),
+                Next::Flush(number) => {
+                    self.flush();
+                    // Nobody may be waiting any more.
+                    let _ = self.flushed.send(number);
+                }
+                Next::Reset => self.output = None,
+                Next::Idle => {}
+                Next::Closed => break,
+            }
+            self.count_losses(&mut dropped);
+        }
+        self.flush();
+        self.count_losses(&mut dropped);
+        self.health.stopped();
+    }
+
+    fn count_losses(&mut self, dropped: &mut u64) {
+        let total = self.queue.dropped();
+        self.health.lose(
+            total - std::mem::replace(dropped, total),
+            "the queue was full, its oldest batches were dropped",
+        );
+        if let Some(output) = &mut self.output {
+            for (reason, points) in output.take_losses() {
+                self.health.lose(points, reason);
+            }
+        }
+    }
+
+    /// Writes `batch`, again and again if the output wants that; gives up when the agent is stopping.
+    fn write(&mut self, batch: &Batch) {
+        let mut backoff = Backoff::new(Duration::from_millis(100));
+        loop {
+            let error = match self.try_write(batch) {
+                Ok(()) => {
+                    self.health.calls.fetch_add(1, Relaxed);
+                    self.health.points.fetch_add(batch.len() as u64, Relaxed);
+                    return self.health.works();
+                }
+                Err(error) => error,
+            };
+            self.health.failed(&error);
+            match error.kind() {
+                ErrorKind::Gone => return self.drain(batch.len() as u64),
+                ErrorKind::Retry => {}
+                ErrorKind::Fatal => self.output = None,
+            }
+            if self.queue.is_closed() {
+                return self
+                    .health
+                    .lose(batch.len() as u64, "the agent stopped before they could be written");
+            }
+            std::thread::sleep(backoff.wait());
+        }
+    }
+
+    fn try_write(&mut self, batch: &Batch) -> Result<(), Error> {
+        let output = match &mut self.output {
+            Some(output) => output,
+            None => self.output.insert(contained(&mut self.open)?),
+        };
+        contained(|| output.write(batch))
+    }
+
+    fn flush(&mut self) {
+        if let Some(output) = &mut self.output
+            && let Err(error) = contained(|| output.flush())
+        {
+            self.health.failed(&error);
+        }
+    }
+
+    /// The output has nowhere to write any more: what comes is counted as lost until the agent stops.
+    fn drain(&mut self, mut points: u64) {
+        self.output = None;
+        loop {
+            match self.queue.next(PATIENCE) {
+                Next::Rescued(batch, _) => points += batch.len() as u64,
+                Next::Batch(batch) => points += batch.len() as u64,
+                Next::Flush(number) => drop(self.flushed.send(number)),
+                Next::Reset | Next::Idle => {}
+                Next::Closed => return self.health.lose(points, "the output is gone"),
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The plugins an agent is made of, and the one list of the standard ones.
+
+use serde::Deserialize as _;
+use wattrace_api::{Error, Finding, Plugin, Setup};
+
+/// A plugin with its type put away, so that plugins can stand in a list.
+#[derive(Clone, Copy)]
+pub struct Registered {
+    /// Its name, as in `[plugins.NAME]`.
+    pub name: &'static str,
+    /// One line about it.
+    pub description: &'static str,
+    /// Whether it takes part when the configuration does not mention it.
+    pub on_by_default: fn() -> bool,
+    /// All its keys with their defaults.
+    pub defaults: fn() -> Result<toml::Table, toml::ser::Error>,
+    /// Whether a table is one of its configurations.
+    pub check: fn(toml::Table) -> Result<(), toml::de::Error>,
+    /// Looks whether it could work here, with a configuration.
+    pub diagnose: fn(toml::Table) -> Vec<Finding>,
+    /// Starts it with a configuration.
+    pub start: fn(toml::Table, &mut Setup) -> Result<(), Error>,
+}
+
+impl std::fmt::Debug for Registered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registered").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Registered {
+    /// `P`, ready for a list.
+    pub fn of<P: Plugin>() -> Self {
+        Self {
+            name: P::NAME,
+            description: P::DESCRIPTION,
+            on_by_default: P::on_by_default,
+            defaults: || toml::Table::try_from(P::Config::default()),
+            check: |table| P::Config::deserialize(table).map(drop),
+            diagnose: |table| P::Config::deserialize(table).map(|c| P::diagnose(&c)).unwrap_or_default(),
+            start: |table, setup| P::start(P::Config::deserialize(table).map_err(Error::fatal)?, setup),
+        }
+    }
+}
+
+/// The standard plugins that were compiled in, each behind a cargo feature of its name. Their order is the order of
+/// elements of one kind: usage is opened before meters, an estimate looks for meters, attribution comes after both.
+pub fn standard() -> Vec<Registered> {
+    vec![
+        #[cfg(feature = "sched")]
+        Registered::of::<wattrace_sched::Sched>(),
+        #[cfg(feature = "rapl")]
+        Registered::of::<wattrace_rapl::Rapl>(),
+        #[cfg(feature = "estimate")]
+        Registered::of::<wattrace_estimate::Estimate>(),
+        #[cfg(feature = "attribution")]
+        Registered::of::<wattrace_attribution::Attribution>(),
+        #[cfg(feature = "console")]
+        Registered::of::<wattrace_console::Console>(),
+        #[cfg(feature = "csv")]
+        Registered::of::<wattrace_csv::Csv>(),
+        #[cfg(feature = "jsonl")]
+        Registered::of::<wattrace_jsonl::Jsonl>(),
+        #[cfg(feature = "sqlite")]
+        Registered::of::<wattrace_sqlite::Sqlite>(),
+        #[cfg(feature = "otlp")]
+        Registered::of::<wattrace_otlp::Otlp>(),
+    ]
+}
