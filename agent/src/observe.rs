@@ -73,7 +73,7 @@ pub(crate) fn add(setup: &mut Setup) -> Observed {
             window: Window::new(start, start),
             cpu_time: open(&CPU_TIME)?,
             memory: open(&MEMORY)?,
-            series: Vec::new(),
+            elements_series: Vec::new(),
         })
     });
     Observed(elements)
@@ -98,11 +98,11 @@ struct SelfSource {
     window: Window,
     cpu_time: SeriesId,
     memory: SeriesId,
-    /// Per element: its series, and where in its books each one's value stands.
-    series: Vec<(Arc<Health>, [(SeriesId, Count); 5])>,
+    elements_series: Vec<(Arc<Health>, ElementSeries)>,
 }
 
-type Count = fn(&Health) -> &AtomicU64;
+/// An element's series, and where in its books each one's value stands.
+type ElementSeries = [(SeriesId, fn(&Health) -> &AtomicU64); 5];
 
 impl SelfSource {
     fn open_elements(&mut self) -> Result<(), Error> {
@@ -112,14 +112,14 @@ impl SelfSource {
                 attributes.extend(fate.map(|f| Attribute::new("wattrace.fate", f)));
                 open(&self.registry, m, attributes, self.start)
             };
-            let all: [(SeriesId, Count); 5] = [
+            let all: ElementSeries = [
                 (series(&POINTS, Some("passed"))?, |h| &h.points),
                 (series(&POINTS, Some("lost"))?, |h| &h.lost),
                 (series(&ERRORS, None)?, |h| &h.errors),
                 (series(&MISSED, None)?, |h| &h.missed),
                 (series(&LATENESS, None)?, |h| &h.late_ns),
             ];
-            self.series.push((health.clone(), all));
+            self.elements_series.push((health.clone(), all));
         }
         Ok(())
     }
@@ -127,7 +127,7 @@ impl SelfSource {
 
 impl Source for SelfSource {
     fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
-        if self.series.is_empty() {
+        if self.elements_series.is_empty() {
             self.open_elements()?;
         }
         self.window = Window::new(self.window.end, self.clock.now());
@@ -136,7 +136,7 @@ impl Source for SelfSource {
         if let Some(bytes) = resident_bytes() {
             out.push(self.memory, Value::of_gauge(bytes as f64));
         }
-        for (health, series) in &self.series {
+        for (health, series) in &self.elements_series {
             for (id, count) in series {
                 out.push(*id, Value::of_steps(count(health).load(Relaxed)));
             }

@@ -47,6 +47,7 @@ async fn run(
     if !pipeline.has_source() {
         return Err(session::nothing_to_measure(pipeline.health()));
     }
+    session::report_missing(pipeline.health());
     signals.wait(duration).await;
     let health = pipeline.stop(Instant::now() + STOPPING).await;
     session::report_losses(&health);

@@ -61,7 +61,19 @@ pub(super) fn nothing_to_measure(health: &[Arc<Health>]) -> Failure {
     let lacking = |h: &&Arc<Health>| h.name.starts_with("source/") && h.state() != State::Running;
     let reasons: Vec<_> =
         health.iter().filter(lacking).map(|h| format!("  {} is {}", h.name, h.state())).collect();
+    if reasons.is_empty() {
+        return Failure::new(
+            "nothing can be measured: no plugin with a source is enabled (sched and rapl are; `wattrace plugins list`)",
+        );
+    }
     Failure::new(format!("nothing can be measured here.\n{}", reasons.join("\n")))
+}
+
+/// Says on stderr what is not there, once, with its remedy.
+pub(super) fn report_missing(health: &[Arc<Health>]) {
+    for h in health.iter().filter(|h| matches!(h.state(), State::Gone(_))) {
+        eprintln!("wattrace: {} is {}", h.name, h.state());
+    }
 }
 
 /// Says on stderr what was lost where, once everything has stopped.

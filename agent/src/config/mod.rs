@@ -105,6 +105,10 @@ impl Config {
     ) -> Self {
         let names: Vec<&str> = plugins.iter().map(|p| p.name).collect();
         for (path, place) in document.unplaced() {
+            if names.contains(&path.split('.').next().unwrap_or_default()) {
+                problems.push(format!("{place}: unknown key {path}; did you mean `plugins.{path}`?"));
+                continue;
+            }
             let known: Vec<&str> =
                 if path.starts_with("plugins.") { names.clone() } else { vec!["agent", "plugins"] };
             let last = path.rsplit('.').next().unwrap_or_default();

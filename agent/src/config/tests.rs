@@ -68,9 +68,9 @@ fn each_mistake_is_told_with_its_line_and_the_nearest_key() {
         "F:4: unknown key plugins.rapl.intervall; did you mean `interval`?",
         "F:5: unknown key plugins.schad; did you mean `sched`?",
         "F:6: unknown key plugin; did you mean `plugins`?",
-        "F:8: plugins.csv.path = 3: invalid type: integer `3`, expected a string",
+        "F:8: plugins.csv.path = 3: invalid type: integer `3`, expected path string",
         "--set plugins.rapl.sysfsroot=/x: unknown key plugins.rapl.sysfsroot; did you mean `sysfs_root`?",
-        "--set rapl.interval=1s: unknown key rapl.interval",
+        "--set rapl.interval=1s: unknown key rapl.interval; did you mean `plugins.rapl.interval`?",
         "--set nonsense: must be KEY=VALUE",
     ] {
         assert!(message.contains(expected), "expected {expected}\nin\n{message}");

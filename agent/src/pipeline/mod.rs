@@ -140,9 +140,10 @@ impl Pipeline {
         &self.health
     }
 
-    /// Whether any source is there to measure something.
+    /// Whether a plugin's source is there to measure something; the agent's own metrics alone are not worth running for.
     pub fn has_source(&self) -> bool {
-        self.sources.iter().any(|s| s.health.state() == State::Running)
+        let works = |h: &Health| !h.name.starts_with("source/agent/") && h.state() == State::Running;
+        self.sources.iter().any(|s| works(&s.health))
     }
 
     /// Polls every source now, one after the other in the order of their ticks, so that usage covers energy.

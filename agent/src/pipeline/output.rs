@@ -15,6 +15,9 @@ use super::queue::{Next, Queue};
 /// How long an output may be left alone: losses that it counts in the background are asked for at least so often.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often an output is restarted over one batch.
+const MOST_RESTARTS: u32 = 3;
+
 /// An output and all that its thread needs.
 pub(crate) struct OutputThread {
     pub(crate) health: Arc<Health>,
@@ -42,23 +45,27 @@ impl OutputThread {
                     // Nobody may be waiting any more.
                     let _ = self.flushed.send(number);
                 }
-                Next::Reset => self.output = None,
+                Next::Reset => self.close(),
                 Next::Idle => {}
                 Next::Closed => break,
             }
-            self.count_losses(&mut dropped);
+            let total = self.queue.dropped();
+            let full = "the queue was full, its oldest batches were dropped";
+            self.health.lose(total - std::mem::replace(&mut dropped, total), full);
+            self.count_losses();
         }
         self.flush();
-        self.count_losses(&mut dropped);
+        self.close();
         self.health.stopped();
     }
 
-    fn count_losses(&mut self, dropped: &mut u64) {
-        let total = self.queue.dropped();
-        self.health.lose(
-            total - std::mem::replace(dropped, total),
-            "the queue was full, its oldest batches were dropped",
-        );
+    /// Drops the output, after asking it what it takes along.
+    fn close(&mut self) {
+        self.count_losses();
+        self.output = None;
+    }
+
+    fn count_losses(&mut self) {
         if let Some(output) = &mut self.output {
             for (reason, points) in output.take_losses() {
                 self.health.lose(points, reason);
@@ -66,9 +73,10 @@ impl OutputThread {
         }
     }
 
-    /// Writes `batch`, again and again if the output wants that; gives up when the agent is stopping.
+    /// Writes `batch`, again and again if that can help; gives up when the agent is stopping.
     fn write(&mut self, batch: &Batch) {
         let mut backoff = Backoff::new(Duration::from_millis(100));
+        let mut restarts = 0;
         loop {
             let error = match self.try_write(batch) {
                 Ok(()) => {
@@ -82,14 +90,19 @@ impl OutputThread {
             match error.kind() {
                 ErrorKind::Gone => return self.drain(batch.len() as u64),
                 ErrorKind::Retry => {}
-                ErrorKind::Fatal => self.output = None,
+                // An output that was opened and then failed with this batch so often fails because of it.
+                ErrorKind::Fatal if self.output.is_some() => {
+                    self.close();
+                    restarts += 1;
+                }
+                ErrorKind::Fatal => {}
             }
-            if self.queue.is_closed() {
-                return self
-                    .health
-                    .lose(batch.len() as u64, "the agent stopped before they could be written");
+            if restarts == MOST_RESTARTS {
+                return self.health.lose(batch.len() as u64, "the output failed with them again and again");
             }
-            std::thread::sleep(backoff.wait());
+            if self.queue.wait_unless_closed(backoff.wait()) {
+                return self.health.lose(batch.len() as u64, "the agent stopped before they could be written");
+            }
         }
     }
 
@@ -111,7 +124,7 @@ impl OutputThread {
 
     /// The output has nowhere to write any more: what comes is counted as lost until the agent stops.
     fn drain(&mut self, mut points: u64) {
-        self.output = None;
+        self.close();
         loop {
             match self.queue.next(PATIENCE) {
                 Next::Rescued(batch, _) => points += batch.len() as u64,

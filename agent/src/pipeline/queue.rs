@@ -114,14 +114,12 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Whether it was closed: from then on a failing output is not waited for.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
-    /// Batches waiting.
-    pub(crate) fn depth(&self) -> usize {
-        self.lock().batches.len()
+    /// Waits for `time`, but not beyond the queue's closing. Returns whether it is closed: from then on a failing output
+    /// is not waited for.
+    pub(crate) fn wait_unless_closed(&self, time: Duration) -> bool {
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, time, |state| !state.closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
     /// Points dropped so far because the queue was full.
@@ -191,7 +189,7 @@ mod tests {
             }
             queue.push(pool.share(batch));
         }
-        assert_eq!((queue.depth(), queue.dropped()), (2, 3));
+        assert_eq!(queue.dropped(), 3, "two fit");
         let Next::Rescued(rescued, ends) = queue.next(Duration::ZERO) else { panic!("nothing was rescued") };
         assert_eq!(rescued.segments().flat_map(|s| s.points().collect::<Vec<_>>()).count(), 1);
         assert_eq!(rescued.ended(), &[ending]);

@@ -100,8 +100,8 @@ pub struct Domain {
     pub origin: Origin,
     /// The CPU package whose usage its energy follows; `None`: the usage of all.
     pub package: Option<u32>,
-    /// The domain that already contains this one's energy (`core-0` lies in `package-0`, every one in `psys`):
-    /// a total over domains leaves out those with a container, and those of the whole host.
+    /// The domain that already contains this one's energy, as `package-0` does that of `core-0`. A total over domains
+    /// leaves out those with a container, and those whose resource is the whole machine (psys, host).
     pub within: Option<String>,
     /// Power drawn at no load, in microwatts, where the origin knows it: a model does, a meter does not.
     pub idle_microwatts: Option<u64>,

@@ -88,7 +88,7 @@ impl Opener {
             consumer: None,
             attributes: vec![
                 Attribute::new("wattrace.domain", &*subject.domain.name),
-                Attribute::new("kind", anomaly.as_str()),
+                Attribute::new("wattrace.anomaly", anomaly.as_str()),
             ],
             start: self.start,
         })

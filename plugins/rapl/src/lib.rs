@@ -33,7 +33,9 @@ pub use config::{Interface, RaplConfig};
 pub use counter::period;
 pub use probe::{Availability, Probe, probe};
 
-use wattrace_api::{Error, Plugin, Setup, Trigger};
+use std::path::Path;
+
+use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
 
 /// The plugin.
 #[derive(Debug)]
@@ -51,5 +53,9 @@ impl Plugin for Rapl {
             source::RaplSource::open(&config, registry.clone(), clock.clone())
         });
         Ok(())
+    }
+
+    fn diagnose(config: &RaplConfig) -> Vec<Finding> {
+        probe(Path::new(&config.sysfs_root)).findings()
     }
 }

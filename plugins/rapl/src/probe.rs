@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
-use wattrace_api::{Error, Origin};
+use wattrace_api::{Error, Finding, Origin, Verdict};
 
 use crate::config::{Interface, RaplConfig};
 use crate::meter::{Group, Unavailable};
@@ -19,6 +19,23 @@ pub struct Probe {
     pub perf: Availability,
     /// The interface of files.
     pub powercap: Availability,
+}
+
+impl Probe {
+    /// The rows of `wattrace doctor`: one interface is enough, and without any the others go on.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let enough = self.perf.usable() || self.powercap.usable();
+        let row = |name: &str, a: &Availability| Finding {
+            what: format!("RAPL through {name}"),
+            verdict: if a.usable() { Verdict::Ok } else { Verdict::Optional },
+            found: match a.origin {
+                Some(origin) => format!("{} ({})", a.domains.join(", "), origin.as_str()),
+                None => a.reason.clone(),
+            },
+            remedy: if enough { String::new() } else { a.remedy.clone() },
+        };
+        vec![row("perf", &self.perf), row("powercap", &self.powercap)]
+    }
 }
 
 /// Whether one interface can be used.

@@ -23,6 +23,8 @@ struct Process {
     key: Key,
     consumer: Arc<Consumer>,
     comm: [u8; COMM_LEN],
+    /// When an event last told its name (`CLOCK_MONOTONIC`, ns).
+    named_at: u64,
     cgroup: u64,
     executable: Option<Arc<str>>,
     /// Time per package, by index into the list of packages.
@@ -102,6 +104,7 @@ impl Processes {
         let path: Arc<str> = whole.map_or_else(|| given.into(), Into::into);
         let process = &mut self.all[at];
         process.comm = event.comm;
+        process.named_at = event.at_ns;
         process.executable = Some(path);
         process.consumer.update(names(&process.comm, process.executable.as_deref()));
     }
@@ -122,8 +125,8 @@ impl Processes {
         }
     }
 
-    /// Charges a ledger entry, read on a CPU of the package with index `package`.
-    pub(crate) fn charge(&mut self, entry: &Entry, package: usize) {
+    /// Charges an entry of a ledger page begun at `page_start`, read on a CPU of the package with index `package`.
+    pub(crate) fn charge(&mut self, entry: &Entry, page_start: u64, package: usize) {
         let at = self.get_or_discover((entry.pid, entry.process_start), entry.comm, entry.cgroup);
         let process = &mut self.all[at];
         process.ran_in = self.reading;
@@ -139,8 +142,9 @@ impl Processes {
             let path = self.cgroups.path(entry.cgroup);
             process.consumer.update(path.map(cgroup_attribute).into_iter().collect());
         }
-        // The leader's name can change without an exec (prctl), and an exec's event can be lost.
-        if entry.tid == entry.pid && process.comm != entry.comm {
+        // The leader's name can change without an exec (prctl), and an exec's event can be lost. But the entry has the name
+        // from when the thread first ran on this page: an event since then knows better.
+        if entry.tid == entry.pid && process.named_at < page_start && process.comm != entry.comm {
             process.comm = entry.comm;
             process.consumer.update(names(&process.comm, process.executable.as_deref()));
         }
@@ -184,6 +188,7 @@ impl Processes {
             key,
             consumer: Arc::new(Consumer::new(identity, parent, attributes)),
             comm,
+            named_at: 0,
             cgroup,
             executable,
             times: Vec::new(),

@@ -232,7 +232,7 @@ impl Accounts {
         let mut charged = page.idle_ns + page.overflow_ns;
         for entry in entries {
             charged += entry.ns;
-            self.processes.charge(entry, package);
+            self.processes.charge(entry, page.start_ns, package);
         }
         let passed = page.end_ns - page.start_ns;
         if charged != passed {

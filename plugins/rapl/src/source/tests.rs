@@ -53,7 +53,7 @@ fn shown(points: &[Point]) -> Vec<String> {
         let about = p.series.all_attributes();
         let find =
             |key: &str| about.iter().find(|a| a.key == key).map(|a| a.value.to_string()).unwrap_or_default();
-        format!("{} {}{} = {}", p.metric, find("wattrace.domain"), find("kind"), p.steps)
+        format!("{} {}{} = {}", p.metric, find("wattrace.domain"), find("wattrace.anomaly"), p.steps)
     };
     points.iter().map(one).collect()
 }

@@ -1,0 +1,128 @@
+//! Energy end to end: a simulated meter of known truth, real processes, and what comes out of the agent.
+
+mod support;
+
+use std::collections::HashMap;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{consumer, is_root, metric, read_jsonl, wattrace};
+use wattrace_rapl::simulate::{Tree, Zone};
+
+const WATTS: f64 = 50.0;
+/// 150 J: wraps every three seconds at 50 W.
+const RANGE: u64 = 150_000_000;
+
+fn micro(value: &Value) -> i64 {
+    (value.as_f64().unwrap() * 1e6).round() as i64
+}
+
+/// These tests are about time on a machine of few CPUs: one after the other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[test]
+fn a_constant_meter_that_wraps_is_attributed_to_the_last_microjoule() {
+    if !is_root() {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.jsonl");
+    let zone = Zone::new("intel-rapl:0", "package-0", WATTS).range(RANGE);
+    let running = Tree::create(dir.path(), vec![zone]).unwrap().run(Duration::from_millis(1));
+    // Something to attribute: short processes, all the time.
+    let mut load = Command::new("sh").args(["-c", "while :; do /bin/true; done"]).spawn().unwrap();
+    let status = wattrace()
+        .args(["run", "--plugins", "sched,rapl,attribution,jsonl", "--duration", "30s"])
+        .args(["--set", &format!("plugins.rapl.sysfs_root={}", dir.path().display())])
+        .args(["--set", &format!("plugins.jsonl.path={}", out.display())])
+        .status()
+        .unwrap();
+    load.kill().unwrap();
+    load.wait().unwrap();
+    drop(running);
+    assert!(status.success());
+
+    let points = read_jsonl(&out);
+    let measured: Vec<_> = points.iter().filter(|p| metric(p) == "hw.energy").collect();
+    assert!(measured.len() >= 29, "{} windows", measured.len());
+    assert!(measured.iter().all(|p| p["attributes"]["wattrace.origin"] == "simulated"));
+    let last = measured.last().unwrap();
+    let seconds = (last["time_unix_nano"].as_i64().unwrap() - last["start_unix_nano"].as_i64().unwrap()) as f64 * 1e-9;
+    let (joules, truth) = (last["value"].as_f64().unwrap(), WATTS * seconds);
+    assert!((joules - truth).abs() <= truth * 0.001, "measured {joules} J in {seconds} s, the truth is {truth} J");
+    assert!(truth > 9.0 * RANGE as f64 * 1e-6, "the counter wrapped nine times");
+
+    for residual in points.iter().filter(|p| metric(p) == "wattrace.domain.residual") {
+        assert_eq!(residual["value"].as_f64(), Some(0.0));
+    }
+    // At every window's end, the last values of all consumers sum to the meter's.
+    let measured_at: HashMap<_, _> =
+        measured.iter().map(|p| (p["time_unix_nano"].as_u64(), micro(&p["value"]))).collect();
+    let mut books: HashMap<String, i64> = HashMap::new();
+    let mut windows_closed = 0;
+    for point in points.iter().filter(|p| metric(p) == "wattrace.consumer.energy") {
+        books.insert(point["consumer"].to_string(), micro(&point["value"]));
+        // The window's books end with the entry `unattributed`.
+        if consumer(point) == "unattributed" {
+            let measured = measured_at[&point["time_unix_nano"].as_u64()];
+            assert_eq!(books.values().sum::<i64>(), measured, "the books do not close at window {windows_closed}");
+            windows_closed += 1;
+        }
+    }
+    assert!(windows_closed >= 29, "{windows_closed} windows were closed");
+    assert!(books.len() > 1000, "only {} consumers for half a minute of short processes", books.len());
+}
+
+#[test]
+fn a_busy_loop_is_charged_its_whole_window_every_window() {
+    if !is_root() {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.jsonl");
+    // With the highest priority, so that what else runs here does not take its share of the CPU.
+    let spin = ["-n", "-20", "sh", "-c", "while :; do :; done"];
+    let mut spinner = Command::new("nice").args(spin).spawn().unwrap();
+    support::pin(spinner.id(), 0);
+    let status = wattrace()
+        .args(["run", "--plugins", "sched,jsonl", "--duration", "5s", "--set", "plugins.sched.interval=100ms"])
+        .args(["--set", &format!("plugins.jsonl.path={}", out.display())])
+        .status()
+        .unwrap();
+    let pid = spinner.id().to_string();
+    spinner.kill().unwrap();
+    spinner.wait().unwrap();
+    assert!(status.success());
+
+    let points = read_jsonl(&out);
+    let cpu_time = || points.iter().filter(|p| metric(p) == "wattrace.consumer.cpu.time");
+    // Window lengths by their ends, from the idle entry, which is in every window.
+    let of = |is: &dyn Fn(&Value) -> bool| -> Vec<(i64, f64)> {
+        let all = cpu_time().filter(|p| is(p));
+        all.map(|p| (p["time_unix_nano"].as_i64().unwrap(), p["value"].as_f64().unwrap())).collect()
+    };
+    let busy = of(&|p| consumer(p) == "process" && p["consumer"]["id"] == *pid);
+    assert!(busy.len() >= 45, "{} windows", busy.len());
+    // The last window is cut short by the end of the run.
+    for pair in busy[..busy.len() - 1].windows(2) {
+        let window = (pair[1].0 - pair[0].0) as f64 * 1e-9;
+        let charged = pair[1].1 - pair[0].1;
+        assert!((window - 0.1).abs() < 0.01, "a window of {window} s");
+        assert!((charged - window).abs() <= window * 0.01, "charged {charged} s in a window of {window} s");
+    }
+    // Every nanosecond once: the sum of everybody's last value is the time that passed, on every CPU.
+    let mut last: HashMap<String, (i64, f64)> = HashMap::new();
+    for p in cpu_time() {
+        let key = format!("{} {}", p["consumer"], p["resource"]);
+        last.insert(key, (p["time_unix_nano"].as_i64().unwrap(), p["value"].as_f64().unwrap()));
+    }
+    let sum: f64 = last.values().map(|v| v.1).sum();
+    let idle = cpu_time().rfind(|p| consumer(p) == "idle").unwrap();
+    let passed = (idle["time_unix_nano"].as_i64().unwrap() - idle["start_unix_nano"].as_i64().unwrap()) as f64 * 1e-9;
+    let cpus = std::thread::available_parallelism().unwrap().get() as f64;
+    assert!((sum - passed * cpus).abs() < 0.002, "charged {sum} s over {passed} s of {cpus} CPUs");
+}

@@ -1,0 +1,49 @@
+//! What the end-to-end tests share: the built binary, and a word about root.
+#![allow(dead_code, reason = "each test binary uses its part of it")]
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The agent, with no configuration but the command line's.
+pub(crate) fn wattrace() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_wattrace"))
+}
+
+/// Whether the privileged tests can run. Without root they are skipped aloud, and fail under CI=true.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: it has no preconditions.
+    let root = unsafe { libc::geteuid() } == 0;
+    if !root {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "the privileged tests need root: sudo cargo xtask test");
+        eprintln!("skipped: tracing needs root");
+    }
+    root
+}
+
+/// All lines of a jsonl file. Every one must be whole.
+pub(crate) fn read_jsonl(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"))).collect()
+}
+
+/// A point's metric.
+pub(crate) fn metric(point: &Value) -> &str {
+    point["metric"].as_str().unwrap()
+}
+
+/// A point's consumer type.
+pub(crate) fn consumer(point: &Value) -> &str {
+    point["consumer"]["type"].as_str().unwrap_or_default()
+}
+
+/// Runs the process `pid` on one CPU from now on.
+pub(crate) fn pin(pid: u32, cpu: usize) {
+    // SAFETY: the set is plain data, initialised by the macros; the call only reads it.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        assert_eq!(libc::sched_setaffinity(pid as libc::pid_t, size_of_val(&set), &set), 0);
+    }
+}
