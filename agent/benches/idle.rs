@@ -47,8 +47,13 @@ fn main() -> Result<()> {
 }
 
 fn report(costs: &[Vec<Cost>; COUNTS.len()]) {
-    println!("the agent beside idle processes, medians of {ROUNDS} interleaved rounds of {SPAN} s, a tick a second");
-    println!("  processes   CPU µs/tick (min … max)   vs {}   % of a core   RSS MB   anon MB   fds", COUNTS[0]);
+    println!(
+        "the agent beside idle processes, medians of {ROUNDS} interleaved rounds of {SPAN} s, a tick a second"
+    );
+    println!(
+        "  processes   CPU µs/tick (min … max)   vs {}   % of a core   RSS MB   anon MB   fds",
+        COUNTS[0]
+    );
     let per_tick = |c: &Cost| c.cpu_ns / 1e3 / SPAN as f64;
     let share = |c: &Cost| 100.0 * c.cpu_ns / c.wall_ns;
     let first = median(&costs[0], per_tick);
@@ -68,7 +73,11 @@ fn report(costs: &[Vec<Cost>; COUNTS.len()]) {
         let verdict = if is <= at_most { "met" } else { "missed" };
         println!("  {what}: {is:.3}, target at most {at_most}: {verdict}");
     };
-    target("CPU time beside 10,000, as a multiple of that beside 100", median(&costs[2], per_tick) / first, 1.3);
+    target(
+        "CPU time beside 10,000, as a multiple of that beside 100",
+        median(&costs[2], per_tick) / first,
+        1.3,
+    );
     target("% of a core beside 1,000", median(&costs[1], share), 0.3);
     target("RSS beside 1,000, MB", median(&costs[1], |c| c.rss_mb), 25.0);
 }

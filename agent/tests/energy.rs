@@ -50,9 +50,13 @@ fn a_constant_meter_that_wraps_is_attributed_to_the_last_microjoule() {
     assert!(measured.len() >= 29, "{} windows", measured.len());
     assert!(measured.iter().all(|p| p["attributes"]["wattrace.origin"] == "simulated"));
     let last = measured.last().unwrap();
-    let seconds = (last["time_unix_nano"].as_i64().unwrap() - last["start_unix_nano"].as_i64().unwrap()) as f64 * 1e-9;
+    let seconds =
+        (last["time_unix_nano"].as_i64().unwrap() - last["start_unix_nano"].as_i64().unwrap()) as f64 * 1e-9;
     let (joules, truth) = (last["value"].as_f64().unwrap(), WATTS * seconds);
-    assert!((joules - truth).abs() <= truth * 0.001, "measured {joules} J in {seconds} s, the truth is {truth} J");
+    assert!(
+        (joules - truth).abs() <= truth * 0.001,
+        "measured {joules} J in {seconds} s, the truth is {truth} J"
+    );
     assert!(truth > 9.0 * RANGE as f64 * 1e-6, "the counter wrapped nine times");
 
     for residual in points.iter().filter(|p| metric(p) == "wattrace.domain.residual") {
@@ -68,7 +72,11 @@ fn a_constant_meter_that_wraps_is_attributed_to_the_last_microjoule() {
         // The window's books end with the entry `unattributed`.
         if consumer(point) == "unattributed" {
             let measured = measured_at[&point["time_unix_nano"].as_u64()];
-            assert_eq!(books.values().sum::<i64>(), measured, "the books do not close at window {windows_closed}");
+            assert_eq!(
+                books.values().sum::<i64>(),
+                measured,
+                "the books do not close at window {windows_closed}"
+            );
             windows_closed += 1;
         }
     }
@@ -89,7 +97,15 @@ fn a_busy_loop_is_charged_its_whole_window_every_window() {
     let mut spinner = Command::new("nice").args(spin).spawn().unwrap();
     support::pin(spinner.id(), 0);
     let status = wattrace()
-        .args(["run", "--plugins", "sched,jsonl", "--duration", "5s", "--set", "plugins.sched.interval=100ms"])
+        .args([
+            "run",
+            "--plugins",
+            "sched,jsonl",
+            "--duration",
+            "5s",
+            "--set",
+            "plugins.sched.interval=100ms",
+        ])
         .args(["--set", &format!("plugins.jsonl.path={}", out.display())])
         .status()
         .unwrap();
@@ -122,7 +138,8 @@ fn a_busy_loop_is_charged_its_whole_window_every_window() {
     }
     let sum: f64 = last.values().map(|v| v.1).sum();
     let idle = cpu_time().rfind(|p| consumer(p) == "idle").unwrap();
-    let passed = (idle["time_unix_nano"].as_i64().unwrap() - idle["start_unix_nano"].as_i64().unwrap()) as f64 * 1e-9;
+    let passed =
+        (idle["time_unix_nano"].as_i64().unwrap() - idle["start_unix_nano"].as_i64().unwrap()) as f64 * 1e-9;
     let cpus = std::thread::available_parallelism().unwrap().get() as f64;
     assert!((sum - passed * cpus).abs() < 0.002, "charged {sum} s over {passed} s of {cpus} CPUs");
 }

@@ -9,7 +9,11 @@ use std::time::{Duration, Instant};
 fn custom_agent() -> PathBuf {
     let wattrace = Path::new(env!("CARGO_BIN_EXE_wattrace"));
     let example = wattrace.with_file_name("examples").join("custom_agent");
-    assert!(example.exists(), "{} is missing: `cargo build -p wattrace --examples` makes it", example.display());
+    assert!(
+        example.exists(),
+        "{} is missing: `cargo build -p wattrace --examples` makes it",
+        example.display()
+    );
     example
 }
 

@@ -56,7 +56,8 @@ fn exec_with_truth(script: &str) -> (Value, f64) {
 fn assert_books_close(report: &Value) {
     let micro = |d: &Value, key: &str| (d[key].as_f64().unwrap() * 1e6).round() as i64;
     for d in report["domains"].as_array().unwrap() {
-        let parts: i64 = ["command_j", "other_j", "idle_j", "unattributed_j"].iter().map(|k| micro(d, k)).sum();
+        let parts: i64 =
+            ["command_j", "other_j", "idle_j", "unattributed_j"].iter().map(|k| micro(d, k)).sum();
         assert_eq!(micro(d, "measured_j"), parts, "{d}");
     }
 }
@@ -70,11 +71,15 @@ fn three_hundred_short_processes_are_all_listed_and_their_time_is_right() {
     let processes = report["processes"].as_array().unwrap();
     let trues: Vec<_> = processes.iter().filter(|p| p["exe"] == "/bin/true").collect();
     assert_eq!(trues.len(), 300);
-    let identities: HashSet<_> = trues.iter().map(|p| (p["pid"].as_i64(), p["start_unix_nano"].as_u64())).collect();
+    let identities: HashSet<_> =
+        trues.iter().map(|p| (p["pid"].as_i64(), p["start_unix_nano"].as_u64())).collect();
     assert_eq!(identities.len(), 300, "each has its own identity");
     for p in &trues {
         assert_eq!((&p["comm"], &p["exit_code"]), (&"true".into(), &0.into()), "{p}");
-        assert!(p["cpu_time_s"].as_f64().unwrap() > 0.0 && p["end_unix_nano"].as_u64() > p["start_unix_nano"].as_u64());
+        assert!(
+            p["cpu_time_s"].as_f64().unwrap() > 0.0
+                && p["end_unix_nano"].as_u64() > p["start_unix_nano"].as_u64()
+        );
     }
     let total = report["total"]["cpu_time_s"].as_f64().unwrap();
     let sum: f64 = processes.iter().map(|p| p["cpu_time_s"].as_f64().unwrap()).sum();
@@ -106,7 +111,9 @@ fn the_commands_status_passes_through() {
     if !is_root() {
         return;
     }
-    let code = |args: &[&str]| wattrace().arg("exec").arg("--").args(args).stderr(Stdio::null()).status().unwrap().code();
+    let code = |args: &[&str]| {
+        wattrace().arg("exec").arg("--").args(args).stderr(Stdio::null()).status().unwrap().code()
+    };
     assert_eq!(code(&["sh", "-c", "exit 7"]), Some(7));
     assert_eq!(code(&["sh", "-c", "kill -9 $$"]), Some(137));
     assert_eq!(code(&["/nonexistent/command"]), Some(127));

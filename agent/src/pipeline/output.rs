@@ -101,7 +101,9 @@ impl OutputThread {
                 return self.health.lose(batch.len() as u64, "the output failed with them again and again");
             }
             if self.queue.wait_unless_closed(backoff.wait()) {
-                return self.health.lose(batch.len() as u64, "the agent stopped before they could be written");
+                return self
+                    .health
+                    .lose(batch.len() as u64, "the agent stopped before they could be written");
             }
         }
     }

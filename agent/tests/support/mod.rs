@@ -16,7 +16,10 @@ pub(crate) fn is_root() -> bool {
     // SAFETY: it has no preconditions.
     let root = unsafe { libc::geteuid() } == 0;
     if !root {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "the privileged tests need root: sudo cargo xtask test");
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "the privileged tests need root: sudo cargo xtask test"
+        );
         eprintln!("skipped: tracing needs root");
     }
     root

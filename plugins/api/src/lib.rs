@@ -37,3 +37,8 @@ pub use subject::{
     Attribute, AttributeValue, Consumer, ConsumerKind, Domain, Identity, Origin, Resource, ResourceKind,
 };
 pub use time::{Clock, Timestamp, Window};
+
+/// The plugin author's book: its programs are compiled and run as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/plugin-authors.md")]
+mod book {}

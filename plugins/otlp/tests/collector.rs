@@ -3,129 +3,27 @@
 //! come from.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
+#[path = "common/collector.rs"]
+mod collector;
 mod common;
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{J, PATIENCE, Scene, process};
-use serde::Deserialize;
+use collector::Line;
+use common::{J, Scene, process};
 use wattrace_api::Attribute;
 use wattrace_otlp::OtlpConfig;
-
-/// A data point, as the decoder prints it.
-#[derive(Clone, Debug, Deserialize)]
-struct Line {
-    resource: HashMap<String, serde_json::Value>,
-    scope: String,
-    name: String,
-    unit: String,
-    description: String,
-    monotonic: bool,
-    temporality: String,
-    attributes: HashMap<String, serde_json::Value>,
-    start: u64,
-    time: u64,
-    value: Option<f64>,
-    ended: bool,
-}
-
-impl Line {
-    /// The process's name; `hw` for the hardware's own.
-    fn who(&self) -> &str {
-        self.attributes.get("process.executable.name").and_then(|name| name.as_str()).unwrap_or("hw")
-    }
-}
-
-/// A child process, ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
-/// A collector and what arrives behind it.
-struct Pipe {
-    lines: Receiver<Line>,
-    _decoder: Running,
-    _collector: Running,
-}
-
-impl Pipe {
-    /// Lines until one fits.
-    fn until(&self, mut fits: impl FnMut(&Line) -> bool) -> Vec<Line> {
-        let (deadline, mut lines) = (Instant::now() + PATIENCE, Vec::new());
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => lines.push(line),
-                Err(e) => panic!("{e} after {lines:#?}"),
-            }
-            if lines.last().is_some_and(&mut fits) {
-                return lines;
-            }
-        }
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn start(python: &str, receiver_flag: &str, port: u16) -> Pipe {
-    let decoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decoder.py");
-    let mut decoder = Command::new(python).arg(decoder).stdout(Stdio::piped()).spawn().unwrap();
-    let mut printed = BufReader::new(decoder.stdout.take().unwrap()).lines();
-    let decoder = Running(decoder);
-    let decoder_port = printed.next().expect("the decoder prints its port").unwrap();
-    let (sender, lines) = channel();
-    std::thread::spawn(move || {
-        for line in printed.map_while(Result::ok) {
-            _ = sender.send(serde_json::from_str(&line).unwrap());
-        }
-    });
-
-    let ask = "import rotel, os; print(os.path.join(os.path.dirname(rotel.__file__), 'rotel-agent'))";
-    let rotel = Command::new(python).args(["-c", ask]).output().unwrap();
-    assert!(rotel.status.success(), "{python} has no rotel: run `cargo xtask test`");
-    let mut collector = Command::new(String::from_utf8(rotel.stdout).unwrap().trim());
-    let other_flag =
-        if receiver_flag.contains("grpc") { "--otlp-http-endpoint" } else { "--otlp-grpc-endpoint" };
-    collector.args(["start", receiver_flag, &format!("127.0.0.1:{port}")]);
-    collector.args([other_flag, &format!("127.0.0.1:{}", free_port())]);
-    collector.args(["--exporter", "otlp", "--otlp-exporter-protocol", "http", "--batch-timeout", "50ms"]);
-    collector.args(["--otlp-exporter-endpoint", &format!("http://127.0.0.1:{decoder_port}")]);
-    let collector = Running(collector.stdout(Stdio::null()).spawn().unwrap());
-    let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "rotel does not listen on port {port}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Pipe { lines, _decoder: decoder, _collector: collector }
-}
 
 const INTERVAL: Duration = Duration::from_secs(10);
 /// A moment of 2026, in nanoseconds since the Unix epoch.
 const START: u64 = 1_780_000_000_000_000_000;
 
-fn arrives(protocol: &str, receiver_flag: &str) {
-    let Ok(python) = std::env::var("WATTRACE_TEST_PYTHON") else {
-        assert!(std::env::var("CI").is_err(), "WATTRACE_TEST_PYTHON is not set: run `cargo xtask test`");
-        eprintln!("skipped: delivery through a real collector; run `cargo xtask test`");
-        return;
-    };
-    let port = free_port();
-    let pipe = start(&python, receiver_flag, port);
+fn arrives(protocol: &str, receiver: &str) {
+    let decoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decoder.py");
+    let Some(pipe) = collector::start(receiver, &decoder) else { return };
     let config = OtlpConfig {
-        endpoint: format!("http://127.0.0.1:{port}"),
+        endpoint: pipe.endpoint.clone(),
         protocol: protocol.to_owned(),
         interval: INTERVAL,
         service_name: "tested".to_owned(),
@@ -210,10 +108,10 @@ fn check(lines: &[Line]) {
 
 #[test]
 fn over_grpc_everything_arrives() {
-    arrives("grpc", "--otlp-grpc-endpoint");
+    arrives("grpc", "grpc");
 }
 
 #[test]
 fn over_http_everything_arrives() {
-    arrives("http/protobuf", "--otlp-http-endpoint");
+    arrives("http/protobuf", "http");
 }
