@@ -45,8 +45,9 @@ pub fn switch<C: EbpfContext>(ctx: &C, task: impl Task) {
         return;
     }
     ledger.switches += 1;
+    let overflows = ledger.open.overflow_count;
     charge_slice(ledger, task);
-    if ledger.open.overflow_count == 1 {
+    if overflows == 0 && ledger.open.overflow_count == 1 {
         warn!(ctx, "cpu {}: ledger page is full, time goes to the overflow entry until it is read", cpu);
     }
 }

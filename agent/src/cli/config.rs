@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{Configuration, Failure};
+use wattrace_api::{Clock, Registry, Setup};
+
+use super::{Configuration, Failure, session};
 use crate::config::{Config, TEMPLATE};
 use crate::plugins::Registered;
 
@@ -35,7 +37,11 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
     match options {
         Options::Init(init) => write_template(init)?,
         Options::Check(configuration) => {
-            load(configuration, plugins)?;
+            let config = load(configuration, plugins)?;
+            // Starting a plugin checks its values and touches nothing yet.
+            let runtime = session::runtime()?;
+            let mut setup = Setup::new(Registry::new(), Clock::system(), runtime.handle().clone());
+            session::start_plugins(&config, plugins, &[], &mut setup)?;
             println!("the configuration is fine");
         }
         Options::Show(configuration) => print!("{}", load(configuration, plugins)?.to_toml()),

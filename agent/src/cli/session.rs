@@ -34,14 +34,7 @@ pub(super) fn start<O: Output + 'static>(
 ) -> Result<Pipeline, Failure> {
     let (registry, clock) = (Registry::new(), Clock::system());
     let mut setup = Setup::new(registry.clone(), clock.clone(), runtime.clone());
-    let mut added: Vec<(&'static str, Added)> = Vec::new();
-    for plugin in &config.plugins {
-        let Some(registered) = plugins.iter().find(|p| p.name == plugin.name) else { continue };
-        if plugin.enabled && !without.contains(&plugin.name) {
-            (registered.start)(plugin.table.clone(), &mut setup).map_err(Failure::usage)?;
-            added.extend(setup.take_added().into_iter().map(|a| (plugin.name, a)));
-        }
-    }
+    let mut added = start_plugins(config, plugins, without, &mut setup)?;
     let observed = observe::add(&mut setup);
     if let Some(mut make) = output {
         let registry = registry.clone();
@@ -54,6 +47,24 @@ pub(super) fn start<O: Output + 'static>(
         info!("{}: {}", health.name, health.state());
     }
     Ok(pipeline)
+}
+
+/// Starts every enabled plugin but those in `without`. Returns their elements, with the plugins' names.
+pub(super) fn start_plugins(
+    config: &Config,
+    plugins: &[Registered],
+    without: &[&str],
+    setup: &mut Setup,
+) -> Result<Vec<(&'static str, Added)>, Failure> {
+    let mut added = Vec::new();
+    for plugin in &config.plugins {
+        let Some(registered) = plugins.iter().find(|p| p.name == plugin.name) else { continue };
+        if plugin.enabled && !without.contains(&plugin.name) {
+            (registered.start)(plugin.table.clone(), setup).map_err(Failure::usage)?;
+            added.extend(setup.take_added().into_iter().map(|a| (plugin.name, a)));
+        }
+    }
+    Ok(added)
 }
 
 /// Why nothing can be measured: what each of the plugins' sources lacks.

@@ -107,6 +107,14 @@ impl Health {
         }
     }
 
+    /// It did not come back from what it was `doing` when the agent ended, and is left behind.
+    pub(crate) fn abandoned(&self, doing: &str) {
+        self.errors.fetch_add(1, Relaxed);
+        let why = format!("does not return from {doing} and is abandoned");
+        warn!("{} {why}", self.name);
+        self.set(State::Failing(why));
+    }
+
     pub(crate) fn stopped(&self) {
         if self.state() == State::Running {
             self.set(State::Stopped);

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 use wattrace_api::plugin::Added;
 use wattrace_api::{Clock, Registry};
@@ -44,8 +44,8 @@ use self::transforms::Stage;
 /// Batches that may wait for the transforms before sources wait too.
 const TRANSFORM_QUEUE: usize = 256;
 
-/// How long stopping may take, all in all, is the caller's; this much of it is for the sources' last polls.
-const LAST_POLLS: Duration = Duration::from_secs(1);
+/// How long polling every source once may take. How long stopping may take, all in all, is the caller's to say.
+const ROUND_OF_POLLS: Duration = Duration::from_secs(1);
 
 /// A running pipeline.
 pub struct Pipeline {
@@ -148,12 +148,8 @@ impl Pipeline {
 
     /// Polls every source now, one after the other in the order of their ticks, so that usage covers energy.
     pub async fn poll_all(&self) {
-        for source in &self.sources {
-            let (reply, answered) = oneshot::channel();
-            if source.requests.send(Request::Poll(reply)).await.is_ok() {
-                // An error means that the source ended instead.
-                let _ = answered.await;
-            }
+        for silent in ask_all(&self.sources, Request::Poll, Instant::now() + ROUND_OF_POLLS).await {
+            warn!("{} does not return from its poll and is not waited for", silent.name);
         }
     }
 
@@ -170,17 +166,9 @@ impl Pipeline {
 
     /// Stops: last polls, last transforms, outputs flushed. What has not ended by `deadline` is abandoned, and said.
     pub async fn stop(self, deadline: Instant) -> Vec<Arc<Health>> {
-        let last_polls = deadline.min(Instant::now() + LAST_POLLS);
-        for source in self.sources {
-            let (reply, answered) = oneshot::channel();
-            let asked = async {
-                if source.requests.send(Request::Stop(reply)).await.is_ok() {
-                    let _ = answered.await;
-                }
-            };
-            if timeout_at(last_polls, asked).await.is_err() {
-                warn!("{} does not return from its poll and is abandoned", source.health.name);
-            }
+        let last_polls = deadline.min(Instant::now() + ROUND_OF_POLLS);
+        for silent in ask_all(&self.sources, Request::Stop, last_polls).await {
+            silent.abandoned("its poll");
         }
         // Told even to those that have ended: then every source has hung up.
         let _ = self.stop_transforms.send(());
@@ -190,13 +178,42 @@ impl Pipeline {
         }
         for output in self.outputs {
             if timeout_at(deadline, output.done).await.is_err() {
-                let points = output.queue.clear();
-                warn!("{} does not finish its last write and is abandoned", output.health.name);
-                output.health.lose(points, "the output was abandoned");
+                output.health.abandoned("its last write");
+                output.health.lose(output.queue.abandon(), "the output was abandoned");
             }
         }
         self.health
     }
+}
+
+/// Asks the sources, one after the other, and waits for their answers until `deadline`. One that does not answer holds up
+/// those after it for a share of the time only. Returns those that have not answered.
+async fn ask_all(
+    sources: &[SourceHandle],
+    request: fn(oneshot::Sender<()>) -> Request,
+    deadline: Instant,
+) -> Vec<&Health> {
+    let mut waited_for = Vec::new();
+    for (source, left) in sources.iter().zip((2..=sources.len() as u32 + 1).rev()) {
+        let (reply, answered) = oneshot::channel();
+        let mut answer = Box::pin(async move {
+            if source.requests.send(request(reply)).await.is_ok() {
+                // An error means that the source ended instead.
+                let _ = answered.await;
+            }
+        });
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        if timeout(share, &mut answer).await.is_err() {
+            waited_for.push((source, answer));
+        }
+    }
+    let mut silent = Vec::new();
+    for (source, answer) in waited_for {
+        if timeout_at(deadline, answer).await.is_err() {
+            silent.push(&*source.health);
+        }
+    }
+    silent
 }
 
 /// Opens an element; what came of it is kept in its health.

@@ -39,6 +39,10 @@ struct State {
     rescued: Batch,
     rescued_ends: Vec<Arc<Ends>>,
     dropped: u64,
+    /// How many of the dropped the output's thread knows of.
+    told: u64,
+    /// Points that the output's thread is busy with.
+    in_hand: u64,
     flush_wanted: u64,
     flush_begun: u64,
     reset: bool,
@@ -73,15 +77,18 @@ impl Queue {
     /// Waits up to `patience` for something to do.
     pub(crate) fn next(&self, patience: Duration) -> Next {
         let mut state = self.lock();
+        state.in_hand = 0;
         loop {
             if std::mem::take(&mut state.reset) {
                 return Next::Reset;
             }
             if !state.rescued.is_empty() {
+                state.in_hand = state.rescued.len() as u64;
                 let ends = std::mem::take(&mut state.rescued_ends);
                 return Next::Rescued(std::mem::take(&mut state.rescued), ends);
             }
             if let Some(batch) = state.batches.pop_front() {
+                state.in_hand = batch.len() as u64;
                 return Next::Batch(batch);
             }
             if state.flush_begun < state.flush_wanted {
@@ -122,19 +129,24 @@ impl Queue {
         waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
-    /// Points dropped so far because the queue was full.
+    /// Points dropped so far because the queue was full. For the output's thread, which keeps count of them.
     pub(crate) fn dropped(&self) -> u64 {
-        self.lock().dropped
+        let mut state = self.lock();
+        state.told = state.dropped;
+        state.dropped
     }
 
-    /// Drops everything queued; returns how many points that were.
-    pub(crate) fn clear(&self) -> u64 {
+    /// Drops everything, for good: the output's thread does not come back for it. Returns how many points nobody has counted
+    /// yet: those dropped here, those that the thread is busy with, and those dropped before without its knowing.
+    pub(crate) fn abandon(&self) -> u64 {
         let mut state = self.lock();
-        let points = state.batches.iter().map(|b| b.len()).sum::<usize>() + state.rescued.len();
+        let queued = state.batches.iter().map(|b| b.len()).sum::<usize>() + state.rescued.len();
         state.batches.clear();
         state.rescued.clear();
         state.rescued_ends.clear();
-        points as u64
+        let uncounted = queued as u64 + (state.dropped - state.told) + std::mem::take(&mut state.in_hand);
+        state.told = state.dropped;
+        uncounted
     }
 }
 
@@ -221,8 +233,7 @@ mod tests {
         }
         assert!(matches!(queue.next(Duration::ZERO), Next::Reset));
         // All that is still queued was pushed after the reset; everything else was counted and its ids are free.
-        let queued = queue.clear();
-        assert_eq!(queue.dropped() + queued, 4 * (MOST_RESCUED / 2) as u64);
+        assert_eq!(queue.abandon(), 4 * (MOST_RESCUED / 2) as u64);
         assert!(registry.series().is_empty());
     }
 }

@@ -136,7 +136,7 @@ impl Accounts {
             topology.package_of.iter().map(|&p| CpuAccount { package: index(p), closed: false }).collect();
 
         let metric = registry.metric(&metric::CONSUMER_CPU_TIME).or_fatal()?;
-        let start = clock.now();
+        let start = begin_accounting(&mut kernel, cpus.len())?;
         let open = |definition: &Metric, resource, kind: Option<ConsumerKind>, attributes| {
             Ok::<_, Error>(registry.open(SeriesSpec {
                 metric: registry.metric(definition).or_fatal()?,
@@ -167,12 +167,7 @@ impl Accounts {
         let resources = numbers.iter().map(|&n| Resource::package(n)).collect();
         let processes = Processes::new(registry.clone(), clock, metric, resources);
         let window = Window::new(start, start);
-        let mut accounts =
-            Self { kernel, logger, processes, cpus, packages, switches, lost_events, overflows, window };
-        // Accounting begins here.
-        accounts.read()?;
-        accounts.window.start = accounts.window.end;
-        Ok(accounts)
+        Ok(Self { kernel, logger, processes, cpus, packages, switches, lost_events, overflows, window })
     }
 
     /// Closes every page, then takes in events and entries. Events come first: they say who the entries are about.
@@ -262,6 +257,17 @@ impl Accounts {
         debug!(processes = self.processes.len(), points = out.len(), "read the ledgers");
         self.window.start = self.window.end;
     }
+}
+
+/// Flushes every CPU for the first time, from when on it is accounted for. Returns when the last one was.
+fn begin_accounting(kernel: &mut Kernel, cpus: usize) -> Result<Timestamp, Error> {
+    let mut begun = 0;
+    for cpu in 0..cpus {
+        if kernel.flush(cpu).or_fatal()? == Flush::Closed {
+            begun = begun.max(kernel.closed_page(cpu).0.end_ns);
+        }
+    }
+    Ok(Timestamp(begun))
 }
 
 /// Reads a `T` from the front of a record, whatever its alignment.
