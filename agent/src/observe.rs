@@ -102,7 +102,7 @@ struct SelfSource {
 }
 
 /// An element's series, and where in its books each one's value stands.
-type ElementSeries = [(SeriesId, fn(&Health) -> &AtomicU64); 5];
+type ElementSeries = Vec<(SeriesId, fn(&Health) -> &AtomicU64)>;
 
 impl SelfSource {
     fn open_elements(&mut self) -> Result<(), Error> {
@@ -112,13 +112,15 @@ impl SelfSource {
                 attributes.extend(fate.map(|f| Attribute::new("wattrace.fate", f)));
                 open(&self.registry, m, attributes, self.start)
             };
-            let all: ElementSeries = [
+            let mut all: ElementSeries = vec![
                 (series(&POINTS, Some("passed"))?, |h| &h.points),
                 (series(&POINTS, Some("lost"))?, |h| &h.lost),
                 (series(&ERRORS, None)?, |h| &h.errors),
-                (series(&MISSED, None)?, |h| &h.missed),
-                (series(&LATENESS, None)?, |h| &h.late_ns),
             ];
+            if health.name.starts_with("source/") {
+                all.push((series(&MISSED, None)?, |h| &h.missed));
+                all.push((series(&LATENESS, None)?, |h| &h.late_ns));
+            }
             self.elements_series.push((health.clone(), all));
         }
         Ok(())

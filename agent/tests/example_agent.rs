@@ -1,5 +1,7 @@
 //! An agent that somebody else makes of our parts: `examples/custom_agent.rs`, built and run as its users would.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 
 use wattrace_api::{Clock, Registry, Setup};
 
-use super::{Configuration, Failure, session};
-use crate::config::{Config, TEMPLATE};
+use super::{Configuration, Failure, print, session};
+use crate::config::{Config, DEFAULT_PATH, TEMPLATE};
 use crate::plugins::Registered;
 
 #[derive(Debug, Subcommand)]
@@ -42,9 +42,9 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
             let runtime = session::runtime()?;
             let mut setup = Setup::new(Registry::new(), Clock::system(), runtime.handle().clone());
             session::start_plugins(&config, plugins, &[], &mut setup)?;
-            println!("the configuration is fine");
+            print("the configuration is fine\n")?;
         }
-        Options::Show(configuration) => print!("{}", load(configuration, plugins)?.to_toml()),
+        Options::Show(configuration) => print(&load(configuration, plugins)?.to_toml())?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -55,8 +55,7 @@ fn load(configuration: &Configuration, plugins: &[Registered]) -> Result<Config,
 
 fn write_template(init: &Init) -> Result<(), Failure> {
     if init.file.as_os_str() == "-" {
-        print!("{TEMPLATE}");
-        return Ok(());
+        return print(TEMPLATE);
     }
     let mut how = OpenOptions::new();
     how.write(true);
@@ -68,14 +67,10 @@ fn write_template(init: &Init) -> Result<(), Failure> {
     let name = init.file.display();
     let written = how.open(&init.file).and_then(|mut file| file.write_all(TEMPLATE.as_bytes()));
     match written {
-        Ok(()) => println!(
-            "wrote {name}; use it with --config {name}, or put it at {}",
-            crate::config::DEFAULT_PATH
-        ),
+        Ok(()) => print(&format!("wrote {name}; use it with --config {name}, or put it at {DEFAULT_PATH}\n")),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(Failure::new(format!("{name} is there already; --force overwrites it")));
+            Err(Failure::new(format!("{name} is there already; --force overwrites it")))
         }
-        Err(e) => return Err(Failure::new(format!("cannot write {name}: {e}"))),
+        Err(e) => Err(Failure::new(format!("cannot write {name}: {e}"))),
     }
-    Ok(())
 }

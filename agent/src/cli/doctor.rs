@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use wattrace_api::{Finding, Verdict};
 
-use super::{Configuration, Failure, Format};
+use super::{Configuration, Failure, Format, print};
 use crate::config::Config;
 use crate::plugins::Registered;
 
@@ -40,10 +40,10 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
         })
         .collect();
     match options.format {
-        Format::Human => print!("{}", human(&reports)),
+        Format::Human => print(&human(&reports))?,
         Format::Json => {
             let json = serde_json::json!({ "schema": "wattrace.doctor/1", "version": env!("CARGO_PKG_VERSION"), "plugins": reports });
-            println!("{json:#}");
+            print(&format!("{json:#}\n"))?;
         }
     }
     let missing = reports.iter().flat_map(|r| &r.findings).any(|f| f.verdict == Verdict::Missing);

@@ -7,6 +7,7 @@ mod plugins;
 mod run;
 mod session;
 
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -104,6 +105,17 @@ impl Failure {
     /// What the user wrote makes no sense.
     fn usage(message: impl ToString) -> Self {
         Self { message: message.to_string(), code: 2 }
+    }
+}
+
+/// Prints to standard output. Whoever reads it may stop reading: that ends the command quietly.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write to standard output: {e}")))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::Failure;
+use super::{Failure, print};
 use crate::plugins::Registered;
 
 #[derive(Debug, Subcommand)]
@@ -17,10 +17,11 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
     match options {
         Options::List => {
             let width = plugins.iter().map(|p| p.name.len()).max().unwrap_or(0);
-            for plugin in plugins {
+            let row = |plugin: &Registered| {
                 let on = if (plugin.on_by_default)() { "on " } else { "off" };
-                println!("{:width$}  {on}  {}", plugin.name, plugin.description);
-            }
+                format!("{:width$}  {on}  {}\n", plugin.name, plugin.description)
+            };
+            print(&plugins.iter().map(row).collect::<String>())?;
             Ok(ExitCode::SUCCESS)
         }
     }

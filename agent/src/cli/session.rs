@@ -41,7 +41,7 @@ pub(super) fn start<O: Output + 'static>(
         setup.output("command", move || Ok(make(&registry)));
     }
     added.extend(setup.take_added().into_iter().map(|a| ("agent", a)));
-    let pipeline = Pipeline::start(added, registry, clock, config.agent.queue, runtime);
+    let pipeline = Pipeline::start(added, registry, clock, config.agent.queue.get(), runtime);
     observed.watch(pipeline.health());
     for health in pipeline.health() {
         info!("{}: {}", health.name, health.state());

@@ -6,6 +6,7 @@
 mod document;
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -25,14 +26,14 @@ pub const TEMPLATE: &str = include_str!("../../../config/wattrace.toml");
 #[serde(default, deny_unknown_fields)]
 pub struct AgentConfig {
     /// Batches that may wait for each output before the oldest is dropped (and counted).
-    pub queue: usize,
+    pub queue: NonZeroUsize,
     /// Where `wattrace control` finds the agent. Reserved: nothing listens there yet.
     pub control_socket: PathBuf,
 }
 
 impl Default for AgentConfig {
     fn default() -> Self {
-        Self { queue: 256, control_socket: "/run/wattrace/control.sock".into() }
+        Self { queue: NonZeroUsize::MIN.saturating_add(255), control_socket: "/run/wattrace/control.sock".into() }
     }
 }
 

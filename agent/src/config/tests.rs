@@ -53,7 +53,7 @@ fn set_overrides_the_file_and_takes_bare_words() {
     assert_eq!(plugin(&config, "rapl").table["interval"].as_str(), Some("100ms"));
     assert_eq!(plugin(&config, "csv").table["path"].as_str(), Some("out.csv"));
     assert!(plugin(&config, "csv").enabled);
-    assert_eq!(config.agent.queue, 7);
+    assert_eq!(config.agent.queue.get(), 7);
     let config = load("", &["plugins.attribution.idle_watts.package-0=12.5"]).unwrap();
     let watts = &plugin(&config, "attribution").table["idle_watts"];
     assert_eq!(watts.as_table().unwrap()["package-0"].as_float(), Some(12.5));
@@ -83,6 +83,8 @@ fn durations_that_make_no_sense_are_refused_where_they_stand() {
         let message = load(&format!("[plugins.sched]\ninterval = '{bad}'"), &[]).unwrap_err();
         assert!(message.starts_with("F:2: plugins.sched.interval"), "{message}");
     }
+    let message = load("[agent]\nqueue = 0", &[]).unwrap_err();
+    assert!(message.starts_with("F:2: agent.queue = 0"), "{message}");
     let message = load("[plugins.sched]\ninterval = 1", &[]).unwrap_err();
     assert!(message.contains("F:2") && message.contains("invalid type: integer"), "{message}");
     let message = load("[plugins.sched\n", &[]).unwrap_err();
