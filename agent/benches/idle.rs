@@ -197,14 +197,14 @@ impl Drop for Sleepers {
 }
 
 fn do_nothing() -> ! {
-    let tied = die_with_parent().is_ok();
-    // SAFETY: neither call has preconditions.
-    unsafe {
-        while tied {
-            libc::pause();
+    if die_with_parent().is_ok() {
+        loop {
+            // SAFETY: it has no preconditions.
+            unsafe { libc::pause() };
         }
-        libc::_exit(1)
     }
+    // SAFETY: it has no preconditions.
+    unsafe { libc::_exit(1) }
 }
 
 /// In a child: asks to be killed when its parent ends. Fails if that has happened already.

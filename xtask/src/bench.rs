@@ -1,4 +1,4 @@
-//! `bench`: the agent's benchmarks, or those of a package that is named, as root like the agent itself.
+//! `bench`: all benchmarks, or those of a package that is named, as root like the agent itself.
 
 use std::ffi::OsString;
 
@@ -12,5 +12,10 @@ use crate::test::{as_root, selection};
 pub(crate) fn run(args: Vec<OsString>) -> Result<()> {
     ebpf::build()?;
     say("bench", if is_root() { "benchmarks" } else { "benchmarks, as root through sudo" });
-    run_command(&mut as_root("bench", &selection(args, "--package=wattrace"))?)
+    let mut args = selection(args, "--workspace");
+    if !args.iter().any(|arg| arg.to_string_lossy().starts_with("--bench")) {
+        // Otherwise cargo also starts each library's unit tests, which have nothing to measure.
+        args.insert(0, "--bench=*".into());
+    }
+    run_command(&mut as_root("bench", &args)?)
 }

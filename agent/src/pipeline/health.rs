@@ -91,7 +91,12 @@ impl Health {
         match error.kind() {
             ErrorKind::Gone => {
                 if self.set(State::Gone(why.clone())) != State::Gone(why.clone()) {
-                    info!("{} is not available: {why}", self.name);
+                    // What was never there is for whoever starts the pipeline to tell.
+                    if self.calls.load(Relaxed) > 0 {
+                        warn!("{} is no longer available: {why}", self.name);
+                    } else {
+                        info!("{} is not available: {why}", self.name);
+                    }
                 }
             }
             ErrorKind::Retry => {
