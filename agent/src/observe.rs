@@ -86,8 +86,7 @@ fn open(
     start: Timestamp,
 ) -> Result<SeriesId, Error> {
     let metric = registry.metric(m).or_fatal()?;
-    let (resource, domain, consumer) = (Resource::HOST, None, None);
-    Ok(registry.open(SeriesSpec { metric, resource, domain, consumer, attributes, start }))
+    Ok(registry.open(SeriesSpec { attributes, ..SeriesSpec::new(metric, Resource::HOST, start) }))
 }
 
 struct SelfSource {

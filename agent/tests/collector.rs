@@ -1,5 +1,11 @@
 //! The whole path: context switches and a simulated meter at one end, a real collector (rotel) and an independent decoder at
 //! the other.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic: that is how tests fail"
+)]
 
 #[allow(
     clippy::unwrap_used,

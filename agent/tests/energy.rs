@@ -1,4 +1,10 @@
 //! Energy end to end: a simulated meter of known truth, real processes, and what comes out of the agent.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic: that is how tests fail"
+)]
 
 mod support;
 

@@ -1,4 +1,10 @@
 //! `wattrace exec` end to end on the running kernel, against the kernel's own accounting (rusage).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic: that is how tests fail"
+)]
 
 mod support;
 

@@ -33,7 +33,10 @@ pub struct AgentConfig {
 
 impl Default for AgentConfig {
     fn default() -> Self {
-        Self { queue: NonZeroUsize::MIN.saturating_add(255), control_socket: "/run/wattrace/control.sock".into() }
+        Self {
+            queue: NonZeroUsize::MIN.saturating_add(255),
+            control_socket: "/run/wattrace/control.sock".into(),
+        }
     }
 }
 

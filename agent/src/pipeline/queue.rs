@@ -181,9 +181,7 @@ mod tests {
 
     fn series(registry: &Registry) -> SeriesId {
         let metric = registry.metric(&metric::HW_ENERGY).unwrap();
-        let (domain, consumer, attributes) = (None, None, Vec::new());
-        let start = Timestamp(0);
-        registry.open(SeriesSpec { metric, resource: Resource::HOST, domain, consumer, attributes, start })
+        registry.open(SeriesSpec::new(metric, Resource::HOST, Timestamp(0)))
     }
 
     #[test]

@@ -1,4 +1,10 @@
 //! What the end-to-end tests share: the built binary, and a word about root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic: that is how tests fail"
+)]
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::path::Path;

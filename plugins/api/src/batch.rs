@@ -132,15 +132,8 @@ mod tests {
     fn some_series(n: usize) -> Vec<SeriesId> {
         let registry = Registry::new();
         let metric = registry.metric(&metric::HW_ENERGY).unwrap();
-        let spec = || SeriesSpec {
-            metric,
-            resource: Resource::HOST,
-            domain: None,
-            consumer: None,
-            attributes: Vec::new(),
-            start: Timestamp(0),
-        };
-        (0..n).map(|_| registry.open(spec())).collect()
+        let spec = SeriesSpec::new(metric, Resource::HOST, Timestamp(0));
+        (0..n).map(|_| registry.open(spec.clone())).collect()
     }
 
     #[test]

@@ -38,6 +38,13 @@ pub struct SeriesSpec {
     pub start: Timestamp,
 }
 
+impl SeriesSpec {
+    /// A series about a piece of hardware, and nothing more: `SeriesSpec { consumer, ..SeriesSpec::new(…) }` says more.
+    pub fn new(metric: MetricId, resource: Resource, start: Timestamp) -> Self {
+        Self { metric, resource, domain: None, consumer: None, attributes: Vec::new(), start }
+    }
+}
+
 /// A series' description.
 #[derive(Debug)]
 pub struct Series {
@@ -271,14 +278,7 @@ mod tests {
     use crate::metric::{self, Unit};
 
     fn spec(metric: MetricId) -> SeriesSpec {
-        SeriesSpec {
-            metric,
-            resource: Resource::HOST,
-            domain: None,
-            consumer: None,
-            attributes: Vec::new(),
-            start: Timestamp(0),
-        }
+        SeriesSpec::new(metric, Resource::HOST, Timestamp(0))
     }
 
     #[test]

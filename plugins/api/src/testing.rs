@@ -113,9 +113,7 @@ impl Rig {
     #[expect(clippy::panic, reason = "a rig runs in tests")]
     pub fn series(&mut self, metric: &Metric, resource: Resource) -> SeriesId {
         let metric = self.registry.metric(metric).unwrap_or_else(|e| panic!("{e}"));
-        let (domain, consumer, attributes) = (None, None, Vec::new());
-        let start = self.clock.now();
-        self.registry.open(SeriesSpec { metric, resource, domain, consumer, attributes, start })
+        self.registry.open(SeriesSpec::new(metric, resource, self.clock.now()))
     }
 
     /// A batch of counters' steps that share a window.

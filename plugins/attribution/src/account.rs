@@ -84,12 +84,9 @@ impl Account {
         let domain = meter.domain.clone()?;
         let series = |metric, kind: Option<ConsumerKind>| {
             registry.open(SeriesSpec {
-                metric,
-                resource: meter.resource.clone(),
                 domain: Some(domain.clone()),
                 consumer: kind.map(|k| Arc::new(Consumer::closing(k))),
-                attributes: Vec::new(),
-                start: meter.start,
+                ..SeriesSpec::new(metric, meter.resource.clone(), meter.start)
             })
         };
         Some(Self {
@@ -176,12 +173,9 @@ impl Account {
                 let share = &mut self.shares[slot];
                 let series = *share.series.get_or_insert_with(|| {
                     registry.open(SeriesSpec {
-                        metric: self.metrics.energy,
-                        resource: self.resource.clone(),
                         domain: Some(self.domain.clone()),
                         consumer: tenants.get(slot).map(|t| t.consumer.clone()),
-                        attributes: Vec::new(),
-                        start: window.start,
+                        ..SeriesSpec::new(self.metrics.energy, self.resource.clone(), window.start)
                     })
                 });
                 share.microjoules += part;

@@ -231,12 +231,8 @@ impl Processes {
                 let series = match time.emitted {
                     Some((series, _)) => series,
                     None => self.registry.open(SeriesSpec {
-                        metric: self.metric,
-                        resource: self.packages[time.package].clone(),
-                        domain: None,
                         consumer: Some(process.consumer.clone()),
-                        attributes: Vec::new(),
-                        start,
+                        ..SeriesSpec::new(self.metric, self.packages[time.package].clone(), start)
                     }),
                 };
                 time.emitted = Some((series, time.ns));

@@ -138,13 +138,12 @@ impl Accounts {
         let metric = registry.metric(&metric::CONSUMER_CPU_TIME).or_fatal()?;
         let start = begin_accounting(&mut kernel, cpus.len())?;
         let open = |definition: &Metric, resource, kind: Option<ConsumerKind>, attributes| {
+            let consumer = kind.map(|k| Arc::new(Consumer::closing(k)));
+            let metric = registry.metric(definition).or_fatal()?;
             Ok::<_, Error>(registry.open(SeriesSpec {
-                metric: registry.metric(definition).or_fatal()?,
-                resource,
-                domain: None,
-                consumer: kind.map(|k| Arc::new(Consumer::closing(k))),
+                consumer,
                 attributes,
-                start,
+                ..SeriesSpec::new(metric, resource, start)
             }))
         };
         let mut packages = Vec::new();

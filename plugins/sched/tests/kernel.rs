@@ -1,4 +1,10 @@
 //! The kernel programs on the running kernel. Needs root; says so and skips without it, and fails under CI=true.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic: that is how tests fail"
+)]
 
 use std::time::{Duration, Instant};
 
