@@ -67,8 +67,8 @@ fn a_source_that_panics_at_every_third_poll_is_opened_anew_and_its_neighbour_tic
 #[test]
 fn each_kind_of_error_has_its_consequence_and_no_other() {
     let mut scene = Scene::new();
-    let errors: [(&str, fn(&'static str) -> Error); 3] =
-        [("gone", Error::gone), ("retry", Error::retry), ("fatal", Error::fatal)];
+    type Make = fn(&'static str) -> Error;
+    let errors: [(&str, Make); 3] = [("gone", Error::gone), ("retry", Error::retry), ("fatal", Error::fatal)];
     let seen: Vec<_> = errors
         .into_iter()
         .map(|(name, error)| {
@@ -263,14 +263,16 @@ fn a_source_that_never_returns_holds_up_neither_its_neighbours_last_poll_nor_the
                 Ok(())
             }))
         };
-        // First in the order in which sources are asked for their last poll.
+        // First in the order in which sources are asked for their last poll, and alone when it ticks: the worker that gets
+        // stuck has nothing else to do that would have woken another one.
+        let interval = Duration::from_millis(10);
         if blocking {
-            scene.setup.blocking_source("stuck", Trigger::every(OFTEN), open_stuck);
+            scene.setup.blocking_source("stuck", Trigger::every(interval), open_stuck);
         } else {
-            scene.setup.source("stuck", Trigger::every(OFTEN), open_stuck);
+            scene.setup.source("stuck", Trigger::every(interval), open_stuck);
         }
         let open = scene.opener();
-        scene.setup.source("neighbour", Trigger::every(OFTEN), move || {
+        scene.setup.source("neighbour", Trigger { interval, offset: interval / 2 }, move || {
             let id = open("neighbour");
             Ok(Does(move |tick: &Tick, out: &mut Batch| {
                 if tick.last {

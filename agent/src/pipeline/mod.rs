@@ -12,12 +12,14 @@
 //! | `flow.rs` | batches in flight and the life of series ids |
 //! | `queue.rs` | an output's queue: what is dropped, and what never is |
 //! | `guard.rs` | contained panics, growing waits |
+//! | `pulse.rs` | what keeps a source that blocks from stopping the others |
 //! | `health.rs` | how each element is doing |
 
 mod flow;
 mod guard;
 pub mod health;
 mod output;
+mod pulse;
 mod queue;
 mod source;
 mod transforms;
@@ -37,6 +39,7 @@ use self::flow::Pool;
 use self::guard::contained;
 use self::health::{Health, State};
 use self::output::OutputThread;
+use self::pulse::Pulse;
 use self::queue::Queue;
 use self::source::{Request, SourceTask};
 use self::transforms::Stage;
@@ -54,6 +57,7 @@ pub struct Pipeline {
     stop_transforms: oneshot::Sender<()>,
     outputs: Vec<OutputHandle>,
     health: Vec<Arc<Health>>,
+    _pulse: Pulse,
 }
 
 struct SourceHandle {
@@ -132,7 +136,8 @@ impl Pipeline {
         let mut handles: Vec<_> = sources.into_iter().map(|task| spawn_source(task, runtime)).collect();
         // Requests to all go out in the order in which their ticks fall.
         handles.sort_by_key(|s| s.offset);
-        Self { sources: handles, transforms, stop_transforms, outputs, health }
+        let _pulse = Pulse::start(runtime.clone());
+        Self { sources: handles, transforms, stop_transforms, outputs, health, _pulse }
     }
 
     /// How every element is doing: sources, transforms, outputs.

@@ -1,0 +1,217 @@
+//! A small world for tests of the pipeline: elements made of closures, a log of what reached an output, and the books.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use wattrace::pipeline::Pipeline;
+use wattrace::pipeline::health::Health;
+use wattrace_api::{
+    Batch, Clock, Error, Output, Registry, Resource, ResourceKind, SeriesId, SeriesSpec, Setup, Source, Tick,
+    Timestamp, Transform, Trigger, Value, metric,
+};
+
+/// Longest wait for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the sources tick.
+pub(crate) const OFTEN: Duration = Duration::from_millis(1);
+
+/// A value that one thread changes and another waits for.
+#[derive(Default)]
+pub(crate) struct Watched<T> {
+    value: Mutex<T>,
+    changed: Condvar,
+}
+
+impl<T> Watched<T> {
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let result = change(&mut self.value.lock().unwrap());
+        self.changed.notify_all();
+        result
+    }
+
+    pub(crate) fn until(&self, what: &str, is_so: impl Fn(&T) -> bool) {
+        let value = self.value.lock().unwrap();
+        let (_value, waited) = self.changed.wait_timeout_while(value, PATIENCE, |v| !is_so(v)).unwrap();
+        assert!(!waited.timed_out(), "in {PATIENCE:?} it did not happen that {what}");
+    }
+}
+
+impl Watched<bool> {
+    /// Stands still until the test lets it go on.
+    pub(crate) fn pass(&self) {
+        self.until("the test opens the gate", |open| *open);
+    }
+
+    pub(crate) fn open(&self) {
+        self.change(|open| *open = true);
+    }
+}
+
+/// An element made of a closure.
+pub(crate) struct Does<F>(pub(crate) F);
+
+impl<F: FnMut(&Tick, &mut Batch) -> Result<(), Error> + Send> Source for Does<F> {
+    fn poll(&mut self, tick: &Tick, out: &mut Batch) -> Result<(), Error> {
+        (self.0)(tick, out)
+    }
+}
+
+impl<F: FnMut(&mut Batch) -> Result<(), Error> + Send> Transform for Does<F> {
+    fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        (self.0)(batch)
+    }
+}
+
+impl<F: FnMut(&Batch) -> Result<(), Error> + Send> Output for Does<F> {
+    fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+        (self.0)(batch)
+    }
+}
+
+/// What reached an output: points by their series' label, and labels of series that ended.
+#[derive(Default)]
+pub(crate) struct Log {
+    pub(crate) points: Vec<(String, u64)>,
+    ended: Vec<String>,
+}
+
+impl Log {
+    pub(crate) fn of(&self, label: &str) -> Vec<u64> {
+        self.points.iter().filter(|(l, _)| l == label).map(|(_, value)| *value).collect()
+    }
+
+    pub(crate) fn last(&self, label: &str) -> u64 {
+        self.points.iter().rev().find(|(l, _)| l == label).map_or(0, |(_, value)| *value)
+    }
+
+    pub(crate) fn ends_of(&self, label: &str) -> usize {
+        self.ended.iter().filter(|l| *l == label).count()
+    }
+
+    fn take(&mut self, registry: &Registry, batch: &Batch) {
+        let label =
+            |id| registry.get(id).map_or("already released".to_owned(), |s| s.resource.id.to_string());
+        for segment in batch.segments() {
+            self.points.extend(segment.points().map(|(id, value)| (label(id), value.steps())));
+        }
+        self.ended.extend(batch.ended().iter().map(|&id| label(id)));
+    }
+}
+
+/// Elements being put together.
+pub(crate) struct Scene {
+    runtime: Runtime,
+    registry: Arc<Registry>,
+    pub(crate) setup: Setup,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let registry = Registry::new();
+        let setup = Setup::new(registry.clone(), Clock::system(), runtime.handle().clone());
+        Self { runtime, registry, setup }
+    }
+
+    /// Opens series that carry a label.
+    pub(crate) fn opener(&self) -> impl Fn(&str) -> SeriesId + Send + Sync + Clone + 'static {
+        let registry = self.registry.clone();
+        move |label| {
+            let metric = registry.metric(&metric::HW_ENERGY).unwrap();
+            let resource = Resource { kind: ResourceKind::Package, id: label.to_owned().into() };
+            let (domain, consumer, attributes) = (None, None, Vec::new());
+            registry.open(SeriesSpec { metric, resource, domain, consumer, attributes, start: Timestamp(0) })
+        }
+    }
+
+    /// Adds a source `name` that gives out 1, 2, 3, … on a series of its name.
+    pub(crate) fn steady(&mut self, name: &'static str) {
+        let open = self.opener();
+        self.setup.source(name, Trigger::every(OFTEN), move || {
+            let (id, mut n) = (open(name), 0);
+            Ok(Does(move |_: &Tick, out: &mut Batch| {
+                n += 1;
+                out.push(id, Value::of_steps(n));
+                Ok(())
+            }))
+        });
+    }
+
+    /// Adds an output `name` that logs all it is given once `before` has let the batch pass.
+    pub(crate) fn output(
+        &mut self,
+        name: &'static str,
+        before: impl Fn(u64) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> (Arc<Watched<Log>>, Arc<AtomicU64>) {
+        let (log, opened) = (Arc::new(Watched::<Log>::default()), Arc::new(AtomicU64::new(0)));
+        let (registry, before, calls) =
+            (self.registry.clone(), Arc::new(before), Arc::new(AtomicU64::new(0)));
+        let (shared, openings) = (log.clone(), opened.clone());
+        self.setup.output(name, move || {
+            openings.fetch_add(1, Relaxed);
+            let (registry, log, before, calls) =
+                (registry.clone(), shared.clone(), before.clone(), calls.clone());
+            Ok(Does(move |batch: &Batch| {
+                before(calls.fetch_add(1, Relaxed) + 1)?;
+                log.change(|log| log.take(&registry, batch));
+                Ok(())
+            }))
+        });
+        (log, opened)
+    }
+
+    /// Adds an output that works.
+    pub(crate) fn log(&mut self) -> Arc<Watched<Log>> {
+        self.output("log", |_| Ok(())).0
+    }
+
+    pub(crate) fn start(mut self, queue: usize) -> Running {
+        let added = self.setup.take_added().into_iter().map(|a| ("test", a)).collect();
+        let pipeline = Pipeline::start(added, self.registry, Clock::system(), queue, self.runtime.handle());
+        Running { runtime: self.runtime, pipeline }
+    }
+}
+
+pub(crate) struct Running {
+    runtime: Runtime,
+    pipeline: Pipeline,
+}
+
+impl Running {
+    pub(crate) fn health(&self, name: &str) -> Arc<Health> {
+        find(self.pipeline.health(), name)
+    }
+
+    /// Stops within `limit`, or fails. Like the agent, it leaves behind what does not return.
+    pub(crate) fn stop(self, limit: Duration) -> Vec<Arc<Health>> {
+        let began = Instant::now();
+        let deadline = tokio::time::Instant::from_std(began + limit);
+        let health = self.runtime.block_on(self.pipeline.stop(deadline));
+        self.runtime.shutdown_timeout(Duration::from_millis(100));
+        let took = began.elapsed();
+        assert!(took < limit + Duration::from_millis(400), "stopping took {took:?}");
+        health
+    }
+}
+
+pub(crate) fn find(all: &[Arc<Health>], name: &str) -> Arc<Health> {
+    all.iter().find(|h| h.name == name).unwrap_or_else(|| panic!("no {name} in {all:?}")).clone()
+}
+
+/// Errors, points and lost points of an element.
+pub(crate) fn books(all: &[Arc<Health>], name: &str) -> [u64; 3] {
+    let h = find(all, name);
+    [h.errors.load(Relaxed), h.points.load(Relaxed), h.lost.load(Relaxed)]
+}
+
+/// Fails unless `values` are 1, 2, 3, … `n`.
+pub(crate) fn assert_each_once(what: &str, values: &[u64], n: u64) {
+    let wrong = values.iter().zip(1..).find(|&(&value, expected)| value != expected);
+    assert_eq!(
+        (wrong, values.len() as u64),
+        (None, n),
+        "{what}: the first wrong value and its place, and their number"
+    );
+}
