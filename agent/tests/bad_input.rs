@@ -312,19 +312,16 @@ fn an_output_that_cannot_write_says_why_and_what_to_do_and_its_neighbour_goes_on
     let directory = machine.dir.path().to_str().unwrap();
     let nowhere = machine.file("no/such/out");
     let nowhere = nowhere.to_str().unwrap();
-    let cases: [(&str, &str, &[&str]); 4] = [
-        ("csv", nowhere, &["plugins.csv.path", nowhere, "mkdir -p"]),
-        ("csv", "/dev/full", &["plugins.csv.path", "/dev/full", "free some space"]),
-        ("csv", directory, &["plugins.csv.path", directory, "this is a directory"]),
-        ("sqlite", directory, &["plugins.sqlite.path", directory, "choose another path"]),
+    let (at_once, at_the_end) = ("plugins.csv.flush_interval=0s", "plugins.csv.flush_interval=1h");
+    let cases: [(&str, &str, &str, &[&str]); 5] = [
+        ("csv", nowhere, at_once, &["plugins.csv.path", nowhere, "mkdir -p"]),
+        ("csv", "/dev/full", at_once, &["plugins.csv.path", "/dev/full", "free some space"]),
+        ("csv", "/dev/full", at_the_end, &["plugins.csv.path", "/dev/full", "free some space"]),
+        ("csv", directory, at_once, &["plugins.csv.path", directory, "this is a directory"]),
+        ("sqlite", directory, "plugins.sqlite.commit_interval=0s", &["plugins.sqlite.path", directory]),
     ];
-    for (plugin, path, expected) in cases {
+    for (plugin, path, pace, expected) in cases {
         let path = format!("plugins.{plugin}.path={path}");
-        let pace = if plugin == "csv" {
-            "plugins.csv.flush_interval=0s"
-        } else {
-            "plugins.sqlite.commit_interval=0s"
-        };
         let agent = machine.run(&format!("rapl,jsonl,{plugin}"), &[&path, pace]);
         machine.wait_for_joules("package-0");
         machine.wait_for_joules("package-0");

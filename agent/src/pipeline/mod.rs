@@ -118,7 +118,7 @@ impl Pipeline {
                     let output = opened(&health, &mut open);
                     let queue = Queue::new(queue_capacity);
                     let (flushed, seen) = watch::channel(0);
-                    outputs.push((OutputThread { health, open, output, queue, flushed }, seen));
+                    outputs.push((OutputThread { health, open, output, queue, flushed, unwritten: 0 }, seen));
                 }
             }
         }

@@ -27,6 +27,8 @@ pub(crate) struct OutputThread {
     pub(crate) queue: Arc<Queue>,
     /// Number of the last flush that was carried out.
     pub(crate) flushed: watch::Sender<u64>,
+    /// Points given up because the agent is stopping.
+    pub(crate) unwritten: u64,
 }
 
 impl OutputThread {
@@ -54,6 +56,7 @@ impl OutputThread {
             self.health.lose(total - std::mem::replace(&mut dropped, total), full);
             self.count_losses();
         }
+        self.health.lose(self.unwritten, "the agent stopped before they could be written");
         self.flush();
         self.close();
         self.health.stopped();
@@ -62,7 +65,9 @@ impl OutputThread {
     /// Drops the output, after asking it what it takes along.
     fn close(&mut self) {
         self.count_losses();
-        self.output = None;
+        if let Some(output) = self.output.take() {
+            self.health.lose(output.undelivered(), "they were taken, but could not be handed over");
+        }
     }
 
     fn count_losses(&mut self) {
@@ -76,7 +81,7 @@ impl OutputThread {
     /// Writes `batch`, again and again if that can help; gives up when the agent is stopping.
     fn write(&mut self, batch: &Batch) {
         let mut backoff = Backoff::new(Duration::from_millis(100));
-        let mut restarts = 0;
+        let (mut restarts, mut last_try) = (0, false);
         loop {
             let error = match self.try_write(batch) {
                 Ok(()) => {
@@ -100,11 +105,11 @@ impl OutputThread {
             if restarts == MOST_RESTARTS {
                 return self.health.lose(batch.len() as u64, "the output failed with them again and again");
             }
-            if self.queue.wait_unless_closed(backoff.wait()) {
-                return self
-                    .health
-                    .lose(batch.len() as u64, "the agent stopped before they could be written");
+            if last_try {
+                self.unwritten += batch.len() as u64;
+                return;
             }
+            last_try = self.queue.wait_unless_closed(backoff.wait());
         }
     }
 

@@ -87,6 +87,12 @@ pub trait Output: Send {
         Ok(())
     }
 
+    /// Points that were taken by [`Output::write`] and not handed over yet. What an output still holds after its last
+    /// flush, or when it fails for good, is counted as lost.
+    fn undelivered(&self) -> u64 {
+        0
+    }
+
     /// Points that were taken by [`Output::write`] and then lost, by reason, since the last call.
     /// An output that hands over later (to a network) counts its losses here.
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {

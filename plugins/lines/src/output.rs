@@ -61,6 +61,10 @@ impl<F: Format, W: Write + Send> Output for LineOutput<F, W> {
         self.drain()
     }
 
+    fn undelivered(&self) -> u64 {
+        self.spool.waiting_lines() as u64
+    }
+
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
         match self.rows.take_unknown() {
             0 => Vec::new(),

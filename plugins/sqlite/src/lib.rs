@@ -120,6 +120,10 @@ impl Output for SqliteOutput {
         self.commit()
     }
 
+    fn undelivered(&self) -> u64 {
+        self.staged.points.len() as u64
+    }
+
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
         let losses = [
             ("their series was unknown", self.staged.take_unknown()),
