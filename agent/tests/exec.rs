@@ -38,6 +38,25 @@ fn child_that_tells_its_rusage() {
     std::process::exit(0);
 }
 
+/// The report on `script`, whose CPU time agrees with rusage: within 1 % and 2 ms.
+///
+/// In a virtual machine rusage leaves out what the hypervisor gave to somebody else in the middle of a slice, and tracing
+/// cannot. So time must never be missing, and must agree in one of a few tries.
+fn exec_and_compare(script: &str) -> Value {
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let (report, truth) = exec_with_truth(script);
+        let traced = report["total"]["cpu_time_s"].as_f64().unwrap();
+        let tolerance = truth * 0.01 + 0.002;
+        assert!(traced >= truth - tolerance, "traced only {traced} s, rusage says {truth} s");
+        if traced <= truth + tolerance {
+            return report;
+        }
+        seen.push((traced, truth));
+    }
+    panic!("traced more than rusage says, every time: {seen:?}");
+}
+
 /// The report on `script`, and the seconds of CPU time that rusage saw.
 fn exec_with_truth(script: &str) -> (Value, f64) {
     let dir = tempfile::tempdir().unwrap();
@@ -73,7 +92,7 @@ fn three_hundred_short_processes_are_all_listed_and_their_time_is_right() {
     if !is_root() {
         return;
     }
-    let (report, truth) = exec_with_truth("for i in $(seq 300); do /bin/true; done");
+    let report = exec_and_compare("for i in $(seq 300); do /bin/true; done");
     let processes = report["processes"].as_array().unwrap();
     let trues: Vec<_> = processes.iter().filter(|p| p["exe"] == "/bin/true").collect();
     assert_eq!(trues.len(), 300);
@@ -90,7 +109,6 @@ fn three_hundred_short_processes_are_all_listed_and_their_time_is_right() {
     let total = report["total"]["cpu_time_s"].as_f64().unwrap();
     let sum: f64 = processes.iter().map(|p| p["cpu_time_s"].as_f64().unwrap()).sum();
     assert!((total - sum).abs() < 1e-6, "{total} is not the sum {sum}");
-    assert!((total - truth).abs() <= truth * 0.01 + 0.002, "traced {total} s, rusage says {truth} s");
     assert_books_close(&report);
 }
 
@@ -101,9 +119,7 @@ fn a_process_tree_is_followed_through_grandchildren_and_threads_of_work() {
     }
     let script = "(sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done' & \
                   sh -c 'sh -c \"exec sleep 0.05\"' & wait); exec true";
-    let (report, truth) = exec_with_truth(script);
-    let total = report["total"]["cpu_time_s"].as_f64().unwrap();
-    assert!((total - truth).abs() <= truth * 0.01 + 0.002, "traced {total} s, rusage says {truth} s");
+    let report = exec_and_compare(script);
     let find = |name: &str| {
         let mut all = report["processes"].as_array().unwrap().iter();
         all.find(|p| p["comm"] == name).unwrap_or_else(|| panic!("no {name} in {report:#}"))
