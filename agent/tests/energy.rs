@@ -154,7 +154,10 @@ fn a_busy_loop_is_charged_its_whole_window_every_window() {
         let window = (end - start) as f64 * 1e-9;
         let away: u64 = off_cpu.iter().map(|&(from, to)| to.min(end).saturating_sub(from.max(start))).sum();
         let (spun, charged) = (window - away as f64 * 1e-9, pair[1].1 - pair[0].1);
-        assert!((charged - spun).abs() <= window * 0.01, "charged {charged} s for {spun} s of spinning");
+        // What an interrupt or the hypervisor took away in the middle of a slice looks to the loop as if it had not run.
+        // Where nothing did, both bounds are the window's length.
+        assert!(charged >= spun - window * 0.01, "charged {charged} s for {spun} s of spinning");
+        assert!(charged <= window * 1.01, "charged {charged} s in a window of {window} s");
     }
     // Every nanosecond once: the sum of everybody's last value is the time that passed, on every CPU.
     let mut last: HashMap<String, (i64, f64)> = HashMap::new();
