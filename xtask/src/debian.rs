@@ -1,5 +1,6 @@
 //! Debian packages, on machines that have apt: what is installed, what could be, and installing it.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -28,6 +29,28 @@ pub(crate) fn candidate(package: &str, suits: impl Fn(&str) -> bool) -> Option<S
 fn candidate_of(policy: &str) -> Option<String> {
     let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
     (version != "(none)").then(|| version.to_owned())
+}
+
+/// The names of all packages that begin with `prefix`. Fetches the package lists if they hold none.
+pub(crate) fn names(prefix: &str) -> Vec<String> {
+    let known = || {
+        let names = probe(Command::new("apt-cache").args(["pkgnames", prefix])).unwrap_or_default();
+        names.lines().map(String::from).collect::<Vec<_>>()
+    };
+    let names = known();
+    if !names.is_empty() || !here() {
+        return names;
+    }
+    if let Err(error) = refresh() {
+        say("setup", format_args!("{error:#}"));
+    }
+    known()
+}
+
+/// Downloads a package into `dir`, which is empty, without installing it. Takes no root.
+pub(crate) fn download(package: &str, dir: &Path) -> Result<()> {
+    let download = || run_quietly(Command::new("apt-get").current_dir(dir).args(["download", package]));
+    download().or_else(|_| refresh().and_then(|()| download()))
 }
 
 /// Installs those of `packages` that are missing, and never removes another; `purpose` is told.

@@ -4,10 +4,12 @@
 use std::env;
 use std::process::Command;
 
-/// The cargo that started us, with everything the user set for it.
+/// The cargo that started us, with everything the user set for it. What speaks of xtask is taken away: there are build
+/// scripts that ask for it, and they would run anew whenever cargo is called by hand and by us in turns.
 pub(crate) fn host_cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(crate::workspace::root());
+    forget(&mut cargo, of_xtask);
     cargo
 }
 
@@ -31,8 +33,11 @@ fn forget(command: &mut Command, which: impl Fn(&str) -> bool) -> &mut Command {
 }
 
 fn added_by_cargo(name: &str) -> bool {
-    matches!(name, "CARGO" | "RUST_RECURSION_COUNT")
-        || ["CARGO_MANIFEST_", "CARGO_PKG_", "RUSTUP_TOOLCHAIN"].iter().any(|prefix| name.starts_with(prefix))
+    of_xtask(name) || matches!(name, "CARGO" | "RUST_RECURSION_COUNT") || name.starts_with("RUSTUP_TOOLCHAIN")
+}
+
+fn of_xtask(name: &str) -> bool {
+    ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn steers_compiler(name: &str) -> bool {
@@ -95,6 +100,17 @@ mod tests {
     #[test]
     fn what_a_traced_command_was_given_stays() {
         assert!(!added_by_cargo("RUSTFLAGS") && !added_by_cargo("CARGO_TARGET_DIR"));
+    }
+
+    #[test]
+    fn cargo_is_called_with_its_toolchain_but_without_our_package() {
+        let forgotten: Vec<_> = host_cargo()
+            .get_envs()
+            .filter(|(_, value)| value.is_none())
+            .map(|(name, _)| name.to_str().unwrap().to_owned())
+            .collect();
+        assert!(forgotten.contains(&"CARGO_MANIFEST_DIR".to_owned()), "{forgotten:?}");
+        assert!(forgotten.iter().all(|name| of_xtask(name)), "{forgotten:?}");
     }
 
     #[test]

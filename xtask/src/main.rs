@@ -7,6 +7,7 @@
 //! | [`ebpf`] | builds the kernel programs |
 //! | [`agent`] | builds the agent and runs it |
 //! | [`test`], [`bench`] | tests and benchmarks |
+//! | [`vm`] | the privileged tests on other kernels |
 //! | [`workspace`], [`process`], [`environment`], [`debian`] | what these share |
 
 mod agent;
@@ -20,6 +21,7 @@ mod process;
 mod setup;
 mod test;
 mod test_tools;
+mod vm;
 mod workspace;
 
 use std::ffi::OsString;
@@ -60,14 +62,27 @@ enum Task {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
-    /// Check formatting and lints, and run all tests (as root, as the kernel demands)
+    /// Check formatting and lints, and run all tests: as root, as the kernel demands, and the privileged ones on other
+    /// kernels too (see `vm`) unless arguments choose among the tests
     Test {
-        /// Only the tests
+        /// Only the tests, on this kernel
         #[arg(long)]
         quick: bool,
         /// Arguments of `cargo test`: `-- -p wattrace-csv`, `-- -- --nocapture`
         #[arg(last = true)]
         args: Vec<OsString>,
+    },
+    /// Run the privileged tests on Debian's kernels, in virtual machines
+    Vm {
+        /// Which: a series, and `-rt` for the real-time kernel of it
+        #[arg(default_values_t = vm::matrix(), value_name = "KERNEL")]
+        kernels: Vec<vm::Series>,
+        /// QEMU's accelerator. Emulation needs nothing of the machine; kvm is faster where it works
+        #[arg(long, default_value = "tcg")]
+        accel: String,
+        /// Test this machine's kernel too, and write all results to docs/kernels.md
+        #[arg(long, conflicts_with = "kernels")]
+        write_docs: bool,
     },
     /// Run the agent's benchmarks, or those of `-- -p PACKAGE`, as root
     Bench {
@@ -84,6 +99,7 @@ fn main() -> ExitCode {
         Task::Build { debug } => agent::build(debug).map(drop),
         Task::Run { debug, args } => agent::run(debug, args),
         Task::Test { quick, args } => test::run(quick, args),
+        Task::Vm { kernels, accel, write_docs } => vm::run(&kernels, &accel, write_docs),
         Task::Bench { args } => bench::run(args),
     };
     match done {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use crate::compiler::{self, Compiler};
 use crate::linker::{self, Linker};
 use crate::process::say;
-use crate::test_tools;
+use crate::{test_tools, vm};
 
 /// The command itself: the tools of the build, with `test` also those of the tests.
 pub(crate) fn run(test: bool) -> Result<()> {
@@ -16,6 +16,11 @@ pub(crate) fn run(test: bool) -> Result<()> {
     if test {
         test_tools::ensure()?;
         say("setup", format_args!("tests: stress-ng, {}", test_tools::python().display()));
+        // Where they cannot be had, the tests do without other kernels.
+        match vm::ensure_tools() {
+            Ok(tools) => say("setup", format_args!("other kernels: {tools}")),
+            Err(error) => say("setup", format_args!("no other kernels: {error:#}")),
+        }
     }
     Ok(())
 }

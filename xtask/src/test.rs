@@ -1,5 +1,5 @@
 //! `test`: everything that must hold before a change goes in. Tests that load kernel programs are ordinary tests, so
-//! all test binaries run as root; they are built as the user.
+//! all test binaries run as root; they are built as the user. Afterwards `vm` takes those tests to other kernels.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -8,12 +8,13 @@ use anyhow::Result;
 
 use crate::environment::host_cargo;
 use crate::process::{is_root, run as run_command, say};
-use crate::{ebpf, test_tools};
+use crate::{ebpf, test_tools, vm};
 
 /// Makes cargo start what it built as root, with our environment.
 const SUDO_RUNNER: [&str; 2] = ["--config", r#"target.'cfg(unix)'.runner = ["sudo", "-E"]"#];
 
-/// Checks formatting and lints unless `quick`, then runs the tests; `args` are those of `cargo test`.
+/// Checks formatting and lints unless `quick`, then runs the tests; `args` are those of `cargo test`. All of them are
+/// followed by those on other kernels, again unless `quick`.
 pub(crate) fn run(quick: bool, args: Vec<OsString>) -> Result<()> {
     test_tools::ensure()?;
     ebpf::build()?;
@@ -32,9 +33,11 @@ pub(crate) fn run(quick: bool, args: Vec<OsString>) -> Result<()> {
         ]))?;
     }
     say("test", if is_root() { "tests" } else { "tests, as root through sudo" });
+    let all = args.is_empty();
     let mut args = selection(args, "--workspace");
     args.insert(0, "--no-fail-fast".into());
-    run_command(as_root("test", &args)?.env("WATTRACE_TEST_PYTHON", test_tools::python()))
+    run_command(as_root("test", &args)?.env("WATTRACE_TEST_PYTHON", test_tools::python()))?;
+    if quick || !all { Ok(()) } else { vm::run_where_possible() }
 }
 
 /// Has cargo build, as the user, what `cargo TASK ARGS` runs; returns that command, which runs it as root.

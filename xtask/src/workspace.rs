@@ -18,6 +18,11 @@ pub(crate) fn venv() -> PathBuf {
     root().join("target/venv")
 }
 
+/// Kernels to boot, and what their virtual machines leave.
+pub(crate) fn vm() -> PathBuf {
+    root().join("target/vm")
+}
+
 /// The target directory of the kernel programs.
 pub(crate) fn ebpf_target() -> PathBuf {
     root().join("target/ebpf")

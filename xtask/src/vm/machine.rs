@@ -1,0 +1,85 @@
+//! One virtual machine: boots a kernel into the tests and returns what they printed. The kernel's messages have a serial
+//! port of their own, so that neither garbles the other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::kernels::Image;
+use crate::process::read;
+use crate::workspace;
+
+/// The emulator.
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
+/// After this many seconds a machine hangs.
+const PATIENCE: &str = "300";
+/// A first console, a reboot (which ends the machine) instead of standing still after a panic, few messages. Emulated
+/// time stamp counters are in step, but the kernel takes them for unreliable; and what protects from speculation is
+/// slow to emulate.
+const KERNEL: &str = "console=ttyS0 panic=-1 quiet tsc=reliable mitigations=off";
+/// What in the kernel's messages is a fault: a kernel program must not make the kernel complain.
+const COMPLAINTS: [&str; 6] =
+    ["BUG: ", "WARNING: ", "Kernel panic", "Oops: ", "self-detected stall", "blocked for more than"];
+
+/// What a machine left.
+pub(crate) struct Ran {
+    /// What the tests printed.
+    pub(crate) printed: String,
+    /// What went wrong with the machine itself.
+    pub(crate) faults: Vec<String>,
+}
+
+/// Boots `image` with `archive` as its file system, and waits until it powers off.
+pub(crate) fn run(image: &Image, archive: &Path, accel: &str) -> Result<Ran> {
+    let file = |kind: &str| workspace::vm().join(format!("{}.{kind}", image.series));
+    let (console, printed) = (file("console"), file("tests"));
+    for old in [&console, &printed] {
+        fs::write(old, "").with_context(|| format!("cannot write {}", old.display()))?;
+    }
+    let port = |path: &PathBuf| format!("file:{}", path.display());
+    // In the foreground, so that an interrupt reaches the machine as well.
+    let mut qemu = Command::new("timeout");
+    qemu.args(["--foreground", "--kill-after=5", PATIENCE, QEMU])
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args(["-accel", accel, "-cpu", "max", "-smp", "4,sockets=2", "-m", "2G"])
+        .args(["-serial", &port(&console), "-serial", &port(&printed)])
+        .args(["-append", KERNEL, "-kernel"])
+        .arg(&image.path)
+        .arg("-initrd")
+        .arg(archive);
+    let ended = read(&mut qemu);
+    let mut faults = complaints(&text(&console)?);
+    if let Err(error) = ended {
+        faults.push(format!("it did not power off by itself (124: not within {PATIENCE} s): {error:#}"));
+    }
+    Ok(Ran { printed: text(&printed)?, faults })
+}
+
+fn text(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The lines of the kernel's messages that tell a fault.
+fn complaints(console: &str) -> Vec<String> {
+    let is_one = |line: &&str| COMPLAINTS.iter().any(|complaint| line.contains(complaint));
+    console.lines().filter(is_one).map(|line| format!("the kernel says: {line}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_complains_of_is_told_and_what_it_mentions_is_not() {
+        let console = "[    0.1] AMD-Vi: functionality not available on this system - This is not a bug.\r\n\
+                       [    4.2] BUG: scheduling while atomic: kernel/71/0x2\r\n\
+                       [   46.7] reboot: Power down\r\n";
+        assert_eq!(
+            complaints(console),
+            ["the kernel says: [    4.2] BUG: scheduling while atomic: kernel/71/0x2"]
+        );
+    }
+}

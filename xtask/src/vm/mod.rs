@@ -1,0 +1,138 @@
+//! `vm`: the privileged tests on kernels other than this machine's. Debian's kernels are downloaded but not installed
+//! ([`kernels`]); each boots under QEMU ([`machine`]) into the test binaries and what they need ([`userland`], packed by
+//! [`archive`]), runs them and powers off; [`report`] reads what they printed.
+
+mod archive;
+mod kernels;
+mod machine;
+mod report;
+mod userland;
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{as_root, probe, read, say};
+use crate::{debian, ebpf, workspace};
+use kernels::Image;
+pub(crate) use kernels::{Series, matrix};
+use report::Report;
+use userland::Userland;
+
+/// Runs the tests on each of `kernels`, and with `write_docs` on this machine's.
+pub(crate) fn run(kernels: &[Series], accel: &str, write_docs: bool) -> Result<()> {
+    ensure_tools()?;
+    test(&images(kernels)?, accel, write_docs)
+}
+
+/// Runs the tests on all kernels of the matrix. A machine that cannot get them is told so and skips them; under
+/// CI=true that is an error.
+pub(crate) fn run_where_possible() -> Result<()> {
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    match or_skip(ensure_tools().and_then(|_| images(&matrix())), ci)? {
+        Some(images) => test(&images, "tcg", false),
+        None => Ok(()),
+    }
+}
+
+fn or_skip<T>(obtained: Result<T>, ci: bool) -> Result<Option<T>> {
+    match obtained {
+        Ok(obtained) => Ok(Some(obtained)),
+        Err(error) if ci => Err(error),
+        Err(error) => {
+            say("vm", format_args!("skipped, the tests ran on this kernel only: {error:#}"));
+            Ok(None)
+        }
+    }
+}
+
+/// The emulator and a userland, installed now if need be; returns the emulator's name and version.
+pub(crate) fn ensure_tools() -> Result<String> {
+    let version = || probe(Command::new(machine::QEMU).arg("--version"));
+    if version().is_none() {
+        debian::install(&["qemu-system-x86".to_owned()], "virtual machines for the tests")?;
+    }
+    if probe(Command::new("busybox").arg("true")).is_none() {
+        debian::install(&["busybox-static".to_owned()], "the virtual machines' userland")?;
+    }
+    let version = version().with_context(|| format!("{} does not start", machine::QEMU))?;
+    Ok(version.lines().next().unwrap_or_default().to_owned())
+}
+
+fn images(kernels: &[Series]) -> Result<Vec<Image>> {
+    kernels.iter().map(Image::ensure).collect()
+}
+
+/// What the tests of one kernel came to.
+struct Outcome {
+    name: String,
+    took: Duration,
+    report: Report,
+    /// What is wrong, if anything is.
+    faults: Vec<String>,
+}
+
+fn test(images: &[Image], accel: &str, write_docs: bool) -> Result<()> {
+    ebpf::build()?;
+    let userland = Userland::build()?;
+    let mut outcomes = Vec::new();
+    for image in images {
+        say("vm", format_args!("{}: booting {}", image.series, image.release));
+        let begun = Instant::now();
+        let ran = machine::run(image, &userland.archive, accel)?;
+        outcomes.push(outcome(image.series.to_string(), begun, &userland, &ran.printed, ran.faults));
+    }
+    if write_docs {
+        say("vm", "this machine");
+        let begun = Instant::now();
+        let printed = read(as_root("sh").arg(&userland.script))?;
+        outcomes.push(outcome("this machine".into(), begun, &userland, &printed, Vec::new()));
+    }
+    eprintln!("{}", report::table(&outcomes));
+    if outcomes.iter().any(|outcome| !outcome.faults.is_empty()) {
+        bail!("tests failed on other kernels; their output is in {}", workspace::vm().display());
+    }
+    if write_docs {
+        let docs = workspace::root().join("docs/kernels.md");
+        fs::write(&docs, report::document(&outcomes))
+            .with_context(|| format!("cannot write {}", docs.display()))?;
+        say("vm", docs.display());
+    }
+    Ok(())
+}
+
+/// Reads what the tests `printed` and shows it: their summaries, or all of it if something is wrong.
+fn outcome(
+    name: String,
+    begun: Instant,
+    userland: &Userland,
+    printed: &str,
+    mut faults: Vec<String>,
+) -> Outcome {
+    let report = Report::read(printed);
+    faults.extend(report.faults(&userland.binaries));
+    if faults.is_empty() {
+        for binary in &report.binaries {
+            say("vm", format_args!("{name}: {}: {}", binary.name, binary.summary));
+        }
+    } else {
+        eprintln!("{printed}");
+        faults.iter().for_each(|fault| say("vm", format_args!("{name}: {fault}")));
+    }
+    Outcome { name, took: begun.elapsed(), report, faults }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_that_cannot_be_had_are_an_error_in_ci_alone() {
+        let obtained = |there: bool| if there { Ok(1) } else { Err(anyhow::anyhow!("no network")) };
+        assert_eq!(or_skip(obtained(true), true).unwrap(), Some(1));
+        assert_eq!(or_skip(obtained(false), false).unwrap(), None);
+        assert_eq!(or_skip(obtained(false), true).unwrap_err().to_string(), "no network");
+    }
+}
