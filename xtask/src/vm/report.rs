@@ -164,7 +164,7 @@ The tests: the unit tests of `plugins/sched`; `plugins/sched/tests/kernel.rs`, i
 attached and held to every nanosecond of every CPU; and `agent/tests/exec.rs`, which runs the agent itself.
 
 Left out here is whatever asserts wall-clock time, which emulation stretches, and of `exec.rs` what takes rusage for the
-truth, with the helper it calls. On emulated CPUs the kernel's own count gave processes 0.3 to 7 % more than the trace
+truth (the second of them also fails because starting `sleep` takes more than its 50 ms), with the helper it calls. On emulated CPUs the kernel's own count gave processes 0.3 to 7 % more than the trace
 did. On 6.1 the two agreed to 0.5 % where the processes were pinned to one CPU (12 runs), and to 0.2 % where they were not
 but no CPU was idle (one run), so idle CPUs make the difference. The likely cause, not traced further: the kernel
 counts from when a task is woken, and an emulated CPU takes long to start it.
