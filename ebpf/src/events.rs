@@ -1,14 +1,16 @@
 //! What happens to processes, told through the ring buffer. The reader looks at every tick anyway, so it is woken only
 //! when the buffer fills or a ledger's page does. What finds no room is counted; `plugins/sched` then repairs from /proc.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE};
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_smp_processor_id, bpf_ktime_get_ns,
     bpf_probe_read_kernel_str_bytes,
 };
+use aya_log_ebpf::warn;
 use wattrace_common::{EXE_LEN, Event, EventKind, ExecEvent};
 
-use crate::maps::{self, CPUS, EVENTS};
+use crate::maps::{self, CPUS, EVENTS, PRESSURE, pressure};
 use crate::task::{Task, TypedTask};
 
 /// A process was forked.
@@ -52,9 +54,20 @@ pub fn exit(task: TypedTask) {
     send(Event { wait_status, ..about(EventKind::Exit, task.pid(), task.process_start()) });
 }
 
-/// A page is nearly full.
+/// If a page is filling, says so, which wakes the reader. Called wherever threads come and go: that is what fills pages.
 #[inline(always)]
-pub fn pressure() {
+pub fn tell_pressure<C: EbpfContext>(ctx: &C) {
+    let Some(level) = PRESSURE.get_ptr_mut(0) else { return };
+    // SAFETY: the map outlives the program; one aligned word.
+    let raised = unsafe { level.read_volatile() };
+    if raised == pressure::NONE {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe { level.write_volatile(pressure::NONE) };
+    if raised == pressure::FULL {
+        warn!(ctx, "a ledger's page is full: time goes to its overflow entry until it is read");
+    }
     match EVENTS.reserve::<Event>(0) {
         Some(mut record) => {
             record.write(about(EventKind::Pressure, 0, 0));

@@ -3,15 +3,12 @@
 //!
 //! No atomics and no locks: a ledger is written by its own CPU only, with interrupts or at least preemption off.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_smp_processor_id, bpf_ktime_get_ns,
 };
-use aya_log_ebpf::warn;
 use wattrace_common::{Cpu, Entry, INDEX_SLOTS_PER_ENTRY, INDEX_WAYS, Page, Slot};
 
-use crate::events;
-use crate::maps::{CPUS, ENTRIES, ENTRIES_PER_PAGE, INDEX};
+use crate::maps::{CPUS, ENTRIES, ENTRIES_PER_PAGE, INDEX, PRESSURE, pressure};
 use crate::task::Task;
 
 /// The CPU this runs on and its ledger.
@@ -38,18 +35,14 @@ fn slot(ledger: &Cpu, tid: u32, way: u32) -> Option<&'static mut Slot> {
 
 /// At a context switch: `task` ran since the last one.
 #[inline(always)]
-pub fn switch<C: EbpfContext>(ctx: &C, task: impl Task) {
-    let Some((cpu, ledger)) = this_cpu() else { return };
+pub fn switch(task: impl Task) {
+    let Some((_, ledger)) = this_cpu() else { return };
     // Accounting begins on a CPU with its first flush: only then is it known since when the running task runs.
     if ledger.slice_start_ns == 0 {
         return;
     }
     ledger.switches += 1;
-    let overflows = ledger.open.overflow_count;
     charge_slice(ledger, task);
-    if overflows == 0 && ledger.open.overflow_count == 1 {
-        warn!(ctx, "cpu {}: ledger page is full, time goes to the overflow entry until it is read", cpu);
-    }
 }
 
 /// On request: charges the running slice, then closes the page and opens the other.
@@ -86,8 +79,18 @@ fn charge_slice(ledger: &mut Cpu, task: impl Task) -> u64 {
     } else if charge(ledger, task, tid, ns).is_none() {
         ledger.open.overflow_ns += ns;
         ledger.open.overflow_count += 1;
+        raise(pressure::FULL);
     }
     now
+}
+
+/// Has the next event tell that a page fills. Races with other CPUs are harmless: each of them asks for the same reading.
+#[inline(always)]
+fn raise(level: u32) {
+    if let Some(pressure) = PRESSURE.get_ptr_mut(0) {
+        // SAFETY: the map outlives the program; one aligned word.
+        unsafe { pressure.write_volatile(level) };
+    }
 }
 
 /// Charges `ns` to the entry of `task`; `None` if the page has no room for it.
@@ -128,7 +131,7 @@ fn charge(ledger: &mut Cpu, task: impl Task, tid: u32, ns: u64) -> Option<()> {
     *slot = Slot { page: ledger.page, position };
     ledger.open.count = position + 1;
     if position == ENTRIES_PER_PAGE.load() / 4 * 3 {
-        events::pressure();
+        raise(pressure::HIGH);
     }
     Some(())
 }

@@ -19,7 +19,7 @@ use crate::task::{ProbedTask, TypedTask};
 /// Arguments: `preempt, prev, next[, prev_state]`.
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
-    ledger::switch(&ctx, TypedTask(ctx.arg(1)));
+    ledger::switch(TypedTask(ctx.arg(1)));
     0
 }
 
@@ -36,6 +36,7 @@ pub fn flush(_ctx: RawTracePointContext) -> i32 {
 /// Tells of a new process. Arguments: `parent, child`.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn sched_process_fork(ctx: BtfTracePointContext) -> i32 {
+    events::tell_pressure(&ctx);
     events::fork(TypedTask(ctx.arg(0)), TypedTask(ctx.arg(1)));
     0
 }
@@ -50,6 +51,7 @@ pub fn sched_process_exec(ctx: BtfTracePointContext) -> i32 {
 /// Tells of a process's end. Arguments: `task[, group_dead]`; the second exists on new kernels only and is not used.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(ctx: BtfTracePointContext) -> i32 {
+    events::tell_pressure(&ctx);
     events::exit(TypedTask(ctx.arg(0)));
     0
 }

@@ -18,7 +18,24 @@ pub static ENTRIES: Array<Entry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static INDEX: Array<Slot> = Array::with_max_entries(1, 0);
 
-/// What happened to processes.
+/// One element: how full the fullest page got ([`pressure`]). Set at a context switch, told by the next event.
+///
+/// The ring buffer must not be used at a context switch: until 6.12 its lock is one that sleeps on a real-time kernel, and the
+/// scheduler holds its own.
+#[map]
+pub static PRESSURE: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Values of [`PRESSURE`].
+pub mod pressure {
+    /// There is room.
+    pub const NONE: u32 = 0;
+    /// A page is nearly full.
+    pub const HIGH: u32 = 1;
+    /// A page is full, and its overflow entry is charged.
+    pub const FULL: u32 = 2;
+}
+
+/// What happened to processes. Not for use at a context switch: see [`PRESSURE`].
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
 
