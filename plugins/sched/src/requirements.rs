@@ -13,6 +13,8 @@ pub struct Facts {
     pub release: String,
     /// Whether `/sys/kernel/btf/vmlinux` is there.
     pub btf: bool,
+    /// Whether the kernel is a real-time one (`CONFIG_PREEMPT_RT`).
+    pub realtime: bool,
     /// Effective capabilities of this process, as a bit set (`CapEff`).
     pub capabilities: u64,
     /// File system types and mount points (`/proc/mounts`).
@@ -40,6 +42,7 @@ impl Facts {
         Self {
             release: read("/proc/sys/kernel/osrelease").trim().to_string(),
             btf: Path::new(BTF_PATH).exists(),
+            realtime: read("/sys/kernel/realtime").trim() == "1",
             capabilities: capabilities.and_then(|c| u64::from_str_radix(c.trim(), 16).ok()).unwrap_or(0),
             mounts: mounts.lines().filter_map(mount).collect(),
         }
@@ -78,6 +81,14 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
             version(&facts.release).is_some_and(|v| v >= (5, 10)),
             format!("kernel {}", facts.release),
             "boot a kernel of version 5.10 or later: older ones cannot close a CPU's ledger on request",
+        ),
+        entry(
+            "a ring buffer that is safe on a real-time kernel",
+            false,
+            !facts.realtime || version(&facts.release).is_some_and(|v| v >= (6, 12)),
+            (if facts.realtime { "a real-time kernel" } else { "not a real-time kernel" }).into(),
+            "boot a real-time kernel of version 6.12 or later: before, the ring buffer's lock sleeps there, and two events \
+             at once can hang the machine",
         ),
         entry(
             "kernel type information (BTF)",
@@ -135,7 +146,13 @@ mod tests {
     use super::*;
 
     fn facts() -> Facts {
-        Facts { release: "6.1.0-18-amd64".into(), btf: true, capabilities: u64::MAX, mounts: vec![] }
+        Facts {
+            release: "6.1.0-18-amd64".into(),
+            btf: true,
+            realtime: false,
+            capabilities: u64::MAX,
+            mounts: vec![],
+        }
     }
 
     fn missing(facts: &Facts) -> Vec<String> {
@@ -149,6 +166,11 @@ mod tests {
             assert_eq!(missing(&Facts { release: old.into(), ..facts() }), ["kernel 5.10 or later"]);
             assert!(missing(&Facts { release: new.into(), ..facts() }).is_empty());
         }
+        let ring_buffer = |release: &str| {
+            let facts = Facts { release: release.into(), realtime: true, ..facts() };
+            check(&facts).into_iter().find(|f| f.what.contains("ring buffer")).unwrap().verdict
+        };
+        assert_eq!((ring_buffer("6.11.9"), ring_buffer("6.12.0")), (Verdict::Optional, Verdict::Ok));
         assert_eq!(missing(&Facts { btf: false, ..facts() }), ["kernel type information (BTF)"]);
         let only = |bits: &[u32]| bits.iter().map(|b| 1u64 << b).sum();
         let caps = |bits: &[u32]| Facts { capabilities: only(bits), ..facts() };
