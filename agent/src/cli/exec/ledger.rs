@@ -142,26 +142,28 @@ impl Output for LedgerOutput {
     fn write(&mut self, batch: &Batch) -> Result<(), Error> {
         let shared = self.ledger.clone();
         let mut ledger = lock(&shared);
-        for (id, value) in batch.segments().flat_map(|s| s.points().collect::<Vec<_>>()) {
-            if self.places.get(id).is_none() {
-                let place = self.place(id, &mut ledger);
-                self.places.insert(id, place);
-            }
-            let steps = value.steps();
-            match self.places.get_mut(id) {
-                Some(Place::Measured(d)) => ledger.domains[*d].measured.end = steps,
-                Some(Place::Idle(d)) => ledger.domains[*d].idle.end = steps,
-                Some(Place::Unattributed(d)) => ledger.domains[*d].unattributed.end = steps,
-                // A process has a series per package: their growth adds up.
-                Some(Place::CpuTime { process, last }) => {
-                    ledger.processes[*process].cpu_time.end += steps - std::mem::replace(last, steps);
+        for segment in batch.segments() {
+            for (id, value) in segment.points() {
+                if self.places.get(id).is_none() {
+                    let place = self.place(id, &mut ledger);
+                    self.places.insert(id, place);
                 }
-                Some(Place::Energy { process, domain, last }) => {
-                    let energy = &mut ledger.processes[*process].energy;
-                    energy.resize(energy.len().max(*domain + 1), Span::default());
-                    energy[*domain].end += steps - std::mem::replace(last, steps);
+                let steps = value.steps();
+                match self.places.get_mut(id) {
+                    Some(Place::Measured(d)) => ledger.domains[*d].measured.end = steps,
+                    Some(Place::Idle(d)) => ledger.domains[*d].idle.end = steps,
+                    Some(Place::Unattributed(d)) => ledger.domains[*d].unattributed.end = steps,
+                    // A process has a series per package: their growth adds up.
+                    Some(Place::CpuTime { process, last }) => {
+                        ledger.processes[*process].cpu_time.end += steps - std::mem::replace(last, steps);
+                    }
+                    Some(Place::Energy { process, domain, last }) => {
+                        let energy = &mut ledger.processes[*process].energy;
+                        energy.resize(energy.len().max(*domain + 1), Span::default());
+                        energy[*domain].end += steps - std::mem::replace(last, steps);
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         for &id in batch.ended() {
