@@ -78,7 +78,7 @@ enum Task {
         #[arg(default_values_t = vm::matrix(), value_name = "KERNEL")]
         kernels: Vec<vm::Series>,
         /// QEMU's accelerator. Emulation needs nothing of the machine; kvm is faster where it works
-        #[arg(long, default_value = "tcg")]
+        #[arg(long, default_value = vm::TCG)]
         accel: String,
         /// Test this machine's kernel too, and write all results to docs/kernels.md
         #[arg(long, conflicts_with = "kernels")]

@@ -13,8 +13,14 @@ use crate::workspace;
 
 /// The emulator.
 pub(crate) const QEMU: &str = "qemu-system-x86_64";
+/// Full emulation, with all virtual CPUs in one thread. With a thread each, QEMU before 8.1 may run a stale translation
+/// of code that the kernel has just patched, as it does whenever a tracepoint gets its first program: the kernel then dies
+/// of an `int3` that is no longer there.
+pub(crate) const TCG: &str = "tcg,thread=single";
+/// What a machine looks like: two packages of two cores of two hardware threads.
+const TOPOLOGY: &str = "8,sockets=2,cores=2,threads=2";
 /// After this many seconds a machine hangs.
-const PATIENCE: &str = "300";
+const PATIENCE: &str = "600";
 /// A first console, a reboot (which ends the machine) instead of standing still after a panic, few messages. Emulated
 /// time stamp counters are in step, but the kernel takes them for unreliable; and what protects from speculation is
 /// slow to emulate.
@@ -43,7 +49,7 @@ pub(crate) fn run(image: &Image, archive: &Path, accel: &str) -> Result<Ran> {
     let mut qemu = Command::new("timeout");
     qemu.args(["--foreground", "--kill-after=5", PATIENCE, QEMU])
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-        .args(["-accel", accel, "-cpu", "max", "-smp", "4,sockets=2", "-m", "2G"])
+        .args(["-accel", accel, "-cpu", "max", "-smp", TOPOLOGY, "-m", "2G"])
         .args(["-serial", &port(&console), "-serial", &port(&printed)])
         .args(["-append", KERNEL, "-kernel"])
         .arg(&image.path)

@@ -9,15 +9,18 @@ mod report;
 mod userland;
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::process::Command;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::process::{as_root, probe, read, say};
 use crate::{debian, ebpf, workspace};
 use kernels::Image;
 pub(crate) use kernels::{Series, matrix};
+pub(crate) use machine::TCG;
 use report::Report;
 use userland::Userland;
 
@@ -37,7 +40,7 @@ const NOT_A_GATE: &str = "6.1-rt";
 pub(crate) fn run_where_possible() -> Result<()> {
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     match or_skip(ensure_tools().and_then(|_| images(&gate())), ci)? {
-        Some(images) => test(&images, "tcg", false),
+        Some(images) => test(&images, TCG, false),
         None => Ok(()),
     }
 }
@@ -87,17 +90,16 @@ fn test(images: &[Image], accel: &str, write_docs: bool) -> Result<()> {
     ebpf::build()?;
     let userland = Userland::build()?;
     let mut outcomes = Vec::new();
-    for image in images {
-        say("vm", format_args!("{}: booting {}", image.series, image.release));
-        let begun = Instant::now();
-        let ran = machine::run(image, &userland.archive, accel)?;
-        outcomes.push(outcome(image.series.to_string(), begun, &userland, &ran.printed, ran.faults));
+    // A machine keeps one CPU busy.
+    let at_once = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    for images in images.chunks(at_once) {
+        outcomes.extend(boot(images, &userland, accel)?);
     }
     if write_docs {
         say("vm", "this machine");
         let begun = Instant::now();
         let printed = read(as_root("sh").arg(&userland.script))?;
-        outcomes.push(outcome("this machine".into(), begun, &userland, &printed, Vec::new()));
+        outcomes.push(outcome("this machine".into(), begun.elapsed(), &userland, &printed, Vec::new()));
     }
     eprintln!("{}", report::table(&outcomes));
     if outcomes.iter().any(|outcome| !outcome.faults.is_empty()) {
@@ -112,10 +114,30 @@ fn test(images: &[Image], accel: &str, write_docs: bool) -> Result<()> {
     Ok(())
 }
 
+/// Runs the tests in a machine each of `images`, all at once.
+fn boot(images: &[Image], userland: &Userland, accel: &str) -> Result<Vec<Outcome>> {
+    let ran = std::thread::scope(|scope| {
+        let machines = images.iter().map(|image| {
+            say("vm", format_args!("{}: booting {}", image.series, image.release));
+            scope.spawn(move || {
+                let begun = Instant::now();
+                machine::run(image, &userland.archive, accel).map(|ran| (ran, begun.elapsed()))
+            })
+        });
+        let machines: Vec<_> = machines.collect();
+        machines.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    let outcomes = images.iter().zip(ran).map(|(image, ran)| {
+        let (ran, took) = ran.map_err(|_| anyhow!("the thread that ran {} panicked", image.series))??;
+        Ok(outcome(image.series.to_string(), took, userland, &ran.printed, ran.faults))
+    });
+    outcomes.collect()
+}
+
 /// Reads what the tests `printed` and shows it: their summaries, or all of it if something is wrong.
 fn outcome(
     name: String,
-    begun: Instant,
+    took: Duration,
     userland: &Userland,
     printed: &str,
     mut faults: Vec<String>,
@@ -130,7 +152,7 @@ fn outcome(
         eprintln!("{printed}");
         faults.iter().for_each(|fault| say("vm", format_args!("{name}: {fault}")));
     }
-    Outcome { name, took: begun.elapsed(), report, faults }
+    Outcome { name, took, report, faults }
 }
 
 #[cfg(test)]
