@@ -3,17 +3,19 @@
 //!
 //! No atomics and no locks: a ledger is written by its own CPU only, with interrupts or at least preemption off.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_smp_processor_id, bpf_ktime_get_ns,
-};
-use wattrace_common::{Cpu, Entry, INDEX_SLOTS_PER_ENTRY, INDEX_WAYS, Page, Slot};
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_smp_processor_id};
+use aya_log_ebpf::warn;
+use wattrace_common::counters::Counts;
+use wattrace_common::ledger::{Cpu, Entry, INDEX_SLOTS_PER_ENTRY, INDEX_WAYS, Page, Slot};
 
-use crate::maps::{CPUS, ENTRIES, ENTRIES_PER_PAGE, INDEX, PRESSURE, pressure};
+use crate::maps::{self, CPUS, ENTRIES, ENTRIES_PER_PAGE, INDEX, LOGGED, WAKE};
 use crate::task::Task;
+use crate::{clock, counters, irq};
 
 /// The CPU this runs on and its ledger.
 #[inline(always)]
-fn this_cpu() -> Option<(u32, &'static mut Cpu)> {
+pub fn this_cpu() -> Option<(u32, &'static mut Cpu)> {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     // SAFETY: the map outlives the program, and no other CPU writes this element.
@@ -33,80 +35,113 @@ fn slot(ledger: &Cpu, tid: u32, way: u32) -> Option<&'static mut Slot> {
     Some(unsafe { &mut *INDEX.get_ptr_mut(ledger.first_slot + ((tid + way) & mask))? })
 }
 
-/// At a context switch: `task` ran since the last one.
+/// At a context switch from `prev` to `next`. Without a flush before, accounting begins on this CPU here.
 #[inline(always)]
-pub fn switch(task: impl Task) {
-    let Some((_, ledger)) = this_cpu() else { return };
-    // Accounting begins on a CPU with its first flush: only then is it known since when the running task runs.
+pub fn switch<T: Task>(ctx: &impl EbpfContext, prev: T, next: T) {
+    let Some((cpu, ledger)) = this_cpu() else { return };
+    let now = clock::at_switch(ledger, prev);
     if ledger.slice_start_ns == 0 {
-        return;
+        begin(cpu, ledger, prev, now);
     }
     ledger.switches += 1;
-    charge_slice(ledger, task);
+    irq::leave_all(ledger, now);
+    charge_slice(ctx, cpu, ledger, prev, now);
+    if maps::SHARED_CORES.load() != 0 {
+        let busy = next.tid() != 0;
+        if busy != (prev.tid() != 0) {
+            ledger.busy = ledger.busy.turned(busy, now);
+        }
+    }
 }
 
-/// On request: charges the running slice, then closes the page and opens the other.
+/// On request: charges the running slice of `current`, then closes the page and opens the other.
 #[inline(always)]
-pub fn flush(task: impl Task) {
+pub fn flush(ctx: &impl EbpfContext, current: impl Task) {
     let Some((cpu, ledger)) = this_cpu() else { return };
-    let now = if ledger.slice_start_ns == 0 {
-        // SAFETY: the helper has no preconditions.
-        let now = unsafe { bpf_ktime_get_ns() };
-        ledger.slice_start_ns = now;
-        ledger.open.start_ns = now;
-        now
-    } else {
-        charge_slice(ledger, task)
-    };
-    ledger.closed = ledger.open;
-    ledger.closed.end_ns = now;
+    let now = clock::now().max(ledger.slice_start_ns);
+    if ledger.slice_start_ns == 0 {
+        begin(cpu, ledger, current, now);
+    }
+    irq::interrupt(ledger, now);
+    charge_slice(ctx, cpu, ledger, current, now);
+    if maps::MESSAGES.load() != 0 && ledger.open.overflow_count > 0 {
+        warn!(ctx, "CPU {}: a page of the ledger was full {} times", cpu, ledger.open.overflow_count);
+    }
+    ledger.closed = Page { end_ns: now, ..ledger.open };
+    ledger.events_read = LOGGED.get(cpu).map_or(0, |logged| logged.events);
     ledger.page = ledger.page.wrapping_add(1);
     ledger.first_entry = (2 * cpu + (ledger.page & 1)) * ENTRIES_PER_PAGE.load();
-    ledger.first_slot = cpu * ENTRIES_PER_PAGE.load() * INDEX_SLOTS_PER_ENTRY;
-    ledger.open = Page { start_ns: now, end_ns: 0, idle_ns: 0, overflow_ns: 0, count: 0, overflow_count: 0 };
+    ledger.open = Page::default();
+    ledger.open.start_ns = now;
 }
 
-/// Charges the time since the slice began to `task` and begins the next slice. Returns now.
+/// Begins accounting on a CPU, which runs `current`, at `now`.
 #[inline(always)]
-fn charge_slice(ledger: &mut Cpu, task: impl Task) -> u64 {
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    let ns = now - ledger.slice_start_ns;
+fn begin(cpu: u32, ledger: &mut Cpu, current: impl Task, now: u64) {
+    ledger.busy = ledger.busy.turned(current.tid() != 0, now);
     ledger.slice_start_ns = now;
+    ledger.open.start_ns = now;
+    counters::begin(cpu);
+}
+
+/// Charges the time since the slice began to `task`, and begins the next slice at `now`.
+#[inline(always)]
+fn charge_slice(ctx: &impl EbpfContext, cpu: u32, ledger: &mut Cpu, task: impl Task, now: u64) {
+    let slice = now - ledger.slice_start_ns;
+    ledger.slice_start_ns = now;
+    let ns = irq::charge(ledger, slice);
+    let shared_ns = shared(ledger, ns, now);
+    let counts = counters::advance(cpu);
     let tid = task.tid();
     if tid == 0 {
         ledger.open.idle_ns += ns;
-    } else if charge(ledger, task, tid, ns).is_none() {
+    } else if charge(ctx, ledger, task, tid, ns, shared_ns, counts).is_none() {
         ledger.open.overflow_ns += ns;
         ledger.open.overflow_count += 1;
-        raise(pressure::FULL);
-    }
-    now
-}
-
-/// Has the next event tell that a page fills. Races with other CPUs are harmless: each of them asks for the same reading.
-#[inline(always)]
-fn raise(level: u32) {
-    if let Some(pressure) = PRESSURE.get_ptr_mut(0) {
-        // SAFETY: the map outlives the program; one aligned word.
-        unsafe { pressure.write_volatile(level) };
     }
 }
 
-/// Charges `ns` to the entry of `task`; `None` if the page has no room for it.
+/// Of the slice of `ns` that ends `now`, how much the CPU that shares the core was busy.
 #[inline(always)]
-fn charge(ledger: &mut Cpu, task: impl Task, tid: u32, ns: u64) -> Option<()> {
+fn shared(ledger: &mut Cpu, ns: u64, now: u64) -> u64 {
+    if maps::SHARED_CORES.load() == 0 {
+        return 0;
+    }
+    let Some(sibling) = CPUS.get_ptr(ledger.sibling) else { return 0 };
+    // SAFETY: the map outlives the program; one aligned word, which its CPU may be writing.
+    let busy_ns = unsafe { (&raw const (*sibling).busy).read_volatile() }.until(now);
+    let shared = busy_ns.saturating_sub(ledger.sibling_busy_ns);
+    ledger.sibling_busy_ns = busy_ns;
+    shared.min(ns)
+}
+
+/// Charges the entry of `task`; `None` if the page has no room for it.
+#[inline(always)]
+fn charge(
+    ctx: &impl EbpfContext,
+    ledger: &mut Cpu,
+    task: impl Task,
+    tid: u32,
+    ns: u64,
+    shared_ns: u64,
+    counts: Counts,
+) -> Option<()> {
     let start = task.start();
+    let stamp = ledger.page.wrapping_add(1);
     let mut free = None;
     for way in 0..INDEX_WAYS {
         let slot = slot(ledger, tid, way)?;
-        if slot.page != ledger.page {
+        if slot.stamp != stamp {
             free = Some(slot);
             break;
         }
         let entry = entry(ledger, slot.position)?;
         if entry.tid == tid && entry.thread_start == start {
             entry.ns += ns;
+            if maps::SHARED_CORES.load() != 0 {
+                entry.shared_ns += shared_ns;
+            }
+            counters::add(ledger.first_entry + slot.position, counts, false);
             return Some(());
         }
     }
@@ -128,10 +163,12 @@ fn charge(ledger: &mut Cpu, task: impl Task, tid: u32, ns: u64) -> Option<()> {
     entry.cgroup = unsafe { bpf_get_current_cgroup_id() };
     entry.comm = bpf_get_current_comm().unwrap_or_default();
     entry.ns = ns;
-    *slot = Slot { page: ledger.page, position };
+    entry.shared_ns = shared_ns;
+    counters::add(ledger.first_entry + position, counts, true);
+    *slot = Slot { stamp, position };
     ledger.open.count = position + 1;
     if position == ENTRIES_PER_PAGE.load() / 4 * 3 {
-        raise(pressure::HIGH);
+        WAKE.output(ctx, 0u32, 0);
     }
     Some(())
 }

@@ -1,10 +1,14 @@
 //! The maps and globals, sized and set by user space before loading. Layout and meaning: `common/`.
+//!
+//! The globals are constants to the verifier, which leaves out what they switch off: a feature that is off costs nothing.
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, RingBuf};
-use wattrace_common::{Cpu, Entry, Slot};
+use aya_ebpf::maps::{Array, PerfEventArray};
+use wattrace_common::counters::{Counts, Starts};
+use wattrace_common::ledger::{Cpu, Entry, Slot};
+use wattrace_common::log::{Arguments, Event, Logged, Path};
 
 /// One ledger per possible CPU.
 #[map]
@@ -18,26 +22,44 @@ pub static ENTRIES: Array<Entry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static INDEX: Array<Slot> = Array::with_max_entries(1, 0);
 
-/// One element: how full the fullest page got ([`pressure`]). Set at a context switch, told by the next event.
-///
-/// The ring buffer must not be used at a context switch: until 6.12 its lock is one that sleeps on a real-time kernel, and the
-/// scheduler holds its own.
+/// As many as entries if anything is counted.
 #[map]
-pub static PRESSURE: Array<u32> = Array::with_max_entries(1, 0);
+pub static COUNTS: Array<Counts> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Values of [`PRESSURE`].
-pub mod pressure {
-    /// There is room.
-    pub const NONE: u32 = 0;
-    /// A page is nearly full.
-    pub const HIGH: u32 = 1;
-    /// A page is full, and its overflow entry is charged.
-    pub const FULL: u32 = 2;
-}
-
-/// What happened to processes. Not for use at a context switch: see [`PRESSURE`].
+/// One per possible CPU if anything is counted.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(512 * 1024, 0);
+pub static COUNTER_STARTS: Array<Starts> = Array::with_max_entries(1, 0);
+
+/// The counters, by CPU.
+#[map]
+pub static CYCLES: PerfEventArray<u64> = PerfEventArray::new(0);
+/// As `CYCLES`.
+#[map]
+pub static INSTRUCTIONS: PerfEventArray<u64> = PerfEventArray::new(0);
+/// As `CYCLES`.
+#[map]
+pub static CACHE_MISSES: PerfEventArray<u64> = PerfEventArray::new(0);
+
+/// A ring of events per possible CPU.
+#[map]
+pub static EVENTS: Array<Event> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// A ring of paths per possible CPU.
+#[map]
+pub static PATHS: Array<Path> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// As many as paths if command lines are wanted.
+#[map]
+pub static ARGUMENTS: Array<Arguments> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// How much each CPU has logged.
+#[map]
+pub static LOGGED: Array<Logged> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Wakes the reader when something fills up; what is sent does not matter. perf's buffers may be written even while the
+/// scheduler holds its locks.
+#[map]
+pub static WAKE: PerfEventArray<u32> = PerfEventArray::new(0);
 
 macro_rules! globals {
     ($($(#[$doc:meta])* $name:ident: $value:expr;)*) => {
@@ -48,7 +70,21 @@ macro_rules! globals {
 globals! {
     /// Entries on a page; a power of two.
     ENTRIES_PER_PAGE: 1;
-    // Byte offsets in the running kernel's structures, from its BTF: Rust emits no CO-RE relocations.
+    /// Events in a CPU's ring; a power of two.
+    EVENTS_PER_CPU: 1;
+    /// Paths in a CPU's ring; a power of two.
+    PATHS_PER_CPU: 1;
+    /// Bit set of the counters to read at every switch.
+    COUNTERS: 0;
+    /// Whether CPUs share cores: then it is told how much of a slice was spent beside a busy neighbour.
+    SHARED_CORES: 0;
+    /// Whether interrupts are charged to an entry of their own.
+    SEPARATE_IRQ: 0;
+    /// Whether command lines are read.
+    COMMAND_LINES: 0;
+    /// Whether a program may write messages (`aya-log`): they go through the kernel's ring buffer.
+    MESSAGES: 0;
+    // Byte offsets in the running kernel's structures: Rust emits no CO-RE relocations.
     /// `task_struct.pid`, the thread's id.
     TASK_PID: 0;
     /// `task_struct.tgid`, the process's id.
@@ -61,8 +97,28 @@ globals! {
     TASK_SIGNAL: 0;
     /// `task_struct.exit_code`.
     TASK_EXIT_CODE: 0;
+    /// `task_struct.se.cfs_rq`; 0: this kernel has none, so that the scheduler's clock is out of reach.
+    TASK_CFS_RQ: 0;
+    /// `task_struct.mm`.
+    TASK_MM: 0;
+    /// `cfs_rq.rq`.
+    CFS_RQ_RQ: 0;
+    /// `rq.clock`.
+    RQ_CLOCK: 0;
+    /// `mm_struct.arg_start`.
+    MM_ARG_START: 0;
+    /// `mm_struct.arg_end`.
+    MM_ARG_END: 0;
     /// `signal_struct.live`.
     SIGNAL_LIVE: 0;
     /// `linux_binprm.filename`.
     BINPRM_FILENAME: 0;
+    /// `cgroup.kn`.
+    CGROUP_KN: 0;
+    /// `cgroup.root`.
+    CGROUP_ROOT: 0;
+    /// `kernfs_node.id`.
+    KN_ID: 0;
+    /// `cgroup_root.hierarchy_id`: 0 for cgroup v2.
+    CGROUP_ROOT_HIERARCHY: 0;
 }

@@ -15,9 +15,9 @@ pub trait Object: Copy {
 
 /// An object known to the verifier.
 #[derive(Clone, Copy)]
-pub struct TypedTask(pub *const u8);
+pub struct Typed(pub *const u8);
 
-impl Object for TypedTask {
+impl Object for Typed {
     #[inline(always)]
     fn field<T: Copy + Default>(self, offset: u32) -> T {
         // SAFETY: the verifier refuses the program unless the kernel's BTF has such a field there.
@@ -32,9 +32,9 @@ impl Object for TypedTask {
 
 /// An object that only a helper may read.
 #[derive(Clone, Copy)]
-pub struct ProbedTask(pub *const u8);
+pub struct Probed(pub *const u8);
 
-impl Object for ProbedTask {
+impl Object for Probed {
     #[inline(always)]
     fn field<T: Copy + Default>(self, offset: u32) -> T {
         // SAFETY: the helper checks the address.
@@ -77,6 +77,19 @@ pub trait Task: Object {
     #[inline(always)]
     fn wait_status(self) -> u32 {
         self.field(maps::TASK_EXIT_CODE.load())
+    }
+    /// The clock of the run queue the task is on, ns: the scheduler reads it at the beginning of every switch. Only where
+    /// [`maps::TASK_CFS_RQ`] is known.
+    #[inline(always)]
+    fn run_queue_clock(self) -> u64 {
+        let rq = self.follow(maps::TASK_CFS_RQ.load()).follow(maps::CFS_RQ_RQ.load());
+        rq.field(maps::RQ_CLOCK.load())
+    }
+    /// Where the command line lies in the process's memory.
+    #[inline(always)]
+    fn arguments(self) -> (u64, u64) {
+        let mm = self.follow(maps::TASK_MM.load());
+        (mm.field(maps::MM_ARG_START.load()), mm.field(maps::MM_ARG_END.load()))
     }
 }
 

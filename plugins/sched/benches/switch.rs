@@ -1,48 +1,85 @@
-//! What accounting costs a context switch: two threads on one CPU hand a byte to and fro through pipes, with no program,
-//! an empty program and the accounting program attached, in interleaved rounds. Reports medians and differences.
+//! What accounting costs a context switch: two threads on one CPU hand a byte to and fro through pipes, with no program, an
+//! empty program, and accounting of each kind attached, in interleaved rounds. Reports medians and differences.
 //!
 //! `sudo cargo bench -p wattrace-sched`, or as a part of `cargo xtask bench`.
 
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::time::Instant;
 
-use wattrace_sched::kernel::{Flush, Kernel, attach_empty};
+use wattrace_sched::Counter;
+use wattrace_sched::kernel::{Flush, Kernel, Options, attach_empty};
 use wattrace_sched::topology::Topology;
 
-const ROUNDS: usize = 9;
-const TRIPS: u32 = 200_000;
+const ROUNDS: usize = 11;
+const TRIPS: u32 = 100_000;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
     if std::env::args().any(|a| a == "--list") {
         return Ok(());
     }
     let cpus = Topology::read("/sys".as_ref())?.package_of.len();
-    let mut nanos: [Vec<f64>; 3] = Default::default();
-    ping_pong(TRIPS / 10)?;
-    for _ in 0..ROUNDS {
-        nanos[0].push(ping_pong(TRIPS)?);
-        let empty = attach_empty()?;
-        nanos[1].push(ping_pong(TRIPS)?);
-        drop(empty);
-        let kernel = Kernel::load(cpus, 32)?;
-        let accounted = (0..cpus).filter(|&cpu| matches!(kernel.flush(cpu), Ok(Flush::Closed))).count();
-        assert!(accounted > 0, "no CPU is accounted for");
-        nanos[2].push(ping_pong(TRIPS)?);
-        assert!(kernel.switches() >= 2 * u64::from(TRIPS), "the switches were not accounted for");
+    let time = Options::of_cpus(cpus);
+    let mut kinds = vec![
+        ("time", time.clone()),
+        ("time, without BTF", Options { typed: false, ..time.clone() }),
+        ("time, interrupts apart", Options { separate_irq: true, ..time.clone() }),
+    ];
+    if cpus > 1 {
+        let mut siblings = time.siblings.clone();
+        (siblings[0], siblings[1]) = (Some(1), Some(0));
+        kinds.push(("time, cores shared", Options { siblings, ..time.clone() }));
     }
-    let [none, empty, accounting] = nanos.map(|mut rounds| {
-        rounds.sort_by(f64::total_cmp);
-        rounds[rounds.len() / 2]
-    });
-    println!("context switch, ns, median of {ROUNDS} interleaved rounds of {} switches", 2 * TRIPS);
-    println!("  no program          {none:8.1}");
-    println!("  empty program       {empty:8.1}   {:+6.1}", empty - none);
-    println!("  accounting          {accounting:8.1}   {:+6.1}", accounting - none);
-    println!(
-        "  accounting / empty  {:8.2}   (target: at most +40 ns where an empty program costs +17)",
-        (accounting - none) / (empty - none)
-    );
+    let counters = vec![Counter::Cycles, Counter::Instructions];
+    let mut counting = Options { counters, ..time.clone() };
+    if let Err(e) = Kernel::load(&counting) {
+        println!("counters are simulated (perf's clock): {e}");
+        counting.simulated_counters = true;
+    }
+    let read_ns = Kernel::load(&counting)?.counter_cost()?;
+    kinds.push(("time, 2 counters", counting));
+
+    let (mut none, mut empty) = (Vec::new(), Vec::new());
+    let mut accounting = vec![Vec::new(); kinds.len()];
+    ping_pong(TRIPS)?;
+    for _ in 0..ROUNDS {
+        none.push(ping_pong(TRIPS)?);
+        let program = attach_empty()?;
+        empty.push(ping_pong(TRIPS)?);
+        drop(program);
+        for ((_, options), nanos) in kinds.iter().zip(&mut accounting) {
+            let kernel = Kernel::load(options)?;
+            let accounted = (0..cpus).filter(|&cpu| matches!(kernel.flush(cpu), Ok(Flush::Closed))).count();
+            assert!(accounted > 0, "no CPU is accounted for");
+            nanos.push(ping_pong(TRIPS)?);
+            assert!(kernel.switches() >= 2 * u64::from(TRIPS), "the switches were not accounted for");
+        }
+    }
+    println!("context switch, ns, medians of {ROUNDS} interleaved rounds of {} switches", 2 * TRIPS);
+    let (none, empty) = (median(none), median(empty));
+    println!("  {:<24} {none:8.1}", "no program");
+    println!("  {:<24} {empty:8.1}   {:+7.1}", "empty program", empty - none);
+    let cost = |nanos: f64| (nanos - none, (nanos - none) / (empty - none));
+    let medians: Vec<_> =
+        kinds.iter().zip(accounting).map(|((kind, _), nanos)| (kind, median(nanos))).collect();
+    for (kind, nanos) in &medians {
+        let (more, ratio) = cost(*nanos);
+        println!("  {kind:<24} {nanos:8.1}   {more:+7.1}   {ratio:6.2} times the empty program");
+    }
+    println!("  target for time: at most 40 ns, and at most 2 times the empty program");
+    if let Some((_, counting)) = medians.iter().find(|(kind, _)| kind.contains("counters")) {
+        let beyond = counting - medians[0].1 - 2.0 * f64::from(read_ns);
+        println!(
+            "  two bare readings of a counter: {read_ns} ns each; beyond these and time: {beyond:+.1} (target: 30)"
+        );
+    }
     Ok(())
+}
+
+fn median(mut rounds: Vec<f64>) -> f64 {
+    rounds.sort_by(f64::total_cmp);
+    rounds[rounds.len() / 2]
 }
 
 /// Nanoseconds a switch, over `trips` round trips.

@@ -3,17 +3,23 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `requirements.rs` | what the kernel and our permissions must offer, each with its remedy |
-//! | `btf.rs` | byte offsets in the running kernel's structures |
-//! | `kernel.rs` | loading the programs, flushing the ledgers, mapping their memory |
+//! | `topology.rs` | which package a CPU is in, and which CPU shares its core |
+//! | `kernel/` | loading the programs, flushing the ledgers, mapping their memory |
+//! | `reader.rs` | a CPU's ledger, page by page |
 //! | `processes.rs` | the processes that ran, from ledger entries and events |
 //! | `proc.rs` | what only /proc and the cgroup tree know |
-//! | `source.rs` | a tick: flush, read, emit |
-//! | `topology.rs` | which package a CPU is in |
+//! | `command_line.rs` | command lines without secrets |
+//! | `accounts.rs` | a reading of all that, and its emission |
+//! | `cost.rs` | what the kernel programs cost |
+//! | `source.rs` | when it is read |
 
-mod btf;
+mod accounts;
+mod command_line;
+mod cost;
 pub mod kernel;
 mod proc;
 mod processes;
+mod reader;
 pub mod requirements;
 mod source;
 pub mod topology;
@@ -23,6 +29,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
 
+pub use kernel::Counter;
 pub use source::SchedSource;
 
 /// The plugin.
@@ -39,11 +46,37 @@ pub struct SchedConfig {
     /// Bound on the kernel memory of all CPUs' ledgers, in MiB. More memory lets more threads run between two readings
     /// before a reading is forced.
     pub ledger_mib: u32,
+    /// Whether time in interrupts is told apart from the task they interrupt.
+    pub irq: Interrupts,
+    /// Hardware counters to read per process: "cycles", "instructions", "cache-misses". They cost something at every context
+    /// switch, and are left out where reading one is dear (in most virtual machines).
+    pub counters: Vec<Counter>,
+    /// Whether to read the counters however dear they are.
+    pub counters_force: bool,
+    /// Whether to read processes' command lines. They can hold secrets; what looks like one is left out.
+    pub command_lines: bool,
+}
+
+/// Whose time an interrupt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interrupts {
+    /// The task's that it interrupted.
+    WithTask,
+    /// Its own: the consumer `irq`.
+    Separate,
 }
 
 impl Default for SchedConfig {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(1), ledger_mib: 32 }
+        Self {
+            interval: Duration::from_secs(1),
+            ledger_mib: 32,
+            irq: Interrupts::WithTask,
+            counters: Vec::new(),
+            counters_force: false,
+            command_lines: false,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 /// Nanoseconds per tick of `/proc/PID/stat`'s start time (`USER_HZ`).
-fn tick_nanos() -> u64 {
+pub(crate) fn tick_nanos() -> u64 {
     // SAFETY: it has no preconditions.
     let hz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     1_000_000_000 / u64::try_from(hz).unwrap_or(100).max(1)
@@ -32,6 +32,11 @@ impl Living {
     }
 }
 
+/// When a thread was started, in ticks since boot; `None` if there is no such thread.
+pub(crate) fn start_ticks(tid: u32) -> Option<u64> {
+    Some(parse_stat(&fs::read(format!("/proc/{tid}/stat")).ok()?)?.start_ticks)
+}
+
 /// `pid (comm) state ppid … starttime …`; the name may hold spaces and parentheses.
 fn parse_stat(stat: &[u8]) -> Option<Living> {
     let open = stat.iter().position(|&b| b == b'(')?;
@@ -50,7 +55,7 @@ pub(crate) fn executable(pid: u32) -> Option<String> {
     Some(path.to_string_lossy().trim_end_matches(" (deleted)").to_string())
 }
 
-/// Paths of cgroup v2 ids, looked up once each.
+/// Paths of cgroup v2 ids: told by the kernel when a cgroup is made, else looked up once each.
 #[derive(Default)]
 pub(crate) struct Cgroups {
     mount: Option<(String, OwnedFd)>,
@@ -58,7 +63,7 @@ pub(crate) struct Cgroups {
 }
 
 /// Ids come and go; beyond so many known ones we forget all and start over.
-const MOST_PATHS: usize = 4096;
+const MOST_PATHS: usize = 65536;
 
 impl Cgroups {
     pub(crate) fn new() -> Self {
@@ -75,20 +80,31 @@ impl Cgroups {
         Self { mount: point.and_then(open), paths: FxHashMap::default() }
     }
 
-    /// The path of cgroup `id` below the cgroup v2 mount; `None` if it is gone or may not be looked up.
-    pub(crate) fn path(&mut self, id: u64) -> Option<Arc<str>> {
-        let (point, dir) = self.mount.as_ref()?;
-        if self.paths.len() > MOST_PATHS {
+    /// A cgroup was made: its path is known even when it is gone before anyone asks.
+    pub(crate) fn made(&mut self, id: u64, path: &str) {
+        if !path.is_empty() {
+            self.bound();
+            self.paths.insert(id, Some(path.into()));
+        }
+    }
+
+    fn bound(&mut self) {
+        if self.paths.len() >= MOST_PATHS {
             self.paths.clear();
         }
-        self.paths
-            .entry(id)
-            .or_insert_with(|| {
-                let path = path_of_handle(dir, id)?;
-                let below = path.strip_prefix(point.as_str()).unwrap_or(&path);
-                Some(if below.is_empty() { "/" } else { below }.into())
-            })
-            .clone()
+    }
+
+    /// The path of cgroup `id` below the cgroup v2 mount; `None` if it is gone or may not be looked up.
+    pub(crate) fn path(&mut self, id: u64) -> Option<Arc<str>> {
+        self.bound();
+        let mount = self.mount.as_ref();
+        let look_up = || {
+            let (point, dir) = mount?;
+            let path = path_of_handle(dir, id)?;
+            let below = path.strip_prefix(point.as_str()).unwrap_or(&path);
+            Some(if below.is_empty() { "/" } else { below }.into())
+        };
+        self.paths.entry(id).or_insert_with(look_up).clone()
     }
 }
 

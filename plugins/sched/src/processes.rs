@@ -12,9 +12,13 @@ use wattrace_api::{
     Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, MetricId, Registry, Resource, SeriesId,
     SeriesSpec, Timestamp, Value,
 };
-use wattrace_common::{COMM_LEN, Entry, Event};
+use wattrace_common::COMM_LEN;
+use wattrace_common::ledger::Entry;
+use wattrace_common::log::Event;
 
+use crate::command_line;
 use crate::proc::{Cgroups, Living, executable};
+use crate::reader::{Quantities, quantity};
 
 /// A process is (pid, start time of its leader in ns of `CLOCK_BOOTTIME`).
 type Key = (u32, u64);
@@ -27,26 +31,30 @@ struct Process {
     named_at: u64,
     cgroup: u64,
     executable: Option<Arc<str>>,
-    /// Time per package, by index into the list of packages.
-    times: Vec<PackageTime>,
+    /// What it used per package.
+    used: Vec<PackageUse>,
     /// Number of the reading in which it last had an entry.
     ran_in: u64,
-    /// Whether `times` holds something that was not emitted yet.
+    /// Whether `used` holds something that was not emitted yet.
     dirty: bool,
     exited: bool,
 }
 
-struct PackageTime {
+struct PackageUse {
+    /// Index into the list of packages.
     package: usize,
-    ns: u64,
-    emitted: Option<(SeriesId, u64)>,
+    total: Quantities,
+    emitted: [Option<(SeriesId, u64)>; quantity::COUNT],
 }
+
+/// The metric of each quantity that is to be told of.
+pub(crate) type Metrics = [Option<MetricId>; quantity::COUNT];
 
 /// The table of processes.
 pub(crate) struct Processes {
     registry: Arc<Registry>,
     clock: Clock,
-    metric: MetricId,
+    metrics: Metrics,
     packages: Vec<Resource>,
     cgroups: Cgroups,
     by_key: FxHashMap<Key, usize>,
@@ -60,13 +68,13 @@ impl Processes {
     pub(crate) fn new(
         registry: Arc<Registry>,
         clock: Clock,
-        metric: MetricId,
+        metrics: Metrics,
         packages: Vec<Resource>,
     ) -> Self {
         Self {
             registry,
             clock,
-            metric,
+            metrics,
             packages,
             cgroups: Cgroups::new(),
             by_key: FxHashMap::default(),
@@ -95,18 +103,32 @@ impl Processes {
         self.insert(key, Some(parent), event.parent_pid, event.comm, event.cgroup, inherited);
     }
 
-    /// A process executed a program: its name changes, its identity does not.
-    pub(crate) fn executed(&mut self, event: &Event, path: &[u8]) {
+    /// A cgroup was made, at `path`.
+    pub(crate) fn cgroup_made(&mut self, event: &Event, path: &[u8]) {
+        self.cgroups.made(event.cgroup, &String::from_utf8_lossy(path));
+    }
+
+    /// A process executed a program: its name changes, its identity does not. `arguments` is its command line, if that is
+    /// read: each argument ended by a zero.
+    pub(crate) fn executed(&mut self, event: &Event, path: &[u8], arguments: &[u8]) {
         let at = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
-        let given = String::from_utf8_lossy(path.split(|&b| b == 0).next().unwrap_or_default());
+        let given = String::from_utf8_lossy(path);
         // A relative path says little without its directory. If the process is still there, /proc knows the whole one.
         let whole = (!given.starts_with('/')).then(|| executable(event.pid)).flatten();
-        let path: Arc<str> = whole.map_or_else(|| given.into(), Into::into);
+        let path: Option<Arc<str>> = match whole {
+            Some(whole) => Some(whole.into()),
+            None if given.is_empty() => None,
+            None => Some(given.into()),
+        };
         let process = &mut self.all[at];
         process.comm = event.comm;
         process.named_at = event.at_ns;
-        process.executable = Some(path);
-        process.consumer.update(names(&process.comm, process.executable.as_deref()));
+        process.executable = path;
+        let mut changes = names(&process.comm, process.executable.as_deref());
+        if !arguments.is_empty() {
+            changes.push(Attribute::new("process.command_line", command_line::readable(arguments)));
+        }
+        process.consumer.update(changes);
     }
 
     /// The last thread of a process is exiting. It may have slices to come.
@@ -125,14 +147,14 @@ impl Processes {
         }
     }
 
-    /// Charges an entry of a ledger page begun at `page_start`, read on a CPU of the package with index `package`.
-    pub(crate) fn charge(&mut self, entry: &Entry, page_start: u64, package: usize) {
+    /// Charges what the thread of `entry` used. Its page began at `page_start`, on a CPU of the package with index `package`.
+    pub(crate) fn charge(&mut self, entry: &Entry, used: &Quantities, page_start: u64, package: usize) {
         let at = self.get_or_discover((entry.pid, entry.process_start), entry.comm, entry.cgroup);
         let process = &mut self.all[at];
         process.ran_in = self.reading;
-        match process.times.iter_mut().find(|t| t.package == package) {
-            Some(time) => time.ns += entry.ns,
-            None => process.times.push(PackageTime { package, ns: entry.ns, emitted: None }),
+        match process.used.iter_mut().find(|u| u.package == package) {
+            Some(sum) => sum.total.iter_mut().zip(used).for_each(|(sum, used)| *sum += used),
+            None => process.used.push(PackageUse { package, total: *used, emitted: Default::default() }),
         }
         if !std::mem::replace(&mut process.dirty, true) {
             self.dirty.push(at);
@@ -191,7 +213,7 @@ impl Processes {
             named_at: 0,
             cgroup,
             executable,
-            times: Vec::new(),
+            used: Vec::new(),
             ran_in: self.reading,
             dirty: false,
             exited: false,
@@ -224,19 +246,25 @@ impl Processes {
         for at in self.dirty.drain(..) {
             let Some(process) = self.all.get_mut(at) else { continue };
             process.dirty = false;
-            for time in &mut process.times {
-                if time.emitted.is_some_and(|(_, ns)| ns == time.ns) {
-                    continue;
+            for used in &mut process.used {
+                let quantities = self.metrics.iter().zip(&used.total).zip(&mut used.emitted).enumerate();
+                for (which, ((metric, &total), emitted)) in quantities {
+                    let Some(metric) = *metric else { continue };
+                    // Whatever ran has a time, but not everything is worth a series that says 0.
+                    let shown = emitted.map(|(_, value)| value).or((which != quantity::TIME).then_some(0));
+                    if shown == Some(total) {
+                        continue;
+                    }
+                    let series = match *emitted {
+                        Some((series, _)) => series,
+                        None => self.registry.open(SeriesSpec {
+                            consumer: Some(process.consumer.clone()),
+                            ..SeriesSpec::new(metric, self.packages[used.package].clone(), start)
+                        }),
+                    };
+                    *emitted = Some((series, total));
+                    out.push(series, Value::of_steps(total));
                 }
-                let series = match time.emitted {
-                    Some((series, _)) => series,
-                    None => self.registry.open(SeriesSpec {
-                        consumer: Some(process.consumer.clone()),
-                        ..SeriesSpec::new(self.metric, self.packages[time.package].clone(), start)
-                    }),
-                };
-                time.emitted = Some((series, time.ns));
-                out.push(series, Value::of_steps(time.ns));
             }
         }
         let (all, by_key, reading) = (&mut self.all, &mut self.by_key, self.reading);
@@ -246,10 +274,8 @@ impl Processes {
             }
             let process = all.remove(at);
             by_key.remove(&process.key);
-            for time in process.times {
-                if let Some((series, _)) = time.emitted {
-                    out.end(series);
-                }
+            for (series, _) in process.used.iter().flat_map(|used| used.emitted.iter().flatten()) {
+                out.end(*series);
             }
             false
         });

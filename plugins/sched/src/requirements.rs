@@ -19,6 +19,8 @@ pub struct Facts {
     pub capabilities: u64,
     /// File system types and mount points (`/proc/mounts`).
     pub mounts: Vec<(String, String)>,
+    /// Threads that there can be at once: the lesser of `pid_max` and `threads-max`.
+    pub most_threads: usize,
 }
 
 const CAP_DAC_READ_SEARCH: u32 = 2;
@@ -45,7 +47,18 @@ impl Facts {
             realtime: read("/sys/kernel/realtime").trim() == "1",
             capabilities: capabilities.and_then(|c| u64::from_str_radix(c.trim(), 16).ok()).unwrap_or(0),
             mounts: mounts.lines().filter_map(mount).collect(),
+            most_threads: ["pid_max", "threads-max"]
+                .iter()
+                .filter_map(|file| read(&format!("/proc/sys/kernel/{file}")).trim().parse().ok())
+                .min()
+                .unwrap_or(usize::MAX),
         }
+    }
+
+    /// Until 6.12 the lock of the kernel's ring buffer is one that sleeps on a real-time kernel. Only messages for people go
+    /// through it (`aya-log`), and there they do not.
+    pub(crate) fn ring_buffer_is_safe(&self) -> bool {
+        !self.realtime || version(&self.release).is_some_and(|v| v >= (6, 12))
     }
 
     fn can(&self, capability: u32) -> bool {
@@ -83,18 +96,17 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
             "boot a kernel of version 5.10 or later: older ones cannot close a CPU's ledger on request",
         ),
         entry(
-            "a ring buffer that is safe on a real-time kernel",
-            false,
-            !facts.realtime || version(&facts.release).is_some_and(|v| v >= (6, 12)),
-            (if facts.realtime { "a real-time kernel" } else { "not a real-time kernel" }).into(),
-            "boot a real-time kernel of version 6.12 or later: before, the ring buffer's lock sleeps there, and two events \
-             at once can hang the machine",
-        ),
-        entry(
             "kernel type information (BTF)",
-            true,
+            false,
             facts.btf,
-            format!("{BTF_PATH} is {}", if facts.btf { "there" } else { "missing" }),
+            format!(
+                "{BTF_PATH} is {}",
+                if facts.btf {
+                    "there"
+                } else {
+                    "missing: tracing costs more, and knows no paths and command lines"
+                }
+            ),
             "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (those of Debian 11, Ubuntu 20.10, Fedora 31, RHEL 8.2 and \
              later are), and see that /sys is mounted",
         ),
@@ -152,6 +164,7 @@ mod tests {
             realtime: false,
             capabilities: u64::MAX,
             mounts: vec![],
+            most_threads: 32768,
         }
     }
 
@@ -166,12 +179,11 @@ mod tests {
             assert_eq!(missing(&Facts { release: old.into(), ..facts() }), ["kernel 5.10 or later"]);
             assert!(missing(&Facts { release: new.into(), ..facts() }).is_empty());
         }
-        let ring_buffer = |release: &str| {
-            let facts = Facts { release: release.into(), realtime: true, ..facts() };
-            check(&facts).into_iter().find(|f| f.what.contains("ring buffer")).unwrap().verdict
+        let safe = |realtime, release: &str| {
+            Facts { release: release.into(), realtime, ..facts() }.ring_buffer_is_safe()
         };
-        assert_eq!((ring_buffer("6.11.9"), ring_buffer("6.12.0")), (Verdict::Optional, Verdict::Ok));
-        assert_eq!(missing(&Facts { btf: false, ..facts() }), ["kernel type information (BTF)"]);
+        assert_eq!((safe(true, "6.11.9"), safe(true, "6.12.0"), safe(false, "5.10.0")), (false, true, true));
+        assert!(missing(&Facts { btf: false, ..facts() }).is_empty(), "it does without");
         let only = |bits: &[u32]| bits.iter().map(|b| 1u64 << b).sum();
         let caps = |bits: &[u32]| Facts { capabilities: only(bits), ..facts() };
         assert!(missing(&caps(&[CAP_SYS_ADMIN])).is_empty());

@@ -1,4 +1,4 @@
-//! Which CPU belongs to which package, from `/sys/devices/system/cpu`.
+//! Which CPU belongs to which package, and which share a core, from `/sys/devices/system/cpu`.
 
 use std::io;
 use std::path::Path;
@@ -8,6 +8,8 @@ use std::path::Path;
 pub struct Topology {
     /// Package of each CPU, by CPU number; a CPU whose package is not told (it is offline) counts as package 0's.
     pub package_of: Vec<u32>,
+    /// The CPU that shares the core of each CPU: the next, of more than one. None for a CPU that is offline.
+    pub sibling_of: Vec<Option<usize>>,
 }
 
 impl Topology {
@@ -20,16 +22,24 @@ impl Topology {
         let path = cpus.join("possible");
         let explain = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         let possible = std::fs::read_to_string(&path).map_err(explain)?;
-        let count = highest_cpu(&possible)
-            .ok_or_else(|| explain(io::Error::new(io::ErrorKind::InvalidData, "not a list of CPUs")))?
-            as usize
-            + 1;
+        let count = list(&possible)
+            .and_then(|cpus| cpus.last().map(|last| last + 1))
+            .ok_or_else(|| explain(io::Error::new(io::ErrorKind::InvalidData, "not a list of CPUs")))?;
         let package = |cpu: usize| {
             let file = cpus.join(format!("cpu{cpu}/topology/physical_package_id"));
             // Some machines (arm64 without ACPI) say -1: there is one package then.
             std::fs::read_to_string(file).ok().and_then(|s| s.trim().parse().ok()).unwrap_or(0)
         };
-        Ok(Self { package_of: (0..count).map(package).collect() })
+        let sibling = |cpu: usize| {
+            let file = cpus.join(format!("cpu{cpu}/topology/thread_siblings_list"));
+            let sharing = list(&std::fs::read_to_string(file).ok()?)?;
+            let next = sharing.iter().find(|&&other| other > cpu).or(sharing.first())?;
+            Some(*next).filter(|&next| next != cpu && next < count)
+        };
+        Ok(Self {
+            package_of: (0..count).map(package).collect(),
+            sibling_of: (0..count).map(sibling).collect(),
+        })
     }
 
     /// The packages' numbers, ascending.
@@ -41,14 +51,26 @@ impl Topology {
     }
 }
 
-/// The highest number in a list such as `0-3,5`.
-fn highest_cpu(list: &str) -> Option<u32> {
-    list.trim().rsplit([',', '-']).next()?.parse().ok().filter(|&n| n < 65536)
+/// The numbers in a list such as `0-3,5`, ascending.
+fn list(text: &str) -> Option<Vec<usize>> {
+    let mut all = Vec::new();
+    for range in text.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.parse().ok()?, last.parse().ok().filter(|&last: &usize| last < 65536)?);
+        all.extend(first..=last);
+    }
+    Some(all)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_of_cpus_are_read() {
+        assert_eq!(list("0-2,5\n"), Some(vec![0, 1, 2, 5]));
+        assert_eq!([list("x"), list(""), list("0-99999999")], [None, None, None]);
+    }
 
     #[test]
     fn cpus_are_grouped_by_package() {
@@ -62,6 +84,11 @@ mod tests {
         let topology = Topology::read(sys.path()).unwrap();
         assert_eq!(topology.package_of, [0, 1, 0, 0]);
         assert_eq!(topology.packages(), [0, 1]);
+        assert_eq!(topology.sibling_of, [None; 4], "nothing is said of cores");
+        for (cpu, sharing) in [(0, "0,3\n"), (1, "1\n"), (3, "0,3\n")] {
+            std::fs::write(cpus.join(format!("cpu{cpu}/topology/thread_siblings_list")), sharing).unwrap();
+        }
+        assert_eq!(Topology::read(sys.path()).unwrap().sibling_of, [Some(3), None, None, Some(0)]);
         std::fs::write(cpus.join("possible"), "many\n").unwrap();
         let message = Topology::read(sys.path()).unwrap_err().to_string();
         assert!(message.contains("cpu/possible"), "{message}");

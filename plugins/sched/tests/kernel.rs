@@ -1,4 +1,6 @@
 //! The kernel programs on the running kernel. Needs root; says so and skips without it, and fails under CI=true.
+//!
+//! Each test takes the whole machine as it is: other processes come and go meanwhile.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,128 +8,415 @@
     reason = "helpers of tests may panic: that is how tests fail"
 )]
 
-use std::time::{Duration, Instant};
+mod support;
 
-use wattrace_sched::kernel::{Flush, Kernel};
-use wattrace_sched::topology::Topology;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
 
-/// The loaded programs, or `None` with a word about it where we lack the permission.
-fn kernel() -> Option<(Kernel, usize)> {
-    // SAFETY: it has no preconditions.
-    if unsafe { libc::geteuid() } != 0 {
-        assert!(
-            std::env::var("CI").as_deref() != Ok("true"),
-            "the privileged tests need root: sudo cargo xtask test"
-        );
-        eprintln!("skipped: loading eBPF programs needs root");
-        return None;
+use support::*;
+use wattrace_common::ledger::Entry;
+use wattrace_common::log::EventKind;
+use wattrace_sched::kernel::{Flush, Kernel, Options, Told};
+
+/// Flushes all CPUs, again and again while `work` is done; `see` sees every page. Every page must close and follow the last.
+fn watch(
+    options: &Options,
+    work: impl FnMut(usize),
+    rounds: usize,
+    mut see: impl FnMut(usize, &Entry),
+) -> Kernel {
+    let mut work = work;
+    let cpus = options.siblings.len();
+    let mut kernel = Kernel::load(options).unwrap();
+    let online = flush_all(&kernel, cpus);
+    assert!(!online.is_empty());
+    let mut ends: Vec<u64> = (0..cpus).map(|cpu| kernel.closed_page(cpu).page.end_ns).collect();
+    for round in 0..rounds {
+        work(round);
+        flush_all(&kernel, cpus);
+        for &cpu in &online {
+            let reading = kernel.closed_page(cpu);
+            assert_eq!(
+                reading.page.start_ns, ends[cpu],
+                "round {round}: a gap between the pages of CPU {cpu}"
+            );
+            assert_closed(cpu, &reading);
+            ends[cpu] = reading.page.end_ns;
+            reading.entries.iter().for_each(|entry| see(cpu, entry));
+        }
     }
-    let cpus = Topology::read("/sys".as_ref()).unwrap().package_of.len();
-    Some((Kernel::load(cpus, 32).unwrap(), cpus))
-}
-
-fn flush_all(kernel: &Kernel, cpus: usize) -> Vec<usize> {
-    (0..cpus).filter(|&cpu| kernel.flush(cpu).unwrap() == Flush::Closed).collect()
-}
-
-fn pin_to(cpu: usize) {
-    // SAFETY: the set is plain data, initialised by the macros; the calls only read it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
-    }
-}
-
-fn spin(for_: Duration) {
-    let start = Instant::now();
-    while start.elapsed() < for_ {
-        std::hint::spin_loop();
-    }
+    kernel
 }
 
 #[test]
 fn every_nanosecond_is_charged_once_while_processes_come_and_go() {
-    let Some((mut kernel, cpus)) = kernel() else { return };
-    let online = flush_all(&kernel, cpus);
-    assert!(!online.is_empty());
-    let mut ends: Vec<u64> = (0..cpus).map(|cpu| kernel.closed_page(cpu).0.end_ns).collect();
-    let mut entries_seen = 0;
-    for round in 0..40 {
-        let children: Vec<_> =
-            (0..8).map(|_| std::process::Command::new("/bin/true").spawn().unwrap()).collect();
-        let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(|| spin(Duration::from_millis(1)))).collect();
-        threads.into_iter().for_each(|t| t.join().unwrap());
-        children.into_iter().for_each(|mut c| assert!(c.wait().unwrap().success()));
-        flush_all(&kernel, cpus);
-        for &cpu in &online {
-            let (page, entries) = kernel.closed_page(cpu);
-            let charged: u64 = entries.iter().map(|e| e.ns).sum();
-            assert_eq!(page.start_ns, ends[cpu], "round {round}: a gap between the pages of CPU {cpu}");
-            assert_eq!(
-                page.idle_ns + page.overflow_ns + charged,
-                page.end_ns - page.start_ns,
-                "round {round}: the books of CPU {cpu} do not close: {page:?}"
-            );
-            ends[cpu] = page.end_ns;
-            entries_seen += entries.len();
-        }
+    if !is_root() {
+        return;
     }
-    assert!(entries_seen >= 40 * 8, "only {entries_seen} entries for 320 processes");
-    assert!(kernel.switches() > 320);
+    for options in each_way(&Options::of_cpus(cpus())) {
+        let mut entries = 0;
+        let work = |_| {
+            let children: Vec<_> = (0..8).map(|_| Command::new("/bin/true").spawn().unwrap()).collect();
+            let spin = || spin(Duration::from_millis(1));
+            let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(spin)).collect();
+            threads.into_iter().for_each(|t| t.join().unwrap());
+            children.into_iter().for_each(|mut c| assert!(c.wait().unwrap().success()));
+        };
+        let kernel = watch(&options, work, 20, |_, _| entries += 1);
+        assert!(entries >= 20 * 8, "only {entries} entries for 160 processes");
+        assert!(kernel.switches() > 160);
+    }
 }
 
 #[test]
 fn a_loop_that_never_yields_is_charged_at_every_flush() {
-    let Some((mut kernel, _)) = kernel() else { return };
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let (tell, told) = std::sync::mpsc::channel();
-    let spinner = std::thread::spawn(move || {
-        pin_to(0);
-        // SAFETY: it has no preconditions.
-        tell.send(unsafe { libc::gettid() } as u32).unwrap();
-        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-            std::hint::spin_loop();
-        }
-    });
-    let tid = told.recv().unwrap();
-    kernel.flush(0).unwrap();
-    let mut outside = 0.0;
-    for _ in 0..10 {
-        std::thread::sleep(Duration::from_millis(100));
-        kernel.flush(0).unwrap();
-        let (page, entries) = kernel.closed_page(0);
-        let window = page.end_ns - page.start_ns;
-        let spun: u64 = entries.iter().filter(|e| e.tid == tid).map(|e| e.ns).sum();
-        let others: u64 = entries.iter().filter(|e| e.tid != tid).map(|e| e.ns).sum();
-        assert_eq!(spun + others + page.idle_ns, window);
-        assert!(spun > 0, "a running slice was not charged");
-        assert_eq!(page.idle_ns, 0, "a busy CPU is not idle");
-        outside += others as f64 / window as f64;
+    if !is_root() {
+        return;
     }
-    drop(stop);
-    spinner.join().unwrap();
-    assert!(outside < 10.0, "{outside}");
+    for options in each_way(&Options::of_cpus(cpus())) {
+        let mut kernel = Kernel::load(&options).unwrap();
+        let spinner = Spinner::on(0);
+        kernel.flush(0).unwrap();
+        for _ in 0..5 {
+            std::thread::sleep(Duration::from_millis(100));
+            kernel.flush(0).unwrap();
+            let reading = kernel.closed_page(0);
+            assert_closed(0, &reading);
+            let spun: u64 = reading.entries.iter().filter(|e| e.tid == spinner.tid).map(|e| e.ns).sum();
+            assert!(spun > 0, "a running slice was not charged");
+            // A page of the program may have to be read back from disk.
+            let (idle, window) = (reading.page.idle_ns, reading.page.end_ns - reading.page.start_ns);
+            assert!(idle < window / 50, "a busy CPU is not idle: {idle} of {window} ns");
+        }
+    }
 }
 
 #[test]
 fn a_full_page_overflows_into_its_own_entry_and_the_books_still_close() {
-    // SAFETY: it has no preconditions.
-    if unsafe { libc::geteuid() } != 0 {
-        return assert!(std::env::var("CI").as_deref() != Ok("true"), "needs root");
+    if !is_root() {
+        return;
     }
-    let cpus = Topology::read("/sys".as_ref()).unwrap().package_of.len();
     // The smallest page: 256 entries.
-    let mut kernel = Kernel::load(cpus, 0).unwrap();
+    let mut kernel = Kernel::load(&Options { memory_mib: 0, ..Options::of_cpus(cpus()) }).unwrap();
     pin_to(0);
     kernel.flush(0).unwrap();
+    kernel.take_wake();
     for _ in 0..400 {
-        std::process::Command::new("/bin/true").status().unwrap();
+        Command::new("/bin/true").status().unwrap();
     }
     kernel.flush(0).unwrap();
-    let (page, entries) = kernel.closed_page(0);
-    assert_eq!(entries.len(), 256);
-    assert!(page.overflow_count > 0 && page.overflow_ns > 0);
-    let charged: u64 = entries.iter().map(|e| e.ns).sum();
-    assert_eq!(page.idle_ns + page.overflow_ns + charged, page.end_ns - page.start_ns);
+    assert!(kernel.take_wake(), "the kernel says so when three quarters of a page are full");
+    let reading = kernel.closed_page(0);
+    assert_eq!(reading.entries.len(), 256);
+    assert!(reading.page.overflow_count > 0 && reading.page.overflow_ns > 0);
+    assert_closed(0, &reading);
+}
+
+/// What is told of one process.
+fn told_of(told: &[Told], pid: u32) -> Vec<&Told> {
+    told.iter().filter(|t| t.event.pid == pid).collect()
+}
+
+#[test]
+fn fork_exec_and_exit_are_told_in_order_and_with_their_circumstances() {
+    if !is_root() {
+        return;
+    }
+    for options in each_way(&Options { command_lines: true, ..Options::of_cpus(cpus()) }) {
+        let mut kernel = Kernel::load(&options).unwrap();
+        let before = monotonic();
+        let mut child = Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7));
+        let (pid, after) = (child.id(), monotonic());
+        let mut told = Vec::new();
+        kernel.drain_log(after, |t| told.push(t.clone()));
+        assert!(told.is_sorted_by_key(|t| t.event.at_ns));
+        let of_child = told_of(&told, pid);
+        let kinds: Vec<_> = of_child.iter().map(|t| t.event.kind).collect();
+        assert_eq!(kinds, [EventKind::Fork as u32, EventKind::Exec as u32, EventKind::Exit as u32]);
+        let [fork, exec, exit] = of_child[..] else { unreachable!() };
+        assert_eq!(fork.event.parent_pid, std::process::id());
+        assert_eq!((&fork.event.start, &exec.event.start), (&exit.event.start, &exit.event.start));
+        assert_eq!(exit.event.wait_status, 7 << 8);
+        assert!((before..after).contains(&fork.event.at_ns) && (before..after).contains(&exit.event.at_ns));
+        assert_eq!(&exec.event.comm[..3], b"sh\0");
+        if options.typed {
+            assert_eq!(exec.path, b"/bin/sh");
+            assert_eq!(exec.arguments, b"/bin/sh\0-c\0exit 7\0");
+        }
+        assert_eq!(kernel.events_lost(), 0);
+    }
+}
+
+#[test]
+fn events_that_were_overwritten_are_counted_and_the_latest_are_kept() {
+    if !is_root() {
+        return;
+    }
+    // The smallest ring: 256 events.
+    let mut kernel = Kernel::load(&Options { memory_mib: 0, ..Options::of_cpus(cpus()) }).unwrap();
+    pin_to(0);
+    let mut last = 0;
+    for _ in 0..300 {
+        let mut child = Command::new("/bin/true").spawn().unwrap();
+        (last, _) = (child.id(), child.wait().unwrap());
+    }
+    let mut told = Vec::new();
+    kernel.drain_log(monotonic(), |t| told.push(t.clone()));
+    assert!(kernel.events_lost() >= 900 - 257, "{} of at least 900 lost", kernel.events_lost());
+    assert_eq!(told_of(&told, last).last().unwrap().event.kind, EventKind::Exit as u32);
+    // The ring is as good as new.
+    let lost = kernel.events_lost();
+    let mut child = Command::new("/bin/true").spawn().unwrap();
+    child.wait().unwrap();
+    told.clear();
+    kernel.drain_log(monotonic(), |t| told.push(t.clone()));
+    assert!(told_of(&told, child.id()).len() >= 3 && kernel.events_lost() == lost);
+}
+
+/// A process whose main thread ends while another goes on for 60 ms, and then ends the process with status 5.
+fn leave_a_thread_behind() -> u32 {
+    // SAFETY: the child does no more than spin in a thread and exit; the C library makes fork safe for its allocator.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        std::thread::spawn(|| {
+            spin(Duration::from_millis(60));
+            // SAFETY: ends the process without running anything else in it.
+            unsafe { libc::_exit(5) }
+        });
+        // SAFETY: ends this thread alone.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+    pid as u32
+}
+
+#[test]
+fn a_thread_that_outlives_its_leader_still_counts_for_the_process() {
+    if !is_root() {
+        return;
+    }
+    let pid = Cell::new(0);
+    let mut by_tid: HashMap<u32, u64> = HashMap::new();
+    let mut told = Vec::new();
+    let see = |_, entry: &Entry| {
+        if entry.pid == pid.get() {
+            *by_tid.entry(entry.tid).or_default() += entry.ns;
+        }
+    };
+    let work = |round| {
+        if round == 0 {
+            pid.set(leave_a_thread_behind());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let mut kernel = watch(&Options::of_cpus(cpus()), work, 6, see);
+    let (pid, mut status) = (pid.get(), 0);
+    // SAFETY: waits for our own child.
+    assert_eq!(unsafe { libc::waitpid(pid as i32, &mut status, 0) }, pid as i32);
+    kernel.drain_log(monotonic(), |t| told.push(t.clone()));
+    assert!(by_tid.iter().any(|(&tid, &ns)| tid != pid && ns > 10_000_000), "{by_tid:?}");
+    let exits: Vec<_> =
+        told_of(&told, pid).into_iter().filter(|t| t.event.kind == EventKind::Exit as u32).collect();
+    assert_eq!(exits.len(), 1, "the process ends with its last thread");
+    assert_eq!(exits[0].event.wait_status, status as u32);
+}
+
+#[test]
+fn time_beside_a_busy_neighbour_is_told_from_time_alone() {
+    if !is_root() {
+        return;
+    }
+    // Where no CPU shares a core, two are said to.
+    let mut options = Options::of_cpus(cpus());
+    if options.siblings.len() < 2 {
+        return eprintln!("skipped: this machine has one CPU");
+    }
+    options.siblings[0] = Some(1);
+    options.siblings[1] = Some(0);
+    let mut kernel = Kernel::load(&options).unwrap();
+    let mut shared_of = |spinner: &Spinner, with_neighbour: bool| {
+        let neighbour = with_neighbour.then(|| Spinner::on(1));
+        // Both run by now, and the next page holds nothing else.
+        kernel.flush(0).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        // What the neighbour's CPU did in the meantime is known for certain from its own page.
+        kernel.flush(1).unwrap();
+        kernel.flush(0).unwrap();
+        let reading = kernel.closed_page(0);
+        assert_closed(0, &reading);
+        let mine = || reading.entries.iter().filter(|e| e.tid == spinner.tid);
+        let (ns, shared): (u64, u64) = (mine().map(|e| e.ns).sum(), mine().map(|e| e.shared_ns).sum());
+        assert!(shared <= ns && ns > 0, "{shared} of {ns}");
+        drop(neighbour);
+        shared as f64 / ns as f64
+    };
+    let spinner = Spinner::on(0);
+    assert!(shared_of(&spinner, true) > 0.99, "the neighbour never rests");
+    let alone = (0..5).map(|_| shared_of(&spinner, false)).fold(1.0, f64::min);
+    assert!(alone < 0.5, "somebody else kept CPU 1 busy for {alone} of the time, five times");
+}
+
+#[test]
+fn interrupts_are_told_from_the_task_they_interrupt() {
+    if !is_root() {
+        return;
+    }
+    let options = Options { separate_irq: true, ..Options::of_cpus(cpus()) };
+    let mut kernel = Kernel::load(&options).unwrap();
+    let spinner = Spinner::on(0);
+    kernel.flush(0).unwrap();
+    let (mut irq, mut spun) = (0, 0);
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(40));
+        kernel.flush(0).unwrap();
+        let reading = kernel.closed_page(0);
+        assert_closed(0, &reading);
+        irq += reading.page.irq_ns;
+        spun += reading.entries.iter().filter(|e| e.tid == spinner.tid).map(|e| e.ns).sum::<u64>();
+    }
+    assert!(irq > 0, "the timer alone interrupts a busy CPU");
+    assert!(irq < spun, "{irq} ns of interrupts, {spun} ns of work");
+}
+
+#[test]
+fn what_a_cgroup_was_called_is_known_after_it_has_gone() {
+    if !is_root() {
+        return;
+    }
+    let Some(root) = cgroup2() else { return eprintln!("skipped: no cgroup v2 is mounted") };
+    let options = Options::of_cpus(cpus());
+    let mut kernel = Kernel::load(&options).unwrap();
+    let name = format!("wattrace-test-{}", std::process::id());
+    let dir = root.join(&name);
+    std::fs::create_dir(&dir).unwrap();
+    let procs = dir.join("cgroup.procs");
+    let mut command = Command::new("/bin/true");
+    // SAFETY: one write to a file, which allocates nothing that a fork could have broken.
+    unsafe { command.pre_exec(move || std::fs::write(&procs, "0")) };
+    let mut child = command.spawn().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_dir(&dir).unwrap();
+    let mut told = Vec::new();
+    kernel.drain_log(monotonic(), |t| told.push(t.clone()));
+    let made = told.iter().find(|t| t.path.ends_with(name.as_bytes())).expect("the cgroup's making is told");
+    assert_eq!(made.event.kind, EventKind::Cgroup as u32);
+    let exit = told_of(&told, child.id()).pop().unwrap();
+    assert_eq!(exit.event.cgroup, made.event.cgroup, "the kernel knew where it ran");
+}
+
+#[test]
+fn counters_are_charged_to_the_thread_that_ran() {
+    if !is_root() {
+        return;
+    }
+    use wattrace_sched::Counter::{CacheMisses, Cycles};
+    // Simulated counters count nanoseconds: as many as the thread ran.
+    let counters = vec![Cycles, CacheMisses];
+    for options in each_way(&Options { counters, simulated_counters: true, ..Options::of_cpus(cpus()) }) {
+        let (mut ns, mut counted) = (0, 0);
+        let mut kernel = Kernel::load(&options).unwrap();
+        let spinner = Spinner::on(0);
+        kernel.flush(0).unwrap();
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(30));
+            kernel.flush(0).unwrap();
+            let reading = kernel.closed_page(0);
+            assert_closed(0, &reading);
+            assert_eq!(reading.counts.len(), reading.entries.len());
+            for (entry, counts) in reading.entries.iter().zip(reading.counts) {
+                if entry.tid == spinner.tid {
+                    (ns, counted) = (ns + entry.ns, counted + counts[0]);
+                    assert_eq!(counts[1], 0, "instructions are not counted");
+                    assert!(counts[2].abs_diff(counts[0]) < 100_000, "{counts:?}: one clock");
+                }
+            }
+        }
+        assert!(ns.abs_diff(counted) < ns / 50 + 200_000, "{counted} counted in {ns} ns");
+    }
+}
+
+#[test]
+fn counters_count_what_a_thread_does() {
+    if !is_root() {
+        return;
+    }
+    use wattrace_sched::Counter::{Cycles, Instructions};
+    let options = Options { counters: vec![Cycles, Instructions], ..Options::of_cpus(cpus()) };
+    let mut kernel = match Kernel::load(&options) {
+        Ok(kernel) => kernel,
+        Err(e) => return eprintln!("skipped, this machine has no counters: {e}"),
+    };
+    assert!(kernel.counter_cost().unwrap() > 0);
+    let work = Spinner::on(0);
+    kernel.flush(0).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    kernel.flush(0).unwrap();
+    let reading = kernel.closed_page(0);
+    assert_closed(0, &reading);
+    assert_eq!(reading.counts.len(), reading.entries.len());
+    let mine = reading.entries.iter().zip(reading.counts).find(|(e, _)| e.tid == work.tid).unwrap();
+    let (ns, cycles, instructions) = (mine.0.ns as f64, mine.1[0] as f64, mine.1[1] as f64);
+    assert!((0.3..8.0).contains(&(cycles / ns)), "{cycles} cycles in {ns} ns");
+    assert!((0.01..8.0).contains(&(instructions / cycles)), "{instructions} in {cycles} cycles");
+    assert_eq!(mine.1[2], 0, "cache misses are not counted");
+}
+
+#[test]
+fn a_cpu_may_go_and_come_back() {
+    if !is_root() {
+        return;
+    }
+    let last = cpus() - 1;
+    let switch = format!("/sys/devices/system/cpu/cpu{last}/online");
+    // Other tests and other people use this machine's CPUs; those of the virtual machines are ours.
+    if last < 3 || std::fs::write(&switch, "1").is_err() {
+        return eprintln!("skipped: CPU {last} is needed, or cannot be taken offline");
+    }
+    let mut kernel = Kernel::load(&Options::of_cpus(cpus())).unwrap();
+    assert_eq!(kernel.flush(last).unwrap(), Flush::Closed);
+    let begun = kernel.closed_page(last).page.end_ns;
+    let spinner = Spinner::on(last);
+    std::fs::write(&switch, "0").unwrap();
+    assert_eq!(kernel.flush(last).unwrap(), Flush::Offline);
+    let (open, slice_start) = kernel.open_page(last).unwrap();
+    let ran: u64 = open.entries.iter().filter(|e| e.tid == spinner.tid).map(|e| e.ns).sum();
+    let charged: u64 = open.entries.iter().map(|e| e.ns).sum::<u64>() + open.page.idle_ns;
+    assert!(ran > 0, "it ran there until it was moved");
+    assert_eq!(begun + charged, slice_start, "all is charged until the CPU went");
+    std::fs::write(&switch, "1").unwrap();
+    assert_eq!(kernel.flush(last).unwrap(), Flush::Closed);
+    let reading = kernel.closed_page(last);
+    assert_closed(last, &reading);
+    assert_eq!(reading.page.start_ns, begun, "its page spans the time it was away, which counts as idle");
+    assert!(reading.page.end_ns - reading.page.start_ns <= monotonic() - begun);
+}
+
+/// Set in a process that holds nothing but the capabilities under test.
+const CAPABLE: &str = "WATTRACE_TEST_CAPABLE";
+
+#[test]
+fn two_capabilities_are_enough() {
+    if std::env::var_os(CAPABLE).is_some() {
+        let cpus = cpus();
+        let mut kernel = Kernel::load(&Options { separate_irq: true, ..Options::of_cpus(cpus) }).unwrap();
+        flush_all(&kernel, cpus);
+        spin(Duration::from_millis(5));
+        for cpu in flush_all(&kernel, cpus) {
+            assert_closed(cpu, &kernel.closed_page(cpu));
+        }
+        kernel.drain_log(monotonic(), |_| {});
+        return;
+    }
+    if !is_root() {
+        return;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "two_capabilities_are_enough", "--nocapture"]).env(CAPABLE, "1");
+    // SAFETY: system calls alone.
+    unsafe { command.pre_exec(|| become_nobody_with(&[CAP_PERFMON, CAP_BPF])) };
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -13,9 +13,14 @@ impl Table {
     fn new() -> Self {
         let registry = Registry::new();
         let metric = registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
+        let metrics = [Some(metric), None, None, None, None];
         let clock = Clock::manual(Timestamp(1_000_000_000));
         let packages = vec![Resource::package(0), Resource::package(1)];
-        Self { registry: registry.clone(), processes: Processes::new(registry, clock, metric, packages) }
+        Self { registry: registry.clone(), processes: Processes::new(registry, clock, metrics, packages) }
+    }
+
+    fn charge(&mut self, entry: &Entry, page_start: u64, package: usize) {
+        self.processes.charge(entry, &[entry.ns, 0, 0, 0, 0], page_start, package);
     }
 
     fn emit(&mut self, last: bool) -> Batch {
@@ -49,13 +54,14 @@ fn event(pid: u32, start: u64) -> Event {
         wait_status: 0,
         parent_start: 1,
         cgroup: 0,
+        path: 0,
         comm: comm_bytes("sh"),
     }
 }
 
 fn entry(tid: u32, pid: u32, start: u64, ns: u64) -> Entry {
     let comm = comm_bytes("sh");
-    Entry { tid, pid, thread_start: start, process_start: start, cgroup: 0, ns, comm, reserved: 0 }
+    Entry { tid, pid, thread_start: start, process_start: start, cgroup: 0, ns, comm, shared_ns: 0 }
 }
 
 #[test]
@@ -63,15 +69,15 @@ fn threads_sum_to_their_process_per_package() {
     let mut t = Table::new();
     t.processes.begin_reading();
     t.processes.forked(&event(PID, 7));
-    t.processes.charge(&entry(PID, PID, 7, 10), 0, 0);
-    t.processes.charge(&entry(PID + 1, PID, 7, 5), 0, 0);
-    t.processes.charge(&entry(PID + 1, PID, 7, 3), 0, 1);
+    t.charge(&entry(PID, PID, 7, 10), 0, 0);
+    t.charge(&entry(PID + 1, PID, 7, 5), 0, 0);
+    t.charge(&entry(PID + 1, PID, 7, 3), 0, 1);
     let batch = t.emit(false);
     let pid = PID.to_string();
     assert_eq!(t.points(&batch), [(pid.clone(), "0".into(), 15), (pid.clone(), "1".into(), 3)]);
 
     t.processes.begin_reading();
-    t.processes.charge(&entry(PID, PID, 7, 1), 0, 1);
+    t.charge(&entry(PID, PID, 7, 1), 0, 1);
     let batch = t.emit(false);
     assert_eq!(t.points(&batch), [(pid, "1".into(), 4)], "only what changed, cumulative");
     assert!(t.emit(false).is_empty());
@@ -82,12 +88,12 @@ fn the_last_slice_after_exit_is_charged_before_the_end() {
     let mut t = Table::new();
     t.processes.begin_reading();
     t.processes.forked(&event(PID, 7));
-    t.processes.charge(&entry(PID, PID, 7, 10), 0, 0);
+    t.charge(&entry(PID, PID, 7, 10), 0, 0);
     t.processes.exited(&Event { wait_status: 3 << 8, ..event(PID, 7) });
     let batch = t.emit(false);
     assert!(batch.ended().is_empty(), "it ran in this reading, so a slice may be outstanding");
     t.processes.begin_reading();
-    t.processes.charge(&entry(PID, PID, 7, 2), 0, 0);
+    t.charge(&entry(PID, PID, 7, 2), 0, 0);
     assert!(t.emit(false).ended().is_empty());
     t.processes.begin_reading();
     let batch = t.emit(false);
@@ -104,8 +110,8 @@ fn a_reused_pid_is_another_process() {
     t.processes.begin_reading();
     t.processes.forked(&event(PID, 7));
     t.processes.forked(&event(PID, 8));
-    t.processes.charge(&entry(PID, PID, 7, 10), 0, 0);
-    t.processes.charge(&entry(PID, PID, 8, 20), 0, 0);
+    t.charge(&entry(PID, PID, 7, 10), 0, 0);
+    t.charge(&entry(PID, PID, 8, 20), 0, 0);
     let batch = t.emit(false);
     let ns: Vec<_> = t.points(&batch).into_iter().map(|p| p.2).collect();
     assert_eq!(ns, [10, 20]);
@@ -116,14 +122,14 @@ fn exec_changes_the_name_and_not_the_identity() {
     let mut t = Table::new();
     t.processes.begin_reading();
     t.processes.forked(&event(PID, 7));
-    t.processes.charge(&entry(PID, PID, 7, 10), 0, 0);
+    t.charge(&entry(PID, PID, 7, 10), 0, 0);
     let first = t.emit(false);
     let exec = Event { comm: comm_bytes("true"), ..event(PID, 7) };
-    t.processes.executed(&exec, b"/bin/true\0garbage");
+    t.processes.executed(&exec, b"/bin/true", b"");
     t.processes.begin_reading();
     let mut charged = entry(PID, PID, 7, 1);
     charged.comm = comm_bytes("true");
-    t.processes.charge(&charged, 0, 0);
+    t.charge(&charged, 0, 0);
     let second = t.emit(false);
     let id = |b: &Batch| b.segments().next().unwrap().series[0];
     assert_eq!(id(&first), id(&second));
@@ -139,8 +145,8 @@ fn an_entry_begun_before_an_exec_does_not_bring_the_old_name_back() {
         t.processes.begin_reading();
         t.processes.forked(&event(PID, 7));
         let exec = Event { comm: comm_bytes("true"), at_ns: 500, ..event(PID, 7) };
-        t.processes.executed(&exec, b"/bin/true\0");
-        t.processes.charge(&entry(PID, PID, 7, 10), page_start, 0);
+        t.processes.executed(&exec, b"/bin/true", b"");
+        t.charge(&entry(PID, PID, 7, 10), page_start, 0);
         let batch = t.emit(false);
         let series = t.registry.get(batch.segments().next().unwrap().series[0]).unwrap();
         series.consumer.as_ref().unwrap().attribute("wattrace.process.comm")
@@ -153,7 +159,7 @@ fn an_entry_begun_before_an_exec_does_not_bring_the_old_name_back() {
 fn an_entry_whose_events_were_lost_is_charged_and_ended() {
     let mut t = Table::new();
     t.processes.begin_reading();
-    t.processes.charge(&entry(PID, PID, 7, 10), 0, 0);
+    t.charge(&entry(PID, PID, 7, 10), 0, 0);
     let batch = t.emit(false);
     assert_eq!(t.points(&batch).len(), 1);
     t.processes.begin_reading();
@@ -165,7 +171,7 @@ fn the_last_emission_ends_everything_that_exited() {
     let mut t = Table::new();
     t.processes.begin_reading();
     t.processes.forked(&event(PID, 7));
-    t.processes.charge(&entry(PID, PID, 7, 10), 0, 0);
+    t.charge(&entry(PID, PID, 7, 10), 0, 0);
     t.processes.exited(&event(PID, 7));
     let batch = t.emit(true);
     assert_eq!((batch.len(), batch.ended().len()), (1, 1));

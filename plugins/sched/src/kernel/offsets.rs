@@ -1,0 +1,88 @@
+//! Where the members that the kernel programs read lie in the running kernel's structures: from its type information
+//! (`btf.rs`), or where it has none, found in a copy of our own `task_struct` (`scan.rs`).
+
+use super::btf::{Btf, BtfError};
+
+/// A global of the kernel programs, and the path of members whose offsets it is the sum of.
+type Member = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// Without these nothing can be accounted for.
+const NEEDED: [Member; 8] = [
+    ("TASK_PID", &[("task_struct", "pid")]),
+    ("TASK_TGID", &[("task_struct", "tgid")]),
+    ("TASK_START_BOOTTIME", &[("task_struct", "start_boottime")]),
+    ("TASK_GROUP_LEADER", &[("task_struct", "group_leader")]),
+    ("TASK_SIGNAL", &[("task_struct", "signal")]),
+    ("TASK_EXIT_CODE", &[("task_struct", "exit_code")]),
+    ("SIGNAL_LIVE", &[("signal_struct", "live")]),
+    ("BINPRM_FILENAME", &[("linux_binprm", "filename")]),
+];
+/// The scheduler's clock: a kernel without group scheduling has no way to it, and time is then read from another.
+const CLOCK: &[Member] = &[
+    ("TASK_CFS_RQ", &[("task_struct", "se"), ("sched_entity", "cfs_rq")]),
+    ("CFS_RQ_RQ", &[("cfs_rq", "rq")]),
+    ("RQ_CLOCK", &[("rq", "clock")]),
+];
+/// Command lines.
+const ARGUMENTS: &[Member] = &[
+    ("TASK_MM", &[("task_struct", "mm")]),
+    ("MM_ARG_START", &[("mm_struct", "arg_start")]),
+    ("MM_ARG_END", &[("mm_struct", "arg_end")]),
+];
+/// New cgroups' paths.
+const CGROUPS: &[Member] = &[
+    ("CGROUP_KN", &[("cgroup", "kn")]),
+    ("CGROUP_ROOT", &[("cgroup", "root")]),
+    ("KN_ID", &[("kernfs_node", "id")]),
+    ("CGROUP_ROOT_HIERARCHY", &[("cgroup_root", "hierarchy_id")]),
+];
+
+/// Offsets by the name of the global to set.
+#[derive(Debug, Default)]
+pub(super) struct Offsets {
+    /// Byte offsets.
+    pub(super) globals: Vec<(&'static str, u32)>,
+    /// Whether command lines can be read.
+    pub(super) arguments: bool,
+    /// Whether the paths of new cgroups can be read.
+    pub(super) cgroups: bool,
+}
+
+impl Offsets {
+    /// From the kernel's type information.
+    ///
+    /// # Errors
+    /// It is malformed, or lacks one of the members without which nothing goes.
+    pub(super) fn from_btf(blob: &[u8]) -> Result<Self, BtfError> {
+        let btf = Btf::parse(blob)?;
+        let find = |members: &[Member]| {
+            let wanted: Vec<_> = members.iter().flat_map(|(_, path)| path.iter().copied()).collect();
+            let mut found = btf.offsets(&wanted)?.into_iter();
+            let sum = |&(global, path): &Member| (global, found.by_ref().take(path.len()).sum());
+            Ok::<Vec<(&'static str, u32)>, BtfError>(members.iter().map(sum).collect())
+        };
+        let mut offsets = Self { globals: find(&NEEDED)?, arguments: false, cgroups: false };
+        // All of a group or none: half a path leads nowhere.
+        let mut add = |members| find(members).map(|found| offsets.globals.extend(found)).is_ok();
+        add(CLOCK);
+        let (arguments, cgroups) = (add(ARGUMENTS), add(CGROUPS));
+        Ok(Self { arguments, cgroups, ..offsets })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_tells_where_everything_is() {
+        let Ok(blob) = std::fs::read("/sys/kernel/btf/vmlinux") else {
+            return eprintln!("skipped: this kernel has no BTF");
+        };
+        let offsets = Offsets::from_btf(&blob).unwrap();
+        assert!(offsets.arguments && offsets.cgroups, "{offsets:?}");
+        let of = |name: &str| offsets.globals.iter().find(|(global, _)| *global == name).unwrap().1;
+        assert_eq!(of("TASK_TGID"), of("TASK_PID") + 4);
+        assert!(of("TASK_CFS_RQ") > 0 && of("RQ_CLOCK") > 0);
+    }
+}

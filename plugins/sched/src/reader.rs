@@ -1,0 +1,180 @@
+//! Reading a CPU's ledger page by page, also while the CPU is offline: then its page cannot be closed, but nobody writes it
+//! either. What is read ahead of such a page is left out when the page is closed at last.
+
+use wattrace_common::ledger::{Entry, Page};
+
+use crate::kernel::Reading;
+
+/// What can be known of a consumer's use of a CPU, by [`quantity`].
+pub(crate) type Quantities = [u64; quantity::COUNT];
+
+/// Positions in [`Quantities`].
+pub(crate) mod quantity {
+    /// CPU time, ns.
+    pub(crate) const TIME: usize = 0;
+    /// Of that: while the CPU sharing the core was busy too.
+    pub(crate) const SHARED: usize = 1;
+    /// The first of the hardware counters.
+    pub(crate) const COUNTERS: usize = 2;
+    /// How many there are.
+    pub(crate) const COUNT: usize = COUNTERS + wattrace_common::counters::COUNTERS;
+}
+
+/// Reads one CPU's ledger.
+#[derive(Debug, Default)]
+pub(crate) struct CpuReader {
+    ahead: Ahead,
+    /// Idle time that was read ahead of its page, on which it then was not: the CPU came back in that very moment.
+    idle_debt: u64,
+    /// How the debt changed with the last reading: by so much more was charged than time passed (wraps).
+    settled: u64,
+}
+
+/// What was read of a page that was still open.
+#[derive(Debug, Default)]
+struct Ahead {
+    number: u32,
+    page: Page,
+    entries: Vec<Quantities>,
+}
+
+impl CpuReader {
+    /// What a closed page holds that was not read before. `charge` is called for each of its entries that ran.
+    pub(crate) fn closed(&mut self, reading: &Reading<'_>, charge: impl FnMut(&Entry, &Quantities)) -> Page {
+        let since = self.since(reading, reading.page, charge);
+        self.ahead = Ahead::default();
+        since
+    }
+
+    /// The same of the open page of a CPU that is offline and has been idle since `slice_start_ns`, until `now`.
+    pub(crate) fn offline(
+        &mut self,
+        reading: &Reading<'_>,
+        slice_start_ns: u64,
+        now: u64,
+        charge: impl FnMut(&Entry, &Quantities),
+    ) -> Page {
+        let idle_ns = reading.page.idle_ns + now.saturating_sub(slice_start_ns);
+        let page = Page { idle_ns, end_ns: now, ..reading.page };
+        let since = self.since(reading, page, charge);
+        let entries = (0..reading.entries.len()).map(|at| quantities(reading, at)).collect();
+        self.ahead = Ahead { number: reading.number, page, entries };
+        since
+    }
+
+    /// By how much what the last reading charged exceeds the time it covers (wraps).
+    pub(crate) fn take_settled(&mut self) -> u64 {
+        std::mem::take(&mut self.settled)
+    }
+
+    fn since(
+        &mut self,
+        reading: &Reading<'_>,
+        page: Page,
+        mut charge: impl FnMut(&Entry, &Quantities),
+    ) -> Page {
+        let nothing = Ahead::default();
+        let ahead = if self.ahead.number == reading.number { &self.ahead } else { &nothing };
+        for (at, entry) in reading.entries.iter().enumerate() {
+            let mut used = quantities(reading, at);
+            if let Some(before) = ahead.entries.get(at) {
+                if used == *before {
+                    continue;
+                }
+                used.iter_mut().zip(before).for_each(|(used, before)| *used = used.wrapping_sub(*before));
+            }
+            charge(entry, &used);
+        }
+        let before = &ahead.page;
+        let owed = before.idle_ns + self.idle_debt;
+        let debt = owed.saturating_sub(page.idle_ns);
+        self.settled = debt.wrapping_sub(self.idle_debt);
+        self.idle_debt = debt;
+        Page {
+            start_ns: if before.end_ns == 0 { page.start_ns } else { before.end_ns },
+            idle_ns: page.idle_ns.saturating_sub(owed),
+            irq_ns: page.irq_ns - before.irq_ns,
+            overflow_ns: page.overflow_ns - before.overflow_ns,
+            overflow_count: page.overflow_count - before.overflow_count,
+            ..page
+        }
+    }
+}
+
+fn quantities(reading: &Reading<'_>, at: usize) -> Quantities {
+    let entry = &reading.entries[at];
+    let mut all = [0; quantity::COUNT];
+    all[quantity::TIME] = entry.ns;
+    all[quantity::SHARED] = entry.shared_ns;
+    if let Some(counts) = reading.counts.get(at) {
+        all[quantity::COUNTERS..].copy_from_slice(counts);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(tid: u32, ns: u64) -> Entry {
+        Entry {
+            tid,
+            pid: tid,
+            thread_start: 1,
+            process_start: 1,
+            cgroup: 0,
+            ns,
+            shared_ns: 0,
+            comm: [0; wattrace_common::COMM_LEN],
+        }
+    }
+
+    fn page(start_ns: u64, end_ns: u64, idle_ns: u64, count: u32) -> Page {
+        Page { start_ns, end_ns, idle_ns, irq_ns: 0, overflow_ns: 0, count, overflow_count: 0 }
+    }
+
+    fn reading(number: u32, page: Page, entries: &[Entry]) -> Reading<'_> {
+        Reading { number, page, entries, counts: &[] }
+    }
+
+    fn charged(sum: &mut u64) -> impl FnMut(&Entry, &Quantities) {
+        |_, used| *sum += used[quantity::TIME]
+    }
+
+    #[test]
+    fn a_cpu_that_goes_and_comes_back_is_charged_every_nanosecond_once() {
+        let mut reader = CpuReader::default();
+        let (mut used, mut idle) = (0, 0);
+        // Page 4 ran a task for 30 ns and idles since 100; the CPU is offline when it is read at 150, and at 250.
+        let open = [entry(7, 30)];
+        for now in [150, 250] {
+            let part = reader.offline(&reading(4, page(50, 0, 20, 1), &open), 100, now, charged(&mut used));
+            idle += part.idle_ns;
+        }
+        assert_eq!((used, idle), (30, 170), "50 ns to the slice's start, 150 since");
+        // It is back at 300, runs the task again until 310 and another until 320, and is closed.
+        let closed = [entry(7, 40), entry(8, 10)];
+        let part = reader.closed(&reading(4, page(50, 320, 220, 2), &closed), charged(&mut used));
+        idle += part.idle_ns;
+        assert_eq!((part.start_ns, part.end_ns), (250, 320));
+        assert_eq!((used, idle), (50, 220));
+        // The next page is read whole.
+        let next = [entry(8, 30)];
+        let part = reader.closed(&reading(5, page(320, 400, 50, 1), &next), charged(&mut used));
+        assert_eq!((used, part.idle_ns, part.start_ns), (80, 50, 320));
+    }
+
+    #[test]
+    fn idle_time_that_was_read_too_early_is_taken_back() {
+        let mut reader = CpuReader::default();
+        let mut used = 0;
+        let early = reader.offline(&reading(1, page(0, 0, 0, 0), &[]), 0, 110, charged(&mut used));
+        assert_eq!(early.idle_ns, 110);
+        // But it came back at 100 and was busy from then on.
+        let busy = [entry(1, 50)];
+        let part = reader.closed(&reading(1, page(0, 150, 100, 1), &busy), charged(&mut used));
+        assert_eq!((part.idle_ns, used), (0, 50));
+        let part = reader.closed(&reading(2, page(150, 250, 100, 0), &[]), charged(&mut used));
+        assert_eq!(part.idle_ns, 90, "250 in all");
+    }
+}

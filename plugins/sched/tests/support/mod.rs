@@ -1,0 +1,162 @@
+//! What the tests of the kernel programs share.
+#![allow(dead_code, reason = "not every test uses all of it")]
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use wattrace_sched::kernel::{Flush, Kernel, Options, Reading};
+use wattrace_sched::topology::Topology;
+
+/// Whether this is root; if not, says so, or fails where it must be.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: it has no preconditions.
+    if unsafe { libc::geteuid() } == 0 {
+        return true;
+    }
+    let ci = std::env::var("CI").as_deref() == Ok("true");
+    assert!(!ci, "the privileged tests need root: sudo cargo xtask test");
+    eprintln!("skipped: loading eBPF programs needs root");
+    false
+}
+
+/// CPUs that there may be.
+pub(crate) fn cpus() -> usize {
+    Topology::read("/sys".as_ref()).unwrap().package_of.len()
+}
+
+/// With the kernel's type information, and without.
+pub(crate) fn each_way(options: &Options) -> [Options; 2] {
+    [true, false].map(|typed| Options { typed, ..options.clone() })
+}
+
+/// Flushes all CPUs; returns those that are online.
+pub(crate) fn flush_all(kernel: &Kernel, cpus: usize) -> Vec<usize> {
+    (0..cpus).filter(|&cpu| kernel.flush(cpu).unwrap() == Flush::Closed).collect()
+}
+
+/// Everything that was charged on the page is the time that it covers.
+pub(crate) fn assert_closed(cpu: usize, reading: &Reading<'_>) {
+    let page = &reading.page;
+    let charged: u64 = reading.entries.iter().map(|e| e.ns).sum();
+    assert_eq!(
+        page.idle_ns + page.irq_ns + page.overflow_ns + charged,
+        page.end_ns - page.start_ns,
+        "the books of CPU {cpu} do not close: {page:?}"
+    );
+}
+
+/// `CLOCK_MONOTONIC`, ns.
+pub(crate) fn monotonic() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is valid for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Keeps the calling thread on `cpu`.
+pub(crate) fn pin_to(cpu: usize) {
+    // SAFETY: the set is plain data, initialised by the macros; the calls only read it.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
+    }
+}
+
+/// Uses a CPU for so long by the clock.
+pub(crate) fn spin(for_: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < for_ {
+        std::hint::spin_loop();
+    }
+}
+
+/// A thread that uses a CPU without ever giving it up, until it is dropped.
+pub(crate) struct Spinner {
+    /// Its id.
+    pub(crate) tid: u32,
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Spinner {
+    /// One on `cpu`, which it has when this returns.
+    pub(crate) fn on(cpu: usize) -> Self {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            pin_to(cpu);
+            // SAFETY: it has no preconditions.
+            tell.send(unsafe { libc::gettid() } as u32).unwrap();
+            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                std::hint::spin_loop();
+            }
+        });
+        Self { tid: told.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.stop.take();
+        let joined = self.thread.take().unwrap().join();
+        assert!(joined.is_ok() || std::thread::panicking());
+    }
+}
+
+/// Where cgroup v2 is mounted.
+pub(crate) fn cgroup2() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/mounts").ok()?;
+    let mut lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    lines.find(|fields| fields[2] == "cgroup2").map(|fields| fields[1].into())
+}
+
+/// `CAP_PERFMON`
+pub(crate) const CAP_PERFMON: u32 = 38;
+/// `CAP_BPF`
+pub(crate) const CAP_BPF: u32 = 39;
+
+/// Makes the calling process nobody's, with `capabilities` alone, also after an exec.
+pub(crate) fn become_nobody_with(capabilities: &[u32]) -> std::io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    const NOBODY: u32 = 65534;
+    let check = |result: libc::c_long| match result {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    let header = Header { version: 0x2008_0522, pid: 0 };
+    let mut data = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    for capability in capabilities {
+        let (word, bit) = ((capability / 32) as usize, 1 << (capability % 32));
+        data[word] = Data {
+            effective: data[word].effective | bit,
+            permitted: data[word].permitted | bit,
+            inheritable: data[word].inheritable | bit,
+        };
+    }
+    // SAFETY: system calls on plain data that lives through them.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0).into())?;
+        check(libc::setgroups(0, std::ptr::null()).into())?;
+        check(libc::setresgid(NOBODY, NOBODY, NOBODY).into())?;
+        check(libc::setresuid(NOBODY, NOBODY, NOBODY).into())?;
+        check(libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()))?;
+        for &capability in capabilities {
+            check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0).into())?;
+        }
+    }
+    Ok(())
+}
