@@ -110,6 +110,12 @@ impl Accounts {
             typed: true,
         };
         let (mut kernel, options) = load(options, config.counters_force).or_fatal()?;
+        if let Some(why) = kernel.cannot_wake() {
+            warn!(
+                "the kernel programs cannot say when their memory fills up, and are read at ticks only ({why}). Remedy: \
+                 sudo sysctl kernel.perf_event_paranoid=2, or run as root, or a short plugins.sched.interval"
+            );
+        }
         let logger =
             EbpfLogger::init(kernel.ebpf()).map_err(|e| debug!("no messages from kernel programs: {e}")).ok();
         let index = |package| numbers.iter().position(|n| *n == package).unwrap_or(0);

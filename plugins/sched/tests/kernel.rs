@@ -14,6 +14,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use support::*;
@@ -21,14 +22,17 @@ use wattrace_common::ledger::Entry;
 use wattrace_common::log::EventKind;
 use wattrace_sched::kernel::{Flush, Kernel, Options, Told};
 
+/// Held by a test that counts on the CPUs that there are, and alone by the one that takes one away.
+static CPUS: RwLock<()> = RwLock::new(());
+
 /// Flushes all CPUs, again and again while `work` is done; `see` sees every page. Every page must close and follow the last.
 fn watch(
     options: &Options,
-    work: impl FnMut(usize),
+    mut work: impl FnMut(usize),
     rounds: usize,
     mut see: impl FnMut(usize, &Entry),
 ) -> Kernel {
-    let mut work = work;
+    let _all_cpus_stay = CPUS.read().unwrap_or_else(PoisonError::into_inner);
     let cpus = options.siblings.len();
     let mut kernel = Kernel::load(options).unwrap();
     let online = flush_all(&kernel, cpus);
@@ -108,6 +112,7 @@ fn a_full_page_overflows_into_its_own_entry_and_the_books_still_close() {
         Command::new("/bin/true").status().unwrap();
     }
     kernel.flush(0).unwrap();
+    assert!(kernel.cannot_wake().is_none(), "root may use perf");
     assert!(kernel.take_wake(), "the kernel says so when three quarters of a page are full");
     let reading = kernel.closed_page(0);
     assert_eq!(reading.entries.len(), 256);
@@ -369,6 +374,7 @@ fn a_cpu_may_go_and_come_back() {
     if !is_root() {
         return;
     }
+    let _alone = CPUS.write().unwrap_or_else(PoisonError::into_inner);
     let last = cpus() - 1;
     let switch = format!("/sys/devices/system/cpu/cpu{last}/online");
     // Other tests and other people use this machine's CPUs; those of the virtual machines are ours.

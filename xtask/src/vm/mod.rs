@@ -30,23 +30,14 @@ pub(crate) fn run(kernels: &[Series], accel: &str, write_docs: bool) -> Result<(
     test(&images(kernels)?, accel, write_docs)
 }
 
-/// Left out before a change goes in, and run by `vm` only: there the lock of the kernel's ring buffer sleeps (until 6.12, on
-/// real-time kernels), so that two events at once can hang the kernel. It did once in about ten boots, when the buffer was
-/// still used at context switches.
-const NOT_A_GATE: &str = "6.1-rt";
-
-/// Runs the tests on the kernels of the matrix, all but [`NOT_A_GATE`]. A machine that cannot get them is told so and skips them; under
-/// CI=true that is an error.
+/// Runs the tests on the kernels of the matrix. A machine that cannot get them is told so and skips them; under CI=true that
+/// is an error.
 pub(crate) fn run_where_possible() -> Result<()> {
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    match or_skip(ensure_tools().and_then(|_| images(&gate())), ci)? {
+    match or_skip(ensure_tools().and_then(|_| images(&matrix())), ci)? {
         Some(images) => test(&images, TCG, false),
         None => Ok(()),
     }
-}
-
-fn gate() -> Vec<Series> {
-    matrix().into_iter().filter(|series| series.to_string() != NOT_A_GATE).collect()
 }
 
 fn or_skip<T>(obtained: Result<T>, ci: bool) -> Result<Option<T>> {

@@ -150,19 +150,19 @@ pub(crate) fn document(outcomes: &[Outcome]) -> String {
 const HEAD: &str = "\
 # Kernels
 
-`cargo xtask vm --write-docs` writes this page. `cargo xtask test` runs the same tests on the same kernels before a change
-goes in, all but 6.1-rt: before 6.12 the lock of the kernel's ring buffer sleeps on a real-time kernel, so that two events at
-once can hang it, as it did once in about ten boots while the buffer was still used at context switches. Debian's kernels, the newest of each series, boot under QEMU with full emulation, on four CPUs in two packages. A
-test that fails, a kernel that complains (`BUG:`, `WARNING:`, a stall) or a machine that does not power off by itself fails
-the run.
+`cargo xtask vm --write-docs` writes this page, and `cargo xtask test` runs the same tests on the same kernels before a change
+goes in. Debian's kernels, the newest of each series, boot under QEMU with full emulation, on eight CPUs: two packages of two
+cores of two hardware threads. A test that fails, a kernel that complains (`BUG:`, `WARNING:`, a stall) or a machine that does
+not power off by itself fails the run.
 
 | kernel | real-time preemption | packages / CPUs | tests passed |
 | --- | --- | --- | --- |
 ";
 
 const TAIL: &str = "
-The tests: the unit tests of `plugins/sched`; `plugins/sched/tests/kernel.rs`, in which the kernel programs are loaded,
-attached and held to every nanosecond of every CPU; and `agent/tests/exec.rs`, which runs the agent itself.
+The tests: the unit tests of `plugins/sched`; `plugins/sched/tests/kernel.rs`, in which the kernel programs are loaded, with
+type information and without, attached and held to every nanosecond of every CPU, while one of these goes offline and comes
+back; and `agent/tests/exec.rs`, which runs the agent itself.
 
 Left out here is whatever asserts wall-clock time, which emulation stretches, and of `exec.rs` what takes rusage for the
 truth (the second of them also fails because starting `sleep` takes more than its 50 ms), with the helper it calls. On emulated CPUs the kernel's own count gave processes 0.3 to 7 % more than the trace

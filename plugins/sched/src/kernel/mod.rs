@@ -371,6 +371,12 @@ impl Kernel {
         self.log.lost()
     }
 
+    /// Why the kernel cannot say that something fills, so that pages and rings are read at ticks only; `None`: it can. Some
+    /// distributions forbid perf to all but root (`kernel.perf_event_paranoid` above 2).
+    pub fn cannot_wake(&self) -> Option<&str> {
+        self.wake.refusal()
+    }
+
     /// A descriptor that is readable when a page or a ring is filling.
     ///
     /// # Errors

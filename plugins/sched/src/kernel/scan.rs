@@ -3,6 +3,7 @@
 //! leader, exit signal and shared signal state in the copies.
 
 use std::fs;
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _};
@@ -152,28 +153,34 @@ impl Scanner {
         let shared = find(other, |at| {
             at.is_multiple_of(8) && is_pointer(long(other, at)) && long(other, at) == long(leader, at)
         });
+        // While threads come and go the counts are not all the same.
         let mut found = Vec::new();
-        for at in shared {
-            let threads = fs::read_dir("/proc/self/task").map_or(0, Iterator::count) as u32;
-            let (_, memory) = self.copy(long(other, at))?;
-            let counts = [0, 4, 8].map(|at| u32_at(&memory, at));
-            // Other threads may come and go meanwhile, but not many.
-            if counts[1] == counts[2]
-                && counts[1].abs_diff(threads) <= 2
-                && counts[0] >= counts[1]
-                && counts[1] > 0
-            {
-                found.push(at);
+        for _ in 0..TRIES {
+            found.clear();
+            for &at in &shared {
+                let (_, memory) = self.copy(long(other, at))?;
+                let threads = fs::read_dir("/proc/self/task").map_or(0, Iterator::count) as u32;
+                if [0, 4, 8].iter().all(|&at| u32_at(&memory, at) == threads) {
+                    found.push(at);
+                }
             }
+            // The same pointer may be kept twice.
+            found.dedup_by_key(|at| long(other, *at));
+            if found.len() == 1 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        // Behind it lies `sighand`, which looks different; several hits are the same pointer kept twice.
-        found.dedup_by_key(|at| long(other, *at));
         one("task_struct.signal", found)
     }
 }
 
+/// How often the threads are counted before it is given up.
+const TRIES: usize = 500;
+
+/// Whether this may be an address of the kernel's: in the upper half of 57 bits, but none of the last page, which are errors.
 fn is_pointer(value: u64) -> bool {
-    value >> 47 == 0x1_ffff && value.is_multiple_of(8)
+    (0xff00_0000_0000_0000..u64::MAX - 4095).contains(&value) && value.is_multiple_of(8)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

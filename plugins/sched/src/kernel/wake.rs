@@ -13,6 +13,10 @@ use super::{KernelError, refused};
 pub(super) struct Wake {
     buffers: Vec<PerfEventArrayBuffer<MapData>>,
     any: OwnedFd,
+    // Programs that use the map can be loaded only while it is there.
+    _map: PerfEventArray<MapData>,
+    /// Why there are none, if there are none.
+    refusal: Option<String>,
 }
 
 impl Wake {
@@ -34,12 +38,10 @@ impl Wake {
             // An offline CPU has none: its pages are then read at ticks only, once it is back.
             match array.open(cpu as u32, Some(1)) {
                 Ok(buffer) => buffers.push(buffer),
-                Err(e) => refusal = Some(e),
+                Err(e) => refusal = Some(format!("{:#}", refused("open a perf buffer")(e))),
             }
         }
-        if let (true, Some(e)) = (buffers.is_empty(), refusal) {
-            return Err(refused("open a perf buffer")(e));
-        }
+        let refusal = refusal.filter(|_| buffers.is_empty());
         for buffer in &buffers {
             let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
             // SAFETY: both descriptors are open, and `event` is valid for the call.
@@ -50,7 +52,12 @@ impl Wake {
                 return Err(refused("watch a perf buffer")(std::io::Error::last_os_error()));
             }
         }
-        Ok(Self { buffers, any })
+        Ok(Self { buffers, any, _map: array, refusal })
+    }
+
+    /// Why the kernel cannot say that something fills; `None`: it can.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
     }
 
     /// A descriptor that is readable while the kernel's word was not taken.
