@@ -10,7 +10,7 @@ use wattrace_common::counters::{
 };
 
 use crate::clock;
-use crate::maps::{CACHE_MISSES, COUNTER_STARTS, COUNTERS, COUNTS, CYCLES, INSTRUCTIONS};
+use crate::maps::{CACHE_MISSES, COUNTER_COST, COUNTER_STARTS, COUNTERS, COUNTS, CYCLES, INSTRUCTIONS};
 
 /// Readings whose cost is averaged.
 const TRIALS: u32 = 64;
@@ -55,14 +55,18 @@ pub fn add(place: u32, counts: Counts, fresh: bool) {
     }
 }
 
-/// Nanoseconds that reading the cycle counter once takes here.
+/// Notes what reading the cycle counter once takes here.
 #[inline(always)]
-pub fn cost() -> u32 {
+pub fn measure_cost() {
     let begun = clock::now();
     for _ in 0..TRIALS {
         read(&CYCLES);
     }
-    ((clock::now() - begun) / u64::from(TRIALS)) as u32
+    let cost = (clock::now() - begun) / u64::from(TRIALS);
+    if let Some(place) = COUNTER_COST.get_ptr_mut(0) {
+        // SAFETY: the map outlives the program, which one user runs at a time.
+        unsafe { place.write(cost) };
+    }
 }
 
 #[inline(always)]

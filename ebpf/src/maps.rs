@@ -40,6 +40,10 @@ pub static INSTRUCTIONS: PerfEventArray<u64> = PerfEventArray::new(0);
 #[map]
 pub static CACHE_MISSES: PerfEventArray<u64> = PerfEventArray::new(0);
 
+/// One element: what reading a counter costs, ns.
+#[map]
+pub static COUNTER_COST: Array<u64> = Array::with_max_entries(1, 0);
+
 /// A ring of events per possible CPU.
 #[map]
 pub static EVENTS: Array<Event> = Array::with_max_entries(1, BPF_F_MMAPABLE);

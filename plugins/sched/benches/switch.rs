@@ -69,7 +69,7 @@ fn main() -> Result<(), Failure> {
     }
     println!("  target for time: at most 40 ns, and at most 2 times the empty program");
     if let Some((_, counting)) = medians.iter().find(|(kind, _)| kind.contains("counters")) {
-        let beyond = counting - medians[0].1 - 2.0 * f64::from(read_ns);
+        let beyond = counting - medians[0].1 - 2.0 * read_ns as f64;
         println!(
             "  two bare readings of a counter: {read_ns} ns each; beyond these and time: {beyond:+.1} (target: 30)"
         );

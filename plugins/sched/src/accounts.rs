@@ -65,7 +65,7 @@ const ANOMALIES: Metric = Metric::counter(
 
 /// What reading a counter may cost at every switch, ns, unless `counters_force` is set. Where it traps into a hypervisor, it
 /// costs some thousand; on hardware some ten.
-const DEAREST_COUNTER_NS: u32 = 400;
+const DEAREST_COUNTER_NS: u64 = 400;
 
 /// What is read from the kernel, between ticks and on them.
 pub(crate) struct Accounts {

@@ -323,6 +323,7 @@ fn counters_are_charged_to_the_thread_that_ran() {
     for options in each_way(&Options { counters, simulated_counters: true, ..Options::of_cpus(cpus()) }) {
         let (mut ns, mut counted) = (0, 0);
         let mut kernel = Kernel::load(&options).unwrap();
+        assert!((5..50_000).contains(&kernel.counter_cost().unwrap()), "{:?} ns", kernel.counter_cost());
         let spinner = Spinner::on(0);
         kernel.flush(0).unwrap();
         for _ in 0..3 {

@@ -24,6 +24,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use aya::maps::Array;
 use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _};
 use aya::{Btf, Ebpf, EbpfLoader};
 use tracing::debug;
@@ -291,11 +292,14 @@ impl Kernel {
     ///
     /// # Errors
     /// [`KernelError`] if the kernel can't run the program that measures it.
-    pub fn counter_cost(&mut self) -> Result<u32, KernelError> {
+    pub fn counter_cost(&mut self) -> Result<u64, KernelError> {
+        let doing = "measure what reading a counter costs";
         self.load_raw("counter_cost")?;
         let program: &mut RawTracePoint = self.program_mut("counter_cost")?;
-        let ran = program.test_run(RawTracePointRunOptions::new());
-        Ok(ran.map_err(refused("measure what reading a counter costs"))?.return_value)
+        program.test_run(RawTracePointRunOptions::new()).map_err(refused(doing))?;
+        let cost = self.ebpf.map("COUNTER_COST").ok_or_else(|| refused(doing)("its map is missing"))?;
+        let cost: Array<_, u64> = cost.try_into().map_err(refused(doing))?;
+        cost.get(&0, 0).map_err(refused(doing))
     }
 
     /// Charges the running slice on `cpu` and closes its page: the first time, begins its accounting.
