@@ -12,11 +12,13 @@
 //! | [`plugins`] | the list of plugins an agent is made of |
 //! | [`config`] | configuration: file, `--set`, defaults; errors that name the line |
 //! | [`pipeline`] | the runner: tasks, queues, isolation |
+//! | `control` | the socket by which a running agent is controlled, and reload |
 //! | `cli` | the commands |
 //! | `observe` | the agent's own metrics |
 
 mod cli;
 pub mod config;
+mod control;
 mod observe;
 pub mod pipeline;
 pub mod plugins;

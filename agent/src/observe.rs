@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use wattrace_api::{
-    Attribute, Batch, Error, Metric, Output, Registry, Resource, ResultExt, SeriesId, SeriesSpec, Setup,
-    Source, Tick, Timestamp, Trigger, Unit, Value, Window, metric,
+    Attribute, Batch, ElementKind, Error, Metric, Output, Registry, Resource, ResultExt, SeriesId,
+    SeriesSpec, Setup, Source, Tick, Timestamp, Trigger, Unit, Value, Window, metric,
 };
 
+use crate::pipeline::control::Control;
 use crate::pipeline::health::Health;
 
 /// How often they are read. They change slowly, and cost something themselves.
@@ -47,28 +48,28 @@ const LATENESS: Metric = Metric::counter(
     "Time between when a source's ticks were to fire and when they did, summed",
 );
 
-/// Handed the elements' books once the pipeline runs.
-pub(crate) struct Observed(Arc<OnceLock<Vec<Arc<Health>>>>);
+/// Handed the control of the pipeline once it runs.
+pub(crate) struct Observed(Arc<OnceLock<Control>>);
 
 impl Observed {
-    /// Watches these elements from now on.
-    pub(crate) fn watch(&self, health: &[Arc<Health>]) {
+    /// Watches the elements of this pipeline from now on.
+    pub(crate) fn watch(&self, control: Control) {
         // Only the first call counts, and there is only one.
-        let _ = self.0.set(health.to_vec());
+        let _ = self.0.set(control);
     }
 }
 
 /// Adds the source of the agent's own metrics.
 pub(crate) fn add(setup: &mut Setup) -> Observed {
-    let elements = Arc::new(OnceLock::new());
-    let (registry, clock, watched) = (setup.registry(), setup.clock(), elements.clone());
+    let pipeline = Arc::new(OnceLock::new());
+    let (registry, clock, watched) = (setup.registry(), setup.clock(), pipeline.clone());
     setup.source("self", Trigger::every(INTERVAL), move || {
         let start = clock.now();
         let open = |m: &Metric| open(&registry, m, Vec::new(), start);
         Ok(SelfSource {
             registry: registry.clone(),
             clock: clock.clone(),
-            elements: watched.clone(),
+            pipeline: watched.clone(),
             start,
             window: Window::new(start, start),
             cpu_time: open(&CPU_TIME)?,
@@ -76,7 +77,7 @@ pub(crate) fn add(setup: &mut Setup) -> Observed {
             elements_series: Vec::new(),
         })
     });
-    Observed(elements)
+    Observed(pipeline)
 }
 
 fn open(
@@ -92,7 +93,7 @@ fn open(
 struct SelfSource {
     registry: Arc<Registry>,
     clock: wattrace_api::Clock,
-    elements: Arc<OnceLock<Vec<Arc<Health>>>>,
+    pipeline: Arc<OnceLock<Control>>,
     start: Timestamp,
     window: Window,
     cpu_time: SeriesId,
@@ -104,33 +105,47 @@ struct SelfSource {
 type ElementSeries = Vec<(SeriesId, fn(&Health) -> &AtomicU64)>;
 
 impl SelfSource {
-    fn open_elements(&mut self) -> Result<(), Error> {
-        for health in self.elements.get().into_iter().flatten() {
-            let series = |m: &Metric, fate: Option<&str>| {
-                let mut attributes = vec![Attribute::new("wattrace.element", &*health.name)];
-                attributes.extend(fate.map(|f| Attribute::new("wattrace.fate", f)));
-                open(&self.registry, m, attributes, self.start)
-            };
-            let mut all: ElementSeries = vec![
-                (series(&POINTS, Some("passed"))?, |h| &h.points),
-                (series(&POINTS, Some("lost"))?, |h| &h.lost),
-                (series(&ERRORS, None)?, |h| &h.errors),
-            ];
-            if health.name.starts_with("source/") {
-                all.push((series(&MISSED, None)?, |h| &h.missed));
-                all.push((series(&LATENESS, None)?, |h| &h.late_ns));
+    /// Opens the series of elements that have joined, and ends those of elements that have left.
+    fn follow_elements(&mut self, out: &mut Batch) -> Result<(), Error> {
+        let elements = self.pipeline.get().map(Control::health).unwrap_or_default();
+        self.elements_series.retain(|(known, series)| {
+            let is_there = elements.iter().any(|health| Arc::ptr_eq(health, known));
+            if !is_there {
+                series.iter().for_each(|&(id, _)| out.end(id));
             }
-            self.elements_series.push((health.clone(), all));
+            is_there
+        });
+        for health in elements {
+            if !self.elements_series.iter().any(|(known, _)| Arc::ptr_eq(known, &health)) {
+                let series = self.open_element(&health)?;
+                self.elements_series.push((health, series));
+            }
         }
         Ok(())
+    }
+
+    fn open_element(&self, health: &Health) -> Result<ElementSeries, Error> {
+        let series = |m: &Metric, fate: Option<&str>| {
+            let mut attributes = vec![Attribute::new("wattrace.element", &*health.name)];
+            attributes.extend(fate.map(|f| Attribute::new("wattrace.fate", f)));
+            open(&self.registry, m, attributes, self.start)
+        };
+        let mut all: ElementSeries = vec![
+            (series(&POINTS, Some("passed"))?, |h| &h.points_out),
+            (series(&POINTS, Some("lost"))?, |h| &h.lost),
+            (series(&ERRORS, None)?, |h| &h.errors),
+        ];
+        if health.kind == ElementKind::Source {
+            all.push((series(&MISSED, None)?, |h| &h.missed));
+            all.push((series(&LATENESS, None)?, |h| &h.late_ns));
+        }
+        Ok(all)
     }
 }
 
 impl Source for SelfSource {
     fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
-        if self.elements_series.is_empty() {
-            self.open_elements()?;
-        }
+        self.follow_elements(out)?;
         self.window = Window::new(self.window.end, self.clock.now());
         out.begin(self.window);
         out.push(self.cpu_time, Value::of_steps(cpu_time_nanos()));

@@ -8,12 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use scene::{Does, OFTEN, Scene, Watched, assert_each_once, books, find};
+use scene::{Does, OFTEN, STOPPING, Scene, Watched, assert_each_once, books, find};
 use wattrace::pipeline::health::State;
 use wattrace_api::{Batch, Error, Tick, Trigger, Value};
-
-/// What the agent gives a pipeline to stop; the rest of five seconds is the process's own end.
-const STOPPING: Duration = Duration::from_millis(4500);
 
 #[test]
 fn a_source_that_panics_at_every_third_poll_is_opened_anew_and_its_neighbour_ticks_on() {

@@ -5,14 +5,18 @@
 
 mod document;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use self::document::{Document, Place};
+use crate::pipeline::pattern::Pattern;
+use crate::pipeline::settings::{OutputSettings, QueuePolicy, Settings};
 use crate::plugins::Registered;
 
 /// Where a configuration is looked for when none is named.
@@ -25,17 +29,50 @@ pub const TEMPLATE: &str = include_str!("../../../config/wattrace.toml");
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentConfig {
-    /// Batches that may wait for each output before the oldest is dropped (and counted).
+    /// Batches that may wait for each output.
     pub queue: NonZeroUsize,
-    /// Where `wattrace control` finds the agent. Reserved: nothing listens there yet.
+    /// What happens when there are as many.
+    pub queue_policy: QueuePolicy,
+    /// What is different for some outputs, by patterns of their names: `output/otlp/*`.
+    pub outputs: BTreeMap<Pattern, OutputSettings>,
+    /// How often outputs are flushed; zero: as each does it by itself.
+    #[serde(with = "humantime_serde")]
+    pub flush_interval: Duration,
+    /// How often what is not there is looked for again; zero: never.
+    #[serde(with = "humantime_serde")]
+    pub rediscover: Duration,
+    /// Whether sources that tick every few milliseconds get real-time priority.
+    pub realtime: bool,
+    /// Where `wattrace control` finds the agent; empty: nowhere.
     pub control_socket: PathBuf,
 }
 
 impl Default for AgentConfig {
     fn default() -> Self {
+        let runs = Settings::default();
         Self {
-            queue: NonZeroUsize::MIN.saturating_add(255),
+            queue: runs.queue,
+            queue_policy: runs.queue_policy,
+            outputs: BTreeMap::new(),
+            flush_interval: runs.flush_interval,
+            rediscover: runs.rediscover,
+            realtime: runs.realtime,
             control_socket: "/run/wattrace/control.sock".into(),
+        }
+    }
+}
+
+impl AgentConfig {
+    /// What of it concerns the pipeline, for an agent whose plugins stand in `order`.
+    pub fn pipeline(&self, order: Vec<&'static str>) -> Settings {
+        Settings {
+            queue: self.queue,
+            queue_policy: self.queue_policy,
+            outputs: self.outputs.clone().into_iter().collect(),
+            flush_interval: self.flush_interval,
+            rediscover: self.rediscover,
+            realtime: self.realtime,
+            order,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! How each element is doing: what `status` shows, what the agent's own metrics count, and what is said at the end.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
-use wattrace_api::{Error, ErrorKind};
+use wattrace_api::{Clock, ElementKind, Error, ErrorKind};
 
 /// An element's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub enum State {
     Gone(String),
     /// It failed and will be tried again.
     Failing(String),
-    /// It was stopped with the agent.
+    /// It was stopped with the agent, removed, or came to its own end.
     Stopped,
 }
 
@@ -36,79 +38,182 @@ impl fmt::Display for State {
 pub struct Health {
     /// `kind/plugin/element`.
     pub name: String,
-    state: Mutex<State>,
+    /// Its kind.
+    pub kind: ElementKind,
     /// Polls, batches seen or batches written.
     pub calls: AtomicU64,
-    /// Points given out, seen or written.
-    pub points: AtomicU64,
+    /// Points that came to it.
+    pub points_in: AtomicU64,
+    /// Points that it gave out, passed on or wrote.
+    pub points_out: AtomicU64,
     /// Points lost here.
     pub lost: AtomicU64,
+    /// Ticks that took place.
+    pub ticks: AtomicU64,
     /// Ticks that did not take place; the next window spans them.
     pub missed: AtomicU64,
     /// Nanoseconds between when ticks were to fire and when they did.
     pub late_ns: AtomicU64,
+    /// The longest of them.
+    pub latest_ns: AtomicU64,
     /// Errors and contained panics.
     pub errors: AtomicU64,
+    paused: AtomicBool,
+    /// When the call began that it is in, on the monotonic clock; 0: it is in none.
+    busy_since: AtomicU64,
+    /// The same, once that has been said to be too long.
+    stuck_since: AtomicU64,
+    /// How long a call may take.
+    patience: Duration,
+    clock: Clock,
+    details: Mutex<Details>,
 }
 
+#[derive(Debug)]
+struct Details {
+    state: State,
+    last_error: String,
+    losses: Vec<Loss>,
+}
+
+#[derive(Debug)]
+struct Loss {
+    reason: &'static str,
+    points: u64,
+    untold: u64,
+    told: Instant,
+}
+
+/// Losses of one kind are told at once, and then no more often than this.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
 impl Health {
-    pub(crate) fn new(kind: &str, plugin: &str, element: &str) -> Arc<Self> {
+    pub(crate) fn new(
+        kind: ElementKind,
+        plugin: &str,
+        element: &str,
+        patience: Duration,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let details = Details { state: State::Running, last_error: String::new(), losses: Vec::new() };
+        let zero = AtomicU64::default;
         Arc::new(Self {
-            name: format!("{kind}/{plugin}/{element}"),
-            state: Mutex::new(State::Running),
-            calls: AtomicU64::new(0),
-            points: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            missed: AtomicU64::new(0),
-            late_ns: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
+            name: format!("{}/{plugin}/{element}", kind.as_str()),
+            kind,
+            calls: zero(),
+            points_in: zero(),
+            points_out: zero(),
+            lost: zero(),
+            ticks: zero(),
+            missed: zero(),
+            late_ns: zero(),
+            latest_ns: zero(),
+            errors: zero(),
+            paused: AtomicBool::new(false),
+            busy_since: zero(),
+            stuck_since: zero(),
+            patience,
+            clock,
+            details: Mutex::new(details),
         })
+    }
+
+    fn details(&self) -> MutexGuard<'_, Details> {
+        self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its condition now.
     pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.details().state.clone()
     }
 
-    fn set(&self, state: State) -> State {
-        std::mem::replace(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner), state)
+    /// What went wrong last; empty if nothing has.
+    pub fn last_error(&self) -> String {
+        self.details().last_error.clone()
+    }
+
+    /// Points lost here, by reason.
+    pub fn losses(&self) -> Vec<(&'static str, u64)> {
+        self.details().losses.iter().map(|l| (l.reason, l.points)).collect()
+    }
+
+    /// Whether it was told to pause.
+    pub fn paused(&self) -> bool {
+        self.paused.load(Relaxed)
+    }
+
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Relaxed);
+    }
+
+    /// When the call began from which it should long have returned.
+    pub fn stuck_since(&self) -> Option<wattrace_api::Timestamp> {
+        match self.stuck_since.load(Relaxed) {
+            0 => None,
+            since => Some(wattrace_api::Timestamp(since)),
+        }
+    }
+
+    /// Notes that a call into it begins; it ends with the value.
+    pub(crate) fn busy(&self) -> Busy<'_> {
+        let since = self.clock.now().0.max(1);
+        self.busy_since.store(since, Relaxed);
+        Busy { health: self, since }
+    }
+
+    /// Looks whether it is in a call for longer than `patience`; says so once.
+    pub(crate) fn check(&self) {
+        let patience = self.patience;
+        let (busy, stuck) = (self.busy_since.load(Relaxed), self.stuck_since.load(Relaxed));
+        if stuck != 0 && busy != stuck {
+            self.stuck_since.store(0, Relaxed);
+            info!("{} has returned", self.name);
+        }
+        if busy != 0 && busy != stuck && self.clock.now().0.saturating_sub(busy) > patience.as_nanos() as u64
+        {
+            self.stuck_since.store(busy, Relaxed);
+            warn!("{} has not returned for {patience:?}; the others go on without it", self.name);
+        }
     }
 
     /// It worked; says so if it had failed before.
     pub(crate) fn works(&self) {
         // The common case takes one uncontended lock per call, not per point.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if *state != State::Running {
+        let mut details = self.details();
+        if details.state != State::Running {
             info!("{} works again", self.name);
-            *state = State::Running;
+            details.state = State::Running;
         }
     }
 
     /// It failed. Says so once per message, not once per tick.
     pub(crate) fn failed(&self, error: &Error) {
-        self.errors.fetch_add(1, Relaxed);
         let why = error.to_string();
+        let state = match error.kind() {
+            ErrorKind::Gone => State::Gone(why.clone()),
+            ErrorKind::Retry | ErrorKind::Fatal => State::Failing(why.clone()),
+        };
+        let known = {
+            let mut details = self.details();
+            details.last_error.clone_from(&why);
+            std::mem::replace(&mut details.state, state.clone()) == state
+        };
+        if known && error.kind() == ErrorKind::Gone {
+            // Looked for again, and still not there: a state, not an error.
+            return;
+        }
+        self.errors.fetch_add(1, Relaxed);
+        if known {
+            return;
+        }
         match error.kind() {
-            ErrorKind::Gone => {
-                if self.set(State::Gone(why.clone())) != State::Gone(why.clone()) {
-                    // What was never there is for whoever starts the pipeline to tell.
-                    if self.calls.load(Relaxed) > 0 {
-                        warn!("{} is no longer available: {why}", self.name);
-                    } else {
-                        info!("{} is not available: {why}", self.name);
-                    }
-                }
+            // What was never there is for whoever starts the pipeline to tell.
+            ErrorKind::Gone if self.calls.load(Relaxed) == 0 => {
+                info!("{} is not available: {why}", self.name)
             }
-            ErrorKind::Retry => {
-                if self.set(State::Failing(why.clone())) != State::Failing(why.clone()) {
-                    warn!("{}: {why}; it is tried again", self.name);
-                }
-            }
-            ErrorKind::Fatal => {
-                if self.set(State::Failing(why.clone())) != State::Failing(why.clone()) {
-                    error!("{}: {why}; it is restarted", self.name);
-                }
-            }
+            ErrorKind::Gone => warn!("{} is no longer available: {why}", self.name),
+            ErrorKind::Retry => warn!("{}: {why}; it is tried again", self.name),
+            ErrorKind::Fatal => error!("{}: {why}; it is restarted", self.name),
         }
     }
 
@@ -117,19 +222,94 @@ impl Health {
         self.errors.fetch_add(1, Relaxed);
         let why = format!("does not return from {doing} and is abandoned");
         warn!("{} {why}", self.name);
-        self.set(State::Failing(why));
+        self.details().state = State::Failing(why);
     }
 
     pub(crate) fn stopped(&self) {
-        if self.state() == State::Running {
-            self.set(State::Stopped);
+        let mut details = self.details();
+        if details.state == State::Running {
+            details.state = State::Stopped;
         }
     }
 
-    pub(crate) fn lose(&self, points: u64, reason: &str) {
-        if points > 0 {
-            self.lost.fetch_add(points, Relaxed);
-            warn!("{}: {points} points lost: {reason}", self.name);
+    /// Counts points that are lost here for good, and says so.
+    pub(crate) fn lose(&self, points: u64, reason: &'static str) {
+        if points == 0 {
+            return;
         }
+        self.lost.fetch_add(points, Relaxed);
+        let mut details = self.details();
+        let untold = match details.losses.iter_mut().find(|l| l.reason == reason) {
+            Some(loss) => {
+                loss.points += points;
+                loss.untold += points;
+                if loss.told.elapsed() < TELL_AGAIN {
+                    return;
+                }
+                loss.told = Instant::now();
+                std::mem::take(&mut loss.untold)
+            }
+            None => {
+                details.losses.push(Loss { reason, points, untold: 0, told: Instant::now() });
+                points
+            }
+        };
+        drop(details);
+        warn!("{}: {untold} points lost: {reason}", self.name);
+    }
+}
+
+/// A call into an element.
+pub(crate) struct Busy<'a> {
+    health: &'a Health,
+    since: u64,
+}
+
+impl Busy<'_> {
+    /// How long it has taken so far.
+    pub(crate) fn took(&self) -> Duration {
+        Duration::from_nanos(self.health.clock.now().0.saturating_sub(self.since))
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.health.busy_since.store(0, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wattrace_api::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_call_that_takes_too_long_is_stuck_until_it_returns() {
+        let clock = Clock::manual(Timestamp(1));
+        let health = Health::new(ElementKind::Source, "p", "e", Duration::from_nanos(100), clock.clone());
+        let call = health.busy();
+        clock.set(Timestamp(101));
+        health.check();
+        assert_eq!(health.stuck_since(), None);
+        clock.set(Timestamp(102));
+        health.check();
+        assert_eq!(health.stuck_since(), Some(Timestamp(1)));
+        drop(call);
+        health.check();
+        assert_eq!(health.stuck_since(), None);
+        let _next = health.busy();
+        health.check();
+        assert_eq!(health.stuck_since(), None);
+    }
+
+    #[test]
+    fn losses_are_kept_by_reason() {
+        let health = Health::new(ElementKind::Output, "p", "e", Duration::ZERO, Clock::system());
+        health.lose(3, "full");
+        health.lose(4, "refused");
+        health.lose(5, "full");
+        health.lose(0, "never");
+        assert_eq!((health.lost.load(Relaxed), health.losses()), (12, vec![("full", 8), ("refused", 4)]));
     }
 }

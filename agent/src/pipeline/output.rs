@@ -1,11 +1,12 @@
-//! An output's thread: takes batches from its queue and writes them, trying again where that can help.
+//! An output's thread: takes batches from its queue and writes them, trying again where that can help. An async output has
+//! one too (`plugins/api/src/added.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use wattrace_api::plugin::Open;
+use wattrace_api::added::Open;
 use wattrace_api::{Batch, Error, ErrorKind, Output};
 
 use super::guard::{Backoff, contained};
@@ -27,6 +28,8 @@ pub(crate) struct OutputThread {
     pub(crate) queue: Arc<Queue>,
     /// Number of the last flush that was carried out.
     pub(crate) flushed: watch::Sender<u64>,
+    /// How often it is flushed without being asked to; zero: never.
+    pub(crate) flush_interval: Duration,
     /// Points given up because the agent is stopping.
     pub(crate) unwritten: u64,
 }
@@ -34,9 +37,17 @@ pub(crate) struct OutputThread {
 impl OutputThread {
     /// Runs until the queue is closed and empty.
     pub(crate) fn run(mut self) {
-        let mut dropped = 0;
+        let mut flushed = Instant::now();
         loop {
-            match self.queue.next(PATIENCE) {
+            if !self.flush_interval.is_zero() && flushed.elapsed() >= self.flush_interval {
+                self.flush();
+                flushed = Instant::now();
+            }
+            let due = match self.flush_interval {
+                Duration::ZERO => PATIENCE,
+                interval => interval.saturating_sub(flushed.elapsed()).min(PATIENCE),
+            };
+            match self.queue.next(due) {
                 Next::Rescued(batch, ends) => {
                     self.write(&batch);
                     drop(ends);
@@ -51,9 +62,6 @@ impl OutputThread {
                 Next::Idle => {}
                 Next::Closed => break,
             }
-            let total = self.queue.dropped();
-            let full = "the queue was full, its oldest batches were dropped";
-            self.health.lose(total - std::mem::replace(&mut dropped, total), full);
             self.count_losses();
         }
         self.health.lose(self.unwritten, "the agent stopped before they could be written");
@@ -86,7 +94,7 @@ impl OutputThread {
             let error = match self.try_write(batch) {
                 Ok(()) => {
                     self.health.calls.fetch_add(1, Relaxed);
-                    self.health.points.fetch_add(batch.len() as u64, Relaxed);
+                    self.health.points_out.fetch_add(batch.len() as u64, Relaxed);
                     return self.health.works();
                 }
                 Err(error) => error,
@@ -114,6 +122,7 @@ impl OutputThread {
     }
 
     fn try_write(&mut self, batch: &Batch) -> Result<(), Error> {
+        let _busy = self.health.busy();
         let output = match &mut self.output {
             Some(output) => output,
             None => self.output.insert(contained(&mut self.open)?),
@@ -122,6 +131,7 @@ impl OutputThread {
     }
 
     fn flush(&mut self) {
+        let _busy = self.health.busy();
         if let Some(output) = &mut self.output
             && let Err(error) = contained(|| output.flush())
         {

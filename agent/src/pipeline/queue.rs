@@ -1,14 +1,17 @@
-//! An output's queue: bounded, never blocks the pipeline, and drops the oldest batch first. What it never drops is the last
-//! point of a series that ended, and the end itself: that value would not come again, while any other is contained in
-//! its successor, since counters are cumulative.
+//! An output's queue: bounded, with a policy for when it is full. What no policy drops is the last point of a series that
+//! ended, and the end itself: that value would not come again, while any other is contained in its successor, since counters
+//! are cumulative.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wattrace_api::{Batch, SeriesId};
 
 use super::flow::{Ends, Shared};
+use super::health::Health;
+use super::settings::QueuePolicy;
 
 /// What an output's thread is to do next.
 pub(crate) enum Next {
@@ -28,72 +31,117 @@ pub(crate) enum Next {
 
 /// The queue between the pipeline and one output.
 pub(crate) struct Queue {
+    health: Arc<Health>,
     state: Mutex<State>,
     changed: Condvar,
+    room: Condvar,
     capacity: usize,
+    policy: QueuePolicy,
 }
 
 #[derive(Default)]
 struct State {
-    batches: VecDeque<Arc<Shared>>,
-    rescued: Batch,
-    rescued_ends: Vec<Arc<Ends>>,
-    dropped: u64,
-    /// How many of the dropped the output's thread knows of.
-    told: u64,
+    entries: VecDeque<Next>,
+    /// How many of the entries are batches.
+    batches: usize,
+    /// Ends kept beyond the batches.
+    rescued: usize,
     /// Points that the output's thread is busy with.
     in_hand: u64,
-    flush_wanted: u64,
-    flush_begun: u64,
+    /// Flushes asked for, and begun.
+    flushes: u64,
+    flushed: u64,
+    /// The output's thread has just found the queue empty, and is not woken for little.
+    lingering: bool,
     reset: bool,
+    paused: bool,
+    hurried: bool,
     closed: bool,
 }
+
+/// Waking a thread costs more than a batch of a few points is worth. So an output that has just been awake is left to sleep for
+/// up to so long, unless that many batches wait.
+pub(crate) const LINGER: Duration = Duration::from_millis(20);
+pub(crate) const ENOUGH: usize = 8;
 
 /// Ends kept beyond the queue before the output is started afresh instead.
 const MOST_RESCUED: usize = 200_000;
 
+const OLDEST: &str = "the queue was full, its oldest batches were dropped";
+const NEWEST: &str = "the queue was full, the newest batches were dropped";
+
 impl Queue {
-    /// A queue of at most `capacity` batches.
-    pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), capacity: capacity.max(1) })
+    /// A queue of at most `capacity` batches, which counts what it drops in `health`.
+    pub(crate) fn new(capacity: usize, policy: QueuePolicy, health: Arc<Health>) -> Arc<Self> {
+        let (changed, room) = (Condvar::new(), Condvar::new());
+        Arc::new(Self { health, state: Mutex::default(), changed, room, capacity: capacity.max(1), policy })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a batch, dropping the oldest if there is no room.
+    /// Its output's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.health.name
+    }
+
+    /// Batches waiting, batches that may wait, and what happens when there are so many.
+    pub(crate) fn depth(&self) -> (usize, usize, QueuePolicy) {
+        (self.lock().batches, self.capacity, self.policy)
+    }
+
+    /// Adds a batch. If there is no room, does what the policy says; only `block` waits, and not for an output that is paused
+    /// or has been told to hurry.
     pub(crate) fn push(&self, batch: Arc<Shared>) {
+        self.health.points_in.fetch_add(batch.len() as u64, Relaxed);
         let mut state = self.lock();
-        if state.batches.len() >= self.capacity
-            && let Some(oldest) = state.batches.pop_front()
-        {
-            state.rescue(&oldest);
+        if self.policy == QueuePolicy::Block {
+            let full = |s: &mut State| s.batches >= self.capacity && !s.paused && !s.hurried && !s.closed;
+            state = self.room.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
         }
-        state.batches.push_back(batch);
-        self.changed.notify_all();
+        let unbounded = self.policy == QueuePolicy::Block && state.hurried;
+        if state.batches >= self.capacity && !unbounded {
+            if self.policy == QueuePolicy::DropNewest {
+                let dropped = state.rescue(&batch, usize::MAX);
+                drop(state);
+                self.health.lose(dropped, NEWEST);
+                return;
+            }
+            let dropped = state.drop_oldest();
+            self.health.lose(dropped, OLDEST);
+        }
+        state.entries.push_back(Next::Batch(batch));
+        state.batches += 1;
+        // Woken with the lock released, so that the first thing it does is not to wait for it.
+        let wake = !state.lingering || state.is_enough(self.capacity);
+        drop(state);
+        if wake {
+            self.changed.notify_all();
+        }
     }
 
     /// Waits up to `patience` for something to do.
     pub(crate) fn next(&self, patience: Duration) -> Next {
         let mut state = self.lock();
         state.in_hand = 0;
+        if patience > LINGER && state.entries.is_empty() && !state.closed {
+            state.lingering = true;
+            let idle = |s: &mut State| !s.is_enough(self.capacity);
+            let lingered = self.changed.wait_timeout_while(state, LINGER, idle);
+            state = lingered.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.lingering = false;
         loop {
             if std::mem::take(&mut state.reset) {
                 return Next::Reset;
             }
-            if !state.rescued.is_empty() {
-                state.in_hand = state.rescued.len() as u64;
-                let ends = std::mem::take(&mut state.rescued_ends);
-                return Next::Rescued(std::mem::take(&mut state.rescued), ends);
-            }
-            if let Some(batch) = state.batches.pop_front() {
-                state.in_hand = batch.len() as u64;
-                return Next::Batch(batch);
-            }
-            if state.flush_begun < state.flush_wanted {
-                state.flush_begun = state.flush_wanted;
-                return Next::Flush(state.flush_begun);
+            if let Some(next) = state.pop() {
+                drop(state);
+                if self.policy == QueuePolicy::Block {
+                    self.room.notify_all();
+                }
+                return next;
             }
             if state.closed {
                 return Next::Closed;
@@ -110,15 +158,31 @@ impl Queue {
     /// Asks for a flush once what is queued now has been written.
     pub(crate) fn want_flush(&self) -> u64 {
         let mut state = self.lock();
-        state.flush_wanted += 1;
+        state.flushes += 1;
+        let number = state.flushes;
+        state.entries.push_back(Next::Flush(number));
         self.changed.notify_all();
-        state.flush_wanted
+        number
+    }
+
+    /// Keeps batches waiting from now on, or no longer. Flushes take place meanwhile.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.lock().paused = paused;
+        self.changed.notify_all();
+        self.room.notify_all();
+    }
+
+    /// Lets nobody wait for room any more: what is still under way, a bounded number of batches, is taken in addition.
+    pub(crate) fn hurry(&self) {
+        self.lock().hurried = true;
+        self.room.notify_all();
     }
 
     /// Says that nothing more will come.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
+        self.room.notify_all();
     }
 
     /// Waits for `time`, but not beyond the queue's closing. Returns whether it is closed: from then on a failing output
@@ -129,109 +193,86 @@ impl Queue {
         waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
-    /// Points dropped so far because the queue was full. For the output's thread, which keeps count of them.
-    pub(crate) fn dropped(&self) -> u64 {
-        let mut state = self.lock();
-        state.told = state.dropped;
-        state.dropped
-    }
-
     /// Drops everything, for good: the output's thread does not come back for it. Returns how many points nobody has counted
-    /// yet: those dropped here, those that the thread is busy with, and those dropped before without its knowing.
+    /// yet: those dropped here, and those that the thread is busy with.
     pub(crate) fn abandon(&self) -> u64 {
         let mut state = self.lock();
-        let queued = state.batches.iter().map(|b| b.len()).sum::<usize>() + state.rescued.len();
-        state.batches.clear();
-        state.rescued.clear();
-        state.rescued_ends.clear();
-        let uncounted = queued as u64 + (state.dropped - state.told) + std::mem::take(&mut state.in_hand);
-        state.told = state.dropped;
-        uncounted
+        state.clear() + std::mem::take(&mut state.in_hand)
     }
 }
 
 impl State {
-    fn rescue(&mut self, oldest: &Shared) {
-        let Some(ends) = oldest.ends() else {
-            self.dropped += oldest.len() as u64;
-            return;
+    /// Whether there is so much to do, or something so urgent, that the output's thread is to be woken for it.
+    fn is_enough(&self, capacity: usize) -> bool {
+        let urgent = self.closed || self.reset || self.flushes > self.flushed;
+        urgent || self.batches >= ENOUGH.min(capacity)
+    }
+
+    /// Takes the first entry; of a paused queue, the first flush.
+    fn pop(&mut self) -> Option<Next> {
+        let at = match self.paused && !self.closed {
+            true => self.entries.iter().position(|e| matches!(e, Next::Flush(_)))?,
+            false => 0,
         };
-        let ended: HashSet<SeriesId> = oldest.ended().iter().copied().collect();
-        let mut last = Batch::clone(oldest);
-        self.dropped += last.retain(|id, _| ended.contains(&id)) as u64;
-        self.rescued.append(&last);
-        self.rescued_ends.push(ends);
-        if self.rescued.ended().len() > MOST_RESCUED {
-            let queued: usize = self.batches.iter().map(|b| b.len()).sum();
-            self.dropped += (self.rescued.len() + queued) as u64;
-            self.batches.clear();
-            self.rescued.clear();
-            self.rescued_ends.clear();
-            self.reset = true;
+        let next = self.entries.remove(at)?;
+        match &next {
+            Next::Batch(batch) => {
+                self.batches -= 1;
+                self.in_hand = batch.len() as u64;
+            }
+            Next::Rescued(batch, _) => {
+                self.rescued -= batch.ended().len();
+                self.in_hand = batch.len() as u64;
+            }
+            Next::Flush(number) => self.flushed = *number,
+            _ => {}
         }
+        Some(next)
+    }
+
+    /// Drops the oldest batch but for last points. Returns how many points went.
+    fn drop_oldest(&mut self) -> u64 {
+        let Some(at) = self.entries.iter().position(|e| matches!(e, Next::Batch(_))) else { return 0 };
+        let Some(Next::Batch(oldest)) = self.entries.remove(at) else { return 0 };
+        self.batches -= 1;
+        self.rescue(&oldest, at)
+    }
+
+    /// Keeps the last points of `batch`, which stood before entry `at`, in its place. Returns how many points went.
+    fn rescue(&mut self, batch: &Shared, at: usize) -> u64 {
+        let Some(ends) = batch.ends() else { return batch.len() as u64 };
+        let ended: HashSet<SeriesId> = batch.ended().iter().copied().collect();
+        let mut last = Batch::clone(batch);
+        let dropped = last.retain(|id, _| ended.contains(&id)) as u64;
+        self.rescued += last.ended().len();
+        let at = at.min(self.entries.len());
+        let before = at.checked_sub(1).and_then(|before| self.entries.get_mut(before));
+        if let Some(Next::Rescued(all, all_ends)) = before {
+            all.append(&last);
+            all_ends.push(ends);
+        } else {
+            self.entries.insert(at, Next::Rescued(last, vec![ends]));
+        }
+        if self.rescued <= MOST_RESCUED {
+            return dropped;
+        }
+        self.reset = true;
+        dropped + self.clear()
+    }
+
+    /// Drops all points. Returns how many there were.
+    fn clear(&mut self) -> u64 {
+        let points = self.entries.iter().map(|entry| match entry {
+            Next::Batch(batch) => batch.len(),
+            Next::Rescued(batch, _) => batch.len(),
+            _ => 0,
+        });
+        let points = points.sum::<usize>() as u64;
+        self.entries.retain(|entry| matches!(entry, Next::Flush(_)));
+        (self.batches, self.rescued) = (0, 0);
+        points
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use wattrace_api::{Registry, Resource, SeriesSpec, Timestamp, Value, metric};
-
-    use super::super::flow::Pool;
-    use super::*;
-
-    fn series(registry: &Registry) -> SeriesId {
-        let metric = registry.metric(&metric::HW_ENERGY).unwrap();
-        registry.open(SeriesSpec::new(metric, Resource::HOST, Timestamp(0)))
-    }
-
-    #[test]
-    fn the_oldest_goes_first_is_counted_and_last_points_stay() {
-        let registry = Registry::new();
-        let pool = Pool::new(registry.clone());
-        let (ending, living) = (series(&registry), series(&registry));
-        let queue = Queue::new(2);
-        for i in 0..5 {
-            let mut batch = pool.take();
-            batch.push(living, Value::of_steps(i));
-            if i == 1 {
-                batch.push(ending, Value::of_steps(77));
-                batch.end(ending);
-            }
-            queue.push(pool.share(batch));
-        }
-        assert_eq!(queue.dropped(), 3, "two fit");
-        let Next::Rescued(rescued, ends) = queue.next(Duration::ZERO) else { panic!("nothing was rescued") };
-        assert_eq!(rescued.segments().flat_map(|s| s.points().collect::<Vec<_>>()).count(), 1);
-        assert_eq!(rescued.ended(), &[ending]);
-        assert!(registry.get(ending).is_some(), "not to be reused while its end is under way");
-        drop(ends);
-        assert!(registry.get(ending).is_none());
-        for i in [3, 4] {
-            let Next::Batch(batch) = queue.next(Duration::ZERO) else { panic!("a batch is missing") };
-            assert_eq!(batch.segments().next().unwrap().values, &[Value::of_steps(i)]);
-        }
-        assert!(matches!(queue.next(Duration::ZERO), Next::Idle));
-        queue.close();
-        assert!(matches!(queue.next(Duration::ZERO), Next::Closed));
-    }
-
-    #[test]
-    fn an_output_that_stands_still_in_a_storm_of_ends_is_started_afresh() {
-        let registry = Registry::new();
-        let pool = Pool::new(registry.clone());
-        let queue = Queue::new(1);
-        for _ in 0..4 {
-            let mut batch = pool.take();
-            for _ in 0..MOST_RESCUED / 2 {
-                let id = series(&registry);
-                batch.push(id, Value::of_steps(1));
-                batch.end(id);
-            }
-            queue.push(pool.share(batch));
-        }
-        assert!(matches!(queue.next(Duration::ZERO), Next::Reset));
-        // All that is still queued was pushed after the reset; everything else was counted and its ids are free.
-        assert_eq!(queue.abandon(), 4 * (MOST_RESCUED / 2) as u64);
-        assert!(registry.series().is_empty());
-    }
-}
+mod tests;

@@ -1,16 +1,20 @@
-//! A source's task: waits for ticks and requests, polls, sends what came of it to the transforms.
+//! A managed source's task: waits for ticks and requests, polls, sends what came of it to the transforms.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use wattrace_api::plugin::Open;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+use wattrace_api::added::Open;
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Source, Tick, Timestamp, Trigger};
 
 use super::flow::{LiveSet, Pool};
 use super::guard::{Backoff, contained};
 use super::health::{Health, State};
+use super::lane::Lane;
+use super::transforms::Upstream;
 use super::trigger::Timer;
 
 /// What the runner may ask of a source's task.
@@ -19,111 +23,211 @@ pub(crate) enum Request {
     Poll(oneshot::Sender<()>),
     /// Poll once more, then end.
     Stop(oneshot::Sender<()>),
+    /// Poll once more, end all series, then end.
+    Remove(oneshot::Sender<()>),
 }
+
+/// How a source is to run, until told otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Orders {
+    pub(crate) trigger: Trigger,
+    pub(crate) paused: bool,
+}
+
+/// Where a source is polled.
+pub(crate) enum Place {
+    /// On a worker of the runtime, one source at a time.
+    Lane(Arc<Lane>),
+    /// On a thread that is free.
+    Pool,
+    /// Where its task runs: it has a thread of its own.
+    Here,
+}
+
+/// A poll in the lane that takes longer than this was the last one there.
+const TOO_LONG: Duration = Duration::from_millis(50);
 
 /// A source and all that its task needs.
 pub(crate) struct SourceTask {
     pub(crate) health: Arc<Health>,
-    pub(crate) trigger: Trigger,
-    pub(crate) blocking: bool,
-    pub(crate) open: Open<dyn Source>,
+    pub(crate) orders: watch::Receiver<Orders>,
+    pub(crate) place: Place,
+    /// `None` for good if its thread was ended.
+    pub(crate) open: Option<Open<dyn Source>>,
     /// `None` while it is failing.
     pub(crate) source: Option<Box<dyn Source>>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) clock: Clock,
-    pub(crate) downstream: mpsc::Sender<Batch>,
+    pub(crate) rediscover: Duration,
+    pub(crate) downstream: Upstream,
+}
+
+/// Why the task woke up.
+enum Woken {
+    Ticked(Tick),
+    Asked(Tick, Option<Request>),
+    LooksAgain,
 }
 
 impl SourceTask {
-    /// Runs until asked to stop, or until what it reads is gone for good.
-    pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut timer = match Timer::start(self.trigger, self.clock.clone()) {
-            Ok(timer) => timer,
-            Err(e) => return self.health.failed(&Error::fatal(format!("cannot start its timer: {e}"))),
-        };
+    /// Runs until asked to stop.
+    pub(crate) async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        if let Err(e) = self.work(&mut requests).await {
+            self.health.failed(&Error::fatal(format!("its timer fails: {e}")));
+        }
+    }
+
+    async fn work(&mut self, requests: &mut mpsc::UnboundedReceiver<Request>) -> std::io::Result<()> {
+        let mut orders = *self.orders.borrow_and_update();
+        let mut timer = Timer::start(orders.trigger, self.clock.clone())?;
         let mut live = LiveSet::default();
-        let mut backoff = Backoff::new(self.trigger.interval.max(Duration::from_millis(100)));
+        let mut backoff = Backoff::new(orders.trigger.interval.max(Duration::from_millis(100)));
         let mut resume = Timestamp(0);
+        let mut look_again = Instant::now() + self.rediscover;
         loop {
-            let (tick, reply) = tokio::select! {
+            // What is gone does not tick, so that a missing device costs nothing.
+            let gone = self.is_gone();
+            let looks = gone && !orders.paused && !self.rediscover.is_zero();
+            let woken = tokio::select! {
                 biased;
-                request = requests.recv() => match request {
-                    Some(Request::Poll(reply)) => (timer.extra(false), Some(reply)),
-                    Some(Request::Stop(reply)) => (timer.extra(true), Some(reply)),
-                    None => (timer.extra(true), None),
-                },
-                // What is gone stays gone: there is nothing to tick for.
-                tick = timer.tick(), if !matches!(self.health.state(), State::Gone(_)) => match tick {
-                    Ok(tick) => (tick, None),
-                    Err(e) => return self.health.failed(&Error::fatal(format!("cannot read its timer: {e}"))),
-                },
-            };
-            self.health.missed.fetch_add(tick.missed, Relaxed);
-            if reply.is_none() && !tick.last {
-                let late = self.clock.now().since(tick.scheduled).as_nanos() as u64;
-                self.health.late_ns.fetch_add(late, Relaxed);
-                if self.clock.now() < resume {
+                request = requests.recv() => {
+                    let last = !matches!(request, Some(Request::Poll(_)));
+                    Woken::Asked(Tick { scheduled: self.clock.now(), missed: 0, last }, request)
+                }
+                Ok(()) = self.orders.changed() => {
+                    orders = *self.orders.borrow_and_update();
+                    // Anew, so that what did not tick while paused does not count as missed.
+                    timer = Timer::start(orders.trigger, self.clock.clone())?;
                     continue;
                 }
-            }
+                tick = timer.tick(), if !gone && !orders.paused => Woken::Ticked(tick?),
+                () = sleep_until(look_again), if looks => Woken::LooksAgain,
+            };
+            let (tick, request) = match woken {
+                Woken::Asked(tick, request) => (tick, request),
+                Woken::LooksAgain => {
+                    match self.open().await {
+                        Ok(source) => {
+                            self.source = Some(source);
+                            self.health.works();
+                            timer = Timer::start(orders.trigger, self.clock.clone())?;
+                        }
+                        Err(error) => self.health.failed(&error),
+                    }
+                    look_again = Instant::now() + self.rediscover;
+                    continue;
+                }
+                Woken::Ticked(tick) => {
+                    let late = self.clock.now().since(tick.scheduled).as_nanos() as u64;
+                    self.health.ticks.fetch_add(1, Relaxed);
+                    self.health.missed.fetch_add(tick.missed, Relaxed);
+                    self.health.late_ns.fetch_add(late, Relaxed);
+                    self.health.latest_ns.fetch_max(late, Relaxed);
+                    if self.clock.now() < resume {
+                        continue;
+                    }
+                    (tick, None)
+                }
+            };
             let mut batch = self.pool.take();
             match self.poll(tick, &mut batch).await {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     self.health.failed(&error);
                     resume = self.clock.now() + backoff.wait();
+                    look_again = Instant::now() + self.rediscover;
                     if error.kind() != ErrorKind::Retry {
-                        live.note(&batch, 0);
+                        live.note(&batch);
                         live.end_all(&mut batch);
                         self.source = None;
                     }
                 }
             }
-            live.note(&batch, 0);
-            self.health.points.fetch_add(batch.len() as u64, Relaxed);
-            // The transforms are the only receiver, and they outlive the sources.
+            live.note(&batch);
+            let (reply, removed) = match request {
+                Some(Request::Poll(reply) | Request::Stop(reply)) => (Some(reply), false),
+                Some(Request::Remove(reply)) => (Some(reply), true),
+                None => (None, tick.last),
+            };
+            if removed {
+                live.end_all(&mut batch);
+            }
+            self.health.points_out.fetch_add(batch.len() as u64, Relaxed);
             if batch.is_empty() {
                 self.pool.give_back(batch);
-            } else if self.downstream.send(batch).await.is_err() {
-                return;
+            } else if !self.downstream.send(batch).await {
+                return Ok(());
+            }
+            if tick.last {
+                self.health.stopped();
             }
             if let Some(reply) = reply {
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(());
             }
             if tick.last {
-                return self.health.stopped();
+                return Ok(());
             }
         }
     }
 
+    fn is_gone(&self) -> bool {
+        matches!(self.health.state(), State::Gone(_))
+    }
+
+    /// Opens the source, on a thread: that may take long even for one whose polls don't.
+    async fn open(&mut self) -> Result<Box<dyn Source>, Error> {
+        let mut open = self.open.take().ok_or_else(|| Error::gone("its thread was ended"))?;
+        let health = self.health.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let _busy = health.busy();
+            let opened = contained(&mut open);
+            (open, opened)
+        });
+        let (open, opened) = opened.await.map_err(Error::gone)?;
+        self.open = Some(open);
+        opened
+    }
+
     /// Polls the source, opening it anew if it had failed. What is gone stays gone.
     async fn poll(&mut self, tick: Tick, batch: &mut Batch) -> Result<(), Error> {
-        if matches!(self.health.state(), State::Gone(_)) {
+        if self.is_gone() {
             return Ok(());
         }
         let mut source = match self.source.take() {
             Some(source) => source,
-            None => contained(&mut self.open)?,
+            None => self.open().await?,
         };
         self.health.calls.fetch_add(1, Relaxed);
-        let result;
-        (self.source, result) = if self.blocking {
-            let mut inner = std::mem::take(batch);
+        let pass = match &self.place {
+            Place::Lane(lane) => lane.enter().await,
+            _ => None,
+        };
+        let here = matches!(self.place, Place::Here);
+        let result = if here || pass.is_some() {
+            let busy = self.health.busy();
+            let result = contained(|| source.poll(&tick, batch));
+            let took = busy.took();
+            drop((busy, pass));
+            self.source = Some(source);
+            if took > TOO_LONG && !here {
+                warn!(
+                    "{} took {took:?} for a poll while others waited: from now on a thread polls it",
+                    self.health.name
+                );
+                self.place = Place::Pool;
+            }
+            result
+        } else {
+            let (mut inner, health) = (std::mem::take(batch), self.health.clone());
             let polled = tokio::task::spawn_blocking(move || {
+                let _busy = health.busy();
                 let result = contained(|| source.poll(&tick, &mut inner));
                 (source, inner, result)
             });
-            match polled.await {
-                Ok((source, inner, result)) => {
-                    *batch = inner;
-                    (Some(source), result)
-                }
-                Err(_) => (None, Err(Error::fatal("its thread was ended"))),
-            }
-        } else {
-            let result = contained(|| source.poll(&tick, batch));
-            (Some(source), result)
+            let (source, inner, result) = polled.await.map_err(Error::fatal)?;
+            (self.source, *batch) = (Some(source), inner);
+            result
         };
         if result.is_ok() {
             self.health.works();

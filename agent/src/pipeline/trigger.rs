@@ -10,8 +10,8 @@ use wattrace_api::{Clock, Tick, Timestamp, Trigger};
 
 /// Fires a [`Trigger`]'s ticks.
 pub(crate) struct Timer {
-    fd: AsyncFd<OwnedFd>,
-    clock: Clock,
+    /// `None`: it never fires.
+    fd: Option<AsyncFd<OwnedFd>>,
     trigger: Trigger,
     next: Timestamp,
 }
@@ -22,6 +22,9 @@ impl Timer {
     /// # Errors
     /// Those of `timerfd_create` and `timerfd_settime`, and a missing runtime.
     pub(crate) fn start(trigger: Trigger, clock: Clock) -> io::Result<Self> {
+        if trigger.interval.is_zero() {
+            return Ok(Self { fd: None, trigger, next: Timestamp(u64::MAX) });
+        }
         let next = next_on_grid(clock.now(), trigger);
         let timing = libc::itimerspec {
             it_value: timespec(Duration::from_nanos(next.0)),
@@ -45,7 +48,7 @@ impl Timer {
         // SAFETY: the descriptor is owned by the value that is registered, and so stays open as long as it.
         let fd =
             unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::other)?;
-        Ok(Self { fd, clock, trigger, next })
+        Ok(Self { fd: Some(fd), trigger, next })
     }
 
     /// Waits for the next tick. May be dropped while waiting.
@@ -53,8 +56,9 @@ impl Timer {
     /// # Errors
     /// Those of reading the timer; none is expected.
     pub(crate) async fn tick(&mut self) -> io::Result<Tick> {
+        let Some(fd) = &self.fd else { return std::future::pending().await };
         loop {
-            let mut ready = self.fd.readable().await?;
+            let mut ready = fd.readable().await?;
             let mut fired = [0u8; 8];
             let read = ready.try_io(|fd| {
                 // SAFETY: `fired` has room for the eight bytes that a timer gives.
@@ -63,6 +67,8 @@ impl Timer {
             });
             if let Ok(read) = read {
                 read?;
+                // Read empty: no need to try again before the next event.
+                ready.clear_ready();
                 let missed = u64::from_ne_bytes(fired).saturating_sub(1);
                 let scheduled = self.next
                     + self.trigger.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
@@ -70,11 +76,6 @@ impl Timer {
                 return Ok(Tick { scheduled, missed, last: false });
             }
         }
-    }
-
-    /// A tick outside the timer's order: asked for, or the last one.
-    pub(crate) fn extra(&self, last: bool) -> Tick {
-        Tick { scheduled: self.clock.now(), missed: 0, last }
     }
 }
 

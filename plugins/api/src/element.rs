@@ -1,6 +1,7 @@
 //! The three kinds of pipeline element. The runner owns the concurrency: an element is called from one thread at a
 //! time, sees `&mut self`, and never thinks about the others.
 
+use std::future::{Future, ready};
 use std::time::Duration;
 
 use crate::batch::Batch;
@@ -11,7 +12,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trigger {
     /// Time between ticks. Ticks fall on whole multiples of it since boot, so that sources with equal intervals tick
-    /// together.
+    /// together. Zero: it is polled when somebody asks for it, and at the end.
     pub interval: Duration,
     /// How long after such a multiple the tick falls. Usage is read a little after energy, so that an energy window
     /// is covered by usage the moment it closes.
@@ -19,6 +20,9 @@ pub struct Trigger {
 }
 
 impl Trigger {
+    /// No ticks: polled when told to, by `wattrace control trigger` for example, and at the end.
+    pub const MANUAL: Trigger = Trigger { interval: Duration::ZERO, offset: Duration::ZERO };
+
     /// A tick every `interval`.
     pub fn every(interval: Duration) -> Self {
         Self { interval, offset: Duration::ZERO }
@@ -95,6 +99,28 @@ pub trait Output: Send {
 
     /// Points that were taken by [`Output::write`] and then lost, by reason, since the last call.
     /// An output that hands over later (to a network) counts its losses here.
+    fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+/// An [`Output`] whose calls wait as futures do: for a client library that is async. It has a thread of its own as well, on
+/// which its futures are polled, so that one that blocks all the same holds up nobody else.
+pub trait AsyncOutput: Send {
+    /// See [`Output::write`].
+    fn write(&mut self, batch: &Batch) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// See [`Output::flush`].
+    fn flush(&mut self) -> impl Future<Output = Result<(), Error>> + Send {
+        ready(Ok(()))
+    }
+
+    /// See [`Output::undelivered`].
+    fn undelivered(&self) -> u64 {
+        0
+    }
+
+    /// See [`Output::take_losses`].
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }

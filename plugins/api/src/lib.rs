@@ -3,40 +3,53 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`time`] | monotonic timestamps, the [`Window`] that a value covers, the [`Clock`] |
-//! | [`metric`] | what is measured: name, unit, kind |
+//! | [`metric`], [`unit`] | what is measured: name, kind; its unit |
 //! | [`subject`] | what a value is about: [`Resource`], [`Domain`], [`Consumer`], [`Attribute`]s |
-//! | [`series`] | metric × subject, interned in the [`Registry`] to a small [`SeriesId`] |
+//! | [`series`], [`registry`] | metric × subject, interned in the [`Registry`] to a small [`SeriesId`] |
 //! | [`batch`] | the columns that flow through the pipeline |
-//! | [`element`] | [`Source`], [`Transform`], [`Output`] |
+//! | [`element`] | [`Source`], [`Transform`], [`Output`], [`AsyncOutput`] |
+//! | [`feed`] | what a source that produces when it wants is given |
 //! | [`plugin`] | [`Plugin`], and the [`Setup`] through which it adds its elements |
+//! | [`added`] | an element that was added, and how more are added at runtime |
+//! | [`events`] | what plugins tell each other |
 //! | [`finding`] | what a plugin can tell `wattrace doctor` |
 //! | [`error`] | errors whose consequence (gone, retry, fatal) their author chooses |
 //! | [`testing`] | a rig that runs elements without an agent, on a clock the test turns |
 //!
 //! The runner that drives all this is the `wattrace` crate in `agent/`; nothing here knows it, nor any hardware.
 
+pub mod added;
 pub mod batch;
 pub mod element;
 pub mod error;
+pub mod events;
+pub mod feed;
 pub mod finding;
 pub mod metric;
 pub mod plugin;
+pub mod registry;
 pub mod series;
 pub mod subject;
 pub mod testing;
 pub mod time;
+pub mod unit;
 
-pub use batch::{Batch, Segment};
-pub use element::{Output, Source, Tick, Transform, Trigger};
+pub use added::{Added, ElementKind, Elements};
+pub use batch::{Batch, Segment, SegmentMut};
+pub use element::{AsyncOutput, Output, Source, Tick, Transform, Trigger};
 pub use error::{Error, ErrorKind, ResultExt};
+pub use events::{Events, Heard, Subscription};
+pub use feed::Feed;
 pub use finding::{Finding, Verdict};
-pub use metric::{Kind, Metric, MetricId, Unit, Value};
+pub use metric::{Kind, Metric, MetricId, Value};
 pub use plugin::{Plugin, Setup};
-pub use series::{Registry, Series, SeriesId, SeriesMap, SeriesSpec};
+pub use registry::{MetricError, Registry};
+pub use series::{Series, SeriesId, SeriesMap, SeriesSet, SeriesSpec};
 pub use subject::{
     Attribute, AttributeValue, Consumer, ConsumerKind, Domain, Identity, Origin, Resource, ResourceKind,
 };
 pub use time::{Clock, Timestamp, Window};
+pub use unit::{Unit, UnitError};
 
 /// The plugin author's book: its programs are compiled and run as doctests.
 #[cfg(doctest)]

@@ -3,36 +3,7 @@
 
 use std::borrow::Cow;
 
-/// A metric's unit. [`Unit::ucum`] is its spelling in UCUM, the code OpenTelemetry uses.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Unit {
-    /// Energy, `J`.
-    Joule,
-    /// Power, `W`.
-    Watt,
-    /// Time, `s`.
-    Second,
-    /// Memory, `By`.
-    Byte,
-    /// A plain number, `1`, or of something, `{point}`.
-    Count(&'static str),
-    /// Any other UCUM code.
-    Other(Cow<'static, str>),
-}
-
-impl Unit {
-    /// The unit's UCUM code.
-    pub fn ucum(&self) -> &str {
-        match self {
-            Unit::Joule => "J",
-            Unit::Watt => "W",
-            Unit::Second => "s",
-            Unit::Byte => "By",
-            Unit::Count(what) => what,
-            Unit::Other(code) => code,
-        }
-    }
-}
+use crate::unit::Unit;
 
 /// How a metric's values behave over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,14 +1,20 @@
 //! A plugin: a configuration and a function that adds elements. The only way anything gets into the pipeline.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
-use crate::element::{Output, Source, Transform, Trigger};
+use crate::added::{Added, Change, Elements};
+use crate::element::{AsyncOutput, Output, Source, Transform, Trigger};
 use crate::error::Error;
+use crate::events::Events;
+use crate::feed::Feed;
 use crate::finding::Finding;
-use crate::series::Registry;
+use crate::registry::Registry;
 use crate::time::Clock;
 
 /// A plugin's declaration. The type itself is never instantiated: its elements hold the state.
@@ -39,38 +45,6 @@ pub trait Plugin: 'static {
     }
 }
 
-/// Opens an element, or opens it anew after it failed.
-pub type Open<E> = Box<dyn FnMut() -> Result<Box<E>, Error> + Send>;
-
-/// An element that a plugin added.
-pub enum Added {
-    /// A source, polled on a worker of the runtime, or on a thread of its own if `blocking`.
-    Source {
-        /// Last part of `source/plugin/name`.
-        name: String,
-        /// When to poll it.
-        trigger: Trigger,
-        /// Whether a poll may take long.
-        blocking: bool,
-        /// Makes it.
-        open: Open<dyn Source>,
-    },
-    /// A transform.
-    Transform {
-        /// Last part of `transform/plugin/name`.
-        name: String,
-        /// Makes it.
-        open: Open<dyn Transform>,
-    },
-    /// An output.
-    Output {
-        /// Last part of `output/plugin/name`.
-        name: String,
-        /// Makes it.
-        open: Open<dyn Output>,
-    },
-}
-
 /// What a plugin is given at its start.
 ///
 /// Elements open in this order: sources, transforms, outputs; within a kind in the order of the agent's plugin list.
@@ -78,14 +52,34 @@ pub enum Added {
 pub struct Setup {
     registry: Arc<Registry>,
     clock: Clock,
-    runtime: tokio::runtime::Handle,
-    added: Vec<Added>,
+    runtime: Handle,
+    plugin: &'static str,
+    added: Vec<(&'static str, Added)>,
+    changes: mpsc::UnboundedSender<Change>,
+    changed: Option<mpsc::UnboundedReceiver<Change>>,
 }
 
 impl Setup {
     /// For the runner and the test rig.
-    pub fn new(registry: Arc<Registry>, clock: Clock, runtime: tokio::runtime::Handle) -> Self {
-        Self { registry, clock, runtime, added: Vec::new() }
+    pub fn new(registry: Arc<Registry>, clock: Clock, runtime: Handle) -> Self {
+        let (changes, changed) = mpsc::unbounded_channel();
+        Self { registry, clock, runtime, plugin: "", added: Vec::new(), changes, changed: Some(changed) }
+    }
+
+    /// For the runner: a setup for plugins that join a running pipeline, which takes `changes`.
+    pub fn joining(
+        registry: Arc<Registry>,
+        clock: Clock,
+        runtime: Handle,
+        changes: mpsc::UnboundedSender<Change>,
+    ) -> Self {
+        Self { registry, clock, runtime, plugin: "", added: Vec::new(), changes, changed: None }
+    }
+
+    /// For the runner and the test rig: what comes from here on is `plugin`'s.
+    pub fn enter(&mut self, plugin: &'static str) {
+        self.plugin = plugin;
+        self.registry = self.registry.for_plugin(plugin);
     }
 
     /// Where metrics are declared and series opened.
@@ -99,8 +93,23 @@ impl Setup {
     }
 
     /// The async runtime, for an element that has something to run beside its calls.
-    pub fn runtime(&self) -> tokio::runtime::Handle {
+    pub fn runtime(&self) -> Handle {
         self.runtime.clone()
+    }
+
+    /// The bus on which plugins tell each other what happens.
+    pub fn events(&self) -> Events {
+        self.registry.events().clone()
+    }
+
+    /// Adds and removes elements later, while the pipeline runs.
+    pub fn elements(&self) -> Elements {
+        Elements { plugin: self.plugin, changes: self.changes.clone() }
+    }
+
+    /// Adds an element.
+    pub fn add(&mut self, added: Added) {
+        self.added.push((self.plugin, added));
     }
 
     /// Adds a source that never waits.
@@ -108,10 +117,9 @@ impl Setup {
         &mut self,
         name: impl Into<String>,
         trigger: Trigger,
-        mut open: impl FnMut() -> Result<S, Error> + Send + 'static,
+        open: impl FnMut() -> Result<S, Error> + Send + 'static,
     ) {
-        let open: Open<dyn Source> = Box::new(move || Ok(Box::new(open()?)));
-        self.added.push(Added::Source { name: name.into(), trigger, blocking: false, open });
+        self.add(Added::source(name, trigger, open));
     }
 
     /// Adds a source that may wait, on a thread of its own.
@@ -119,34 +127,59 @@ impl Setup {
         &mut self,
         name: impl Into<String>,
         trigger: Trigger,
-        mut open: impl FnMut() -> Result<S, Error> + Send + 'static,
+        open: impl FnMut() -> Result<S, Error> + Send + 'static,
     ) {
-        let open: Open<dyn Source> = Box::new(move || Ok(Box::new(open()?)));
-        self.added.push(Added::Source { name: name.into(), trigger, blocking: true, open });
+        self.add(Added::blocking_source(name, trigger, open));
+    }
+
+    /// Adds a source that produces when it wants. See [`Added::autonomous`].
+    pub fn autonomous<F: Future<Output = Result<(), Error>> + Send + 'static>(
+        &mut self,
+        name: impl Into<String>,
+        open: impl FnMut(Feed) -> F + Send + 'static,
+    ) {
+        self.add(Added::autonomous(name, open));
     }
 
     /// Adds a transform after those that are there.
     pub fn transform<T: Transform + 'static>(
         &mut self,
         name: impl Into<String>,
-        mut open: impl FnMut() -> Result<T, Error> + Send + 'static,
+        open: impl FnMut() -> Result<T, Error> + Send + 'static,
     ) {
-        let open: Open<dyn Transform> = Box::new(move || Ok(Box::new(open()?)));
-        self.added.push(Added::Transform { name: name.into(), open });
+        self.add(Added::transform(name, open));
     }
 
     /// Adds an output.
     pub fn output<O: Output + 'static>(
         &mut self,
         name: impl Into<String>,
-        mut open: impl FnMut() -> Result<O, Error> + Send + 'static,
+        open: impl FnMut() -> Result<O, Error> + Send + 'static,
     ) {
-        let open: Open<dyn Output> = Box::new(move || Ok(Box::new(open()?)));
-        self.added.push(Added::Output { name: name.into(), open });
+        self.add(Added::output(name, open));
     }
 
-    /// What was added since the last call. For the runner and the test rig.
-    pub fn take_added(&mut self) -> Vec<Added> {
+    /// Adds an output whose calls are futures.
+    pub fn async_output<O: AsyncOutput + 'static>(
+        &mut self,
+        name: impl Into<String>,
+        open: impl FnMut() -> Result<O, Error> + Send + 'static,
+    ) {
+        self.add(Added::async_output(name, self.runtime.clone(), open));
+    }
+
+    /// What was added since the last call, with the plugins' names. For the runner and the test rig.
+    pub fn take_added(&mut self) -> Vec<(&'static str, Added)> {
         std::mem::take(&mut self.added)
+    }
+
+    /// Where the changes arrive that [`Elements`] asks for. For the runner and the test rig; there is one.
+    pub fn take_changes(&mut self) -> Option<mpsc::UnboundedReceiver<Change>> {
+        self.changed.take()
+    }
+
+    /// The sender for [`Setup::joining`]. For the runner.
+    pub fn changes(&self) -> mpsc::UnboundedSender<Change> {
+        self.changes.clone()
     }
 }

@@ -1,18 +1,17 @@
-//! A series is a metric about a subject. Its description is interned once, here, and flows as a small [`SeriesId`].
+//! A series is a metric about a subject. Its description is interned once, in the registry, and flows as a small [`SeriesId`].
 //!
-//! A series lives from [`Registry::open`] until the batch that carries its end ([`crate::Batch::end`]) has passed every
+//! A series lives from [`crate::Registry::open`] until the batch that carries its end ([`crate::Batch::end`]) has passed every
 //! output; then its id may be given to another. So whoever keeps something per series drops it when it sees the end.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use crate::metric::{Kind, Metric, MetricId};
+use crate::metric::{Metric, MetricId};
 use crate::subject::{Attribute, Consumer, Domain, Resource, ResourceKind};
 use crate::time::Timestamp;
 
 /// A series' number: small, dense, and reused after the series has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SeriesId(u32);
+pub struct SeriesId(pub(crate) u32);
 
 impl SeriesId {
     /// The number, for arrays indexed by series. See [`SeriesMap`].
@@ -96,127 +95,6 @@ impl Series {
     }
 }
 
-/// Two declarations of one metric disagree.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "metric {name} is declared twice: as {old_kind} in {old_unit} and as {new_kind} in {new_unit}; rename one of them"
-)]
-pub struct MetricConflict {
-    name: String,
-    old_kind: &'static str,
-    old_unit: String,
-    new_kind: &'static str,
-    new_unit: String,
-}
-
-/// All metrics and series of an agent. Locked only when something is declared, opened, looked up first or released;
-/// never per point.
-#[derive(Debug, Default)]
-pub struct Registry {
-    inner: Mutex<Inner>,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    metrics: Vec<Arc<Metric>>,
-    metrics_by_name: HashMap<String, MetricId>,
-    series: Vec<Option<Arc<Series>>>,
-    free: Vec<SeriesId>,
-}
-
-impl Registry {
-    /// An empty registry.
-    pub fn new() -> Arc<Self> {
-        Arc::default()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Declares `metric`. The same declaration again gives the same id.
-    ///
-    /// # Errors
-    /// [`MetricConflict`] if the name is taken by a metric of another unit, kind or step.
-    pub fn metric(&self, metric: &Metric) -> Result<MetricId, MetricConflict> {
-        let mut inner = self.lock();
-        if let Some(&id) = inner.metrics_by_name.get(&*metric.name) {
-            let old = &inner.metrics[id.0 as usize];
-            if (&old.unit, old.kind, old.step) != (&metric.unit, metric.kind, metric.step) {
-                return Err(MetricConflict {
-                    name: metric.name.to_string(),
-                    old_kind: old.kind.as_str(),
-                    old_unit: old.unit.ucum().to_string(),
-                    new_kind: metric.kind.as_str(),
-                    new_unit: metric.unit.ucum().to_string(),
-                });
-            }
-            return Ok(id);
-        }
-        let id = MetricId(inner.metrics.len() as u32);
-        inner.metrics.push(Arc::new(metric.clone()));
-        inner.metrics_by_name.insert(metric.name.to_string(), id);
-        Ok(id)
-    }
-
-    /// Opens a series. Its opener is its only writer, and ends it.
-    pub fn open(&self, spec: SeriesSpec) -> SeriesId {
-        let mut inner = self.lock();
-        let series = Arc::new(Series {
-            metric: inner.metrics[spec.metric.0 as usize].clone(),
-            metric_id: spec.metric,
-            resource: spec.resource,
-            domain: spec.domain,
-            consumer: spec.consumer,
-            attributes: spec.attributes,
-            start: spec.start,
-        });
-        match inner.free.pop() {
-            Some(id) => {
-                inner.series[id.index()] = Some(series);
-                id
-            }
-            None => {
-                inner.series.push(Some(series));
-                SeriesId((inner.series.len() - 1) as u32)
-            }
-        }
-    }
-
-    /// A series' description; `None` if it has ended and passed everyone. Keep it in a [`SeriesMap`] rather than
-    /// asking per point.
-    pub fn get(&self, id: SeriesId) -> Option<Arc<Series>> {
-        self.lock().series.get(id.index()).cloned().flatten()
-    }
-
-    /// Gives the ids of series back whose ends have passed every output. The runner calls this.
-    pub fn release(&self, ended: &[SeriesId]) {
-        if ended.is_empty() {
-            return;
-        }
-        let mut inner = self.lock();
-        for &id in ended {
-            if inner.series.get_mut(id.index()).is_some_and(|s| s.take().is_some()) {
-                inner.free.push(id);
-            }
-        }
-    }
-
-    /// All open series, in the order of their ids.
-    pub fn series(&self) -> Vec<(SeriesId, Arc<Series>)> {
-        let inner = self.lock();
-        let open = inner.series.iter().enumerate();
-        open.filter_map(|(i, s)| Some((SeriesId(i as u32), s.clone()?))).collect()
-    }
-
-    /// The energy domains that have a meter now: those of open energy series about the hardware itself.
-    pub fn domains(&self) -> Vec<Arc<Domain>> {
-        let all = self.series();
-        let metered = all.iter().filter(|(_, s)| s.consumer.is_none() && s.metric.kind == Kind::Counter);
-        metered.filter_map(|(_, s)| s.domain.clone()).collect()
-    }
-}
-
 /// Something kept per series: an array indexed by [`SeriesId`].
 #[derive(Debug)]
 pub struct SeriesMap<T> {
@@ -272,35 +150,64 @@ impl<T> SeriesMap<T> {
     }
 }
 
+/// A set of series: a bit each.
+#[derive(Debug, Default)]
+pub struct SeriesSet {
+    words: Vec<u64>,
+}
+
+impl SeriesSet {
+    /// Adds `id`.
+    pub fn insert(&mut self, id: SeriesId) {
+        let word = id.index() / 64;
+        if self.words.len() <= word {
+            self.words.resize(word + 1, 0);
+        }
+        self.words[word] |= 1 << (id.index() % 64);
+    }
+
+    /// Takes `id` out.
+    pub fn remove(&mut self, id: SeriesId) {
+        if let Some(word) = self.words.get_mut(id.index() / 64) {
+            *word &= !(1 << (id.index() % 64));
+        }
+    }
+
+    /// Whether `id` is in it.
+    pub fn contains(&self, id: SeriesId) -> bool {
+        self.words.get(id.index() / 64).is_some_and(|word| word >> (id.index() % 64) & 1 == 1)
+    }
+
+    /// All of them, in the order of ids.
+    pub fn iter(&self) -> impl Iterator<Item = SeriesId> {
+        let bits = |(at, &word): (usize, &u64)| {
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| SeriesId((at * 64 + bit) as u32))
+        };
+        self.words.iter().enumerate().flat_map(bits)
+    }
+
+    /// Empties it; its memory stays.
+    pub fn clear(&mut self) {
+        self.words.clear();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::{self, Unit};
-
-    fn spec(metric: MetricId) -> SeriesSpec {
-        SeriesSpec::new(metric, Resource::HOST, Timestamp(0))
-    }
+    use crate::{Registry, metric};
 
     #[test]
-    fn one_declaration_has_one_id_and_another_unit_is_refused() {
-        let registry = Registry::new();
-        let id = registry.metric(&metric::HW_ENERGY).unwrap();
-        assert_eq!(registry.metric(&metric::HW_ENERGY).unwrap(), id);
-        let other = Metric { unit: Unit::Watt, ..metric::HW_ENERGY };
-        let message = registry.metric(&other).unwrap_err().to_string();
-        assert!(message.contains("hw.energy") && message.contains("counter in W"), "{message}");
-    }
-
-    #[test]
-    fn a_released_id_is_given_out_again_and_only_once() {
+    fn a_set_gives_back_what_is_in_it_in_order() {
         let registry = Registry::new();
         let metric = registry.metric(&metric::HW_ENERGY).unwrap();
-        let (a, b) = (registry.open(spec(metric)), registry.open(spec(metric)));
-        assert_ne!(a, b);
-        registry.release(&[a]);
-        registry.release(&[a]);
-        assert!(registry.get(a).is_none());
-        assert_eq!(registry.open(spec(metric)), a);
-        assert_ne!(registry.open(spec(metric)), a);
+        let ids: Vec<_> =
+            (0..200).map(|_| registry.open(SeriesSpec::new(metric, Resource::HOST, Timestamp(0)))).collect();
+        let mut set = SeriesSet::default();
+        [3, 64, 63, 199, 3].iter().for_each(|&i: &usize| set.insert(ids[i]));
+        set.remove(ids[63]);
+        set.remove(ids[100]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [ids[3], ids[64], ids[199]]);
+        assert!(set.contains(ids[64]) && !set.contains(ids[63]) && !set.contains(ids[65]));
     }
 }

@@ -8,26 +8,31 @@
 use std::sync::Arc;
 
 use wattrace_api::{
-    Batch, ConsumerKind, Domain, Error, MetricId, Origin, Registry, Resource, ResourceKind, ResultExt,
-    Series, SeriesId, SeriesMap, SeriesSpec, Timestamp, Transform, Value, Window, metric,
+    Batch, ConsumerKind, Domain, Error, Heard, MetricId, Origin, Registry, Resource, ResourceKind, ResultExt,
+    Series, SeriesId, SeriesMap, SeriesSpec, Subscription, Timestamp, Transform, Value, Window, metric,
 };
+
+use wattrace_api::events::ResourceAppeared;
 
 use crate::config::{EstimateConfig, When};
 use crate::power::Power;
 
 /// The element; it does nothing where there is a meter.
-pub(crate) struct Transformer(Option<Estimator>);
+pub(crate) struct Transformer {
+    estimator: Option<Estimator>,
+    /// Tells of meters that appear later, if the estimate is to yield to them.
+    appeared: Option<Subscription<ResourceAppeared>>,
+}
 
 impl Transformer {
     /// Looks for meters and for the CPU's power. Sources are open by now, so their domains are in the registry.
     pub(crate) fn open(config: &EstimateConfig, registry: Arc<Registry>) -> Result<Self, Error> {
-        let metered = registry
-            .domains()
-            .iter()
-            .any(|d| d.name.starts_with("package-") && d.origin != Origin::Estimated);
-        if metered && config.when == When::NoMeter {
+        let yields = config.when == When::NoMeter;
+        // Before it looks, so that none appears in between.
+        let appeared = yields.then(|| registry.events().subscribe());
+        if yields && registry.domains().iter().any(|domain| meters_a_package(domain)) {
             tracing::debug!("packages are metered: nothing is estimated");
-            return Ok(Self(None));
+            return Ok(Self { estimator: None, appeared: None });
         }
         let power = Power::find(config);
         let watts = |microwatts: u64| microwatts as f64 / 1e6;
@@ -38,13 +43,33 @@ impl Transformer {
              correct it with plugins.estimate.idle_watts and full_watts",
             power.why
         );
-        Ok(Self(Some(Estimator::new(power, registry)?)))
+        Ok(Self { estimator: Some(Estimator::new(power, registry)?), appeared })
     }
+
+    /// Whether a meter has appeared that makes the estimate needless.
+    fn is_needless(&mut self) -> bool {
+        let Some(appeared) = &mut self.appeared else { return false };
+        std::iter::from_fn(|| appeared.try_next()).any(|heard| match heard {
+            Heard::Event(event) => meters_a_package(&event.domain),
+            // More than a thousand at once is no machine's hardware.
+            Heard::Missed(_) => false,
+        })
+    }
+}
+
+fn meters_a_package(domain: &Domain) -> bool {
+    domain.name.starts_with("package-") && domain.origin != Origin::Estimated
 }
 
 impl Transform for Transformer {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        if let Some(estimator) = &mut self.0 {
+        if self.is_needless()
+            && let Some(estimator) = self.estimator.take()
+        {
+            tracing::info!("packages are metered from now on: nothing is estimated any more");
+            estimator.packages.iter().for_each(|package| batch.end(package.series));
+        }
+        if let Some(estimator) = &mut self.estimator {
             estimator.sum(batch);
             estimator.push(batch);
         }

@@ -194,3 +194,27 @@ fn senseless_configurations_do_not_start() {
     assert_eq!(error.kind(), ErrorKind::Fatal);
     assert!(error.to_string().starts_with("plugins.estimate.tdp_watts: "), "{error}");
 }
+
+#[test]
+fn a_meter_that_appears_later_ends_the_estimate() {
+    let mut rig = started(config());
+    let idle = cpu_time(&rig, 0, ConsumerKind::Idle);
+    let batch = rig.batch(window(0, 1_000), &[(idle, 1_000)]);
+    let estimate = energies(&mut rig, batch)[0].id;
+    let domain = |name: &str, origin| {
+        let name = name.to_owned();
+        Some(Arc::new(Domain { name, origin, package: None, within: None, idle_microwatts: None }))
+    };
+    let energy = rig.registry.metric(&metric::HW_ENERGY).unwrap();
+    let registry = rig.registry.clone();
+    let open = |domain| {
+        registry.open(SeriesSpec { domain, ..SeriesSpec::new(energy, Resource::package(0), Timestamp(0)) })
+    };
+    open(domain("dram-0", Origin::Measured));
+    let batch = rig.batch(window(1_000, 2_000), &[(idle, 2_000)]);
+    assert_eq!(energies(&mut rig, batch).len(), 1, "that is no package");
+    open(domain("package-0", Origin::Measured));
+    let batch = rig.batch(window(2_000, 3_000), &[(idle, 3_000)]);
+    let batch = rig.pass(batch).unwrap();
+    assert_eq!((rig.points(&batch).len(), batch.ended()), (1, &[estimate][..]));
+}

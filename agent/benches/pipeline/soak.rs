@@ -1,0 +1,166 @@
+//! A million consumers that live for a few ticks each, through a transform that keeps a series for each of theirs, as attribution
+//! does, to an output that keeps something for every series. Memory after the first ten thousand, and at the end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wattrace::pipeline::Pipeline;
+use wattrace::pipeline::settings::{QueuePolicy, Settings};
+use wattrace_api::{
+    Attribute, Batch, Consumer, ConsumerKind, Error, Identity, MetricId, Output, Registry, Resource,
+    ResultExt, Series, SeriesId, SeriesMap, SeriesSpec, Timestamp, Transform, Value, Window, metric,
+};
+
+use crate::machine;
+
+/// Consumers that begin, and end, at each tick.
+const AT_ONCE: u64 = 500;
+/// Ticks for which each lives.
+const LIFE: usize = 4;
+/// Consumers that the source may be ahead of the output. What waits in queues is no growth, and would hide one.
+const AHEAD: u64 = 5_000;
+
+struct Attribute1to1 {
+    registry: Arc<Registry>,
+    cpu_time: MetricId,
+    energy: MetricId,
+    theirs: SeriesMap<Option<SeriesId>>,
+    found: Vec<(SeriesId, Value)>,
+}
+
+impl Transform for Attribute1to1 {
+    fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let mut window = Window::default();
+        for segment in batch.segments() {
+            window = segment.window;
+            for (id, value) in segment.points() {
+                if self.theirs.get(id).is_none() {
+                    let series = self.registry.get(id).filter(|s| s.metric_id == self.cpu_time);
+                    let energy = series.map(|s| {
+                        self.registry.open(SeriesSpec {
+                            consumer: s.consumer.clone(),
+                            ..SeriesSpec::new(self.energy, s.resource.clone(), s.start)
+                        })
+                    });
+                    self.theirs.insert(id, energy);
+                }
+                if let Some(Some(energy)) = self.theirs.get(id) {
+                    self.found.push((*energy, Value::of_steps(value.steps() / 100)));
+                }
+            }
+        }
+        batch.begin(window);
+        self.found.drain(..).for_each(|(id, value)| batch.push(id, value));
+        let over: Vec<_> = batch.ended().iter().filter_map(|&id| self.theirs.remove(id).flatten()).collect();
+        over.into_iter().for_each(|id| batch.end(id));
+        Ok(())
+    }
+}
+
+struct Keep {
+    registry: Arc<Registry>,
+    kept: SeriesMap<(Arc<Series>, String)>,
+    ended: Arc<AtomicU64>,
+}
+
+impl Output for Keep {
+    fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+        for segment in batch.segments() {
+            for &id in segment.series {
+                if self.kept.get(id).is_none() {
+                    let series =
+                        self.registry.get(id).ok_or_else(|| Error::retry("its id was released too soon"))?;
+                    let row = format!("{:?}", series.all_attributes());
+                    self.kept.insert(id, (series, row));
+                }
+            }
+        }
+        for &id in batch.ended() {
+            self.ended.fetch_add(u64::from(self.kept.remove(id).is_some()), Relaxed);
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn run(consumers: u64) {
+    let runtime = machine::runtime();
+    let mut setup = machine::setup(&runtime);
+    let ended = Arc::new(AtomicU64::new(0));
+    let (registry, clock, gone) = (setup.registry(), setup.clock(), ended.clone());
+    setup.autonomous("storm", move |feed| {
+        let (registry, clock, gone) = (registry.clone(), clock.clone(), gone.clone());
+        async move {
+            let metric = registry.metric(&metric::CONSUMER_CPU_TIME).or_fatal()?;
+            let mut alive: VecDeque<Vec<SeriesId>> = VecDeque::new();
+            let mut begun = 0;
+            while begun < consumers || !alive.is_empty() {
+                let mut batch = feed.batch();
+                batch.begin(Window::new(Timestamp(0), clock.now()));
+                if begun < consumers {
+                    let start = |pid: u64| {
+                        let identity = Identity {
+                            kind: ConsumerKind::Process,
+                            id: pid.to_string().into(),
+                            start_unix_nano: pid,
+                        };
+                        let attributes =
+                            vec![Attribute::new("process.executable.name", format!("true-{pid}"))];
+                        let consumer = Some(Arc::new(Consumer::new(identity, None, attributes)));
+                        registry.open(SeriesSpec {
+                            consumer,
+                            ..SeriesSpec::new(metric, Resource::package(0), clock.now())
+                        })
+                    };
+                    alive.push_back((begun..begun + AT_ONCE).map(start).collect());
+                    begun += AT_ONCE;
+                }
+                alive.iter().flatten().for_each(|&id| batch.push(id, Value::of_steps(1_000_000)));
+                if alive.len() == LIFE || begun == consumers {
+                    alive.pop_front().into_iter().flatten().for_each(|id| batch.end(id));
+                }
+                feed.send(batch).await;
+                while begun > AHEAD + gone.load(Relaxed) / 2 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            Ok(())
+        }
+    });
+    let registry = setup.registry();
+    setup.transform("attribute", move || {
+        Ok(Attribute1to1 {
+            cpu_time: registry.metric(&metric::CONSUMER_CPU_TIME).or_fatal()?,
+            energy: registry.metric(&metric::CONSUMER_ENERGY).or_fatal()?,
+            registry: registry.clone(),
+            theirs: SeriesMap::default(),
+            found: Vec::new(),
+        })
+    });
+    let registry = setup.registry();
+    let (all, counted) = (registry.clone(), ended.clone());
+    setup.output("keep", move || {
+        Ok(Keep { registry: registry.clone(), kept: SeriesMap::default(), ended: counted.clone() })
+    });
+    let settings = Settings { queue_policy: QueuePolicy::Block, ..Settings::default() };
+    let pipeline = Pipeline::start(setup, settings);
+    let wait = |consumers: u64| {
+        while ended.load(Relaxed) < 2 * consumers {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        machine::memory("VmRSS:")
+    };
+    let began = std::time::Instant::now();
+    let first = wait(10_000);
+    let last = wait(consumers);
+    println!(
+        "{consumers} consumers in {:.1} s, two series each: RSS {first:.1} MB after 10,000, {last:.1} MB at the end",
+        began.elapsed().as_secs_f64()
+    );
+    machine::target("growth, at most 1.1", last / first, last / first <= 1.1);
+    runtime.block_on(pipeline.stop(Instant::now() + Duration::from_secs(4)));
+    let left = all.series().len();
+    machine::target("series left, 0", left as f64, left == 0);
+}

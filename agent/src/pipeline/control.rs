@@ -1,0 +1,217 @@
+//! Control of a running pipeline: what `wattrace control` does, one method per command. A [`Control`] is cheap to clone, good on
+//! any thread and task, and does nothing any more once the pipeline has stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use wattrace_api::{Added, ElementKind, Setup, Trigger};
+
+use super::core::Core;
+use super::health::Health;
+use super::pattern::Pattern;
+use super::roster::ask_all;
+use super::source::Request;
+use super::status::ElementStatus;
+
+/// Controls a running pipeline. From [`super::Pipeline::control`].
+#[derive(Clone)]
+pub struct Control(pub(super) Arc<Core>);
+
+/// A command cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// No element has such a name.
+    #[error("no element matches {pattern}; there are {}", .there.join(", "))]
+    NoMatch {
+        /// What was looked for.
+        pattern: Pattern,
+        /// What there is.
+        there: Vec<String>,
+    },
+    /// The elements that match are of kinds for which the command means nothing.
+    #[error("{pattern} matches {}, and only {what} can be told to {command}", .matching.join(", "))]
+    NotFor {
+        /// What was looked for.
+        pattern: Pattern,
+        /// What was found.
+        matching: Vec<String>,
+        /// What the command is for.
+        what: &'static str,
+        /// The command.
+        command: &'static str,
+    },
+    /// A value makes no sense.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Done {
+    /// Elements that have done it.
+    pub done: Vec<String>,
+    /// Elements that were told, and had not answered in time.
+    pub late: Vec<String>,
+}
+
+impl Control {
+    /// Every element that matches, as it stands: sources in the order of their ticks, transforms in theirs, outputs.
+    pub fn status(&self, pattern: &Pattern) -> Vec<ElementStatus> {
+        let (entries, clock) = (self.0.roster.entries(), &self.0.clock);
+        (entries.sources.iter().map(|s| ElementStatus::of_source(s, clock)))
+            .chain(entries.transforms.iter().map(|t| ElementStatus::of_transform(t, clock)))
+            .chain(entries.outputs.iter().map(|o| ElementStatus::of_output(o, clock)))
+            .filter(|status| pattern.matches(&status.name))
+            .collect()
+    }
+
+    /// The books of every element there is now.
+    pub fn health(&self) -> Vec<Arc<Health>> {
+        self.0.roster.health()
+    }
+
+    /// Pauses elements: a source is no longer polled (its next window spans the pause) or, if autonomous, listened to; batches
+    /// pass a transform by; an output's batches wait in its queue, as long as there is room, and are never waited for.
+    ///
+    /// # Errors
+    /// [`ControlError::NoMatch`].
+    pub fn pause(&self, pattern: &Pattern) -> Result<Done, ControlError> {
+        self.set_paused(pattern, true)
+    }
+
+    /// Lets paused elements go on.
+    ///
+    /// # Errors
+    /// [`ControlError::NoMatch`].
+    pub fn resume(&self, pattern: &Pattern) -> Result<Done, ControlError> {
+        self.set_paused(pattern, false)
+    }
+
+    fn set_paused(&self, pattern: &Pattern, paused: bool) -> Result<Done, ControlError> {
+        let done = self.matching(pattern, |_| true, "", "")?;
+        let entries = self.0.roster.entries();
+        for source in entries.sources.iter().filter(|s| pattern.matches(&s.health.name)) {
+            source.health.pause(paused);
+            source.orders.send_modify(|orders| orders.paused = paused);
+        }
+        for transform in entries.transforms.iter().filter(|t| pattern.matches(&t.health.name)) {
+            transform.health.pause(paused);
+        }
+        for output in entries.outputs.iter().filter(|o| pattern.matches(&o.health.name)) {
+            output.health.pause(paused);
+            output.queue.pause(paused);
+        }
+        Ok(Done { done, late: Vec::new() })
+    }
+
+    /// Polls sources now, paused ones too, one after the other in the order of their ticks, so that usage covers energy.
+    /// Waits for them until `deadline`.
+    ///
+    /// # Errors
+    /// [`ControlError::NoMatch`]; [`ControlError::NotFor`] if no managed source matches.
+    pub async fn trigger(&self, pattern: &Pattern, deadline: Instant) -> Result<Done, ControlError> {
+        let done = self.matching(pattern, |h| self.is_managed(h), "sources that are polled", "trigger")?;
+        let mut sources = self.0.roster.entries().sources;
+        sources.retain(|s| done.contains(&s.health.name));
+        let silent = ask_all(&sources, Request::Poll, deadline).await;
+        let late: Vec<_> = silent.into_iter().map(|s| s.health.name.clone()).collect();
+        Ok(Done { done: done.into_iter().filter(|name| !late.contains(name)).collect(), late })
+    }
+
+    /// Makes outputs write what sources have given so far, and flush it. Waits for them until `deadline`.
+    ///
+    /// # Errors
+    /// [`ControlError::NoMatch`]; [`ControlError::NotFor`] if no output matches.
+    pub async fn flush(&self, pattern: &Pattern, deadline: Instant) -> Result<Done, ControlError> {
+        let names = self.matching(pattern, |h| h.kind == ElementKind::Output, "outputs", "flush")?;
+        let now = Instant::now();
+        self.0.pass(now + deadline.saturating_duration_since(now) / 2).await;
+        let mut result = Done::default();
+        let outputs = self.0.roster.entries().outputs;
+        let flushes: Vec<_> = (outputs.into_iter().filter(|o| names.contains(&o.health.name)))
+            .map(|mut output| {
+                let number = output.queue.want_flush();
+                async move {
+                    let done = output.flushed_by(number, deadline).await;
+                    (output.health.name.clone(), done)
+                }
+            })
+            .collect();
+        // All have been asked by now; waiting in order costs nothing.
+        for flush in flushes {
+            let (name, done) = flush.await;
+            if done { result.done.push(name) } else { result.late.push(name) }
+        }
+        Ok(result)
+    }
+
+    /// Sets the time between sources' ticks, until set again or the agent ends. Zero: polled when asked only. Ticks fall on whole
+    /// multiples of it; a source that ticked a little after others still does.
+    ///
+    /// # Errors
+    /// [`ControlError::NoMatch`]; [`ControlError::NotFor`] if no managed source matches; [`ControlError::Value`] if it is shorter
+    /// than a millisecond or longer than a day.
+    pub fn set_interval(&self, pattern: &Pattern, interval: Duration) -> Result<Done, ControlError> {
+        let bounds = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
+        if !interval.is_zero() && !bounds.contains(&interval) {
+            let interval = humantime::format_duration(interval);
+            return Err(ControlError::Value(format!(
+                "interval {interval}: must be 1ms to 1day, or 0s for none"
+            )));
+        }
+        let done = self.matching(pattern, |h| self.is_managed(h), "sources that are polled", "tick")?;
+        for source in self.0.roster.entries().sources.iter().filter(|s| done.contains(&s.health.name)) {
+            source.orders.send_modify(|orders| {
+                orders.trigger = match orders.trigger.offset {
+                    Duration::ZERO => Trigger::every(interval),
+                    _ => Trigger::just_after(interval),
+                };
+            });
+        }
+        Ok(Done { done, late: Vec::new() })
+    }
+
+    /// A setup for plugins that are to join this pipeline: start them with it, then hand what they added to
+    /// [`Control::replace_plugin`]. [`Setup::enter`] it for each plugin.
+    pub fn setup(&self) -> Setup {
+        let core = &self.0;
+        Setup::joining(core.registry.clone(), core.clock.clone(), core.runtime.clone(), core.changes.clone())
+    }
+
+    /// Removes all elements of the plugin `name` and adds those in `added` ([`Setup::take_added`]); either may be none. The
+    /// removed get their last calls, and their series end, before the new ones open; transforms come to stand where the plugin's
+    /// stand. All other elements go on and keep their state. What does not leave within two seconds is abandoned, and said.
+    pub async fn replace_plugin(&self, name: &str, added: Vec<(&'static str, Added)>) {
+        let _changing = self.0.changing.lock().await;
+        let leaving = self.0.select(|plugin, _| plugin == name);
+        self.0.leave(leaving).await;
+        self.0.join(added).await;
+    }
+
+    fn is_managed(&self, health: &Health) -> bool {
+        self.0.roster.lock().sources.iter().any(|s| s.managed && s.health.name == health.name)
+    }
+
+    /// Names of the elements that match and for which `is` holds.
+    fn matching(
+        &self,
+        pattern: &Pattern,
+        is: impl Fn(&Health) -> bool,
+        what: &'static str,
+        command: &'static str,
+    ) -> Result<Vec<String>, ControlError> {
+        let all = self.health();
+        let matching: Vec<_> = all.iter().filter(|h| pattern.matches(&h.name)).collect();
+        if matching.is_empty() {
+            let there = all.iter().map(|h| h.name.clone()).collect();
+            return Err(ControlError::NoMatch { pattern: pattern.clone(), there });
+        }
+        let able: Vec<_> = matching.iter().filter(|h| is(h)).map(|h| h.name.clone()).collect();
+        if able.is_empty() {
+            let matching = matching.iter().map(|h| h.name.clone()).collect();
+            return Err(ControlError::NotFor { pattern: pattern.clone(), matching, what, command });
+        }
+        Ok(able)
+    }
+}
