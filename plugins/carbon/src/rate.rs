@@ -1,0 +1,177 @@
+//! What a kilowatt hour takes now, in millionths of a gram or of a currency: fixed, or read from a file that others
+//! replace while we run.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use tracing::{info, warn};
+use wattrace_api::{Error, Timestamp};
+
+use crate::config::MOST;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quantity {
+    /// Grams of CO₂ equivalent.
+    Carbon,
+    /// Money.
+    Cost,
+}
+
+/// Where a rate comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct RateSource {
+    pub(crate) quantity: Quantity,
+    /// The key of the file, for messages.
+    pub(crate) key: &'static str,
+    /// A kilowatt hour's until the file can be read; 0 if only the file knows.
+    pub(crate) fixed: f64,
+    /// Empty if there is none.
+    pub(crate) file: PathBuf,
+    /// What is counted, in UCUM.
+    pub(crate) unit: String,
+    pub(crate) pue: f64,
+    /// Time between two looks at the file.
+    pub(crate) check: Duration,
+}
+
+/// A rate, as it is now.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    source: RateSource,
+    value: f64,
+    per_kwh: u64,
+    next_check: Timestamp,
+    /// When the file that was read last had been written.
+    modified: Option<SystemTime>,
+    failures: u64,
+    failing: bool,
+}
+
+impl Rate {
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// Retry, if it can't be read and there is no fixed rate to begin with.
+    pub(crate) fn open(source: RateSource) -> Result<Self, Error> {
+        let mut rate = Self {
+            value: source.fixed,
+            per_kwh: 0,
+            next_check: Timestamp(0),
+            modified: None,
+            failures: 0,
+            failing: false,
+            source,
+        };
+        rate.set(rate.source.fixed);
+        if !rate.source.file.as_os_str().is_empty() {
+            match read(&rate.source) {
+                Ok((value, modified)) => {
+                    rate.set(value);
+                    rate.modified = modified;
+                }
+                Err(error) if rate.source.fixed > 0.0 => rate.failed(&error),
+                Err(error) => {
+                    return Err(Error::retry(format!(
+                        "{}: {error}; write a number into it",
+                        rate.source.key
+                    )));
+                }
+            }
+        }
+        Ok(rate)
+    }
+
+    /// Looks whether the file has changed, if it is time to. A file that can't be read or makes no sense leaves the
+    /// rate as it was. Returns whether it looked.
+    pub(crate) fn check(&mut self, now: Timestamp) -> bool {
+        if now < self.next_check {
+            return false;
+        }
+        self.next_check = now + self.source.check;
+        if self.source.file.as_os_str().is_empty() {
+            return true;
+        }
+        let modified = self.source.file.metadata().and_then(|metadata| metadata.modified()).ok();
+        if modified.is_some() && modified == self.modified {
+            return true;
+        }
+        match read(&self.source) {
+            Ok((value, modified)) => {
+                if self.failing || value != self.value {
+                    info!("{}: now {value} {} a kWh", self.source.key, self.source.unit);
+                }
+                self.set(value);
+                (self.modified, self.failing) = (modified, false);
+            }
+            Err(error) => {
+                self.modified = modified;
+                self.failed(&error);
+            }
+        }
+        true
+    }
+
+    fn set(&mut self, value: f64) {
+        self.value = value;
+        self.per_kwh = (value * self.source.pue * 1e6).round() as u64;
+    }
+
+    fn failed(&mut self, error: &str) {
+        self.failures += 1;
+        if !self.failing {
+            warn!("{}: {error}; {} {} a kWh stays in force", self.source.key, self.value, self.source.unit);
+        }
+        self.failing = true;
+    }
+
+    /// Per kilowatt hour, in millionths, the building's share included.
+    pub(crate) fn per_kwh(&self) -> u64 {
+        self.per_kwh
+    }
+
+    /// Per kilowatt hour of the grid, as it was given.
+    pub(crate) fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// How often the file could not be read or made no sense.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// What it was opened from.
+    pub(crate) fn source(&self) -> &RateSource {
+        &self.source
+    }
+}
+
+/// What a source's file says, and when that was written.
+pub(crate) fn read(source: &RateSource) -> Result<(f64, Option<SystemTime>), String> {
+    let place = source.file.display();
+    let open = || {
+        let file = File::open(&source.file)?;
+        // Taken before the text, so that a change in between is read again.
+        let modified = file.metadata()?.modified().ok();
+        let mut text = String::new();
+        file.take(1 << 16).read_to_string(&mut text)?;
+        std::io::Result::Ok((text, modified))
+    };
+    let (text, modified) = open().map_err(|e| format!("{place}: {e}"))?;
+    let json_key = if source.quantity == Quantity::Carbon { "carbonIntensity" } else { "price" };
+    let number = text.trim().parse().ok().or_else(|| {
+        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+        json.get(json_key)?.as_f64()
+    });
+    let Some(number) = number else {
+        return Err(format!("{place}: holds neither a number nor JSON with a number as {json_key}"));
+    };
+    // A price can fall below zero for an hour; what was paid already can't.
+    let number: f64 = if source.quantity == Quantity::Cost { number.max(0.0) } else { number };
+    if !(0.0..=MOST).contains(&number) {
+        return Err(format!("{place}: {number} is not between 0 and {MOST}"));
+    }
+    Ok((number, modified))
+}

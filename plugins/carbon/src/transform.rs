@@ -1,0 +1,195 @@
+//! The pipeline element: adds a series of carbon, or cost, beside every series of energy.
+//!
+//! Each increment of energy is multiplied by the rate that is in force when it is reported, as integers: microjoules
+//! by millionths per kilowatt hour. The products are summed without rounding, and the counter shows their sum's whole
+//! millionths. So it never drifts: it is off by less than a microgram, however many windows went into it.
+
+use std::mem;
+use std::sync::Arc;
+
+use tracing::info;
+use wattrace_api::{
+    Batch, Error, Kind, Metric, MetricId, Registry, Resource, ResultExt, Series, SeriesId, SeriesMap,
+    SeriesSpec, Timestamp, Transform, Unit, Value, metric,
+};
+
+use crate::CarbonConfig;
+use crate::countries::{self, Country};
+use crate::rate::{Quantity, Rate};
+
+const MICROJOULES_PER_KWH: u128 = 3_600_000_000_000;
+/// Units per step: a microgram, or a millionth of a currency.
+const MILLIONTH: f64 = 1e-6;
+
+/// The element.
+pub(crate) struct Transformer {
+    registry: Arc<Registry>,
+    counts: Vec<Count>,
+    /// Per series, looked up once; `None`: it is no energy.
+    meters: SeriesMap<Option<Meter>>,
+    /// The points being made, and the series that are over; empty between calls.
+    out: Batch,
+    over: Vec<SeriesId>,
+}
+
+/// One quantity, derived from energy.
+struct Count {
+    rate: Rate,
+    /// Each metric of energy, and what it becomes.
+    metrics: [(MetricId, MetricId); 3],
+    /// The rate itself, as a gauge, and the failures to read it.
+    rate_series: SeriesId,
+    failures_series: SeriesId,
+}
+
+/// A series of energy.
+struct Meter {
+    /// In microjoules.
+    last: u64,
+    /// By quantity.
+    sums: Vec<Sum>,
+}
+
+struct Sum {
+    series: SeriesId,
+    /// Microjoules times millionths per kilowatt hour.
+    product: u128,
+}
+
+impl Transformer {
+    /// Reads the rates and declares the metrics.
+    ///
+    /// # Errors
+    /// Retry, if the only source of a rate is a file that can't be read. Fatal, if another plugin took a metric's
+    /// name.
+    pub(crate) fn open(
+        config: &CarbonConfig,
+        registry: Arc<Registry>,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        if let Some(Country { grams_per_kwh, year, .. }) = countries::find(&config.country) {
+            info!("carbon intensity of {}: {grams_per_kwh} g/kWh, the average of {year}", config.country);
+        }
+        let rates: Vec<_> = config.sources()?.into_iter().map(Rate::open).collect::<Result<_, Error>>()?;
+        let counts = rates.into_iter().map(|rate| Count::open(rate, now, &registry));
+        let counts = counts.collect::<Result<_, Error>>()?;
+        let (meters, out, over) = (SeriesMap::default(), Batch::default(), Vec::new());
+        Ok(Self { registry, counts, meters, out, over })
+    }
+
+    fn meter(counts: &[Count], registry: &Registry, id: SeriesId) -> Option<Meter> {
+        let series = registry.get(id)?;
+        let sums: Vec<_> = counts.iter().filter_map(|count| count.sum(&series, registry)).collect();
+        (!sums.is_empty()).then_some(Meter { last: 0, sums })
+    }
+}
+
+impl Transform for Transformer {
+    fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let Self { registry, counts, meters, out, over } = self;
+        for segment in batch.segments() {
+            let mut begun = false;
+            for (id, value) in segment.points() {
+                let meter = meters.get_or_insert_with(id, || Self::meter(counts, registry, id));
+                let Some(meter) = meter else { continue };
+                if !mem::replace(&mut begun, true) {
+                    out.begin(segment.window);
+                    counts.iter_mut().for_each(|count| count.check(segment.window.end, out));
+                }
+                let energy = value.steps().saturating_sub(mem::replace(&mut meter.last, value.steps()));
+                for (sum, count) in meter.sums.iter_mut().zip(&*counts) {
+                    sum.product += u128::from(energy) * u128::from(count.rate.per_kwh());
+                    let whole = sum.product / MICROJOULES_PER_KWH;
+                    out.push(sum.series, Value::of_steps(u64::try_from(whole).unwrap_or(u64::MAX)));
+                }
+            }
+        }
+        if !out.is_empty() {
+            batch.append(out);
+            out.clear();
+        }
+        over.extend(
+            batch
+                .ended()
+                .iter()
+                .filter_map(|&id| meters.remove(id).flatten())
+                .flat_map(|m| m.sums)
+                .map(|s| s.series),
+        );
+        over.drain(..).for_each(|series| batch.end(series));
+        Ok(())
+    }
+}
+
+impl Count {
+    fn open(rate: Rate, now: Timestamp, registry: &Registry) -> Result<Self, Error> {
+        let source = rate.source();
+        let (name, what) = match source.quantity {
+            Quantity::Carbon => ("carbon", "Greenhouse gases, in grams of CO2 equivalent,"),
+            Quantity::Cost => ("cost", "Price"),
+        };
+        let unit = Unit::Other(source.unit.clone().into());
+        let derived = |energy: &Metric| {
+            let description = format!("{what} of {}", energy.name);
+            let derived = Metric {
+                name: energy.name.replace("energy", name).into(),
+                unit: unit.clone(),
+                step: MILLIONTH,
+                description: description.into(),
+                ..energy.clone()
+            };
+            Ok((registry.metric(energy).or_fatal()?, registry.metric(&derived).or_fatal()?))
+        };
+        let metrics = [
+            derived(&metric::CONSUMER_ENERGY)?,
+            derived(&metric::HW_ENERGY)?,
+            derived(&metric::HW_HOST_ENERGY)?,
+        ];
+        let series = |metric: &Metric| {
+            let metric = registry.metric(metric).or_fatal()?;
+            Ok(registry.open(SeriesSpec::new(metric, Resource::HOST, now)))
+        };
+        let rate_series = series(&Metric {
+            name: format!("wattrace.{name}.rate").into(),
+            unit: Unit::Other(format!("{}/(kW.h)", source.unit).into()),
+            kind: Kind::Gauge,
+            step: 1.0,
+            description: format!("{what} of a kilowatt hour, as used now").into(),
+        })?;
+        let failures_series = series(&Metric {
+            name: format!("wattrace.{name}.failures").into(),
+            unit: Unit::Count("{failure}"),
+            kind: Kind::Counter,
+            step: 1.0,
+            description: format!("How often {} could not be read, or made no sense", source.key).into(),
+        })?;
+        Ok(Self { rate, metrics, rate_series, failures_series })
+    }
+
+    /// Looks at the file if it is time to, and tells what is in force.
+    fn check(&mut self, now: Timestamp, out: &mut Batch) {
+        if self.rate.check(now) {
+            out.push(self.rate_series, Value::of_gauge(self.rate.value()));
+            if !self.rate.source().file.as_os_str().is_empty() {
+                out.push(self.failures_series, Value::of_steps(self.rate.failures()));
+            }
+        }
+    }
+
+    /// Opens the sum beside `series`, if that is energy.
+    fn sum(&self, series: &Series, registry: &Registry) -> Option<Sum> {
+        let (_, metric) = *self.metrics.iter().find(|(energy, _)| *energy == series.metric_id)?;
+        let series = registry.open(SeriesSpec {
+            metric,
+            resource: series.resource.clone(),
+            domain: series.domain.clone(),
+            consumer: series.consumer.clone(),
+            attributes: series.attributes.clone(),
+            start: series.start,
+        });
+        Some(Sum { series, product: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Carbon and cost against sums done by hand, and files that change, break and vanish.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use wattrace_api::testing::{Point, Rig};
+use wattrace_api::{Batch, ErrorKind};
+use wattrace_select::testing::Scene;
+
+use crate::{Carbon, CarbonConfig};
+
+const KWH: u64 = 3_600_000_000_000;
+
+/// The example of docs/transforms.md.
+const EXAMPLE: &str = "[plugins.carbon]\ncountry = \"DE\"\ntariff = 0.30\n";
+
+fn config(text: &str) -> CarbonConfig {
+    toml::from_str(text).unwrap()
+}
+
+/// Writes `text` as if it had been written `age` seconds after the epoch: file systems' clocks are too coarse for
+/// tests.
+fn write(path: &Path, text: &str, age: u64) {
+    fs::write(path, text).unwrap();
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(age)).unwrap();
+}
+
+fn last(s: &Scene, batch: &Batch, metric: &str) -> Option<Point> {
+    s.rig.points(batch).into_iter().rfind(|p| p.metric == metric)
+}
+
+#[test]
+fn grams_and_money_stand_beside_every_joule_and_the_book_shows_it() {
+    let table: toml::Table = EXAMPLE.parse().unwrap();
+    let mut s = Scene::of::<Carbon>(table["plugins"]["carbon"].clone().try_into().unwrap());
+    let make = s.process(7, "make");
+    let (meter, energy) = (s.energy(None), s.energy(Some(&make)));
+    let batch = s.pass(0, 3600, &[(meter, KWH), (energy, KWH / 10)]);
+    let lines = s.lines(&batch).join("\n");
+    assert_eq!(
+        lines,
+        "0s..3600s hw.energy on package/0 3600000 J\n\
+         0s..3600s wattrace.consumer.energy process/7 make on package/0 360000 J\n\
+         0s..3600s wattrace.carbon.rate on host/ 380.95 g/(kW.h)\n\
+         0s..3600s wattrace.cost.rate on host/ 0.3 {EUR}/(kW.h)\n\
+         0s..3600s hw.carbon on package/0 380.95 g\n\
+         0s..3600s hw.cost on package/0 0.3 {EUR}\n\
+         0s..3600s wattrace.consumer.carbon process/7 make on package/0 38.095 g\n\
+         0s..3600s wattrace.consumer.cost process/7 make on package/0 0.03 {EUR}"
+    );
+    let book = include_str!("../../../../docs/transforms.md");
+    assert!(book.contains(EXAMPLE) && book.contains(&lines), "docs/transforms.md shows something else");
+    let carbon = last(&s, &batch, "wattrace.consumer.carbon").unwrap();
+    assert_eq!(
+        carbon.series.domain.as_ref().unwrap().origin.as_str(),
+        "simulated",
+        "its origin goes with it"
+    );
+
+    let batch = s.pass_ending(3600, 3601, &[(energy, KWH / 10)], &[energy]);
+    assert!(batch.ended().contains(&carbon.id) && batch.ended().len() == 3, "{:?}", batch.ended());
+}
+
+#[test]
+fn nothing_is_lost_to_rounding_however_small_the_windows() {
+    let mut s = Scene::of::<Carbon>(config("intensity = 123.456\npue = 1.5"));
+    let meter = s.energy(None);
+    let (mut energy, mut carbon) = (0, 0);
+    for second in 0..1000 {
+        energy += 7 + second * second % 1_000_003;
+        let batch = s.pass(second, second + 1, &[(meter, energy)]);
+        let now = last(&s, &batch, "hw.carbon").unwrap().steps;
+        assert!(now >= carbon);
+        carbon = now;
+    }
+    let exact = u128::from(energy) * 185_184_000 / u128::from(KWH);
+    assert_eq!(u128::from(carbon), exact);
+}
+
+#[test]
+fn every_increment_takes_the_intensity_of_its_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("grid");
+    write(&path, "100\n", 1);
+    let text = format!("intensity_file = {path:?}\ncheck_interval = \"10s\"");
+    let mut s = Scene::of::<Carbon>(config(&text));
+    let meter = s.energy(None);
+    let mut hours = 0;
+    let mut pass = |s: &mut Scene| {
+        hours += 1;
+        let batch = s.pass(3600 * (hours - 1), 3600 * hours, &[(meter, hours * KWH)]);
+        let of = |metric| last(s, &batch, metric).unwrap().value;
+        (of("hw.carbon"), of("wattrace.carbon.rate"), of("wattrace.carbon.failures"))
+    };
+    assert_eq!(pass(&mut s), (100.0, 100.0, 0.0));
+    write(&path, "{\"zone\": \"DE\", \"carbonIntensity\": 250.5}", 2);
+    assert_eq!(pass(&mut s), (350.5, 250.5, 0.0));
+    write(&path, "unknown", 3);
+    assert_eq!(pass(&mut s), (601.0, 250.5, 1.0));
+    assert_eq!(pass(&mut s), (851.5, 250.5, 1.0), "a bad file counts once");
+    write(&path, "-5", 4);
+    assert_eq!(pass(&mut s), (1102.0, 250.5, 2.0));
+    fs::remove_file(&path).unwrap();
+    assert_eq!(pass(&mut s), (1352.5, 250.5, 3.0));
+    write(&path, "50", 5);
+    assert_eq!(pass(&mut s), (1402.5, 50.0, 3.0));
+}
+
+#[test]
+fn the_file_is_looked_at_no_more_often_than_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("price");
+    write(&path, "{\"price\": 0.25}", 1);
+    let text = format!("tariff_file = {path:?}\ncurrency = \"CHF\"\ncheck_interval = \"10s\"");
+    let mut s = Scene::of::<Carbon>(config(&text));
+    let meter = s.energy(None);
+    let cost = |s: &mut Scene, second: u64, kwh: u64| {
+        let batch = s.pass(second, second + 1, &[(meter, kwh * KWH)]);
+        last(s, &batch, "hw.cost").unwrap().value
+    };
+    assert_eq!(cost(&mut s, 0, 1), 0.25);
+    write(&path, "-0.01", 2);
+    assert_eq!(cost(&mut s, 1, 2), 0.5, "not looked at yet");
+    assert_eq!(cost(&mut s, 11, 3), 0.5, "a price below zero costs nothing");
+}
+
+#[test]
+fn without_a_rate_to_begin_with_it_waits_for_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("grid");
+    let text = format!("intensity_file = {path:?}");
+    let error = Rig::new().start::<Carbon>(config(&text)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Retry);
+    let message = error.to_string();
+    assert!(message.starts_with("plugins.carbon.intensity_file: ") && message.contains("grid"), "{message}");
+    let text = format!("{text}\ncountry = \"FR\"");
+    Rig::new().start::<Carbon>(config(&text)).unwrap();
+    write(&path, "10", 1);
+    Rig::new().start::<Carbon>(config(&format!("intensity_file = {path:?}"))).unwrap();
+}

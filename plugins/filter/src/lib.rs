@@ -1,0 +1,188 @@
+//! The `filter` plugin: keeps or drops points by what their series is about. Rules are tried in order, and the first
+//! that matches decides; which it is, is found out once per series, so that a point costs an array lookup.
+//!
+//! It stands behind all that computes: what attribution does not see, it can't attribute, and the books would not
+//! close. The ends of series always pass, so that ids are given back.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use wattrace_api::{Batch, Error, Plugin, Registry, Series, Setup, Transform};
+use wattrace_select::{Decisions, Pattern, Selector};
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Filter;
+
+/// `[plugins.filter]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FilterConfig {
+    /// What becomes of a series that no rule matches: `keep` or `drop`.
+    pub otherwise: Action,
+    /// The rules, tried in order.
+    pub rules: Vec<Rule>,
+}
+
+/// `[[plugins.filter.rules]]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rule {
+    /// What becomes of the series it matches: `keep` or `drop`.
+    pub action: Action,
+    /// The series it matches; empty: all.
+    pub select: Pattern,
+}
+
+/// What becomes of a series.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Its points go on.
+    #[default]
+    Keep,
+    /// Its points end here.
+    Drop,
+}
+
+impl Plugin for Filter {
+    const NAME: &'static str = "filter";
+    const DESCRIPTION: &'static str = "keeps or drops points by metric, resource, consumer and attributes";
+    type Config = FilterConfig;
+
+    fn on_by_default() -> bool {
+        false
+    }
+
+    fn start(config: FilterConfig, setup: &mut Setup) -> Result<(), Error> {
+        let rules = config.rules.iter().enumerate().map(|(i, rule)| {
+            let selector = rule.select.compile(&format!("plugins.filter.rules[{i}].select"))?;
+            Ok((selector, rule.action))
+        });
+        let rules: Arc<[(Selector, Action)]> = rules.collect::<Result<_, Error>>()?;
+        if rules.is_empty() && config.otherwise == Action::Drop {
+            return Err(Error::fatal(
+                "plugins.filter.otherwise: \"drop\" without any rule drops everything; \
+                 add a [[plugins.filter.rules]] that keeps something",
+            ));
+        }
+        let registry = setup.registry();
+        setup.transform("rules", move || {
+            Ok(FilterTransform::new(rules.clone(), config.otherwise, registry.clone()))
+        });
+        Ok(())
+    }
+}
+
+struct FilterTransform {
+    rules: Arc<[(Selector, Action)]>,
+    otherwise: Action,
+    decisions: Decisions<Action>,
+}
+
+impl FilterTransform {
+    fn new(rules: Arc<[(Selector, Action)]>, otherwise: Action, registry: Arc<Registry>) -> Self {
+        let may_change = rules.iter().any(|(selector, _)| selector.may_change());
+        Self { rules, otherwise, decisions: Decisions::new(registry, may_change) }
+    }
+}
+
+impl Transform for FilterTransform {
+    fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        let Self { rules, otherwise, decisions } = self;
+        let decide = |series: &Arc<Series>, _| {
+            let rule = rules.iter().find(|(selector, _)| selector.matches(series));
+            rule.map_or(*otherwise, |(_, action)| *action)
+        };
+        // A series that the registry does not know is for the outputs to count.
+        batch.retain(|id, _| decisions.of(id, decide).is_none_or(|action| *action == Action::Keep));
+        for &id in batch.ended() {
+            decisions.remove(id);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wattrace_api::Attribute;
+    use wattrace_api::testing::Rig;
+    use wattrace_select::testing::Scene;
+
+    use super::*;
+
+    /// The example of docs/transforms.md.
+    const EXAMPLE: &str = r#"[[plugins.filter.rules]]
+action = "keep"
+select = { consumer = "process", attributes = { "process.executable.name" = "postgres*" } }
+
+[[plugins.filter.rules]]
+action = "drop"
+select = { consumer = "process" }
+
+[[plugins.filter.rules]]
+action = "drop"
+select = { metric = "wattrace.consumer.cpu.time" }
+"#;
+
+    fn example() -> FilterConfig {
+        let config: toml::Table = EXAMPLE.parse().unwrap();
+        config["plugins"]["filter"].clone().try_into().unwrap()
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides_and_the_book_shows_it() {
+        let mut s = Scene::of::<Filter>(example());
+        let (db, sh) = (s.process(7, "postgres"), s.process(8, "bash"));
+        let points = [
+            (s.energy(None), 9_000_000),
+            (s.energy(Some(&db)), 6_000_000),
+            (s.cpu_time(&db), 600_000_000),
+            (s.energy(Some(&sh)), 3_000_000),
+            (s.cpu_time(&sh), 300_000_000),
+        ];
+        let batch = s.pass(0, 1, &points);
+        let lines = s.lines(&batch).join("\n");
+        assert_eq!(
+            lines,
+            "0s..1s hw.energy on package/0 9 J\n\
+             0s..1s wattrace.consumer.energy process/7 postgres on package/0 6 J\n\
+             0s..1s wattrace.consumer.cpu.time process/7 postgres on package/0 0.6 s"
+        );
+        let book = include_str!("../../../docs/transforms.md");
+        assert!(book.contains(EXAMPLE) && book.contains(&lines), "docs/transforms.md shows something else");
+    }
+
+    #[test]
+    fn what_becomes_of_a_process_is_decided_anew_after_an_exec() {
+        let mut s = Scene::of::<Filter>(example());
+        let forked = s.process(7, "bash");
+        let energy = s.energy(Some(&forked));
+        assert_eq!(s.pass(0, 1, &[(energy, 1)]).len(), 0);
+        forked.update(vec![Attribute::new("process.executable.name", "postgres")]);
+        assert_eq!(s.pass(1, 2, &[(energy, 2)]).len(), 1);
+    }
+
+    #[test]
+    fn ends_pass_and_an_id_that_is_used_again_is_decided_anew() {
+        let mut s = Scene::of::<Filter>(example());
+        let (sh, db) = (s.process(8, "bash"), s.process(7, "postgres"));
+        let energy = s.energy(Some(&sh));
+        let batch = s.pass_ending(0, 1, &[(energy, 1)], &[energy]);
+        assert_eq!((batch.len(), batch.ended()), (0, &[energy][..]));
+        s.release(&batch);
+        assert_eq!(s.energy(Some(&db)), energy, "the id is used again");
+        assert_eq!(s.pass(1, 2, &[(energy, 2)]).len(), 1);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_its_key() {
+        let refusal = |text: &str| {
+            let config = toml::from_str(text).unwrap();
+            Rig::new().start::<Filter>(config).unwrap_err().to_string()
+        };
+        let message = refusal("rules = [{}, { action = \"drop\", select = { metric = \"[\" } }]");
+        assert!(message.starts_with("plugins.filter.rules[1].select.metric: "), "{message}");
+        assert!(refusal("otherwise = \"drop\"").starts_with("plugins.filter.otherwise: "));
+    }
+}

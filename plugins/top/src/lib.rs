@@ -1,0 +1,102 @@
+//! The `top` plugin: only the heaviest consumers go on one by one; what all the others use is summed into `other`, so
+//! that every total stays what it was, to the step.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `ranking` | who is among the heaviest; knows no series |
+//! | `others` | the sums of everybody else |
+//! | `transform` | the pipeline element: sends each increment to a series of its consumer's own, or to a sum |
+//!
+//! It stands behind all that computes per consumer, and before what renames. Outputs for metrics back ends have such
+//! a limit of their own (`plugins.otlp.top`); this one is for all outputs.
+
+mod others;
+mod ranking;
+mod transform;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use wattrace_api::{ConsumerKind, Error, Plugin, Setup, metric};
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Top;
+
+/// `[plugins.top]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopConfig {
+    /// How many consumers go on one by one; at least 1.
+    pub count: usize,
+    /// The counter whose increase makes a consumer heavy, summed over all its series.
+    pub by: String,
+    /// The consumers that compete, by their type: `process`, `thread`, `cgroup`, `container`, `pod`, `unit` or `job`.
+    /// All others pass.
+    pub consumer: String,
+    /// Time between two rankings. What was used before counts half at each.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
+impl Default for TopConfig {
+    fn default() -> Self {
+        Self {
+            count: 20,
+            by: metric::CONSUMER_ENERGY.name.into_owned(),
+            consumer: ConsumerKind::Process.as_str().to_owned(),
+            interval: Duration::from_secs(10),
+        }
+    }
+}
+
+const COMPETITORS: [ConsumerKind; 7] = [
+    ConsumerKind::Process,
+    ConsumerKind::Thread,
+    ConsumerKind::Cgroup,
+    ConsumerKind::Container,
+    ConsumerKind::Pod,
+    ConsumerKind::Unit,
+    ConsumerKind::Job,
+];
+
+impl TopConfig {
+    /// The kind of consumers that compete.
+    fn kind(&self) -> Result<ConsumerKind, Error> {
+        let refuse = |key: &str, why: String| Err(Error::fatal(format!("plugins.top.{key}: {why}")));
+        if self.count == 0 {
+            return refuse("count", "must be at least 1".to_owned());
+        }
+        if self.by.is_empty() {
+            return refuse("by", "is empty: name a counter, such as wattrace.consumer.cpu.time".to_owned());
+        }
+        if self.interval.is_zero() {
+            return refuse("interval", "must be more than 0s".to_owned());
+        }
+        match COMPETITORS.into_iter().find(|kind| kind.as_str() == self.consumer) {
+            Some(kind) => Ok(kind),
+            None => {
+                let names = COMPETITORS.map(ConsumerKind::as_str).join(", ");
+                refuse("consumer", format!("\"{}\" is none of {names}", self.consumer))
+            }
+        }
+    }
+}
+
+impl Plugin for Top {
+    const NAME: &'static str = "top";
+    const DESCRIPTION: &'static str = "the heaviest consumers one by one, and the sum of all others";
+    type Config = TopConfig;
+
+    fn on_by_default() -> bool {
+        false
+    }
+
+    fn start(config: TopConfig, setup: &mut Setup) -> Result<(), Error> {
+        let kind = config.kind()?;
+        let registry = setup.registry();
+        setup
+            .transform("consumers", move || Ok(transform::Transformer::new(&config, kind, registry.clone())));
+        Ok(())
+    }
+}
