@@ -12,13 +12,14 @@ use tonic_types::StatusExt;
 use wattrace_api::{Error, ResultExt};
 
 use crate::config::Settings;
-use crate::transport::{Outcome, Sending, Transport, chain};
+use crate::transport::{Outcome, Sending, Sequence, Transport, chain};
 use crate::{USER_AGENT, tls};
 
 /// A connection that is made when it is first needed, and made again when it broke.
 pub(crate) struct Grpc {
     client: MetricsServiceClient<Channel>,
     headers: MetadataMap,
+    sequence: Sequence,
 }
 
 impl Grpc {
@@ -38,14 +39,17 @@ impl Grpc {
         if settings.gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
-        Ok(Self { client, headers: MetadataMap::from_headers(settings.headers.clone()) })
+        let headers = MetadataMap::from_headers(settings.headers.clone());
+        Ok(Self { client, headers, sequence: Sequence::new() })
     }
 }
 
 impl Transport for Grpc {
     fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_> {
         let mut request = tonic::Request::new(message);
-        *request.metadata_mut() = self.headers.clone();
+        let mut headers = self.headers.clone().into_headers();
+        self.sequence.next().map(|number| headers.insert(Sequence::HEADER, number));
+        *request.metadata_mut() = MetadataMap::from_headers(headers);
         let mut client = self.client.clone();
         Box::pin(async move {
             match client.export(request).await {

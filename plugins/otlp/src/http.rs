@@ -23,7 +23,7 @@ use tonic_types::pb::Status;
 use wattrace_api::Error;
 
 use crate::config::Settings;
-use crate::transport::{Outcome, Sending, Transport, chain};
+use crate::transport::{Outcome, Sending, Sequence, Transport, chain};
 use crate::{USER_AGENT, tls};
 
 /// Most bytes of an answer that are read.
@@ -35,6 +35,7 @@ pub(crate) struct Http {
     endpoint: Uri,
     headers: HeaderMap,
     gzip: bool,
+    sequence: Sequence,
 }
 
 impl Http {
@@ -62,7 +63,8 @@ impl Http {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connect);
-        Ok(Self { client, endpoint: settings.endpoint.clone(), headers, gzip: settings.gzip })
+        let (endpoint, gzip, sequence) = (settings.endpoint.clone(), settings.gzip, Sequence::new());
+        Ok(Self { client, endpoint, headers, gzip, sequence })
     }
 
     fn body(&self, message: &ExportMetricsServiceRequest) -> std::io::Result<Bytes> {
@@ -82,6 +84,7 @@ impl Http {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.clone();
         *request.headers_mut() = self.headers.clone();
+        self.sequence.next().map(|number| request.headers_mut().insert(Sequence::HEADER, number));
         let later = |e: &dyn std::error::Error| Outcome::Later { cause: chain(e), after: None };
         let response = self.client.request(request).await.map_err(|e| later(&e))?;
         let (head, body) = response.into_parts();

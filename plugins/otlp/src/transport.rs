@@ -4,8 +4,10 @@
 use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest,
 };
@@ -48,6 +50,30 @@ impl Outcome {
     }
 }
 
+/// Numbers the requests in a header, `wattrace-sequence: EPOCH:NUMBER`, so that a gateway notices which were lost on the way.
+/// The epoch is another one for each output that is opened; the numbers go up by one from 1. Collectors ignore it.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    epoch: u64,
+    last: AtomicU64,
+}
+
+impl Sequence {
+    /// The header's name.
+    pub(crate) const HEADER: &str = "wattrace-sequence";
+
+    /// A new epoch.
+    pub(crate) fn new() -> Self {
+        Self { epoch: fastrand::u64(..), last: AtomicU64::new(0) }
+    }
+
+    /// The next request's header; `None` never happens: digits and a colon are a header's value.
+    pub(crate) fn next(&self) -> Option<HeaderValue> {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        HeaderValue::from_str(&format!("{:016x}:{number}", self.epoch)).ok()
+    }
+}
+
 /// A request on its way.
 pub(crate) type Sending<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
@@ -80,4 +106,22 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_output_counts_its_requests_from_one() {
+        let (a, b) = (Sequence::new(), Sequence::new());
+        let next = |sequence: &Sequence| {
+            let text = sequence.next().unwrap().to_str().unwrap().to_owned();
+            let (epoch, number) = text.split_once(':').unwrap();
+            (epoch.to_owned(), number.parse::<u64>().unwrap())
+        };
+        let (first, second, other) = (next(&a), next(&a), next(&b));
+        assert_eq!((first.1, second.1, other.1), (1, 2, 1));
+        assert!(first.0 == second.0 && first.0 != other.0);
+    }
 }
