@@ -61,6 +61,8 @@ impl Machine {
         let own = [
             format!("plugins.rapl.sysfs_root={}", self.file("sys").display()),
             "plugins.rapl.interval=10ms".into(),
+            // Tests run side by side: each agent has a socket of its own.
+            format!("agent.control_socket={}", self.file("control.sock").display()),
             format!("plugins.jsonl.path={}", self.out().display()),
             "plugins.jsonl.flush_interval=0s".into(),
         ];

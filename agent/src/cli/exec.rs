@@ -105,7 +105,7 @@ async fn run(
     let counts_cpu_time =
         pipeline.health().iter().any(|h| h.name.starts_with("source/sched/") && h.state() == State::Running);
     if !counts_cpu_time {
-        return Err(session::nothing_to_measure(pipeline.health()));
+        return Err(session::nothing_to_measure(&pipeline.health()));
     }
     let (child, start, pipeline) = begin(command, pipeline, &ledger, runtime).await?;
     let pid = child.id();
@@ -132,7 +132,7 @@ async fn run(
 /// Takes a last reading from before the command, then starts it.
 async fn begin(
     command: &[String],
-    mut pipeline: Pipeline,
+    pipeline: Pipeline,
     ledger: &Mutex<Ledger>,
     runtime: &tokio::runtime::Handle,
 ) -> Result<(Child, u64, Pipeline), Failure> {

@@ -1,11 +1,14 @@
 //! The commands. Each is a file of its own; this one maps the command line to them and their results to exit codes.
 
 mod config;
+mod control;
 mod doctor;
 mod exec;
+mod manual;
 mod plugins;
 mod run;
 mod session;
+mod table;
 
 use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
@@ -41,6 +44,12 @@ enum Command {
     /// List the plugins of this agent
     #[command(subcommand)]
     Plugins(plugins::Options),
+    /// Have a running agent tell or do something
+    Control(control::Options),
+    /// Write completions for a shell, as in: wattrace completions bash > /etc/bash_completion.d/wattrace
+    Completions(manual::Completions),
+    /// Write the manual page, as in: wattrace man | man -l -
+    Man(manual::Man),
 }
 
 /// Options of all commands that take a configuration.
@@ -82,6 +91,9 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
         Command::Doctor(options) => doctor::main(&options, plugins),
         Command::Config(options) => config::main(&options, plugins),
         Command::Plugins(options) => plugins::main(&options, plugins),
+        Command::Control(options) => control::main(options),
+        Command::Completions(options) => manual::completions(&options),
+        Command::Man(options) => manual::man(&options),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("wattrace: {}", failure.message);

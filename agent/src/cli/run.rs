@@ -1,5 +1,7 @@
-//! `wattrace run`: traces the whole machine until a signal comes or the time is up.
+//! `wattrace run`: traces the whole machine until a signal comes or the time is up. Meanwhile it obeys `wattrace control`, and
+//! SIGHUP, which reloads.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,9 @@ use wattrace_api::Registry;
 
 use super::{Configuration, Failure, session};
 use crate::config::Config;
+use crate::control::commands::Commands;
+use crate::control::reload::Reloader;
+use crate::control::server::Server;
 use crate::observe::NoOutput;
 use crate::plugins::Registered;
 
@@ -30,28 +35,49 @@ pub(super) struct Options {
 pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode, Failure> {
     let config = Config::load(&options.configuration.request(), plugins).map_err(Failure::usage)?;
     let runtime = session::runtime()?;
-    let result = runtime.block_on(run(options.duration, &config, plugins, runtime.handle()));
+    let result = runtime.block_on(run(options, config, plugins, runtime.handle()));
     // A source that does not return from its poll must not keep us from ending.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result.map(|()| ExitCode::SUCCESS)
 }
 
 async fn run(
-    duration: Option<Duration>,
-    config: &Config,
+    options: &Options,
+    config: Config,
     plugins: &[Registered],
     runtime: &tokio::runtime::Handle,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let pipeline = session::start(config, plugins, &[], None::<fn(&Arc<Registry>) -> NoOutput>, runtime)?;
+    let pipeline = session::start(&config, plugins, &[], None::<fn(&Arc<Registry>) -> NoOutput>, runtime)?;
     if !pipeline.has_source() {
-        return Err(session::nothing_to_measure(pipeline.health()));
+        return Err(session::nothing_to_measure(&pipeline.health()));
     }
-    session::report_missing(pipeline.health());
-    signals.wait(duration).await;
+    session::report_missing(&pipeline.health());
+    let path = config.agent.control_socket.clone();
+    let reloader = Reloader::new(options.configuration.request(), plugins, config, pipeline.control());
+    let commands = Arc::new(Commands::new(pipeline.control(), reloader));
+    let server = listen(&path, commands.clone()).await;
+    signals.wait(options.duration, &commands).await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
     let health = pipeline.stop(Instant::now() + STOPPING).await;
     session::report_losses(&health);
     Ok(())
+}
+
+/// Lets others control the agent. Tracing goes on without, too.
+async fn listen(path: &Path, commands: Arc<Commands>) -> Option<Server> {
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    let refused = match Server::start(path, commands).await {
+        Ok(server) => return Some(server),
+        Err(why) => why,
+    };
+    let path = path.display();
+    warn!("agent.control_socket: {path}: {refused}; this agent runs without `wattrace control`");
+    None
 }
 
 /// The signals that concern us.
@@ -71,8 +97,8 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGINT or SIGTERM, or until `duration` has passed.
-    async fn wait(&mut self, duration: Option<Duration>) {
+    /// Waits for SIGINT or SIGTERM, or until `duration` has passed. SIGHUP reloads.
+    async fn wait(&mut self, duration: Option<Duration>, commands: &Arc<Commands>) {
         let time_is_up = async {
             match duration {
                 Some(duration) => tokio::time::sleep(duration).await,
@@ -84,7 +110,11 @@ impl Signals {
             tokio::select! {
                 _ = self.interrupt.recv() => return info!("interrupted, stopping"),
                 _ = self.terminate.recv() => return info!("terminated, stopping"),
-                _ = self.hangup.recv() => warn!("SIGHUP: this version cannot reload its configuration; restart it"),
+                _ = self.hangup.recv() => {
+                    let commands = commands.clone();
+                    // Beside us: whoever wants to stop need not wait for it.
+                    tokio::spawn(async move { commands.reload_and_log().await });
+                }
                 () = &mut time_is_up => return,
             }
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tracing::info;
-use wattrace_api::plugin::Added;
 use wattrace_api::{Clock, Output, Registry, Setup};
 
 use super::Failure;
@@ -32,39 +31,37 @@ pub(super) fn start<O: Output + 'static>(
     output: Option<impl FnMut(&Arc<Registry>) -> O + Send + 'static>,
     runtime: &tokio::runtime::Handle,
 ) -> Result<Pipeline, Failure> {
-    let (registry, clock) = (Registry::new(), Clock::system());
-    let mut setup = Setup::new(registry.clone(), clock.clone(), runtime.clone());
-    let mut added = start_plugins(config, plugins, without, &mut setup)?;
+    let mut setup = Setup::new(Registry::new(), Clock::system(), runtime.clone());
+    start_plugins(config, plugins, without, &mut setup)?;
+    setup.enter("agent");
     let observed = observe::add(&mut setup);
     if let Some(mut make) = output {
-        let registry = registry.clone();
+        let registry = setup.registry();
         setup.output("command", move || Ok(make(&registry)));
     }
-    added.extend(setup.take_added().into_iter().map(|a| ("agent", a)));
-    let pipeline = Pipeline::start(added, registry, clock, config.agent.queue.get(), runtime);
-    observed.watch(pipeline.health());
+    let pipeline = Pipeline::start(setup, config.agent.pipeline(plugins.iter().map(|p| p.name).collect()));
+    observed.watch(pipeline.control());
     for health in pipeline.health() {
         info!("{}: {}", health.name, health.state());
     }
     Ok(pipeline)
 }
 
-/// Starts every enabled plugin but those in `without`. Returns their elements, with the plugins' names.
+/// Starts every enabled plugin but those in `without`: their elements are added to `setup`.
 pub(super) fn start_plugins(
     config: &Config,
     plugins: &[Registered],
     without: &[&str],
     setup: &mut Setup,
-) -> Result<Vec<(&'static str, Added)>, Failure> {
-    let mut added = Vec::new();
+) -> Result<(), Failure> {
     for plugin in &config.plugins {
         let Some(registered) = plugins.iter().find(|p| p.name == plugin.name) else { continue };
         if plugin.enabled && !without.contains(&plugin.name) {
+            setup.enter(plugin.name);
             (registered.start)(plugin.table.clone(), setup).map_err(Failure::usage)?;
-            added.extend(setup.take_added().into_iter().map(|a| (plugin.name, a)));
         }
     }
-    Ok(added)
+    Ok(())
 }
 
 /// Why nothing can be measured: what each of the plugins' sources lacks.

@@ -8,6 +8,7 @@ use wattrace_api::metric::{CONSUMER_CPU_TIME, CONSUMER_ENERGY};
 use wattrace_api::{AttributeValue, Consumer, Identity, Origin, Value};
 
 use super::ledger::{Ledger, Process};
+use crate::cli::table::aligned;
 
 /// `wattrace.exec/1`: see the field names.
 #[derive(Debug, Serialize)]
@@ -162,7 +163,7 @@ impl Report {
                         d.origin.into(),
                     ]);
                 }
-                text += &aligned(&rows, &[0, 6]);
+                text += &aligned(&rows, &[0, 6], "  ");
             }
         }
         text += "\n";
@@ -196,7 +197,7 @@ impl Report {
             let energy = if self.origin == "none" { "-".into() } else { format!("{energy:.3}") };
             rows.push([name, count.to_string(), format!("{cpu:.3}"), energy]);
         }
-        let mut text = aligned(&rows, &[0]);
+        let mut text = aligned(&rows, &[0], "  ");
         if rest > 0 {
             text += &format!("  and {rest} more programs; --format json lists every process\n");
         }
@@ -206,21 +207,6 @@ impl Report {
 
 /// Programs listed for people.
 const MOST_NAMES: usize = 20;
-
-/// Columns padded to their widest cell: those in `left` to the left, the others to the right.
-fn aligned<const N: usize>(rows: &[[String; N]], left: &[usize]) -> String {
-    let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().enumerate().map(|(c, cell)| {
-            let width = widths[c];
-            if left.contains(&c) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        text += &format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
-    text
-}
 
 /// Indices of the process `root`, started at `since` or later, and of all its descendants, in order of their start.
 fn tree(root: u32, since: u64, processes: &[Process]) -> Vec<usize> {
