@@ -21,6 +21,8 @@ pub(crate) struct Tenant {
     pub(crate) consumer: Arc<Consumer>,
     /// Usage series of this consumer that have not ended.
     pub(crate) open_usage: u32,
+    /// It is this agent.
+    pub(crate) is_agent: bool,
     /// Its energy series have ended. Should a meter yet report on its time, that energy is unattributed.
     pub(crate) left: bool,
 }
@@ -30,6 +32,7 @@ pub(crate) struct Tenant {
 pub(crate) struct Metrics {
     pub(crate) energy: MetricId,
     pub(crate) residual: MetricId,
+    pub(crate) agent: MetricId,
 }
 
 /// One domain's books.
@@ -50,6 +53,8 @@ pub(crate) struct Account {
     idle: (SeriesId, u64),
     unattributed: (SeriesId, u64),
     residual: SeriesId,
+    /// The agent's own part once more, so that it is told even where the agent is not among the top consumers.
+    agent: Option<SeriesId>,
     /// Static power in watts where it was given.
     idle_watts: Option<f64>,
     baseline: Baseline,
@@ -100,6 +105,7 @@ impl Account {
             idle: (series(metrics.energy, Some(ConsumerKind::Idle)), 0),
             unattributed: (series(metrics.energy, Some(ConsumerKind::Unattributed)), 0),
             residual: series(metrics.residual, None),
+            agent: None,
             idle_watts: idle_watts.or(domain.idle_microwatts.map(|w| w as f64 * 1e-6)),
             baseline: Baseline::default(),
             phases: Phases::default(),
@@ -181,6 +187,15 @@ impl Account {
                 share.microjoules += part;
                 attributed += part;
                 out.push(series, Value::of_steps(share.microjoules));
+                if tenants.get(slot).is_some_and(|tenant| tenant.is_agent) {
+                    let series = *self.agent.get_or_insert_with(|| {
+                        registry.open(SeriesSpec {
+                            domain: Some(self.domain.clone()),
+                            ..SeriesSpec::new(self.metrics.agent, self.resource.clone(), window.start)
+                        })
+                    });
+                    out.push(series, Value::of_steps(share.microjoules));
+                }
             }
         });
         self.idle.1 += parts.idle;
@@ -241,9 +256,8 @@ impl Account {
         for slot in 0..self.shares.len() {
             self.evict(slot, out);
         }
-        for series in [self.idle.0, self.unattributed.0, self.residual] {
-            out.end(series);
-        }
+        let own = [self.idle.0, self.unattributed.0, self.residual];
+        own.into_iter().chain(self.agent).for_each(|series| out.end(series));
     }
 }
 

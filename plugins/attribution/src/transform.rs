@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use tracing::debug;
 use wattrace_api::{
-    Batch, Consumer, ConsumerKind, Error, MetricId, Registry, ResourceKind, ResultExt, SeriesId, SeriesMap,
-    Timestamp, Transform, metric,
+    Batch, Consumer, ConsumerKind, Error, Identity, Metric, MetricId, Registry, ResourceKind, ResultExt,
+    SeriesId, SeriesMap, Timestamp, Transform, Unit, metric,
 };
 
 use crate::AttributionConfig;
@@ -38,6 +38,18 @@ pub struct Transformer {
 /// How long usage is remembered for a meter that nobody knows of yet.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// What tracing costs in energy.
+const AGENT_ENERGY: Metric = Metric::counter(
+    "wattrace.agent.energy",
+    Unit::Joule,
+    metric::MICROJOULE,
+    "Energy attributed to the agent itself, per energy domain; part of wattrace.consumer.energy",
+);
+
+fn is_this_process(identity: &Identity) -> bool {
+    identity.kind == ConsumerKind::Process && identity.id.parse() == Ok(std::process::id())
+}
+
 /// What a series is to attribution.
 enum Role {
     Usage { user: User, package: u32, last: u64 },
@@ -56,6 +68,7 @@ impl Transformer {
             metrics: Metrics {
                 energy: id(&metric::CONSUMER_ENERGY)?,
                 residual: id(&metric::DOMAIN_RESIDUAL)?,
+                agent: id(&AGENT_ENERGY)?,
             },
             usage_metric: id(&metric::CONSUMER_CPU_TIME)?,
             energy_metrics: [id(&metric::HW_ENERGY)?, id(&metric::HW_HOST_ENERGY)?],
@@ -139,7 +152,8 @@ impl Transformer {
     fn tenant(&mut self, consumer: &Arc<Consumer>) -> usize {
         let address = Arc::as_ptr(consumer) as usize;
         let slot = *self.slots.entry(address).or_insert_with(|| {
-            self.tenants.insert(Tenant { consumer: consumer.clone(), open_usage: 0, left: false })
+            let is_agent = is_this_process(consumer.identity());
+            self.tenants.insert(Tenant { consumer: consumer.clone(), open_usage: 0, is_agent, left: false })
         });
         let tenant = &mut self.tenants[slot];
         tenant.open_usage += 1;

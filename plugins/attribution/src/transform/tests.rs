@@ -87,6 +87,20 @@ fn with_idle_watts(domain: &str, watts: f64) -> AttributionConfig {
 }
 
 #[test]
+fn the_agents_own_part_is_told_apart_as_well() {
+    let mut scene = Scene::new(AttributionConfig::default());
+    let meter = scene.meter("package-0", Some(0));
+    let (agent, other) = (scene.process(std::process::id(), 0), scene.process(1, 0));
+    let batch = scene.pass(0, SECOND, &[(agent, SECOND / 4), (other, 3 * SECOND / 4), (meter, 40_000_000)]);
+    let of = |metric: &str| {
+        let points = scene.rig.points(&batch).into_iter().filter(|p| p.metric == metric);
+        points.map(|p| p.steps).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&AGENT_ENERGY.name), [10_000_000]);
+    assert!(of(&metric::CONSUMER_ENERGY.name).contains(&10_000_000), "it is a consumer like any other");
+}
+
+#[test]
 fn two_loads_share_the_dynamic_energy_by_their_time_and_idle_gets_the_static() {
     let mut s = Scene::new(with_idle_watts("package-0", 10.0));
     let (idle, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
