@@ -44,17 +44,35 @@ impl Registered {
 }
 
 /// The standard plugins that were compiled in, each behind a cargo feature of its name. Their order is the order of
-/// elements of one kind: usage is opened before meters, an estimate looks for meters, attribution comes after both.
+/// elements of one kind: usage is opened before meters, an estimate looks for meters, attribution comes after both. Then come
+/// transforms that compute (carbon declares what formulas may use; both need every consumer), then those that leave something
+/// out (top before filter, so that `other` sums all), and relabel last, since the others know metrics by their first names.
 pub fn standard() -> Vec<Registered> {
     vec![
         #[cfg(feature = "sched")]
         Registered::of::<wattrace_sched::Sched>(),
         #[cfg(feature = "rapl")]
         Registered::of::<wattrace_rapl::Rapl>(),
+        #[cfg(feature = "exec")]
+        Registered::of::<wattrace_exec::Exec>(),
+        #[cfg(feature = "otlp-receiver")]
+        Registered::of::<wattrace_otlp_receiver::OtlpReceiver>(),
         #[cfg(feature = "estimate")]
         Registered::of::<wattrace_estimate::Estimate>(),
         #[cfg(feature = "attribution")]
         Registered::of::<wattrace_attribution::Attribution>(),
+        #[cfg(feature = "carbon")]
+        Registered::of::<wattrace_carbon::Carbon>(),
+        #[cfg(feature = "formula")]
+        Registered::of::<wattrace_formula::Formula>(),
+        #[cfg(feature = "aggregate")]
+        Registered::of::<wattrace_aggregate::Aggregate>(),
+        #[cfg(feature = "top")]
+        Registered::of::<wattrace_top::Top>(),
+        #[cfg(feature = "filter")]
+        Registered::of::<wattrace_filter::Filter>(),
+        #[cfg(feature = "relabel")]
+        Registered::of::<wattrace_relabel::Relabel>(),
         #[cfg(feature = "console")]
         Registered::of::<wattrace_console::Console>(),
         #[cfg(feature = "csv")]

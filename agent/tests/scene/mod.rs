@@ -1,15 +1,23 @@
 //! A small world for tests of the pipeline: elements made of closures, a log of what reached an output, and the books.
 
+#![allow(dead_code, reason = "each test binary uses its part of it")]
+
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 use wattrace::pipeline::Pipeline;
+use wattrace::pipeline::control::Control;
 use wattrace::pipeline::health::Health;
+use wattrace::pipeline::pattern::Pattern;
+use wattrace::pipeline::settings::Settings;
+use wattrace::pipeline::status::ElementStatus;
 use wattrace_api::{
-    Batch, Clock, Error, Output, Registry, Resource, ResourceKind, SeriesId, SeriesSpec, Setup, Source, Tick,
-    Timestamp, Transform, Trigger, Value, metric,
+    Added, Batch, Clock, Error, Output, Registry, Resource, ResourceKind, SeriesId, SeriesSpec, Setup,
+    Source, Tick, Timestamp, Transform, Trigger, Value, metric,
 };
 
 /// Longest wait for something that must happen.
@@ -111,7 +119,8 @@ impl Scene {
     pub(crate) fn new() -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let registry = Registry::new();
-        let setup = Setup::new(registry.clone(), Clock::system(), runtime.handle().clone());
+        let mut setup = Setup::new(registry.clone(), Clock::system(), runtime.handle().clone());
+        setup.enter("test");
         Self { runtime, registry, setup }
     }
 
@@ -129,14 +138,7 @@ impl Scene {
     /// Adds a source `name` that gives out 1, 2, 3, … on a series of its name.
     pub(crate) fn steady(&mut self, name: &'static str) {
         let open = self.opener();
-        self.setup.source(name, Trigger::every(OFTEN), move || {
-            let (id, mut n) = (open(name), 0);
-            Ok(Does(move |_: &Tick, out: &mut Batch| {
-                n += 1;
-                out.push(id, Value::of_steps(n));
-                Ok(())
-            }))
-        });
+        self.setup.add(counting(name, Trigger::every(OFTEN), open));
     }
 
     /// Adds an output `name` that logs all it is given once `before` has let the batch pass.
@@ -167,10 +169,12 @@ impl Scene {
         self.output("log", |_| Ok(())).0
     }
 
-    pub(crate) fn start(mut self, queue: usize) -> Running {
-        let added = self.setup.take_added().into_iter().map(|a| ("test", a)).collect();
-        let pipeline = Pipeline::start(added, self.registry, Clock::system(), queue, self.runtime.handle());
-        Running { runtime: self.runtime, pipeline }
+    pub(crate) fn start(self, queue: usize) -> Running {
+        self.start_with(Settings { queue: NonZeroUsize::new(queue).unwrap(), ..Settings::default() })
+    }
+
+    pub(crate) fn start_with(self, settings: Settings) -> Running {
+        Running { pipeline: Pipeline::start(self.setup, settings), runtime: self.runtime }
     }
 }
 
@@ -181,7 +185,32 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn health(&self, name: &str) -> Arc<Health> {
-        find(self.pipeline.health(), name)
+        find(&self.pipeline.health(), name)
+    }
+
+    pub(crate) fn control(&self) -> Control {
+        self.pipeline.control()
+    }
+
+    pub(crate) fn status(&self, name: &str) -> ElementStatus {
+        let pattern = name.parse().unwrap();
+        let mut all = self.pipeline.control().status(&pattern);
+        assert_eq!(all.len(), 1, "{name}: {all:?}");
+        all.remove(0)
+    }
+
+    /// Runs what is async.
+    pub(crate) fn wait_for<T>(&self, what: impl Future<Output = T>) -> T {
+        self.runtime.block_on(async { timeout(PATIENCE, what).await.unwrap() })
+    }
+
+    /// Asks again and again, for what no element tells of.
+    pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut(&Control) -> bool) {
+        let (began, control) = (Instant::now(), self.control());
+        while !is_so(&control) {
+            assert!(began.elapsed() < PATIENCE, "in {PATIENCE:?} it did not happen that {what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Stops within `limit`, or fails. Like the agent, it leaves behind what does not return.
@@ -203,7 +232,7 @@ pub(crate) fn find(all: &[Arc<Health>], name: &str) -> Arc<Health> {
 /// Errors, points and lost points of an element.
 pub(crate) fn books(all: &[Arc<Health>], name: &str) -> [u64; 3] {
     let h = find(all, name);
-    [h.errors.load(Relaxed), h.points.load(Relaxed), h.lost.load(Relaxed)]
+    [h.errors.load(Relaxed), h.points_out.load(Relaxed), h.lost.load(Relaxed)]
 }
 
 /// Fails unless `values` are 1, 2, 3, … `n`.
@@ -214,4 +243,32 @@ pub(crate) fn assert_each_once(what: &str, values: &[u64], n: u64) {
         (None, n),
         "{what}: the first wrong value and its place, and their number"
     );
+}
+
+/// What the agent gives a pipeline to stop; the rest of five seconds is the process's own end.
+pub(crate) const STOPPING: Duration = Duration::from_millis(4500);
+
+pub(crate) fn pattern(text: &str) -> Pattern {
+    text.parse().unwrap()
+}
+
+/// A deadline that nothing should need.
+pub(crate) fn soon() -> tokio::time::Instant {
+    tokio::time::Instant::now() + PATIENCE / 2
+}
+
+/// A source that gives 1, 2, 3, … on a series of its name.
+pub(crate) fn counting(
+    name: &'static str,
+    trigger: Trigger,
+    open: impl Fn(&str) -> SeriesId + Send + 'static,
+) -> Added {
+    Added::source(name, trigger, move || {
+        let (id, mut n) = (open(name), 0);
+        Ok(Does(move |_: &Tick, out: &mut Batch| {
+            n += 1;
+            out.push(id, Value::of_steps(n));
+            Ok(())
+        }))
+    })
 }
