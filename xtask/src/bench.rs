@@ -7,9 +7,11 @@ use anyhow::Result;
 use crate::ebpf;
 use crate::process::{is_root, run as run_command, say};
 use crate::test::{as_root, selection};
+use crate::test_tools;
 
 /// Runs them; `args` are those of `cargo bench`.
 pub(crate) fn run(args: Vec<OsString>) -> Result<()> {
+    test_tools::ensure_for_benches()?;
     ebpf::build()?;
     say("bench", if is_root() { "benchmarks" } else { "benchmarks, as root through sudo" });
     let mut args = selection(args, "--workspace");

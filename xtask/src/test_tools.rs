@@ -1,6 +1,8 @@
-//! What the tests need beyond Rust: stress-ng for load, and a Python environment with a real OTLP collector.
+//! What the tests need beyond Rust: stress-ng for load, and a Python environment with a real OTLP collector. The benchmarks
+//! also race hackbench, and compare with bpftrace.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -23,6 +25,23 @@ pub(crate) fn ensure() -> Result<()> {
         debian::install(&["stress-ng".to_owned()], "load for the tests")?;
     }
     ensure_venv()
+}
+
+/// Brings about what the benchmarks need.
+pub(crate) fn ensure_for_benches() -> Result<()> {
+    for (program, package, why) in [
+        ("stress-ng", "stress-ng", "load for the benchmarks"),
+        ("hackbench", "rt-tests", "load for the benchmarks"),
+        ("bpftrace", "bpftrace", "a second opinion for the benchmarks"),
+    ] {
+        // hackbench knows no --version, but any other answer than that it is missing will do.
+        if let Err(error) = Command::new(program).arg("--version").output()
+            && error.kind() == ErrorKind::NotFound
+        {
+            debian::install(&[package.to_owned()], why)?;
+        }
+    }
+    Ok(())
 }
 
 fn ensure_venv() -> Result<()> {
