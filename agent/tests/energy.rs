@@ -92,7 +92,7 @@ fn a_constant_meter_that_wraps_is_attributed_to_the_last_microjoule() {
 }
 
 /// Spins on CPU 0 with the highest priority. Returns when it was not running, in nanoseconds since the Unix epoch: the
-/// gaps of more than 50 µs between two looks at the clock.
+/// gaps of more than 10 µs between two looks at the clock.
 fn spin_on_first_cpu(stop: &AtomicBool) -> Vec<(u64, u64)> {
     support::pin(0, 0);
     // SAFETY: it has no preconditions; 0 is the calling thread.
@@ -101,7 +101,7 @@ fn spin_on_first_cpu(stop: &AtomicBool) -> Vec<(u64, u64)> {
     let (mut gaps, mut before) = (Vec::new(), now());
     while !stop.load(Ordering::Relaxed) {
         let at = now();
-        if at.saturating_sub(before) > 50_000 {
+        if at.saturating_sub(before) > 10_000 {
             gaps.push((before, at));
         }
         before = at;

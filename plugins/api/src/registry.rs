@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::events::{Events, ResourceAppeared, ResourceGone};
-use crate::metric::{Kind, Metric, MetricId};
+use crate::metric::{HW_ENERGY, HW_HOST_ENERGY, Kind, Metric, MetricId};
 use crate::series::{Series, SeriesId, SeriesSpec};
 use crate::subject::Domain;
 use crate::unit::UnitError;
@@ -178,9 +178,10 @@ impl Registry {
     }
 }
 
-/// The domain whose counter this series is.
+/// The domain whose counter this series is. What is computed from a meter names its domain as well, and is none.
 fn meter(series: &Series) -> Option<&Arc<Domain>> {
-    let counts = series.consumer.is_none() && series.metric.kind == Kind::Counter;
+    let name = &series.metric.name;
+    let counts = series.consumer.is_none() && (*name == HW_ENERGY.name || *name == HW_HOST_ENERGY.name);
     series.domain.as_ref().filter(|_| counts)
 }
 

@@ -40,8 +40,10 @@ pub(crate) struct Metrics {
 pub(crate) struct Account {
     domain: Arc<Domain>,
     resource: Resource,
-    /// The meter's last value, in microjoules.
-    meter: u64,
+    /// The meter's last value, in microjoules, once it has told one.
+    meter: Option<u64>,
+    /// When the meter stood at zero.
+    start: Timestamp,
     /// Windows measured and not yet closed, with their energy in microjoules.
     pending: VecDeque<(Window, u64)>,
     closed_to: Timestamp,
@@ -96,7 +98,8 @@ impl Account {
         };
         Some(Self {
             resource: meter.resource.clone(),
-            meter: 0,
+            meter: None,
+            start: meter.start,
             pending: VecDeque::new(),
             closed_to: meter.start,
             shares: Vec::new(),
@@ -116,8 +119,13 @@ impl Account {
 
     /// The meter read `microjoules` in all at the end of `window`.
     pub(crate) fn measured(&mut self, window: Window, microjoules: u64) {
-        self.pending.push_back((window, microjoules.saturating_sub(self.meter)));
-        self.meter = microjoules;
+        let before = match self.meter.replace(microjoules) {
+            Some(before) => before,
+            None if self.start >= window.start => 0,
+            // The meter has a history from before these books were opened, in a reload: it is not this window's.
+            None => return self.closed_to = window.end,
+        };
+        self.pending.push_back((window, microjoules.saturating_sub(before)));
     }
 
     /// Up to when the books are closed.

@@ -52,7 +52,7 @@ fn is_this_process(identity: &Identity) -> bool {
 
 /// What a series is to attribution.
 enum Role {
-    Usage { user: User, package: u32, last: u64 },
+    Usage { user: User, package: u32, start: Timestamp, last: Option<u64> },
     Meter { account: usize },
     Other,
 }
@@ -102,8 +102,11 @@ impl Transformer {
                     self.roles.insert(id, role);
                 }
                 match self.roles.get_mut(id) {
-                    Some(Role::Usage { user, package, last }) => {
-                        let ns = value.steps().saturating_sub(std::mem::replace(last, value.steps()));
+                    Some(Role::Usage { user, package, start, last }) => {
+                        // What was used before this window, and before these books were opened, is not this window's.
+                        let unseen = if *start < segment.window.start { value.steps() } else { 0 };
+                        let before = last.replace(value.steps()).unwrap_or(unseen);
+                        let ns = value.steps().saturating_sub(before);
                         self.uses.push(Use { user: *user, package: *package, ns });
                     }
                     Some(Role::Meter { account }) => {
@@ -133,7 +136,7 @@ impl Transformer {
                 ConsumerKind::Unattributed => User::Unattributed,
                 _ => User::Consumer(self.tenant(consumer)),
             };
-            return Role::Usage { user, package, last: 0 };
+            return Role::Usage { user, package, start: series.start, last: None };
         }
         // A GPU's joules follow the use of the GPU, which is another transform's to know.
         let follows_cpu_time = series.resource.kind != ResourceKind::Gpu;

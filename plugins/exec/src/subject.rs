@@ -242,7 +242,9 @@ mod tests {
         let Line::Point(point) = Line::parse(line.as_bytes()).unwrap() else { panic!("{line}") };
         let (resource, consumer) = (&point.resource, point.consumer.as_ref());
         let subject = Subject { metric: &point.metric, resource, consumer, attributes: &point.attributes };
-        let id = registry.metric(&metric::CONSUMER_ENERGY).unwrap();
+        let definition =
+            if point.metric == "hw.energy" { metric::HW_ENERGY } else { metric::CONSUMER_ENERGY };
+        let id = registry.metric(&definition).unwrap();
         let series = registry.open(subjects.spec(id, &subject, Timestamp(0))?);
         Ok(registry.get(series).unwrap().all_attributes())
     }

@@ -36,7 +36,7 @@ impl Scene {
             domain: domain.map(Arc::new),
             consumer: consumer.map(Arc::new),
             attributes: Vec::new(),
-            start: Timestamp(0),
+            start: self.rig.clock.now(),
         })
     }
 
@@ -87,6 +87,20 @@ fn with_idle_watts(domain: &str, watts: f64) -> AttributionConfig {
 }
 
 #[test]
+fn books_that_are_opened_late_leave_what_was_before_alone() {
+    let mut scene = Scene::new(AttributionConfig::default());
+    let (meter, process) = (scene.meter("package-0", Some(0)), scene.process(1, 0));
+    let hour = 3600 * SECOND;
+    // An hour of history, told in the first window that these books see.
+    let first = scene.pass(hour, hour + SECOND, &[(process, 600 * SECOND), (meter, 36_000_000_000)]);
+    let second =
+        scene.pass(hour + SECOND, hour + 2 * SECOND, &[(process, 601 * SECOND), (meter, 36_010_000_000)]);
+    let (books, residual) = scene.books(&[first, second]);
+    assert_eq!(books.values().sum::<u64>(), 10_000_000, "{books:?}");
+    assert_eq!(residual, 0.0);
+}
+
+#[test]
 fn the_agents_own_part_is_told_apart_as_well() {
     let mut scene = Scene::new(AttributionConfig::default());
     let meter = scene.meter("package-0", Some(0));
@@ -133,7 +147,11 @@ fn a_packages_joules_stay_on_the_package() {
 #[test]
 fn an_energy_window_between_usage_windows_takes_parts_of_both_and_waits_for_the_second() {
     let mut s = Scene::new(AttributionConfig::default());
-    let (a, b, meter) = (s.process(1, 0), s.process(2, 0), s.meter("package-0", Some(0)));
+    let a = s.process(1, 0);
+    s.rig.clock.set(Timestamp(50));
+    let meter = s.meter("package-0", Some(0));
+    s.rig.clock.set(Timestamp(100));
+    let b = s.process(2, 0);
     let first = s.pass(0, 100, &[(a, 100)]);
     let waiting = s.pass(50, 150, &[(meter, 1000)]);
     assert_eq!(waiting.len(), 1, "nothing is known about 100 to 150 yet");
@@ -148,7 +166,9 @@ fn an_energy_window_between_usage_windows_takes_parts_of_both_and_waits_for_the_
 #[test]
 fn energy_from_before_usage_was_known_is_unattributed() {
     let mut s = Scene::new(AttributionConfig::default());
-    let (a, meter) = (s.process(1, 0), s.meter("package-0", Some(0)));
+    let meter = s.meter("package-0", Some(0));
+    s.rig.clock.set(Timestamp(100));
+    let a = s.process(1, 0);
     let batches = [s.pass(100, 200, &[(a, 100)]), s.pass(0, 200, &[(meter, 1000)])];
     let (books, _) = s.books(&batches);
     let of = |name: &str| books[&("package-0".to_string(), name.to_string())];
