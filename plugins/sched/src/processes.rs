@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
+use wattrace_api::events::{ConsumerEnded, ConsumerStarted};
 use wattrace_api::{
     Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, MetricId, Registry, Resource, SeriesId,
     SeriesSpec, Timestamp, Value,
@@ -206,9 +207,13 @@ impl Processes {
         ];
         attributes.extend(names(&comm, executable.as_deref()));
         attributes.extend(self.cgroups.path(cgroup).map(cgroup_attribute));
+        let consumer = Arc::new(Consumer::new(identity, parent, attributes));
+        if self.registry.events().wanted::<ConsumerStarted>() {
+            self.registry.events().publish(ConsumerStarted(consumer.clone()));
+        }
         let at = self.all.insert(Process {
             key,
-            consumer: Arc::new(Consumer::new(identity, parent, attributes)),
+            consumer,
             comm,
             named_at: 0,
             cgroup,
@@ -268,12 +273,17 @@ impl Processes {
             }
         }
         let (all, by_key, reading) = (&mut self.all, &mut self.by_key, self.reading);
+        let events = self.registry.events();
+        let told = events.wanted::<ConsumerEnded>();
         self.exited.retain(|&at| {
             if all[at].ran_in == reading && !last {
                 return true;
             }
             let process = all.remove(at);
             by_key.remove(&process.key);
+            if told {
+                events.publish(ConsumerEnded(process.consumer.clone()));
+            }
             for (series, _) in process.used.iter().flat_map(|used| used.emitted.iter().flatten()) {
                 out.end(*series);
             }

@@ -181,3 +181,20 @@ fn the_last_emission_ends_everything_that_exited() {
 fn wait_statuses_read_as_in_a_shell() {
     assert_eq!([exit_code(0), exit_code(1 << 8), exit_code(9), exit_code(0x80 | 11)], [0, 1, 137, 139]);
 }
+
+#[test]
+fn whoever_listens_is_told_of_processes_that_come_and_go() {
+    use wattrace_api::events::Heard;
+    let mut t = Table::new();
+    let mut started = t.registry.events().subscribe::<ConsumerStarted>();
+    let mut ended = t.registry.events().subscribe::<ConsumerEnded>();
+    t.processes.begin_reading();
+    t.processes.forked(&event(PID, 7));
+    let Some(Heard::Event(ConsumerStarted(consumer))) = started.try_next() else { panic!("not told") };
+    assert_eq!(consumer.identity().id, PID.to_string());
+    assert!(started.try_next().is_none() && ended.try_next().is_none());
+    t.processes.exited(&event(PID, 7));
+    t.emit(true);
+    let Some(Heard::Event(ConsumerEnded(gone))) = ended.try_next() else { panic!("not told") };
+    assert!(Arc::ptr_eq(&consumer, &gone));
+}
