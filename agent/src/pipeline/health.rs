@@ -186,6 +186,15 @@ impl Health {
         }
     }
 
+    /// It works, but to no avail, and has said so itself.
+    pub(crate) fn troubled(&self, why: &str) {
+        let mut details = self.details();
+        if !matches!(&details.state, State::Failing(known) if known == why) {
+            details.state = State::Failing(why.to_owned());
+            why.clone_into(&mut details.last_error);
+        }
+    }
+
     /// It failed. Says so once per message, not once per tick.
     pub(crate) fn failed(&self, error: &Error) {
         let why = error.to_string();

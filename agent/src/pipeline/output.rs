@@ -95,7 +95,10 @@ impl OutputThread {
                 Ok(()) => {
                     self.health.calls.fetch_add(1, Relaxed);
                     self.health.points_out.fetch_add(batch.len() as u64, Relaxed);
-                    return self.health.works();
+                    return match self.output.as_ref().and_then(|output| output.trouble()) {
+                        Some(why) => self.health.troubled(why),
+                        None => self.health.works(),
+                    };
                 }
                 Err(error) => error,
             };

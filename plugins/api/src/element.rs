@@ -97,6 +97,12 @@ pub trait Output: Send {
         0
     }
 
+    /// Why what was taken is not being handed over just now; `None`: it is. For an output that hands over later (to a network),
+    /// so that `status` can tell. The output itself says it in the log.
+    fn trouble(&self) -> Option<&str> {
+        None
+    }
+
     /// Points that were taken by [`Output::write`] and then lost, by reason, since the last call.
     /// An output that hands over later (to a network) counts its losses here.
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {

@@ -229,6 +229,10 @@ impl Output for Exporter {
         Err(Error::retry(format!("{endpoint}: {left} values could not be delivered within {patience:?}")))
     }
 
+    fn trouble(&self) -> Option<&str> {
+        self.link.trouble()
+    }
+
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
         let (dropped, unknown) = (self.table.ended.take_dropped(), self.table.take_unknown());
         self.lose("overflow", dropped);

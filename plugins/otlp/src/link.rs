@@ -11,6 +11,8 @@ pub(crate) struct Link {
     endpoint: String,
     protocol: Protocol,
     state: State,
+    /// Why nothing arrives, as of the last answer.
+    trouble: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +46,22 @@ impl Notice {
 impl Link {
     /// A collector not heard of yet.
     pub(crate) fn new(settings: &Settings) -> Self {
-        Self { endpoint: settings.endpoint.to_string(), protocol: settings.protocol, state: State::Unknown }
+        Self {
+            endpoint: settings.endpoint.to_string(),
+            protocol: settings.protocol,
+            state: State::Unknown,
+            trouble: None,
+        }
     }
 
     /// Where it is.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Why nothing arrives there; `None`: it does, or nothing is known.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// What there is to say after `outcome`.
@@ -59,6 +71,11 @@ impl Link {
             Outcome::Accepted { .. } => State::TakesSome,
             Outcome::Refused { .. } => State::Refuses,
             Outcome::Later { .. } => State::Away,
+        };
+        self.trouble = match outcome {
+            Outcome::Accepted { .. } => None,
+            Outcome::Refused { cause } => Some(format!("{} refuses: {cause}", self.endpoint)),
+            Outcome::Later { cause, .. } => Some(format!("nothing arrives at {}: {cause}", self.endpoint)),
         };
         let old = std::mem::replace(&mut self.state, new);
         if old == new {
@@ -102,7 +119,9 @@ mod tests {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(link.heard(&away), None);
+        assert!(link.trouble().unwrap().contains("connection refused"));
         assert!(matches!(link.heard(&taken), Some(Notice::Info(text)) if text.contains("again")));
+        assert_eq!(link.trouble(), None);
         assert_eq!(link.heard(&taken), None);
         let refused = Outcome::Refused { cause: "Unauthenticated: who?".to_owned() };
         assert!(matches!(link.heard(&refused), Some(Notice::Warn(text)) if text.contains("who?")));
