@@ -6,8 +6,9 @@ use std::sync::atomic::{Ordering, fence};
 use aya::Ebpf;
 use wattrace_common::log::{Arguments, Event, EventKind, Logged, Path};
 
+use super::KernelError;
 use super::mapped::Mapped;
-use super::{KernelError, Sizes};
+use super::sizes::Sizes;
 
 /// An event and what it names.
 #[derive(Clone, Debug)]

@@ -4,12 +4,14 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `offsets.rs`, `btf.rs`, `scan.rs` | where members lie in the kernel's structures |
-//! | `mapped.rs` | a map's memory |
+//! | `sizes.rs`, `mapped.rs` | how large the maps are; a map's memory |
+//! | `attach.rs` | loading programs and attaching them |
 //! | `log.rs` | reading the rings of events |
 //! | `wake.rs` | the kernel's word that something fills |
 //! | `counters.rs`, `irq.rs` | hardware counters; the tracepoints of interrupts |
 //! | `cost.rs` | what the programs cost |
 
+mod attach;
 mod btf;
 mod cost;
 mod counters;
@@ -18,27 +20,28 @@ mod log;
 mod mapped;
 mod offsets;
 mod scan;
+mod sizes;
 mod wake;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{Ordering, fence};
-use std::time::{Duration, Instant};
 
 use aya::maps::Array;
-use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _};
+use aya::programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _};
 use aya::{Btf, Ebpf, EbpfLoader};
 use tracing::debug;
 use wattrace_api::{Finding, Verdict};
 use wattrace_common::counters::Counts;
-use wattrace_common::ledger::{Cpu, Entry, INDEX_SLOTS_PER_ENTRY, NO_SIBLING, Page};
-use wattrace_common::log::{ARGUMENTS_LEN, Event, Path};
+use wattrace_common::ledger::{Cpu, Entry, NO_SIBLING, Page};
 
 use self::log::Log;
 use self::mapped::Mapped;
 use self::offsets::Offsets;
+use self::sizes::Sizes;
 use self::wake::Wake;
 use crate::requirements::{self, BTF_PATH, Facts};
 
+pub use self::attach::attach_empty;
 pub use self::cost::{Burst, Run};
 pub use self::counters::Counter;
 pub use self::log::Told;
@@ -230,59 +233,6 @@ impl Kernel {
         Ok(kernel)
     }
 
-    fn attach_typed(&mut self, name: &'static str, btf: &Btf) -> Result<(), KernelError> {
-        let program: &mut BtfTracePoint = self.program_mut(name)?;
-        patiently(|| program.load(name, btf)).map_err(refused(format!("load program {name}")))?;
-        program.attach().map_err(refused(format!("attach program {name}")))?;
-        self.attached.push(name);
-        Ok(())
-    }
-
-    /// Loads a program that is run on request.
-    fn load_raw(&mut self, name: &str) -> Result<(), KernelError> {
-        let program: &mut RawTracePoint = self.program_mut(name)?;
-        patiently(|| program.load()).map_err(refused(format!("load program {name}")))
-    }
-
-    fn attach_raw(&mut self, name: &'static str) -> Result<(), KernelError> {
-        self.load_raw(name)?;
-        let tracepoint = name.trim_start_matches("raw_");
-        let program: &mut RawTracePoint = self.program_mut(name)?;
-        program.attach(tracepoint).map_err(refused(format!("attach program {name}")))?;
-        self.attached.push(name);
-        Ok(())
-    }
-
-    /// Ends come first: the end of an interrupt whose beginning was not seen is known for what it is, the converse not.
-    fn attach_irq(&mut self, realtime: bool) -> Result<(), KernelError> {
-        for (name, end) in [("irq_exit", "exit"), ("irq_enter", "entry")] {
-            self.load_raw(name)?;
-            for (tracepoint, needed) in irq::pairs(realtime) {
-                let tracepoint = format!("{tracepoint}_{end}");
-                let program: &mut RawTracePoint = self.program_mut(name)?;
-                match program.attach(&tracepoint) {
-                    Err(e) if needed => {
-                        return Err(refused(format!("attach program {name} to {tracepoint}"))(e));
-                    }
-                    // Of another architecture, or left out of this kernel.
-                    Err(_) | Ok(_) => {}
-                }
-            }
-            self.attached.push(name);
-        }
-        Ok(())
-    }
-
-    fn program_mut<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, KernelError>
-    where
-        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
-    {
-        let program = self.ebpf.program_mut(name);
-        let program =
-            program.ok_or_else(|| refused(format!("find program {name}"))("it is not in the eBPF object"))?;
-        program.try_into().map_err(refused(format!("use program {name}")))
-    }
-
     /// The loaded object, for diagnostics (`aya-log`).
     pub fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf
@@ -402,102 +352,9 @@ impl Kernel {
     }
 }
 
-/// Attaches a program that does nothing to the context switch, for as long as the result is kept: what the benchmark
-/// compares accounting with.
-///
-/// # Errors
-/// As for [`Kernel::load`].
-pub fn attach_empty() -> Result<Ebpf, KernelError> {
-    lift_memlock_limit();
-    let btf = Btf::from_sys_fs().map_err(refused(format!("read {BTF_PATH}")))?;
-    let mut ebpf = EbpfLoader::new().btf(Some(&btf)).load(OBJECT).map_err(refused("load the eBPF object"))?;
-    let program = ebpf.program_mut("empty").ok_or_else(|| refused("find program empty")("it is missing"))?;
-    let program: &mut BtfTracePoint = program.try_into().map_err(refused("use program empty"))?;
-    program.load("sched_switch", &btf).map_err(refused("load program empty"))?;
-    program.attach().map_err(refused("attach program empty"))?;
-    Ok(ebpf)
-}
-
 fn refused<E: std::fmt::Display>(doing: impl Into<String>) -> impl FnOnce(E) -> KernelError {
     let doing = doing.into();
     move |cause| KernelError::Refused { doing, cause: format!("{cause:#}") }
-}
-
-/// Tries again what was interrupted: the kernel gives up checking a program (EAGAIN) when a signal is pending for the thread,
-/// and where processes come and go in storms, one may be for a while.
-fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
-    const PATIENCE: Duration = Duration::from_secs(2);
-    let begun = Instant::now();
-    loop {
-        match load() {
-            Err(ProgramError::LoadError { io_error, .. })
-                if io_error.raw_os_error() == Some(libc::EAGAIN) && begun.elapsed() < PATIENCE =>
-            {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            result => return result,
-        }
-    }
-}
-
-/// How large the maps are; powers of two per CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Sizes {
-    cpus: usize,
-    entries_per_page: usize,
-    events_per_cpu: usize,
-    paths_per_cpu: usize,
-}
-
-impl Sizes {
-    /// The largest that keep within the bound and are of use: no page needs more entries than there can be threads. The
-    /// least lets a busy CPU run for a while.
-    fn within(options: &Options, most_threads: usize) -> Self {
-        let cpus = options.siblings.len().max(1);
-        let counted = if options.counters.is_empty() { 0 } else { size_of::<Counts>() };
-        let per_entry = 2 * (size_of::<Entry>() + counted) + INDEX_SLOTS_PER_ENTRY as usize * 8;
-        let arguments = if options.command_lines { ARGUMENTS_LEN } else { 0 };
-        let per_event = size_of::<Event>() + (size_of::<Path>() + arguments) / 2;
-        let bytes = options.memory_mib as usize * 1024 * 1024 / cpus;
-        let entries = (bytes / 4 * 3 / per_entry).min(most_threads).clamp(256, 16384);
-        let events = (bytes / 4 / per_event).clamp(256, 4096);
-        let events_per_cpu = 1 << events.ilog2();
-        Self {
-            cpus,
-            entries_per_page: 1 << entries.ilog2(),
-            events_per_cpu,
-            paths_per_cpu: events_per_cpu / 2,
-        }
-    }
-
-    fn slots_per_cpu(&self) -> usize {
-        self.entries_per_page * INDEX_SLOTS_PER_ENTRY as usize
-    }
-
-    fn globals(&self) -> [(&'static str, u32); 3] {
-        [
-            ("ENTRIES_PER_PAGE", self.entries_per_page as u32),
-            ("EVENTS_PER_CPU", self.events_per_cpu as u32),
-            ("PATHS_PER_CPU", self.paths_per_cpu as u32),
-        ]
-    }
-
-    /// Elements of each map.
-    fn maps(&self, counters: bool, arguments: bool) -> [(&'static str, usize); 9] {
-        let entries = 2 * self.cpus * self.entries_per_page;
-        let paths = self.cpus * self.paths_per_cpu;
-        [
-            ("CPUS", self.cpus),
-            ("ENTRIES", entries),
-            ("INDEX", self.cpus * self.slots_per_cpu()),
-            ("COUNTS", if counters { entries } else { 1 }),
-            ("COUNTER_STARTS", if counters { self.cpus } else { 1 }),
-            ("EVENTS", self.cpus * self.events_per_cpu),
-            ("PATHS", paths),
-            ("ARGUMENTS", if arguments { paths } else { 1 }),
-            ("LOGGED", self.cpus),
-        ]
-    }
 }
 
 /// Before 5.11 the kernel counts maps against RLIMIT_MEMLOCK. Later ones don't care.
@@ -505,31 +362,4 @@ fn lift_memlock_limit() {
     let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: `limit` is valid for the call. If it fails, loading will say what is wrong.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ledgers_stay_within_their_memory_bound() {
-        let sizes = |cpus, memory_mib, threads| {
-            Sizes::within(&Options { memory_mib, ..Options::of_cpus(cpus) }, threads)
-        };
-        let bytes = |s: &Sizes| {
-            s.cpus * (s.entries_per_page * (2 * 64 + 16) + s.events_per_cpu * 72 + s.paths_per_cpu * 248)
-        };
-        assert_eq!(
-            (sizes(2, 32, 1 << 22).entries_per_page, sizes(2, 32, 1 << 22).events_per_cpu),
-            (16384, 4096)
-        );
-        for cpus in [1, 2, 16, 128] {
-            let sizes = sizes(cpus, 32, 1 << 22);
-            assert!(bytes(&sizes) <= 32 << 20, "{sizes:?}");
-        }
-        // No more than there can be threads, and never less than the least.
-        assert_eq!(sizes(2, 32, 1000).entries_per_page, 512);
-        assert_eq!(sizes(100_000, 32, 1 << 22).entries_per_page, 256);
-        assert_eq!(sizes(2, 0, 10).entries_per_page, 256);
-    }
 }

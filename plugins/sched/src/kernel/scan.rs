@@ -9,9 +9,10 @@ use aya::Ebpf;
 use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _};
 use wattrace_common::scan::Scan;
 
+use super::attach::patiently;
 use super::mapped::Mapped;
 use super::offsets::Offsets;
-use super::{KernelError, OBJECT, patiently, refused};
+use super::{KernelError, OBJECT, refused};
 use crate::proc::{start_ticks, tick_nanos};
 
 /// A thread's `task_struct`, with what the thread knows of itself.
