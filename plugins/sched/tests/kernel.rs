@@ -246,9 +246,11 @@ fn time_beside_a_busy_neighbour_is_told_from_time_alone() {
     let _spinner = Spinner::on(0);
     for with_neighbour in [true, false, true] {
         let neighbour = with_neighbour.then(|| Spinner::on(1));
-        (kernel.flush(1).unwrap(), kernel.flush(0).unwrap());
+        kernel.flush(1).unwrap();
+        kernel.flush(0).unwrap();
         std::thread::sleep(Duration::from_millis(100));
-        (kernel.flush(1).unwrap(), kernel.flush(0).unwrap());
+        kernel.flush(1).unwrap();
+        kernel.flush(0).unwrap();
         drop(neighbour);
         let page = kernel.closed_page(1).page;
         let (window, busy) = (page.end_ns - page.start_ns, page.end_ns - page.start_ns - page.idle_ns);

@@ -2,6 +2,7 @@
 //! structure of the thread that runs it; two threads of ours know enough about themselves to tell their ids, start times,
 //! leader, exit signal and shared signal state in the copies.
 
+use std::collections::HashSet;
 use std::fs;
 use std::time::Duration;
 
@@ -151,9 +152,12 @@ impl Scanner {
 
     /// What both threads point to and begins with three times the number of our threads.
     fn signal(&mut self, other: &Seen, leader: &Seen) -> Result<usize, KernelError> {
-        let shared = find(other, |at| {
+        // The copy reaches into other threads' structures, which have the same pointer further on: the first is ours.
+        let mut pointers = HashSet::new();
+        let mut shared = find(other, |at| {
             at.is_multiple_of(8) && is_pointer(long(other, at)) && long(other, at) == long(leader, at)
         });
+        shared.retain(|&at| pointers.insert(long(other, at)));
         // While threads come and go the counts are not all the same.
         let mut found = Vec::new();
         for _ in 0..TRIES {
@@ -165,8 +169,6 @@ impl Scanner {
                     found.push(at);
                 }
             }
-            // The same pointer may be kept twice.
-            found.dedup_by_key(|at| long(other, *at));
             if found.len() == 1 {
                 break;
             }
