@@ -257,7 +257,8 @@ fn time_beside_a_busy_neighbour_is_told_from_time_alone() {
         let reading = kernel.closed_page(0);
         // The two pages are not quite of the same time.
         let apart = page.start_ns.abs_diff(reading.page.start_ns) + page.end_ns.abs_diff(reading.page.end_ns);
-        let apart = apart + reading.page.idle_ns;
+        // An emulated CPU may stand still for long between two looks at a clock.
+        let apart = apart + reading.page.idle_ns + if is_emulated() { window / 2 } else { 0 };
         assert_closed(0, &reading);
         assert!(reading.entries.iter().all(|entry| entry.shared_ns <= entry.ns));
         let shared: u64 = reading.entries.iter().map(|entry| entry.shared_ns).sum();

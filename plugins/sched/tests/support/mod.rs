@@ -21,6 +21,11 @@ pub(crate) fn is_root() -> bool {
     false
 }
 
+/// Whether the CPUs are QEMU's emulation.
+pub(crate) fn is_emulated() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").unwrap().contains("QEMU TCG")
+}
+
 /// CPUs that there may be.
 pub(crate) fn cpus() -> usize {
     Topology::read("/sys".as_ref()).unwrap().package_of.len()
