@@ -135,6 +135,21 @@ pub enum ConsumerKind {
 }
 
 impl ConsumerKind {
+    /// All of them.
+    pub const ALL: [ConsumerKind; 11] = [
+        ConsumerKind::Process,
+        ConsumerKind::Thread,
+        ConsumerKind::Cgroup,
+        ConsumerKind::Container,
+        ConsumerKind::Pod,
+        ConsumerKind::Unit,
+        ConsumerKind::Job,
+        ConsumerKind::Idle,
+        ConsumerKind::Irq,
+        ConsumerKind::Other,
+        ConsumerKind::Unattributed,
+    ];
+
     /// The kind's name: `process`, `idle`, …
     pub fn as_str(self) -> &'static str {
         match self {

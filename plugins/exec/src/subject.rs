@@ -16,20 +16,6 @@ use wattrace_intake::Fault;
 use crate::postings::Shared;
 use crate::wire::{ConsumerName, ResourceName, Scalar};
 
-const CONSUMERS: [ConsumerKind; 11] = [
-    ConsumerKind::Process,
-    ConsumerKind::Thread,
-    ConsumerKind::Cgroup,
-    ConsumerKind::Container,
-    ConsumerKind::Pod,
-    ConsumerKind::Unit,
-    ConsumerKind::Job,
-    ConsumerKind::Idle,
-    ConsumerKind::Irq,
-    ConsumerKind::Other,
-    ConsumerKind::Unattributed,
-];
-
 /// Facts about a consumer, rather than what tells one of its series from another.
 const CONSUMER_FACTS: [&str; 4] = ["process.", "container.", "k8s.", "user."];
 
@@ -216,7 +202,7 @@ impl Subjects {
 
 fn identity(subject: &Subject<'_>) -> Result<Option<Identity>, Fault> {
     let Some(name) = subject.consumer else { return Ok(None) };
-    let kind = CONSUMERS.into_iter().find(|kind| kind.as_str() == name.kind);
+    let kind = ConsumerKind::ALL.into_iter().find(|kind| kind.as_str() == name.kind);
     let kind =
         kind.ok_or_else(|| Fault::Unsupported(format!("there is no consumer of type `{}`", name.kind)))?;
     let id = Cow::Owned(name.id.to_string());

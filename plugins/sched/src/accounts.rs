@@ -218,23 +218,20 @@ impl Accounts {
         let CpuAccount { package, flush, ref mut reader } = self.cpus[cpu];
         let processes = &mut self.processes;
         let mut charged = 0;
-        let page = match flush {
-            Flush::Closed => {
-                let reading = self.kernel.closed_page(cpu);
-                let charge = |entry: &Entry, used: &Quantities| {
-                    charged += used[quantity::TIME];
-                    processes.charge(entry, used, reading.page.start_ns, package);
-                };
-                reader.closed(&reading, charge)
-            }
-            Flush::Offline => {
-                let Some((reading, slice_start_ns)) = self.kernel.open_page(cpu) else { return };
-                let charge = |entry: &Entry, used: &Quantities| {
-                    charged += used[quantity::TIME];
-                    processes.charge(entry, used, reading.page.start_ns, package);
-                };
-                reader.offline(&reading, slice_start_ns, now.0, charge)
-            }
+        let (reading, idle_since) = match flush {
+            Flush::Closed => (self.kernel.closed_page(cpu), None),
+            Flush::Offline => match self.kernel.open_page(cpu) {
+                Some((reading, slice_start_ns)) => (reading, Some(slice_start_ns)),
+                None => return,
+            },
+        };
+        let charge = |entry: &Entry, used: &Quantities| {
+            charged += used[quantity::TIME];
+            processes.charge(entry, used, reading.page.start_ns, package);
+        };
+        let page = match idle_since {
+            None => reader.closed(&reading, charge),
+            Some(slice_start_ns) => reader.offline(&reading, slice_start_ns, now.0, charge),
         };
         let Page { start_ns, end_ns, idle_ns, irq_ns, overflow_ns, overflow_count, .. } = page;
         charged += idle_ns + irq_ns + overflow_ns;

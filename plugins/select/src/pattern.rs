@@ -29,20 +29,6 @@ pub struct Pattern {
 /// What `Pattern::consumer` calls series without one.
 const NO_CONSUMER: &str = "none";
 
-const CONSUMER_KINDS: [ConsumerKind; 11] = [
-    ConsumerKind::Process,
-    ConsumerKind::Thread,
-    ConsumerKind::Cgroup,
-    ConsumerKind::Container,
-    ConsumerKind::Pod,
-    ConsumerKind::Unit,
-    ConsumerKind::Job,
-    ConsumerKind::Idle,
-    ConsumerKind::Irq,
-    ConsumerKind::Other,
-    ConsumerKind::Unattributed,
-];
-
 impl Pattern {
     /// Compiles it. `key` says where it stands in the configuration, for the messages.
     ///
@@ -55,8 +41,8 @@ impl Pattern {
         let known = |kind: &ConsumerKind| kind.as_str() == self.consumer;
         let is_literal =
             !self.consumer.is_empty() && !self.consumer.contains(['*', '?', '[', '{', '/', '\\']);
-        if is_literal && self.consumer != NO_CONSUMER && !CONSUMER_KINDS.iter().any(known) {
-            let kinds: Vec<_> = CONSUMER_KINDS.iter().map(|kind| kind.as_str()).collect();
+        if is_literal && self.consumer != NO_CONSUMER && !ConsumerKind::ALL.iter().any(known) {
+            let kinds: Vec<_> = ConsumerKind::ALL.iter().map(|kind| kind.as_str()).collect();
             let message = format!(
                 "{key}.consumer: there is no consumer type \"{}\"; the types are {}, and none",
                 self.consumer,
