@@ -93,7 +93,8 @@ fn a_loop_that_never_yields_is_charged_at_every_flush() {
             assert!(spun > 0, "a running slice was not charged");
             // A page of the program may have to be read back from disk, and an emulated CPU stands still at times.
             let (idle, window) = (reading.page.idle_ns, reading.page.end_ns - reading.page.start_ns);
-            assert!(idle < window / 2, "a busy CPU is not idle: {idle} of {window} ns");
+            let most = window / if is_emulated() { 2 } else { 50 };
+            assert!(idle < most, "a busy CPU is not idle: {idle} of {window} ns");
         }
     }
 }
@@ -263,7 +264,8 @@ fn time_beside_a_busy_neighbour_is_told_from_time_alone() {
         assert!(reading.entries.iter().all(|entry| entry.shared_ns <= entry.ns));
         let shared: u64 = reading.entries.iter().map(|entry| entry.shared_ns).sum();
         assert!(shared.abs_diff(busy) < window / 20 + apart, "{shared} ns shared, CPU 1 was busy for {busy}");
-        assert!(!with_neighbour || busy > window / 2, "{busy} of {window}");
+        let least = if is_emulated() { window / 2 } else { window / 10 * 9 };
+        assert!(!with_neighbour || busy > least, "{busy} of {window}");
     }
 }
 
@@ -315,6 +317,11 @@ fn what_a_cgroup_was_called_is_known_after_it_has_gone() {
     assert_eq!(exit.event.cgroup, made.event.cgroup, "the kernel knew where it ran");
 }
 
+/// By how much two readings of `ns` may differ that are taken one after the other.
+fn apart(ns: u64) -> u64 {
+    if is_emulated() { ns / 10 + 1_000_000 } else { ns / 50 + 200_000 }
+}
+
 #[test]
 fn counters_are_charged_to_the_thread_that_ran() {
     if !is_root() {
@@ -327,7 +334,8 @@ fn counters_are_charged_to_the_thread_that_ran() {
         let (mut ns, mut counted) = (0, 0);
         let mut kernel = Kernel::load(&options).unwrap();
         let cost = kernel.counter_cost().unwrap();
-        assert!((5..10_000_000).contains(&cost), "{cost} ns");
+        let most = if is_emulated() { 10_000_000 } else { 50_000 };
+        assert!((5..most).contains(&cost), "{cost} ns");
         let spinner = Spinner::on(0);
         kernel.flush(0).unwrap();
         for _ in 0..3 {
@@ -347,7 +355,7 @@ fn counters_are_charged_to_the_thread_that_ran() {
                 }
             }
         }
-        assert!(ns.abs_diff(counted) < ns / 10 + 1_000_000, "{counted} counted in {ns} ns");
+        assert!(ns.abs_diff(counted) < apart(ns), "{counted} counted in {ns} ns");
     }
 }
 
