@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use wattrace_api::{
-    Attribute, AttributeValue, Consumer, Domain, MetricId, Origin, Resource, ResourceKind, Series, SeriesSpec,
+    Attribute, AttributeValue, Consumer, Domain, Follows, MetricId, Origin, Resource, ResourceKind, Series,
+    SeriesSpec,
 };
 
 /// What series must share.
@@ -114,7 +115,7 @@ impl By {
             false => Arc::new(Domain {
                 name: "all".to_owned(),
                 origin: domain.origin,
-                package: None,
+                follows: Follows::Cpus,
                 within: None,
                 idle_microwatts: None,
             }),

@@ -12,6 +12,7 @@
 //! | [`plugin`] | [`Plugin`], and the [`Setup`] through which it adds its elements |
 //! | [`added`] | an element that was added, and how more are added at runtime |
 //! | [`events`] | what plugins tell each other |
+//! | [`directory`] | who is who: the living processes, for sources that know only a pid |
 //! | [`finding`] | what a plugin can tell `wattrace doctor` |
 //! | [`error`] | errors whose consequence (gone, retry, fatal) their author chooses |
 //! | [`testing`] | a rig that runs elements without an agent, on a clock the test turns |
@@ -20,6 +21,7 @@
 
 pub mod added;
 pub mod batch;
+pub mod directory;
 pub mod element;
 pub mod error;
 pub mod events;
@@ -36,6 +38,7 @@ pub mod unit;
 
 pub use added::{Added, ElementKind, Elements};
 pub use batch::{Batch, Segment, SegmentMut};
+pub use directory::Directory;
 pub use element::{AsyncOutput, Output, Source, Tick, Transform, Trigger};
 pub use error::{Error, ErrorKind, ResultExt};
 pub use events::{Events, Heard, Subscription};
@@ -46,7 +49,8 @@ pub use plugin::{Plugin, Setup};
 pub use registry::{MetricError, Registry};
 pub use series::{Series, SeriesId, SeriesMap, SeriesSet, SeriesSpec};
 pub use subject::{
-    Attribute, AttributeValue, Consumer, ConsumerKind, Domain, Identity, Origin, Resource, ResourceKind,
+    Attribute, AttributeValue, Consumer, ConsumerKind, Domain, Follows, Identity, Origin, Resource,
+    ResourceKind,
 };
 pub use time::{Clock, Timestamp, Window};
 pub use unit::{Unit, UnitError};

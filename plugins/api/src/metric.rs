@@ -124,6 +124,52 @@ pub const CONSUMER_CPU_TIME: Metric = Metric::counter(
     NANOSECOND,
     "Time that a consumer spent on CPUs, per CPU package",
 );
+/// Part of a consumer's CPU time.
+pub const CONSUMER_SHARED_TIME: Metric = Metric::counter(
+    "wattrace.consumer.cpu.shared.time",
+    Unit::Second,
+    NANOSECOND,
+    "Part of wattrace.consumer.cpu.time in which the CPU that shares the core was busy too",
+);
+/// A consumer's CPU time once more, per core, where a meter asks for it.
+pub const CONSUMER_CORE_TIME: Metric = Metric::counter(
+    "wattrace.consumer.core.time",
+    Unit::Second,
+    NANOSECOND,
+    "wattrace.consumer.cpu.time per core instead of per CPU package",
+);
+/// What hardware counters count for a consumer: cycles, instructions, misses of the last-level cache.
+pub const CONSUMER_COUNTS: [Metric; 3] = [
+    Metric::counter(
+        "wattrace.consumer.cpu.cycles",
+        Unit::Count("{cycle}"),
+        1.0,
+        "CPU cycles that a consumer used, per CPU package",
+    ),
+    Metric::counter(
+        "wattrace.consumer.cpu.instructions",
+        Unit::Count("{instruction}"),
+        1.0,
+        "Instructions that a consumer retired, per CPU package",
+    ),
+    Metric::counter(
+        "wattrace.consumer.cpu.cache_misses",
+        Unit::Count("{miss}"),
+        1.0,
+        "Misses of the last-level cache that a consumer caused, per CPU package",
+    ),
+];
+/// Use of a device by a consumer: for a GPU, busy time of its engines. Its unit of share; engines that work at the same time
+/// add up.
+pub const CONSUMER_GPU_TIME: Metric = Metric::counter(
+    "wattrace.consumer.gpu.time",
+    Unit::Second,
+    NANOSECOND,
+    "Time that a GPU's engines worked for a consumer, per GPU",
+);
+/// Memory of a GPU that a consumer holds. Holding it is what makes a consumer the holder of an idle GPU.
+pub const CONSUMER_GPU_MEMORY: Metric =
+    Metric::gauge("wattrace.consumer.gpu.memory", Unit::Byte, "Memory of a GPU that a consumer holds");
 /// What closing the books left over in a window; zero unless the agent has a bug.
 pub const DOMAIN_RESIDUAL: Metric = Metric::gauge(
     "wattrace.domain.residual",

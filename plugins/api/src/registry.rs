@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::directory::Directory;
 use crate::events::{Events, ResourceAppeared, ResourceGone};
 use crate::metric::{HW_ENERGY, HW_HOST_ENERGY, Kind, Metric, MetricId};
 use crate::series::{Series, SeriesId, SeriesSpec};
@@ -42,6 +43,7 @@ pub struct Registry {
     plugin: &'static str,
     inner: Arc<Mutex<Inner>>,
     events: Events,
+    directory: Directory,
 }
 
 #[derive(Debug, Default)]
@@ -66,12 +68,22 @@ impl Registry {
 
     /// The same metrics and series, for `plugin`.
     pub fn for_plugin(&self, plugin: &'static str) -> Arc<Self> {
-        Arc::new(Self { plugin, inner: self.inner.clone(), events: self.events.clone() })
+        Arc::new(Self {
+            plugin,
+            inner: self.inner.clone(),
+            events: self.events.clone(),
+            directory: self.directory.clone(),
+        })
     }
 
     /// The bus on which it tells of resources, and plugins of what they like.
     pub fn events(&self) -> &Events {
         &self.events
+    }
+
+    /// The living processes.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -237,7 +249,7 @@ mod tests {
         let domain = Domain {
             name: "package-0".into(),
             origin: crate::Origin::Measured,
-            package: Some(0),
+            follows: crate::Follows::Package(0),
             within: None,
             idle_microwatts: None,
         };

@@ -67,6 +67,17 @@ impl Resource {
     pub fn package(n: u32) -> Self {
         Self { kind: ResourceKind::Package, id: n.to_string().into() }
     }
+
+    /// The core whose lowest CPU is `cpu`. (RAPL's domain of all cores of a package is a core as well; its id is the
+    /// package's number alone.)
+    pub fn core(cpu: u32) -> Self {
+        Self { kind: ResourceKind::Core, id: format!("cpu-{cpu}").into() }
+    }
+
+    /// A GPU, by its UUID or its address on the bus.
+    pub fn gpu(id: String) -> Self {
+        Self { kind: ResourceKind::Gpu, id: id.into() }
+    }
 }
 
 /// Where a joule's number comes from. Shown wherever the joule is.
@@ -91,6 +102,26 @@ impl Origin {
     }
 }
 
+/// The hardware whose use a domain's energy follows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Follows {
+    /// All CPUs of the machine.
+    Cpus,
+    /// The CPUs of one package.
+    Package(u32),
+    /// The CPUs of one core, named by the lowest of their numbers.
+    Core(u32),
+    /// A device, by what uses of it are told: the resource of those series.
+    Device(Resource),
+}
+
+impl Follows {
+    /// The package, if it is known; else all CPUs.
+    pub fn package_or_all(package: Option<u32>) -> Self {
+        package.map_or(Follows::Cpus, Follows::Package)
+    }
+}
+
 /// One energy counter of one resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Domain {
@@ -98,8 +129,8 @@ pub struct Domain {
     pub name: String,
     /// Where its numbers come from.
     pub origin: Origin,
-    /// The CPU package whose usage its energy follows; `None`: the usage of all.
-    pub package: Option<u32>,
+    /// The hardware whose use decides whose this energy is.
+    pub follows: Follows,
     /// The domain that already contains this one's energy, as `package-0` does that of `core-0`. A total over domains
     /// leaves out those with a container, and those whose resource is the whole machine (psys, host).
     pub within: Option<String>,
@@ -124,6 +155,12 @@ pub enum ConsumerKind {
     Unit,
     /// A batch job.
     Job,
+    /// A virtual machine.
+    Machine,
+    /// The user whose processes they are.
+    User,
+    /// A process and all its descendants.
+    Tree,
     /// Closing entry: nobody, the hardware was idle.
     Idle,
     /// Closing entry: interrupts.
@@ -136,7 +173,7 @@ pub enum ConsumerKind {
 
 impl ConsumerKind {
     /// All of them.
-    pub const ALL: [ConsumerKind; 11] = [
+    pub const ALL: [ConsumerKind; 14] = [
         ConsumerKind::Process,
         ConsumerKind::Thread,
         ConsumerKind::Cgroup,
@@ -144,6 +181,9 @@ impl ConsumerKind {
         ConsumerKind::Pod,
         ConsumerKind::Unit,
         ConsumerKind::Job,
+        ConsumerKind::Machine,
+        ConsumerKind::User,
+        ConsumerKind::Tree,
         ConsumerKind::Idle,
         ConsumerKind::Irq,
         ConsumerKind::Other,
@@ -160,6 +200,9 @@ impl ConsumerKind {
             ConsumerKind::Pod => "pod",
             ConsumerKind::Unit => "unit",
             ConsumerKind::Job => "job",
+            ConsumerKind::Machine => "machine",
+            ConsumerKind::User => "user",
+            ConsumerKind::Tree => "tree",
             ConsumerKind::Idle => "idle",
             ConsumerKind::Irq => "irq",
             ConsumerKind::Other => "other",

@@ -7,8 +7,8 @@ use std::time::Duration;
 use slab::Slab;
 use wattrace_api::metric::MICROJOULE;
 use wattrace_api::{
-    Batch, Consumer, ConsumerKind, Domain, MetricId, Registry, Resource, Series, SeriesId, SeriesSpec,
-    Timestamp, Value, Window,
+    Batch, Consumer, ConsumerKind, Domain, Follows, MetricId, Registry, Resource, Series, SeriesId,
+    SeriesSpec, Timestamp, Value, Window,
 };
 
 use crate::baseline::Baseline;
@@ -166,7 +166,7 @@ impl Account {
         out: &mut Batch,
     ) {
         let (mut idle_ns, mut unknown_ns) = (0, 0);
-        let covered = usage.within(window, self.domain.package, |user, ns| match user {
+        let covered = usage.within(window, followed_package(&self.domain), |user, ns| match user {
             User::Idle => idle_ns += ns,
             User::Unattributed => unknown_ns += ns,
             User::Consumer(slot) if tenants.get(slot).is_none_or(|t| t.left) => unknown_ns += ns,
@@ -266,6 +266,13 @@ impl Account {
         }
         let own = [self.idle.0, self.unattributed.0, self.residual];
         own.into_iter().chain(self.agent).for_each(|series| out.end(series));
+    }
+}
+
+fn followed_package(domain: &Domain) -> Option<u32> {
+    match domain.follows {
+        Follows::Package(package) => Some(package),
+        _ => None,
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::*;
 use wattrace_api::testing::Rig;
 use wattrace_api::{
-    Attribute, Batch, Consumer, Domain, Identity, Metric, Resource, ResourceKind, SeriesId, SeriesSpec,
-    Timestamp, Value, Window, metric,
+    Attribute, Batch, Consumer, Domain, Follows, Identity, Metric, Resource, ResourceKind, SeriesId,
+    SeriesSpec, Timestamp, Value, Window, metric,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -36,7 +36,7 @@ fn domain(name: &str, origin: Origin, within: Option<&str>) -> Arc<Domain> {
     Arc::new(Domain {
         name: name.into(),
         origin,
-        package: None,
+        follows: Follows::Cpus,
         within: within.map(Into::into),
         idle_microwatts: None,
     })

@@ -8,8 +8,9 @@
 use std::sync::Arc;
 
 use wattrace_api::{
-    Batch, ConsumerKind, Domain, Error, Heard, MetricId, Origin, Registry, Resource, ResourceKind, ResultExt,
-    Series, SeriesId, SeriesMap, SeriesSpec, Subscription, Timestamp, Transform, Value, Window, metric,
+    Batch, ConsumerKind, Domain, Error, Follows, Heard, MetricId, Origin, Registry, Resource, ResourceKind,
+    ResultExt, Series, SeriesId, SeriesMap, SeriesSpec, Subscription, Timestamp, Transform, Value, Window,
+    metric,
 };
 
 use wattrace_api::events::ResourceAppeared;
@@ -206,7 +207,7 @@ impl Estimator {
         let domain = Domain {
             name,
             origin: Origin::Estimated,
-            package: Some(number),
+            follows: Follows::Package(number),
             within,
             idle_microwatts: Some(self.power.idle),
         };

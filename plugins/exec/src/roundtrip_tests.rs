@@ -4,7 +4,8 @@ use std::fs;
 
 use wattrace_api::testing::Rig;
 use wattrace_api::{
-    Attribute, Consumer, ConsumerKind, Domain, Identity, Origin, Resource, SeriesSpec, Value, Window, metric,
+    Attribute, Consumer, ConsumerKind, Domain, Follows, Identity, Origin, Resource, SeriesSpec, Value,
+    Window, metric,
 };
 use wattrace_jsonl::{Jsonl, JsonlConfig};
 
@@ -49,7 +50,7 @@ fn jsonl_scene(rig: &mut Rig) -> Batch {
     let domain = |name: &str, within: Option<&str>| {
         let within = within.map(str::to_owned);
         let (name, origin) = (name.to_owned(), Origin::Simulated);
-        Some(Arc::new(Domain { name, origin, package: Some(0), within, idle_microwatts: None }))
+        Some(Arc::new(Domain { name, origin, follows: Follows::Package(0), within, idle_microwatts: None }))
     };
     let identity = Identity { kind: ConsumerKind::Process, id: "77".into(), start_unix_nano: 5 };
     let facts =

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
 use wattrace_api::{
-    Attribute, AttributeValue, Consumer, ConsumerKind, Domain, Identity, MetricId, Origin, Registry,
+    Attribute, AttributeValue, Consumer, ConsumerKind, Domain, Follows, Identity, MetricId, Origin, Registry,
     Resource, ResourceKind, SeriesSpec, Timestamp,
 };
 use wattrace_intake::Fault;
@@ -91,8 +91,9 @@ impl Subject<'_> {
             Fault::Unsupported(message.to_owned())
         })?;
         let package = (self.resource.kind == "package").then(|| self.resource.id.parse().ok()).flatten();
+        let follows = Follows::package_or_all(package);
         let within = self.text("hw.parent").map(str::to_owned);
-        Ok(Some(Domain { name: name.to_owned(), origin, package, within, idle_microwatts: None }))
+        Ok(Some(Domain { name: name.to_owned(), origin, follows, within, idle_microwatts: None }))
     }
 }
 

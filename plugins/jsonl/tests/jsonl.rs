@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wattrace_api::testing::Rig;
 use wattrace_api::{
-    Attribute, Batch, Consumer, ConsumerKind, Domain, ErrorKind, Identity, Origin, Plugin, Resource,
+    Attribute, Batch, Consumer, ConsumerKind, Domain, ErrorKind, Follows, Identity, Origin, Plugin, Resource,
     SeriesSpec, Timestamp, Window, metric,
 };
 use wattrace_jsonl::{Jsonl, JsonlConfig};
@@ -46,7 +46,7 @@ fn a_process_series_has_all_keys_of_the_contract_whatever_its_name_holds() {
     let domain = Domain {
         name: "package-0".into(),
         origin: Origin::Estimated,
-        package: Some(0),
+        follows: Follows::Package(0),
         within: None,
         idle_microwatts: None,
     };

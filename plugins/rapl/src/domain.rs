@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use wattrace_api::{Domain, Metric, Origin, Resource, ResourceKind, metric};
+use wattrace_api::{Domain, Follows, Metric, Origin, Resource, ResourceKind, metric};
 
 /// The package a counter belongs to, and the die of it where dies are metered one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,7 +100,13 @@ impl Subject {
         Self {
             metric: if *part == Part::Psys { metric::HW_HOST_ENERGY } else { metric::HW_ENERGY },
             resource: Resource { kind: part.kind(), id: id.into() },
-            domain: Domain { name, origin, package: place.map(|p| p.package), within, idle_microwatts: None },
+            domain: Domain {
+                name,
+                origin,
+                follows: Follows::package_or_all(place.map(|p| p.package)),
+                within,
+                idle_microwatts: None,
+            },
         }
     }
 }
@@ -130,7 +136,7 @@ mod tests {
         assert_eq!((&*core.domain.name, core.domain.within.as_deref()), ("core-1", Some("package-1")));
         let die = subject(Part::Uncore, at(1, Some(2)));
         assert_eq!(die.domain.within.as_deref(), Some("package-1-die-2"));
-        assert_eq!((die.domain.package, &*die.resource.id), (Some(1), "1"));
+        assert_eq!((die.domain.follows, &*die.resource.id), (Follows::Package(1), "1"));
         let dram = subject(Part::Dram, at(1, None));
         assert_eq!((&*dram.domain.name, dram.domain.within.as_deref()), ("dram-1", None));
     }
@@ -139,7 +145,7 @@ mod tests {
     fn psys_is_the_host_s_and_of_no_package() {
         let place = at(0, None);
         let psys = Subject::new(Part::Psys.domain_name(place), &Part::Psys, place, Origin::Measured);
-        assert_eq!((&*psys.domain.name, psys.domain.package), ("psys", None));
+        assert_eq!((&*psys.domain.name, psys.domain.follows), ("psys", Follows::Cpus));
         assert_eq!(psys.metric.name, "hw.host.energy");
         assert_eq!((psys.resource.kind, &*psys.resource.id), (ResourceKind::Psys, ""));
     }

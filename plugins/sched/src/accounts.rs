@@ -20,34 +20,6 @@ use crate::reader::{CpuReader, Quantities, quantity};
 use crate::topology::Topology;
 use crate::{Interrupts, SchedConfig};
 
-/// Part of a consumer's CPU time.
-const SHARED_TIME: Metric = Metric::counter(
-    "wattrace.consumer.cpu.shared.time",
-    Unit::Second,
-    metric::NANOSECOND,
-    "Part of wattrace.consumer.cpu.time in which the CPU that shares the core was busy too",
-);
-/// By the position of the counter.
-const COUNTS: [Metric; wattrace_common::counters::COUNTERS] = [
-    Metric::counter(
-        "wattrace.consumer.cpu.cycles",
-        Unit::Count("{cycle}"),
-        1.0,
-        "CPU cycles that a consumer used, per CPU package",
-    ),
-    Metric::counter(
-        "wattrace.consumer.cpu.instructions",
-        Unit::Count("{instruction}"),
-        1.0,
-        "Instructions that a consumer retired, per CPU package",
-    ),
-    Metric::counter(
-        "wattrace.consumer.cpu.cache_misses",
-        Unit::Count("{miss}"),
-        1.0,
-        "Misses of the last-level cache that a consumer caused, per CPU package",
-    ),
-];
 /// Context switches accounted for.
 const SWITCHES: Metric = Metric::counter(
     "wattrace.sched.switches",
@@ -304,11 +276,11 @@ fn metrics(registry: &Registry, options: &Options) -> Result<Metrics, Error> {
     let mut metrics: [Option<MetricId>; quantity::COUNT] = [None; quantity::COUNT];
     metrics[quantity::TIME] = Some(declare(&metric::CONSUMER_CPU_TIME)?);
     if options.siblings.iter().any(Option::is_some) {
-        metrics[quantity::SHARED] = Some(declare(&SHARED_TIME)?);
+        metrics[quantity::SHARED] = Some(declare(&metric::CONSUMER_SHARED_TIME)?);
     }
     for counter in &options.counters {
         let position = counter.position();
-        metrics[quantity::COUNTERS + position] = Some(declare(&COUNTS[position])?);
+        metrics[quantity::COUNTERS + position] = Some(declare(&metric::CONSUMER_COUNTS[position])?);
     }
     Ok(metrics)
 }

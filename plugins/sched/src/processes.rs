@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
+use wattrace_api::directory::Keeper;
 use wattrace_api::events::{ConsumerEnded, ConsumerStarted};
 use wattrace_api::{
     Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, MetricId, Registry, Resource, SeriesId,
@@ -53,6 +54,8 @@ pub(crate) type Metrics = [Option<MetricId>; quantity::COUNT];
 
 /// The table of processes.
 pub(crate) struct Processes {
+    /// By which other plugins find a process of which they know the pid alone.
+    directory: Keeper,
     registry: Arc<Registry>,
     clock: Clock,
     metrics: Metrics,
@@ -73,6 +76,7 @@ impl Processes {
         packages: Vec<Resource>,
     ) -> Self {
         Self {
+            directory: registry.directory().keep(),
             registry,
             clock,
             metrics,
@@ -211,6 +215,7 @@ impl Processes {
         if self.registry.events().wanted::<ConsumerStarted>() {
             self.registry.events().publish(ConsumerStarted(consumer.clone()));
         }
+        self.directory.announce(key.0, consumer.clone());
         let at = self.all.insert(Process {
             key,
             consumer,
@@ -273,6 +278,7 @@ impl Processes {
             }
         }
         let (all, by_key, reading) = (&mut self.all, &mut self.by_key, self.reading);
+        let directory = &self.directory;
         let events = self.registry.events();
         let told = events.wanted::<ConsumerEnded>();
         self.exited.retain(|&at| {
@@ -281,6 +287,7 @@ impl Processes {
             }
             let process = all.remove(at);
             by_key.remove(&process.key);
+            directory.withdraw(process.key.0, &process.consumer);
             if told {
                 events.publish(ConsumerEnded(process.consumer.clone()));
             }

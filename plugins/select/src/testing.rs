@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use wattrace_api::testing::Rig;
 use wattrace_api::{
-    Attribute, Batch, Consumer, ConsumerKind, Domain, Identity, Metric, Origin, Plugin, Resource, SeriesId,
-    SeriesSpec, Timestamp, Value, Window, metric,
+    Attribute, Batch, Consumer, ConsumerKind, Domain, Follows, Identity, Metric, Origin, Plugin, Resource,
+    SeriesId, SeriesSpec, Timestamp, Value, Window, metric,
 };
 
 /// A rig, and words to speak of what happens in it.
@@ -34,7 +34,8 @@ impl Scene {
     /// A scene without a transform.
     pub fn new() -> Self {
         let (name, origin) = ("package-0".to_owned(), Origin::Simulated);
-        let domain = Domain { name, origin, package: Some(0), within: None, idle_microwatts: None };
+        let domain =
+            Domain { name, origin, follows: Follows::Package(0), within: None, idle_microwatts: None };
         Self { rig: Rig::new(), domain: Arc::new(domain) }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use wattrace_api::testing::Rig;
 use wattrace_api::{
-    Attribute, Batch, Consumer, ConsumerKind, Domain, ErrorKind, Identity, Origin, Plugin, Resource,
+    Attribute, Batch, Consumer, ConsumerKind, Domain, ErrorKind, Follows, Identity, Origin, Plugin, Resource,
     SeriesId, SeriesSpec, Timestamp, Window, metric,
 };
 use wattrace_sqlite::{Sqlite, SqliteConfig};
@@ -40,7 +40,7 @@ fn process(rig: &Rig, name: &str) -> (Arc<Consumer>, SeriesId) {
     let domain = Domain {
         name: "package-0".into(),
         origin: Origin::Simulated,
-        package: Some(0),
+        follows: Follows::Package(0),
         within: None,
         idle_microwatts: None,
     };

@@ -161,7 +161,13 @@ fn totals_leave_out_what_others_contain_and_keep_origins_apart() {
     let mut s = scene("rules = [{ functions = [\"sum\"], by = [\"metric\"] }]");
     let domain = |name: &str, within: Option<&str>, origin| {
         let (name, within) = (name.to_owned(), within.map(str::to_owned));
-        Some(Arc::new(wattrace_api::Domain { name, origin, package: None, within, idle_microwatts: None }))
+        Some(Arc::new(wattrace_api::Domain {
+            name,
+            origin,
+            follows: wattrace_api::Follows::Cpus,
+            within,
+            idle_microwatts: None,
+        }))
     };
     use wattrace_api::Origin::{Estimated, Measured};
     let open = |d| s.open(&metric::HW_ENERGY, Resource::package(0), d, None);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 use wattrace_api::testing::Rig;
-use wattrace_api::{Domain, Identity, Metric, Origin, Resource, SeriesSpec, Window};
+use wattrace_api::{Domain, Follows, Identity, Metric, Origin, Resource, SeriesSpec, Window};
 
 use super::*;
 use crate::Attribution;
@@ -42,7 +42,8 @@ impl Scene {
 
     fn meter(&self, name: &str, package: Option<u32>) -> SeriesId {
         let (name, origin) = (name.to_string(), Origin::Simulated);
-        let domain = Domain { name, origin, package, within: None, idle_microwatts: None };
+        let follows = Follows::package_or_all(package);
+        let domain = Domain { name, origin, follows, within: None, idle_microwatts: None };
         self.open(&metric::HW_ENERGY, Resource::package(package.unwrap_or(0)), Some(domain), None)
     }
 

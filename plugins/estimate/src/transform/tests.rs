@@ -52,7 +52,10 @@ fn a_known_load_takes_a_known_energy() {
     assert_eq!(points.len(), 1);
     assert_eq!((points[0].steps, points[0].window), (40_000_000, window(0, 1_000_000_000)));
     let domain = points[0].series.domain.clone().unwrap();
-    assert_eq!((&*domain.name, domain.origin, domain.package), ("package-0", Origin::Estimated, Some(0)));
+    assert_eq!(
+        (&*domain.name, domain.origin, domain.follows.clone()),
+        ("package-0", Origin::Estimated, wattrace_api::Follows::Package(0))
+    );
     assert_eq!(domain.idle_microwatts, Some(10_000_000));
     assert_eq!((domain.within.as_deref(), &points[0].series.resource), (None, &Resource::package(0)));
     // Then idle: the process has no point, having used nothing.
@@ -135,7 +138,7 @@ fn meter(rig: &Rig, name: &str, origin: Origin) {
         domain: Some(Arc::new(Domain {
             name: name.to_owned(),
             origin,
-            package: Some(0),
+            follows: wattrace_api::Follows::Package(0),
             within: None,
             idle_microwatts: None,
         })),
@@ -203,7 +206,13 @@ fn a_meter_that_appears_later_ends_the_estimate() {
     let estimate = energies(&mut rig, batch)[0].id;
     let domain = |name: &str, origin| {
         let name = name.to_owned();
-        Some(Arc::new(Domain { name, origin, package: None, within: None, idle_microwatts: None }))
+        Some(Arc::new(Domain {
+            name,
+            origin,
+            follows: wattrace_api::Follows::Cpus,
+            within: None,
+            idle_microwatts: None,
+        }))
     };
     let energy = rig.registry.metric(&metric::HW_ENERGY).unwrap();
     let registry = rig.registry.clone();

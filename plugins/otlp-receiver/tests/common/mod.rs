@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use wattrace_api::testing::{Point, Rig};
 use wattrace_api::{
-    Attribute, Batch, Consumer, ConsumerKind, Domain, Identity, Origin, Resource, SeriesId, SeriesSpec, Tick,
-    Timestamp, Window, metric,
+    Attribute, Batch, Consumer, ConsumerKind, Domain, Follows, Identity, Origin, Resource, SeriesId,
+    SeriesSpec, Tick, Timestamp, Window, metric,
 };
 use wattrace_otlp::{Otlp, OtlpConfig};
 use wattrace_otlp_receiver::{OtlpReceiver, OtlpReceiverConfig};
@@ -193,7 +193,7 @@ fn open(rig: &Rig, who: Option<(i64, &'static str)>) -> SeriesId {
     });
     let metric = if who.is_some() { &metric::CONSUMER_ENERGY } else { &metric::HW_ENERGY };
     let (name, origin) = ("package-0".to_owned(), Origin::Simulated);
-    let domain = Domain { name, origin, package: Some(0), within: None, idle_microwatts: None };
+    let domain = Domain { name, origin, follows: Follows::Package(0), within: None, idle_microwatts: None };
     rig.registry.open(SeriesSpec {
         domain: Some(Arc::new(domain)),
         consumer,

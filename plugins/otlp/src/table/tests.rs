@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use wattrace_api::testing::Rig;
-use wattrace_api::{Attribute, Domain, Identity, Origin, Resource, SeriesSpec, Window};
+use wattrace_api::{Attribute, Domain, Follows, Identity, Origin, Resource, SeriesSpec, Window};
 
 use super::*;
 use crate::stream::REFRESH;
@@ -65,7 +65,7 @@ fn domain(name: &str) -> Arc<Domain> {
     Arc::new(Domain {
         name: name.to_owned(),
         origin: Origin::Simulated,
-        package: None,
+        follows: Follows::Cpus,
         within: None,
         idle_microwatts: None,
     })

@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use wattrace_api::testing::Rig;
 use wattrace_api::{
-    Attribute, Batch, Consumer, ConsumerKind, Domain, Error, Identity, Origin, Resource, SeriesId,
+    Attribute, Batch, Consumer, ConsumerKind, Domain, Error, Follows, Identity, Origin, Resource, SeriesId,
     SeriesSpec, Timestamp, Window, metric,
 };
 use wattrace_otlp::{Otlp, OtlpConfig};
@@ -38,7 +38,8 @@ impl Scene {
     pub(crate) fn energy(&mut self, consumer: Option<Arc<Consumer>>) -> SeriesId {
         let metric = if consumer.is_some() { &metric::CONSUMER_ENERGY } else { &metric::HW_ENERGY };
         let (name, origin) = ("package-0".to_owned(), Origin::Simulated);
-        let domain = Domain { name, origin, package: Some(0), within: None, idle_microwatts: None };
+        let domain =
+            Domain { name, origin, follows: Follows::Package(0), within: None, idle_microwatts: None };
         self.rig.registry.open(SeriesSpec {
             metric: self.rig.registry.metric(metric).unwrap(),
             resource: Resource::package(0),

@@ -1,13 +1,15 @@
 //! Opening whole trees.
 
+use wattrace_api::Follows;
+
 use super::*;
 use crate::nobody::as_nobody;
 use crate::simulate::{Tree, Zone as Simulated};
 
-fn opened(root: &Path) -> Vec<(String, Option<u32>, Origin)> {
+fn opened(root: &Path) -> Vec<(String, Follows, Origin)> {
     let groups = open(root).unwrap();
     let counters = groups.iter().flat_map(|group| &group.counters);
-    counters.map(|(s, _)| (s.domain.name.clone(), s.domain.package, s.domain.origin)).collect()
+    counters.map(|(s, _)| (s.domain.name.clone(), s.domain.follows.clone(), s.domain.origin)).collect()
 }
 
 fn tree(root: &Path, zones: &[(&str, &str)]) -> Tree {
@@ -34,12 +36,12 @@ fn a_server_of_two_packages_is_read_whole_and_labelled_simulated() {
     fs::create_dir_all(class.join("intel-rapl")).unwrap();
     fs::create_dir_all(class.join("dtpm:0")).unwrap();
     let expected = [
-        ("package-0", Some(0)),
-        ("core-0", Some(0)),
-        ("dram-0", Some(0)),
-        ("package-1", Some(1)),
-        ("dram-1", Some(1)),
-        ("psys", None),
+        ("package-0", Follows::Package(0)),
+        ("core-0", Follows::Package(0)),
+        ("dram-0", Follows::Package(0)),
+        ("package-1", Follows::Package(1)),
+        ("dram-1", Follows::Package(1)),
+        ("psys", Follows::Cpus),
     ];
     let expected = expected.map(|(name, package)| (name.to_owned(), package, Origin::Simulated));
     assert_eq!(opened(root.path()), expected);
