@@ -1,21 +1,22 @@
 //! One energy domain's books: takes the meter's windows, and closes each of them over consumers, idle and unattributed.
+//! Who used how much stands in `usage.rs`, what that weighs in `model.rs`, how a window's energy falls apart here; `ledger.rs`
+//! keeps what each consumer has got in all.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
-use wattrace_api::metric::MICROJOULE;
-use wattrace_api::{
-    Batch, Consumer, ConsumerKind, Domain, Follows, MetricId, Registry, Resource, Series, SeriesId,
-    SeriesSpec, Timestamp, Value, Window,
-};
+use wattrace_api::{Batch, Consumer, Domain, Registry, Series, Timestamp, Window};
 
-use crate::baseline::Baseline;
+use crate::amounts::{Amounts, Quantity, features};
+use crate::ledger::{Closed, Ledger, Metrics};
+use crate::model::{Load, Model};
 use crate::split::{Phases, split};
-use crate::usage::{Usage, User};
+use crate::usage::{self, Timelines, Usage, User};
+use crate::{AttributionConfig, GpuIdle, Idle};
 
-/// Somebody who used CPU time, and whose energy series are open until every domain is done with them.
+/// Somebody who used something, and whose energy series are open until every domain is done with them.
 #[derive(Debug)]
 pub(crate) struct Tenant {
     pub(crate) consumer: Arc<Consumer>,
@@ -27,19 +28,25 @@ pub(crate) struct Tenant {
     pub(crate) left: bool,
 }
 
-/// The metrics that attribution declares.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Metrics {
-    pub(crate) energy: MetricId,
-    pub(crate) residual: MetricId,
-    pub(crate) agent: MetricId,
+/// What closing a window needs to know beside the account itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) timelines: &'a Timelines,
+    pub(crate) tenants: &'a Slab<Tenant>,
+    /// Who holds memory of which device, by timeline: slot and bytes.
+    pub(crate) holders: &'a [(usize, usize, u64)],
+    pub(crate) registry: &'a Registry,
 }
 
 /// One domain's books.
 #[derive(Debug)]
 pub(crate) struct Account {
-    domain: Arc<Domain>,
-    resource: Resource,
+    ledger: Ledger,
+    /// The timeline that this domain's energy follows, and the place on it.
+    timeline: usize,
+    place: Option<u32>,
+    /// Where static energy goes.
+    goes: Goes,
     /// The meter's last value, in microjoules, once it has told one.
     meter: Option<u64>,
     /// When the meter stood at zero.
@@ -47,30 +54,43 @@ pub(crate) struct Account {
     /// Windows measured and not yet closed, with their energy in microjoules.
     pending: VecDeque<(Window, u64)>,
     closed_to: Timestamp,
-    /// By slot of the tenant.
-    shares: Vec<Share>,
-    /// Slots with a weight in the window being closed, and those weights; emptied after each window.
-    users: Vec<usize>,
-    weights: Vec<u64>,
-    idle: (SeriesId, u64),
-    unattributed: (SeriesId, u64),
-    residual: SeriesId,
-    /// The agent's own part once more, so that it is told even where the agent is not among the top consumers.
-    agent: Option<SeriesId>,
-    /// Static power in watts where it was given.
-    idle_watts: Option<f64>,
-    baseline: Baseline,
+    pub(crate) model: Model,
     phases: Phases,
-    metrics: Metrics,
+    scratch: Scratch,
 }
 
-/// A tenant's part in one domain.
-#[derive(Clone, Debug, Default)]
-struct Share {
-    series: Option<SeriesId>,
-    microjoules: u64,
-    /// CPU time in the window being closed; 0 between windows.
-    weight: u64,
+/// Where a domain's static energy goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goes {
+    /// To `idle`.
+    Apart,
+    /// With the dynamic energy, from which it is not told.
+    Along,
+    /// To whoever used something, as much as they did.
+    ByUsage,
+    /// To whoever used something, the same to each.
+    Evenly,
+    /// To whoever holds memory of the device, as much as they do.
+    ByHolding,
+}
+
+/// What a window is worked out in; its memory stays.
+#[derive(Debug, Default)]
+struct Scratch {
+    /// By slot, how much each used in the window being closed.
+    used: Vec<Used>,
+    /// Slots that take part.
+    users: Vec<usize>,
+    weights: Vec<u64>,
+    /// By position in `users`: dynamic and static microjoules.
+    parts: Vec<(u64, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    /// It is among the users.
+    takes_part: bool,
+    amounts: Amounts,
 }
 
 /// How a window's energy falls apart before consumers come into it.
@@ -81,40 +101,50 @@ struct Parts {
 }
 
 impl Account {
-    /// Opens the books of the domain that `meter` measures; `None` if it measures no domain.
+    /// Opens the books of `domain`, which `meter` measures.
     pub(crate) fn open(
         meter: &Series,
+        domain: &Arc<Domain>,
         metrics: Metrics,
-        idle_watts: Option<f64>,
+        config: &AttributionConfig,
+        model: Model,
+        timelines: &mut Timelines,
         registry: &Registry,
-    ) -> Option<Self> {
-        let domain = meter.domain.clone()?;
-        let series = |metric, kind: Option<ConsumerKind>| {
-            registry.open(SeriesSpec {
-                domain: Some(domain.clone()),
-                consumer: kind.map(|k| Arc::new(Consumer::closing(k))),
-                ..SeriesSpec::new(metric, meter.resource.clone(), meter.start)
-            })
+    ) -> Self {
+        let (timeline, place) = timelines.followed(&domain.follows);
+        let is_device = timeline > usage::CORES;
+        let goes = match config.idle {
+            _ if is_device && config.gpu_idle == GpuIdle::Holder => Goes::ByHolding,
+            Idle::Separate => Goes::Apart,
+            Idle::ByUsage => Goes::ByUsage,
+            Idle::Even => Goes::Evenly,
+            Idle::None => Goes::Along,
         };
-        Some(Self {
-            resource: meter.resource.clone(),
+        Self {
+            ledger: Ledger::open(
+                domain.clone(),
+                meter.resource.clone(),
+                meter.start,
+                metrics,
+                &model,
+                registry,
+            ),
+            timeline,
+            place,
+            goes,
             meter: None,
             start: meter.start,
             pending: VecDeque::new(),
             closed_to: meter.start,
-            shares: Vec::new(),
-            users: Vec::new(),
-            weights: Vec::new(),
-            idle: (series(metrics.energy, Some(ConsumerKind::Idle)), 0),
-            unattributed: (series(metrics.energy, Some(ConsumerKind::Unattributed)), 0),
-            residual: series(metrics.residual, None),
-            agent: None,
-            idle_watts: idle_watts.or(domain.idle_microwatts.map(|w| w as f64 * 1e-6)),
-            baseline: Baseline::default(),
+            model,
             phases: Phases::default(),
-            domain,
-            metrics,
-        })
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// The domain's name and origin.
+    pub(crate) fn domain(&self) -> &Domain {
+        self.ledger.domain()
     }
 
     /// The meter read `microjoules` in all at the end of `window`.
@@ -135,15 +165,9 @@ impl Account {
 
     /// Closes every window that usage covers to its end; and those that have waited for `patience`, or all at the `last`,
     /// with what there is.
-    pub(crate) fn close(
-        &mut self,
-        usage: &Usage,
-        tenants: &Slab<Tenant>,
-        registry: &Registry,
-        patience: Option<Duration>,
-        out: &mut Batch,
-    ) {
+    pub(crate) fn close(&mut self, context: Context<'_>, patience: Option<Duration>, out: &mut Batch) {
         let newest = self.pending.back().map_or(Timestamp(0), |(w, _)| w.end);
+        let usage = context.timelines.get(self.timeline);
         while let Some(&(window, energy)) = self.pending.front() {
             let covered = usage.end().is_some_and(|end| window.end <= end);
             let waited = newest.since(window.end);
@@ -151,7 +175,7 @@ impl Account {
                 break;
             }
             self.pending.pop_front();
-            self.close_window(window, energy, usage, tenants, registry, out);
+            self.close_window(window, energy, usage, context, out);
             self.closed_to = self.closed_to.max(window.end);
         }
     }
@@ -161,118 +185,149 @@ impl Account {
         window: Window,
         energy: u64,
         usage: &Usage,
-        tenants: &Slab<Tenant>,
-        registry: &Registry,
+        context: Context<'_>,
         out: &mut Batch,
     ) {
-        let (mut idle_ns, mut unknown_ns) = (0, 0);
-        let covered = usage.within(window, followed_package(&self.domain), |user, ns| match user {
-            User::Idle => idle_ns += ns,
-            User::Unattributed => unknown_ns += ns,
-            User::Consumer(slot) if tenants.get(slot).is_none_or(|t| t.left) => unknown_ns += ns,
-            User::Consumer(slot) => self.weigh(slot, ns),
-        });
-        self.weights.extend(self.users.iter().map(|&slot| self.shares[slot].weight));
-        self.weights.push(unknown_ns);
-        let busy_ns = self.weights.iter().sum();
-        let parts = self.parts(window, energy, covered, idle_ns, busy_ns);
-
-        out.begin(window);
-        let mut unattributed = parts.unattributed;
-        let mut attributed = 0;
-        split(parts.dynamic, &self.weights, self.phases.next(), |i, part| match self.users.get(i) {
-            None => unattributed += part,
-            Some(_) if part == 0 => {}
-            Some(&slot) => {
-                let share = &mut self.shares[slot];
-                let series = *share.series.get_or_insert_with(|| {
-                    registry.open(SeriesSpec {
-                        domain: Some(self.domain.clone()),
-                        consumer: tenants.get(slot).map(|t| t.consumer.clone()),
-                        ..SeriesSpec::new(self.metrics.energy, self.resource.clone(), window.start)
-                    })
-                });
-                share.microjoules += part;
-                attributed += part;
-                out.push(series, Value::of_steps(share.microjoules));
-                if tenants.get(slot).is_some_and(|tenant| tenant.is_agent) {
-                    let series = *self.agent.get_or_insert_with(|| {
-                        registry.open(SeriesSpec {
-                            domain: Some(self.domain.clone()),
-                            ..SeriesSpec::new(self.metrics.agent, self.resource.clone(), window.start)
-                        })
-                    });
-                    out.push(series, Value::of_steps(share.microjoules));
-                }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let (mut idle_ns, mut unknown) = (0, Amounts::default());
+        let covered = usage.within(window, self.place, |user, quantity, amount| match user {
+            User::Idle => idle_ns += amount,
+            User::Consumer(slot) if context.tenants.get(slot).is_some_and(|t| !t.left) => {
+                scratch.used(slot)[quantity as usize] += amount;
             }
+            User::Unattributed | User::Consumer(_) => unknown[quantity as usize] += amount,
         });
-        self.idle.1 += parts.idle;
-        self.unattributed.1 += unattributed;
-        out.push(self.idle.0, Value::of_steps(self.idle.1));
-        out.push(self.unattributed.0, Value::of_steps(self.unattributed.1));
-        let residual = energy as i128 - (attributed as i128 + parts.idle as i128 + unattributed as i128);
-        out.push(self.residual, Value::of_gauge(residual as f64 * MICROJOULE));
-
-        for slot in self.users.drain(..) {
-            self.shares[slot].weight = 0;
+        let mut load = Load {
+            features: features(&unknown),
+            microjoules: energy,
+            ns: covered,
+            busy_ns: unknown[Quantity::Time as usize],
+            idle_ns,
+        };
+        for &slot in &scratch.users {
+            let amounts = &scratch.used[slot].amounts;
+            load.busy_ns += amounts[Quantity::Time as usize];
+            load.features.iter_mut().zip(features(amounts)).for_each(|(sum, f)| *sum += f);
         }
-        self.weights.clear();
+        let parts = self.parts(window, energy, covered, &load);
+        let told = covered == window.nanos() && self.model.learn(&load);
+
+        let unattributed = parts.unattributed + self.divide(parts.dynamic, unknown, &load, &mut scratch);
+        let idle = self.divide_static(parts.idle, context.holders, &mut scratch);
+        out.begin(window);
+        let parts = scratch.users.iter().copied().zip(scratch.parts.iter().copied());
+        self.ledger.charge(&Closed { window, energy, idle, unattributed }, parts, context, out);
+        if told {
+            self.ledger.tell_model(&self.model, out);
+        }
+        scratch.clear();
+        self.scratch = scratch;
     }
 
-    fn weigh(&mut self, slot: usize, ns: u64) {
-        if self.shares.len() <= slot {
-            self.shares.resize_with(slot + 1, Share::default);
+    /// Divides dynamic energy among the users by weight. Returns what falls to users unknown.
+    fn divide(&mut self, energy: u64, unknown: Amounts, load: &Load, scratch: &mut Scratch) -> u64 {
+        let Scratch { used, users, weights, parts } = scratch;
+        parts.resize(users.len(), (0, 0));
+        weights.extend(users.iter().map(|&slot| self.model.weight(&used[slot].amounts)));
+        let known: u64 = weights.iter().fold(0, |sum, w| sum.saturating_add(*w));
+        // Of users unknown only time is counted: it weighs as the others' does on average.
+        let unknown_ns = unknown[Quantity::Time as usize];
+        let known_ns = load.busy_ns - unknown_ns;
+        if known == 0 {
+            // Nothing of what counts was used. Time was.
+            weights.clear();
+            weights.extend(users.iter().map(|&slot| used[slot].amounts[Quantity::Time as usize]));
+            weights.push(unknown_ns);
+        } else {
+            let weight = u128::from(unknown_ns) * u128::from(known) / u128::from(known_ns.max(1));
+            weights.push(u64::try_from(weight).unwrap_or(u64::MAX));
         }
-        let share = &mut self.shares[slot];
-        if share.weight == 0 {
-            self.users.push(slot);
+        let mut unattributed = 0;
+        split(energy, weights, self.phases.next(), |i, part| match parts.get_mut(i) {
+            Some((dynamic, _)) => *dynamic = part,
+            None => unattributed = part,
+        });
+        unattributed
+    }
+
+    /// Divides static energy as the policy says. Returns what stays with `idle`.
+    fn divide_static(&mut self, energy: u64, holders: &[(usize, usize, u64)], scratch: &mut Scratch) -> u64 {
+        let timeline = self.timeline;
+        let holding = || holders.iter().filter(|(held, _, bytes)| *held == timeline && *bytes > 0);
+        match self.goes {
+            Goes::Apart | Goes::Along => return energy,
+            // The weights are still those of the dynamic part, the unknown's last: it gets no static energy.
+            Goes::ByUsage => scratch.weights.truncate(scratch.users.len()),
+            Goes::Evenly => {
+                scratch.weights.clear();
+                scratch.weights.resize(scratch.users.len(), 1);
+            }
+            Goes::ByHolding => {
+                holding().for_each(|&(_, slot, _)| {
+                    scratch.used(slot);
+                });
+                scratch.parts.resize(scratch.users.len(), (0, 0));
+                scratch.weights.clear();
+                let bytes =
+                    |slot: &usize| holding().filter(|(_, s, _)| s == slot).map(|(_, _, b)| b).sum::<u64>();
+                scratch.weights.extend(scratch.users.iter().map(bytes));
+            }
         }
-        share.weight += ns;
+        if scratch.weights.iter().all(|&w| w == 0) {
+            return energy;
+        }
+        let parts = &mut scratch.parts;
+        split(energy, &scratch.weights, self.phases.next(), |i, part| parts[i].1 = part);
+        0
     }
 
     /// Static energy goes to idle, what usage does not cover to unattributed, and the rest is up for sharing.
-    fn parts(&mut self, window: Window, energy: u64, covered: u64, idle_ns: u64, busy_ns: u64) -> Parts {
+    fn parts(&self, window: Window, energy: u64, covered: u64, load: &Load) -> Parts {
         let known = part_of(energy, covered, window.nanos());
-        let all_ns = idle_ns + busy_ns;
+        let all_ns = load.idle_ns + load.busy_ns;
         if all_ns == 0 {
             return Parts { unattributed: energy, idle: 0, dynamic: 0 };
         }
-        let idle = match self.idle_watts.or(self.baseline.watts()) {
-            _ if busy_ns == 0 => known,
+        let idle = match self.model.static_watts() {
+            _ if load.busy_ns == 0 => known,
+            _ if self.goes == Goes::Along => 0,
             Some(watts) => ((watts * covered as f64 / 1e3) as u64).min(known),
             // Not known yet: an idle CPU weighs as much as a busy one.
-            None => part_of(known, idle_ns, all_ns),
+            None => part_of(known, load.idle_ns, all_ns),
         };
-        if covered == window.nanos() {
-            let watts = energy as f64 * 1e3 / covered as f64;
-            self.baseline.learn(busy_ns as f64 / all_ns as f64, watts);
-        }
         Parts { unattributed: energy - known, idle, dynamic: known - idle }
     }
 
     /// The tenant in `slot` has ended and all its windows are closed.
     pub(crate) fn evict(&mut self, slot: usize, out: &mut Batch) {
-        if let Some(share) = self.shares.get_mut(slot)
-            && let Some(series) = std::mem::take(share).series
-        {
-            out.end(series);
-        }
+        self.ledger.evict(slot, out);
     }
 
     /// The meter has ended, and so do all series of its books.
     pub(crate) fn end(&mut self, out: &mut Batch) {
-        for slot in 0..self.shares.len() {
-            self.evict(slot, out);
-        }
-        let own = [self.idle.0, self.unattributed.0, self.residual];
-        own.into_iter().chain(self.agent).for_each(|series| out.end(series));
+        self.ledger.end(out);
     }
 }
 
-fn followed_package(domain: &Domain) -> Option<u32> {
-    match domain.follows {
-        Follows::Package(package) => Some(package),
-        _ => None,
+impl Scratch {
+    /// What `slot` used in the window; makes it a user.
+    fn used(&mut self, slot: usize) -> &mut Amounts {
+        if self.used.len() <= slot {
+            self.used.resize(slot + 1, Used::default());
+        }
+        let used = &mut self.used[slot];
+        if !std::mem::replace(&mut used.takes_part, true) {
+            self.users.push(slot);
+        }
+        &mut used.amounts
+    }
+
+    fn clear(&mut self) {
+        for slot in self.users.drain(..) {
+            self.used[slot] = Used::default();
+        }
+        self.weights.clear();
+        self.parts.clear();
     }
 }
 

@@ -7,23 +7,26 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use tracing::debug;
 use wattrace_api::{
-    Batch, Consumer, ConsumerKind, Error, Identity, Metric, MetricId, Registry, ResourceKind, ResultExt,
-    SeriesId, SeriesMap, Timestamp, Transform, Unit, metric,
+    Batch, Consumer, ConsumerKind, Error, Identity, MetricId, Registry, ResourceKind, ResultExt, Series,
+    SeriesId, SeriesMap, Timestamp, Transform, metric,
 };
 
 use crate::AttributionConfig;
-use crate::account::{Account, Metrics, Tenant};
-use crate::usage::{Usage, Use, User};
+use crate::account::{Account, Context, Tenant};
+use crate::amounts::Quantity;
+use crate::ledger::Metrics;
+use crate::model::Model;
+use crate::state::State;
+use crate::usage::{CORES, PACKAGES, Timelines, Use, User};
 
-/// Joins `wattrace.consumer.cpu.time` and `hw.energy` into `wattrace.consumer.energy`.
+/// Joins usage (`wattrace.consumer.cpu.time`, …) and energy (`hw.energy`) into `wattrace.consumer.energy`.
 pub struct Transformer {
     registry: Arc<Registry>,
     config: AttributionConfig,
     metrics: Metrics,
-    usage_metric: MetricId,
     energy_metrics: [MetricId; 2],
     roles: SeriesMap<Role>,
-    usage: Usage,
+    timelines: Timelines,
     tenants: Slab<Tenant>,
     /// Slot by the consumer's address, which the slot keeps from being reused.
     slots: FxHashMap<usize, usize>,
@@ -31,20 +34,18 @@ pub struct Transformer {
     leaving: Vec<(usize, Timestamp)>,
     /// Tenants whose series have ended; remembered usage may still name their slot.
     left: Vec<(usize, Timestamp)>,
+    /// Who holds memory of which device: timeline, slot, bytes.
+    holders: Vec<(usize, usize, u64)>,
     accounts: Slab<Account>,
-    uses: Vec<Use>,
+    state: State,
+    /// When what was learnt was last written down.
+    written: Timestamp,
 }
 
 /// How long usage is remembered for a meter that nobody knows of yet.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// What tracing costs in energy.
-const AGENT_ENERGY: Metric = Metric::counter(
-    "wattrace.agent.energy",
-    Unit::Joule,
-    metric::MICROJOULE,
-    "Energy attributed to the agent itself, per energy domain; part of wattrace.consumer.energy",
-);
+/// How often what was learnt is written down.
+const WRITING: Duration = Duration::from_secs(600);
 
 fn is_this_process(identity: &Identity) -> bool {
     identity.kind == ConsumerKind::Process && identity.id.parse() == Ok(std::process::id())
@@ -52,7 +53,8 @@ fn is_this_process(identity: &Identity) -> bool {
 
 /// What a series is to attribution.
 enum Role {
-    Usage { user: User, package: u32, start: Timestamp, last: Option<u64> },
+    Usage { timeline: usize, place: u32, quantity: Quantity, user: User, start: Timestamp, last: Option<u64> },
+    Holding { timeline: usize, slot: usize },
     Meter { account: usize },
     Other,
 }
@@ -65,23 +67,20 @@ impl Transformer {
     pub fn open(config: &AttributionConfig, registry: Arc<Registry>) -> Result<Self, Error> {
         let id = |m| registry.metric(m).or_fatal();
         let mut transformer = Self {
-            metrics: Metrics {
-                energy: id(&metric::CONSUMER_ENERGY)?,
-                residual: id(&metric::DOMAIN_RESIDUAL)?,
-                agent: id(&AGENT_ENERGY)?,
-            },
-            usage_metric: id(&metric::CONSUMER_CPU_TIME)?,
+            metrics: Metrics::declare(&registry)?,
             energy_metrics: [id(&metric::HW_ENERGY)?, id(&metric::HW_HOST_ENERGY)?],
             config: config.clone(),
             registry: registry.clone(),
             roles: SeriesMap::default(),
-            usage: Usage::default(),
+            timelines: Timelines::default(),
             tenants: Slab::new(),
             slots: FxHashMap::default(),
             leaving: Vec::new(),
             left: Vec::new(),
+            holders: Vec::new(),
             accounts: Slab::new(),
-            uses: Vec::new(),
+            state: State::open(config.state_file().as_deref()),
+            written: Timestamp::default(),
         };
         // Books are opened for the meters that are there, so that usage is kept for a slow one from the start.
         for (id, series) in registry.series() {
@@ -102,12 +101,17 @@ impl Transformer {
                     self.roles.insert(id, role);
                 }
                 match self.roles.get_mut(id) {
-                    Some(Role::Usage { user, package, start, last }) => {
+                    Some(Role::Usage { timeline, place, quantity, user, start, last }) => {
                         // What was used before this window, and before these books were opened, is not this window's.
                         let unseen = if *start < segment.window.start { value.steps() } else { 0 };
                         let before = last.replace(value.steps()).unwrap_or(unseen);
-                        let ns = value.steps().saturating_sub(before);
-                        self.uses.push(Use { user: *user, package: *package, ns });
+                        let amount = value.steps().saturating_sub(before);
+                        let used = Use { user: *user, place: *place, quantity: *quantity, amount };
+                        self.timelines.get_mut(*timeline).stage(used);
+                    }
+                    Some(&mut Role::Holding { timeline, slot }) => {
+                        self.holders.retain(|&(t, s, _)| (t, s) != (timeline, slot));
+                        self.holders.push((timeline, slot, value.gauge() as u64));
                     }
                     Some(Role::Meter { account }) => {
                         if let Some(account) = self.accounts.get_mut(*account) {
@@ -117,38 +121,59 @@ impl Transformer {
                     _ => {}
                 }
             }
-            if !self.uses.is_empty() {
-                self.usage.add(segment.window, self.uses.drain(..));
-            }
+            self.timelines.add(segment.window);
         }
     }
 
     /// Decides what a series is when it is first seen.
     fn cast(&mut self, id: SeriesId) -> Role {
         let Some(series) = self.registry.get(id) else { return Role::Other };
-        if series.metric_id == self.usage_metric
-            && let Some(consumer) = &series.consumer
-            && series.resource.kind == ResourceKind::Package
-            && let Ok(package) = series.resource.id.parse()
-        {
-            let user = match consumer.kind() {
-                ConsumerKind::Idle => User::Idle,
-                ConsumerKind::Unattributed => User::Unattributed,
-                _ => User::Consumer(self.tenant(consumer)),
-            };
-            return Role::Usage { user, package, start: series.start, last: None };
+        match &series.consumer {
+            Some(consumer) => self.cast_use(&series, consumer).unwrap_or(Role::Other),
+            None if self.energy_metrics.contains(&series.metric_id) => self.cast_meter(&series),
+            None => Role::Other,
         }
-        // A GPU's joules follow the use of the GPU, which is another transform's to know.
-        let follows_cpu_time = series.resource.kind != ResourceKind::Gpu;
-        if self.energy_metrics.contains(&series.metric_id) && series.consumer.is_none() && follows_cpu_time {
-            let idle_watts =
-                series.domain.as_ref().and_then(|d| self.config.idle_watts.get(&d.name).copied());
-            if let Some(account) = Account::open(&series, self.metrics, idle_watts, &self.registry) {
-                debug!(domain = series.domain.as_ref().map(|d| &*d.name), "opened its books");
-                return Role::Meter { account: self.accounts.insert(account) };
+    }
+
+    fn cast_use(&mut self, series: &Series, consumer: &Arc<Consumer>) -> Option<Role> {
+        let (name, resource) = (&*series.metric.name, &series.resource);
+        let (timeline, place, quantity) = match resource.kind {
+            ResourceKind::Package => (PACKAGES, resource.id.parse().ok()?, Quantity::of(name)?),
+            ResourceKind::Core if name == metric::CONSUMER_CORE_TIME.name => {
+                (CORES, resource.id.strip_prefix("cpu-")?.parse().ok()?, Quantity::Time)
             }
-        }
-        Role::Other
+            _ if name == metric::CONSUMER_GPU_TIME.name => {
+                (self.timelines.of_device(resource), 0, Quantity::Time)
+            }
+            _ if name == metric::CONSUMER_GPU_MEMORY.name => {
+                let timeline = self.timelines.of_device(resource);
+                return Some(Role::Holding { timeline, slot: self.tenant(consumer) });
+            }
+            _ => return None,
+        };
+        let user = match consumer.kind() {
+            ConsumerKind::Process | ConsumerKind::Irq | ConsumerKind::Other => {
+                User::Consumer(self.tenant(consumer))
+            }
+            ConsumerKind::Idle => User::Idle,
+            ConsumerKind::Unattributed => User::Unattributed,
+            // A part of a process, or a sum of some: who is charged for processes has charged these.
+            _ => return None,
+        };
+        Some(Role::Usage { timeline, place, quantity, user, start: series.start, last: None })
+    }
+
+    fn cast_meter(&mut self, meter: &Series) -> Role {
+        let Some(domain) = &meter.domain else { return Role::Other };
+        let given = self.config.idle_watts.get(&domain.name).copied();
+        let fixed_watts = given.or(domain.idle_microwatts.map(|w| w as f64 * 1e-6));
+        let learner = self.state.take(domain);
+        let (weights, smt_factor) = (self.config.weights, self.config.smt_factor());
+        let model = Model::new(weights, &meter.resource.kind, fixed_watts, smt_factor, learner);
+        let (metrics, timelines) = (self.metrics, &mut self.timelines);
+        let account = Account::open(meter, domain, metrics, &self.config, model, timelines, &self.registry);
+        debug!(domain = domain.name, "opened its books");
+        Role::Meter { account: self.accounts.insert(account) }
     }
 
     /// The slot of `consumer`, which one more usage series is about.
@@ -171,30 +196,41 @@ impl Transformer {
     fn take_ends(&mut self, ended: &[SeriesId], ends_of_books: &mut Batch) {
         for &id in ended {
             match self.roles.remove(id) {
-                Some(Role::Usage { user: User::Consumer(slot), .. }) => {
-                    let tenant = &mut self.tenants[slot];
-                    tenant.open_usage -= 1;
-                    if tenant.open_usage == 0 {
-                        self.leaving.push((slot, self.usage.end().unwrap_or_default()));
-                    }
+                Some(Role::Usage { user: User::Consumer(slot), timeline, .. }) => {
+                    self.give_back(slot, self.timelines.get(timeline).end());
+                }
+                Some(Role::Holding { timeline, slot }) => {
+                    self.holders.retain(|&(t, s, _)| (t, s) != (timeline, slot));
+                    self.give_back(slot, self.timelines.get(timeline).end());
                 }
                 Some(Role::Meter { account }) => {
                     let mut books = self.accounts.remove(account);
-                    books.close(&self.usage, &self.tenants, &self.registry, None, ends_of_books);
+                    books.close(self.context(), None, ends_of_books);
                     books.end(ends_of_books);
+                    let learnt = std::mem::take(&mut books.model.learner);
+                    self.state.keep(books.domain(), learnt);
                 }
                 _ => {}
             }
         }
     }
 
+    /// A series about the tenant in `slot` has ended.
+    fn give_back(&mut self, slot: usize, end: Option<Timestamp>) {
+        let tenant = &mut self.tenants[slot];
+        tenant.open_usage -= 1;
+        if tenant.open_usage == 0 {
+            self.leaving.push((slot, end.unwrap_or_default()));
+        }
+    }
+
     /// Ends the tenants that no account will charge any more, and forgets usage that none will ask for.
     fn clear_out(&mut self, out: &mut Batch) {
-        let known = self.usage.end().unwrap_or_default();
+        let known = self.timelines.end().unwrap_or_default();
         let closed = self.accounts.iter().map(|(_, a)| a.closed_to()).min().unwrap_or(known);
         let grace = self.config.history.min(GRACE).as_nanos() as u64;
-        self.usage.forget(closed.min(Timestamp(known.0.saturating_sub(grace))), self.config.history);
-        let remembered = self.usage.start().unwrap_or(known);
+        self.timelines.forget(closed.min(Timestamp(known.0.saturating_sub(grace))), self.config.history);
+        let remembered = self.timelines.start().unwrap_or(known);
         for (slot, ended) in self.leaving.extract_if(.., |(_, ended)| *ended <= closed.max(remembered)) {
             for (_, account) in &mut self.accounts {
                 account.evict(slot, out);
@@ -207,28 +243,56 @@ impl Transformer {
             self.slots.remove(&(Arc::as_ptr(&tenant.consumer) as usize));
         }
     }
+
+    fn context(&self) -> Context<'_> {
+        context(&self.timelines, &self.tenants, &self.holders, &self.registry)
+    }
+
+    fn close(&mut self, patience: Option<Duration>, out: &mut Batch) {
+        let context = context(&self.timelines, &self.tenants, &self.holders, &self.registry);
+        for (_, account) in &mut self.accounts {
+            account.close(context, patience, out);
+        }
+    }
+
+    fn write_state(&mut self) {
+        self.written = self.timelines.end().unwrap_or_default();
+        self.state.write(self.accounts.iter().map(|(_, a)| (a.domain(), &a.model.learner)));
+    }
+}
+
+fn context<'a>(
+    timelines: &'a Timelines,
+    tenants: &'a Slab<Tenant>,
+    holders: &'a [(usize, usize, u64)],
+    registry: &'a Registry,
+) -> Context<'a> {
+    Context { timelines, tenants, holders, registry }
 }
 
 impl Transform for Transformer {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
         self.take(batch);
         let mut out = Batch::default();
-        for (_, account) in &mut self.accounts {
-            account.close(&self.usage, &self.tenants, &self.registry, Some(self.config.history), batch);
-        }
+        self.close(Some(self.config.history), batch);
         if !batch.ended().is_empty() {
             self.take_ends(batch.ended(), &mut out);
             batch.append(&out);
         }
         self.clear_out(batch);
+        let now = self.timelines.end().unwrap_or_default();
+        if self.written == Timestamp::default() {
+            self.written = now;
+        } else if now.since(self.written) >= WRITING {
+            self.write_state();
+        }
         Ok(())
     }
 
     fn finish(&mut self, out: &mut Batch) -> Result<(), Error> {
-        for (_, account) in &mut self.accounts {
-            account.close(&self.usage, &self.tenants, &self.registry, None, out);
-        }
+        self.close(None, out);
         self.clear_out(out);
+        self.write_state();
         Ok(())
     }
 }

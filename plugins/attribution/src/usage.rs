@@ -1,14 +1,18 @@
 //! Recent usage, window by window: what `account.rs` reads an energy window's weights from.
 //!
 //! Within a window usage is taken to be even, so that a cumulative curve of straight pieces results, whose value at any
-//! edge of an energy window is known and whose integral is the usage itself.
+//! edge of an energy window is known and whose integral is the usage itself. There is one such timeline for CPU packages, one
+//! for cores, and one for each device, since each is told in windows of its own.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use wattrace_api::{Timestamp, Window};
+use rustc_hash::FxHashMap;
+use wattrace_api::{Follows, Resource, Timestamp, Window};
 
-/// Who used CPU time.
+use crate::amounts::Quantity;
+
+/// Who used something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum User {
     /// Nobody.
@@ -19,12 +23,13 @@ pub(crate) enum User {
     Consumer(usize),
 }
 
-/// CPU time that `user` used on `package`.
+/// How much of one quantity `user` used at `place`: a package's or a core's number; 0 on a device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Use {
     pub(crate) user: User,
-    pub(crate) package: u32,
-    pub(crate) ns: u64,
+    pub(crate) place: u32,
+    pub(crate) quantity: Quantity,
+    pub(crate) amount: u64,
 }
 
 #[derive(Debug, Default)]
@@ -39,14 +44,24 @@ pub(crate) struct Usage {
     windows: VecDeque<UsageWindow>,
     spare: Vec<Vec<Use>>,
     end: Option<Timestamp>,
+    /// Uses of the segment that is being taken in.
+    staged: Vec<Use>,
 }
 
 impl Usage {
-    /// Takes in the uses of `window`.
-    pub(crate) fn add(&mut self, window: Window, uses: impl Iterator<Item = Use>) {
-        let mut list = self.spare.pop().unwrap_or_default();
-        list.extend(uses);
-        self.windows.push_back(UsageWindow { window, uses: list });
+    /// Notes a use in the window that the next [`Usage::add`] names.
+    pub(crate) fn stage(&mut self, used: Use) {
+        self.staged.push(used);
+    }
+
+    /// Takes in what was staged, as the uses of `window`.
+    pub(crate) fn add(&mut self, window: Window) {
+        if self.staged.is_empty() {
+            return;
+        }
+        let next = self.spare.pop().unwrap_or_default();
+        let uses = std::mem::replace(&mut self.staged, next);
+        self.windows.push_back(UsageWindow { window, uses });
         self.end = Some(self.end.map_or(window.end, |e| e.max(window.end)));
     }
 
@@ -55,13 +70,13 @@ impl Usage {
         self.end
     }
 
-    /// Calls `each` with every use that falls into `window` on `package` (`None`: on any), cut to the part that does.
+    /// Calls `each` with every use that falls into `window` at `place` (`None`: anywhere), cut to the part that does.
     /// Returns how many nanoseconds of `window` are covered by usage.
     pub(crate) fn within(
         &self,
         window: Window,
-        package: Option<u32>,
-        mut each: impl FnMut(User, u64),
+        place: Option<u32>,
+        mut each: impl FnMut(User, Quantity, u64),
     ) -> u64 {
         let mut covered = 0;
         for usage in &self.windows {
@@ -72,26 +87,24 @@ impl Usage {
                 continue;
             }
             covered += part;
-            for usage in usage.uses.iter().filter(|u| package.is_none_or(|p| p == u.package)) {
-                let ns = if part == whole {
-                    usage.ns
+            for usage in usage.uses.iter().filter(|u| place.is_none_or(|p| p == u.place)) {
+                let amount = if part == whole {
+                    usage.amount
                 } else {
-                    (u128::from(usage.ns) * u128::from(part) / u128::from(whole)) as u64
+                    (u128::from(usage.amount) * u128::from(part) / u128::from(whole)) as u64
                 };
-                if ns > 0 {
-                    each(usage.user, ns);
+                if amount > 0 {
+                    each(usage.user, usage.quantity, amount);
                 }
             }
         }
         covered.min(window.nanos())
     }
 
-    /// Forgets what nobody needs: windows that end at or before `needed`, and those older than `history`.
-    pub(crate) fn forget(&mut self, needed: Timestamp, history: Duration) {
-        let Some(end) = self.end else { return };
-        let oldest = Timestamp(end.0.saturating_sub(u64::try_from(history.as_nanos()).unwrap_or(u64::MAX)));
+    /// Forgets what nobody needs: windows that end at or before `needed`.
+    fn forget(&mut self, needed: Timestamp) {
         while let Some(first) = self.windows.front()
-            && (first.window.end <= needed || first.window.end <= oldest)
+            && first.window.end <= needed
         {
             if let Some(mut used) = self.windows.pop_front() {
                 used.uses.clear();
@@ -100,9 +113,78 @@ impl Usage {
         }
     }
 
-    /// Where remembered usage begins; `None` if nothing is remembered.
+    /// From when on usage is remembered.
+    fn start(&self) -> Option<Timestamp> {
+        self.windows.front().map(|usage| usage.window.start)
+    }
+}
+
+/// All timelines.
+#[derive(Debug)]
+pub(crate) struct Timelines {
+    all: Vec<Usage>,
+    devices: FxHashMap<Resource, usize>,
+}
+
+/// The timeline of packages, and that of cores; devices follow.
+pub(crate) const PACKAGES: usize = 0;
+pub(crate) const CORES: usize = 1;
+
+impl Default for Timelines {
+    fn default() -> Self {
+        Self { all: vec![Usage::default(), Usage::default()], devices: FxHashMap::default() }
+    }
+}
+
+impl Timelines {
+    /// The number of the timeline of `device`, which is begun if it is new.
+    pub(crate) fn of_device(&mut self, device: &Resource) -> usize {
+        if let Some(&number) = self.devices.get(device) {
+            return number;
+        }
+        self.all.push(Usage::default());
+        self.devices.insert(device.clone(), self.all.len() - 1);
+        self.all.len() - 1
+    }
+
+    /// The timeline that a domain's energy follows, and the place on it (`None`: all of it).
+    pub(crate) fn followed(&mut self, follows: &Follows) -> (usize, Option<u32>) {
+        match follows {
+            Follows::Cpus => (PACKAGES, None),
+            Follows::Package(package) => (PACKAGES, Some(*package)),
+            Follows::Core(cpu) => (CORES, Some(*cpu)),
+            Follows::Device(device) => (self.of_device(device), None),
+        }
+    }
+
+    pub(crate) fn get(&self, number: usize) -> &Usage {
+        &self.all[number]
+    }
+
+    pub(crate) fn get_mut(&mut self, number: usize) -> &mut Usage {
+        &mut self.all[number]
+    }
+
+    /// The uses that were staged are those of `window`.
+    pub(crate) fn add(&mut self, window: Window) {
+        self.all.iter_mut().for_each(|usage| usage.add(window));
+    }
+
+    /// Up to when usage is known somewhere.
+    pub(crate) fn end(&self) -> Option<Timestamp> {
+        self.all.iter().filter_map(Usage::end).max()
+    }
+
+    /// Forgets windows that end at or before `needed`, and those older than `history`.
+    pub(crate) fn forget(&mut self, needed: Timestamp, history: Duration) {
+        let history = u64::try_from(history.as_nanos()).unwrap_or(u64::MAX);
+        let oldest = Timestamp(self.end().unwrap_or_default().0.saturating_sub(history));
+        self.all.iter_mut().for_each(|usage| usage.forget(needed.max(oldest)));
+    }
+
+    /// From when on usage is remembered somewhere.
     pub(crate) fn start(&self) -> Option<Timestamp> {
-        self.windows.front().map(|w| w.window.start)
+        self.all.iter().filter_map(Usage::start).min()
     }
 }
 
@@ -114,40 +196,51 @@ mod tests {
         Window::new(Timestamp(start), Timestamp(end))
     }
 
-    fn usage() -> Usage {
-        let mut usage = Usage::default();
-        let of = |slot, package, ns| Use { user: User::Consumer(slot), package, ns };
-        usage.add(window(0, 100), [of(1, 0, 80), of(2, 1, 50)].into_iter());
-        usage.add(window(100, 200), [of(1, 0, 40)].into_iter());
-        usage
+    fn timelines() -> Timelines {
+        let mut timelines = Timelines::default();
+        let usage = timelines.get_mut(PACKAGES);
+        let of =
+            |slot, place, amount| Use { user: User::Consumer(slot), place, quantity: Quantity::Time, amount };
+        usage.stage(of(1, 0, 80));
+        usage.stage(of(2, 1, 50));
+        usage.add(window(0, 100));
+        usage.stage(of(1, 0, 40));
+        usage.add(window(100, 200));
+        timelines
     }
 
     fn within(usage: &Usage, w: Window, package: Option<u32>) -> (u64, Vec<(User, u64)>) {
         let mut seen = Vec::new();
-        let covered = usage.within(w, package, |user, ns| seen.push((user, ns)));
+        let covered = usage.within(w, package, |user, _, ns| seen.push((user, ns)));
         (covered, seen)
     }
 
     #[test]
     fn a_window_takes_the_part_that_it_overlaps_on_its_package() {
-        let usage = usage();
+        let timelines = timelines();
+        let usage = timelines.get(PACKAGES);
         let (one, two) = (User::Consumer(1), User::Consumer(2));
-        assert_eq!(within(&usage, window(50, 150), Some(0)), (100, vec![(one, 40), (one, 20)]));
-        assert_eq!(within(&usage, window(0, 100), Some(1)), (100, vec![(two, 50)]));
-        assert_eq!(within(&usage, window(0, 200), None).1.iter().map(|u| u.1).sum::<u64>(), 170);
-        assert_eq!(within(&usage, window(150, 250), None), (50, vec![(one, 20)]), "half is not covered");
+        assert_eq!(within(usage, window(50, 150), Some(0)), (100, vec![(one, 40), (one, 20)]));
+        assert_eq!(within(usage, window(0, 100), Some(1)), (100, vec![(two, 50)]));
+        assert_eq!(within(usage, window(0, 200), None).1.iter().map(|u| u.1).sum::<u64>(), 170);
+        assert_eq!(within(usage, window(150, 250), None), (50, vec![(one, 20)]), "half is not covered");
     }
 
     #[test]
     fn what_is_used_up_or_too_old_is_forgotten() {
-        let mut usage = usage();
+        let mut usage = timelines();
         usage.forget(Timestamp(99), Duration::from_secs(1));
         assert_eq!(usage.start(), Some(Timestamp(0)));
         usage.forget(Timestamp(100), Duration::from_secs(1));
         assert_eq!(usage.start(), Some(Timestamp(100)));
-        usage.add(window(200, 2000), std::iter::empty());
+        // A device's usage is old as well once that of CPUs has gone on.
+        let gpu = usage.of_device(&Resource::gpu("x".into()));
+        assert_eq!(usage.followed(&Follows::Device(Resource::gpu("x".into()))), (gpu, None));
+        let used = Use { user: User::Idle, place: 0, quantity: Quantity::Time, amount: 1 };
+        usage.get_mut(gpu).stage(used);
+        usage.add(window(200, 2000));
         usage.forget(Timestamp(0), Duration::from_nanos(1000));
-        assert_eq!(usage.start(), Some(Timestamp(200)));
-        assert_eq!(usage.end(), Some(Timestamp(2000)));
+        assert_eq!((usage.start(), usage.end()), (Some(Timestamp(200)), Some(Timestamp(2000))));
+        assert_eq!(usage.get(PACKAGES).start(), None);
     }
 }

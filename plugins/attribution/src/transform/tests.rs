@@ -8,6 +8,8 @@ use wattrace_api::{Domain, Follows, Identity, Metric, Origin, Resource, SeriesSp
 
 use super::*;
 use crate::Attribution;
+use crate::ledger::AGENT_ENERGY;
+use crate::{GpuIdle, Idle};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -223,8 +225,141 @@ fn a_meter_that_ends_takes_its_books_with_it() {
     let (books, _) = s.books(std::slice::from_ref(&batch));
     let total: u64 = books.values().sum();
     assert_eq!(total, 1000, "closed with what there was: {books:?}");
-    // The meter's own series, idle, unattributed, residual and the process's energy.
-    assert_eq!(batch.ended().len(), 5);
+    // The meter's own series, idle, unattributed, residual and the process's energy, static power, and two of each basis.
+    assert_eq!(batch.ended().len(), 10);
+}
+
+/// A second on two CPUs, of which one process had 0.6 and another 0.3, at 10 W at no load and 20 W per busy CPU.
+fn by_policy(idle: Idle) -> HashMap<String, u64> {
+    let mut s = Scene::new(AttributionConfig { idle, ..with_idle_watts("package-0", 10.0) });
+    let (nobody, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
+    let meter = s.meter("package-0", Some(0));
+    let ms = SECOND / 1000;
+    let points = [(nobody, 1100 * ms), (a, 600 * ms), (b, 300 * ms), (meter, 28_000_000)];
+    let batch = s.pass(0, SECOND, &points);
+    let (books, residual) = s.books(std::slice::from_ref(&batch));
+    assert_eq!((books.values().sum::<u64>(), residual), (28_000_000, 0.0));
+    let shared_out =
+        s.rig.points(&batch).into_iter().filter(|p| p.metric == "wattrace.consumer.energy.static");
+    let shared_out: u64 = shared_out.map(|p| p.steps).sum();
+    let mut books: HashMap<_, _> =
+        books.into_iter().map(|((_, consumer), energy)| (consumer, energy)).collect();
+    books.insert("static".to_owned(), shared_out);
+    books
+}
+
+#[test]
+fn static_energy_goes_where_the_policy_says_and_is_told_apart() {
+    let near = |a: u64, b: u64| a.abs_diff(b) <= 1;
+    for (policy, one, two, idle, shared_out) in [
+        (Idle::Separate, 12_000_000, 6_000_000, 10_000_000, 0),
+        (Idle::ByUsage, 12_000_000 + 6_666_667, 6_000_000 + 3_333_333, 0, 10_000_000),
+        (Idle::Even, 17_000_000, 11_000_000, 0, 10_000_000),
+        (Idle::None, 18_666_667, 9_333_333, 0, 0),
+    ] {
+        let books = by_policy(policy);
+        assert!(near(books["process1"], one) && near(books["process2"], two), "{policy:?}: {books:?}");
+        assert_eq!((books["idle"], books["static"]), (idle, shared_out), "{policy:?}");
+    }
+}
+
+#[test]
+fn a_cores_joules_follow_the_use_of_that_core() {
+    let mut s = Scene::new(AttributionConfig::default());
+    let of_core = |s: &Scene, series: &str, cpu, pid: u32| {
+        let identity =
+            Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
+        let consumer = Consumer::new(identity, None, Vec::new());
+        assert_eq!(series, metric::CONSUMER_CORE_TIME.name);
+        s.open(&metric::CONSUMER_CORE_TIME, Resource::core(cpu), None, Some(consumer))
+    };
+    let name = &*metric::CONSUMER_CORE_TIME.name;
+    let (a, b) = (of_core(&s, name, 0, 1), of_core(&s, name, 2, 2));
+    let domain = |name: &str, follows| {
+        let (name, origin) = (name.to_owned(), Origin::Simulated);
+        Some(Domain { name, origin, follows, within: None, idle_microwatts: None })
+    };
+    let zero = s.open(&metric::HW_ENERGY, Resource::core(0), domain("core-cpu-0", Follows::Core(0)), None);
+    let two = s.open(&metric::HW_ENERGY, Resource::core(2), domain("core-cpu-2", Follows::Core(2)), None);
+    let batch = s.pass(0, SECOND, &[(a, SECOND), (b, SECOND / 2), (zero, 7), (two, 9)]);
+    let (books, _) = s.books(&[batch]);
+    let of = |d: &str, c: &str| books.get(&(d.to_owned(), c.to_owned())).copied();
+    assert_eq!((of("core-cpu-0", "process1"), of("core-cpu-0", "process2")), (Some(7), None));
+    assert_eq!((of("core-cpu-2", "process1"), of("core-cpu-2", "process2")), (None, Some(9)));
+}
+
+/// A GPU that is used by one process for half of the second, and idle while another holds memory of it.
+fn gpu(config: AttributionConfig) -> HashMap<(String, String), u64> {
+    let mut s = Scene::new(config);
+    let gpu = || Resource::gpu("GPU-1".to_owned());
+    let process = |pid: u32| {
+        let identity =
+            Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
+        Consumer::new(identity, None, Vec::new())
+    };
+    let (name, origin, follows) = ("gpu-GPU-1".to_owned(), Origin::Simulated, Follows::Device(gpu()));
+    let domain = Domain { name, origin, follows, within: None, idle_microwatts: None };
+    let meter = s.open(&metric::HW_ENERGY, gpu(), Some(domain), None);
+    let user = s.open(&metric::CONSUMER_GPU_TIME, gpu(), None, Some(process(1)));
+    let nobody = Consumer::closing(ConsumerKind::Idle);
+    let idle = s.open(&metric::CONSUMER_GPU_TIME, gpu(), None, Some(nobody));
+    let holder = s.open(&metric::CONSUMER_GPU_MEMORY, gpu(), None, Some(process(2)));
+    // CPU time of the same second says nothing about it.
+    let elsewhere = s.process(3, 0);
+    let mut held = Batch::default();
+    held.begin(Window::new(Timestamp(0), Timestamp(SECOND)));
+    held.push(holder, wattrace_api::Value::of_gauge(1e9));
+    let held = s.rig.pass(held).unwrap();
+    let used = s.pass(0, SECOND, &[(elsewhere, SECOND), (user, SECOND / 2), (idle, SECOND / 2)]);
+    let energy = s.pass(0, SECOND, &[(meter, 150_000_000)]);
+    let (books, residual) = s.books(&[held, used, energy]);
+    assert_eq!(residual, 0.0);
+    books
+}
+
+#[test]
+fn a_gpus_joules_follow_its_engines_and_its_idle_ones_whom_they_are_said_to() {
+    let config = with_idle_watts("gpu-GPU-1", 50.0);
+    let of = |books: &HashMap<_, u64>, c: &str| books.get(&("gpu-GPU-1".to_owned(), c.to_owned())).copied();
+    let books = gpu(config.clone());
+    let parts = ["process1", "process2", "process3", "idle"].map(|c| of(&books, c));
+    assert_eq!(parts, [Some(100_000_000), None, None, Some(50_000_000)]);
+    let books = gpu(AttributionConfig { gpu_idle: GpuIdle::Holder, ..config });
+    let parts = ["process1", "process2", "process3", "idle"].map(|c| of(&books, c));
+    assert_eq!(parts, [Some(100_000_000), Some(50_000_000), None, Some(0)]);
+}
+
+#[test]
+fn static_power_that_was_learnt_is_known_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = AttributionConfig { state: directory.path().join("state.json"), ..Default::default() };
+    // Loads of 0 to 90 %, at 10 W at no load and 20 W at full load.
+    let run = |loads: &[u64]| {
+        let mut s = Scene::new(config.clone());
+        let (nobody, a, meter) =
+            (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.meter("package-0", Some(0)));
+        let (mut used, mut energy, mut last) = (0, 0, 0);
+        for (i, tenths) in loads.iter().enumerate() {
+            let (i, before) = (i as u64, last);
+            used += tenths * SECOND / 10;
+            energy += 10_000_000 + tenths * 1_000_000;
+            let idle = (i + 1) * SECOND - used;
+            let batch = s.pass(i * SECOND, (i + 1) * SECOND, &[(nobody, idle), (a, used), (meter, energy)]);
+            let (books, _) = s.books(&[batch]);
+            last = books[&("package-0".to_owned(), "idle".to_owned())];
+            if i + 1 == loads.len() as u64 {
+                s.rig.transforms.iter_mut().for_each(|(_, t)| t.finish(&mut Batch::default()).unwrap());
+                return last - before;
+            }
+        }
+        unreachable!("there is a last load")
+    };
+    run(&[0, 1, 5, 9, 0, 3, 7, 9, 2, 5]);
+    let idle = run(&[9]);
+    assert!(idle.abs_diff(10_000_000) < 100_000, "the first window of a new run: {idle} uJ");
+    std::fs::write(&config.state, "{").unwrap();
+    let idle = run(&[9]);
+    assert!(idle < 9_000_000, "a broken file teaches nothing: {idle} uJ");
 }
 
 proptest! {

@@ -1,0 +1,379 @@
+//! By what a domain's dynamic energy is divided: the bases that are configured, what each has learnt, how well it foretells the
+//! domain's power, and which one is in use.
+
+use std::time::Duration;
+
+use wattrace_api::ResourceKind;
+
+use crate::Weights;
+use crate::amounts::{Amounts, FEATURES, Feature, Features, Quantity, features};
+use crate::learner::{Coefficients, Learner, Reading};
+
+/// What energy is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Basis {
+    /// Time on CPUs, or on a device.
+    Time,
+    Cycles,
+    Instructions,
+    /// Misses of the last-level cache.
+    Misses,
+    /// CPU time, less where a core's other CPU was busy.
+    SharedCores,
+    /// Everything that is counted, each with the coefficient that fits the meter.
+    Fitted,
+}
+
+impl Basis {
+    /// As it is told, in the words of `plugins.attribution.weights` where there is one.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Basis::Time => "cpu-time",
+            Basis::Cycles => "cycles",
+            Basis::Instructions => "instructions",
+            Basis::Misses => "cache-misses",
+            Basis::SharedCores => "smt",
+            Basis::Fitted => "fitted",
+        }
+    }
+
+    /// What it takes power to be a sum of, of what was seen; empty: it does not apply here.
+    fn features(self, learner: &Learner) -> Vec<Feature> {
+        let seen = |features: &[Feature]| features.iter().copied().filter(|&f| learner.has(f)).collect();
+        match self {
+            Basis::Time => vec![Feature::Time],
+            Basis::Cycles => seen(&[Feature::Cycles]),
+            Basis::Instructions => seen(&[Feature::Instructions]),
+            Basis::Misses => seen(&[Feature::Misses]),
+            Basis::SharedCores if learner.has(Feature::Shared) => vec![Feature::Alone, Feature::Shared],
+            Basis::SharedCores => Vec::new(),
+            Basis::Fitted => {
+                let mut all: Vec<Feature> = seen(&[
+                    Feature::Cycles,
+                    Feature::CyclesFast,
+                    Feature::Instructions,
+                    Feature::InstructionsFast,
+                    Feature::Misses,
+                ]);
+                match learner.has(Feature::Shared) {
+                    true => all.extend([Feature::Alone, Feature::Shared]),
+                    false if all.is_empty() => return Vec::new(),
+                    false => all.push(Feature::Time),
+                }
+                all
+            }
+        }
+    }
+}
+
+/// A basis and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) basis: Basis,
+    coefficients: Option<Coefficients>,
+    /// Mean relative error of the power that it foretold, and over how many readings.
+    error: f64,
+    scored: u32,
+}
+
+impl Candidate {
+    /// Mean relative error of the power that it foretold; `None` before it has foretold anything.
+    pub(crate) fn error(&self) -> Option<f64> {
+        (self.scored > 0).then_some(self.error)
+    }
+}
+
+/// Readings are gathered until they span so much: meters that update every millisecond say little about a single one.
+const READING: Duration = Duration::from_millis(100);
+/// Readings that an error is a mean over, at most; and before it counts.
+const MEMORY: u32 = 20;
+const TRIED: u32 = 10;
+/// Of a core's dynamic power, what one of its CPUs accounts for while both are busy, relative to one that is busy alone, until
+/// it is given or learnt: two together draw about a quarter more than one.
+const SMT_FACTOR: f64 = 0.63;
+
+/// A domain's model.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) learner: Learner,
+    /// The first is time, the last the one that is wanted.
+    candidates: Vec<Candidate>,
+    in_use: usize,
+    /// Whether the wanted one must foretell better than the others.
+    on_trial: bool,
+    fixed_watts: Option<f64>,
+    smt_factor: Option<f64>,
+    gathered: Gathered,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    load: Features,
+    microjoules: u64,
+    ns: u64,
+    busy_ns: u64,
+    all_ns: u64,
+}
+
+/// A window's readings in sum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) features: Features,
+    pub(crate) microjoules: u64,
+    pub(crate) ns: u64,
+    pub(crate) busy_ns: u64,
+    pub(crate) idle_ns: u64,
+}
+
+impl Model {
+    /// The model of a domain of `kind`, with static power `fixed_watts` if that is known.
+    pub(crate) fn new(
+        weights: Weights,
+        kind: &ResourceKind,
+        fixed_watts: Option<f64>,
+        smt_factor: Option<f64>,
+        learner: Learner,
+    ) -> Self {
+        let dram = *kind == ResourceKind::Dram;
+        let wanted: &[Basis] = match weights {
+            Weights::CpuTime => &[],
+            Weights::Fitted if dram => &[Basis::Misses, Basis::Fitted],
+            Weights::Fitted => &[Basis::Fitted],
+            // Memory draws power when it is accessed, whatever the CPU does meanwhile.
+            _ if dram => &[Basis::Misses],
+            Weights::Cycles => &[Basis::Cycles],
+            Weights::Instructions => &[Basis::Instructions],
+            Weights::Smt => &[Basis::SharedCores],
+        };
+        let candidate = |&basis: &Basis| Candidate { basis, coefficients: None, error: 0.0, scored: 0 };
+        let mut model = Self {
+            learner,
+            candidates: [Basis::Time].iter().chain(wanted).map(candidate).collect(),
+            in_use: 0,
+            on_trial: weights == Weights::Fitted,
+            fixed_watts,
+            smt_factor,
+            gathered: Gathered::default(),
+        };
+        model.fit();
+        model
+    }
+
+    pub(crate) fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// What energy is divided by now.
+    pub(crate) fn basis(&self) -> Basis {
+        self.candidates[self.in_use].basis
+    }
+
+    /// Static power in watts, once it can be told.
+    pub(crate) fn static_watts(&self) -> Option<f64> {
+        let learnt = |candidate: &Candidate| candidate.coefficients.map(|c| c[Feature::Always as usize]);
+        self.fixed_watts
+            .or_else(|| learnt(&self.candidates[self.in_use]))
+            .or_else(|| learnt(&self.candidates[0]))
+    }
+
+    /// What `amounts` weigh. Weights are compared within a domain and window only.
+    pub(crate) fn weight(&self, amounts: &Amounts) -> u64 {
+        let candidate = &self.candidates[self.in_use];
+        let time = amounts[Quantity::Time as usize];
+        match candidate.basis {
+            Basis::Time => time,
+            Basis::Cycles => amounts[Quantity::Cycles as usize],
+            Basis::Instructions => amounts[Quantity::Instructions as usize],
+            Basis::Misses => amounts[Quantity::Misses as usize],
+            Basis::SharedCores => {
+                let shared = amounts[Quantity::Shared as usize].min(time);
+                time - shared + (shared as f64 * self.smt_factor()) as u64
+            }
+            Basis::Fitted => match candidate.coefficients {
+                Some(coefficients) => picojoules(&coefficients, &features(amounts)),
+                None => time,
+            },
+        }
+    }
+
+    fn smt_factor(&self) -> f64 {
+        let learnt = || {
+            let c = self.candidates[self.in_use].coefficients?;
+            let (alone, shared) = (c[Feature::Alone as usize], c[Feature::Shared as usize]);
+            (alone > 0.0 && shared > 0.0).then(|| (shared / alone).clamp(0.5, 1.0))
+        };
+        self.smt_factor.or_else(learnt).unwrap_or(SMT_FACTOR)
+    }
+
+    /// Learns from a window. Returns whether there was a reading in it, and so something new to tell.
+    pub(crate) fn learn(&mut self, load: &Load) -> bool {
+        let sum = &mut self.gathered;
+        sum.load.iter_mut().zip(load.features).for_each(|(sum, f)| *sum += f);
+        sum.microjoules += load.microjoules;
+        sum.ns += load.ns;
+        sum.busy_ns += load.busy_ns;
+        sum.all_ns += load.busy_ns + load.idle_ns;
+        if sum.ns < READING.as_nanos() as u64 || sum.all_ns == 0 {
+            return false;
+        }
+        let seconds = sum.ns as f64 * 1e-9;
+        let mut rates = sum.load.map(|f| f / seconds);
+        rates[Feature::Always as usize] = 1.0;
+        let reading = Reading {
+            rates,
+            utilisation: sum.busy_ns as f64 / sum.all_ns as f64,
+            watts: sum.microjoules as f64 * 1e-6 / seconds,
+        };
+        self.gathered = Gathered::default();
+        self.score(&reading);
+        self.learner.learn(&reading);
+        self.fit();
+        true
+    }
+
+    /// Compares what was foretold with what came: before the reading is learnt, so that nothing is judged by what it knows.
+    fn score(&mut self, reading: &Reading) {
+        for candidate in &mut self.candidates {
+            let Some(coefficients) = candidate.coefficients else { continue };
+            let foretold: f64 = coefficients.iter().zip(reading.rates).map(|(c, rate)| c * rate).sum();
+            let error = (foretold - reading.watts).abs() / reading.watts.max(f64::MIN_POSITIVE);
+            candidate.scored = (candidate.scored + 1).min(MEMORY);
+            candidate.error += (error.min(10.0) - candidate.error) / f64::from(candidate.scored);
+        }
+    }
+
+    fn fit(&mut self) {
+        let learner = &self.learner;
+        let line = learner.fit(&[Feature::Time], self.fixed_watts, None);
+        // Of a mix nothing else is expected than that all CPU time costs the same.
+        let expected = line.map(|line| {
+            let mut expected = [0.0; FEATURES];
+            expected[Feature::Always as usize] = line[Feature::Always as usize];
+            for feature in [Feature::Time, Feature::Alone, Feature::Shared] {
+                expected[feature as usize] = line[Feature::Time as usize];
+            }
+            expected
+        });
+        for candidate in &mut self.candidates {
+            let features = candidate.basis.features(learner);
+            candidate.coefficients = match candidate.basis {
+                Basis::Time => line,
+                _ if features.is_empty() => None,
+                Basis::Fitted | Basis::SharedCores => {
+                    expected.and_then(|e| learner.fit(&features, self.fixed_watts, Some(&e)))
+                }
+                _ => learner.fit(&features, self.fixed_watts, None),
+            };
+        }
+        self.in_use = self.choose();
+    }
+
+    fn choose(&self) -> usize {
+        let last = self.candidates.len() - 1;
+        if self.on_trial {
+            let tried = |c: &&(usize, &Candidate)| c.1.coefficients.is_some() && c.1.scored >= TRIED;
+            let all = self.candidates.iter().enumerate();
+            // The later of two that are equally good.
+            let best = all.rev().filter(|c| tried(&c)).min_by(|a, b| a.1.error.total_cmp(&b.1.error));
+            return best.map_or(0, |(at, _)| at);
+        }
+        let applies = !self.candidates[last].basis.features(&self.learner).is_empty();
+        if applies { last } else { 0 }
+    }
+}
+
+/// The energy that coefficients (in joules per unit) give to features, in whole picojoules.
+fn picojoules(coefficients: &Coefficients, features: &Features) -> u64 {
+    let joules: f64 = coefficients.iter().zip(features).skip(1).map(|(c, f)| c * f).sum();
+    (joules * 1e12) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn model(weights: Weights) -> Model {
+        Model::new(weights, &ResourceKind::Package, None, None, Learner::default())
+    }
+
+    /// A second on two CPUs of somebody who used `amounts`, and what it took.
+    fn load(amounts: &Amounts, watts: f64) -> Load {
+        let busy_ns = amounts[Quantity::Time as usize];
+        let microjoules = (watts * 1e6) as u64;
+        Load { features: features(amounts), microjoules, ns: SECOND, busy_ns, idle_ns: 2 * SECOND - busy_ns }
+    }
+
+    /// Time and instructions of a load, at 3 GHz.
+    fn amounts(time: f64, ipc: f64) -> Amounts {
+        let cycles = time * 3e9;
+        [(time * 1e9) as u64, 0, cycles as u64, (cycles * ipc) as u64, 0]
+    }
+
+    #[test]
+    fn a_mix_finds_out_what_instructions_cost() {
+        let mut model = model(Weights::Fitted);
+        let power = |time: f64, ipc: f64| 10.0 + time * (5.0 + 4.0 * ipc);
+        for i in 0..60u32 {
+            let (time, ipc) = (f64::from(i % 5) / 2.5, 0.5 + f64::from(i % 3));
+            model.learn(&load(&amounts(time, ipc), power(time, ipc)));
+        }
+        assert_eq!(model.basis(), Basis::Fitted);
+        let weight = |time, ipc| model.weight(&amounts(time, ipc)) as f64 * 1e-12;
+        for (time, ipc) in [(1.0, 0.5), (0.3, 2.5), (2.0, 1.0)] {
+            let (found, truth) = (weight(time, ipc), power(time, ipc) - 10.0);
+            assert!((found / truth - 1.0).abs() < 0.02, "{found} for {truth}");
+        }
+        let watts = model.static_watts().unwrap();
+        assert!((watts - 10.0).abs() < 0.2, "{watts}");
+    }
+
+    #[test]
+    fn a_mix_that_foretells_worse_than_time_is_withdrawn() {
+        let mut model = model(Weights::Fitted);
+        let seen = |model: &mut Model, i: u32, watts: f64| {
+            let time = f64::from(i % 5) / 2.5;
+            model.learn(&load(&amounts(time, 0.5 + f64::from(i % 3)), watts));
+        };
+        // Instructions seem to cost something at first...
+        for i in 0..60 {
+            let ipc = 0.5 + f64::from(i % 3);
+            seen(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * ipc));
+        }
+        assert_eq!(model.basis(), Basis::Fitted);
+        // ...and then it is the other way round: what was learnt misleads.
+        for i in 0..20 {
+            let ipc = 0.5 + f64::from(i % 3);
+            seen(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * (3.0 - ipc)));
+        }
+        assert_eq!(model.basis(), Basis::Time);
+    }
+
+    #[test]
+    fn shared_cores_weigh_less_by_what_is_given_or_learnt() {
+        let mut model = model(Weights::Smt);
+        let of = |alone: u64, shared: u64| [(alone + shared) * SECOND, shared * SECOND, 0, 0, 0];
+        assert_eq!(model.weight(&of(1, 1)), 2 * SECOND, "nothing was shared yet");
+        for i in 0..40 {
+            let (alone, shared) = ([0.0, 0.5, 1.0, 0.2][i % 4], [0.0, 0.4, 0.0, 1.6][i % 4]);
+            let amounts = [((alone + shared) * 1e9) as u64, (shared * 1e9) as u64, 0, 0, 0];
+            model.learn(&load(&amounts, 10.0 + 20.0 * alone + 14.0 * shared));
+        }
+        let weight = model.weight(&of(1, 1)) as f64 / SECOND as f64;
+        assert!((weight - 1.7).abs() < 0.01, "{weight}");
+        model.smt_factor = Some(0.5);
+        assert_eq!(model.weight(&of(1, 1)), 3 * SECOND / 2);
+    }
+
+    #[test]
+    fn memory_goes_by_misses_where_they_are_counted() {
+        let mut dram = Model::new(Weights::Cycles, &ResourceKind::Dram, None, None, Learner::default());
+        assert_eq!(dram.basis(), Basis::Time);
+        for _ in 0..2 {
+            dram.learn(&load(&[SECOND, 0, 5, 5, 1_000_000], 3.0));
+        }
+        assert_eq!(dram.basis(), Basis::Misses);
+        assert_eq!(dram.weight(&[SECOND, 0, 5, 5, 7]), 7);
+    }
+}

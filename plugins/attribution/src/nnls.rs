@@ -1,0 +1,144 @@
+//! Least squares with coefficients of zero or more, for a handful of unknowns, from the normal equations.
+//! (Bro and de Jong, "A fast non-negativity-constrained least squares algorithm", Journal of Chemometrics 11, 1997.)
+
+use crate::amounts::{FEATURES, Features};
+
+/// A square matrix of features by features.
+pub(crate) type Matrix = [Features; FEATURES];
+
+/// The x ≥ 0 that minimises `x·Gx − 2 b·x`, over the unknowns that are `allowed`; the others stay 0. `g` must be symmetric
+/// and positive definite on the allowed ones: a ridge makes it so.
+pub(crate) fn solve(g: &Matrix, b: &Features, allowed: &[usize]) -> Features {
+    let mut x = [0.0; FEATURES];
+    let mut passive: Vec<usize> = Vec::with_capacity(allowed.len());
+    // Each round adds the unknown that helps most. Three times the unknowns is more than it ever took.
+    for _ in 0..3 * allowed.len() {
+        let gain = |&j: &usize| (b[j] - dot(&g[j], &x)) / g[j][j].sqrt();
+        let candidates = allowed.iter().copied().filter(|j| !passive.contains(j));
+        let best = candidates.max_by(|i, j| gain(i).total_cmp(&gain(j)));
+        let scale = allowed.iter().map(|&j| b[j].abs() / g[j][j].sqrt()).fold(0.0, f64::max);
+        match best {
+            Some(j) if gain(&j) > 1e-10 * scale => passive.push(j),
+            _ => break,
+        }
+        loop {
+            let Some(s) = unconstrained(g, b, &passive) else {
+                passive.pop();
+                break;
+            };
+            // Where a coefficient would turn negative, go there only as far as the first reaches zero, and leave it out.
+            let step = passive.iter().filter(|&&j| s[j] <= 0.0).map(|&j| x[j] / (x[j] - s[j]));
+            let Some(step) = step.min_by(f64::total_cmp) else {
+                x = s;
+                break;
+            };
+            for &j in &passive {
+                x[j] += step * (s[j] - x[j]);
+            }
+            passive.retain(|&j| {
+                let stays = x[j] > 1e-14 * (x[j] - s[j]).abs() && x[j] > 0.0;
+                if !stays {
+                    x[j] = 0.0;
+                }
+                stays
+            });
+            if passive.is_empty() {
+                break;
+            }
+        }
+    }
+    x
+}
+
+fn dot(a: &Features, b: &Features) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// The solution over `unknowns` whatever its signs, by Cholesky's decomposition; `None` if there is no single one.
+fn unconstrained(g: &Matrix, b: &Features, unknowns: &[usize]) -> Option<Features> {
+    let n = unknowns.len();
+    let mut l = [[0.0; FEATURES]; FEATURES];
+    for i in 0..n {
+        for j in 0..=i {
+            let known: f64 = (0..j).map(|k| l[i][k] * l[j][k]).sum();
+            let rest = g[unknowns[i]][unknowns[j]] - known;
+            l[i][j] = if i != j {
+                rest / l[j][j]
+            } else if rest > 1e-12 * g[unknowns[i]][unknowns[i]] {
+                rest.sqrt()
+            } else {
+                return None;
+            };
+        }
+    }
+    let mut y = [0.0; FEATURES];
+    for i in 0..n {
+        let known: f64 = (0..i).map(|k| l[i][k] * y[k]).sum();
+        y[i] = (b[unknowns[i]] - known) / l[i][i];
+    }
+    let mut x = [0.0; FEATURES];
+    for i in (0..n).rev() {
+        let known: f64 = (i + 1..n).map(|k| l[k][i] * x[unknowns[k]]).sum();
+        x[unknowns[i]] = (y[i] - known) / l[i][i];
+    }
+    Some(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn equations(rows: &[(Features, f64)]) -> (Matrix, Features) {
+        let (mut g, mut b) = ([[0.0; FEATURES]; FEATURES], [0.0; FEATURES]);
+        for (row, y) in rows {
+            for i in 0..FEATURES {
+                b[i] += row[i] * y;
+                for j in 0..FEATURES {
+                    g[i][j] += row[i] * row[j];
+                }
+            }
+        }
+        (0..FEATURES).for_each(|i| g[i][i] += 1e-9);
+        (g, b)
+    }
+
+    proptest! {
+        /// Where the truth has no negative coefficient it is found; and at any solution no coefficient could be changed for
+        /// the better (the conditions of Karush, Kuhn and Tucker).
+        #[test]
+        fn it_is_the_best_there_is(
+            rows in prop::collection::vec((prop::array::uniform9(0.0..1.0f64), -0.5..5.0f64), 12..30),
+            truth in prop::array::uniform9(0.0..3.0f64),
+        ) {
+            let all: Vec<usize> = (0..FEATURES).collect();
+            let exact: Vec<_> = rows.iter().map(|(row, _)| (*row, dot(row, &truth))).collect();
+            let (g, b) = equations(&exact);
+            for (found, truth) in solve(&g, &b, &all).iter().zip(truth) {
+                prop_assert!((found - truth).abs() < 1e-3, "{found} for {truth}");
+            }
+            let (g, b) = equations(&rows);
+            let x = solve(&g, &b, &all);
+            for j in all {
+                let gradient = b[j] - dot(&g[j], &x);
+                prop_assert!(x[j] >= 0.0);
+                prop_assert!(gradient < 1e-6, "more of {j} would be better: {gradient}");
+                prop_assert!(x[j] == 0.0 || gradient.abs() < 1e-6, "another amount of {j} would be better: {gradient}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_allowed_stays_zero_and_twins_do_no_harm() {
+        let mut rows = Vec::new();
+        for i in 0..20 {
+            let u = f64::from(i) / 20.0;
+            rows.push(([1.0, u, u, 0.0, u, 0.0, 0.0, 0.0, 0.0], 10.0 + 40.0 * u));
+        }
+        let (g, b) = equations(&rows);
+        let x = solve(&g, &b, &[0, 1, 2]);
+        assert!((x[0] - 10.0).abs() < 1e-3 && (x[1] + x[2] - 40.0).abs() < 1e-3, "{x:?}");
+        assert_eq!(x[4], 0.0);
+    }
+}
