@@ -59,6 +59,10 @@ pub struct Event {
     pub path: u64,
     /// Name of the thread that did it.
     pub comm: [u8; COMM_LEN],
+    /// The real user id of who did it (`Fork`: of the parent, and so of the child).
+    pub uid: u32,
+    /// Keeps elements of 8 bytes' size.
+    pub reserved: u32,
 }
 
 /// Element of the map `PATHS`: number `n` of CPU `c` lies at `c × paths per CPU + n % paths per CPU`.
@@ -77,6 +81,6 @@ pub struct Path {
 pub type Arguments = [u8; ARGUMENTS_LEN];
 
 const _: () = {
-    assert!(size_of::<Event>() == 72);
+    assert!(size_of::<Event>() == 80);
     assert!(size_of::<Path>() == 248);
 };

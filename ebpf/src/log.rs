@@ -5,7 +5,7 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user};
-use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm};
+use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_uid_gid};
 use wattrace_common::log::{ARGUMENTS_LEN, Event, EventKind, Logged, PATH_LEN};
 
 use crate::clock;
@@ -75,6 +75,8 @@ fn about(kind: EventKind, pid: u32, start: u64) -> Event {
         cgroup: unsafe { bpf_get_current_cgroup_id() },
         path: 0,
         comm: bpf_get_current_comm().unwrap_or_default(),
+        uid: bpf_get_current_uid_gid() as u32,
+        reserved: 0,
     }
 }
 

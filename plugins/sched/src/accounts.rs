@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use aya_log::EbpfLogger;
 use tracing::{debug, error, warn};
+use wattrace_api::events::ResourceAppeared;
 use wattrace_api::{
-    Attribute, Batch, Clock, Consumer, ConsumerKind, Error, Metric, MetricId, Registry, Resource, ResultExt,
-    SeriesId, SeriesSpec, Timestamp, Unit, Value, Window, metric,
+    Attribute, Batch, Clock, Consumer, ConsumerKind, Domain, Error, Follows, Heard, Metric, MetricId,
+    Registry, Resource, ResultExt, SeriesId, SeriesSpec, Subscription, Timestamp, Unit, Value, Window,
+    metric,
 };
 use wattrace_common::ledger::{Entry, Page};
 use wattrace_common::log::EventKind;
 
 use crate::cost::Costs;
 use crate::kernel::{Flush, Kernel, KernelError, Options};
-use crate::processes::{Metrics, Processes};
+use crate::processes::{Metrics, Place, Processes};
 use crate::reader::{CpuReader, Quantities, quantity};
 use crate::topology::Topology;
 use crate::{Interrupts, SchedConfig};
@@ -45,9 +47,15 @@ pub(crate) struct Accounts {
     pub(crate) costs: Costs,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     clock: Clock,
+    registry: Arc<Registry>,
     processes: Processes,
     cpus: Vec<CpuAccount>,
-    packages: Vec<PackageAccount>,
+    /// Packages, then cores.
+    places: Vec<PlaceAccount>,
+    packages: usize,
+    /// Whether cores are told of: some meter asks for it.
+    per_core: bool,
+    meters: Subscription<ResourceAppeared>,
     switches: SeriesId,
     lost_events: (SeriesId, u64),
     overflows: (SeriesId, u64),
@@ -56,22 +64,65 @@ pub(crate) struct Accounts {
 }
 
 struct CpuAccount {
-    package: usize,
+    /// Indices of its package and its core.
+    places: [usize; 2],
     flush: Flush,
     reader: CpuReader,
 }
 
-/// A package's closing entries.
-struct PackageAccount {
-    idle: (SeriesId, u64),
-    irq: Option<(SeriesId, u64)>,
-    unattributed: (SeriesId, u64),
+/// A package's or a core's closing entries: `idle`, `unattributed` and, where it is told apart, `irq`.
+struct PlaceAccount {
+    resource: Resource,
+    metric: MetricId,
+    closing: Vec<Closing>,
+}
+
+struct Closing {
+    kind: ConsumerKind,
+    ns: u64,
+    series: Option<SeriesId>,
+}
+
+impl PlaceAccount {
+    fn new(place: &Place, separate_irq: bool) -> Option<Self> {
+        let irq = separate_irq.then_some(ConsumerKind::Irq);
+        let kinds = [ConsumerKind::Idle, ConsumerKind::Unattributed].into_iter().chain(irq);
+        let closing = kinds.map(|kind| Closing { kind, ns: 0, series: None }).collect();
+        Some(Self { resource: place.resource.clone(), metric: place.metrics[quantity::TIME]?, closing })
+    }
+
+    fn charge(&mut self, page: &Page) {
+        for closing in &mut self.closing {
+            closing.ns += match closing.kind {
+                ConsumerKind::Idle => page.idle_ns,
+                ConsumerKind::Irq => page.irq_ns,
+                _ => page.overflow_ns,
+            };
+        }
+    }
+
+    fn emit(&mut self, start: Timestamp, registry: &Registry, out: &mut Batch) {
+        for closing in &mut self.closing {
+            let series = *closing.series.get_or_insert_with(|| {
+                registry.open(SeriesSpec {
+                    consumer: Some(Arc::new(Consumer::closing(closing.kind))),
+                    ..SeriesSpec::new(self.metric, self.resource.clone(), start)
+                })
+            });
+            out.push(series, Value::of_steps(closing.ns));
+        }
+    }
+}
+
+/// Whether a domain's energy follows the use of a single core.
+fn follows_a_core(domain: &Domain) -> bool {
+    matches!(domain.follows, Follows::Core(_))
 }
 
 impl Accounts {
     pub(crate) fn open(config: &SchedConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
         let topology = Topology::read(Path::new("/sys")).or_fatal()?;
-        let numbers = topology.packages();
+        let (packages, cores) = (topology.packages(), topology.cores());
         let options = Options {
             siblings: topology.sibling_of.clone(),
             memory_mib: config.ledger_mib,
@@ -90,54 +141,52 @@ impl Accounts {
         }
         let logger =
             EbpfLogger::init(kernel.ebpf()).map_err(|e| debug!("no messages from kernel programs: {e}")).ok();
-        let index = |package| numbers.iter().position(|n| *n == package).unwrap_or(0);
-        let account = |&package| CpuAccount {
-            package: index(package),
+        let index = |numbers: &[u32], number| numbers.iter().position(|n| *n == number).unwrap_or(0);
+        let account = |(&package, &core)| CpuAccount {
+            places: [index(&packages, package), packages.len() + index(&cores, core)],
             flush: Flush::Offline,
             reader: CpuReader::default(),
         };
-        let cpus: Vec<_> = topology.package_of.iter().map(account).collect();
+        let cpus: Vec<_> = topology.package_of.iter().zip(&topology.core_of).map(account).collect();
         let metrics = metrics(&registry, &options)?;
         let start = begin_accounting(&mut kernel, cpus.len())?;
-        let open = |definition: &Metric, resource, kind: Option<ConsumerKind>, attributes| {
-            let consumer = kind.map(|k| Arc::new(Consumer::closing(k)));
+        let open = |definition: &Metric, resource, attributes| {
             let metric = registry.metric(definition).or_fatal()?;
-            Ok::<_, Error>(registry.open(SeriesSpec {
-                consumer,
-                attributes,
-                ..SeriesSpec::new(metric, resource, start)
-            }))
+            let spec = SeriesSpec { attributes, ..SeriesSpec::new(metric, resource, start) };
+            Ok::<_, Error>(registry.open(spec))
         };
-        let mut packages = Vec::new();
-        for &n in &numbers {
-            let closing = |kind| {
-                Ok((open(&metric::CONSUMER_CPU_TIME, Resource::package(n), Some(kind), Vec::new())?, 0))
-            };
-            packages.push(PackageAccount {
-                idle: closing(ConsumerKind::Idle)?,
-                irq: options.separate_irq.then(|| closing(ConsumerKind::Irq)).transpose()?,
-                unattributed: closing(ConsumerKind::Unattributed)?,
-            });
-        }
+        let per_package = |&n: &u32| Place { resource: Resource::package(n), metrics };
+        let mut core_time = Metrics::default();
+        core_time[quantity::TIME] = Some(registry.metric(&metric::CONSUMER_CORE_TIME).or_fatal()?);
+        let per_core = |&n: &u32| Place { resource: Resource::core(n), metrics: core_time };
+        let places: Vec<Place> = packages.iter().map(per_package).chain(cores.iter().map(per_core)).collect();
+        let accounts =
+            places.iter().filter_map(|place| PlaceAccount::new(place, options.separate_irq)).collect();
+        // Asked before looking, so that none is missed in between.
+        let meters = registry.events().subscribe::<ResourceAppeared>();
+        let per_core = registry.domains().iter().any(|domain| follows_a_core(domain));
         let anomaly = |kind: &str| {
-            Ok((open(&ANOMALIES, Resource::HOST, None, vec![Attribute::new("wattrace.anomaly", kind)])?, 0))
+            Ok((open(&ANOMALIES, Resource::HOST, vec![Attribute::new("wattrace.anomaly", kind)])?, 0))
         };
         let lost_events = anomaly("event_lost")?;
         let overflows = anomaly("ledger_overflow")?;
-        let switches = open(&SWITCHES, Resource::HOST, None, Vec::new())?;
+        let switches = open(&SWITCHES, Resource::HOST, Vec::new())?;
         let costs = Costs::new(registry.clone(), start)?;
 
-        let resources = numbers.iter().map(|&n| Resource::package(n)).collect();
-        let processes = Processes::new(registry, clock.clone(), metrics, resources);
+        let processes = Processes::new(registry.clone(), clock.clone(), places);
         let window = Window::new(start, start);
         Ok(Self {
             kernel,
             costs,
             logger,
             clock,
+            registry,
             processes,
             cpus,
-            packages,
+            places: accounts,
+            packages: packages.len(),
+            per_core,
+            meters,
             switches,
             lost_events,
             overflows,
@@ -187,7 +236,8 @@ impl Accounts {
     }
 
     fn take_page(&mut self, cpu: usize, now: Timestamp) {
-        let CpuAccount { package, flush, ref mut reader } = self.cpus[cpu];
+        let CpuAccount { ref places, flush, ref mut reader } = self.cpus[cpu];
+        let places = if self.per_core { &places[..] } else { &places[..1] };
         let processes = &mut self.processes;
         let mut charged = 0;
         let (reading, idle_since) = match flush {
@@ -199,7 +249,7 @@ impl Accounts {
         };
         let charge = |entry: &Entry, used: &Quantities| {
             charged += used[quantity::TIME];
-            processes.charge(entry, used, reading.page.start_ns, package);
+            processes.charge(entry, used, reading.page.start_ns, places);
         };
         let page = match idle_since {
             None => reader.closed(&reading, charge),
@@ -213,24 +263,16 @@ impl Accounts {
                 "the books of CPU {cpu} do not close: {charged} ns charged over {passed} ns; please report this"
             );
         }
-        let account = &mut self.packages[package];
-        account.idle.1 += idle_ns;
-        account.unattributed.1 += overflow_ns;
-        if let Some((_, ns)) = &mut account.irq {
-            *ns += irq_ns;
-        }
+        places.iter().for_each(|&place| self.places[place].charge(&page));
         self.overflows.1 += u64::from(overflow_count);
         self.window.end = self.window.end.max(Timestamp(end_ns));
     }
 
     pub(crate) fn emit(&mut self, last: bool, out: &mut Batch) {
         out.begin(self.window);
-        for package in &self.packages {
-            for (series, ns) in
-                [Some(package.idle), package.irq, Some(package.unattributed)].into_iter().flatten()
-            {
-                out.push(series, Value::of_steps(ns));
-            }
+        let told = if self.per_core { self.places.len() } else { self.packages };
+        for place in &mut self.places[..told] {
+            place.emit(self.window.start, &self.registry, out);
         }
         self.processes.emit(self.window.start, last, out);
         let host = [(self.switches, self.kernel.switches()), self.lost_events, self.overflows];
@@ -240,6 +282,15 @@ impl Accounts {
         self.costs.emit(out);
         debug!(processes = self.processes.len(), points = out.len(), "read the ledgers");
         self.window.start = self.window.end;
+        // From the next window on, so that each core's first one is whole.
+        while let Some(heard) = self.meters.try_next() {
+            match heard {
+                Heard::Event(appeared) => self.per_core |= follows_a_core(&appeared.domain),
+                Heard::Missed(_) => {
+                    self.per_core |= self.registry.domains().iter().any(|d| follows_a_core(d))
+                }
+            }
+        }
     }
 }
 
@@ -273,7 +324,7 @@ fn load(options: Options, force: bool) -> Result<(Kernel, Options), KernelError>
 /// The metrics of what is accounted for.
 fn metrics(registry: &Registry, options: &Options) -> Result<Metrics, Error> {
     let declare = |metric: &Metric| registry.metric(metric).or_fatal();
-    let mut metrics: [Option<MetricId>; quantity::COUNT] = [None; quantity::COUNT];
+    let mut metrics = Metrics::default();
     metrics[quantity::TIME] = Some(declare(&metric::CONSUMER_CPU_TIME)?);
     if options.siblings.iter().any(Option::is_some) {
         metrics[quantity::SHARED] = Some(declare(&metric::CONSUMER_SHARED_TIME)?);

@@ -49,6 +49,16 @@ fn parse_stat(stat: &[u8]) -> Option<Living> {
     Some(Living { comm, parent_pid, start_ticks })
 }
 
+/// The real user id of a process; `None` if it is gone.
+pub(crate) fn user(pid: u32) -> Option<u32> {
+    parse_user(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+/// `Uid:` real, effective, saved, file system.
+fn parse_user(status: &str) -> Option<u32> {
+    status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// Where a process's executable lies; `None` for kernel threads and where we may not look.
 pub(crate) fn executable(pid: u32) -> Option<String> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
@@ -156,5 +166,8 @@ mod tests {
         assert_eq!(Living::read(pid, start + 1).unwrap().start_ticks, start / tick_nanos());
         assert_eq!(Living::read(pid, start + 2 * tick_nanos()), None);
         assert!(executable(pid).unwrap().starts_with('/'));
+        // SAFETY: it has no preconditions.
+        assert_eq!(user(pid), Some(unsafe { libc::getuid() }));
+        assert_eq!([parse_user("Uid:\tx\n"), parse_user("Name:\tUid:\n")], [None, None]);
     }
 }

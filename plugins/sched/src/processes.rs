@@ -19,7 +19,7 @@ use wattrace_common::ledger::Entry;
 use wattrace_common::log::Event;
 
 use crate::command_line;
-use crate::proc::{Cgroups, Living, executable};
+use crate::proc::{Cgroups, Living, executable, user};
 use crate::reader::{Quantities, quantity};
 
 /// A process is (pid, start time of its leader in ns of `CLOCK_BOOTTIME`).
@@ -33,8 +33,9 @@ struct Process {
     named_at: u64,
     cgroup: u64,
     executable: Option<Arc<str>>,
-    /// What it used per package.
-    used: Vec<PackageUse>,
+    uid: Option<u32>,
+    /// What it used per place.
+    used: Vec<PlaceUse>,
     /// Number of the reading in which it last had an entry.
     ran_in: u64,
     /// Whether `used` holds something that was not emitted yet.
@@ -42,15 +43,30 @@ struct Process {
     exited: bool,
 }
 
-struct PackageUse {
-    /// Index into the list of packages.
-    package: usize,
+struct PlaceUse {
+    /// Index into the list of places.
+    place: usize,
     total: Quantities,
     emitted: [Option<(SeriesId, u64)>; quantity::COUNT],
 }
 
+impl Process {
+    /// Its user, as an event or /proc tells.
+    fn belongs_to(&mut self, uid: u32) {
+        if self.uid.replace(uid) != Some(uid) {
+            self.consumer.update(vec![Attribute::new("process.real_user.id", uid)]);
+        }
+    }
+}
+
 /// The metric of each quantity that is to be told of.
 pub(crate) type Metrics = [Option<MetricId>; quantity::COUNT];
+
+/// Where CPU time is spent: a package, or a core.
+pub(crate) struct Place {
+    pub(crate) resource: Resource,
+    pub(crate) metrics: Metrics,
+}
 
 /// The table of processes.
 pub(crate) struct Processes {
@@ -58,8 +74,7 @@ pub(crate) struct Processes {
     directory: Keeper,
     registry: Arc<Registry>,
     clock: Clock,
-    metrics: Metrics,
-    packages: Vec<Resource>,
+    places: Vec<Place>,
     cgroups: Cgroups,
     by_key: FxHashMap<Key, usize>,
     all: Slab<Process>,
@@ -69,18 +84,12 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    pub(crate) fn new(
-        registry: Arc<Registry>,
-        clock: Clock,
-        metrics: Metrics,
-        packages: Vec<Resource>,
-    ) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, clock: Clock, places: Vec<Place>) -> Self {
         Self {
             directory: registry.directory().keep(),
             registry,
             clock,
-            metrics,
-            packages,
+            places,
             cgroups: Cgroups::new(),
             by_key: FxHashMap::default(),
             all: Slab::new(),
@@ -105,7 +114,8 @@ impl Processes {
         let parent = self.by_key.get(&parent_key).map(|&at| &self.all[at]);
         let inherited = parent.and_then(|p| p.executable.clone());
         let parent = self.identity(parent_key);
-        self.insert(key, Some(parent), event.parent_pid, event.comm, event.cgroup, inherited);
+        let at = self.insert(key, Some(parent), event.parent_pid, event.comm, event.cgroup, inherited);
+        self.all[at].belongs_to(event.uid);
     }
 
     /// A cgroup was made, at `path`.
@@ -134,6 +144,7 @@ impl Processes {
             changes.push(Attribute::new("process.command_line", command_line::readable(arguments)));
         }
         process.consumer.update(changes);
+        process.belongs_to(event.uid);
     }
 
     /// The last thread of a process is exiting. It may have slices to come.
@@ -152,14 +163,16 @@ impl Processes {
         }
     }
 
-    /// Charges what the thread of `entry` used. Its page began at `page_start`, on a CPU of the package with index `package`.
-    pub(crate) fn charge(&mut self, entry: &Entry, used: &Quantities, page_start: u64, package: usize) {
+    /// Charges what the thread of `entry` used, at each of `places`. Its page began at `page_start`.
+    pub(crate) fn charge(&mut self, entry: &Entry, used: &Quantities, page_start: u64, places: &[usize]) {
         let at = self.get_or_discover((entry.pid, entry.process_start), entry.comm, entry.cgroup);
         let process = &mut self.all[at];
         process.ran_in = self.reading;
-        match process.used.iter_mut().find(|u| u.package == package) {
-            Some(sum) => sum.total.iter_mut().zip(used).for_each(|(sum, used)| *sum += used),
-            None => process.used.push(PackageUse { package, total: *used, emitted: Default::default() }),
+        for &place in places {
+            match process.used.iter_mut().find(|u| u.place == place) {
+                Some(sum) => sum.total.iter_mut().zip(used).for_each(|(sum, used)| *sum += used),
+                None => process.used.push(PlaceUse { place, total: *used, emitted: Default::default() }),
+            }
         }
         if !std::mem::replace(&mut process.dirty, true) {
             self.dirty.push(at);
@@ -187,6 +200,9 @@ impl Processes {
         let parent_pid = living.as_ref().map_or(0, |p| p.parent_pid);
         let comm = living.as_ref().map_or(comm, |p| comm_bytes(&p.comm));
         let at = self.insert(key, None, parent_pid, comm, cgroup, path);
+        if let Some(uid) = living.as_ref().and_then(|_| user(key.0)) {
+            self.all[at].belongs_to(uid);
+        }
         if living.is_none() {
             self.mark_exited(at, self.clock.unix_nanos(self.clock.now()));
         }
@@ -223,6 +239,7 @@ impl Processes {
             named_at: 0,
             cgroup,
             executable,
+            uid: None,
             used: Vec::new(),
             ran_in: self.reading,
             dirty: false,
@@ -257,7 +274,8 @@ impl Processes {
             let Some(process) = self.all.get_mut(at) else { continue };
             process.dirty = false;
             for used in &mut process.used {
-                let quantities = self.metrics.iter().zip(&used.total).zip(&mut used.emitted).enumerate();
+                let place = &self.places[used.place];
+                let quantities = place.metrics.iter().zip(&used.total).zip(&mut used.emitted).enumerate();
                 for (which, ((metric, &total), emitted)) in quantities {
                     let Some(metric) = *metric else { continue };
                     // Whatever ran has a time, but not everything is worth a series that says 0.
@@ -269,7 +287,7 @@ impl Processes {
                         Some((series, _)) => series,
                         None => self.registry.open(SeriesSpec {
                             consumer: Some(process.consumer.clone()),
-                            ..SeriesSpec::new(metric, self.packages[used.package].clone(), start)
+                            ..SeriesSpec::new(metric, place.resource.clone(), start)
                         }),
                     };
                     *emitted = Some((series, total));

@@ -1,4 +1,4 @@
-//! Which CPU belongs to which package, and which share a core, from `/sys/devices/system/cpu`.
+//! Which CPU belongs to which package and core, and which share a core, from `/sys/devices/system/cpu`.
 
 use std::io;
 use std::path::Path;
@@ -8,6 +8,8 @@ use std::path::Path;
 pub struct Topology {
     /// Package of each CPU, by CPU number; a CPU whose package is not told (it is offline) counts as package 0's.
     pub package_of: Vec<u32>,
+    /// The core of each CPU, named by the lowest of its CPUs; a CPU that is offline counts as a core of its own.
+    pub core_of: Vec<u32>,
     /// The CPU that shares the core of each CPU: the next, of more than one. None for a CPU that is offline.
     pub sibling_of: Vec<Option<usize>>,
 }
@@ -30,6 +32,11 @@ impl Topology {
             // Some machines (arm64 without ACPI) say -1: there is one package then.
             std::fs::read_to_string(file).ok().and_then(|s| s.trim().parse().ok()).unwrap_or(0)
         };
+        let core = |cpu: usize| {
+            let file = cpus.join(format!("cpu{cpu}/topology/thread_siblings_list"));
+            let sharing = std::fs::read_to_string(file).ok().and_then(|text| list(&text));
+            sharing.and_then(|cpus| cpus.first().copied()).unwrap_or(cpu) as u32
+        };
         let sibling = |cpu: usize| {
             let file = cpus.join(format!("cpu{cpu}/topology/thread_siblings_list"));
             let sharing = list(&std::fs::read_to_string(file).ok()?)?;
@@ -38,6 +45,7 @@ impl Topology {
         };
         Ok(Self {
             package_of: (0..count).map(package).collect(),
+            core_of: (0..count).map(core).collect(),
             sibling_of: (0..count).map(sibling).collect(),
         })
     }
@@ -45,6 +53,14 @@ impl Topology {
     /// The packages' numbers, ascending.
     pub fn packages(&self) -> Vec<u32> {
         let mut all = self.package_of.clone();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// The cores' numbers, ascending.
+    pub fn cores(&self) -> Vec<u32> {
+        let mut all = self.core_of.clone();
         all.sort_unstable();
         all.dedup();
         all
@@ -88,7 +104,9 @@ mod tests {
         for (cpu, sharing) in [(0, "0,3\n"), (1, "1\n"), (3, "0,3\n")] {
             std::fs::write(cpus.join(format!("cpu{cpu}/topology/thread_siblings_list")), sharing).unwrap();
         }
-        assert_eq!(Topology::read(sys.path()).unwrap().sibling_of, [Some(3), None, None, Some(0)]);
+        let topology = Topology::read(sys.path()).unwrap();
+        assert_eq!(topology.sibling_of, [Some(3), None, None, Some(0)]);
+        assert_eq!((topology.core_of.clone(), topology.cores()), (vec![0, 1, 2, 0], vec![0, 1, 2]));
         std::fs::write(cpus.join("possible"), "many\n").unwrap();
         let message = Topology::read(sys.path()).unwrap_err().to_string();
         assert!(message.contains("cpu/possible"), "{message}");

@@ -15,12 +15,12 @@ impl Table {
         let metric = registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
         let metrics = [Some(metric), None, None, None, None];
         let clock = Clock::manual(Timestamp(1_000_000_000));
-        let packages = vec![Resource::package(0), Resource::package(1)];
-        Self { registry: registry.clone(), processes: Processes::new(registry, clock, metrics, packages) }
+        let places = [0, 1].map(|n| Place { resource: Resource::package(n), metrics });
+        Self { registry: registry.clone(), processes: Processes::new(registry, clock, places.into()) }
     }
 
     fn charge(&mut self, entry: &Entry, page_start: u64, package: usize) {
-        self.processes.charge(entry, &[entry.ns, 0, 0, 0, 0], page_start, package);
+        self.processes.charge(entry, &[entry.ns, 0, 0, 0, 0], page_start, &[package]);
     }
 
     fn emit(&mut self, last: bool) -> Batch {
@@ -56,12 +56,49 @@ fn event(pid: u32, start: u64) -> Event {
         cgroup: 0,
         path: 0,
         comm: comm_bytes("sh"),
+        uid: 0,
+        reserved: 0,
     }
 }
 
 fn entry(tid: u32, pid: u32, start: u64, ns: u64) -> Entry {
     let comm = comm_bytes("sh");
     Entry { tid, pid, thread_start: start, process_start: start, cgroup: 0, ns, comm, shared_ns: 0 }
+}
+
+#[test]
+fn time_is_told_per_core_as_well_where_it_is_charged_to_one() {
+    let registry = Registry::new();
+    let metrics = |metric| [Some(registry.metric(metric).unwrap()), None, None, None, None];
+    let places = vec![
+        Place { resource: Resource::package(0), metrics: metrics(&metric::CONSUMER_CPU_TIME) },
+        Place { resource: Resource::core(0), metrics: metrics(&metric::CONSUMER_CORE_TIME) },
+        Place { resource: Resource::core(2), metrics: metrics(&metric::CONSUMER_CORE_TIME) },
+    ];
+    let clock = Clock::manual(Timestamp(1_000_000_000));
+    let mut t = Table { registry: registry.clone(), processes: Processes::new(registry, clock, places) };
+    t.processes.begin_reading();
+    for (core, ns) in [(1, 10), (2, 20), (1, 5)] {
+        t.processes.charge(&entry(PID, PID, 7, ns), &[ns, 0, 0, 0, 0], 0, &[0, core]);
+    }
+    let batch = t.emit(false);
+    let of = |resource: &str| t.points(&batch).into_iter().find(|p| p.1 == resource).map(|p| p.2);
+    assert_eq!([of("0"), of("cpu-0"), of("cpu-2")], [Some(35), Some(15), Some(20)]);
+}
+
+#[test]
+fn a_process_belongs_to_its_forkers_user_until_an_exec_says_otherwise() {
+    let mut t = Table::new();
+    t.processes.begin_reading();
+    t.processes.forked(&Event { uid: 1000, ..event(PID, 7) });
+    let user = |t: &Table| {
+        let process = t.processes.all.iter().next().unwrap().1;
+        let attributes = process.consumer.attributes();
+        attributes.iter().find(|a| a.key == "process.real_user.id").unwrap().value.to_string()
+    };
+    assert_eq!(user(&t), "1000");
+    t.processes.executed(&Event { uid: 33, ..event(PID, 7) }, b"/bin/true", b"");
+    assert_eq!(user(&t), "33");
 }
 
 #[test]
