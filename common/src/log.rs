@@ -23,6 +23,9 @@ pub enum EventKind {
     Exit = 3,
     /// A cgroup was made: [`Event::cgroup`], whose path is at [`Event::path`].
     Cgroup = 4,
+    /// A thread is exiting that is not the last of its process: the one that [`Event::parent_pid`] and
+    /// [`Event::parent_start`] name. Told only where asked for.
+    ThreadExit = 5,
 }
 
 /// How much a CPU has logged: element of the map `LOGGED`, by CPU.
@@ -47,11 +50,11 @@ pub struct Event {
     pub start: u64,
     /// When this happened (`CLOCK_MONOTONIC`, ns).
     pub at_ns: u64,
-    /// Who forked it (`Fork`).
+    /// Who forked it (`Fork`); the thread (`ThreadExit`).
     pub parent_pid: u32,
     /// Its status as `wait` gives it (`Exit`).
     pub wait_status: u32,
-    /// When the parent's leader was started (`CLOCK_BOOTTIME`, ns; `Fork`).
+    /// When the parent's leader (`Fork`) or the thread (`ThreadExit`) was started (`CLOCK_BOOTTIME`, ns).
     pub parent_start: u64,
     /// cgroup v2 id.
     pub cgroup: u64,

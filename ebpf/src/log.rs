@@ -41,7 +41,12 @@ pub fn exec<T: Task>(ctx: &impl EbpfContext, task: T, bprm: T) -> Option<()> {
 #[inline(always)]
 pub fn exit(ctx: &impl EbpfContext, task: impl Task) -> Option<()> {
     if task.live_threads() != 0 {
-        return None;
+        if maps::THREAD_EXITS.load() == 0 {
+            return None;
+        }
+        let about = about(EventKind::ThreadExit, task.pid(), task.process_start());
+        let event = Event { parent_pid: task.tid(), parent_start: task.start(), ..about };
+        return Ring::of_this_cpu()?.write(ctx, event);
     }
     let wait_status = task.wait_status();
     let event = Event { wait_status, ..about(EventKind::Exit, task.pid(), task.process_start()) };

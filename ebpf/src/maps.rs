@@ -86,6 +86,8 @@ globals! {
     SEPARATE_IRQ: 0;
     /// Whether command lines are read.
     COMMAND_LINES: 0;
+    /// Whether it is told that a thread exits that is not the last of its process.
+    THREAD_EXITS: 0;
     /// Whether a program may write messages (`aya-log`): they go through the kernel's ring buffer.
     MESSAGES: 0;
     // Byte offsets in the running kernel's structures: Rust emits no CO-RE relocations.

@@ -22,6 +22,8 @@ pub(crate) struct Tenant {
     pub(crate) consumer: Arc<Consumer>,
     /// Usage series of this consumer that have not ended.
     pub(crate) open_usage: u32,
+    /// For a thread, its process's slot.
+    pub(crate) process: Option<usize>,
     /// It is this agent.
     pub(crate) is_agent: bool,
     /// Its energy series have ended. Should a meter yet report on its time, that energy is unattributed.
@@ -81,15 +83,21 @@ struct Scratch {
     used: Vec<Used>,
     /// Slots that take part.
     users: Vec<usize>,
+    /// Slots of threads, whose parts are parts of their processes'.
+    threads: Vec<usize>,
     weights: Vec<u64>,
     /// By position in `users`: dynamic and static microjoules.
     parts: Vec<(u64, u64)>,
+    /// By position in `threads`.
+    parts_of_threads: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Used {
-    /// It is among the users.
+    /// It is among the users, or the threads.
     takes_part: bool,
+    /// Where among them.
+    position: usize,
     amounts: Amounts,
 }
 
@@ -195,6 +203,7 @@ impl Account {
             User::Consumer(slot) if context.tenants.get(slot).is_some_and(|t| !t.left) => {
                 scratch.used(slot)[quantity as usize] += amount;
             }
+            User::Thread(slot) => scratch.thread(slot)[quantity as usize] += amount,
             User::Unattributed | User::Consumer(_) => unknown[quantity as usize] += amount,
         });
         let mut load = Load {
@@ -215,8 +224,10 @@ impl Account {
         let unattributed = parts.unattributed + self.divide(parts.dynamic, unknown, &load, &mut scratch);
         let idle = self.divide_static(parts.idle, context.holders, &mut scratch);
         out.begin(window);
+        self.divide_among_threads(context.tenants, &mut scratch);
         let parts = scratch.users.iter().copied().zip(scratch.parts.iter().copied());
-        self.ledger.charge(&Closed { window, energy, idle, unattributed }, parts, context, out);
+        let of_which = scratch.threads.iter().copied().zip(scratch.parts_of_threads.iter().copied());
+        self.ledger.charge(&Closed { window, energy, idle, unattributed }, parts, of_which, context, out);
         if told {
             self.ledger.tell_model(&self.model, out);
         }
@@ -226,7 +237,7 @@ impl Account {
 
     /// Divides dynamic energy among the users by weight. Returns what falls to users unknown.
     fn divide(&mut self, energy: u64, unknown: Amounts, load: &Load, scratch: &mut Scratch) -> u64 {
-        let Scratch { used, users, weights, parts } = scratch;
+        let Scratch { used, users, weights, parts, .. } = scratch;
         parts.resize(users.len(), (0, 0));
         weights.extend(users.iter().map(|&slot| self.model.weight(&used[slot].amounts)));
         let known: u64 = weights.iter().fold(0, |sum, w| sum.saturating_add(*w));
@@ -248,6 +259,29 @@ impl Account {
             None => unattributed = part,
         });
         unattributed
+    }
+
+    /// Divides each process's part among its threads, as it was divided among processes.
+    fn divide_among_threads(&mut self, tenants: &Slab<Tenant>, scratch: &mut Scratch) {
+        let Scratch { used, threads, weights, parts, parts_of_threads, .. } = scratch;
+        let process = |&slot: &usize| tenants.get(slot).and_then(|thread| thread.process);
+        threads.sort_unstable_by_key(process);
+        for siblings in threads.chunk_by(|a, b| process(a) == process(b)) {
+            let known = process(&siblings[0]).and_then(|slot| used.get(slot)).filter(|used| used.takes_part);
+            let (dynamic, fixed) =
+                known.and_then(|used| parts.get(used.position)).copied().unwrap_or_default();
+            weights.clear();
+            weights.extend(siblings.iter().map(|&slot| self.model.weight(&used[slot].amounts)));
+            if weights.iter().all(|&weight| weight == 0) {
+                weights.clear();
+                weights.extend(siblings.iter().map(|&slot| used[slot].amounts[Quantity::Time as usize]));
+            }
+            let first = parts_of_threads.len();
+            parts_of_threads.resize(first + siblings.len(), (0, 0));
+            let phase = self.phases.next();
+            split(dynamic, weights, phase, |i, part| parts_of_threads[first + i].0 = part);
+            split(fixed, weights, phase, |i, part| parts_of_threads[first + i].1 = part);
+        }
     }
 
     /// Divides static energy as the policy says. Returns what stays with `idle`.
@@ -312,23 +346,35 @@ impl Account {
 impl Scratch {
     /// What `slot` used in the window; makes it a user.
     fn used(&mut self, slot: usize) -> &mut Amounts {
-        if self.used.len() <= slot {
-            self.used.resize(slot + 1, Used::default());
-        }
-        let used = &mut self.used[slot];
-        if !std::mem::replace(&mut used.takes_part, true) {
-            self.users.push(slot);
-        }
-        &mut used.amounts
+        noted(&mut self.used, &mut self.users, slot)
+    }
+
+    /// What the thread in `slot` used in the window.
+    fn thread(&mut self, slot: usize) -> &mut Amounts {
+        noted(&mut self.used, &mut self.threads, slot)
     }
 
     fn clear(&mut self) {
-        for slot in self.users.drain(..) {
+        for slot in self.users.drain(..).chain(self.threads.drain(..)) {
             self.used[slot] = Used::default();
         }
         self.weights.clear();
         self.parts.clear();
+        self.parts_of_threads.clear();
     }
+}
+
+/// What `slot` used, which is among `those` from now on.
+fn noted<'a>(used: &'a mut Vec<Used>, those: &mut Vec<usize>, slot: usize) -> &'a mut Amounts {
+    if used.len() <= slot {
+        used.resize(slot + 1, Used::default());
+    }
+    let used = &mut used[slot];
+    if !std::mem::replace(&mut used.takes_part, true) {
+        used.position = those.len();
+        those.push(slot);
+    }
+    &mut used.amounts
 }
 
 /// `amount · part / whole`, rounded down; nothing of nothing.

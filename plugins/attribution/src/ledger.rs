@@ -140,11 +140,13 @@ impl Ledger {
         &self.domain
     }
 
-    /// Charges a window: to each slot of `parts` its dynamic and static microjoules, and the rest.
+    /// Charges a window: to each slot of `parts` its dynamic and static microjoules, and the rest. `of_which` are parts of these
+    /// parts: those of threads.
     pub(crate) fn charge(
         &mut self,
         closed: &Closed,
         parts: impl Iterator<Item = (usize, (u64, u64))>,
+        of_which: impl Iterator<Item = (usize, (u64, u64))>,
         context: Context<'_>,
         out: &mut Batch,
     ) {
@@ -155,7 +157,11 @@ impl Ledger {
             context.registry.open(SeriesSpec { domain: Some(domain.clone()), consumer, ..spec })
         };
         let mut attributed = 0;
-        for (slot, (dynamic, fixed)) in parts.filter(|(_, (dynamic, fixed))| dynamic + fixed > 0) {
+        let parts = parts.map(|part| (part, true)).chain(of_which.map(|part| (part, false)));
+        for ((slot, (dynamic, fixed)), counts) in parts {
+            if dynamic + fixed == 0 {
+                continue;
+            }
             if shares.len() <= slot {
                 shares.resize_with(slot + 1, Share::default);
             }
@@ -163,7 +169,7 @@ impl Ledger {
             let consumer = || tenant.map(|t| t.consumer.clone());
             let (series, sum) = share.all.get_or_insert_with(|| (open(metrics.energy, consumer()), 0));
             *sum += dynamic + fixed;
-            attributed += dynamic + fixed;
+            attributed += if counts { dynamic + fixed } else { 0 };
             out.push(*series, Value::of_steps(*sum));
             if tenant.is_some_and(|tenant| tenant.is_agent) {
                 let series = *agent.get_or_insert_with(|| open(metrics.agent, None));

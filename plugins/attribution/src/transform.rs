@@ -30,6 +30,8 @@ pub struct Transformer {
     tenants: Slab<Tenant>,
     /// Slot by the consumer's address, which the slot keeps from being reused.
     slots: FxHashMap<usize, usize>,
+    /// Slot of a process by its pid and start, for its threads to find it.
+    processes: FxHashMap<(u32, u64), usize>,
     /// Tenants whose usage has ended, and when; their energy series are still open.
     leaving: Vec<(usize, Timestamp)>,
     /// Tenants whose series have ended; remembered usage may still name their slot.
@@ -46,6 +48,18 @@ pub struct Transformer {
 const GRACE: Duration = Duration::from_secs(10);
 /// How often what was learnt is written down.
 const WRITING: Duration = Duration::from_secs(600);
+
+/// Of a process.
+fn pid_and_start(identity: &Identity) -> Option<(u32, u64)> {
+    let pid = identity.id.parse().ok().filter(|_| identity.kind == ConsumerKind::Process)?;
+    Some((pid, identity.start_unix_nano))
+}
+
+/// The slot of a thread's process.
+fn of_process(consumer: &Consumer, processes: &FxHashMap<(u32, u64), usize>) -> Option<usize> {
+    let process = consumer.parent().filter(|_| consumer.kind() == ConsumerKind::Thread)?;
+    processes.get(&pid_and_start(process)?).copied()
+}
 
 fn is_this_process(identity: &Identity) -> bool {
     identity.kind == ConsumerKind::Process && identity.id.parse() == Ok(std::process::id())
@@ -75,6 +89,7 @@ impl Transformer {
             timelines: Timelines::default(),
             tenants: Slab::new(),
             slots: FxHashMap::default(),
+            processes: FxHashMap::default(),
             leaving: Vec::new(),
             left: Vec::new(),
             holders: Vec::new(),
@@ -155,9 +170,10 @@ impl Transformer {
             ConsumerKind::Process | ConsumerKind::Irq | ConsumerKind::Other => {
                 User::Consumer(self.tenant(consumer))
             }
+            ConsumerKind::Thread if timeline == PACKAGES => User::Thread(self.tenant(consumer)),
             ConsumerKind::Idle => User::Idle,
             ConsumerKind::Unattributed => User::Unattributed,
-            // A part of a process, or a sum of some: who is charged for processes has charged these.
+            // A sum of processes: who has charged those has charged these.
             _ => return None,
         };
         Some(Role::Usage { timeline, place, quantity, user, start: series.start, last: None })
@@ -180,8 +196,18 @@ impl Transformer {
     fn tenant(&mut self, consumer: &Arc<Consumer>) -> usize {
         let address = Arc::as_ptr(consumer) as usize;
         let slot = *self.slots.entry(address).or_insert_with(|| {
-            let is_agent = is_this_process(consumer.identity());
-            self.tenants.insert(Tenant { consumer: consumer.clone(), open_usage: 0, is_agent, left: false })
+            let identity = consumer.identity();
+            let slot = self.tenants.insert(Tenant {
+                consumer: consumer.clone(),
+                open_usage: 0,
+                process: of_process(consumer, &self.processes),
+                is_agent: is_this_process(identity),
+                left: false,
+            });
+            if let Some(process) = pid_and_start(identity) {
+                self.processes.insert(process, slot);
+            }
+            slot
         });
         let tenant = &mut self.tenants[slot];
         tenant.open_usage += 1;
@@ -196,7 +222,7 @@ impl Transformer {
     fn take_ends(&mut self, ended: &[SeriesId], ends_of_books: &mut Batch) {
         for &id in ended {
             match self.roles.remove(id) {
-                Some(Role::Usage { user: User::Consumer(slot), timeline, .. }) => {
+                Some(Role::Usage { user: User::Consumer(slot) | User::Thread(slot), timeline, .. }) => {
                     self.give_back(slot, self.timelines.get(timeline).end());
                 }
                 Some(Role::Holding { timeline, slot }) => {
@@ -241,6 +267,11 @@ impl Transformer {
         for (slot, _) in self.left.extract_if(.., |(_, ended)| *ended <= remembered) {
             let tenant = self.tenants.remove(slot);
             self.slots.remove(&(Arc::as_ptr(&tenant.consumer) as usize));
+            if let Some(process) = pid_and_start(tenant.consumer.identity())
+                && self.processes.get(&process) == Some(&slot)
+            {
+                self.processes.remove(&process);
+            }
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) enum User {
     Unattributed,
     /// The consumer in this slot.
     Consumer(usize),
+    /// The thread in this slot, whose process has used it already.
+    Thread(usize),
 }
 
 /// How much of one quantity `user` used at `place`: a package's or a core's number; 0 on a device.

@@ -17,8 +17,9 @@ use wattrace_common::log::EventKind;
 
 use crate::cost::Costs;
 use crate::kernel::{Flush, Kernel, KernelError, Options};
-use crate::processes::{Metrics, Place, Processes};
+use crate::processes::Processes;
 use crate::reader::{CpuReader, Quantities, quantity};
+use crate::tally::{Metrics, Place};
 use crate::topology::Topology;
 use crate::{Interrupts, SchedConfig};
 
@@ -130,6 +131,7 @@ impl Accounts {
             counters: config.counters.clone(),
             simulated_counters: false,
             command_lines: config.command_lines,
+            thread_exits: config.threads,
             typed: true,
         };
         let (mut kernel, options) = load(options, config.counters_force).or_fatal()?;
@@ -173,7 +175,7 @@ impl Accounts {
         let switches = open(&SWITCHES, Resource::HOST, Vec::new())?;
         let costs = Costs::new(registry.clone(), start)?;
 
-        let processes = Processes::new(registry.clone(), clock.clone(), places);
+        let processes = Processes::new(registry.clone(), clock.clone(), places, config.threads);
         let window = Window::new(start, start);
         Ok(Self {
             kernel,
@@ -215,12 +217,14 @@ impl Accounts {
         const FORK: u32 = EventKind::Fork as u32;
         const EXEC: u32 = EventKind::Exec as u32;
         const EXIT: u32 = EventKind::Exit as u32;
+        const THREAD_EXIT: u32 = EventKind::ThreadExit as u32;
         const CGROUP: u32 = EventKind::Cgroup as u32;
         let processes = &mut self.processes;
         self.kernel.drain_log(until.0, |told| match told.event.kind {
             FORK => processes.forked(&told.event),
             EXEC => processes.executed(&told.event, &told.path, &told.arguments),
             EXIT => processes.exited(&told.event),
+            THREAD_EXIT => processes.thread_exited(&told.event),
             CGROUP => processes.cgroup_made(&told.event, &told.path),
             _ => {}
         });

@@ -7,6 +7,8 @@
 //! | `kernel/` | loading the programs, flushing the ledgers, mapping their memory |
 //! | `reader.rs` | a CPU's ledger, page by page |
 //! | `processes.rs` | the processes that ran, from ledger entries and events |
+//! | `threads.rs` | their threads, where those are asked for |
+//! | `tally.rs` | what one of them used, and its series |
 //! | `proc.rs` | what only /proc and the cgroup tree know |
 //! | `command_line.rs` | command lines without secrets |
 //! | `accounts.rs` | a reading of all that, and its emission |
@@ -22,6 +24,8 @@ mod processes;
 mod reader;
 pub mod requirements;
 mod source;
+mod tally;
+mod threads;
 pub mod topology;
 
 use std::time::Duration;
@@ -55,6 +59,8 @@ pub struct SchedConfig {
     pub counters_force: bool,
     /// Whether to read processes' command lines. They can hold secrets; what looks like one is left out.
     pub command_lines: bool,
+    /// Whether each thread is a consumer of its own, beside its process.
+    pub threads: bool,
 }
 
 /// Whose time an interrupt is.
@@ -76,6 +82,7 @@ impl Default for SchedConfig {
             counters: Vec::new(),
             counters_force: false,
             command_lines: false,
+            threads: false,
         }
     }
 }

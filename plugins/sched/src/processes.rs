@@ -10,62 +10,41 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use wattrace_api::directory::Keeper;
 use wattrace_api::events::{ConsumerEnded, ConsumerStarted};
-use wattrace_api::{
-    Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, MetricId, Registry, Resource, SeriesId,
-    SeriesSpec, Timestamp, Value,
-};
+use wattrace_api::{Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, Registry, Timestamp};
 use wattrace_common::COMM_LEN;
 use wattrace_common::ledger::Entry;
 use wattrace_common::log::Event;
 
 use crate::command_line;
 use crate::proc::{Cgroups, Living, executable, user};
-use crate::reader::{Quantities, quantity};
+use crate::reader::Quantities;
+use crate::tally::{Place, Tally};
+use crate::threads::Threads;
 
 /// A process is (pid, start time of its leader in ns of `CLOCK_BOOTTIME`).
 type Key = (u32, u64);
 
 struct Process {
     key: Key,
-    consumer: Arc<Consumer>,
+    tally: Tally,
     comm: [u8; COMM_LEN],
     /// When an event last told its name (`CLOCK_MONOTONIC`, ns).
     named_at: u64,
     cgroup: u64,
     executable: Option<Arc<str>>,
     uid: Option<u32>,
-    /// What it used per place.
-    used: Vec<PlaceUse>,
     /// Number of the reading in which it last had an entry.
     ran_in: u64,
-    /// Whether `used` holds something that was not emitted yet.
-    dirty: bool,
     exited: bool,
-}
-
-struct PlaceUse {
-    /// Index into the list of places.
-    place: usize,
-    total: Quantities,
-    emitted: [Option<(SeriesId, u64)>; quantity::COUNT],
 }
 
 impl Process {
     /// Its user, as an event or /proc tells.
     fn belongs_to(&mut self, uid: u32) {
         if self.uid.replace(uid) != Some(uid) {
-            self.consumer.update(vec![Attribute::new("process.real_user.id", uid)]);
+            self.tally.consumer.update(vec![Attribute::new("process.real_user.id", uid)]);
         }
     }
-}
-
-/// The metric of each quantity that is to be told of.
-pub(crate) type Metrics = [Option<MetricId>; quantity::COUNT];
-
-/// Where CPU time is spent: a package, or a core.
-pub(crate) struct Place {
-    pub(crate) resource: Resource,
-    pub(crate) metrics: Metrics,
 }
 
 /// The table of processes.
@@ -75,6 +54,8 @@ pub(crate) struct Processes {
     registry: Arc<Registry>,
     clock: Clock,
     places: Vec<Place>,
+    /// Where threads are asked for.
+    threads: Option<Threads>,
     cgroups: Cgroups,
     by_key: FxHashMap<Key, usize>,
     all: Slab<Process>,
@@ -84,12 +65,13 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    pub(crate) fn new(registry: Arc<Registry>, clock: Clock, places: Vec<Place>) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, clock: Clock, places: Vec<Place>, threads: bool) -> Self {
         Self {
             directory: registry.directory().keep(),
             registry,
             clock,
             places,
+            threads: threads.then(Threads::default),
             cgroups: Cgroups::new(),
             by_key: FxHashMap::default(),
             all: Slab::new(),
@@ -143,7 +125,7 @@ impl Processes {
         if !arguments.is_empty() {
             changes.push(Attribute::new("process.command_line", command_line::readable(arguments)));
         }
-        process.consumer.update(changes);
+        process.tally.consumer.update(changes);
         process.belongs_to(event.uid);
     }
 
@@ -151,13 +133,21 @@ impl Processes {
     pub(crate) fn exited(&mut self, event: &Event) {
         let at = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
         let code = exit_code(event.wait_status);
-        self.all[at].consumer.update(vec![Attribute::new("process.exit.code", code)]);
+        self.all[at].tally.consumer.update(vec![Attribute::new("process.exit.code", code)]);
         self.mark_exited(at, self.clock.unix_nanos(Timestamp(event.at_ns)));
+    }
+
+    /// A thread is exiting that is not the last of its process.
+    pub(crate) fn thread_exited(&mut self, event: &Event) {
+        if let Some(threads) = &mut self.threads {
+            let unix_nano = self.clock.unix_nanos(Timestamp(event.at_ns));
+            threads.exited((event.parent_pid, event.parent_start), unix_nano);
+        }
     }
 
     fn mark_exited(&mut self, at: usize, unix_nano: u64) {
         let process = &mut self.all[at];
-        process.consumer.ended_at(unix_nano);
+        process.tally.consumer.ended_at(unix_nano);
         if !std::mem::replace(&mut process.exited, true) {
             self.exited.push(at);
         }
@@ -168,25 +158,24 @@ impl Processes {
         let at = self.get_or_discover((entry.pid, entry.process_start), entry.comm, entry.cgroup);
         let process = &mut self.all[at];
         process.ran_in = self.reading;
-        for &place in places {
-            match process.used.iter_mut().find(|u| u.place == place) {
-                Some(sum) => sum.total.iter_mut().zip(used).for_each(|(sum, used)| *sum += used),
-                None => process.used.push(PlaceUse { place, total: *used, emitted: Default::default() }),
-            }
-        }
-        if !std::mem::replace(&mut process.dirty, true) {
+        if process.tally.charge(used, places) {
             self.dirty.push(at);
+        }
+        if let Some(threads) = &mut self.threads {
+            let of = process.tally.consumer.identity();
+            // Threads are not told of per core.
+            threads.charge(entry, used, &places[..1], self.reading, of, &self.clock);
         }
         if process.cgroup != entry.cgroup {
             process.cgroup = entry.cgroup;
             let path = self.cgroups.path(entry.cgroup);
-            process.consumer.update(path.map(cgroup_attribute).into_iter().collect());
+            process.tally.consumer.update(path.map(cgroup_attribute).into_iter().collect());
         }
         // The leader's name can change without an exec (prctl), and an exec's event can be lost. But the entry has the name
         // from when the thread first ran on this page: an event since then knows better.
         if entry.tid == entry.pid && process.named_at < page_start && process.comm != entry.comm {
             process.comm = entry.comm;
-            process.consumer.update(names(&process.comm, process.executable.as_deref()));
+            process.tally.consumer.update(names(&process.comm, process.executable.as_deref()));
         }
     }
 
@@ -234,15 +223,13 @@ impl Processes {
         self.directory.announce(key.0, consumer.clone());
         let at = self.all.insert(Process {
             key,
-            consumer,
+            tally: Tally::new(consumer),
             comm,
             named_at: 0,
             cgroup,
             executable,
             uid: None,
-            used: Vec::new(),
             ran_in: self.reading,
-            dirty: false,
             exited: false,
         });
         self.by_key.insert(key, at);
@@ -265,38 +252,24 @@ impl Processes {
         for at in gone {
             self.mark_exited(at, now);
         }
+        if let Some(threads) = &mut self.threads {
+            threads.repair(now);
+        }
     }
 
     /// Pushes what changed since the last time, with `start` as the start of series that are new, and ends the processes
     /// that have exited: those that had no slice in the last reading, or all if there is no other reading (`last`).
     pub(crate) fn emit(&mut self, start: Timestamp, last: bool, out: &mut Batch) {
         for at in self.dirty.drain(..) {
-            let Some(process) = self.all.get_mut(at) else { continue };
-            process.dirty = false;
-            for used in &mut process.used {
-                let place = &self.places[used.place];
-                let quantities = place.metrics.iter().zip(&used.total).zip(&mut used.emitted).enumerate();
-                for (which, ((metric, &total), emitted)) in quantities {
-                    let Some(metric) = *metric else { continue };
-                    // Whatever ran has a time, but not everything is worth a series that says 0.
-                    let shown = emitted.map(|(_, value)| value).or((which != quantity::TIME).then_some(0));
-                    if shown == Some(total) {
-                        continue;
-                    }
-                    let series = match *emitted {
-                        Some((series, _)) => series,
-                        None => self.registry.open(SeriesSpec {
-                            consumer: Some(process.consumer.clone()),
-                            ..SeriesSpec::new(metric, place.resource.clone(), start)
-                        }),
-                    };
-                    *emitted = Some((series, total));
-                    out.push(series, Value::of_steps(total));
-                }
+            if let Some(process) = self.all.get_mut(at) {
+                process.tally.emit(&self.places, &self.registry, start, out);
             }
         }
+        if let Some(threads) = &mut self.threads {
+            threads.emit(&self.places, &self.registry, start, self.reading, out);
+        }
         let (all, by_key, reading) = (&mut self.all, &mut self.by_key, self.reading);
-        let directory = &self.directory;
+        let (directory, threads) = (&self.directory, &mut self.threads);
         let events = self.registry.events();
         let told = events.wanted::<ConsumerEnded>();
         self.exited.retain(|&at| {
@@ -305,12 +278,13 @@ impl Processes {
             }
             let process = all.remove(at);
             by_key.remove(&process.key);
-            directory.withdraw(process.key.0, &process.consumer);
+            directory.withdraw(process.key.0, &process.tally.consumer);
             if told {
-                events.publish(ConsumerEnded(process.consumer.clone()));
+                events.publish(ConsumerEnded(process.tally.consumer.clone()));
             }
-            for (series, _) in process.used.iter().flat_map(|used| used.emitted.iter().flatten()) {
-                out.end(*series);
+            process.tally.end(out);
+            if let Some(threads) = &mut *threads {
+                threads.end_of(process.key, out);
             }
             false
         });

@@ -264,6 +264,30 @@ fn static_energy_goes_where_the_policy_says_and_is_told_apart() {
 }
 
 #[test]
+fn threads_divide_what_their_process_got() {
+    let mut s = Scene::new(with_idle_watts("package-0", 10.0));
+    let (nobody, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
+    let thread = |tid: u32, pid: u32| {
+        let identity = |kind, id: u32| Identity { kind, id: id.to_string().into(), start_unix_nano: 1 };
+        let process = identity(ConsumerKind::Process, pid);
+        let thread = Consumer::new(identity(ConsumerKind::Thread, tid), Some(process), Vec::new());
+        s.open(&metric::CONSUMER_CPU_TIME, Resource::package(0), None, Some(thread))
+    };
+    let (one, two, three) = (thread(11, 1), thread(12, 1), thread(13, 2));
+    let meter = s.meter("package-0", Some(0));
+    let ms = SECOND / 1000;
+    let used = [(nobody, 1100 * ms), (a, 600 * ms), (b, 300 * ms)];
+    let of_which = [(one, 200 * ms), (two, 400 * ms), (three, 300 * ms), (meter, 28_000_000)];
+    let batch = s.pass(0, SECOND, &[&used[..], &of_which[..]].concat());
+    let (books, residual) = s.books(&[batch]);
+    let of = |name: &str| books[&("package-0".to_string(), name.to_string())];
+    assert_eq!(residual, 0.0);
+    assert_eq!(of("process1") + of("process2") + of("idle"), 28_000_000);
+    assert_eq!((of("thread11") + of("thread12"), of("thread13")), (of("process1"), of("process2")));
+    assert!(of("thread12").abs_diff(8_000_000) <= 1, "{books:?}");
+}
+
+#[test]
 fn a_cores_joules_follow_the_use_of_that_core() {
     let mut s = Scene::new(AttributionConfig::default());
     let of_core = |s: &Scene, series: &str, cpu, pid: u32| {

@@ -87,6 +87,8 @@ pub struct Options {
     pub simulated_counters: bool,
     /// Whether command lines are read.
     pub command_lines: bool,
+    /// Whether exits of threads are told that are not the last of their processes.
+    pub thread_exits: bool,
     /// Whether to use the kernel's type information, if there is any. Without, programs are attached as raw tracepoints.
     pub typed: bool,
 }
@@ -101,6 +103,7 @@ impl Options {
             counters: Vec::new(),
             simulated_counters: false,
             command_lines: false,
+            thread_exits: false,
             typed: true,
         }
     }
@@ -171,6 +174,7 @@ impl Kernel {
             ("SHARED_CORES", options.siblings.iter().any(Option::is_some).into()),
             ("SEPARATE_IRQ", options.separate_irq.into()),
             ("COMMAND_LINES", arguments.into()),
+            ("THREAD_EXITS", options.thread_exits.into()),
             ("MESSAGES", facts.ring_buffer_is_safe().into()),
         ];
         let globals = sizes.globals().into_iter().chain(flags).chain(offsets.globals.iter().copied());

@@ -1,6 +1,6 @@
 //! The table of processes against scripted entries and events.
 
-use wattrace_api::metric;
+use wattrace_api::{Resource, metric};
 
 use super::*;
 
@@ -16,7 +16,7 @@ impl Table {
         let metrics = [Some(metric), None, None, None, None];
         let clock = Clock::manual(Timestamp(1_000_000_000));
         let places = [0, 1].map(|n| Place { resource: Resource::package(n), metrics });
-        Self { registry: registry.clone(), processes: Processes::new(registry, clock, places.into()) }
+        Self { registry: registry.clone(), processes: Processes::new(registry, clock, places.into(), false) }
     }
 
     fn charge(&mut self, entry: &Entry, page_start: u64, package: usize) {
@@ -76,7 +76,8 @@ fn time_is_told_per_core_as_well_where_it_is_charged_to_one() {
         Place { resource: Resource::core(2), metrics: metrics(&metric::CONSUMER_CORE_TIME) },
     ];
     let clock = Clock::manual(Timestamp(1_000_000_000));
-    let mut t = Table { registry: registry.clone(), processes: Processes::new(registry, clock, places) };
+    let mut t =
+        Table { registry: registry.clone(), processes: Processes::new(registry, clock, places, false) };
     t.processes.begin_reading();
     for (core, ns) in [(1, 10), (2, 20), (1, 5)] {
         t.processes.charge(&entry(PID, PID, 7, ns), &[ns, 0, 0, 0, 0], 0, &[0, core]);
@@ -93,7 +94,7 @@ fn a_process_belongs_to_its_forkers_user_until_an_exec_says_otherwise() {
     t.processes.forked(&Event { uid: 1000, ..event(PID, 7) });
     let user = |t: &Table| {
         let process = t.processes.all.iter().next().unwrap().1;
-        let attributes = process.consumer.attributes();
+        let attributes = process.tally.consumer.attributes();
         attributes.iter().find(|a| a.key == "process.real_user.id").unwrap().value.to_string()
     };
     assert_eq!(user(&t), "1000");
