@@ -23,6 +23,8 @@ const FEWEST: f64 = 5.0;
 const SPREAD: f64 = 0.08;
 /// Readings before a point is taken for the lowest plausible power: a meter that stood still for one is not believed.
 const PLAUSIBLE: f64 = 3.0;
+/// Steps of utilisation that are told apart.
+const UTILISATIONS: f64 = 16.0;
 /// How much the expectation weighs beside the readings.
 const RIDGE: f64 = 1e-4;
 
@@ -153,10 +155,17 @@ impl Learner {
         weight > FEWEST * (1.0 - 1e-3) && squares >= SPREAD * SPREAD
     }
 
-    /// The lowest mean power of a point that was seen more than once or twice.
+    /// The lowest power at any utilisation that was seen more than once or twice: a mean over all points of that utilisation,
+    /// since the lowest of many means would be lower than any truth.
     fn lowest(&self) -> Option<f64> {
-        let plausible = self.points.iter().filter(|p| p.weight >= PLAUSIBLE * (1.0 - 1e-3));
-        plausible.map(|p| p.watts).min_by(f64::total_cmp)
+        let mut sums = [(0.0, 0.0); UTILISATIONS as usize + 1];
+        for point in &self.points {
+            let (weight, watts) = &mut sums[(point.utilisation * UTILISATIONS).round() as usize];
+            *weight += point.weight;
+            *watts += point.weight * point.watts;
+        }
+        let plausible = sums.into_iter().filter(|(weight, _)| *weight >= PLAUSIBLE * (1.0 - 1e-3));
+        plausible.map(|(weight, watts)| watts / weight).min_by(f64::total_cmp)
     }
 }
 
@@ -166,7 +175,7 @@ fn key(reading: &Reading) -> u64 {
     let per = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
     let time = rate(Feature::Time);
     let coordinates = [
-        reading.utilisation * 16.0,
+        reading.utilisation * UTILISATIONS,
         per(rate(Feature::Shared), time) * 4.0,
         // Quarters of a gigahertz, quarters of an instruction per cycle, doublings of misses per thousand instructions.
         per(rate(Feature::Cycles), time) * 4.0,
