@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{as_root, probe, run_quietly, say};
+use crate::process::{as_root, probe, read, run_quietly, say};
 
 /// Whether there is an apt here.
 pub(crate) fn here() -> bool {
@@ -51,6 +51,28 @@ pub(crate) fn names(prefix: &str) -> Vec<String> {
 pub(crate) fn download(package: &str, dir: &Path) -> Result<()> {
     let download = || run_quietly(Command::new("apt-get").current_dir(dir).args(["download", package]));
     download().or_else(|_| refresh().and_then(|()| download()))
+}
+
+/// Unpacks `package`, and all that would be installed with it, into `root`, without installing anything. Takes no root.
+pub(crate) fn unpack(package: &str, root: &Path) -> Result<()> {
+    let mut apt = Command::new("apt-get");
+    let told =
+        read(apt.env("LC_ALL", "C").args(["install", "--simulate", "--no-install-recommends", package]))?;
+    let debs = root.join("packages");
+    std::fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
+    for package in would_install(&told) {
+        download(package, &debs)?;
+    }
+    for deb in std::fs::read_dir(&debs).with_context(|| format!("cannot read {}", debs.display()))? {
+        let deb = deb.with_context(|| format!("cannot read {}", debs.display()))?.path();
+        run_quietly(Command::new("dpkg-deb").arg("--extract").arg(&deb).arg(root))?;
+    }
+    std::fs::remove_dir_all(&debs).with_context(|| format!("cannot remove {}", debs.display()))
+}
+
+/// The packages in what `apt-get --simulate` prints: `Inst libfdt1 (1.6.1-4 Debian:12.5/oldstable [amd64])`.
+fn would_install(told: &str) -> Vec<&str> {
+    told.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next()).collect()
 }
 
 /// Installs those of `packages` that are missing, and never removes another; `purpose` is told.
@@ -107,5 +129,12 @@ mod tests {
         assert_eq!(candidate_of(policy).as_deref(), Some("1.96.0+dfsg1-1~deb12u2"));
         assert_eq!(candidate_of("x:\n  Installed: (none)\n  Candidate: (none)\n"), None);
         assert_eq!(candidate_of(""), None);
+    }
+
+    #[test]
+    fn what_would_be_installed_is_read_and_what_would_be_removed_is_not() {
+        let told = "NOTE: This is only a simulation!\nRemv qemu-utils [1:10.0]\nInst libfdt1 (1.6.1-4 Debian [amd64])\n\
+                    Inst qemu-system-x86 (1:7.2 Debian [amd64])\nConf libfdt1 (1.6.1-4 Debian [amd64])\n";
+        assert_eq!(would_install(told), ["libfdt1", "qemu-system-x86"]);
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn run(test: bool) -> Result<()> {
         say("setup", format_args!("tests: stress-ng, {}", test_tools::python().display()));
         // Where they cannot be had, the tests do without other kernels.
         match vm::ensure_tools() {
-            Ok(tools) => say("setup", format_args!("other kernels: {tools}")),
+            Ok(emulator) => say("setup", format_args!("other kernels: {}", emulator.version)),
             Err(error) => say("setup", format_args!("no other kernels: {error:#}")),
         }
     }

@@ -7,16 +7,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::emulator::Emulator;
 use super::kernels::Image;
 use crate::process::read;
 use crate::workspace;
 
-/// The emulator.
-pub(crate) const QEMU: &str = "qemu-system-x86_64";
-/// Full emulation, with all virtual CPUs in one thread. With a thread each, QEMU before 8.1 may run a stale translation
-/// of code that the kernel has just patched, as it does whenever a tracepoint gets its first program: the kernel then dies
-/// of an `int3` that is no longer there.
-pub(crate) const TCG: &str = "tcg,thread=single";
 /// What a machine looks like: two packages of two cores of two hardware threads.
 const TOPOLOGY: &str = "8,sockets=2,cores=2,threads=2";
 /// After this many seconds a machine hangs.
@@ -38,7 +33,7 @@ pub(crate) struct Ran {
 }
 
 /// Boots `image` with `archive` as its file system, and waits until it powers off.
-pub(crate) fn run(image: &Image, archive: &Path, accel: &str) -> Result<Ran> {
+pub(crate) fn run(emulator: &Emulator, image: &Image, archive: &Path, accel: &str) -> Result<Ran> {
     let file = |kind: &str| workspace::vm().join(format!("{}.{kind}", image.series));
     let (console, printed) = (file("console"), file("tests"));
     for old in [&console, &printed] {
@@ -47,7 +42,11 @@ pub(crate) fn run(image: &Image, archive: &Path, accel: &str) -> Result<Ran> {
     let port = |path: &PathBuf| format!("file:{}", path.display());
     // In the foreground, so that an interrupt reaches the machine as well.
     let mut qemu = Command::new("timeout");
-    qemu.args(["--foreground", "--kill-after=5", PATIENCE, QEMU])
+    let (program, environment) = emulator.program();
+    qemu.args(["--foreground", "--kill-after=5", PATIENCE])
+        .arg(program)
+        .envs(environment)
+        .args(emulator.firmware())
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-accel", accel, "-cpu", "max", "-smp", TOPOLOGY, "-m", "2G"])
         .args(["-serial", &port(&console), "-serial", &port(&printed)])

@@ -1,8 +1,9 @@
 //! `vm`: the privileged tests on kernels other than this machine's. Debian's kernels are downloaded but not installed
-//! ([`kernels`]); each boots under QEMU ([`machine`]) into the test binaries and what they need ([`userland`], packed by
+//! ([`kernels`]); each boots under QEMU ([`emulator`], [`machine`]) into the test binaries and what they need ([`userland`], packed by
 //! [`archive`]), runs them and powers off; [`report`] reads what they printed.
 
 mod archive;
+mod emulator;
 mod kernels;
 mod machine;
 mod report;
@@ -18,24 +19,25 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::process::{as_root, probe, read, say};
 use crate::{debian, ebpf, workspace};
+pub(crate) use emulator::{Emulator, TCG};
 use kernels::Image;
 pub(crate) use kernels::{Series, matrix};
-pub(crate) use machine::TCG;
 use report::Report;
 use userland::Userland;
 
 /// Runs the tests on each of `kernels`, and with `write_docs` on this machine's.
 pub(crate) fn run(kernels: &[Series], accel: &str, write_docs: bool) -> Result<()> {
-    ensure_tools()?;
-    test(&images(kernels)?, accel, write_docs)
+    let emulator = ensure_tools()?;
+    test(&emulator, &images(kernels)?, accel, write_docs)
 }
 
 /// Runs the tests on the kernels of the matrix. A machine that cannot get them is told so and skips them; under CI=true that
 /// is an error.
 pub(crate) fn run_where_possible() -> Result<()> {
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    match or_skip(ensure_tools().and_then(|_| images(&matrix())), ci)? {
-        Some(images) => test(&images, TCG, false),
+    let obtained = ensure_tools().and_then(|emulator| Ok((emulator, images(&matrix())?)));
+    match or_skip(obtained, ci)? {
+        Some((emulator, images)) => test(&emulator, &images, TCG, false),
         None => Ok(()),
     }
 }
@@ -51,17 +53,13 @@ fn or_skip<T>(obtained: Result<T>, ci: bool) -> Result<Option<T>> {
     }
 }
 
-/// The emulator and a userland, installed now if need be; returns the emulator's name and version.
-pub(crate) fn ensure_tools() -> Result<String> {
-    let version = || probe(Command::new(machine::QEMU).arg("--version"));
-    if version().is_none() {
-        debian::install(&["qemu-system-x86".to_owned()], "virtual machines for the tests")?;
-    }
+/// The emulator and a userland, installed now if need be.
+pub(crate) fn ensure_tools() -> Result<Emulator> {
+    let emulator = Emulator::ensure()?;
     if probe(Command::new("busybox").arg("true")).is_none() {
         debian::install(&["busybox-static".to_owned()], "the virtual machines' userland")?;
     }
-    let version = version().with_context(|| format!("{} does not start", machine::QEMU))?;
-    Ok(version.lines().next().unwrap_or_default().to_owned())
+    Ok(emulator)
 }
 
 fn images(kernels: &[Series]) -> Result<Vec<Image>> {
@@ -77,14 +75,14 @@ struct Outcome {
     faults: Vec<String>,
 }
 
-fn test(images: &[Image], accel: &str, write_docs: bool) -> Result<()> {
+fn test(emulator: &Emulator, images: &[Image], accel: &str, write_docs: bool) -> Result<()> {
     ebpf::build()?;
     let userland = Userland::build()?;
     let mut outcomes = Vec::new();
     // A machine keeps one CPU busy.
     let at_once = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     for images in images.chunks(at_once) {
-        outcomes.extend(boot(images, &userland, accel)?);
+        outcomes.extend(boot(emulator, images, &userland, accel)?);
     }
     if write_docs {
         say("vm", "this machine");
@@ -106,13 +104,13 @@ fn test(images: &[Image], accel: &str, write_docs: bool) -> Result<()> {
 }
 
 /// Runs the tests in a machine each of `images`, all at once.
-fn boot(images: &[Image], userland: &Userland, accel: &str) -> Result<Vec<Outcome>> {
+fn boot(emulator: &Emulator, images: &[Image], userland: &Userland, accel: &str) -> Result<Vec<Outcome>> {
     let ran = std::thread::scope(|scope| {
         let machines = images.iter().map(|image| {
             say("vm", format_args!("{}: booting {}", image.series, image.release));
             scope.spawn(move || {
                 let begun = Instant::now();
-                machine::run(image, &userland.archive, accel).map(|ran| (ran, begun.elapsed()))
+                machine::run(emulator, image, &userland.archive, accel).map(|ran| (ran, begun.elapsed()))
             })
         });
         let machines: Vec<_> = machines.collect();

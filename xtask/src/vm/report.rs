@@ -162,7 +162,8 @@ not power off by itself fails the run.
 const TAIL: &str = "
 The tests: the unit tests of `plugins/sched`; `plugins/sched/tests/kernel.rs`, in which the kernel programs are loaded, with
 type information and without, attached and held to every nanosecond of every CPU, while one of these goes offline and comes
-back; and `agent/tests/exec.rs`, which runs the agent itself.
+back; `agent/tests/exec.rs`, which runs the agent itself; and `agent/tests/packages.rs`, in which two packages with a meter each bear a
+load each, and no joule crosses.
 
 Left out here is whatever asserts wall-clock time, which emulation stretches, and of `exec.rs` what takes rusage for the
 truth (the second of them also fails because starting `sleep` takes more than its 50 ms), with the helper it calls. On emulated CPUs the kernel's own count gave processes 0.3 to 7 % more than the trace

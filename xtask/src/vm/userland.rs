@@ -16,10 +16,11 @@ use crate::process::{probe, read, say};
 use crate::workspace;
 
 /// Tests that run on every kernel: package, target, and which tests of it do not.
-const TESTS: [(&str, &str, &[&str]); 3] = [
+const TESTS: [(&str, &str, &[&str]); 4] = [
     ("wattrace-sched", "wattrace_sched", &[]),
     ("wattrace-sched", "kernel", &[]),
     ("wattrace", "exec", AGAINST_RUSAGE),
+    ("wattrace", "packages", &[]),
 ];
 /// Tests that take rusage for the truth, and what they call. On emulated CPUs it is not: see [`super::report`].
 pub(crate) const AGAINST_RUSAGE: &[&str] = &[
@@ -82,7 +83,18 @@ impl Userland {
 fn build_tests() -> Result<String> {
     say("vm", "building the tests");
     let mut cargo = host_cargo();
-    cargo.args(["test", "--no-run", "--workspace", "--lib", "--test", "kernel", "--test", "exec"]);
+    cargo.args([
+        "test",
+        "--no-run",
+        "--workspace",
+        "--lib",
+        "--test",
+        "kernel",
+        "--test",
+        "exec",
+        "--test",
+        "packages",
+    ]);
     cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let built = cargo.output().context("cannot run cargo")?;
     if !built.status.success() {

@@ -1,0 +1,109 @@
+//! Two packages, a meter for each, a load on each: no joule crosses. Runs where there are two (`cargo xtask vm` has such machines);
+//! elsewhere it says that it was skipped.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic: that is how tests fail"
+)]
+
+mod support;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use support::{consumer, is_root, metric, read_jsonl, wattrace};
+use wattrace_rapl::simulate::{Tree, Zone};
+use wattrace_sched::topology::Topology;
+
+/// A shell that spins on one CPU until it is dropped.
+struct Spinner(Child);
+
+impl Spinner {
+    fn on(cpu: usize) -> Self {
+        let child = Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        support::pin(child.id(), cpu);
+        Self(child)
+    }
+
+    fn pid(&self) -> String {
+        self.0.id().to_string()
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_load_gets_joules_of_its_own_package_only() {
+    if !is_root() {
+        return;
+    }
+    let topology = Topology::read(Path::new("/sys")).unwrap();
+    let packages = topology.packages();
+    if packages.len() < 2 {
+        eprintln!("skipped: this machine has one CPU package");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.jsonl");
+    // 20 W, 40 W, ...
+    let watts = |n: u32| 20.0 * f64::from(n + 1);
+    let zone = |&n: &u32| Zone::new(&format!("intel-rapl:{n}"), &format!("package-{n}"), watts(n));
+    let tree = Tree::create(dir.path(), packages.iter().map(zone).collect()).unwrap();
+    let running = tree.run(Duration::from_millis(5));
+    let last_cpu = |&n: &u32| topology.package_of.iter().rposition(|p| *p == n).unwrap();
+    let spinners: Vec<Spinner> = packages.iter().map(|n| Spinner::on(last_cpu(n))).collect();
+    // On emulated CPUs it takes seconds until the kernel programs are loaded, and what was used before is nobody's.
+    let status = wattrace()
+        .args(["run", "--plugins", "sched,rapl,attribution,jsonl", "--duration", "20s"])
+        // The meters are constant: all of it would be static power.
+        .args(["--set", "plugins.attribution.idle=none"])
+        .args(["--set", &format!("plugins.rapl.sysfs_root={}", dir.path().display())])
+        .args(["--set", &format!("plugins.jsonl.path={}", out.display())])
+        .status()
+        .unwrap();
+    drop(running);
+    assert!(status.success());
+
+    let points = read_jsonl(&out);
+    // The last value of everybody, by domain and consumer; and of every meter.
+    let (mut books, mut meters) = (HashMap::new(), HashMap::new());
+    for point in &points {
+        let domain = point["attributes"]["wattrace.domain"].as_str().unwrap_or_default().to_owned();
+        let value = point["value"].as_f64().unwrap();
+        match metric(point) {
+            "wattrace.consumer.energy" => {
+                let who =
+                    format!("{} {}", consumer(point), point["consumer"]["id"].as_str().unwrap_or_default());
+                books.insert((domain, who), value);
+            }
+            "wattrace.domain.residual" => assert_eq!(value, 0.0, "{domain}"),
+            "hw.energy" => drop(meters.insert(domain, value)),
+            _ => {}
+        }
+    }
+    for (n, spinner) in packages.iter().zip(&spinners) {
+        let (own, who) = (format!("package-{n}"), format!("process {}", spinner.pid()));
+        for m in &packages {
+            let domain = format!("package-{m}");
+            let joules = books.get(&(domain.clone(), who.clone())).copied();
+            match domain == own {
+                true => {
+                    let known = meters[&own] - books[&(own.clone(), "unattributed ".to_owned())];
+                    let most = joules.is_some_and(|joules| joules > known / 2.0);
+                    assert!(most && known > 0.0, "{who} has {joules:?} J of {own}: {meters:?}, {books:?}");
+                }
+                false => assert_eq!(joules, None, "{who} runs on {own} and has joules of {domain}"),
+            }
+        }
+        let sum: f64 = books.iter().filter(|((domain, _), _)| *domain == own).map(|(_, joules)| joules).sum();
+        assert!((sum - meters[&own]).abs() < 1e-5, "{sum} J of {} are on the books of {own}", meters[&own]);
+    }
+}
