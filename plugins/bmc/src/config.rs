@@ -1,0 +1,173 @@
+//! The keys of `[plugins.bmc]`, and which of their values make sense.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use wattrace_api::{Error, Origin};
+
+/// Configuration of the `bmc` plugin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BmcConfig {
+    /// Time between readings, 1 s to 1 hour. BMCs refresh about once a second and answer slowly. Two readings of power that
+    /// are more than five intervals (and a minute) apart have a gap between them, whose energy is nobody's.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// The way to the BMC: `dcmi` (this machine's own, through `device`), `redfish` (over the network, at `endpoint`), or
+    /// `auto`: Redfish where an endpoint is given, else DCMI.
+    pub interface: Interface,
+    /// DCMI: the kernel's device.
+    pub device: PathBuf,
+    /// Redfish: where the BMC is, as in `https://10.0.0.2`. Empty: nowhere.
+    pub endpoint: String,
+    /// Redfish: who reads. An account that may only read is enough.
+    pub username: String,
+    /// Redfish: the file that holds the password, and nothing else. Keep it readable to the agent alone.
+    pub password_file: PathBuf,
+    /// Redfish: `session` (a token is asked for once) or `basic` (name and password go with every request).
+    pub login: Login,
+    /// Redfish: a file with the authority that signed the BMC's certificate, in PEM. Empty: those that the system trusts.
+    pub authority: PathBuf,
+    /// Redfish: false: whoever answers is taken for the BMC, and `http://` is allowed.
+    pub verify: bool,
+    /// Redfish: the id of the chassis that holds this machine and nothing else. Empty: the one that has a power reading.
+    pub chassis: String,
+    /// Redfish: `power`, integrated, or `energy`, the BMC's own count, which many give in coarse steps.
+    pub reading: Reading,
+    /// Redfish: the longest wait for an answer.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// true: what answers is a stand-in for a BMC. Its joules are labelled `simulated`.
+    pub simulated: bool,
+}
+
+/// A way to the BMC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interface {
+    /// Redfish where an endpoint is given, else DCMI.
+    Auto,
+    /// IPMI DCMI through the kernel's device.
+    Dcmi,
+    /// Redfish over HTTPS.
+    Redfish,
+}
+
+/// How Redfish knows who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Login {
+    /// By a token of a session.
+    Session,
+    /// By name and password each time.
+    Basic,
+}
+
+/// What Redfish is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reading {
+    /// Watts, integrated here.
+    Power,
+    /// Joules or kilowatt-hours, counted there.
+    Energy,
+}
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(3600);
+
+impl Default for BmcConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            interface: Interface::Auto,
+            device: "/dev/ipmi0".into(),
+            endpoint: String::new(),
+            username: String::new(),
+            password_file: PathBuf::new(),
+            login: Login::Session,
+            authority: PathBuf::new(),
+            verify: true,
+            chassis: String::new(),
+            reading: Reading::Power,
+            timeout: Duration::from_secs(10),
+            simulated: false,
+        }
+    }
+}
+
+impl BmcConfig {
+    /// Refuses what makes no sense, by its key.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let refuse = |key: &str, why: &str| Err(Error::fatal(format!("plugins.bmc.{key}: {why}")));
+        if !(SHORTEST..=LONGEST).contains(&self.interval) {
+            return refuse("interval", &format!("{:?} is not between 1s and 1h", self.interval));
+        }
+        if self.timeout.is_zero() {
+            return refuse("timeout", "0s waits for no answer; the default is \"10s\"");
+        }
+        if self.by_redfish() {
+            if self.endpoint.is_empty() {
+                return refuse("endpoint", "is empty: give the BMC's address, as in \"https://10.0.0.2\"");
+            }
+            let plain = self.endpoint.starts_with("http://");
+            if !plain && !self.endpoint.starts_with("https://") {
+                return refuse("endpoint", "begins with neither https:// nor http://");
+            }
+            if plain && self.verify {
+                let why = "http:// shows the password to the network: use https://, or set verify = false";
+                return refuse("endpoint", why);
+            }
+            if !self.username.is_empty() && self.password_file.as_os_str().is_empty() {
+                return refuse("password_file", "is empty: name the file that holds the password");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether Redfish is the way.
+    pub(crate) fn by_redfish(&self) -> bool {
+        match self.interface {
+            Interface::Auto => !self.endpoint.is_empty(),
+            Interface::Dcmi => false,
+            Interface::Redfish => true,
+        }
+    }
+
+    /// Two readings of power further apart than this have a gap between them.
+    pub(crate) fn longest_gap(&self) -> Duration {
+        (self.interval * 5).max(Duration::from_secs(60))
+    }
+
+    /// Where the joules come from.
+    pub(crate) fn origin(&self) -> Origin {
+        if self.simulated { Origin::Simulated } else { Origin::Measured }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_its_key() {
+        let default = BmcConfig::default;
+        let redfish = |endpoint: &str| BmcConfig { endpoint: endpoint.to_owned(), ..default() };
+        let refused = [
+            ("interval", BmcConfig { interval: Duration::from_millis(999), ..default() }),
+            ("timeout", BmcConfig { timeout: Duration::ZERO, ..default() }),
+            ("endpoint", BmcConfig { interface: Interface::Redfish, ..default() }),
+            ("endpoint", redfish("10.0.0.2")),
+            ("endpoint", redfish("http://10.0.0.2")),
+            ("password_file", BmcConfig { username: "reader".to_owned(), ..redfish("https://10.0.0.2") }),
+        ];
+        for (key, config) in refused {
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.starts_with(&format!("plugins.bmc.{key}: ")), "{message}");
+        }
+        default().validate().unwrap();
+        BmcConfig { verify: false, ..redfish("http://10.0.0.2") }.validate().unwrap();
+        assert!(!default().by_redfish() && redfish("https://b").by_redfish());
+    }
+}

@@ -1,0 +1,16 @@
+//! The domain that both ways to the BMC meter: the whole server, at its power supplies. `dcmi` and `redfish` read it.
+
+use wattrace_api::{Domain, Follows, Origin, Resource, metric};
+use wattrace_meter::Subject;
+
+/// What a BMC's power is about.
+pub(crate) fn server(origin: Origin) -> Subject {
+    let domain = Domain {
+        name: "bmc".to_owned(),
+        origin,
+        follows: Follows::Cpus,
+        within: None,
+        idle_microwatts: None,
+    };
+    Subject { metric: metric::HW_HOST_ENERGY, resource: Resource::HOST, domain }
+}

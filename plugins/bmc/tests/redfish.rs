@@ -1,0 +1,245 @@
+//! The Redfish way against a service that stands in for a BMC, over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
+
+mod server;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use server::{PASSWORD, Server};
+use tempfile::TempDir;
+use wattrace_api::testing::Rig;
+use wattrace_api::{Added, Error, ErrorKind, Origin, Plugin, Resource, Setup, Source, Timestamp, Verdict};
+use wattrace_bmc::{Bmc, BmcConfig, Login, Reading};
+
+const SECOND: u64 = 1_000_000_000;
+
+struct Bench {
+    directory: TempDir,
+    server: Server,
+    config: BmcConfig,
+    rig: Rig,
+}
+
+impl Bench {
+    fn new(server: Server) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = BmcConfig {
+            endpoint: format!("{}/", server.endpoint),
+            username: "reader".to_owned(),
+            password_file: directory.path().join("password"),
+            verify: server.endpoint.starts_with("https"),
+            simulated: true,
+            timeout: Duration::from_secs(20),
+            ..BmcConfig::default()
+        };
+        let bench = Self { directory, server, config, rig: Rig::new() };
+        bench.password(PASSWORD);
+        bench
+    }
+
+    fn password(&self, password: &str) {
+        fs::write(self.directory.path().join("password"), format!("{password}\n")).unwrap();
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn start(&mut self) -> Result<(), Error> {
+        self.rig.start::<Bmc>(self.config.clone())
+    }
+
+    /// `what = steps [from, to]` in seconds.
+    fn at(&mut self, second: u64) -> Result<Vec<String>, Error> {
+        let batch = self.rig.tick(Timestamp(second * SECOND))?;
+        let show = |p: wattrace_api::testing::Point| {
+            let anomaly = p.series.attributes.iter().find(|a| a.key == "wattrace.anomaly");
+            let what = anomaly.map_or(p.metric, |a| a.value.to_string());
+            format!("{what} = {} [{}, {}]", p.steps, p.window.start.0 / SECOND, p.window.end.0 / SECOND)
+        };
+        Ok(self.rig.points(&batch).into_iter().map(show).collect())
+    }
+}
+
+#[test]
+fn the_older_resource_is_found_and_its_watts_become_the_host_s_joules_in_one_session() {
+    let mut bench = Bench::new(Server::plain().with_older_chassis());
+    bench.start().unwrap();
+    let asked = bench.server.asked();
+    assert_eq!(asked[0], "POST /redfish/v1/SessionService/Sessions nobody");
+    assert!(asked[1..].iter().all(|a| a.ends_with(" token")), "{asked:?}");
+    bench.server.older_power(400.0);
+    assert_eq!(bench.at(5).unwrap(), ["hw.host.energy = 1750000000 [0, 5]"]);
+    assert_eq!(bench.server.asked(), ["GET /redfish/v1/Chassis/1U/Power token"]);
+    let (_, series) = bench.rig.registry.series().remove(0);
+    let domain = series.domain.as_ref().unwrap();
+    assert_eq!((&*domain.name, domain.origin, &series.resource), ("bmc", Origin::Simulated, &Resource::HOST));
+    // The session is given back.
+    bench.rig.sources.clear();
+    assert_eq!(bench.server.asked(), ["DELETE /redfish/v1/SessionService/Sessions/1 token"]);
+    assert!(bench.server.bmc.lock().unwrap().tokens.is_empty());
+}
+
+#[test]
+fn a_session_that_ran_out_is_renewed_within_the_reading() {
+    let mut bench = Bench::new(Server::plain().with_older_chassis());
+    bench.start().unwrap();
+    bench.server.bmc.lock().unwrap().tokens.clear();
+    assert_eq!(bench.at(5).unwrap(), ["hw.host.energy = 1500000000 [0, 5]"]);
+    assert_eq!(bench.server.bmc.lock().unwrap().logins, 2);
+}
+
+#[test]
+fn the_newer_resource_tells_watts_or_energy_with_basic_authentication_too() {
+    let mut bench = Bench::new(Server::plain().with_newer_chassis());
+    bench.config.login = Login::Basic;
+    bench.start().unwrap();
+    assert_eq!(bench.at(5).unwrap(), ["hw.host.energy = 1871250000 [0, 5]"]);
+    assert!(bench.server.asked().iter().all(|a| a.starts_with("GET ") && a.ends_with(" basic")));
+
+    let mut bench = Bench::new(Server::plain().with_newer_chassis());
+    bench.config.reading = Reading::Energy;
+    bench.start().unwrap();
+    assert!(bench.at(5).unwrap().is_empty());
+    bench.server.newer_power(400.0, 325_675.001);
+    // A watt-hour; kilowatt-hours in floating point are good for half a joule here.
+    let points = bench.at(10).unwrap();
+    let joules: u64 = points[0].split([' ', '=']).find_map(|w| w.parse().ok()).unwrap();
+    assert!(joules.abs_diff(3_600_000_000) < 1_000_000 && points[0].ends_with("[0, 10]"), "{points:?}");
+}
+
+#[test]
+fn a_busy_bmc_is_asked_later_and_its_window_waits() {
+    let mut bench = Bench::new(Server::plain().with_older_chassis());
+    bench.start().unwrap();
+    for (second, status) in [(5, 503), (10, 429), (15, 500)] {
+        bench.server.fail("/redfish/v1/Chassis/1U/Power", status);
+        let error = bench.at(second).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Retry);
+        assert!(error.to_string().contains(&format!("HTTP {status}")), "{error}");
+    }
+    for nonsense in
+        [serde_json::json!([]), serde_json::json!({"PowerControl": [{"PowerConsumedWatts": null}]})]
+    {
+        bench.server.set("/redfish/v1/Chassis/1U/Power", nonsense);
+        assert!(bench.at(20).unwrap()[0].starts_with("bad_reading"));
+    }
+    bench.server.older_power(300.0);
+    assert_eq!(bench.at(25).unwrap(), ["hw.host.energy = 7500000000 [0, 25]"]);
+    // After an update of its firmware the BMC may tell it elsewhere: it is looked for anew.
+    bench.server.fail("/redfish/v1/Chassis/1U/Power", 404);
+    assert_eq!(bench.at(30).unwrap_err().kind(), ErrorKind::Fatal);
+}
+
+#[test]
+fn a_wrong_password_is_tried_once_and_again_only_when_the_file_holds_another() {
+    let bench = Bench::new(Server::plain().with_older_chassis());
+    bench.password("wrong");
+    let mut opened = Reopened::new(&bench.config);
+    let error = opened.open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Gone);
+    assert!(error.to_string().contains("HTTP 401: check plugins.bmc.username"), "{error}");
+    assert_eq!(bench.server.asked().len(), 1);
+    for _ in 0..5 {
+        assert!(opened.open().unwrap_err().to_string().contains("has refused this name and password"));
+    }
+    assert!(bench.server.asked().is_empty());
+    bench.password(PASSWORD);
+    opened.open().unwrap();
+    assert_eq!(bench.server.bmc.lock().unwrap().logins, 1);
+}
+
+/// The plugin's source as the runner holds it: with the function that opens it anew.
+struct Reopened(Box<dyn FnMut() -> Result<Box<dyn Source>, Error> + Send>);
+
+impl Reopened {
+    fn new(config: &BmcConfig) -> Self {
+        let (runtime, rig) = (tokio::runtime::Runtime::new().unwrap(), Rig::new());
+        let mut setup = Setup::new(rig.registry.clone(), rig.clock.clone(), runtime.handle().clone());
+        setup.enter(Bmc::NAME);
+        Bmc::start(config.clone(), &mut setup).unwrap();
+        let Added::Source { open, .. } = setup.take_added().remove(0).1 else { unreachable!() };
+        Self(open)
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        (self.0)().map(drop)
+    }
+}
+
+#[test]
+fn a_redirect_is_not_followed_and_nothing_is_sent_after_it() {
+    let mut bench = Bench::new(Server::plain().with_older_chassis());
+    bench.config.login = Login::Basic;
+    bench.server.fail("/redfish/v1/", 308);
+    let error = bench.start().unwrap_err();
+    assert!(error.to_string().contains("HTTP 308: sends to elsewhere"), "{error}");
+    assert_eq!(bench.server.asked().len(), 1);
+}
+
+#[test]
+fn several_chassis_ask_for_a_choice_and_doctor_says_so() {
+    let mut bench = Bench::new(Server::plain().with_older_chassis());
+    let power = serde_json::json!({"@odata.id": "/redfish/v1/Chassis/1U/Power"});
+    for id in ["1U", "Disks"] {
+        let chassis = serde_json::json!({"Id": id, "Power": power});
+        bench.server.set(&format!("/redfish/v1/Chassis/{id}"), chassis);
+    }
+    let error = bench.start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Gone);
+    assert!(error.to_string().contains("plugins.bmc.chassis (1U, Disks)"), "{error}");
+    assert_eq!(Bmc::diagnose(&bench.config)[0].verdict, Verdict::Optional);
+    bench.config.chassis = "Disks".to_owned();
+    bench.start().unwrap();
+    let finding = Bmc::diagnose(&bench.config).remove(0);
+    assert_eq!(finding.verdict, Verdict::Ok);
+    assert!(finding.found.starts_with("chassis Disks at http://localhost:"), "{}", finding.found);
+}
+
+/// An authority, and a server's configuration with a certificate that it signed for `localhost`.
+fn authority() -> (String, ServerConfig) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf =
+        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap();
+    (authority.pem(), config)
+}
+
+#[test]
+fn a_certificate_is_believed_if_its_authority_is_named_or_if_that_is_switched_off() {
+    let (pem, config) = authority();
+    let mut bench = Bench::new(Server::tls(config).with_older_chassis());
+    let error = bench.start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Retry);
+    assert!(error.to_string().contains("plugins.bmc.authority"), "{error}");
+    // Not even the password was told.
+    assert!(bench.server.asked().is_empty());
+
+    bench.config.authority = bench.file("other.pem", &authority().0);
+    assert_eq!(bench.start().unwrap_err().kind(), ErrorKind::Retry);
+    bench.config.authority = bench.file("empty.pem", "");
+    assert!(bench.start().unwrap_err().to_string().contains("holds no certificate"));
+    bench.config.authority = bench.file("authority.pem", &pem);
+    bench.start().unwrap();
+    assert_eq!(bench.at(5).unwrap(), ["hw.host.energy = 1500000000 [0, 5]"]);
+
+    bench.config.authority = PathBuf::new();
+    bench.config.verify = false;
+    bench.rig = Rig::new();
+    bench.start().unwrap();
+}
