@@ -1,0 +1,165 @@
+//! What meters a GPU has, by hwmon's conventions: `energyN_input` counts microjoules, `power1_average` and `power1_input` tell
+//! microwatts. Which of them is the whole GPU's depends on the driver; `cards.rs` knows that.
+
+use std::path::{Path, PathBuf};
+
+use wattrace_meter::sysfs;
+
+/// A file that meters a GPU or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meter {
+    /// Where the number is.
+    pub(crate) path: PathBuf,
+    /// The part that it meters; `None`: the whole GPU.
+    pub(crate) part: Option<String>,
+    /// What the number is.
+    pub(crate) reading: Reading,
+}
+
+/// What a number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Microjoules, counted up.
+    Energy,
+    /// Microwatts, now.
+    Power,
+}
+
+/// An energy counter among the files of a chip.
+struct Counter {
+    path: PathBuf,
+    /// What the driver calls it: xe labels them `card` and `pkg`, i915 has a chip for each tile, `i915_gt0`.
+    name: String,
+}
+
+/// The meters of the GPU in `device`.
+pub(crate) fn find(device: &Path, driver: &str) -> Vec<Meter> {
+    let hwmon = device.join("hwmon");
+    let chips: Vec<PathBuf> =
+        sysfs::names(&hwmon).unwrap_or_default().iter().map(|name| hwmon.join(name)).collect();
+    let mut counters: Vec<Counter> = chips.iter().flat_map(|chip| counters(chip, driver)).collect();
+    if !counters.is_empty() {
+        // The card contains the package, and a chip of the whole its tiles.
+        let rank = |name: &str| match name {
+            "card" => 0,
+            "" => 1,
+            "pkg" => 2,
+            _ => 3,
+        };
+        counters.sort_by(|a, b| (rank(&a.name), &a.path).cmp(&(rank(&b.name), &b.path)));
+        let part = |(at, counter): (usize, Counter)| Meter {
+            path: counter.path,
+            part: (at > 0).then_some(counter.name),
+            reading: Reading::Energy,
+        };
+        return counters.into_iter().enumerate().map(part).collect();
+    }
+    let chip = chips.iter().find(|chip| chip_name(chip) == driver);
+    let Some(chip) = chip.filter(|chip| !is_of_whole_package(chip)) else { return Vec::new() };
+    // The mean over some time tells more of that time than a moment of it.
+    let files = ["power1_average", "power1_input"].map(|file| chip.join(file));
+    let file = files.into_iter().find(|path| path.exists());
+    file.map(|path| Meter { path, part: None, reading: Reading::Power }).into_iter().collect()
+}
+
+fn chip_name(chip: &Path) -> String {
+    sysfs::read_word(&chip.join("name")).unwrap_or_default()
+}
+
+fn counters(chip: &Path, driver: &str) -> Vec<Counter> {
+    let chip_name = chip_name(chip);
+    let tile = chip_name.strip_prefix(driver).map(|rest| rest.trim_start_matches('_').to_owned());
+    let named = |file: &String| {
+        let number = file.strip_prefix("energy")?.strip_suffix("_input")?;
+        let number: u32 = number.parse().ok()?;
+        let label = sysfs::read_word(&chip.join(format!("energy{number}_label")));
+        let name = label.map(|label| plain(&label)).or_else(|| tile.clone());
+        let name = name.filter(|name| number == 1 || !name.is_empty());
+        Some(Counter { path: chip.join(file), name: name.unwrap_or_else(|| format!("{number}")) })
+    };
+    sysfs::names(chip).unwrap_or_default().iter().filter_map(named).collect()
+}
+
+/// A label as a part of a domain's name.
+fn plain(label: &str) -> String {
+    label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
+}
+
+/// Whether a chip is that of an AMD processor with a GPU inside: only those tell the voltage of the northbridge. The power it
+/// tells is the processor's, cores included, which RAPL meters already.
+fn is_of_whole_package(chip: &Path) -> bool {
+    sysfs::read_word(&chip.join("in1_label")).is_some_and(|label| label == "vddnb")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn device(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let device = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            let path = device.path().join("hwmon").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        device
+    }
+
+    fn of(driver: &str, files: &[(&str, &str)]) -> Vec<(String, Option<String>, Reading)> {
+        let device = device(files);
+        let file = |meter: &Meter| {
+            meter.path.strip_prefix(device.path().join("hwmon")).unwrap().to_str().unwrap().to_owned()
+        };
+        find(device.path(), driver).iter().map(|m| (file(m), m.part.clone(), m.reading)).collect()
+    }
+
+    #[test]
+    fn a_counter_is_better_than_power_and_a_mean_than_a_moment() {
+        let power =
+            [("hwmon3/name", "amdgpu\n"), ("hwmon3/power1_input", "1"), ("hwmon3/power1_average", "1")];
+        assert_eq!(of("amdgpu", &power), [("hwmon3/power1_average".into(), None, Reading::Power)]);
+        assert_eq!(of("amdgpu", &power[..2]), [("hwmon3/power1_input".into(), None, Reading::Power)]);
+        let both = [power.as_slice(), &[("hwmon3/energy1_input", "1")]].concat();
+        assert_eq!(of("amdgpu", &both), [("hwmon3/energy1_input".into(), None, Reading::Energy)]);
+    }
+
+    #[test]
+    fn the_power_of_a_processor_with_a_gpu_inside_is_not_its_gpu_s() {
+        let files =
+            [("hwmon3/name", "amdgpu"), ("hwmon3/power1_input", "1"), ("hwmon3/in1_label", "vddnb\n")];
+        assert!(of("amdgpu", &files).is_empty());
+    }
+
+    #[test]
+    fn xe_s_card_contains_its_package_and_alone_a_package_is_the_whole() {
+        let pkg = [("hwmon1/name", "xe"), ("hwmon1/energy2_input", "1"), ("hwmon1/energy2_label", "pkg\n")];
+        let card = [("hwmon1/energy1_input", "1"), ("hwmon1/energy1_label", "card\n")];
+        assert_eq!(of("xe", &pkg), [("hwmon1/energy2_input".into(), None, Reading::Energy)]);
+        assert_eq!(
+            of("xe", &[pkg.as_slice(), &card].concat()),
+            [
+                ("hwmon1/energy1_input".into(), None, Reading::Energy),
+                ("hwmon1/energy2_input".into(), Some("pkg".into()), Reading::Energy),
+            ]
+        );
+    }
+
+    #[test]
+    fn i915_s_tiles_are_parts_of_its_card() {
+        let files = [
+            ("hwmon1/name", "i915_gt0"),
+            ("hwmon1/energy1_input", "1"),
+            ("hwmon2/name", "i915"),
+            ("hwmon2/energy1_input", "1"),
+        ];
+        assert_eq!(
+            of("i915", &files),
+            [
+                ("hwmon2/energy1_input".into(), None, Reading::Energy),
+                ("hwmon1/energy1_input".into(), Some("gt0".into()), Reading::Energy),
+            ]
+        );
+    }
+}

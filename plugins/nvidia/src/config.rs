@@ -1,0 +1,88 @@
+//! The keys of `[plugins.nvidia]`, and which of their values make sense.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use wattrace_api::Error;
+
+/// Configuration of the `nvidia` plugin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NvidiaConfig {
+    /// Time between readings, 10 ms to 10 s. The driver refreshes its energy counters every 20 to 100 ms, and keeps samples of
+    /// utilisation for about ten seconds.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// The management library: a name that the dynamic linker finds, or a path. What another library than the driver's own says
+    /// is labelled `simulated`.
+    pub library: String,
+    /// How often GPUs that fell off the bus are looked for, at least 1 s; `0s`: never. The library is initialised anew for it.
+    #[serde(with = "humantime_serde")]
+    pub rescan: Duration,
+}
+
+/// The driver's library.
+pub(crate) const LIBRARY: &str = "libnvidia-ml.so.1";
+
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(10);
+const SHORTEST_RESCAN: Duration = Duration::from_secs(1);
+
+impl Default for NvidiaConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            library: LIBRARY.to_owned(),
+            rescan: Duration::from_secs(60),
+        }
+    }
+}
+
+impl NvidiaConfig {
+    /// Refuses what makes no sense, by its key.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        if !(SHORTEST..=LONGEST).contains(&self.interval) {
+            let got = self.interval;
+            return Err(Error::fatal(format!(
+                "plugins.nvidia.interval: {got:?} is not between 10ms and 10s"
+            )));
+        }
+        if !self.rescan.is_zero() && self.rescan < SHORTEST_RESCAN {
+            let got = self.rescan;
+            return Err(Error::fatal(format!(
+                "plugins.nvidia.rescan: {got:?} is neither 0s nor at least 1s"
+            )));
+        }
+        if self.library.is_empty() {
+            return Err(Error::fatal(format!(
+                "plugins.nvidia.library: is empty; the default is \"{LIBRARY}\""
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_its_key() {
+        let ms = Duration::from_millis;
+        let with = |change: fn(&mut NvidiaConfig, Duration), value| {
+            let mut config = NvidiaConfig::default();
+            change(&mut config, value);
+            config.validate().err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        for (value, fine) in [(9, false), (10, true), (10_000, true), (10_001, false)] {
+            let said = with(|c, v| c.interval = v, ms(value));
+            assert_eq!(said.is_empty(), fine, "{value}: {said}");
+            assert!(fine || said.starts_with("plugins.nvidia.interval: "), "{said}");
+        }
+        for (value, fine) in [(0, true), (999, false), (1_000, true)] {
+            let said = with(|c, v| c.rescan = v, ms(value));
+            assert_eq!(said.is_empty(), fine, "{value}: {said}");
+        }
+        assert!(with(|c, _| c.library.clear(), ms(0)).starts_with("plugins.nvidia.library: "));
+    }
+}

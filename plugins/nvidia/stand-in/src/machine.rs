@@ -1,0 +1,203 @@
+//! A scenario at an instant: what the GPUs have used, which samples the driver holds, who is there. `exports.rs` asks.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{env, fs};
+
+use crate::scenario::{Busy, Device, Process, Scenario};
+
+/// Samples that the driver keeps.
+const KEPT: u64 = 120;
+
+/// The machine, from the first initialisation on.
+pub(crate) struct Machine {
+    pub(crate) scenario: Scenario,
+    began: Instant,
+    began_unix: f64,
+    /// How often the library was initialised and not shut down.
+    pub(crate) users: u32,
+    /// Counts the times that it was initialised from nothing: handles of earlier times are void.
+    pub(crate) generation: u32,
+    /// When that last was.
+    pub(crate) initialised: f64,
+    /// The devices that were there then.
+    pub(crate) visible: Vec<usize>,
+}
+
+/// Utilisation of one process over the samples of a span, in percent.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Use {
+    /// Microseconds since the epoch of the last sample in which it did anything.
+    pub(crate) timestamp: u64,
+    pub(crate) sm: f64,
+    pub(crate) enc: f64,
+    pub(crate) dec: f64,
+}
+
+impl Machine {
+    /// Reads the scenario; `None` if there is none that makes sense, as if there were no driver.
+    pub(crate) fn load() -> Option<Self> {
+        let path =
+            env::var("WATTRACE_NVML_SCENARIO").ok().or_else(|| Some(format!("{}.toml", own_path()?)))?;
+        let told = fs::read_to_string(&path).map_err(|e| e.to_string());
+        match told.and_then(|text| toml::from_str::<Scenario>(&text).map_err(|e| e.to_string())) {
+            Ok(scenario) => Some(Self::new(scenario)),
+            Err(e) => {
+                eprintln!("stand-in for NVML: {path}: {e}");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn new(scenario: Scenario) -> Self {
+        let began_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+        Self {
+            scenario,
+            began: Instant::now(),
+            began_unix,
+            users: 0,
+            generation: 0,
+            initialised: 0.0,
+            visible: Vec::new(),
+        }
+    }
+
+    /// Seconds of the scenario's clock.
+    pub(crate) fn now(&self) -> f64 {
+        if self.scenario.clock == "monotonic" {
+            return self.began.elapsed().as_secs_f64();
+        }
+        let nanos = fs::read_to_string(&self.scenario.clock).ok().and_then(|t| t.trim().parse::<u64>().ok());
+        nanos.unwrap_or(0) as f64 / 1e9
+    }
+
+    /// What the driver stamps on what happens at `second`: microseconds since the epoch.
+    fn stamp(&self, second: f64) -> u64 {
+        let epoch = if self.scenario.clock == "monotonic" { self.began_unix } else { 0.0 };
+        ((epoch + second) * 1e6).round() as u64
+    }
+
+    /// The instants of the samples with a stamp after `last`, in order.
+    fn samples(&self, device: &Device, last: u64) -> impl Iterator<Item = f64> {
+        let period = device.sample_ms.max(1) as f64 / 1e3;
+        let newest = (self.now() / period + 1e-9).floor() as u64;
+        let instants = (newest.saturating_sub(KEPT)..=newest).map(move |n| n as f64 * period);
+        instants.filter(move |&at| self.stamp(at) > last)
+    }
+
+    /// Stamps and milliwatts.
+    pub(crate) fn power_samples(&self, device: &Device, last: u64) -> Vec<(u64, u32)> {
+        self.samples(device, last).map(|at| (self.stamp(at), milliwatts(device, at))).collect()
+    }
+
+    /// Stamps and percent of time in which anybody used the device.
+    pub(crate) fn busy_samples(&self, device: &Device, last: u64) -> Vec<(u64, u32)> {
+        let busy = |at| device.processes.iter().map(|p| mean(p, device, at).sm).sum::<f64>().min(100.0);
+        self.samples(device, last).map(|at| (self.stamp(at), busy(at).round() as u32)).collect()
+    }
+
+    /// Utilisation by pid: the mean over all samples after `last`, for who had any.
+    pub(crate) fn uses(&self, device: &Device, last: u64) -> BTreeMap<u32, Use> {
+        let samples: Vec<f64> = self.samples(device, last).collect();
+        let mut uses = BTreeMap::<u32, Use>::new();
+        for process in &device.processes {
+            for &at in &samples {
+                let busy = mean(process, device, at);
+                if busy.sm + busy.enc + busy.dec > 0.0 {
+                    let sum = uses.entry(process.pid).or_default();
+                    sum.timestamp = sum.timestamp.max(self.stamp(at));
+                    sum.sm += busy.sm / samples.len() as f64;
+                    sum.enc += busy.enc / samples.len() as f64;
+                    sum.dec += busy.dec / samples.len() as f64;
+                }
+            }
+        }
+        uses
+    }
+}
+
+/// Whether `device` is off the bus, or was since the library was `initialised`: then it stays lost for those who did that.
+pub(crate) fn is_lost(device: &Device, initialised: f64, now: f64) -> bool {
+    device.lost.iter().any(|&(from, to)| from <= now && (now < to || from > initialised))
+}
+
+/// Whether its energy cannot be read.
+pub(crate) fn is_troubled(device: &Device, now: f64) -> bool {
+    device.troubled.iter().any(|&(from, to)| (from..to).contains(&now))
+}
+
+/// The power at an instant.
+pub(crate) fn milliwatts(device: &Device, at: f64) -> u32 {
+    let entry = device.power.iter().rev().find(|(from, _)| *from <= at);
+    entry.map_or(0, |(_, watts)| (watts * 1e3).round() as u32)
+}
+
+/// What its energy counter reads.
+pub(crate) fn millijoules(device: &Device, now: f64) -> u64 {
+    let refresh = device.refresh_ms.max(1) as f64 / 1e3;
+    let to = (now / refresh + 1e-9).floor() * refresh;
+    let begins = device.lost.iter().map(|lost| lost.1).chain(device.resets.iter().copied());
+    let from = begins.filter(|begin| *begin <= now).fold(0.0, f64::max);
+    let ends = device.power.iter().skip(1).map(|(at, _)| *at).chain([f64::INFINITY]);
+    let energy = |((at, watts), end): (&(f64, f64), f64)| watts * (end.min(to) - at.max(from)).max(0.0);
+    (device.power.iter().zip(ends).map(energy).sum::<f64>() * 1e3).round() as u64
+}
+
+/// What `process` used on average in the sample that ends at `at`.
+fn mean(process: &Process, device: &Device, at: f64) -> Busy {
+    let period = device.sample_ms.max(1) as f64 / 1e3;
+    let mut mean = Busy::default();
+    for busy in &process.busy {
+        let overlap =
+            (busy.to.min(process.to).min(at) - busy.from.max(process.from).max(at - period)).max(0.0);
+        mean.sm += busy.sm * overlap / period;
+        mean.enc += busy.enc * overlap / period;
+        mean.dec += busy.dec * overlap / period;
+    }
+    mean
+}
+
+/// Where this library was loaded from.
+fn own_path() -> Option<String> {
+    // SAFETY: all fields are pointers, for which zero is a value.
+    let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+    let address = own_path as fn() -> Option<String> as *const libc::c_void;
+    // SAFETY: `found` is a valid place to write to; any address may be asked about.
+    if unsafe { libc::dladdr(address, &raw mut found) } == 0 || found.dli_fname.is_null() {
+        return None;
+    }
+    // SAFETY: the call succeeded, so it is a string that lives as long as the library is loaded.
+    Some(unsafe { CStr::from_ptr(found.dli_fname) }.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn energy_is_the_area_under_the_power_in_steps_and_begins_anew_after_a_loss() {
+        let device =
+            Device { power: vec![(0.0, 50.0), (2.0, 250.0)], lost: vec![(5.0, 6.0)], ..Device::default() };
+        assert_eq!(millijoules(&device, 1.0), 50_000);
+        assert_eq!(millijoules(&device, 1.019), 50_000, "not refreshed yet");
+        assert_eq!(millijoules(&device, 4.0), 600_000);
+        assert!(is_lost(&device, 0.0, 5.5) && is_lost(&device, 0.0, 6.0) && !is_lost(&device, 6.0, 6.0));
+        assert_eq!(millijoules(&device, 7.0), 250_000);
+    }
+
+    #[test]
+    fn utilisation_is_the_mean_over_the_samples_asked_for() {
+        let busy = vec![Busy { from: 1.0, to: 1.5, sm: 80.0, ..Busy::default() }];
+        let device =
+            Device { processes: vec![Process { pid: 7, busy, ..Process::default() }], ..Device::default() };
+        let clock = std::env::temp_dir().join(format!("stand-in-clock-{}", std::process::id()));
+        fs::write(&clock, "2000000000").unwrap();
+        let clock_name = clock.to_string_lossy().into_owned();
+        let machine = Machine::new(Scenario { clock: clock_name, ..Scenario::default() });
+        let used = machine.uses(&device, 1_000_000)[&7];
+        assert_eq!((used.timestamp, used.sm.round()), (1_500_000, 40.0));
+        assert!(machine.uses(&device, 1_500_000).is_empty());
+        fs::remove_file(clock).unwrap();
+    }
+}

@@ -1,0 +1,137 @@
+//! How a scenario is written. Times are seconds of the scenario's clock; `machine.rs` plays it.
+//!
+//! ```
+//! let scenario: wattrace_nvml_stand_in::Scenario = toml::from_str(r#"
+//!     [[devices]]
+//!     uuid = "GPU-0"
+//!     power = [[0.0, 50.0], [2.0, 250.0]]    # 50 W, and from second 2 on 250 W
+//!     [[devices.processes]]
+//!     pid = 1234
+//!     memory = 1073741824
+//!     busy = [{ from = 2.0, to = 6.0, sm = 60.0 }]
+//! "#).unwrap();
+//! assert_eq!(scenario.devices[0].processes[0].busy[0].sm, 60.0);
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+/// A machine's GPUs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scenario {
+    /// The driver's version. One that holds `stand-in` is known for what it is.
+    pub driver: String,
+    /// `monotonic`: the system's, zero when the library is first initialised. Otherwise a file that holds nanoseconds, which are
+    /// time since boot and since the epoch alike: a test's clock.
+    pub clock: String,
+    /// The GPUs.
+    pub devices: Vec<Device>,
+}
+
+/// A GPU.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Device {
+    /// Its UUID.
+    pub uuid: String,
+    /// Its name.
+    pub name: String,
+    /// From when on it draws how many watts, in order of time; the power holds until the next entry.
+    pub power: Vec<(f64, f64)>,
+    /// Whether it counts energy (since Volta).
+    pub counter: bool,
+    /// Milliseconds between two refreshes of its energy counter.
+    pub refresh_ms: u64,
+    /// Milliseconds between two samples of power and utilisation.
+    pub sample_ms: u64,
+    /// Whether it keeps samples of its power.
+    pub power_samples: bool,
+    /// Whether it tells utilisation by process; not if it is cut into instances.
+    pub per_process: bool,
+    /// From when to when it is off the bus. It returns with its counter at zero, to those who initialise the library anew.
+    pub lost: Vec<(f64, f64)>,
+    /// From when to when its energy cannot be read, for no reason given.
+    pub troubled: Vec<(f64, f64)>,
+    /// When its energy counter begins anew, as when the driver is loaded anew.
+    pub resets: Vec<f64>,
+    /// Who uses it.
+    pub processes: Vec<Process>,
+    /// Its instances; any: MIG is on.
+    pub mig: Vec<Mig>,
+}
+
+/// An instance of a GPU.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mig {
+    /// Its UUID.
+    pub uuid: String,
+    /// Who uses it.
+    pub processes: Vec<Process>,
+}
+
+/// A process that uses a GPU.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Process {
+    /// Its pid.
+    pub pid: u32,
+    /// Bytes of the GPU's memory that it holds while it is there.
+    pub memory: u64,
+    /// When it begins and ends.
+    pub from: f64,
+    /// See `from`.
+    pub to: f64,
+    /// Whether it draws rather than computes.
+    pub graphics: bool,
+    /// When it uses how much.
+    pub busy: Vec<Busy>,
+}
+
+/// Use of a GPU's engines, in percent.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Busy {
+    /// From when.
+    pub from: f64,
+    /// To when.
+    pub to: f64,
+    /// Of the streaming multiprocessors.
+    pub sm: f64,
+    /// Of the encoder.
+    pub enc: f64,
+    /// Of the decoder.
+    pub dec: f64,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self { driver: "0.0-stand-in".to_owned(), clock: "monotonic".to_owned(), devices: Vec::new() }
+    }
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Self {
+            uuid: "GPU-stand-in".to_owned(),
+            name: "Stand-in GPU".to_owned(),
+            power: vec![(0.0, 100.0)],
+            counter: true,
+            refresh_ms: 20,
+            sample_ms: 100,
+            power_samples: true,
+            per_process: true,
+            lost: Vec::new(),
+            troubled: Vec::new(),
+            resets: Vec::new(),
+            processes: Vec::new(),
+            mig: Vec::new(),
+        }
+    }
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self { pid: 0, memory: 0, from: 0.0, to: f64::INFINITY, graphics: false, busy: Vec::new() }
+    }
+}

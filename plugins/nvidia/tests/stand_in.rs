@@ -1,0 +1,366 @@
+//! The plugin against the stand-in library: known powers and uses in, joules and shares out; a device that is lost and returns.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use wattrace_api::directory::Keeper;
+use wattrace_api::testing::{Point, Rig};
+use wattrace_api::{
+    Batch, Consumer, ConsumerKind, Error, ErrorKind, Follows, Identity, Origin, Plugin, Resource, SeriesId,
+    Timestamp, Verdict, Window,
+};
+use wattrace_nvidia::{Nvidia, NvidiaConfig};
+use wattrace_nvml_stand_in::{Busy, Device, Mig, Process, Scenario};
+
+/// A machine of its own: a copy of the library with a scenario beside it, and a clock that the test turns.
+struct Machine {
+    rig: Rig,
+    keeper: Keeper,
+    config: NvidiaConfig,
+    directory: TempDir,
+}
+
+impl Machine {
+    fn new(devices: Vec<Device>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let library = directory.path().join("libnvidia-ml.so.1");
+        fs::copy(built(), &library).unwrap();
+        let clock = directory.path().join("clock").to_string_lossy().into_owned();
+        let scenario = Scenario { clock, devices, ..Scenario::default() };
+        let text = toml::to_string(&scenario).unwrap();
+        fs::write(directory.path().join("libnvidia-ml.so.1.toml"), text).unwrap();
+        let library = library.to_string_lossy().into_owned();
+        let config = NvidiaConfig { library, rescan: Duration::from_secs(5), ..NvidiaConfig::default() };
+        let rig = Rig::new();
+        let keeper = rig.registry.directory().keep();
+        let machine = Self { rig, keeper, config, directory };
+        machine.turn(0);
+        machine
+    }
+
+    fn start(devices: Vec<Device>) -> Self {
+        let mut machine = Self::new(devices);
+        machine.rig.start::<Nvidia>(machine.config.clone()).unwrap();
+        machine
+    }
+
+    fn turn(&self, ms: u64) {
+        fs::write(self.directory.path().join("clock"), (ms * 1_000_000).to_string()).unwrap();
+    }
+
+    fn process(&self, pid: u32) -> Arc<Consumer> {
+        let identity =
+            Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
+        let consumer = Arc::new(Consumer::new(identity, None, Vec::new()));
+        self.keeper.announce(pid, consumer.clone());
+        consumer
+    }
+
+    fn tick(&mut self, ms: u64) -> Result<Batch, Error> {
+        self.turn(ms);
+        self.rig.tick(at(ms))
+    }
+
+    /// Ticks every second up to `to`, and gives all points and ends.
+    fn seconds(&mut self, from: u64, to: u64) -> (Vec<Point>, Vec<SeriesId>) {
+        let (mut points, mut ended) = (Vec::new(), Vec::new());
+        for second in from..=to {
+            let batch = self.tick(second * 1_000).unwrap();
+            points.extend(self.rig.points(&batch));
+            ended.extend_from_slice(batch.ended());
+            self.rig.registry.release(batch.ended());
+        }
+        (points, ended)
+    }
+}
+
+/// The library: cargo puts it beside the test.
+fn built() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let library = test.parent().unwrap().join("libwattrace_nvml_stand_in.so");
+    assert!(library.exists(), "{} is missing", library.display());
+    library
+}
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp(ms * 1_000_000)
+}
+
+fn busy(from: f64, to: f64, sm: f64) -> Busy {
+    Busy { from, to, sm, ..Busy::default() }
+}
+
+fn of<'a>(points: &'a [Point], metric: &str, gpu: &str) -> Vec<&'a Point> {
+    points.iter().filter(|p| p.metric == metric && p.series.resource.id == gpu).collect()
+}
+
+/// The last value of every consumer's series of `metric`, by the consumer's id.
+fn last<'a>(points: &'a [Point], metric: &str) -> Vec<(&'a str, f64)> {
+    let mut last = Vec::<(&str, f64)>::new();
+    for point in points.iter().filter(|p| p.metric == metric) {
+        let id = point.series.consumer.as_ref().map_or("", |c| &*c.identity().id);
+        match last.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, value)) => *value = point.value,
+            None => last.push((id, point.value)),
+        }
+    }
+    last
+}
+
+fn windows_tile(points: &[&Point], from: u64) {
+    let mut edge = at(from);
+    for point in points {
+        assert_eq!(point.window.start, edge);
+        edge = point.window.end;
+    }
+}
+
+const ENERGY: &str = "hw.energy";
+const TIME: &str = "wattrace.consumer.gpu.time";
+const MEMORY: &str = "wattrace.consumer.gpu.memory";
+
+#[test]
+fn joules_are_the_area_under_the_power_and_a_stand_in_s_are_simulated() {
+    let power = vec![(0.0, 50.0), (2.5, 250.0)];
+    let mut machine = Machine::start(vec![Device { uuid: "GPU-a".into(), power, ..Device::default() }]);
+    let (points, _) = machine.seconds(1, 5);
+    let energy = of(&points, ENERGY, "a");
+    assert_eq!(energy.iter().map(|p| p.value).collect::<Vec<_>>(), [50.0, 100.0, 250.0, 500.0, 750.0]);
+    windows_tile(&energy, 0);
+    let domain = energy[0].series.domain.as_ref().unwrap();
+    assert_eq!((&*domain.name, domain.origin), ("gpu-a", Origin::Simulated));
+    assert_eq!(domain.follows, Follows::Device(Resource::gpu("a".into())));
+}
+
+#[test]
+fn a_counter_that_was_not_refreshed_leaves_its_window_open() {
+    let device = Device { uuid: "GPU-a".into(), refresh_ms: 100, ..Device::default() };
+    let mut machine = Machine::start(vec![device]);
+    let ticks: Vec<_> = (1..=20).map(|n| machine.tick(n * 10).unwrap()).collect();
+    let points: Vec<_> = ticks.iter().flat_map(|batch| machine.rig.points(batch)).collect();
+    let energy = of(&points, ENERGY, "a");
+    assert_eq!(
+        energy.iter().map(|p| (p.window, p.value)).collect::<Vec<_>>(),
+        [(Window::new(at(0), at(100)), 10.0), (Window::new(at(100), at(200)), 20.0),]
+    );
+}
+
+#[test]
+fn trouble_costs_no_joules_and_a_counter_that_begins_anew_is_told_of() {
+    let device =
+        Device { uuid: "GPU-a".into(), troubled: vec![(1.5, 2.5)], resets: vec![3.5], ..Device::default() };
+    let mut machine = Machine::start(vec![device]);
+    let (points, ended) = machine.seconds(1, 6);
+    let energy: Vec<_> = of(&points, ENERGY, "a").iter().map(|p| (p.window, p.value)).collect();
+    let window = |from: u64, to: u64| Window::new(at(from * 1_000), at(to * 1_000));
+    assert_eq!(
+        energy,
+        [(window(0, 1), 100.0), (window(1, 3), 300.0), (window(4, 5), 400.0), (window(5, 6), 500.0),]
+    );
+    let anomalies = of(&points, "wattrace.meter.anomalies", "a");
+    let told: Vec<_> = anomalies.iter().map(|p| p.series.attributes[1].value.to_string()).collect();
+    assert_eq!(told, ["bad_reading", "reset"]);
+    assert!(ended.is_empty());
+}
+
+#[test]
+fn without_a_counter_power_is_integrated_over_the_driver_s_samples_or_over_the_ticks() {
+    let power = vec![(0.0, 40.0), (1.0, 240.0)];
+    let device = |uuid: &str, power_samples| Device {
+        uuid: uuid.into(),
+        counter: false,
+        power_samples,
+        power: power.clone(),
+        ..Device::default()
+    };
+    let mut machine = Machine::start(vec![device("GPU-a", true), device("GPU-b", false)]);
+    let (points, _) = machine.seconds(1, 4);
+    let fine = of(&points, ENERGY, "a");
+    // From the first sample, at 0.1 s, to the last one; the step lies between two samples and is cut in half: 10 J.
+    assert_eq!(fine.last().unwrap().value, 0.8 * 40.0 + 0.1 * 140.0 + 3.0 * 240.0);
+    windows_tile(&fine, 100);
+    // The first reading was at second 1.
+    let coarse = of(&points, ENERGY, "b");
+    assert_eq!(coarse.last().unwrap().value, 3.0 * 240.0);
+}
+
+#[test]
+fn percentages_of_samples_become_engine_time_of_the_directory_s_processes() {
+    let encoder = Busy { from: 0.0, to: 4.0, sm: 30.0, enc: 10.0, ..Busy::default() };
+    let processes = vec![
+        Process { pid: 7, memory: 1 << 30, busy: vec![busy(0.0, 4.0, 60.0)], ..Process::default() },
+        Process { pid: 8, memory: 5, graphics: true, busy: vec![encoder], ..Process::default() },
+    ];
+    let mut machine = Machine::start(vec![Device { uuid: "GPU-a".into(), processes, ..Device::default() }]);
+    let seven = machine.process(7);
+    // The other one is announced late: windows with it are kept back until then.
+    let (early, _) = machine.seconds(1, 2);
+    assert!(of(&early, TIME, "a").is_empty());
+    machine.process(8);
+    let (points, ended) = machine.seconds(3, 4);
+    assert_eq!(last(&points, TIME), [("7", 2.4), ("8", 1.6)]);
+    assert_eq!(last(&points, MEMORY), [("7", f64::from(1 << 30)), ("8", 5.0)]);
+    let time = of(&points, TIME, "a");
+    assert_eq!(time.len(), 8, "four windows for each");
+    windows_tile(&time.iter().step_by(2).copied().collect::<Vec<_>>(), 0);
+    assert!(Arc::ptr_eq(time[0].series.consumer.as_ref().unwrap(), &seven));
+    assert!(ended.is_empty());
+    // Usage comes before the energy that it splits.
+    let order: Vec<_> = points.iter().map(|p| &*p.metric).collect();
+    assert!(order.iter().position(|m| *m == TIME) < order.iter().position(|m| *m == ENERGY), "{order:?}");
+}
+
+#[test]
+fn bursts_are_told_whole_in_windows_that_the_driver_s_stamps_cut_and_idleness_costs_nothing() {
+    let bursts = vec![busy(0.5, 0.8, 100.0), busy(2.3, 2.4, 50.0), busy(65.0, 65.5, 80.0)];
+    let processes = vec![Process { pid: 7, memory: 1, busy: bursts, ..Process::default() }];
+    let device = Device { uuid: "GPU-a".into(), sample_ms: 150, processes, ..Device::default() };
+    let mut machine = Machine::start(vec![device]);
+    machine.process(7);
+    let (points, _) = machine.seconds(1, 70);
+    let time = of(&points, TIME, "a");
+    // Percentages are whole numbers, so that of each window half a percent may be missing.
+    let (used, truth) = (time.last().unwrap().value, 0.3 + 0.05 + 0.4);
+    assert!((used - truth).abs() < 0.03, "{used} s");
+    windows_tile(&time, 0);
+    assert!(time.iter().all(|p| p.window.end.0 % 150_000_000 == 0), "edges are the samples' stamps");
+}
+
+#[test]
+fn of_a_gpu_that_tells_no_processes_the_only_holder_used_it_or_somebody_did() {
+    let process = |pid, busy| Process { pid, memory: 1, busy, ..Process::default() };
+    let device = |uuid: &str, processes| Device {
+        uuid: uuid.into(),
+        per_process: false,
+        processes,
+        ..Device::default()
+    };
+    let one = device("GPU-a", vec![process(7, vec![busy(0.0, 9.0, 40.0)])]);
+    let two = device("GPU-b", vec![process(7, vec![busy(0.0, 9.0, 40.0)]), process(8, Vec::new())]);
+    let mut machine = Machine::start(vec![one, two]);
+    machine.process(7);
+    machine.process(8);
+    let (points, _) = machine.seconds(1, 5);
+    let a: Vec<_> = of(&points, TIME, "a").into_iter().cloned().collect();
+    let b: Vec<_> = of(&points, TIME, "b").into_iter().cloned().collect();
+    assert_eq!(last(&a, TIME), [("7", 2.0)]);
+    assert_eq!(last(&b, TIME), [("7", 0.0), ("8", 0.0), ("", 2.0)]);
+    let somebody = b.iter().find(|p| p.value > 0.0).unwrap().series.consumer.clone().unwrap();
+    assert_eq!(somebody.kind(), ConsumerKind::Unattributed);
+}
+
+#[test]
+fn the_memory_of_instances_is_their_gpu_s() {
+    let process = |pid, memory| Process { pid, memory, ..Process::default() };
+    let mig = |uuid: &str, processes| Mig { uuid: uuid.into(), processes };
+    let mig = vec![mig("MIG-1", vec![process(7, 100)]), mig("MIG-2", vec![process(7, 20), process(8, 3)])];
+    let mut machine = Machine::start(vec![Device { uuid: "GPU-a".into(), mig, ..Device::default() }]);
+    machine.process(7);
+    machine.process(8);
+    let (points, _) = machine.seconds(1, 3);
+    assert_eq!(last(&points, MEMORY), [("7", 120.0), ("8", 3.0)]);
+    assert_eq!(of(&points, ENERGY, "a").last().unwrap().value, 300.0);
+    assert!(of(&points, TIME, "a").is_empty(), "nobody tells use by process there");
+}
+
+#[test]
+fn a_process_that_ends_has_its_last_told_and_then_ends() {
+    let processes = vec![Process {
+        pid: 7,
+        memory: 1,
+        to: 2.0,
+        busy: vec![busy(0.0, 2.0, 50.0)],
+        from: 0.0,
+        ..Process::default()
+    }];
+    let mut machine = Machine::start(vec![Device { uuid: "GPU-a".into(), processes, ..Device::default() }]);
+    let seven = machine.process(7);
+    let (points, _) = machine.seconds(1, 1);
+    let memory = of(&points, MEMORY, "a")[0].id;
+    machine.keeper.withdraw(7, &seven);
+    let (points, ended) = machine.seconds(2, 2);
+    let time = of(&points, TIME, "a")[0];
+    assert_eq!((time.value, &*ended), (1.0, &[memory][..]));
+    let (_, ended) = machine.seconds(3, 4);
+    assert_eq!(ended, [time.id]);
+}
+
+#[test]
+fn a_lost_device_ends_the_others_go_on_and_it_returns_as_a_new_one() {
+    let processes =
+        vec![Process { pid: 7, memory: 1, busy: vec![busy(0.0, 99.0, 100.0)], ..Process::default() }];
+    let device = |uuid: &str, lost| Device {
+        uuid: uuid.into(),
+        processes: processes.clone(),
+        lost,
+        ..Device::default()
+    };
+    let mut machine = Machine::start(vec![device("GPU-a", vec![(2.5, 6.5)]), device("GPU-b", Vec::new())]);
+    machine.process(7);
+    let (points, _) = machine.seconds(1, 2);
+    let mut series: Vec<_> =
+        [ENERGY, TIME, MEMORY].iter().map(|metric| of(&points, metric, "a")[0].id).collect();
+    let (points, mut ended) = machine.seconds(3, 3);
+    series.sort_unstable();
+    ended.sort_unstable();
+    assert_eq!(ended, series, "all that was the lost one's, and nothing else");
+    assert!(of(&points, ENERGY, "a").is_empty());
+    // Looked for at second 5, in vain, and at second 10.
+    let (points, ended) = machine.seconds(4, 13);
+    assert!(ended.is_empty(), "the other one never ended");
+    let other = of(&points, ENERGY, "b");
+    assert_eq!((other.len(), other.last().unwrap().value), (10, 1_300.0));
+    windows_tile(&other, 3_000);
+    let (returned, used) = (of(&points, ENERGY, "a"), of(&points, TIME, "a"));
+    assert_eq!(returned.iter().map(|p| p.value).collect::<Vec<_>>(), [100.0, 200.0, 300.0]);
+    assert_eq!((returned[0].series.start, used.last().unwrap().value), (at(10_000), 3.0));
+}
+
+#[test]
+fn with_the_last_device_the_source_is_gone() {
+    let device = Device { uuid: "GPU-a".into(), lost: vec![(1.5, 9.0)], ..Device::default() };
+    let mut machine = Machine::start(vec![device]);
+    machine.seconds(1, 1);
+    let error = machine.tick(2_000).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Gone);
+    assert!(error.to_string().contains("nvidia-smi"), "{error}");
+}
+
+#[test]
+fn no_library_and_no_driver_are_states_with_a_remedy() {
+    let library = "/nowhere/libnvidia-ml.so.1".to_owned();
+    let config = NvidiaConfig { library, ..NvidiaConfig::default() };
+    let error = Rig::new().start::<Nvidia>(config.clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Gone);
+    assert!(error.to_string().starts_with("plugins.nvidia.library: /nowhere/"), "{error}");
+    let findings = Nvidia::diagnose(&config);
+    assert_eq!((findings.len(), findings[0].verdict), (1, Verdict::Optional));
+    assert!(findings[0].remedy.contains("install"), "{findings:?}");
+
+    let machine = Machine::new(Vec::new());
+    fs::remove_file(Path::new(&format!("{}.toml", machine.config.library))).unwrap();
+    let findings = Nvidia::diagnose(&machine.config);
+    assert!(findings[0].remedy.contains("modprobe nvidia"), "{findings:?}");
+}
+
+#[test]
+fn doctor_tells_each_gpu_and_what_it_can() {
+    let plain = Device { uuid: "GPU-a".into(), ..Device::default() };
+    let old = Device { uuid: "GPU-b".into(), counter: false, per_process: false, ..Device::default() };
+    let cut = Device { uuid: "GPU-c".into(), mig: vec![Mig::default()], ..Device::default() };
+    let machine = Machine::new(vec![plain, old, cut]);
+    machine.turn(1_000);
+    let found: Vec<_> = Nvidia::diagnose(&machine.config).into_iter().map(|f| f.found).collect();
+    assert_eq!(
+        found,
+        [
+            "energy counter (simulated); use and memory by process",
+            "samples of power, integrated (simulated); use of the whole and memory by process",
+            "energy counter (simulated); cut into instances (MIG): memory by process, no use by process",
+        ]
+    );
+}
