@@ -14,7 +14,7 @@ const ANOMALIES: Metric = Metric::counter(
     "wattrace.rapl.anomalies",
     Unit::Count("{anomaly}"),
     1.0,
-    "Readings of a RAPL counter that did not simply grow: wraps (nothing lost), resets and bad readings",
+    "Readings of a RAPL counter that did not simply grow, by what they did instead",
 );
 
 /// A way for a reading to be irregular.
@@ -26,7 +26,17 @@ pub(crate) enum Anomaly {
     Reset,
     /// There was no number. The next good reading covers this window too.
     BadReading,
+    /// The counter grew by more than any hardware uses: the joules of that window are unknown, and nobody's.
+    Jump,
+    /// The counter of a part that always draws power has stood still for seconds. Counted once, until it moves.
+    Still,
+    /// What was read had ended (its CPU went offline) and was opened anew: the joules in between are unknown.
+    Reopened,
+    /// Another interface says something else about the same domain. Looked for at the start.
+    Disagreement,
 }
+
+const KINDS: usize = 7;
 
 impl Anomaly {
     fn as_str(self) -> &'static str {
@@ -34,6 +44,10 @@ impl Anomaly {
             Anomaly::Wrap => "wrap",
             Anomaly::Reset => "reset",
             Anomaly::BadReading => "bad_reading",
+            Anomaly::Jump => "jump",
+            Anomaly::Still => "still",
+            Anomaly::Reopened => "reopened",
+            Anomaly::Disagreement => "disagreement",
         }
     }
 }
@@ -41,8 +55,8 @@ impl Anomaly {
 /// How often each has happened to one counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Anomalies {
-    counts: [u64; 3],
-    series: [Option<SeriesId>; 3],
+    counts: [u64; KINDS],
+    series: [Option<SeriesId>; KINDS],
 }
 
 impl Anomalies {

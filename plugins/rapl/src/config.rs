@@ -16,22 +16,39 @@ pub struct RaplConfig {
     /// The tree under which `class/powercap` and `bus/event_source/devices` are looked up. What is found anywhere but
     /// on a real sysfs is labelled `simulated`.
     pub sysfs_root: String,
-    /// The way to the meter: `auto` (perf if it opens, else powercap), `perf`, `powercap`, or `msr` (not built yet).
+    /// The tree under which the processor's registers are, `cpu/N/msr`.
+    pub dev_root: String,
+    /// The way to the meter: `auto` (the first of `perf`, `powercap` and `msr` that is there, unless the others agree on
+    /// something else), or one of these.
     pub interface: Interface,
+    /// Whether cores are metered one by one where they can be (AMD), beside their package.
+    pub cores: bool,
 }
 
 /// A way to the meter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interface {
-    /// The first of perf and powercap that opens.
+    /// The first of the others that is there, unless they agree on something else.
     Auto,
     /// The kernel's `power` PMU: 64-bit counters that never wrap, all of a package in one read.
     Perf,
     /// The files of `class/powercap`.
     Powercap,
-    /// The processor's own registers; not built yet.
+    /// The processor's own registers, through the kernel's module `msr`.
     Msr,
+}
+
+impl Interface {
+    /// Its name in the configuration.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Interface::Auto => "auto",
+            Interface::Perf => "perf",
+            Interface::Powercap => "powercap",
+            Interface::Msr => "msr",
+        }
+    }
 }
 
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -39,7 +56,13 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for RaplConfig {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(1), sysfs_root: "/sys".to_owned(), interface: Interface::Auto }
+        Self {
+            interval: Duration::from_secs(1),
+            sysfs_root: "/sys".to_owned(),
+            dev_root: "/dev".to_owned(),
+            interface: Interface::Auto,
+            cores: true,
+        }
     }
 }
 
@@ -52,6 +75,9 @@ impl RaplConfig {
         }
         if self.sysfs_root.is_empty() {
             return Err(Error::fatal("plugins.rapl.sysfs_root: is empty; the default is \"/sys\""));
+        }
+        if self.dev_root.is_empty() {
+            return Err(Error::fatal("plugins.rapl.dev_root: is empty; the default is \"/dev\""));
         }
         Ok(())
     }

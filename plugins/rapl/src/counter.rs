@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use scale::Scale;
 
-/// No package draws this much over a window: a counter that would have had to wrap for it has been reset instead.
-const IMPLAUSIBLE_WATTS: u128 = 10_000;
+/// No package draws this much over a window: a counter that says so has been reset, or has jumped.
+const IMPLAUSIBLE_WATTS: u64 = 10_000;
 /// Windows shorter than this are judged as if they were so long: meters refresh in steps, and a short window may see all of
 /// a long step.
 const SHORTEST_JUDGED: Duration = Duration::from_secs(1);
@@ -28,81 +28,97 @@ pub fn period(max: u64) -> u64 {
 pub(crate) enum Step {
     /// The first one: zero joules are counted from here.
     Based,
-    /// It grew, or stood still.
+    /// It grew.
     Advanced,
+    /// It reads what it read before.
+    Still,
     /// It grew past its end and began anew; nothing is lost.
     Wrapped,
     /// It ran backwards and can't have wrapped: what was used since the last reading is unknown, and counted by nobody.
     Reset,
+    /// It grew by more than any hardware uses in that time: as with a reset, what was used is unknown.
+    Jumped,
 }
 
 /// A counter of energy since its first reading.
 #[derive(Clone, Debug)]
 pub(crate) struct Counter {
-    unit: Unit,
+    /// Microjoules per raw unit.
+    scale: Scale,
+    /// The raw units after which it reads the same again; `None`: it is 64 bits wide, or nobody knows.
+    period: Option<u64>,
+    /// Raw units at [`IMPLAUSIBLE_WATTS`] in a second.
+    implausible: u128,
     last: Option<u64>,
     /// Whole raw units since the first reading, resets left out.
     raw: u64,
 }
 
-/// What a raw unit is.
-#[derive(Clone, Copy, Debug)]
-enum Unit {
-    /// A microjoule; the counter wraps after so many, if that is known.
-    Microjoule { period: Option<u64> },
-    /// A count of perf, 64 bits wide, which never wraps in practice.
-    Count(Scale),
-}
-
 impl Counter {
     /// A counter of microjoules that reads up to `max` before it wraps; `None`: it never may run backwards.
     pub(crate) fn of_microjoules(max: Option<u64>) -> Self {
-        Self::new(Unit::Microjoule { period: max.filter(|&m| m > 0).map(period) })
+        Self::new(Scale::MICROJOULE, max.filter(|&m| m > 0).map(period))
     }
 
-    /// A 64-bit counter of units of `scale`.
+    /// A 64-bit counter of units of `scale`, which never wraps in practice.
     pub(crate) fn of_counts(scale: Scale) -> Self {
-        Self::new(Unit::Count(scale))
+        Self::new(scale, None)
     }
 
-    fn new(unit: Unit) -> Self {
-        Self { unit, last: None, raw: 0 }
+    /// A register of 32 bits that counts units of `scale`.
+    pub(crate) fn of_register(scale: Scale) -> Self {
+        Self::new(scale, Some(1 << 32))
+    }
+
+    fn new(scale: Scale, period: Option<u64>) -> Self {
+        let implausible = scale.counts(IMPLAUSIBLE_WATTS * 1_000_000);
+        Self { scale, period, implausible, last: None, raw: 0 }
     }
 
     /// Microjoules counted. Computed from the whole count each time, so that rounding never adds up.
     pub(crate) fn microjoules(&self) -> u64 {
-        match self.unit {
-            Unit::Microjoule { .. } => self.raw,
-            Unit::Count(scale) => scale.microjoules(self.raw),
-        }
+        self.scale.microjoules(self.raw)
     }
 
     /// The time from one wrap to the next at a power of `watts`; `None` if it doesn't wrap.
     pub(crate) fn lap(&self, watts: u64) -> Option<Duration> {
-        match self.unit {
-            Unit::Microjoule { period: Some(period) } => Some(Duration::from_micros(period / watts)),
-            _ => None,
+        self.period.map(|period| Duration::from_micros(self.scale.microjoules(period) / watts))
+    }
+
+    /// The least microjoules by which it can grow, rounded up.
+    pub(crate) fn step(&self) -> u64 {
+        match self.period {
+            // What powercap tells in microjoules is counted in larger steps by the register behind it.
+            Some(period) if self.scale == Scale::MICROJOULE => (period >> 32) + 1,
+            _ => self.scale.microjoules(1) + 1,
         }
+    }
+
+    /// Forgets the last reading: the next one is of a counter that began anew. What was counted stays. Returns whether there
+    /// had been one.
+    pub(crate) fn rebase(&mut self) -> bool {
+        self.last.take().is_some()
     }
 
     /// Takes a reading, `elapsed` after the last one that was taken.
     pub(crate) fn take(&mut self, reading: u64, elapsed: Duration) -> Step {
         let Some(last) = self.last.replace(reading) else { return Step::Based };
-        if let Some(delta) = reading.checked_sub(last) {
-            self.raw = self.raw.saturating_add(delta);
-            return Step::Advanced;
-        }
-        let Unit::Microjoule { period: Some(period) } = self.unit else { return Step::Reset };
-        // `last` may exceed the period if the kernel told a wrong one; readings above the range are refused before.
-        let Some(delta) = period.checked_sub(last).and_then(|rest| rest.checked_add(reading)) else {
-            return Step::Reset;
+        let (delta, step) = match reading.checked_sub(last) {
+            Some(0) => return Step::Still,
+            Some(delta) => (delta, Step::Advanced),
+            None => {
+                // `last` may exceed the period if the kernel told a wrong one; readings above the range are refused before.
+                let rest = self.period.and_then(|period| period.checked_sub(last));
+                let Some(delta) = rest.and_then(|rest| rest.checked_add(reading)) else { return Step::Reset };
+                (delta, Step::Wrapped)
+            }
         };
-        // One watt is one microjoule per microsecond, and 1,000 nanoseconds make one of those.
-        if u128::from(delta) * 1_000 > IMPLAUSIBLE_WATTS * elapsed.max(SHORTEST_JUDGED).as_nanos() {
-            return Step::Reset;
+        let nanos = elapsed.max(SHORTEST_JUDGED).as_nanos();
+        if u128::from(delta).saturating_mul(1_000_000_000) > self.implausible.saturating_mul(nanos) {
+            return if step == Step::Wrapped { Step::Reset } else { Step::Jumped };
         }
         self.raw = self.raw.saturating_add(delta);
-        Step::Wrapped
+        step
     }
 }
 

@@ -25,7 +25,10 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Package,
+    /// All cores of the package together.
     Core,
+    /// One core, named by the lowest of its CPUs' numbers.
+    OneCore(u32),
     Uncore,
     Dram,
     Psys,
@@ -44,15 +47,35 @@ impl Part {
             "uncore" => Part::Uncore,
             "dram" => Part::Dram,
             "psys" => Part::Psys,
+            // The kernel's names for further ones: `psys-1` is read through package 1.
+            other if other.strip_prefix("psys-").is_some_and(|n| n.parse::<u32>().is_ok()) => Part::Psys,
             other => Part::Other(other.to_owned()),
         };
         (part, None)
     }
 
+    /// The part that one of perf's events meters: `energy-pkg`, `energy-ram`. perf's "gpu" is the graphics within a package,
+    /// RAPL's plane 1, which powercap calls `uncore`.
+    pub(crate) fn of_event(name: &str) -> Part {
+        match name {
+            "energy-pkg" => Part::Package,
+            "energy-cores" => Part::Core,
+            "energy-gpu" => Part::Uncore,
+            "energy-ram" => Part::Dram,
+            "energy-psys" => Part::Psys,
+            other => Part::Other(other.strip_prefix("energy-").unwrap_or(other).to_owned()),
+        }
+    }
+
+    /// Whether it draws power at any time, so that a counter of it that stands still is none.
+    pub(crate) fn never_rests(&self) -> bool {
+        matches!(self, Part::Package | Part::Psys)
+    }
+
     fn kind(&self) -> ResourceKind {
         match self {
             Part::Package => ResourceKind::Package,
-            Part::Core => ResourceKind::Core,
+            Part::Core | Part::OneCore(_) => ResourceKind::Core,
             Part::Uncore => ResourceKind::Uncore,
             Part::Dram => ResourceKind::Dram,
             Part::Psys => ResourceKind::Psys,
@@ -60,12 +83,13 @@ impl Part {
         }
     }
 
-    /// The domain's name: `package-0`, `dram-1-die-0`, `psys`.
+    /// The domain's name: `package-0`, `dram-1-die-0`, `core-cpu-4`, `psys`.
     pub(crate) fn domain_name(&self, place: Option<Place>) -> String {
         let kind = self.kind();
-        match place {
-            Some(place) if *self != Part::Psys => format!("{}-{place}", kind.as_str()),
-            _ => kind.as_str().to_owned(),
+        match (self, place) {
+            (Part::OneCore(cpu), _) => format!("core-cpu-{cpu}"),
+            (Part::Psys, _) | (_, None) => kind.as_str().to_owned(),
+            (_, Some(place)) => format!("{}-{place}", kind.as_str()),
         }
     }
 }
@@ -79,11 +103,13 @@ fn place(text: &str) -> Option<Place> {
 }
 
 /// What a counter's values are about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Subject {
     pub(crate) metric: Metric,
     pub(crate) resource: Resource,
     pub(crate) domain: Domain,
+    /// See [`Part::never_rests`].
+    pub(crate) never_rests: bool,
 }
 
 impl Subject {
@@ -94,19 +120,21 @@ impl Subject {
         let place = place.filter(|_| *part != Part::Psys);
         let within = match part {
             Part::Package | Part::Dram | Part::Psys => None,
-            Part::Core | Part::Uncore | Part::Other(_) => place.map(|p| Part::Package.domain_name(Some(p))),
+            _ => place.map(|p| Part::Package.domain_name(Some(p))),
         };
         let id = place.map(|p| p.package.to_string()).unwrap_or_default();
+        let (resource, follows) = match part {
+            Part::OneCore(cpu) => (Resource::core(*cpu), Follows::Core(*cpu)),
+            part => {
+                let follows = Follows::package_or_all(place.map(|p| p.package));
+                (Resource { kind: part.kind(), id: id.into() }, follows)
+            }
+        };
         Self {
             metric: if *part == Part::Psys { metric::HW_HOST_ENERGY } else { metric::HW_ENERGY },
-            resource: Resource { kind: part.kind(), id: id.into() },
-            domain: Domain {
-                name,
-                origin,
-                follows: Follows::package_or_all(place.map(|p| p.package)),
-                within,
-                idle_microwatts: None,
-            },
+            resource,
+            domain: Domain { name, origin, follows, within, idle_microwatts: None },
+            never_rests: part.never_rests(),
         }
     }
 }
@@ -126,6 +154,22 @@ mod tests {
         assert_eq!(Part::of_zone("dram"), (Part::Dram, None));
         assert_eq!(Part::of_zone("package-x"), (Part::Other("package-x".into()), None));
         assert_eq!(Part::of_zone("mcp"), (Part::Other("mcp".into()), None));
+        assert_eq!(Part::of_zone("psys-1"), (Part::Psys, None));
+        assert_eq!(Part::of_zone("psys-x"), (Part::Other("psys-x".into()), None));
+    }
+
+    #[test]
+    fn an_event_of_unknown_name_keeps_it() {
+        assert_eq!(Part::of_event("energy-ram"), Part::Dram);
+        assert_eq!(Part::of_event("energy-npu"), Part::Other("npu".into()));
+    }
+
+    #[test]
+    fn one_core_is_named_by_its_lowest_cpu_within_its_package_and_follows_that_core_s_use() {
+        let (part, place) = (Part::OneCore(4), at(1, None));
+        let core = Subject::new(part.domain_name(place), &part, place, Origin::Measured);
+        assert_eq!((&*core.domain.name, core.domain.within.as_deref()), ("core-cpu-4", Some("package-1")));
+        assert_eq!((core.domain.follows, core.resource), (Follows::Core(4), Resource::core(4)));
     }
 
     #[test]

@@ -5,21 +5,31 @@
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.rapl]` |
 //! | `domain` | what RAPL's names mean: domain, resource, metric |
-//! | `counter` | from raw readings to joules: wraps, resets, exact scaling |
-//! | `powercap` | the kernel's interface of files, `class/powercap` |
+//! | `topology`, `x86` | which CPUs there are, and which processor |
+//! | `counter` | from raw readings to joules: wraps, resets, jumps, exact scaling |
 //! | `perf` | the kernel's interface of perf counters, `bus/event_source/devices/power` |
+//! | `powercap` | the kernel's interface of files, `class/powercap` |
+//! | `msr` | the processor's own registers, `/dev/cpu/N/msr` |
 //! | `probe` | what of that is there, what is missing, and what gives it |
+//! | `agree` | whether they say the same, and whom to believe |
+//! | `filtering` | whether the processor blurs its numbers |
 //! | `source` | the pipeline element |
 //! | `anomaly`, `meter`, `origin` | what those share: counted irregularities, readers, real or stand-in |
 //! | [`simulate`] | a stand-in for the hardware, for tests |
+//! | [`fuzzing`] | everything that reads text of others, for fuzzers |
 //!
 //! It only reads meters: who used the joules is for the attribution plugin to say.
 
+mod agree;
 mod anomaly;
 mod config;
 mod counter;
 mod domain;
+mod filtering;
+#[doc(hidden)]
+pub mod fuzzing;
 mod meter;
+mod msr;
 #[cfg(test)]
 mod nobody;
 mod origin;
@@ -28,6 +38,8 @@ mod powercap;
 mod probe;
 pub mod simulate;
 mod source;
+mod topology;
+mod x86;
 
 pub use config::{Interface, RaplConfig};
 pub use counter::period;
@@ -35,6 +47,7 @@ pub use probe::{Availability, Probe, probe};
 
 use std::path::Path;
 
+use filtering::Filtering;
 use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
 
 /// The plugin.
@@ -56,6 +69,7 @@ impl Plugin for Rapl {
     }
 
     fn diagnose(config: &RaplConfig) -> Vec<Finding> {
-        probe(Path::new(&config.sysfs_root)).findings()
+        let filtering = Filtering::open(Path::new(&config.sysfs_root), Path::new(&config.dev_root));
+        probe(config).findings(&filtering)
     }
 }

@@ -1,8 +1,10 @@
-//! What both of RAPL's interfaces come down to: counters that are read together, and the ways a reading can fail.
-//! `powercap` and `perf` open them, `source` polls them.
+//! What RAPL's interfaces come down to: counters that are read together, and the ways a reading can fail.
+//! `perf`, `powercap` and `msr` open them, `source` polls them.
 
 use std::fmt;
 use std::path::PathBuf;
+
+use wattrace_api::Origin;
 
 use crate::counter::Counter;
 use crate::domain::Subject;
@@ -10,13 +12,48 @@ use crate::domain::Subject;
 /// Reads one or several counters at one instant.
 pub(crate) trait Reader: Send {
     /// Fills `raw`, one number per counter, in their order. Allocates nothing unless it fails.
-    fn read(&mut self, raw: &mut [u64]) -> Result<(), Fault>;
+    fn read(&mut self, raw: &mut [u64]) -> Result<Reading, Fault>;
+
+    /// The numbers stand still: looks whether what is read is still alive. `true`: it was dead and has been let go; the next
+    /// read opens it anew.
+    fn doubt(&mut self) -> bool {
+        false
+    }
+}
+
+/// What the numbers of a reading count from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// What those before counted from.
+    Continued,
+    /// From when they were opened just now: what was used since the reading before is not in them.
+    Anew,
 }
 
 /// Counters that are read together, and so share their windows.
 pub(crate) struct Group {
     pub(crate) reader: Box<dyn Reader>,
     pub(crate) counters: Vec<(Subject, Counter)>,
+}
+
+/// All that an interface meters.
+#[derive(Default)]
+pub(crate) struct Opened {
+    pub(crate) groups: Vec<Group>,
+    /// What is to be said once to whoever uses it: counters that were left out, and why.
+    pub(crate) caveats: Vec<String>,
+}
+
+impl Opened {
+    /// Where the numbers come from, if there are any: the least honourable counts.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        self.subjects().map(|subject| subject.domain.origin).max()
+    }
+
+    /// The subjects of all counters.
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = &Subject> {
+        self.groups.iter().flat_map(|group| &group.counters).map(|(subject, _)| subject)
+    }
 }
 
 /// Why there is no reading now.
@@ -49,6 +86,17 @@ pub(crate) struct Unavailable {
     pub(crate) reason: String,
     /// What gives it.
     pub(crate) remedy: String,
+}
+
+impl Unavailable {
+    /// A remedy for files that may not be read, or the other one.
+    pub(crate) fn remedy_of(
+        e: &std::io::Error,
+        permission: &'static str,
+        otherwise: &'static str,
+    ) -> &'static str {
+        if e.kind() == std::io::ErrorKind::PermissionDenied { permission } else { otherwise }
+    }
 }
 
 impl fmt::Display for Unavailable {

@@ -1,8 +1,8 @@
 //! The kernel's interface of files: `class/powercap/intel-rapl:0/energy_uj`, one file per counter, in microjoules.
 //! [`zones`] says which directories are counters of what, [`file`] reads one; here the two are put together.
 
-mod file;
-mod zones;
+pub(crate) mod file;
+pub(crate) mod zones;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,8 +13,10 @@ use wattrace_api::Origin;
 
 use crate::counter::Counter;
 use crate::domain::Subject;
-use crate::meter::{Group, Unavailable};
+use crate::meter::{Group, Opened, Unavailable};
 use crate::origin;
+use crate::topology::Topology;
+use crate::x86::{Cpu, Vendor};
 use file::CounterFile;
 use zones::{Found, Zone};
 
@@ -27,7 +29,7 @@ pub(crate) fn directory(sysfs_root: &Path) -> PathBuf {
 }
 
 /// Opens every counter under `sysfs_root`.
-pub(crate) fn open(sysfs_root: &Path) -> Result<Vec<Group>, Unavailable> {
+pub(crate) fn open(sysfs_root: &Path) -> Result<Opened, Unavailable> {
     let class = directory(sysfs_root);
     let unavailable = |reason: String, remedy: &str| Unavailable {
         looked_in: class.clone(),
@@ -35,29 +37,35 @@ pub(crate) fn open(sysfs_root: &Path) -> Result<Vec<Group>, Unavailable> {
         remedy: remedy.to_owned(),
     };
     let found = find(&class).map_err(|e| unavailable(format!("no powercap: {e}"), NO_ZONES))?;
-    let zones = zones::arrange(found);
+    let zones = zones::arrange(found, lone_core(sysfs_root));
     if zones.is_empty() {
         return Err(unavailable("no powercap zone with an energy_uj".to_owned(), NO_ZONES));
     }
     let real = origin::of_directory(&class) == Origin::Measured;
-    let (mut groups, mut refused) = (Vec::new(), None);
+    let (mut opened, mut refused) = (Opened::default(), None);
     for zone in zones {
-        match open_zone(&zone, real) {
-            Ok(group) => groups.push(group),
-            Err(e) => {
-                let path = zone.path.join("energy_uj");
-                tracing::warn!(path = %path.display(), "left out, cannot be opened: {e}; {NO_PERMISSION}");
-                refused.get_or_insert_with(|| format!("{}: {e}", path.display()));
-            }
+        if let Err(e) = open_zone(&zone, real, &mut opened) {
+            let reason = format!("{}: {e}", zone.path.join("energy_uj").display());
+            opened.caveats.push(format!("left out, cannot be opened: {reason}; {NO_PERMISSION}"));
+            refused.get_or_insert(reason);
         }
     }
     match refused {
-        Some(reason) if groups.is_empty() => Err(unavailable(reason, NO_PERMISSION)),
-        _ => Ok(groups),
+        Some(reason) if opened.groups.is_empty() => Err(unavailable(reason, NO_PERMISSION)),
+        _ => Ok(opened),
     }
 }
 
-fn open_zone(zone: &Zone, real: bool) -> io::Result<Group> {
+/// On AMD the kernel's zone `core` reads the register that each core has of its own on one CPU of the package, the first
+/// that came online (`rp->lead_cpu` in the kernel's `intel_rapl_common.c`): it is that core's, and not all cores'.
+fn lone_core(sysfs_root: &Path) -> impl Fn(u32) -> Option<u32> {
+    let amd = Cpu::of(sysfs_root).is_some_and(|cpu| cpu.vendor == Vendor::Amd);
+    let topology = Topology::below(sysfs_root);
+    let online = if amd { topology.online() } else { Vec::new() };
+    move |package| online.iter().copied().filter(|&cpu| topology.package(cpu) == package).min()
+}
+
+fn open_zone(zone: &Zone, real: bool, opened: &mut Opened) -> io::Result<()> {
     let path = zone.path.join("energy_uj");
     let file = File::open(&path)?;
     let origin = if real { origin::of_files([&file]) } else { Origin::Simulated };
@@ -65,11 +73,14 @@ fn open_zone(zone: &Zone, real: bool) -> io::Result<Group> {
         fs::read_to_string(zone.path.join("max_energy_range_uj")).ok().and_then(|t| t.trim().parse().ok());
     if max.is_none() {
         let zone = zone.path.display();
-        tracing::warn!(%zone, "no readable max_energy_range_uj: should its counter wrap, that window's joules are lost");
+        opened.caveats.push(format!(
+            "{zone}: no readable max_energy_range_uj: should its counter wrap, that window's joules are lost"
+        ));
     }
     let subject = Subject::new(zone.domain.clone(), &zone.part, zone.place, origin);
     let reader = Box::new(CounterFile::new(path, file, max));
-    Ok(Group { reader, counters: vec![(subject, Counter::of_microjoules(max))] })
+    opened.groups.push(Group { reader, counters: vec![(subject, Counter::of_microjoules(max))] });
+    Ok(())
 }
 
 /// Every directory that has an `energy_uj`. In sysfs they all stand side by side (as links) in `class`, and children also

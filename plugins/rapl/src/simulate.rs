@@ -15,6 +15,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod processor;
+
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -25,6 +27,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::counter::period;
+pub use processor::{Registers, cpus, perf_clock, perf_core_clock};
 
 /// Microjoules used since the start, as a function of time.
 type Curve = Box<dyn Fn(Duration) -> u64 + Send + Sync>;
@@ -162,22 +165,6 @@ impl Drop for Running {
         let _ = self.stop.send(());
         let _ = self.thread.take().map(JoinHandle::join);
     }
-}
-
-/// Makes a `power` PMU under `sysfs_root` that is really the kernel's `cpu-clock`: a true perf counter, of nanoseconds,
-/// which its scale declares to be `watts` nanojoules each. It meters package 0 on CPU 0.
-///
-/// # Errors
-/// If a file can't be made.
-pub fn perf_clock(sysfs_root: &Path, watts: u32) -> io::Result<()> {
-    let pmu = sysfs_root.join("bus/event_source/devices/power");
-    fs::create_dir_all(pmu.join("events"))?;
-    // PERF_TYPE_SOFTWARE, whose event 0 is PERF_COUNT_SW_CPU_CLOCK.
-    fs::write(pmu.join("type"), "1\n")?;
-    fs::write(pmu.join("cpumask"), "0\n")?;
-    fs::write(pmu.join("events/energy-pkg"), "event=0x00\n")?;
-    fs::write(pmu.join("events/energy-pkg.scale"), format!("{watts}e-9\n"))?;
-    fs::write(pmu.join("events/energy-pkg.unit"), "Joules\n")
 }
 
 #[cfg(test)]

@@ -1,95 +1,91 @@
-//! The pipeline element: reads every counter on each tick, gives each reading the window since the last good one, and
-//! keeps one bad counter from hurting the others.
+//! The pipeline element: reads every counter on each tick, keeps one bad counter from hurting the others, and at its start
+//! hears what the other interfaces say. [`meter`] holds the counters.
+
+mod meter;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wattrace_api::{
-    Batch, Clock, Error, Registry, ResultExt, SeriesId, SeriesSpec, Source, Tick, Timestamp, Value, Window,
-};
+use wattrace_api::{Batch, Clock, Error, Registry, SeriesId, Source, Tick, Timestamp, Window};
 
-use crate::anomaly::{Anomalies, Anomaly, Opener};
-use crate::config::RaplConfig;
-use crate::counter::{Counter, Step};
+use crate::agree::{Testimony, Verdict, judge};
+use crate::anomaly::{Anomaly, Opener};
+use crate::config::{Interface, RaplConfig};
 use crate::domain::Subject;
-use crate::meter::{Fault, Group, Reader};
-use crate::probe;
+use crate::filtering::{Filtering, Flag};
+use crate::probe::{self, Candidate};
+use meter::Meter;
+
+/// The least span over which interfaces are compared: dozens of refreshes of the hardware.
+const COMPARED: Duration = Duration::from_millis(50);
 
 /// All counters of a machine.
 pub(crate) struct RaplSource {
     clock: Clock,
+    registry: Arc<Registry>,
     opener: Opener,
+    flag: Flag,
     sysfs_root: String,
+    interface: &'static str,
     meters: Vec<Meter>,
+    /// Until the interfaces have been compared, which the first tick does that comes late enough.
+    comparison: Option<Comparison>,
 }
 
-/// Counters that are read together.
-struct Meter {
-    reader: Box<dyn Reader>,
-    channels: Vec<Channel>,
-    /// The numbers of a reading, one per channel.
-    raw: Vec<u64>,
-    /// When the last good reading was taken: just after its read returned, so that no window claims time that the meter
-    /// has not seen yet.
-    read_at: Timestamp,
-    warned: bool,
-}
-
-/// One counter on its way into the pipeline.
-struct Channel {
-    subject: Subject,
-    counter: Counter,
-    series: SeriesId,
-    anomalies: Anomalies,
+/// The other interfaces, read from the same moment on.
+struct Comparison {
+    since: Timestamp,
+    /// Whether the configuration says which one to believe.
+    decided: bool,
+    others: Vec<(&'static str, Vec<Meter>)>,
 }
 
 impl RaplSource {
     /// Opens what `config` asks for and takes the first reading, from which the counters count.
     pub(crate) fn open(config: &RaplConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
-        let groups = probe::choose(config)?;
-        let opener = Opener::new(registry.clone(), clock.now())?;
-        let mut meters = Vec::with_capacity(groups.len());
-        for group in groups {
-            warn_of_missed_wraps(&group, config.interval);
-            meters.push(Meter::open(group, &registry, &clock)?);
-        }
-        Ok(Self { clock, opener, sysfs_root: config.sysfs_root.clone(), meters })
-    }
-}
+        let mut candidates = probe::choose(config)?.into_iter();
+        let Some(Candidate { interface, opened }) = candidates.next() else {
+            return Err(Error::gone("no RAPL meter"));
+        };
+        let roots = (Path::new(&config.sysfs_root), Path::new(&config.dev_root));
+        let real = opened.origin() == Some(wattrace_api::Origin::Measured);
+        let flag = Flag::new(Filtering::open(roots.0, roots.1), registry.clone(), real)?;
+        opened.caveats.iter().for_each(|caveat| tracing::warn!("{caveat}"));
+        tracing::info!(interface, counters = opened.subjects().count(), "RAPL opened");
 
-/// A counter that wraps twice between two readings has lost a period, and nobody can tell afterwards.
-fn warn_of_missed_wraps(group: &Group, interval: Duration) {
-    const WATTS: u64 = 1_000;
-    for (subject, counter) in &group.counters {
-        if let Some(lap) = counter.lap(WATTS).filter(|&lap| lap < interval) {
-            let domain = &subject.domain.name;
-            tracing::warn!(
-                domain,
-                "plugins.rapl.interval: at {WATTS} W this counter wraps every {lap:?}; read it oftener"
-            );
+        let since = clock.now();
+        let open =
+            |groups: Vec<_>| -> Vec<_> { groups.into_iter().map(|g| Meter::open(g, &clock)).collect() };
+        let mut meters = open(opened.groups);
+        let others: Vec<_> = candidates.map(|other| (other.interface, open(other.opened.groups))).collect();
+        for meter in &mut meters {
+            meter.publish(&registry)?;
+            meter.warn_of_missed_wraps(config.interval);
         }
+        let decided = config.interface != Interface::Auto;
+        let comparison = (!others.is_empty()).then_some(Comparison { since, decided, others });
+        let opener = Opener::new(registry.clone(), since)?;
+        let sysfs_root = config.sysfs_root.clone();
+        Ok(Self { clock, registry, opener, flag, sysfs_root, interface, meters, comparison })
     }
 }
 
 impl Source for RaplSource {
-    fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
+    fn poll(&mut self, tick: &Tick, out: &mut Batch) -> Result<(), Error> {
+        if let Some(comparison) = self.comparison.take() {
+            let now = self.clock.now();
+            // What is used meanwhile is in the first window of whichever is believed.
+            if now.since(comparison.since) < COMPARED && !tick.last {
+                self.comparison = Some(comparison);
+                return Ok(());
+            }
+            self.compare(comparison, now, out)?;
+        }
+        self.flag.tell(tick.scheduled, out);
         let mut gone = 0;
         for meter in &mut self.meters {
-            let read = meter.reader.read(&mut meter.raw);
-            let now = self.clock.now();
-            // Nothing can be said about an empty window; the next tick has a longer one.
-            if now <= meter.read_at {
-                continue;
-            }
-            let window = Window::new(meter.read_at, now);
-            match read {
-                Ok(()) => meter.advance(window, &self.opener, out),
-                Err(fault) => {
-                    gone += usize::from(fault.gone);
-                    meter.miss(fault, window, &self.opener, out);
-                }
-            }
+            gone += usize::from(meter.poll(&self.clock, &self.opener, out));
         }
         if gone < self.meters.len() {
             return Ok(());
@@ -104,83 +100,63 @@ impl Source for RaplSource {
 }
 
 impl RaplSource {
+    /// Hears what every interface says of the time since all were opened, and goes on with the one to believe.
+    fn compare(&mut self, comparison: Comparison, now: Timestamp, out: &mut Batch) -> Result<(), Error> {
+        let Comparison { since, decided, mut others } = comparison;
+        let elapsed = now.since(since);
+        let ours = std::iter::once((self.interface, &mut self.meters));
+        let testimonies: Vec<Testimony> = ours
+            .chain(others.iter_mut().map(|(interface, meters)| (*interface, meters)))
+            .map(|(interface, meters)| Testimony {
+                interface,
+                energies: meters.iter_mut().flat_map(|meter| meter.preview(elapsed)).collect(),
+            })
+            .collect();
+        let Verdict { believed, disputes } = judge(&testimonies, elapsed);
+        if let Some(other) = believed.checked_sub(1).filter(|_| !decided) {
+            let (interface, meters) = others.swap_remove(other);
+            self.interface = interface;
+            self.adopt(meters, out)?;
+        }
+        out.begin(Window::new(since, now));
+        for (domain, figures) in disputes {
+            let read = self.interface;
+            tracing::warn!(
+                domain,
+                "RAPL's interfaces differ over {elapsed:.1?}: {figures}; {read} is read. \
+                 plugins.rapl.interface chooses another"
+            );
+            let mut channels = self.meters.iter_mut().flat_map(|meter| &mut meter.channels);
+            if let Some(channel) = channels.find(|channel| channel.subject.domain.name == domain) {
+                channel.anomalies.count(Anomaly::Disagreement, &channel.subject, &self.opener, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with other meters, and with the series of the same domains.
+    fn adopt(&mut self, mut meters: Vec<Meter>, out: &mut Batch) -> Result<(), Error> {
+        let old = self.meters.drain(..).flat_map(|meter| meter.channels);
+        let mut open: Vec<(Subject, SeriesId)> = old.filter_map(|c| Some((c.subject, c.series?))).collect();
+        for meter in &mut meters {
+            for channel in &mut meter.channels {
+                let same = open.iter().position(|(subject, _)| *subject == channel.subject);
+                channel.series = same.map(|at| open.swap_remove(at).1);
+            }
+            meter.publish(&self.registry)?;
+        }
+        open.into_iter().for_each(|(_, series)| out.end(series));
+        self.meters = meters;
+        Ok(())
+    }
+
     fn end(&mut self, out: &mut Batch) {
         for channel in self.meters.iter_mut().flat_map(|meter| &mut meter.channels) {
-            out.end(channel.series);
+            channel.series.take().into_iter().for_each(|series| out.end(series));
             channel.anomalies.end(out);
         }
         self.meters.clear();
-    }
-}
-
-impl Meter {
-    fn open(group: Group, registry: &Registry, clock: &Clock) -> Result<Self, Error> {
-        let Group { mut reader, mut counters } = group;
-        let mut raw = vec![0; counters.len()];
-        let first = reader.read(&mut raw);
-        let read_at = clock.now();
-        match &first {
-            Ok(()) => {
-                for ((_, counter), &raw) in counters.iter_mut().zip(&raw) {
-                    counter.take(raw, Duration::ZERO);
-                }
-            }
-            // Its counter begins with the first good reading.
-            Err(fault) => tracing::warn!("no first reading: {}", fault.what),
-        }
-        let mut channels = Vec::with_capacity(counters.len());
-        for (subject, counter) in counters {
-            let series = registry.open(SeriesSpec {
-                metric: registry.metric(&subject.metric).or_fatal()?,
-                resource: subject.resource.clone(),
-                domain: Some(Arc::new(subject.domain.clone())),
-                consumer: None,
-                attributes: Vec::new(),
-                start: read_at,
-            });
-            channels.push(Channel { subject, counter, series, anomalies: Anomalies::default() });
-        }
-        Ok(Self { reader, channels, raw, read_at, warned: first.is_err() })
-    }
-
-    /// Takes the reading in `raw`, which closes `window`.
-    fn advance(&mut self, window: Window, opener: &Opener, out: &mut Batch) {
-        out.begin(window);
-        let elapsed = window.end.since(window.start);
-        for (channel, &raw) in self.channels.iter_mut().zip(&self.raw) {
-            let Channel { subject, counter, series, anomalies } = channel;
-            let step = counter.take(raw, elapsed);
-            match step {
-                Step::Advanced | Step::Wrapped => out.push(*series, Value::of_steps(counter.microjoules())),
-                // What the window used is unknown: no point is better than a false zero.
-                Step::Based | Step::Reset => {}
-            }
-            match step {
-                Step::Wrapped => anomalies.count(Anomaly::Wrap, subject, opener, out),
-                Step::Reset => {
-                    tracing::warn!(
-                        domain = subject.domain.name,
-                        "counter ran backwards: counting on from there"
-                    );
-                    anomalies.count(Anomaly::Reset, subject, opener, out);
-                }
-                Step::Based | Step::Advanced => {}
-            }
-        }
-        self.read_at = window.end;
-    }
-
-    /// Counts a reading that failed. The window stays open: the next good reading covers it.
-    fn miss(&mut self, fault: Fault, window: Window, opener: &Opener, out: &mut Batch) {
-        if std::mem::replace(&mut self.warned, true) {
-            tracing::debug!("bad reading: {}", fault.what);
-        } else {
-            tracing::warn!("bad reading, further ones are logged as debug: {}", fault.what);
-        }
-        out.begin(window);
-        for Channel { subject, anomalies, .. } in &mut self.channels {
-            anomalies.count(Anomaly::BadReading, subject, opener, out);
-        }
+        self.flag.end(out);
     }
 }
 

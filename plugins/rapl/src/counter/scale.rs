@@ -12,6 +12,30 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
+    /// Counts that are microjoules already.
+    pub(crate) const MICROJOULE: Scale = Scale { numerator: 1, denominator: 1 };
+
+    /// Counts of 2^`exponent` joules, as registers have them. `None` where that is beyond reason.
+    pub(crate) fn joules_times_two_to(exponent: i32) -> Option<Self> {
+        let by = 1_u64.checked_shl(exponent.unsigned_abs()).filter(|_| exponent.abs() <= 32)?;
+        let (numerator, denominator) =
+            if exponent < 0 { (1_000_000, u128::from(by)) } else { (by.checked_mul(1_000_000)?, 1) };
+        Some(Self { numerator, denominator }.reduced())
+    }
+
+    /// Counts of 2^`exponent` microjoules.
+    pub(crate) fn microjoules_times_two_to(exponent: u32) -> Option<Self> {
+        let numerator = 1_u64.checked_shl(exponent).filter(|_| exponent <= 32)?;
+        Some(Self { numerator, denominator: 1 })
+    }
+
+    fn reduced(self) -> Self {
+        let common = greatest_common_divisor(self.numerator.into(), self.denominator);
+        // The divisor of a 64-bit number fits into 64 bits.
+        let numerator = u64::try_from(u128::from(self.numerator) / common).unwrap_or(self.numerator);
+        Self { numerator, denominator: self.denominator / common }
+    }
+
     /// Reads joules per count in decimal, with or without an exponent. `None` if `text` is no positive number, or so long
     /// a one that a count times it would not fit into 128 bits.
     pub(crate) fn parse(text: &str) -> Option<Self> {
@@ -30,6 +54,12 @@ impl Scale {
         let common = greatest_common_divisor(numerator, denominator);
         let numerator = u64::try_from(numerator / common).ok().filter(|&n| n > 0)?;
         Some(Self { numerator, denominator: denominator / common })
+    }
+
+    /// Counts in `microjoules`, rounded up.
+    pub(crate) fn counts(self, microjoules: u64) -> u128 {
+        // A denominator may be as large as 10^38: then this saturates.
+        u128::from(microjoules).saturating_mul(self.denominator).div_ceil(self.numerator.into())
     }
 
     /// Whole microjoules in `counts`, rounded down; at most `u64::MAX`.
@@ -66,6 +96,17 @@ mod tests {
         for nonsense in ["", "x", "-1e-9", "0", "1e", "1e-99999999999", "1e-60", "1e40", "0x2"] {
             assert_eq!(Scale::parse(nonsense), None, "{nonsense:?}");
         }
+    }
+
+    #[test]
+    fn registers_count_powers_of_two_of_joules_or_microjoules() {
+        let sixteen = Scale::joules_times_two_to(-16).unwrap();
+        assert_eq!(sixteen, Scale { numerator: 15_625, denominator: 1 << 10 });
+        assert_eq!(Scale::joules_times_two_to(0).unwrap().microjoules(3), 3_000_000);
+        assert_eq!(Scale::microjoules_times_two_to(5).unwrap().microjoules(3), 96);
+        assert_eq!(Scale::joules_times_two_to(-33), None);
+        assert_eq!(sixteen.counts(1_000_000), 1 << 16);
+        assert_eq!(sixteen.counts(1), 1, "rounded up");
     }
 
     #[test]

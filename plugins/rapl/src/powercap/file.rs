@@ -1,11 +1,11 @@
-//! One `energy_uj`: opened once, read at offset 0 each time into a buffer on the stack.
+//! One `energy_uj`: opened once, read at offset 0 each time into a buffer on the stack, one system call a reading.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
-use crate::meter::{Fault, Reader};
+use crate::meter::{Fault, Reader, Reading};
 
 /// The counter behind an `energy_uj`.
 #[derive(Debug)]
@@ -14,20 +14,19 @@ pub(super) struct CounterFile {
     /// `None` after it has vanished, until it opens again.
     file: Option<File>,
     max: Option<u64>,
-    last: Option<u64>,
     /// Whether a newline has been seen at the end; from then on its absence means that the end is missing.
     has_newline: bool,
 }
 
 /// What the bytes of an `energy_uj` say.
 #[derive(Debug, PartialEq, Eq)]
-struct Number {
+pub(crate) struct Number {
     value: u64,
     newline: bool,
 }
 
 /// Reads decimal digits with space around them. `None`: there are none, or other things too, or more than 64 bits hold.
-fn parse(text: &[u8]) -> Option<Number> {
+pub(crate) fn parse(text: &[u8]) -> Option<Number> {
     let digits = text.trim_ascii();
     if digits.is_empty() {
         return None;
@@ -42,7 +41,7 @@ fn parse(text: &[u8]) -> Option<Number> {
 impl CounterFile {
     /// The counter in `file`, which was opened at `path` and holds up to `max`.
     pub(super) fn new(path: PathBuf, file: File, max: Option<u64>) -> Self {
-        Self { path, file: Some(file), max, last: None, has_newline: false }
+        Self { path, file: Some(file), max, has_newline: false }
     }
 
     fn read_once(&mut self) -> Result<u64, Fault> {
@@ -86,17 +85,21 @@ impl CounterFile {
 }
 
 impl Reader for CounterFile {
-    fn read(&mut self, raw: &mut [u64]) -> Result<(), Fault> {
-        let mut value = self.read_once()?;
-        if self.last == Some(value) && self.is_unlinked() {
-            self.file = None;
-            value = self.read_once()?;
-        }
-        self.last = Some(value);
+    fn read(&mut self, raw: &mut [u64]) -> Result<Reading, Fault> {
+        let value = self.read_once()?;
         if let Some(raw) = raw.first_mut() {
             *raw = value;
         }
-        Ok(())
+        // The register behind a file that is back is the one that was behind it before.
+        Ok(Reading::Continued)
+    }
+
+    fn doubt(&mut self) -> bool {
+        let dead = self.is_unlinked();
+        if dead {
+            self.file = None;
+        }
+        dead
     }
 }
 
@@ -119,7 +122,7 @@ mod tests {
 
     fn read(counter: &mut CounterFile) -> Result<u64, Fault> {
         let mut raw = [0];
-        counter.read(&mut raw).map(|()| raw[0])
+        counter.read(&mut raw).map(|_| raw[0])
     }
 
     #[test]
@@ -169,7 +172,9 @@ mod tests {
         fs::write(&path, "17\n").unwrap();
         let mut counter = open(&path, None);
         assert_eq!(read(&mut counter).unwrap(), 17);
+        assert!(!counter.doubt());
         fs::remove_file(&path).unwrap();
+        assert!(counter.doubt());
         assert!(read(&mut counter).unwrap_err().gone);
         assert!(read(&mut counter).unwrap_err().gone);
         fs::write(&path, "18\n").unwrap();
@@ -185,6 +190,7 @@ mod tests {
         assert_eq!(read(&mut counter).unwrap(), 17);
         fs::write(dir.path().join("new"), "20\n").unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();
+        assert!(counter.doubt());
         assert_eq!(read(&mut counter).unwrap(), 20);
     }
 }

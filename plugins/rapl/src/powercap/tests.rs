@@ -4,12 +4,11 @@ use wattrace_api::Follows;
 
 use super::*;
 use crate::nobody::as_nobody;
-use crate::simulate::{Tree, Zone as Simulated};
+use crate::simulate::{self, Tree, Zone as Simulated};
 
 fn opened(root: &Path) -> Vec<(String, Follows, Origin)> {
-    let groups = open(root).unwrap();
-    let counters = groups.iter().flat_map(|group| &group.counters);
-    counters.map(|(s, _)| (s.domain.name.clone(), s.domain.follows.clone(), s.domain.origin)).collect()
+    let opened = open(root).unwrap();
+    opened.subjects().map(|s| (s.domain.name.clone(), s.domain.follows.clone(), s.domain.origin)).collect()
 }
 
 fn tree(root: &Path, zones: &[(&str, &str)]) -> Tree {
@@ -48,11 +47,27 @@ fn a_server_of_two_packages_is_read_whole_and_labelled_simulated() {
 }
 
 #[test]
-fn amd_has_package_and_core_only() {
+fn amd_has_a_package_and_one_of_its_cores() {
     let root = tempfile::tempdir().unwrap();
-    tree(root.path(), &[("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "core")]);
-    let names: Vec<_> = opened(root.path()).into_iter().map(|(name, ..)| name).collect();
-    assert_eq!(names, ["package-0", "core-0"]);
+    tree(
+        root.path(),
+        &[
+            ("intel-rapl:0", "package-0"),
+            ("intel-rapl:0:0", "core"),
+            ("intel-rapl:1", "package-1"),
+            ("intel-rapl:1:0", "core"),
+        ],
+    );
+    let cpus = [(0, 0, "0,4"), (1, 0, "1"), (2, 1, "2"), (3, 1, "3"), (4, 0, "0,4")];
+    simulate::cpus(root.path(), "cpu:type:x86,ven0002fam0019mod0061:feature:", &cpus).unwrap();
+    let expected = [
+        ("package-0", Follows::Package(0)),
+        ("core-cpu-0", Follows::Core(0)),
+        ("package-1", Follows::Package(1)),
+        ("core-cpu-2", Follows::Core(2)),
+    ];
+    let expected = expected.map(|(name, follows)| (name.to_owned(), follows, Origin::Simulated));
+    assert_eq!(opened(root.path()), expected);
 }
 
 #[test]
@@ -88,7 +103,12 @@ fn a_counter_that_only_root_may_read_is_named_with_the_remedy_and_the_others_go_
     tree(root.path(), &[("intel-rapl:0", "package-0"), ("intel-rapl:1", "package-1")]);
     let energy = |zone: &str| root.path().join("class/powercap").join(zone).join("energy_uj");
     mode(&energy("intel-rapl:0"), 0);
-    as_nobody(|| assert_eq!(opened(root.path()).len(), 1));
+    as_nobody(|| {
+        let opened = open(root.path()).unwrap();
+        assert_eq!((opened.groups.len(), opened.caveats.len()), (1, 1));
+        let caveat = &opened.caveats[0];
+        assert!(caveat.contains("intel-rapl:0/energy_uj: Permission denied"), "{caveat}");
+    });
     mode(&energy("intel-rapl:1"), 0);
     as_nobody(|| {
         let error = open(root.path()).err().unwrap().to_string();

@@ -7,27 +7,28 @@ use crate::domain::{Part, Place};
 
 /// A directory with a counter.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Its own name: `intel-rapl:0:1`, a control type and the way down from it.
-    pub(super) directory: String,
-    pub(super) path: PathBuf,
+    pub(crate) directory: String,
+    pub(crate) path: PathBuf,
     /// What its file `name` says: `package-0`, `dram`.
-    pub(super) name: String,
+    pub(crate) name: String,
 }
 
 /// A counter, and what it meters.
 #[derive(Clone, Debug)]
-pub(super) struct Zone {
-    pub(super) path: PathBuf,
+pub(crate) struct Zone {
+    pub(crate) path: PathBuf,
     /// The domain's name, unique among all zones.
-    pub(super) domain: String,
-    pub(super) part: Part,
-    pub(super) place: Option<Place>,
+    pub(crate) domain: String,
+    pub(crate) part: Part,
+    pub(crate) place: Option<Place>,
 }
 
-/// Says what each of `found` meters, and leaves out second ways to the same counter: the zones of `intel-rapl-mmio` whose
-/// package `intel-rapl` has as well. Whatever name a zone has, it is kept.
-pub(super) fn arrange(mut found: Vec<Found>) -> Vec<Zone> {
+/// Says what each of `found` meters, and leaves out second ways to the same counter: what `intel-rapl-mmio` has and
+/// `intel-rapl` has as well. Whatever name a zone has, it is kept. `lone_core` says of a package whose zone `core` meters one
+/// core only the lowest CPU of that core.
+pub(crate) fn arrange(mut found: Vec<Found>, lone_core: impl Fn(u32) -> Option<u32>) -> Vec<Zone> {
     found.sort_by_cached_key(|zone| {
         let (control, numbers) = split(&zone.directory);
         (control != "intel-rapl", control.to_owned(), numbers)
@@ -37,16 +38,17 @@ pub(super) fn arrange(mut found: Vec<Found>) -> Vec<Zone> {
     let mut zones = Vec::new();
     for Found { directory, path, name } in found {
         let (control, _) = split(&directory);
-        let (part, own) = Part::of_zone(&name);
+        let (mut part, own) = Part::of_zone(&name);
         let above = directory.rsplit_once(':').map(|(parent, _)| parent);
         let place = own.or_else(|| places.get(above?).copied());
         if let Some(place) = place {
             places.insert(directory.clone(), place);
         }
-        let package = place.map(|place| Part::Package.domain_name(Some(place)));
+        if let (Part::Core, Some(cpu)) = (&part, place.and_then(|place| lone_core(place.package))) {
+            part = Part::OneCore(cpu);
+        }
         let mut domain = part.domain_name(place);
-        let owner = package.as_ref().and_then(|package| owners.get(package)).or_else(|| owners.get(&domain));
-        if owner.is_some_and(|owner| owner != control) {
+        if owners.get(&domain).is_some_and(|owner| owner != control) {
             tracing::debug!(zone = %path.display(), name, "left out: the same counter is read another way");
             continue;
         }
@@ -78,7 +80,7 @@ mod tests {
             path: directory.into(),
             name: name.to_owned(),
         });
-        arrange(found.collect())
+        arrange(found.collect(), |_| None)
             .into_iter()
             .map(|zone| format!("{}={}", zone.path.display(), zone.domain))
             .collect()
@@ -102,16 +104,41 @@ mod tests {
     }
 
     #[test]
-    fn a_package_s_mmio_twin_goes_with_its_children_and_one_without_a_twin_stays() {
+    fn mmio_twins_go_and_what_has_no_twin_stays() {
         let seen = domains(&[
             ("intel-rapl-mmio:0", "package-0"),
-            ("intel-rapl-mmio:0:0", "dram"),
+            ("intel-rapl-mmio:0:0", "core"),
+            ("intel-rapl-mmio:0:1", "dram"),
             ("intel-rapl-mmio:1", "package-1"),
+            ("intel-rapl-mmio:2", "psys"),
             ("intel-rapl:0", "package-0"),
             ("intel-rapl:0:0", "core"),
+            ("intel-rapl:1", "psys"),
         ]);
-        let expected = ["intel-rapl:0=package-0", "intel-rapl:0:0=core-0", "intel-rapl-mmio:1=package-1"];
+        let expected = [
+            "intel-rapl:0=package-0",
+            "intel-rapl:0:0=core-0",
+            "intel-rapl:1=psys",
+            "intel-rapl-mmio:0:1=dram-0",
+            "intel-rapl-mmio:1=package-1",
+        ];
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn where_the_zone_of_cores_is_one_core_it_is_called_that() {
+        let found =
+            [("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "core"), ("intel-rapl:1", "package-1")];
+        let found = found.map(|(directory, name)| Found {
+            directory: directory.to_owned(),
+            path: directory.into(),
+            name: name.to_owned(),
+        });
+        let zones = arrange(found.to_vec(), |package| Some(package * 8));
+        let domains: Vec<_> = zones.iter().map(|zone| (&*zone.domain, &zone.part)).collect();
+        let expected =
+            [("package-0", &Part::Package), ("core-cpu-0", &Part::OneCore(0)), ("package-1", &Part::Package)];
+        assert_eq!(domains, expected);
     }
 
     #[test]
@@ -120,7 +147,7 @@ mod tests {
             ("intel-rapl:0", "package-0"),
             ("intel-rapl:0:0", "mcp"),
             ("intel-rapl:1", "psys"),
-            ("intel-rapl:2", "psys"),
+            ("intel-rapl:2", "psys-1"),
             ("intel-rapl:3", "accelerator"),
             ("odd", "odd"),
         ]);

@@ -4,12 +4,14 @@ use std::fs;
 
 use tempfile::TempDir;
 use wattrace_api::testing::{Point, Rig};
-use wattrace_api::{ErrorKind, Origin};
+use wattrace_api::{ErrorKind, Kind, Origin};
 
 use super::*;
-use crate::config::Interface;
-use crate::simulate::{Tree, Zone, perf_clock};
+use crate::meter::Reading;
+use crate::simulate::{Tree, Zone, cpus, perf_clock};
 use crate::{Rapl, simulate};
+
+mod interfaces;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -45,7 +47,9 @@ impl Bench {
 }
 
 fn config(root: &Path, interface: Interface) -> RaplConfig {
-    RaplConfig { sysfs_root: root.to_str().unwrap().to_owned(), interface, ..RaplConfig::default() }
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (sysfs_root, dev_root) = (path(root), path(&root.join("dev")));
+    RaplConfig { sysfs_root, dev_root, interface, ..RaplConfig::default() }
 }
 
 fn shown(points: &[Point]) -> Vec<String> {
@@ -53,7 +57,10 @@ fn shown(points: &[Point]) -> Vec<String> {
         let about = p.series.all_attributes();
         let find =
             |key: &str| about.iter().find(|a| a.key == key).map(|a| a.value.to_string()).unwrap_or_default();
-        format!("{} {}{} = {}", p.metric, find("wattrace.domain"), find("wattrace.anomaly"), p.steps)
+        let value =
+            if p.series.metric.kind == Kind::Counter { p.steps.to_string() } else { p.value.to_string() };
+        let what = ["wattrace.domain", "wattrace.anomaly", "wattrace.state"].map(find).concat();
+        format!("{} {what} = {value}", p.metric)
     };
     points.iter().map(one).collect()
 }
@@ -187,52 +194,68 @@ fn a_tick_at_the_time_of_the_last_reading_says_nothing() {
     assert!(bench.poll(SECOND).is_empty());
 }
 
-/// The kernel's `cpu-clock` behind a PMU tree: a true perf counter, of a rate that the clock knows.
 #[test]
-fn perf_s_joules_follow_the_clock() {
-    const WATTS: u32 = 25;
-    let root = tempfile::tempdir().unwrap();
-    perf_clock(root.path(), WATTS).unwrap();
-    let mut rig = Rig::new();
-    rig.clock = Clock::system();
-    let before_first = rig.clock.now();
-    match rig.start::<Rapl>(config(root.path(), Interface::Auto)) {
-        Err(e) if e.to_string().contains("cap_perfmon") => {
-            eprintln!("not run: this user may not open perf counters");
-            return;
-        }
-        opened => opened.unwrap(),
+fn a_package_that_stands_still_is_counted_once_until_it_moves_and_a_resting_part_is_not() {
+    let still = |t: Duration| if t < Duration::from_secs(20) { 0 } else { t.as_micros() as u64 };
+    let mut bench = Bench::new(vec![
+        Zone::new("intel-rapl:0", "package-0", 0.0).along(still),
+        Zone::new("intel-rapl:0:0", "uncore", 0.0),
+    ]);
+    let mut counted = Vec::new();
+    for second in 1..=30 {
+        let points = bench.at(second * SECOND);
+        counted.extend(shown(&points).into_iter().filter(|p| p.contains("anomalies")).map(|p| (second, p)));
     }
-    let after_first = rig.clock.now();
-    let deadline = after_first + Duration::from_millis(100);
-    let (mut microjoules, mut before_last) = (0, after_first);
-    while before_last < deadline {
-        before_last = rig.clock.now();
-        let batch = rig.tick(Timestamp(0)).unwrap();
-        for point in rig.points(&batch) {
-            assert_eq!(point.series.domain.as_ref().unwrap().origin, Origin::Simulated);
-            microjoules = point.steps;
-        }
-    }
-    // Nanoseconds times watts are nanojoules. However long anything was held up, the span between the first and the last
-    // reading lies between these two; a thousandth is for the two clocks' rates.
-    let used = |from: Timestamp, to: Timestamp| (to.0 - from.0) * u64::from(WATTS) / 1_000;
-    let least = used(after_first, before_last) / 1_000 * 999;
-    let most = used(before_first, rig.clock.now()) / 1_000 * 1_001 + 1_000;
-    assert!((least..=most).contains(&microjoules), "{least} <= {microjoules} <= {most} µJ");
+    assert_eq!(counted, [(5, "wattrace.rapl.anomalies package-0still = 1".to_owned())]);
 }
 
 #[test]
-fn auto_takes_powercap_where_perf_cannot_be_opened() {
-    let root = tempfile::tempdir().unwrap();
-    perf_clock(root.path(), 25).unwrap();
-    // A number that no PMU has.
-    fs::write(root.path().join("bus/event_source/devices/power/type"), "987654\n").unwrap();
-    let _tree =
-        simulate::Tree::create(root.path(), vec![Zone::new("intel-rapl:0", "package-0", 1.0)]).unwrap();
-    let mut rig = Rig::new();
-    rig.start::<Rapl>(config(root.path(), Interface::Auto)).unwrap();
-    assert_eq!(rig.registry.domains().len(), 1);
-    let refused = rig.start::<Rapl>(config(root.path(), Interface::Perf)).unwrap_err().to_string();
-    assert!(refused.contains("energy-pkg on CPU 0"), "{refused}");
+fn a_jump_that_no_hardware_can_make_claims_no_joules() {
+    let curve =
+        |t: Duration| t.as_micros() as u64 + if t > Duration::from_secs(2) { 20_000_000_000 } else { 0 };
+    let mut bench = Bench::new(vec![Zone::new("intel-rapl:0", "package-0", 1.0).along(curve)]);
+    assert_eq!(shown(&bench.at(2 * SECOND)), ["hw.energy package-0 = 2000000"]);
+    assert_eq!(shown(&bench.at(3 * SECOND)), ["wattrace.rapl.anomalies package-0jump = 1"]);
+    let points = bench.at(4 * SECOND);
+    assert_eq!(shown(&points), ["hw.energy package-0 = 3000000"]);
+    assert_eq!(points[0].window, Window::new(Timestamp(3 * SECOND), Timestamp(4 * SECOND)));
+}
+
+#[test]
+fn a_group_that_was_opened_anew_counts_on_and_the_gap_is_counted() {
+    struct Scripted(Vec<(Reading, u64)>);
+    impl crate::meter::Reader for Scripted {
+        fn read(&mut self, raw: &mut [u64]) -> Result<Reading, crate::meter::Fault> {
+            let (reading, value) = self.0.remove(0);
+            raw[0] = value;
+            Ok(reading)
+        }
+    }
+    let script = vec![
+        (Reading::Continued, 5_000_000),
+        (Reading::Continued, 6_000_000),
+        (Reading::Anew, 100),
+        (Reading::Continued, 1_000_100),
+    ];
+    let part = crate::domain::Part::Package;
+    let subject = Subject::new("package-0".into(), &part, None, Origin::Simulated);
+    let counters = vec![(subject, crate::counter::Counter::of_microjoules(None))];
+    let (rig, reader) = (Rig::new(), Box::new(Scripted(script)));
+    let mut meter = Meter::open(crate::meter::Group { reader, counters }, &rig.clock);
+    meter.publish(&rig.registry).unwrap();
+    let opener = Opener::new(rig.registry.clone(), Timestamp(0)).unwrap();
+    let mut seen = Vec::new();
+    for second in 1..=3 {
+        rig.clock.set(Timestamp(second * SECOND));
+        let mut batch = Batch::default();
+        assert!(!meter.poll(&rig.clock, &opener, &mut batch));
+        seen.extend(rig.points(&batch));
+    }
+    let expected = [
+        "hw.energy package-0 = 1000000",
+        "wattrace.rapl.anomalies package-0reopened = 1",
+        "hw.energy package-0 = 2000000",
+    ];
+    assert_eq!(shown(&seen), expected);
+    assert_eq!(seen[2].window, Window::new(Timestamp(2 * SECOND), Timestamp(3 * SECOND)));
 }

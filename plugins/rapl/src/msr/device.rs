@@ -1,0 +1,46 @@
+//! `/dev/cpu/N/msr`: one CPU's registers as a file, eight bytes each at the register's address.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use wattrace_api::Origin;
+
+/// The kernel's number for such devices.
+const MSR_MAJOR: u32 = 202;
+
+/// A CPU's registers.
+#[derive(Debug)]
+pub(crate) struct Device {
+    file: File,
+}
+
+/// Where those of `cpu` are.
+pub(crate) fn path(dev_root: &Path, cpu: u32) -> PathBuf {
+    dev_root.join(format!("cpu/{cpu}/msr"))
+}
+
+impl Device {
+    /// Opens those of `cpu`.
+    pub(crate) fn open(dev_root: &Path, cpu: u32) -> io::Result<Self> {
+        Ok(Self { file: File::open(path(dev_root, cpu))? })
+    }
+
+    /// The register's 64 bits. A register that the CPU doesn't have is an error.
+    pub(crate) fn read(&self, register: u32) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, register.into())?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// `measured` if these are a CPU's registers, `simulated` if any other file stands in for them.
+    pub(crate) fn origin(&self) -> Origin {
+        let major = |device: u64| libc::major(device);
+        let real = self
+            .file
+            .metadata()
+            .is_ok_and(|m| m.file_type().is_char_device() && major(m.rdev()) == MSR_MAJOR);
+        if real { Origin::Measured } else { Origin::Simulated }
+    }
+}
