@@ -28,6 +28,9 @@ use crate::plugins::Registered;
 /// How long the last readings and writes may take.
 const STOPPING: Duration = Duration::from_millis(4500);
 
+/// Opening what counts takes no longer than this, on the slowest of machines.
+const OPENING: Duration = Duration::from_secs(10);
+
 /// Exit codes of what runs a command, as in `env` and `timeout`: our own failure, not executable, not found.
 const FAILED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
@@ -102,6 +105,7 @@ async fn run(
     };
     // The table of the whole machine would get in the way of the command's own output.
     let pipeline = session::start(config, plugins, &["console"], Some(output), runtime)?;
+    pipeline.sources_opened(Instant::now() + OPENING).await;
     let counts_cpu_time =
         pipeline.health().iter().any(|h| h.name.starts_with("source/sched/") && h.state() == State::Running);
     if !counts_cpu_time {

@@ -1,5 +1,7 @@
 //! The commands. Each is a file of its own; this one maps the command line to them and their results to exit codes.
 
+#[cfg(all(feature = "sched", feature = "estimate"))]
+mod calibrate;
 mod config;
 mod control;
 mod doctor;
@@ -36,6 +38,9 @@ enum Command {
     Run(run::Options),
     /// Run a command and say what it and its children used
     Exec(exec::Options),
+    /// Find what the CPU packages draw at which load, by their meter, for machines that have none
+    #[cfg(all(feature = "sched", feature = "estimate"))]
+    Calibrate(calibrate::Options),
     /// Look at what is there, what is missing, and what would give it
     Doctor(doctor::Options),
     /// Write, check or show a configuration
@@ -88,6 +93,8 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
     let result = match cli.command {
         Command::Run(options) => run::main(&options, plugins),
         Command::Exec(options) => exec::main(&options, plugins),
+        #[cfg(all(feature = "sched", feature = "estimate"))]
+        Command::Calibrate(options) => calibrate::main(&options, plugins),
         Command::Doctor(options) => doctor::main(&options, plugins),
         Command::Config(options) => config::main(&options, plugins),
         Command::Plugins(options) => plugins::main(&options, plugins),

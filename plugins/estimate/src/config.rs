@@ -17,6 +17,12 @@ pub struct EstimateConfig {
     pub idle_watts: f64,
     /// What one package draws when all its CPUs are busy, in watts; 0: the thermal design power.
     pub full_watts: f64,
+    /// A file that `wattrace calibrate` wrote on a machine with a meter and the same CPU; empty: none. It says everything, so
+    /// that none of the watts above is given with it.
+    pub profile: String,
+    /// The frequency at which a busy package draws `full_watts`, in MHz; 0: the CPU's base frequency, where it is known. It
+    /// matters where cycles are counted (`plugins.sched.counters`).
+    pub nominal_mhz: f64,
     /// Where the CPU's name is read.
     pub cpuinfo: String,
 }
@@ -40,13 +46,15 @@ impl Default for EstimateConfig {
             tdp_watts: 0.0,
             idle_watts: 0.0,
             full_watts: 0.0,
+            profile: String::new(),
+            nominal_mhz: 0.0,
             cpuinfo: "/proc/cpuinfo".to_owned(),
         }
     }
 }
 
 /// More than any package draws.
-const MOST_WATTS: f64 = 10_000.0;
+pub(crate) const MOST_WATTS: f64 = 10_000.0;
 
 impl EstimateConfig {
     /// Refuses what makes no sense, by its key.
@@ -58,6 +66,17 @@ impl EstimateConfig {
                 let message = format!("plugins.estimate.{key}: {watts} is not between 0 and {MOST_WATTS}");
                 return Err(Error::fatal(message));
             }
+            if watts > 0.0 && !self.profile.is_empty() {
+                return Err(Error::fatal(format!(
+                    "plugins.estimate.{key}: plugins.estimate.profile says it already; leave one of the two out"
+                )));
+            }
+        }
+        if !(0.0..=100_000.0).contains(&self.nominal_mhz) {
+            let mhz = self.nominal_mhz;
+            return Err(Error::fatal(format!(
+                "plugins.estimate.nominal_mhz: {mhz} is not between 0 and 100000"
+            )));
         }
         let full = if self.full_watts > 0.0 { self.full_watts } else { self.tdp_watts };
         if full > 0.0 && self.idle_watts > full {
@@ -83,6 +102,13 @@ mod tests {
     fn senseless_watts_are_refused_by_their_key() {
         assert_eq!(refusal("{}"), None);
         assert_eq!(refusal(r#"{"idle_watts": 10, "full_watts": 10, "when": "no-meter"}"#), None);
+        assert_eq!(refusal(r#"{"profile": "p.toml", "nominal_mhz": 2800}"#), None);
+        assert!(
+            refusal(r#"{"profile": "p.toml", "full_watts": 10}"#)
+                .unwrap()
+                .starts_with("plugins.estimate.full_watts: ")
+        );
+        assert!(refusal(r#"{"nominal_mhz": -1}"#).unwrap().starts_with("plugins.estimate.nominal_mhz: "));
         assert!(refusal(r#"{"tdp_watts": -1}"#).unwrap().starts_with("plugins.estimate.tdp_watts: "));
         assert!(refusal(r#"{"full_watts": 10001}"#).unwrap().starts_with("plugins.estimate.full_watts: "));
         assert!(

@@ -1,29 +1,53 @@
-//! What a package draws when idle and when busy: from the configuration where it says, else from the CPU's name.
+//! What a package draws when idle and when busy: by a calibrated profile, else by the configuration, else by the CPU's name.
 
 use std::fs;
+use std::path::Path;
+
+use wattrace_api::Error;
 
 use crate::config::EstimateConfig;
 use crate::cpuinfo::CpuInfo;
-use crate::tdp::{self, Tdp};
+use crate::fit::load;
+use crate::frequency;
+use crate::profile::{CurvePoint, DEFAULT_EXPONENT, PackageModel, Profile};
+use crate::tdp::{self, PerCpu, Tdp};
 
 /// The idle package's share of the thermal design power. B. Davy, "Building an AWS EC2 Carbon Emissions Dataset" (Teads,
 /// 2021), measured servers with RAPL at 0, 10, 50 and 100 % load and found 0.12, 0.32, 0.75 and 1.02 of it.
 const IDLE_SHARE: f64 = 0.12;
 
-/// A linear model of a package's power.
+/// A model of one package's power.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Power {
-    /// Microwatts when nothing runs.
-    pub(crate) idle: u64,
-    /// Microwatts when all CPUs are busy; at least `idle`.
-    pub(crate) full: u64,
+    model: PackageModel,
+    /// Most watts above idle: what all CPUs busy draw at the model's own frequency. A package is held to its design power,
+    /// so that a higher frequency of some CPUs draws more only while others rest.
+    most: f64,
+    /// Whether it is to be told in a [`Load`] what was on shared cores.
+    pub(crate) shares_cores: bool,
     /// Where the numbers come from, for the log.
     pub(crate) why: String,
 }
 
+/// What a package's CPUs did in a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Load {
+    /// CPU time in use, in nanoseconds.
+    pub(crate) busy: u64,
+    /// All CPU time.
+    pub(crate) total: u64,
+    /// The part of `busy` on a shared core; `None`: nothing is said of that.
+    pub(crate) shared: Option<u64>,
+    /// Cycles in `busy`; 0: not counted.
+    pub(crate) cycles: u64,
+}
+
 impl Power {
-    /// By `config` and the CPU that its `cpuinfo` tells of.
-    pub(crate) fn find(config: &EstimateConfig) -> Self {
+    /// By `config`, its profile and the CPU that its `cpuinfo` tells of.
+    ///
+    /// # Errors
+    /// The profile's.
+    pub(crate) fn find(config: &EstimateConfig) -> Result<Self, Error> {
         let text = fs::read_to_string(&config.cpuinfo).unwrap_or_else(|e| {
             tracing::warn!(
                 path = config.cpuinfo,
@@ -31,87 +55,123 @@ impl Power {
             );
             String::new()
         });
-        Self::of(config, &CpuInfo::parse(&text))
+        let cpu = CpuInfo::parse(&text);
+        if !config.profile.is_empty() {
+            let profile = Profile::read(Path::new(&config.profile))?;
+            return Ok(Self::of_profile(profile, &config.profile, &cpu));
+        }
+        let nominal =
+            if config.nominal_mhz > 0.0 { config.nominal_mhz } else { frequency::nominal_mhz(&cpu) };
+        Ok(Self::of(config, &cpu, nominal))
     }
 
-    fn of(config: &EstimateConfig, cpu: &CpuInfo) -> Self {
-        let (tdp, why) = thermal_design_power(config, cpu);
-        let full = if config.full_watts > 0.0 { config.full_watts } else { tdp.max(config.idle_watts) };
-        let idle = if config.idle_watts > 0.0 { config.idle_watts } else { IDLE_SHARE * tdp };
-        let microwatts = |watts: f64| (watts * 1e6).round() as u64;
-        Self { idle: microwatts(idle.min(full)), full: microwatts(full), why }
+    /// By the CPU's name alone.
+    pub(crate) fn of_design(cpu: &CpuInfo) -> Self {
+        Self::of(&EstimateConfig::default(), cpu, frequency::nominal_mhz(cpu))
+    }
+
+    /// Microwatts at no load.
+    pub(crate) fn idle_microwatts(&self) -> u64 {
+        microwatts(self.model.idle_watts)
+    }
+
+    /// Microwatts when all CPUs are busy.
+    pub(crate) fn full_microwatts(&self) -> u64 {
+        microwatts(self.model.full_watts())
+    }
+
+    /// Whether the model knows the frequency at which its numbers hold, so that others can be told from it.
+    pub(crate) fn knows_frequency(&self) -> bool {
+        self.model.curve.iter().any(|point| point.mhz > 0.0)
+    }
+
+    /// Watts above idle under a load. Without any CPU time (all CPUs offline) there are none.
+    pub(crate) fn dynamic_watts(&self, did: &Load) -> f64 {
+        if did.total == 0 {
+            return 0.0;
+        }
+        let part = |ns: u64| ns as f64 / did.total as f64;
+        let load = load(part(did.busy), did.shared.map(part), self.model.smt_factor).clamp(0.0, 1.0);
+        let point = self.model.at(load);
+        let at_rest = point.watts - self.model.idle_watts;
+        if did.cycles == 0 || did.busy == 0 || point.mhz == 0.0 {
+            return at_rest;
+        }
+        let mhz = did.cycles as f64 * 1e3 / did.busy as f64;
+        (at_rest * (mhz / point.mhz).powf(self.model.frequency_exponent)).min(self.most)
+    }
+
+    fn with(model: PackageModel, cpu: &CpuInfo, why: String) -> Self {
+        let most = model.full_watts() - model.idle_watts;
+        Self { most, model, shares_cores: cpu.shares_cores, why }
+    }
+
+    /// By a profile, read from `path`.
+    pub(crate) fn of_profile(profile: Profile, path: &str, cpu: &CpuInfo) -> Self {
+        let Profile { cpu: name, mut package, cpus_per_package: all, .. } = profile;
+        let mut why = format!("plugins.estimate.profile {path}, of {name}");
+        if cpu.model != name {
+            tracing::warn!(
+                "plugins.estimate.profile: {path} is of \"{name}\", and this is \"{}\"",
+                cpu.model
+            );
+        }
+        let cpus = cpu.cpus_per_package();
+        if cpu.is_virtual && cpus < all {
+            why = format!("{why}, {cpus} of its {all} CPUs");
+            let part = cpus / all;
+            package.idle_watts *= part;
+            package.curve.iter_mut().for_each(|point| point.watts *= part);
+        }
+        Self::with(package, cpu, why)
+    }
+
+    fn of(config: &EstimateConfig, cpu: &CpuInfo, nominal_mhz: f64) -> Self {
+        let (found_idle, found_full, why) = by_design(config, cpu);
+        let full =
+            if config.full_watts > 0.0 { config.full_watts } else { found_full.max(config.idle_watts) };
+        let idle = if config.idle_watts > 0.0 { config.idle_watts } else { found_idle };
+        let model = PackageModel {
+            idle_watts: idle.min(full),
+            residual_watts: 0.0,
+            smt_factor: 1.0,
+            frequency_exponent: DEFAULT_EXPONENT,
+            curve: vec![CurvePoint { load: 1.0, watts: full, mhz: nominal_mhz }],
+        };
+        Self::with(model, cpu, why)
     }
 }
 
-/// Watts, and where they come from.
-fn thermal_design_power(config: &EstimateConfig, cpu: &CpuInfo) -> (f64, String) {
+fn microwatts(watts: f64) -> u64 {
+    (watts * 1e6).round() as u64
+}
+
+/// Watts of one package when idle and when busy, and where they come from.
+fn by_design(config: &EstimateConfig, cpu: &CpuInfo) -> (f64, f64, String) {
+    let of_tdp = |tdp: f64, why| (IDLE_SHARE * tdp, tdp, why);
     if config.tdp_watts > 0.0 {
-        return (config.tdp_watts, "plugins.estimate.tdp_watts".to_owned());
+        return of_tdp(config.tdp_watts, "plugins.estimate.tdp_watts".to_owned());
     }
     let (model, cpus) = (&cpu.model, cpu.cpus_per_package());
+    let of_cpus = |idle: f64, full: f64, what: &str| {
+        (idle * cpus, full * cpus, format!("{cpus} CPUs of {what}, {full} W each"))
+    };
     match tdp::look_up(model) {
         // A hypervisor lends CPUs one by one, and each guest is taken to draw its part of the whole. On bare metal fewer
         // CPUs than the model has mean that some are switched off, and the package is there alone all the same.
-        Some(Tdp::Package { watts, cpus: Some(all) }) if cpu.is_virtual && cpus < f64::from(all) => (
+        Some(Tdp::Package { watts, cpus: Some(all) }) if cpu.is_virtual && cpus < f64::from(all) => of_tdp(
             f64::from(watts) * cpus / f64::from(all),
             format!("{cpus} of the {all} CPUs of {model}, {watts} W"),
         ),
-        Some(Tdp::Package { watts, .. }) => (f64::from(watts), format!("{model}, {watts} W")),
-        Some(Tdp::PerCpu(watts)) => (watts * cpus, format!("{cpus} CPUs of {model}, {watts} W each")),
+        Some(Tdp::Package { watts, .. }) => of_tdp(f64::from(watts), format!("{model}, {watts} W")),
+        Some(Tdp::PerCpu(PerCpu { idle, full })) => of_cpus(idle, full, model),
         None => {
-            let watts = tdp::UNKNOWN_PER_CPU;
-            (watts * cpus, format!("{cpus} CPUs of an unknown model \"{model}\", taken as {watts} W each"))
+            let PerCpu { idle, full } = tdp::unknown(cpu);
+            let kind = if cpu.is_arm { "ARM model" } else { "model" };
+            of_cpus(idle, full, &format!("an unknown {kind} \"{model}\""))
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn power(config: EstimateConfig, model: &str, cpus: u32, is_virtual: bool) -> Power {
-        Power::of(&config, &CpuInfo { model: model.to_owned(), cpus, packages: 2, is_virtual })
-    }
-
-    #[test]
-    fn the_configuration_wins_over_the_name() {
-        let config = EstimateConfig { tdp_watts: 100.0, ..EstimateConfig::default() };
-        let found = power(config.clone(), "AMD EPYC 7763 64-Core Processor", 4, true);
-        assert_eq!((found.idle, found.full), (12_000_000, 100_000_000));
-        let found = power(EstimateConfig { idle_watts: 5.0, full_watts: 80.5, ..config }, "", 4, true);
-        assert_eq!((found.idle, found.full), (5_000_000, 80_500_000));
-    }
-
-    #[test]
-    fn a_guest_has_its_share_and_bare_metal_the_whole() {
-        let model = "AMD EPYC 7763 64-Core Processor";
-        let watts =
-            |cpus, is_virtual| power(EstimateConfig::default(), model, cpus, is_virtual).full / 1_000_000;
-        assert_eq!(watts(64, true), 70);
-        assert_eq!(watts(64, false), 280);
-        assert_eq!(watts(256, true), 280);
-    }
-
-    #[test]
-    fn without_a_known_model_each_cpu_counts() {
-        let found = power(EstimateConfig::default(), "AMD EPYC", 4, true);
-        assert_eq!(found.full, 2 * 1_870_000);
-        let found = power(EstimateConfig::default(), "Elbrus-8C", 4, false);
-        assert_eq!(found.full, (2.0 * tdp::UNKNOWN_PER_CPU * 1e6) as u64);
-        assert!(found.why.contains("unknown model \"Elbrus-8C\""), "{}", found.why);
-    }
-
-    #[test]
-    fn idle_never_exceeds_busy() {
-        let found =
-            power(EstimateConfig { full_watts: 1.0, ..EstimateConfig::default() }, "AMD EPYC 9654", 4, false);
-        assert_eq!((found.idle, found.full), (1_000_000, 1_000_000));
-        let found = power(
-            EstimateConfig { idle_watts: 900.0, ..EstimateConfig::default() },
-            "AMD EPYC 9654",
-            4,
-            false,
-        );
-        assert_eq!((found.idle, found.full), (900_000_000, 900_000_000));
-    }
-}
+mod tests;

@@ -1,9 +1,15 @@
 //! Thermal design powers by the name that `/proc/cpuinfo` gives. Pure; `power` uses it.
 //!
-//! Sources. [`MODELS`]: techpowerup.com/cpu-specs and the providers' own pages, as collected in Boavizta's `cpu_specs.csv`
-//! (github.com/Boavizta/boaviztapi, MIT). [`PER_CPU`]: Cloud Carbon Footprint's coefficients (watts per logical CPU at full
-//! load, from SPECpower results; github.com/cloud-carbon-footprint). Client CPUs: the power
-//! that is usual for each suffix of Intel's and AMD's names in recent generations; some models differ.
+//! | table | source |
+//! | --- | --- |
+//! | [`MODELS`] | techpowerup.com/cpu-specs and the providers' own pages, as collected in Boavizta's `cpu_specs.csv` (github.com/Boavizta/boaviztapi, MIT) |
+//! | [`PER_CPU`], x86 | Cloud Carbon Footprint's coefficients: watts per logical CPU when idle and at full load, from SPECpower results (github.com/cloud-carbon-footprint) |
+//! | [`PER_CPU`], Neoverse-N1, Ampere-1 | Ampere Altra Q80-30: 210 W, 80 cores (Ampere's product list of 2020); idle as for models |
+//! | [`PER_CPU`], Neoverse-V2 | NVIDIA Grace CPU Superchip: 500 W with its memory, 144 cores (NVIDIA, 2022); idle as for models |
+//! | [`PER_CPU`], Cortex-A72 | Raspberry Pi 4, the whole board at its supply: 2.3 W idle, 5.2 W busy, 4 cores (chipwired.com, 36 measurements) |
+//! | client CPUs | the power that is usual for each suffix of Intel's and AMD's names in recent generations; some models differ |
+
+use crate::cpuinfo::CpuInfo;
 
 /// What a CPU is made to draw.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,12 +21,36 @@ pub(crate) enum Tdp {
         /// Logical CPUs.
         cpus: Option<u16>,
     },
-    /// Watts for each logical CPU: the name says the family, not the model.
-    PerCpu(f64),
+    /// Watts for each logical CPU, when idle and when busy: the name says the family, not the model.
+    PerCpu(PerCpu),
 }
 
-/// Watts per logical CPU where the name says nothing: the mean of [`PER_CPU`]'s families, rounded.
-pub(crate) const UNKNOWN_PER_CPU: f64 = 2.8;
+/// Watts of one logical CPU.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct PerCpu {
+    /// When idle.
+    pub(crate) idle: f64,
+    /// When busy.
+    pub(crate) full: f64,
+}
+
+/// Where the name says nothing: the mean of [`PER_CPU`]'s x86 server families since 2017, rounded.
+const UNKNOWN: PerCpu = PerCpu { idle: 0.6, full: 2.8 };
+
+/// ARM cores of an unknown kind, taken as a server's: [`PER_CPU`]'s Neoverse-N1.
+const UNKNOWN_ARM: PerCpu = PerCpu { idle: 0.31, full: 2.6 };
+
+/// ARM's cores for small machines, of which [`PER_CPU`] has one: the Cortex-A72.
+const UNKNOWN_CORTEX: PerCpu = PerCpu { idle: 0.57, full: 1.3 };
+
+/// What to take where [`look_up`] finds nothing.
+pub(crate) fn unknown(cpu: &CpuInfo) -> PerCpu {
+    match cpu {
+        CpuInfo { is_arm: true, model, .. } if model.starts_with("Cortex-A") => UNKNOWN_CORTEX,
+        CpuInfo { is_arm: true, .. } => UNKNOWN_ARM,
+        _ => UNKNOWN,
+    }
+}
 
 /// Looks `model` up: by model, then by the kind of client CPU, then by family.
 pub(crate) fn look_up(model: &str) -> Option<Tdp> {
@@ -34,7 +64,10 @@ pub(crate) fn look_up(model: &str) -> Option<Tdp> {
     exact
         .map(|&(_, watts, cpus)| Tdp::Package { watts, cpus: Some(cpus) })
         .or_else(|| client(&words))
-        .or_else(|| PER_CPU.iter().find(|(name, _)| named(name)).map(|&(_, watts)| Tdp::PerCpu(watts)))
+        .or_else(|| {
+            let family = PER_CPU.iter().find(|(name, ..)| named(name));
+            family.map(|&(_, idle, full)| Tdp::PerCpu(PerCpu { idle, full }))
+        })
 }
 
 /// Client CPUs: the suffix of the number tells the power.
@@ -73,20 +106,19 @@ const AMD_CLIENTS: [(&str, u16); 10] = [
     ("", 65), ("X", 105), ("XT", 105), ("X3D", 120), ("G", 65), ("GE", 35), ("U", 15), ("HS", 35), ("H", 45), ("HX", 55),
 ];
 
-/// Families whose guests see no model: watts per logical CPU at full load. The first that fits counts.
-const PER_CPU: [(&str, f64); 11] = [
-    ("Skylake", 4.05),
-    ("Cascadelake", 3.80),
-    ("Broadwell", 3.54),
-    ("Haswell", 5.99),
-    ("Xeon", 3.80),
-    ("EPYC-Rome", 1.64),
-    ("EPYC-Milan", 1.87),
-    ("EPYC-Genoa", 1.87),
-    ("EPYC 7601", 2.55),
-    ("EPYC 7B12", 1.64),
+/// Families whose guests see no model, and ARM's cores: watts per logical CPU when idle and at full load. The first that
+/// fits counts.
+#[rustfmt::skip]
+const PER_CPU: [(&str, f64, f64); 16] = [
+    ("Skylake", 0.64, 4.05), ("Cascadelake", 0.64, 3.80), ("Broadwell", 0.71, 3.54), ("Haswell", 1.90, 5.99),
+    ("Xeon", 0.64, 3.80),
+    ("EPYC-Rome", 0.47, 1.64), ("EPYC-Milan", 0.45, 1.87), ("EPYC-Genoa", 0.45, 1.87),
+    ("EPYC 7601", 0.82, 2.55), ("EPYC 7B12", 0.47, 1.64),
     // The name of all other guests, of whatever generation.
-    ("EPYC", 1.87),
+    ("EPYC", 0.45, 1.87),
+    ("Neoverse-N1", 0.31, 2.6), ("Neoverse-V2", 0.42, 3.5),
+    ("Ampere-1", 0.31, 2.6), ("Ampere-1a", 0.31, 2.6),
+    ("Cortex-A72", 0.57, 1.3),
 ];
 
 /// Name, watts of a package, logical CPUs of a package. Names are found as whole words.
@@ -164,10 +196,13 @@ mod tests {
 
     #[test]
     fn guests_without_a_model_are_known_by_family() {
-        assert_eq!(look_up("AMD EPYC"), Some(Tdp::PerCpu(1.87)));
-        assert_eq!(look_up("AMD EPYC-Rome Processor"), Some(Tdp::PerCpu(1.64)));
-        assert_eq!(look_up("Intel Xeon Processor (Skylake, IBRS)"), Some(Tdp::PerCpu(4.05)));
-        assert_eq!(look_up("Intel(R) Xeon(R) CPU @ 2.20GHz"), Some(Tdp::PerCpu(3.80)));
+        let family = |idle, full| Some(Tdp::PerCpu(PerCpu { idle, full }));
+        assert_eq!(look_up("AMD EPYC"), family(0.45, 1.87));
+        assert_eq!(look_up("AMD EPYC-Rome Processor"), family(0.47, 1.64));
+        assert_eq!(look_up("Intel Xeon Processor (Skylake, IBRS)"), family(0.64, 4.05));
+        assert_eq!(look_up("Intel(R) Xeon(R) CPU @ 2.20GHz"), family(0.64, 3.80));
+        assert_eq!(look_up("Neoverse-N1"), Some(Tdp::PerCpu(UNKNOWN_ARM)));
+        assert_eq!(look_up("Cortex-A72"), Some(Tdp::PerCpu(UNKNOWN_CORTEX)));
     }
 
     #[test]
@@ -186,7 +221,7 @@ mod tests {
             "",
             "QEMU Virtual CPU version 2.5+",
             "Intel(R) Core(TM) Ultra 7 155H",
-            "Neoverse-N1",
+            "Neoverse-N3",
             "AMD Ryzen",
         ] {
             assert_eq!(look_up(name), None, "{name}");
@@ -203,7 +238,14 @@ mod tests {
     #[test]
     fn the_unknown_is_near_the_mean_of_the_known() {
         let families = ["Skylake", "Cascadelake", "EPYC-Rome", "EPYC-Milan", "EPYC 7601"];
-        let watts = families.map(|f| PER_CPU.iter().find(|(name, _)| *name == f).unwrap().1);
-        assert!((watts.iter().sum::<f64>() / watts.len() as f64 - UNKNOWN_PER_CPU).abs() < 0.05);
+        let known = families.map(|f| PER_CPU.iter().find(|(name, ..)| *name == f).unwrap());
+        let mean = |of: fn(&(&str, f64, f64)) -> f64| known.into_iter().map(of).sum::<f64>() / 5.0;
+        let PerCpu { idle, full } = UNKNOWN;
+        assert!((mean(|f| f.1) - idle).abs() < 0.05 && (mean(|f| f.2) - full).abs() < 0.05);
+    }
+
+    #[test]
+    fn every_family_is_idle_at_less_than_its_full_power() {
+        assert!(PER_CPU.iter().all(|(_, idle, full)| 0.0 < *idle && idle < full));
     }
 }

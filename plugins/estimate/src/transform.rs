@@ -1,22 +1,22 @@
 //! The pipeline element: sums each package's CPU time per window and adds the energy that such a load takes.
 //!
-//! Energy over a window of length Δt in which a package's CPUs were busy for `busy` of `total`:
-//! idle·Δt + (full − idle)·Δt·busy/total. It is summed in femtojoules (a microwatt over a nanosecond), in integers, so the first
-//! term is exact, the second is rounded down by less than one per window, and a million windows are off by
-//! less than a nanojoule. The counter shows the sum's whole microjoules; the rest is carried.
+//! Energy over a window of length Δt: idle·Δt + dynamic·Δt, where the power above idle follows the load, and the frequency
+//! where cycles are counted ([`Power::dynamic_watts`]). It is summed in femtojoules (a microwatt over a nanosecond), in integers:
+//! the first term is exact, the second is as exact as a floating-point number, 16 digits. The counter shows
+//! the sum's whole microjoules; the rest is carried.
 
 use std::sync::Arc;
 
 use wattrace_api::{
-    Batch, ConsumerKind, Domain, Error, Follows, Heard, MetricId, Origin, Registry, Resource, ResourceKind,
-    ResultExt, Series, SeriesId, SeriesMap, SeriesSpec, Subscription, Timestamp, Transform, Value, Window,
-    metric,
+    Batch, ConsumerKind, Domain, Error, Follows, Heard, Metric, MetricId, Origin, Registry, Resource,
+    ResourceKind, ResultExt, Series, SeriesId, SeriesMap, SeriesSpec, Subscription, Timestamp, Transform,
+    Value, Window, metric,
 };
 
 use wattrace_api::events::ResourceAppeared;
 
 use crate::config::{EstimateConfig, When};
-use crate::power::Power;
+use crate::power::{Load, Power};
 
 /// The element; it does nothing where there is a meter.
 pub(crate) struct Transformer {
@@ -35,13 +35,14 @@ impl Transformer {
             tracing::debug!("packages are metered: nothing is estimated");
             return Ok(Self { estimator: None, appeared: None });
         }
-        let power = Power::find(config);
+        let power = Power::find(config)?;
         let watts = |microwatts: u64| microwatts as f64 / 1e6;
         tracing::info!(
-            idle_watts = watts(power.idle),
-            full_watts = watts(power.full),
+            idle_watts = watts(power.idle_microwatts()),
+            full_watts = watts(power.full_microwatts()),
+            frequency_aware = power.knows_frequency(),
             "package energy is estimated from CPU utilisation, by {}; \
-             correct it with plugins.estimate.idle_watts and full_watts",
+             correct it with plugins.estimate.idle_watts and full_watts, or with a profile (wattrace calibrate)",
             power.why
         );
         Ok(Self { estimator: Some(Estimator::new(power, registry)?), appeared })
@@ -58,9 +59,13 @@ impl Transformer {
     }
 }
 
+/// Whether the packages' energy is in this domain: by a meter, or by the share of it that a host tells its guest.
 fn meters_a_package(domain: &Domain) -> bool {
-    domain.name.starts_with("package-") && domain.origin != Origin::Estimated
+    domain.name == HOST_SHARE || domain.name.starts_with("package-") && domain.origin != Origin::Estimated
 }
+
+/// The domain of the plugin that a host tells.
+const HOST_SHARE: &str = "host-share";
 
 impl Transform for Transformer {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
@@ -81,23 +86,34 @@ impl Transform for Transformer {
 struct Estimator {
     power: Power,
     registry: Arc<Registry>,
-    cpu_time: MetricId,
+    /// Those of `Quantity`, in its order.
+    usage: [MetricId; 3],
     energy: MetricId,
     /// Per series whether, and how, it counts; looked up once.
-    series: SeriesMap<Option<CpuTime>>,
+    series: SeriesMap<Option<Usage>>,
     packages: Vec<Package>,
     /// Scratch: the load of each window and package in the batch at hand.
-    loads: Vec<Load>,
+    loads: Vec<WindowLoad>,
 }
 
-/// A series of CPU time.
+/// A series that tells of a package's load.
 #[derive(Clone, Copy)]
-struct CpuTime {
+struct Usage {
     /// Index into `packages`.
     package: usize,
+    quantity: Quantity,
     is_idle: bool,
     last: u64,
 }
+
+#[derive(Clone, Copy)]
+enum Quantity {
+    Time,
+    Shared,
+    Cycles,
+}
+
+const QUANTITIES: [Quantity; 3] = [Quantity::Time, Quantity::Shared, Quantity::Cycles];
 
 struct Package {
     number: u32,
@@ -106,21 +122,25 @@ struct Package {
 }
 
 #[derive(Clone, Copy)]
-struct Load {
+struct WindowLoad {
     window: Window,
     package: usize,
-    busy: u64,
-    total: u64,
+    did: Load,
 }
 
 impl Estimator {
     fn new(power: Power, registry: Arc<Registry>) -> Result<Self, Error> {
-        let cpu_time = registry.metric(&metric::CONSUMER_CPU_TIME).or_fatal()?;
-        let energy = registry.metric(&metric::HW_ENERGY).or_fatal()?;
+        let declare = |metric: &Metric| registry.metric(metric).or_fatal();
+        let usage = [
+            declare(&metric::CONSUMER_CPU_TIME)?,
+            declare(&metric::CONSUMER_SHARED_TIME)?,
+            declare(&metric::CONSUMER_COUNTS[0])?,
+        ];
+        let energy = declare(&metric::HW_ENERGY)?;
         let mut estimator = Self {
             power,
             registry,
-            cpu_time,
+            usage,
             energy,
             series: SeriesMap::default(),
             packages: Vec::new(),
@@ -133,21 +153,28 @@ impl Estimator {
         Ok(estimator)
     }
 
-    /// Reads the batch's CPU time into `loads`.
+    /// Reads the batch's usage into `loads`.
     fn sum(&mut self, batch: &Batch) {
         self.loads.clear();
+        let nothing = Load { shared: self.power.shares_cores.then_some(0), ..Load::default() };
         for segment in batch.segments() {
             for (id, value) in segment.points() {
                 if self.series.get(id).is_none() {
                     let found = self.registry.get(id).and_then(|s| self.describe(&s, segment.window.start));
                     self.series.insert(id, found);
                 }
-                let Some(Some(time)) = self.series.get_mut(id) else { continue };
-                let delta = value.steps().saturating_sub(time.last);
-                time.last = value.steps();
-                let load = load_of(&mut self.loads, segment.window, time.package);
-                load.total += delta;
-                load.busy += if time.is_idle { 0 } else { delta };
+                let Some(Some(usage)) = self.series.get_mut(id) else { continue };
+                let delta = value.steps().saturating_sub(usage.last);
+                usage.last = value.steps();
+                let load = load_of(&mut self.loads, segment.window, usage.package, nothing);
+                match usage.quantity {
+                    Quantity::Time => {
+                        load.total += delta;
+                        load.busy += if usage.is_idle { 0 } else { delta };
+                    }
+                    Quantity::Shared => load.shared = load.shared.map(|shared| shared + delta),
+                    Quantity::Cycles => load.cycles += delta,
+                }
             }
         }
         for &id in batch.ended() {
@@ -167,21 +194,22 @@ impl Estimator {
                 open = Some(load.window);
             }
             let package = &mut self.packages[load.package];
-            package.femtojoules += femtojoules(&self.power, load);
+            package.femtojoules += femtojoules(&self.power, load.window, &load.did);
             let microjoules = package.femtojoules / 1_000_000_000;
             batch.push(package.series, Value::of_steps(u64::try_from(microjoules).unwrap_or(u64::MAX)));
         }
     }
 
-    /// What `series` counts as; `None`: it isn't a package's CPU time. Opens the package's domain if it is new, counting
+    /// What `series` counts as; `None`: it isn't a package's usage. Opens the package's domain if it is new, counting
     /// from `start`.
-    fn describe(&mut self, series: &Series, start: Timestamp) -> Option<CpuTime> {
-        if series.metric_id != self.cpu_time || series.resource.kind != ResourceKind::Package {
+    fn describe(&mut self, series: &Series, start: Timestamp) -> Option<Usage> {
+        let quantity = QUANTITIES[self.usage.iter().position(|metric| *metric == series.metric_id)?];
+        if series.resource.kind != ResourceKind::Package {
             return None;
         }
         let number: u32 = series.resource.id.parse().ok()?;
         let is_idle = match series.consumer.as_ref()?.kind() {
-            ConsumerKind::Idle => true,
+            ConsumerKind::Idle if matches!(quantity, Quantity::Time) => true,
             ConsumerKind::Process | ConsumerKind::Irq | ConsumerKind::Other | ConsumerKind::Unattributed => {
                 false
             }
@@ -196,7 +224,7 @@ impl Estimator {
                 self.packages.len() - 1
             }
         };
-        Some(CpuTime { package, is_idle, last: 0 })
+        Some(Usage { package, quantity, is_idle, last: 0 })
     }
 
     fn open(&self, number: u32, start: Timestamp) -> SeriesId {
@@ -209,7 +237,7 @@ impl Estimator {
             origin: Origin::Estimated,
             follows: Follows::Package(number),
             within,
-            idle_microwatts: Some(self.power.idle),
+            idle_microwatts: Some(self.power.idle_microwatts()),
         };
         self.registry.open(SeriesSpec {
             metric: self.energy,
@@ -223,22 +251,19 @@ impl Estimator {
 }
 
 /// The entry of `window` and `package`. There are few, and the one in use is the last but for the number of packages.
-fn load_of(loads: &mut Vec<Load>, window: Window, package: usize) -> &mut Load {
+fn load_of(loads: &mut Vec<WindowLoad>, window: Window, package: usize, nothing: Load) -> &mut Load {
     let known = loads.iter().rposition(|load| load.package == package && load.window == window);
     let at = known.unwrap_or(loads.len());
     if known.is_none() {
-        loads.push(Load { window, package, busy: 0, total: 0 });
+        loads.push(WindowLoad { window, package, did: nothing });
     }
-    &mut loads[at]
+    &mut loads[at].did
 }
 
-/// The energy of one window. Without any CPU time (all CPUs offline) it is idle.
-fn femtojoules(power: &Power, load: &Load) -> u128 {
-    let nanos = u128::from(load.window.nanos());
-    let most = u128::from(power.full - power.idle) * nanos;
-    let (busy, total) = (u128::from(load.busy), u128::from(load.total.max(1)));
-    // most · busy / total, in an order that can't overflow.
-    u128::from(power.idle) * nanos + most / total * busy + most % total * busy / total
+/// The energy of one window.
+fn femtojoules(power: &Power, window: Window, did: &Load) -> u128 {
+    let dynamic = power.dynamic_watts(did) * 1e6 * window.nanos() as f64;
+    u128::from(power.idle_microwatts()) * u128::from(window.nanos()) + dynamic as u128
 }
 
 #[cfg(test)]

@@ -154,6 +154,7 @@ fn where_a_package_is_metered_nothing_is_estimated_unless_asked_for() {
         ("package-0", Origin::Measured, When::NoMeter, None),
         ("package-0", Origin::Simulated, When::NoMeter, None),
         ("dram-0", Origin::Measured, When::NoMeter, Some("package-0")),
+        ("host-share", Origin::Estimated, When::NoMeter, None),
         ("package-0", Origin::Measured, When::Always, Some("package-0-estimate")),
         ("dram-0", Origin::Measured, When::Never, None),
     ] {
@@ -182,12 +183,92 @@ fn packages_that_are_known_at_the_start_have_their_domains_at_once() {
 }
 
 #[test]
-fn a_day_long_window_of_a_large_server_does_not_overflow() {
-    let power = Power { idle: 100_000_000, full: 10_000_000_000, why: String::new() };
+fn a_day_long_window_of_a_large_server_is_as_exact_as_a_short_one() {
+    let config = EstimateConfig { idle_watts: 100.0, full_watts: 10_000.0, ..EstimateConfig::default() };
+    let power = Power::find(&config).unwrap();
     let day = 86_400_000_000_000;
-    let load = Load { window: window(0, day), package: 0, busy: 512 * day, total: 1024 * day };
+    let did = Load { busy: 512 * day, total: 1024 * day, ..Load::default() };
     let expected = (100_000_000 + 4_950_000_000) * u128::from(day);
-    assert_eq!(femtojoules(&power, &load), expected);
+    // Within a microjoule of 436 MJ.
+    assert!(femtojoules(&power, window(0, day), &did).abs_diff(expected) < 1_000_000_000);
+}
+
+fn usage(rig: &Rig, metric: &wattrace_api::Metric, kind: ConsumerKind) -> SeriesId {
+    rig.registry.open(SeriesSpec {
+        consumer: Some(Arc::new(Consumer::closing(kind))),
+        ..SeriesSpec::new(rig.registry.metric(metric).unwrap(), Resource::package(0), Timestamp(0))
+    })
+}
+
+/// A machine of two CPUs that share a core; the profile says that together they draw 1.2 times what one does.
+fn calibrated(directory: &std::path::Path) -> EstimateConfig {
+    let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let one = "processor: 0\nmodel name: Some CPU\nphysical id: 0\nsiblings: 2\ncpu cores: 1\n";
+    std::fs::write(path("cpuinfo"), one.repeat(2)).unwrap();
+    let profile = r#"
+        schema = "wattrace.profile/1"
+        cpu = "Some CPU"
+        packages = 1
+        cpus_per_package = 2
+        kernel = ""
+        created = ""
+        origin = "measured"
+        package = { idle_watts = 10, smt_factor = 0.6, frequency_exponent = 2, curve = [{ load = 1, watts = 70, mhz = 2000 }] }
+    "#;
+    std::fs::write(path("profile.toml"), profile).unwrap();
+    EstimateConfig { profile: path("profile.toml"), cpuinfo: path("cpuinfo"), ..EstimateConfig::default() }
+}
+
+#[test]
+fn shared_cores_and_frequency_tell_the_power_by_the_profile() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut rig = started(calibrated(directory.path()));
+    let idle = cpu_time(&rig, 0, ConsumerKind::Idle);
+    let (cycles, shared) = (&metric::CONSUMER_COUNTS[0], &metric::CONSUMER_SHARED_TIME);
+    let of_process = |metric| usage(&rig, metric, ConsumerKind::Process);
+    let (busy, cycles, shared) =
+        (of_process(&metric::CONSUMER_CPU_TIME), of_process(cycles), of_process(shared));
+    // What the idle task did on its way to sleep is nobody's load.
+    let others = usage(&rig, &metric::CONSUMER_COUNTS[0], ConsumerKind::Idle);
+    let second = 1_000_000_000;
+    let mut step = |from: u64, points: &[(SeriesId, u64)]| {
+        let batch = rig.batch(window(from * second, (from + 1) * second), points);
+        energies(&mut rig, batch)[0].steps
+    };
+    // Both busy at 2 GHz for a second.
+    let both = step(
+        0,
+        &[(idle, 0), (busy, 2 * second), (shared, 2 * second), (cycles, 4 * second), (others, second)],
+    );
+    assert_eq!(both, 70_000_000);
+    // One of the two at 2 GHz: 1 / 1.2 of the dynamic power.
+    let one = step(1, &[(idle, second), (busy, 3 * second), (shared, 2 * second), (cycles, 6 * second)]);
+    assert_eq!(one - both, 60_000_000);
+    // The same at 1 GHz: a quarter of it.
+    let slow = step(
+        2,
+        &[
+            (idle, 2 * second),
+            (busy, 4 * second),
+            (shared, 2 * second),
+            (cycles, 7 * second),
+            (others, 2 * second),
+        ],
+    );
+    assert_eq!(slow - one, 22_500_000);
+    // Nothing but idle, and cycles of nobody's.
+    assert_eq!(step(3, &[(idle, 4 * second), (others, 3 * second)]) - slow, 10_000_000);
+}
+
+#[test]
+fn a_profile_that_is_not_there_is_told_and_nothing_estimated() {
+    let mut rig = Rig::new();
+    let config =
+        EstimateConfig { profile: "/nonexistent/profile.toml".to_owned(), ..EstimateConfig::default() };
+    let findings = <Estimate as wattrace_api::Plugin>::diagnose(&config);
+    assert_eq!(findings[0].verdict, wattrace_api::Verdict::Missing);
+    assert!(findings[0].remedy.starts_with("wattrace calibrate --output /nonexistent/profile.toml"));
+    assert_eq!(rig.start::<Estimate>(config).unwrap_err().kind(), ErrorKind::Gone);
 }
 
 #[test]

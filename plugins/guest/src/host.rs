@@ -1,0 +1,279 @@
+//! `host-share`, in the guest: a source of the energy that the host says is this machine's. How it is read is in `host/fetch.rs`,
+//! what is made of it in `host/reader.rs`.
+
+mod fetch;
+mod reader;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+use wattrace_api::{
+    Attribute, Batch, Clock, Domain, Error, Finding, Follows, Metric, MetricId, Origin, Plugin, Registry,
+    Resource, ResourceKind, ResultExt, SeriesId, SeriesSpec, Setup, Source, Tick, Timestamp, Trigger, Unit,
+    Value, Verdict, Window, metric,
+};
+
+use self::fetch::{Failure, fetch};
+use self::reader::{ANOMALIES, Anomaly, News, Reader};
+
+/// The plugin.
+#[derive(Debug)]
+pub struct HostShare;
+
+/// `[plugins.host-share]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostShareConfig {
+    /// The file that the host writes for this machine, where it is mounted here, or a unix socket that gives the same line.
+    pub path: PathBuf,
+    /// Time between readings, from 10 ms up.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Which of the host's domains is meant; empty: the sum of all that are parts of the machine. To be named where the host only
+    /// has a meter of the whole machine, `psys` for example.
+    pub domain: String,
+    /// The host is taken to be silent when it has said nothing new for so long.
+    #[serde(with = "humantime_serde")]
+    pub stale_after: Duration,
+}
+
+impl Default for HostShareConfig {
+    fn default() -> Self {
+        Self {
+            path: "/run/wattrace-host/share.json".into(),
+            interval: Duration::from_secs(1),
+            domain: String::new(),
+            stale_after: Duration::from_secs(30),
+        }
+    }
+}
+
+impl HostShareConfig {
+    fn validate(&self) -> Result<(), Error> {
+        if self.path.as_os_str().is_empty() {
+            return Err(Error::fatal("plugins.host-share.path: is empty: name the host's file or socket"));
+        }
+        if self.interval < Duration::from_millis(10) {
+            let interval = self.interval;
+            return Err(Error::fatal(format!("plugins.host-share.interval: {interval:?} is less than 10ms")));
+        }
+        if self.stale_after < self.interval * 2 {
+            return Err(Error::fatal(format!(
+                "plugins.host-share.stale_after: {:?} is less than two intervals",
+                self.stale_after
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Plugin for HostShare {
+    const NAME: &'static str = "host-share";
+    const DESCRIPTION: &'static str = "energy of this virtual machine, as its host tells it";
+    type Config = HostShareConfig;
+
+    // Few machines are guests of a host that tells.
+    fn on_by_default() -> bool {
+        false
+    }
+
+    fn start(config: HostShareConfig, setup: &mut Setup) -> Result<(), Error> {
+        config.validate()?;
+        let (registry, clock) = (setup.registry(), setup.clock());
+        // A file of another machine's may take its time.
+        setup.blocking_source("energy", Trigger::every(config.interval), move || {
+            HostShareSource::open(&config, registry.clone(), clock.clone())
+        });
+        Ok(())
+    }
+
+    fn diagnose(config: &HostShareConfig) -> Vec<Finding> {
+        let what = format!("the host's {}", config.path.display());
+        vec![match fetch(&config.path) {
+            Ok(fetched) => {
+                let found = format!("tells of {}", fetched.share.machine);
+                Finding { what, verdict: Verdict::Ok, found, remedy: String::new() }
+            }
+            Err(Failure { why, .. }) => {
+                Finding { what, verdict: Verdict::Missing, found: why, remedy: REMEDY.to_owned() }
+            }
+        }]
+    }
+}
+
+const REMEDY: &str =
+    "enable plugins.guest-share on the host, and mount this machine's directory of it here (9p, virtiofs)";
+
+/// Name of the domain. The estimate, too, knows it, and gives way to it.
+const DOMAIN: &str = "host-share";
+
+const AGE: Metric = Metric::gauge(
+    "wattrace.host_share.age",
+    Unit::Second,
+    "How old the host's last word on this machine's energy is",
+);
+
+struct HostShareSource {
+    config: HostShareConfig,
+    clock: Clock,
+    reader: Reader,
+    energy: SeriesId,
+    age: SeriesId,
+    microjoules: u64,
+    read_at: Timestamp,
+    origin: Origin,
+    anomalies: Anomalies,
+    is_silent: bool,
+}
+
+impl HostShareSource {
+    fn open(config: &HostShareConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
+        let fetched = fetch(&config.path).map_err(|e| e.into_error(&config.path))?;
+        let mut reader = Reader::new(config.domain.clone());
+        let now = clock.now();
+        let start = fetched.as_of(now, &clock, config.stale_after);
+        reader.begin(&fetched.share, start);
+        let origin = origin(&fetched.share, &config.domain);
+        info!(
+            "{}: the host tells of {}, whose counters stand at {:.1} J; what comes from now on is counted",
+            config.path.display(),
+            fetched.share.machine,
+            reader.total() as f64 * metric::MICROJOULE
+        );
+        let domain = Domain {
+            name: DOMAIN.to_owned(),
+            origin,
+            follows: Follows::Cpus,
+            within: None,
+            idle_microwatts: None,
+        };
+        let resource = Resource { kind: ResourceKind::Other(DOMAIN.into()), id: "".into() };
+        let declare = |metric: &Metric| registry.metric(metric).or_fatal();
+        let energy = registry.open(SeriesSpec {
+            domain: Some(Arc::new(domain)),
+            ..SeriesSpec::new(declare(&metric::HW_ENERGY)?, resource.clone(), start)
+        });
+        let age = registry.open(SeriesSpec::new(declare(&AGE)?, resource.clone(), start));
+        let anomalies =
+            Anomalies { metric: declare(&ANOMALIES)?, registry, resource, start, counts: Default::default() };
+        Ok(Self {
+            config: config.clone(),
+            clock,
+            reader,
+            energy,
+            age,
+            microjoules: 0,
+            read_at: start,
+            origin,
+            anomalies,
+            is_silent: false,
+        })
+    }
+
+    /// What is told every time: how old it is, and what went differently.
+    fn observe(&mut self, now: Timestamp, out: &mut Batch) {
+        out.begin(Window::new(self.read_at, now));
+        self.read_at = now;
+        out.push(self.age, Value::of_gauge(now.since(self.reader.as_of()).as_secs_f64()));
+        self.anomalies.emit(&mut self.reader, out);
+    }
+}
+
+impl Source for HostShareSource {
+    fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
+        let fetched = fetch(&self.config.path);
+        let now = self.clock.now();
+        let fetched = match fetched {
+            Ok(fetched) => fetched,
+            Err(failure) => {
+                if failure.is_nonsense {
+                    self.reader.count(Anomaly::BadReading);
+                }
+                self.observe(now, out);
+                // A host that restarts, or a mount that comes back: the counters are kept here meanwhile.
+                return Err(Error::retry(failure.why));
+            }
+        };
+        if origin(&fetched.share, &self.config.domain) != self.origin {
+            return Err(Error::fatal(
+                "the host's meter is of another origin than before: counting begins anew",
+            ));
+        }
+        let as_of = fetched.as_of(now, &self.clock, self.config.stale_after);
+        let news = self.reader.take(&fetched.share, as_of, now);
+        let result = match news {
+            News::Energy { window, microjoules } => {
+                if self.is_silent {
+                    self.is_silent = false;
+                    info!("the host tells of this machine again");
+                }
+                self.microjoules = self.microjoules.saturating_add(microjoules);
+                out.begin(window);
+                out.push(self.energy, Value::of_steps(self.microjoules));
+                Ok(())
+            }
+            News::Nothing { silent_for } if silent_for > self.config.stale_after => {
+                if !self.is_silent {
+                    self.is_silent = true;
+                    self.reader.count(Anomaly::Stale);
+                    warn!("the host has told nothing new of this machine for {silent_for:.0?}");
+                }
+                Err(Error::retry(format!(
+                    "plugins.host-share.path: {}: nothing new for {silent_for:.0?}; does the host's agent run?",
+                    self.config.path.display()
+                )))
+            }
+            News::Nothing { .. } => Ok(()),
+            News::NoSuchDomain => Err(Error::retry(no_such_domain(&fetched.share, &self.config.domain))),
+        };
+        self.observe(now, out);
+        result
+    }
+}
+
+fn no_such_domain(share: &crate::message::Share, wanted: &str) -> String {
+    let known: Vec<&str> = share.domains.iter().map(|d| &*d.domain).collect();
+    let wanted = if wanted.is_empty() {
+        "none that is a part of the machine".to_owned()
+    } else {
+        format!("no `{wanted}`")
+    };
+    format!("plugins.host-share.domain: the host tells of {wanted}; it tells of: {}", known.join(", "))
+}
+
+/// What a host attributes is estimated, and simulated if its meter is.
+fn origin(share: &crate::message::Share, wanted: &str) -> Origin {
+    let mut counted = reader::counted(share, wanted);
+    let simulated = counted.any(|domain| domain.origin == Origin::Simulated.as_str());
+    if simulated { Origin::Simulated } else { Origin::Estimated }
+}
+
+/// The counters of anomalies; each has a series from its first one on.
+struct Anomalies {
+    registry: Arc<Registry>,
+    metric: MetricId,
+    resource: Resource,
+    start: Timestamp,
+    counts: [(u64, Option<SeriesId>); Anomaly::ALL.len()],
+}
+
+impl Anomalies {
+    fn emit(&mut self, reader: &mut Reader, out: &mut Batch) {
+        for anomaly in reader.take_anomalies() {
+            let (count, series) = &mut self.counts[anomaly as usize];
+            *count += 1;
+            let series = *series.get_or_insert_with(|| {
+                let attributes = vec![Attribute::new("wattrace.anomaly", anomaly.as_str())];
+                let spec = SeriesSpec::new(self.metric, self.resource.clone(), self.start);
+                self.registry.open(SeriesSpec { attributes, ..spec })
+            });
+            out.push(series, Value::of_steps(*count));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+//! The machines' directories: a file each, replaced as a whole, so that a reader sees one message or the next.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tracing::{debug, warn};
+use wattrace_api::Error;
+
+use super::books::Message;
+use crate::message::{FILE, SOCKET, Share, directory_name};
+
+pub(super) struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// What earlier runs left, by directory: the counters go on from there. What cannot be read begins anew, with a word about it.
+    pub(super) fn read_all(&self) -> Vec<(String, Share)> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(e) => {
+                debug!(
+                    "plugins.guest-share.directory: {}: {e}; begins with no machines",
+                    self.root.display()
+                );
+                return Vec::new();
+            }
+        };
+        let mut all = Vec::new();
+        for directory in entries.flatten().map(|entry| entry.path()) {
+            let path = directory.join(FILE);
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            match Share::parse(&text) {
+                Ok(share) if directory_name(&share.machine).as_deref() == Some(name) => {
+                    all.push((name.to_owned(), share));
+                }
+                Ok(share) => warn!(
+                    "{}: is of {} and not of this directory; not gone on with",
+                    path.display(),
+                    share.machine
+                ),
+                Err(e) => warn!("{}: {e}; this machine's counters begin anew", path.display()),
+            }
+        }
+        all
+    }
+
+    /// Replaces a machine's file.
+    pub(super) fn write(&self, directory: &str, message: &Message) -> Result<(), Error> {
+        let directory = self.root.join(directory);
+        let (beside, path) = (directory.join(".share.json.new"), directory.join(FILE));
+        fs::create_dir_all(&directory)
+            .and_then(|()| fs::write(&beside, message.share.to_line()))
+            .and_then(|()| fs::rename(&beside, &path))
+            .map_err(|e| {
+                Error::retry(format!(
+                    "plugins.guest-share.directory: {}: {e}; may this user write there?",
+                    path.display()
+                ))
+            })
+    }
+
+    /// The path of a machine's socket.
+    pub(super) fn socket(&self, directory: &str) -> PathBuf {
+        self.root.join(directory).join(SOCKET)
+    }
+
+    /// Removes what there is of a machine; whatever else lies in its directory stays.
+    pub(super) fn remove(&self, directory: &str) {
+        let directory = self.root.join(directory);
+        for result in [fs::remove_file(directory.join(FILE)), fs::remove_dir(&directory)] {
+            if let Err(e) = result {
+                debug!("{}: {e}", directory.display());
+            }
+        }
+    }
+}
