@@ -8,6 +8,7 @@ use wattrace_api::Error;
 
 use crate::countries;
 use crate::rate::{Quantity, RateSource};
+use crate::tariff::{Schedule, TariffTime};
 
 /// `[plugins.carbon]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,8 +21,12 @@ pub struct CarbonConfig {
     /// A file that holds the intensity now, as a number, or as Electricity Maps' JSON. It is read again when it has
     /// changed. Until it can be read, `intensity` or `country` is used, if one is given.
     pub intensity_file: PathBuf,
-    /// Price of a kilowatt hour; 0: see `tariff_file`.
+    /// Price of a kilowatt hour; 0: see `tariff_times` and `tariff_file`.
     pub tariff: f64,
+    /// Prices by the time of day. The first that covers a moment holds then; where none does, `tariff` does.
+    pub tariff_times: Vec<TariffTime>,
+    /// The time zone of `tariff_times`, as `Europe/Paris`; empty: this machine's.
+    pub time_zone: String,
     /// A file that holds the price now, as a number, or in JSON as `price`.
     pub tariff_file: PathBuf,
     /// What the price is in: three letters, as in ISO 4217.
@@ -40,6 +45,8 @@ impl Default for CarbonConfig {
             country: String::new(),
             intensity_file: PathBuf::new(),
             tariff: 0.0,
+            tariff_times: Vec::new(),
+            time_zone: String::new(),
             tariff_file: PathBuf::new(),
             currency: "EUR".to_owned(),
             pue: 1.0,
@@ -76,9 +83,11 @@ impl CarbonConfig {
             let key = "plugins.carbon.intensity_file";
             sources.push(self.source(Quantity::Carbon, key, fixed, &self.intensity_file, "g".to_owned()));
         }
-        if let Some(fixed) = self.fixed(self.tariff, &self.tariff_file) {
+        let times = Schedule::new(&self.tariff_times, &self.time_zone, self.tariff)?;
+        if times.is_some() || self.fixed(self.tariff, &self.tariff_file).is_some() {
             let (key, unit) = ("plugins.carbon.tariff_file", format!("{{{}}}", self.currency));
-            sources.push(self.source(Quantity::Cost, key, fixed, &self.tariff_file, unit));
+            let source = self.source(Quantity::Cost, key, self.tariff, &self.tariff_file, unit);
+            sources.push(RateSource { times, ..source });
         }
         if sources.is_empty() {
             return refuse(
@@ -124,11 +133,11 @@ impl CarbonConfig {
         unit: String,
     ) -> RateSource {
         let (file, pue, check) = (file.to_owned(), self.pue, self.check_interval);
-        RateSource { quantity, key, fixed, file, unit, pue, check }
+        RateSource { quantity, key, fixed, times: None, file, unit, pue, check }
     }
 }
 
-fn refuse<T>(key: &str, why: std::fmt::Arguments<'_>) -> Result<T, Error> {
+pub(crate) fn refuse<T>(key: &str, why: std::fmt::Arguments<'_>) -> Result<T, Error> {
     Err(Error::fatal(format!("plugins.carbon.{key}: {why}")))
 }
 

@@ -13,6 +13,7 @@
 mod config;
 mod countries;
 mod rate;
+mod tariff;
 mod transform;
 
 use wattrace_api::{Error, Finding, Plugin, Setup, Verdict};
@@ -35,7 +36,7 @@ impl Plugin for Carbon {
     fn start(config: CarbonConfig, setup: &mut Setup) -> Result<(), Error> {
         config.sources()?;
         let (registry, clock) = (setup.registry(), setup.clock());
-        let open = move || transform::Transformer::open(&config, registry.clone(), clock.now());
+        let open = move || transform::Transformer::open(&config, registry.clone(), clock.clone());
         setup.transform("energy", open);
         Ok(())
     }
@@ -51,7 +52,8 @@ impl Plugin for Carbon {
                     Finding { what, verdict: Verdict::Ok, found, remedy: String::new() }
                 }
                 Err(error) => {
-                    let verdict = if source.fixed > 0.0 { Verdict::Optional } else { Verdict::Missing };
+                    let is_spare = source.fixed > 0.0 || source.times.is_some();
+                    let verdict = if is_spare { Verdict::Optional } else { Verdict::Missing };
                     let remedy = "write a number into it, and replace it by renaming".to_owned();
                     Finding { what, verdict, found: error, remedy }
                 }

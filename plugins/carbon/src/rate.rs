@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
-use wattrace_api::{Error, Timestamp};
+use wattrace_api::{Error, Timestamp, Window};
 
 use crate::config::MOST;
+use crate::tariff::Schedule;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) struct RateSource {
     pub(crate) key: &'static str,
     /// A kilowatt hour's until the file can be read; 0 if only the file knows.
     pub(crate) fixed: f64,
+    /// A kilowatt hour's by the time of day, in place of `fixed`.
+    pub(crate) times: Option<Schedule>,
     /// Empty if there is none.
     pub(crate) file: PathBuf,
     /// What is counted, in UCUM.
@@ -46,8 +49,12 @@ pub(crate) struct Rate {
     next_check: Timestamp,
     /// When the file that was read last had been written.
     modified: Option<SystemTime>,
+    /// Whether a file has ever been read.
+    is_from_file: bool,
     failures: u64,
     failing: bool,
+    /// What holds in the window at hand: up to how many of its nanoseconds, and per kilowatt hour. The last part is its end.
+    parts: Vec<(u64, u64)>,
 }
 
 impl Rate {
@@ -61,8 +68,10 @@ impl Rate {
             per_kwh: 0,
             next_check: Timestamp(0),
             modified: None,
+            is_from_file: false,
             failures: 0,
             failing: false,
+            parts: Vec::new(),
             source,
         };
         rate.set(rate.source.fixed);
@@ -70,9 +79,9 @@ impl Rate {
             match read(&rate.source) {
                 Ok((value, modified)) => {
                     rate.set(value);
-                    rate.modified = modified;
+                    (rate.modified, rate.is_from_file) = (modified, true);
                 }
-                Err(error) if rate.source.fixed > 0.0 => rate.failed(&error),
+                Err(error) if rate.source.fixed > 0.0 || rate.source.times.is_some() => rate.failed(&error),
                 Err(error) => {
                     return Err(Error::retry(format!(
                         "{}: {error}; write a number into it",
@@ -104,7 +113,7 @@ impl Rate {
                     info!("{}: now {value} {} a kWh", self.source.key, self.source.unit);
                 }
                 self.set(value);
-                (self.modified, self.failing) = (modified, false);
+                (self.modified, self.failing, self.is_from_file) = (modified, false, true);
             }
             Err(error) => {
                 self.modified = modified;
@@ -116,7 +125,7 @@ impl Rate {
 
     fn set(&mut self, value: f64) {
         self.value = value;
-        self.per_kwh = (value * self.source.pue * 1e6).round() as u64;
+        self.per_kwh = millionths(value, self.source.pue);
     }
 
     fn failed(&mut self, error: &str) {
@@ -127,9 +136,41 @@ impl Rate {
         self.failing = true;
     }
 
-    /// Per kilowatt hour, in millionths, the building's share included.
-    pub(crate) fn per_kwh(&self) -> u64 {
-        self.per_kwh
+    /// Finds out what holds in `window`, whose end is `end` in nanoseconds since the Unix epoch.
+    pub(crate) fn cover(&mut self, window: Window, end: u64) {
+        self.parts.clear();
+        // A file that was read once knows better than a table.
+        if let Some(times) = self.source.times.as_ref().filter(|_| !self.is_from_file) {
+            let (parts, pue) = (&mut self.parts, self.source.pue);
+            times.over(end.saturating_sub(window.nanos())..end, |until, price| {
+                let per_kwh = millionths(price, pue);
+                match parts.last_mut() {
+                    Some((before, same)) if *same == per_kwh => *before = until,
+                    _ => parts.push((until, per_kwh)),
+                }
+                self.value = price;
+            });
+        } else {
+            self.parts.push((window.nanos(), self.per_kwh));
+        }
+    }
+
+    /// What `energy` costs or emits that was used over the window covered last, evenly: microjoules times millionths per
+    /// kilowatt hour, the building's share included.
+    pub(crate) fn product(&self, energy: u64) -> u128 {
+        let (whole, _) = self.parts.last().copied().unwrap_or_default();
+        let (mut product, mut counted) = (0, 0);
+        for &(until, per_kwh) in &self.parts {
+            // Rounded once at each edge, so that the parts sum to the whole.
+            let upto = if until == whole {
+                energy
+            } else {
+                (u128::from(energy) * u128::from(until) / u128::from(whole)) as u64
+            };
+            product += u128::from(upto - counted) * u128::from(per_kwh);
+            counted = upto;
+        }
+        product
     }
 
     /// Per kilowatt hour of the grid, as it was given.
@@ -146,6 +187,11 @@ impl Rate {
     pub(crate) fn source(&self) -> &RateSource {
         &self.source
     }
+}
+
+/// A rate in millionths, for what the building uses.
+fn millionths(value: f64, pue: f64) -> u64 {
+    (value * pue * 1e6).round() as u64
 }
 
 /// What a source's file says, and when that was written.

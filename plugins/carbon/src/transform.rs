@@ -1,7 +1,7 @@
 //! The pipeline element: adds a series of carbon, or cost, beside every series of energy.
 //!
-//! Each increment of energy is multiplied by the rate that is in force when it is reported, as integers: microjoules
-//! by millionths per kilowatt hour. The products are summed without rounding, and the counter shows their sum's whole
+//! Each increment of energy is multiplied by the rate that is in force when it is reported, or, where prices depend on the
+//! time of day, by those that held in its window; as integers: microjoules by millionths per kilowatt hour. The products are summed without rounding, and the counter shows their sum's whole
 //! millionths. So it never drifts: it is off by less than a microgram, however many windows went into it.
 
 use std::mem;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use tracing::info;
 use wattrace_api::{
-    Batch, Error, Kind, Metric, MetricId, Registry, Resource, ResultExt, Series, SeriesId, SeriesMap,
-    SeriesSpec, Timestamp, Transform, Unit, Value, metric,
+    Batch, Clock, Error, Kind, Metric, MetricId, Registry, Resource, ResultExt, Series, SeriesId, SeriesMap,
+    SeriesSpec, Timestamp, Transform, Unit, Value, Window, metric,
 };
 
 use crate::CarbonConfig;
@@ -24,6 +24,7 @@ const MILLIONTH: f64 = 1e-6;
 /// The element.
 pub(crate) struct Transformer {
     registry: Arc<Registry>,
+    clock: Clock,
     counts: Vec<Count>,
     /// Per series, looked up once; `None`: it is no energy.
     meters: SeriesMap<Option<Meter>>,
@@ -62,11 +63,8 @@ impl Transformer {
     /// # Errors
     /// Retry, if the only source of a rate is a file that can't be read. Fatal, if another plugin took a metric's
     /// name.
-    pub(crate) fn open(
-        config: &CarbonConfig,
-        registry: Arc<Registry>,
-        now: Timestamp,
-    ) -> Result<Self, Error> {
+    pub(crate) fn open(config: &CarbonConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
+        let now = clock.now();
         if let Some(Country { grams_per_kwh, year, .. }) = countries::find(&config.country) {
             info!("carbon intensity of {}: {grams_per_kwh} g/kWh, the average of {year}", config.country);
         }
@@ -74,7 +72,7 @@ impl Transformer {
         let counts = rates.into_iter().map(|rate| Count::open(rate, now, &registry));
         let counts = counts.collect::<Result<_, Error>>()?;
         let (meters, out, over) = (SeriesMap::default(), Batch::default(), Vec::new());
-        Ok(Self { registry, counts, meters, out, over })
+        Ok(Self { registry, clock, counts, meters, out, over })
     }
 
     fn meter(counts: &[Count], registry: &Registry, id: SeriesId) -> Option<Meter> {
@@ -86,7 +84,7 @@ impl Transformer {
 
 impl Transform for Transformer {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        let Self { registry, counts, meters, out, over } = self;
+        let Self { registry, clock, counts, meters, out, over } = self;
         for segment in batch.segments() {
             let mut begun = false;
             for (id, value) in segment.points() {
@@ -94,11 +92,12 @@ impl Transform for Transformer {
                 let Some(meter) = meter else { continue };
                 if !mem::replace(&mut begun, true) {
                     out.begin(segment.window);
-                    counts.iter_mut().for_each(|count| count.check(segment.window.end, out));
+                    let end = clock.unix_nanos(segment.window.end);
+                    counts.iter_mut().for_each(|count| count.check(segment.window, end, out));
                 }
                 let energy = value.steps().saturating_sub(mem::replace(&mut meter.last, value.steps()));
                 for (sum, count) in meter.sums.iter_mut().zip(&*counts) {
-                    sum.product += u128::from(energy) * u128::from(count.rate.per_kwh());
+                    sum.product += count.rate.product(energy);
                     let whole = sum.product / MICROJOULES_PER_KWH;
                     out.push(sum.series, Value::of_steps(u64::try_from(whole).unwrap_or(u64::MAX)));
                 }
@@ -166,9 +165,11 @@ impl Count {
         Ok(Self { rate, metrics, rate_series, failures_series })
     }
 
-    /// Looks at the file if it is time to, and tells what is in force.
-    fn check(&mut self, now: Timestamp, out: &mut Batch) {
-        if self.rate.check(now) {
+    /// Looks at the file if it is time to, finds out what holds in `window`, and tells what is in force at its end.
+    fn check(&mut self, window: Window, end: u64, out: &mut Batch) {
+        let looked = self.rate.check(window.end);
+        self.rate.cover(window, end);
+        if looked {
             out.push(self.rate_series, Value::of_gauge(self.rate.value()));
             if !self.rate.source().file.as_os_str().is_empty() {
                 out.push(self.failures_series, Value::of_steps(self.rate.failures()));

@@ -140,3 +140,38 @@ fn without_a_rate_to_begin_with_it_waits_for_the_file() {
     write(&path, "10", 1);
     Rig::new().start::<Carbon>(config(&format!("intensity_file = {path:?}"))).unwrap();
 }
+
+#[test]
+fn a_window_in_which_the_price_changes_costs_each_part_its_own() {
+    let text =
+        "tariff = 0.20\ntime_zone = 'UTC'\ntariff_times = [{ from = '01:00', to = '02:00', price = 0.50 }]";
+    let mut s = Scene::of::<Carbon>(config(text));
+    let meter = s.energy(None);
+    // The scene's clock begins with the Unix epoch, at midnight: three quarters of an hour at 0.20, one at 0.50.
+    let batch = s.pass(900, 4500, &[(meter, KWH)]);
+    let cost = last(&s, &batch, "hw.cost").unwrap();
+    assert_eq!(cost.steps, 275_000);
+    assert_eq!(last(&s, &batch, "wattrace.cost.rate").unwrap().value, 0.50);
+    // Odd energies lose nothing to rounding: what is split is all there.
+    let batch = s.pass(4500, 8100, &[(meter, KWH + 7)]);
+    assert_eq!(last(&s, &batch, "hw.cost").unwrap().steps, 275_000);
+    let batch = s.pass(8100, 8101, &[(meter, 2 * KWH)]);
+    assert_eq!(last(&s, &batch, "hw.cost").unwrap().steps, 475_000);
+}
+
+#[test]
+fn a_price_read_from_a_file_is_stronger_than_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("price");
+    let text = format!(
+        "tariff_times = [{{ from = '00:00', to = '24:00', price = 1.0 }}]\ntime_zone = 'UTC'\ntariff_file = {:?}\ncheck_interval = '1s'",
+        file
+    );
+    let mut s = Scene::of::<Carbon>(config(&text));
+    let meter = s.energy(None);
+    let batch = s.pass(0, 10, &[(meter, KWH)]);
+    assert_eq!(last(&s, &batch, "hw.cost").unwrap().value, 1.0, "the file is not there yet");
+    write(&file, "0.1", 1);
+    let batch = s.pass(10, 20, &[(meter, 2 * KWH)]);
+    assert_eq!(last(&s, &batch, "hw.cost").unwrap().value, 1.1);
+}

@@ -1,0 +1,195 @@
+//! Real containers, batch jobs and pods under a real agent: each gets its joules under its own name, to the microjoule.
+//!
+//! | file | tests |
+//! | --- | --- |
+//! | `pod.rs` | a pod's cgroups, with its name from a kubelet's recorded answer |
+//! | `podman.rs` | a container of Podman's, with its name from Podman's own API |
+//! | `slurm.rs` | a job of Slurm's, on a cluster of this machine alone |
+//!
+//! They need root, a meter (simulated) and the software in question; where that is not installed they are skipped aloud.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
+
+mod pod;
+mod podman;
+mod slurm;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{consumer, is_root, metric, read_jsonl, wattrace};
+use wattrace_rapl::simulate::{Running, Tree, Zone};
+
+/// Whatever is waited for takes no longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// These tests keep a small machine busy: one after the other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the test can run: as root, with all these programs.
+fn have(programs: &[&str]) -> bool {
+    let is_there = |program: &&&str| {
+        let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"];
+        !folders.iter().any(|folder| Path::new(folder).join(program).exists())
+    };
+    let missing: Vec<_> = programs.iter().filter(is_there).collect();
+    if !missing.is_empty() {
+        eprintln!("skipped: not installed: {missing:?}");
+    }
+    missing.is_empty() && is_root()
+}
+
+/// Where the unified hierarchy is mounted.
+fn unified() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (point, kind) = (fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| point.into())
+    })
+}
+
+/// Runs `program` to its end, and says what it wrote if it fails.
+fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    out.trim().to_owned()
+}
+
+/// Waits until `is_so`.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not in {PATIENCE:?}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// An agent on a simulated meter of 50 W.
+struct Agent {
+    agent: Child,
+    _meter: Running,
+    out: PathBuf,
+}
+
+impl Agent {
+    /// Starts it, and waits until it traces.
+    fn start(dir: &Path, settings: &[String]) -> Self {
+        let zone = Zone::new("intel-rapl:0", "package-0", 50.0);
+        let meter = Tree::create(dir, vec![zone]).unwrap().run(Duration::from_millis(1));
+        let out = dir.join("out.jsonl");
+        let mut command = wattrace();
+        command.args(["run", "--plugins", "sched,rapl,attribution,groups,jsonl"]);
+        let own = [
+            format!("plugins.rapl.sysfs_root={}", dir.display()),
+            format!("plugins.jsonl.path={}", out.display()),
+            "plugins.jsonl.flush_interval=0s".to_owned(),
+            "agent.control_socket=".to_owned(),
+        ];
+        for setting in own.iter().chain(settings) {
+            command.args(["--set", setting]);
+        }
+        let agent = Self { agent: command.spawn().unwrap(), _meter: meter, out };
+        until("the agent traces", || agent.has("wattrace.consumer.energy"));
+        agent
+    }
+
+    /// Whether it has written `text`.
+    fn has(&self, text: &str) -> bool {
+        std::fs::read_to_string(&self.out).is_ok_and(|written| written.contains(text))
+    }
+
+    /// Stops it; what it has told.
+    fn stop(mut self) -> Told {
+        run(Command::new("kill").args(["-INT", &self.agent.id().to_string()]));
+        assert!(self.agent.wait().unwrap().success());
+        Told::read(&self.out)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It has stopped already, unless the test failed.
+        let _ = self.agent.kill();
+        let _ = self.agent.wait();
+    }
+}
+
+/// Each series' last value in whole steps, ended ones included, with its last attributes.
+struct Told(Vec<(Value, i64)>);
+
+impl Told {
+    fn read(path: &Path) -> Self {
+        let mut last = BTreeMap::new();
+        for point in read_jsonl(path) {
+            let key = format!(
+                "{} {} {} {}",
+                point["metric"], point["consumer"], point["resource"], point["start_unix_nano"]
+            );
+            last.insert(key, point);
+        }
+        let steps = |point: &Value| {
+            let per_unit = if metric(point).ends_with("energy") { 1e6 } else { 1e9 };
+            (point["value"].as_f64().unwrap_or_default() * per_unit).round() as i64
+        };
+        Self(last.into_values().map(|point| (point.clone(), steps(&point))).collect())
+    }
+
+    /// The sum over all consumers of `name` that are so.
+    fn sum(&self, name: &str, is_so: impl Fn(&Value) -> bool) -> i64 {
+        self.0.iter().filter(|(point, _)| metric(point) == name && is_so(point)).map(|(_, steps)| steps).sum()
+    }
+
+    /// A consumer's attributes.
+    fn attributes(&self, kind: &str, id: &str) -> &Value {
+        let mut found =
+            self.0.iter().filter(|(point, _)| consumer(point) == kind && point["consumer"]["id"] == *id);
+        &found.next().unwrap_or_else(|| panic!("there is no {kind} {id}")).0["attributes"]
+    }
+
+    /// The group `id` of the level `kind` has what its processes have, which say so in their attribute `key`, but for what they
+    /// used before they were in it; the level has what all processes have; and that is, with the closing entries, what was measured. Returns the group's CPU time in
+    /// nanoseconds and its energy in microjoules.
+    fn closes(&self, kind: &str, id: &str, key: &str) -> [i64; 2] {
+        let energy = |p: &Value| metric(p) == "hw.energy";
+        let measured: i64 = self.0.iter().filter(|(point, _)| energy(point)).map(|(_, steps)| steps).sum();
+        let top = |p: &Value| matches!(consumer(p), "process" | "idle" | "unattributed");
+        assert_eq!(self.sum("wattrace.consumer.energy", top), measured, "the books close");
+        ["wattrace.consumer.cpu.time", "wattrace.consumer.energy"].map(|name| {
+            let all = self.sum(name, |p| consumer(p) == "process");
+            assert_eq!(
+                self.sum(name, |p| consumer(p) == kind),
+                all,
+                "{name}: the level sums to all processes"
+            );
+            let own = self.sum(name, |p| consumer(p) == kind && p["consumer"]["id"] == *id);
+            let its = self.sum(name, |p| consumer(p) == "process" && p["attributes"][key] == *id);
+            // A process that was moved in has used something before.
+            assert!(
+                own <= its && its - own <= own / 20,
+                "{name}: the group has {own}, its processes have {its}"
+            );
+            own
+        })
+    }
+
+    /// How many processes say `key` = `value`.
+    fn processes(&self, key: &str, value: &str) -> usize {
+        let of_process = |p: &&(Value, i64)| {
+            metric(&p.0) == "wattrace.consumer.cpu.time"
+                && consumer(&p.0) == "process"
+                && p.0["attributes"][key] == *value
+        };
+        self.0.iter().filter(of_process).count()
+    }
+}

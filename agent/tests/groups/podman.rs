@@ -1,0 +1,95 @@
+//! A container of Podman's: one long process, and many short ones.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+
+/// Podman with everything it keeps under `dir`. Where cgroup v1 has the usual place, it gets a mount namespace in which
+/// v2 has it; and it asks for nothing that a machine within a machine may refuse.
+fn podman(dir: &Path) -> Command {
+    let own = "mountpoint -q /sys/fs/cgroup && [ -e /sys/fs/cgroup/cgroup.controllers ] || {
+                   umount -R /sys/fs/cgroup 2> /dev/null; mount -t cgroup2 none /sys/fs/cgroup; } || exit
+               exec podman --root \"$0/root\" --runroot \"$0/run\" --storage-driver vfs --cgroup-manager cgroupfs \
+                   --events-backend file --runtime crun \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", own]).arg(dir);
+    command
+}
+
+/// Podman's API on a socket. It moves whoever shares its cgroup, so it gets one of its own.
+struct Service(Child);
+
+impl Service {
+    fn start(dir: &Path, cgroup: &Path, socket: &Path) -> Self {
+        std::fs::create_dir(cgroup).unwrap();
+        let podman = podman(dir);
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]).arg(cgroup);
+        command.arg(podman.get_program()).args(podman.get_args());
+        command.args(["system", "service", "--time=0"]).arg(format!("unix://{}", socket.display()));
+        let service = Self(command.stderr(Stdio::null()).spawn().unwrap());
+        until("podman listens", || socket.exists());
+        service
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_container_gets_its_joules_under_its_own_name() {
+    if !have(&["podman", "crun", "conmon", "busybox", "unshare"]) {
+        return;
+    }
+    let Some(unified) = unified() else { return eprintln!("skipped: no cgroup v2") };
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let (state, socket) = (dir.path().join("podman"), dir.path().join("podman.sock"));
+    let image = dir.path().join("image/bin");
+    std::fs::create_dir_all(&image).unwrap();
+    std::fs::copy(
+        if Path::new("/usr/bin/busybox").exists() { "/usr/bin/busybox" } else { "/bin/busybox" },
+        image.join("busybox"),
+    )
+    .unwrap();
+    let tar = dir.path().join("image.tar");
+    run(Command::new("tar").arg("-C").arg(dir.path().join("image")).arg("-cf").arg(&tar).arg("."));
+    run(podman(&state).arg("import").arg(&tar).arg("test.example/busy:7"));
+
+    let own_cgroup = unified.join(format!("wattrace-test-{}", std::process::id()));
+    let service = Service::start(&state, &own_cgroup, &socket);
+    let agent = Agent::start(dir.path(), &[format!("plugins.groups.engines=[\"{}\"]", socket.display())]);
+    let busy = "i=0; while [ $i -lt 200 ]; do /bin/busybox true; i=$((i+1)); done
+                end=$(($(/bin/busybox date +%s)+4)); while [ $(/bin/busybox date +%s) -lt $end ]; do :; done";
+    let (cidfile, name) = (dir.path().join("cid"), format!("burner-{}", std::process::id()));
+    run(podman(&state)
+        .args(["run", "--name", &name, "--network", "none", "--privileged", "--pids-limit", "0"])
+        .args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"])
+        .arg("--cidfile")
+        .arg(&cidfile)
+        .args(["test.example/busy:7", "/bin/busybox", "sh", "-c", busy]));
+    let told = agent.stop();
+    run(podman(&state).args(["rm", "-fa"]));
+    drop(service);
+    for folder in [own_cgroup.join("init"), own_cgroup.join("container"), own_cgroup] {
+        // One of the first two is there, depending on the version.
+        let _ = std::fs::remove_dir(folder);
+    }
+
+    let id = std::fs::read_to_string(&cidfile).unwrap();
+    let [nanoseconds, microjoules] = told.closes("container", &id, "container.id");
+    eprintln!("container {name}: {} s on CPUs, {} J", nanoseconds as f64 * 1e-9, microjoules as f64 * 1e-6);
+    assert!(nanoseconds > 1_000_000_000, "it kept a CPU busy for seconds: {nanoseconds} ns");
+    assert!(microjoules > 1_000_000, "{microjoules} µJ");
+    assert!(told.processes("container.id", &id) >= 200, "short processes are in it too");
+    let container = told.attributes("container", &id);
+    assert_eq!(container["container.name"], *name);
+    assert_eq!(container["container.image.name"], "test.example/busy");
+    assert_eq!(container["container.image.tag"], "7");
+    assert_eq!(container["container.runtime.name"], "podman");
+}

@@ -1,0 +1,167 @@
+//! A list of pods, as kubelets and API servers write it, and what it says of a pod or a container.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer};
+use wattrace_api::Attribute;
+
+use super::engine::image;
+use super::{Answer, Subject};
+use crate::config::Level;
+
+/// The pods of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Pods {
+    /// Which labels to take over.
+    labels: Vec<String>,
+    pods: HashMap<Arc<str>, Answer>,
+    containers: HashMap<Arc<str>, Answer>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    kind: String,
+    #[serde(default, deserialize_with = "nullable")]
+    items: Vec<Option<Item>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Item {
+    metadata: Metadata,
+    spec: Spec,
+    status: Status,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    name: String,
+    namespace: String,
+    uid: String,
+    #[serde(deserialize_with = "nullable")]
+    labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "nullable")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Spec {
+    node_name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Status {
+    #[serde(deserialize_with = "nullable")]
+    container_statuses: Vec<ContainerStatus>,
+    #[serde(deserialize_with = "nullable")]
+    init_container_statuses: Vec<ContainerStatus>,
+    #[serde(deserialize_with = "nullable")]
+    ephemeral_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ContainerStatus {
+    name: String,
+    image: String,
+    #[serde(rename = "containerID")]
+    id: Option<String>,
+}
+
+/// What Go writes for something empty may be `null`.
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
+impl Pods {
+    pub(crate) fn new(labels: Vec<String>) -> Self {
+        Self { labels, ..Self::default() }
+    }
+
+    /// Takes in a list, which replaces the one before.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn read(&mut self, json: &[u8]) -> Result<(), String> {
+        let list: List = serde_json::from_slice(json).map_err(|e| format!("{e}: this is no list of pods"))?;
+        if list.kind != "PodList" {
+            return Err(format!("kind \"{}\": this is no list of pods", list.kind));
+        }
+        self.pods.clear();
+        self.containers.clear();
+        for pod in list.items.into_iter().flatten() {
+            let of_pod = named(&pod);
+            let status = pod.status;
+            let all = [
+                status.container_statuses,
+                status.init_container_statuses,
+                status.ephemeral_container_statuses,
+            ];
+            for container in all.into_iter().flatten() {
+                // `containerd://<id>`
+                let Some((_, id)) = container.id.as_deref().and_then(|id| id.split_once("://")) else {
+                    continue;
+                };
+                let (key, mut names): (Arc<str>, _) = (id.into(), of_pod.clone());
+                names.push(Attribute::new("k8s.container.name", container.name));
+                names.extend(image(&container.image));
+                let answer = Answer {
+                    level: Level::Container,
+                    key: key.clone(),
+                    of_group: Vec::new(),
+                    of_processes: names,
+                };
+                self.containers.insert(key, answer);
+            }
+            let is_wanted = |label: &str| self.labels.iter().any(|wanted| matches(wanted, label));
+            let labels = pod.metadata.labels.iter().filter(|(label, _)| is_wanted(label));
+            let of_group: Vec<_> = labels
+                .map(|(label, value)| Attribute::new(format!("k8s.pod.label.{label}"), &**value))
+                .collect();
+            // A static pod's cgroup has the hash of its file; in the API it is another's mirror, with a uid of its own.
+            let hash = pod.metadata.annotations.get("kubernetes.io/config.hash");
+            for uid in hash.into_iter().chain([&pod.metadata.uid]).filter(|uid| !uid.is_empty()) {
+                let (key, of_processes): (Arc<str>, _) = (uid.as_str().into(), of_pod.clone());
+                let answer =
+                    Answer { level: Level::Pod, key: key.clone(), of_group: of_group.clone(), of_processes };
+                self.pods.insert(key, answer);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the list says.
+    pub(crate) fn find(&self, subject: &Subject) -> Option<Answer> {
+        match subject {
+            Subject::Pod { uid } => self.pods.get(uid).cloned(),
+            Subject::Container { id, .. } => self.containers.get(id).cloned(),
+            Subject::User(_) => None,
+        }
+    }
+}
+
+/// What each of a pod's processes is told.
+fn named(pod: &Item) -> Vec<Attribute> {
+    let names = [
+        ("k8s.pod.name", &pod.metadata.name),
+        ("k8s.namespace.name", &pod.metadata.namespace),
+        ("k8s.node.name", &pod.spec.node_name),
+    ];
+    names
+        .into_iter()
+        .filter(|(_, name)| !name.is_empty())
+        .map(|(key, name)| Attribute::new(key, &**name))
+        .collect()
+}
+
+/// Whether `wanted`, with a `*` at its end perhaps, is `label`.
+fn matches(wanted: &str, label: &str) -> bool {
+    match wanted.strip_suffix('*') {
+        Some(beginning) => label.starts_with(beginning),
+        None => wanted == label,
+    }
+}

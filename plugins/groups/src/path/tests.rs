@@ -1,0 +1,219 @@
+//! Paths as runtimes make them, and what each must say.
+
+use super::job::Owner;
+use super::*;
+
+const ID: &str = "9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d";
+const UID: &str = "7e44ee88-1e65-4a16-8cdf-9a90c819180e";
+
+/// What a path says, in short: `container(runtime) pod/qos unit job machine`.
+fn said(path: &str) -> String {
+    let uid_below = UID.replace('-', "_");
+    let place = Place::of(&path.replace("UID", UID).replace("U_D", &uid_below).replace("ID", ID));
+    let mut said = Vec::new();
+    if let Some(c) = place.container {
+        said.push(format!("{}({})", c.id.replace(ID, "ID"), c.runtime.unwrap_or("?")));
+    }
+    said.extend(place.pod.map(|p| format!("pod:{}/{}", p.uid.replace(UID, "UID"), p.qos.as_str())));
+    said.extend(
+        place
+            .unit
+            .map(|u| format!("unit:{}", u.id().replace(ID, "ID").replace(&UID.replace('-', "_"), "U_D"))),
+    );
+    if let Some(j) = place.job {
+        let user = match j.user {
+            Some(Owner::Id(id)) => format!(" by {id}"),
+            Some(Owner::Name(name)) => format!(" by {name}"),
+            None => String::new(),
+        };
+        let step = j.step.map(|s| format!(".{s}")).unwrap_or_default();
+        said.push(format!("{}:{}{step}{user}", j.scheduler.as_str(), j.id));
+    }
+    said.extend(place.machine.map(|m| format!("machine:{}={}", m.id, m.name)));
+    said.join(" ")
+}
+
+const TABLE: &[(&str, &str)] = &[
+    // systemd
+    ("/", ""),
+    ("/init.scope", "unit:init.scope"),
+    ("/system.slice/nginx.service", "unit:nginx.service"),
+    ("/system.slice/system-getty.slice/getty@tty1.service", "unit:getty@tty1.service"),
+    ("/system.slice/_cpu.service", "unit:cpu.service"),
+    ("/system.slice/home-ann.mount", "unit:home-ann.mount"),
+    ("/user.slice/user-1000.slice/session-3.scope", "unit:session-3.scope"),
+    ("/user.slice/user-1000.slice/user@1000.service/init.scope", "unit:user@1000.service/init.scope"),
+    (
+        "/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-firefox-2231.scope",
+        "unit:user@1000.service/app-gnome-firefox-2231.scope",
+    ),
+    ("/user.slice/user-1000.slice/user@1000.service", "unit:user@1000.service"),
+    ("/user.slice/user-1000.slice/user@1000.service/app.slice", "unit:user@1000.service"),
+    ("/user.slice", ""),
+    ("/.service", ""),
+    ("/build/nginx.service", ""),
+    // Docker
+    ("/system.slice/docker-ID.scope", "ID(docker) unit:docker-ID.scope"),
+    ("/docker/ID", "ID(docker)"),
+    ("/docker/ID/system.slice/cron.service", "ID(docker)"),
+    ("/docker/4f797c539e6c", "4f797c539e6c(docker)"),
+    ("/docker/buildkit/x", ""),
+    ("/ID", "ID(?)"),
+    ("/actions_job/ID", "ID(?)"),
+    (
+        "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-ID.scope",
+        "ID(docker) unit:user@1000.service/docker-ID.scope",
+    ),
+    ("/system.slice/docker.service", "unit:docker.service"),
+    ("/system.slice/docker-containerd.scope", "unit:docker-containerd.scope"),
+    // containerd, nerdctl
+    ("/default/ID", "ID(containerd)"),
+    ("/system.slice/nerdctl-ID.scope", "ID(containerd) unit:nerdctl-ID.scope"),
+    ("/k8s.io/ID", "ID(containerd)"),
+    ("/default/web", ""),
+    // Podman
+    ("/machine.slice/libpod-ID.scope", "ID(podman) unit:libpod-ID.scope"),
+    ("/machine.slice/libpod-ID.scope/container", "ID(podman) unit:libpod-ID.scope"),
+    ("/machine.slice/libpod_pod_ID.slice/libpod-ID.scope", "ID(podman) unit:libpod-ID.scope"),
+    ("/libpod_parent/libpod-ID", "ID(podman)"),
+    ("/libpod_parent/ID", "ID(podman)"),
+    ("/libpod_parent/conmon", ""),
+    ("/machine.slice/libpod-conmon-ID.scope", "unit:libpod-conmon-ID.scope"),
+    (
+        "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
+        "ID(podman) unit:user@1000.service/libpod-ID.scope",
+    ),
+    // Low-level runtimes, LXC, nspawn, Fargate
+    ("/system.slice/crun-web.scope", "web(crun) unit:crun-web.scope"),
+    ("/system.slice/runc-web-1.scope", "web-1(runc) unit:runc-web-1.scope"),
+    ("/lxc/web", "web(lxc)"),
+    ("/lxc/100/ns/system.slice/cron.service", "100(lxc)"),
+    ("/lxc.payload.web/system.slice/cron.service", "web(lxc)"),
+    ("/lxc.payload/web", "web(lxc)"),
+    ("/lxc.monitor.web", ""),
+    ("/lxc/100/ns/system.slice/docker-ID.scope", "ID(docker)"),
+    (
+        "/machine.slice/systemd-nspawn@my\\x2dbox.service/payload/system.slice/a.service",
+        "my-box(systemd-nspawn) unit:systemd-nspawn@my\\x2dbox.service",
+    ),
+    ("/machine.slice/machine-box.scope", "box(systemd-nspawn) unit:machine-box.scope"),
+    ("/machine.slice/machine-lxc\\x2d7\\x2dweb.scope", "lxc-7-web(lxc) unit:machine-lxc\\x2d7\\x2dweb.scope"),
+    (
+        "/ecs/0f6c1c5d8a6b4a0c9f5b2f6ed4f7d2a1/0f6c1c5d8a6b4a0c9f5b2f6ed4f7d2a1-2531612879",
+        "0f6c1c5d8a6b4a0c9f5b2f6ed4f7d2a1-2531612879(?)",
+    ),
+    ("/ecs/0410eff2-7e59-4111-823e-1e0d98ef7f30/ID", "ID(?)"),
+    // Kubernetes
+    ("/kubepods/burstable/podUID/ID", "ID(?) pod:UID/Burstable"),
+    ("/kubepods/besteffort/podUID/crio-ID", "ID(cri-o) pod:UID/BestEffort"),
+    ("/kubepods/podUID/ID", "ID(?) pod:UID/Guaranteed"),
+    ("/kubepods/podUID", "pod:UID/Guaranteed"),
+    (
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podU_D.slice/cri-containerd-ID.scope",
+        "ID(containerd) pod:UID/Burstable unit:cri-containerd-ID.scope",
+    ),
+    (
+        "/kubepods.slice/kubepods-podU_D.slice/crio-ID.scope/container",
+        "ID(cri-o) pod:UID/Guaranteed unit:crio-ID.scope",
+    ),
+    (
+        "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podU_D.slice/docker-ID.scope",
+        "ID(docker) pod:UID/BestEffort unit:docker-ID.scope",
+    ),
+    (
+        "/kubepods.slice/kubepods-podU_D.slice/crio-conmon-ID.scope",
+        "pod:UID/Guaranteed unit:crio-conmon-ID.scope",
+    ),
+    (
+        "/kubepods/burstable/podd4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1/ID",
+        "ID(?) pod:d4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1/Burstable",
+    ),
+    (
+        "/system.slice/containerd.service/kubepods-burstable-podU_D.slice:cri-containerd:ID",
+        "ID(containerd) pod:UID/Burstable unit:containerd.service",
+    ),
+    // A node in a container (kind): the pod's container is not the node.
+    (
+        "/docker/ID/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podU_D.slice/cri-containerd-abc123.scope",
+        "abc123(containerd) pod:UID/Guaranteed",
+    ),
+    ("/docker/ID/kubelet/kubepods/burstable/podUID", "pod:UID/Burstable"),
+    ("/kubepods/podium/ID", "ID(?)"),
+    ("/podUID/x", ""),
+    // Slurm
+    ("/slurm/uid_1000/job_123/step_0/task_0", "slurm:123.0 by 1000"),
+    ("/slurm_node7/uid_0/job_1/step_batch", "slurm:1.batch by 0"),
+    (
+        "/system.slice/slurmstepd.scope/job_42/step_extern/user/task_special",
+        "unit:slurmstepd.scope slurm:42.extern",
+    ),
+    ("/system.slice/n7_slurmstepd.scope/job_42/step_1/slurm", "unit:n7_slurmstepd.scope slurm:42.1"),
+    ("/system.slice/slurmstepd.scope/system", "unit:slurmstepd.scope"),
+    ("/slurm/uid_1000/job_x", ""),
+    ("/job_7/step_0", ""),
+    // OAR
+    ("/oar/ann_lee_45670", "oar:45670 by ann_lee"),
+    (
+        "/oar.slice/oar-u1000.slice/oar-u1000-j45670.slice/oar-u1000-j45670-s3.scope",
+        "unit:oar-u1000-j45670-s3.scope oar:45670 by 1000",
+    ),
+    ("/oar.slice/oar-u1000.slice", ""),
+    // Machines
+    (
+        "/machine.slice/machine-qemu\\x2d1\\x2dweb\\x2d2.scope/libvirt/vcpu0",
+        "unit:machine-qemu\\x2d1\\x2dweb\\x2d2.scope machine:qemu-1-web-2=web-2",
+    ),
+    ("/machine/qemu-3-db.libvirt-qemu/emulator", "machine:qemu-3-db=db"),
+    ("/libvirt/qemu/db", "machine:db=db"),
+    ("/qemu.slice/100.scope", "unit:100.scope machine:100=100"),
+];
+
+#[test]
+fn every_known_form_of_path_is_understood() {
+    for (path, expected) in TABLE {
+        assert_eq!(said(path), *expected, "{path}");
+    }
+}
+
+#[test]
+fn where_hierarchies_differ_each_says_what_it_knows() {
+    // As on a machine with v1 controllers beside an unused v2 tree, in a Slurm job's step.
+    let text = "9:name=systemd:/system.slice/slurmd.service\n6:freezer:/slurm_vm/uid_7/job_1/step_batch\n\
+                4:memory:/x\n1:cpu,cpuacct:/\n0::/\n";
+    let place = Place::of_all(Some("/"), text);
+    let job = place.job.unwrap();
+    assert_eq!((&*job.id, job.step.as_deref(), job.user), ("1", Some("batch"), Some(Owner::Id(7))));
+    assert_eq!(&*place.unit.unwrap().name, "slurmd.service");
+    assert_eq!(place.cgroup.as_deref(), Some("/slurm_vm/uid_7/job_1/step_batch"));
+
+    // Docker without systemd on such a machine: the container is in v1 only, and the v2 path is the daemon's.
+    let text =
+        format!("4:memory:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/system.slice/containerd.service\n");
+    let place = Place::of_all(Some("/system.slice/containerd.service"), &text);
+    assert_eq!(&*place.container.unwrap().id, ID);
+    assert_eq!(&*place.unit.unwrap().name, "containerd.service");
+    assert_eq!(place.cgroup.as_deref(), Some("/system.slice/containerd.service"));
+
+    assert!(has_legacy(&text) && !has_legacy("0::/system.slice/a.service\n") && !has_legacy(""));
+    assert_eq!(Place::of_all(None, ""), Place::default());
+}
+
+#[test]
+fn escapes_are_undone_and_what_is_none_stays() {
+    for (escaped, plain) in
+        [("a\\x2db", "a-b"), ("\\x2d", "-"), ("\\x2", "\\x2"), ("a\\xzzb", "a\\xzzb"), ("\\\\x2d", "\\-")]
+    {
+        assert_eq!(unescaped(escaped), plain);
+    }
+    assert_eq!(unescaped("\\x€a"), "\\x€a");
+}
+
+proptest::proptest! {
+    /// Anyone may name a cgroup as they like.
+    #[test]
+    fn no_path_is_too_odd(path in "(/(([a-z.@_\\\\:-]|\u{20ac}|pod|kubepods|docker-|machine-|qemu-|oar-u|-j|job_|slurm|[0-9a-f]{32}){0,6})){0,5}") {
+        let place = Place::of_all(Some(&path), &path);
+        proptest::prop_assert!(place.container.is_none_or(|c| !c.id.is_empty()));
+        proptest::prop_assert!(place.job.is_none_or(|j| !j.id.is_empty()));
+    }
+}
