@@ -1,0 +1,165 @@
+//! Runs a scenario once, and shows it to every method as each would see it: ours gets the points of the simulator's sources, energy
+//! at each tick and usage up to a millisecond later, as in the agent; the others get what they can poll at those moments.
+
+use std::time::Duration;
+
+use wattrace_api::{Batch, Clock, Registry, ResultExt, Source, Tick, Timestamp};
+use wattrace_simulator::live::Live;
+use wattrace_simulator::random::Random;
+use wattrace_simulator::simulation::Simulation;
+use wattrace_simulator::truth::Place;
+use wattrace_simulator::{EnergySource, UsageSource};
+
+use crate::Result;
+use crate::judge::{Truth, Verdict};
+use crate::methods::{self, Books, Method};
+use crate::observe::{PARTS, Sample};
+use crate::ours::Ours;
+use crate::scenarios::{JUDGED, Scenario, WARM_UP};
+
+/// What came out of a scenario.
+pub(crate) struct Run {
+    pub(crate) scenario: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) window: Duration,
+    pub(crate) ours: Vec<Verdict>,
+    pub(crate) others: Vec<Verdict>,
+}
+
+/// Runs `scenario` in readings `window` apart, with kinds of code that differ `hidden` times as much as they do in what no counter
+/// tells.
+pub(crate) fn run(scenario: &Scenario, window: Duration, hidden: f64) -> Result<Run> {
+    let mut machine = scenario.machine.clone();
+    machine.physics.hidden = hidden;
+    let mut stage = Stage::new(Simulation::new(machine, &scenario.schedule(), 20).or_fatal()?, window)?;
+    let ticks = |span: Duration| span.as_nanos() / window.as_nanos();
+    let mut tick = Duration::ZERO;
+    stage.read(tick, window)?;
+    for _ in 0..ticks(WARM_UP) {
+        tick += window;
+        stage.read(tick, window)?;
+    }
+    let (truth, books) = (stage.truth.clone(), stage.books());
+    for _ in 0..ticks(JUDGED) {
+        tick += window;
+        stage.read(tick, window)?;
+    }
+    let truth = since(&truth, &stage.truth);
+    let judge = |(name, before, after): (&str, &Books, &Books)| Verdict::of(name, &truth, before, after);
+    let after = stage.books();
+    let mut verdicts: Vec<Verdict> =
+        after.iter().zip(&books).map(|((name, after), (_, before))| judge((name, before, after))).collect();
+    let others = verdicts.split_off(stage.ours.len());
+    for (ours, verdict) in stage.ours.iter_mut().zip(&mut verdicts) {
+        // The same at the end, and in whole microjoules.
+        ours.finish()?;
+        verdict.conservation = Some(ours.residual());
+    }
+    Ok(Run { scenario: scenario.name, about: scenario.about, window, ours: verdicts, others })
+}
+
+/// A simulation, the sources that read it, and the methods that look on.
+struct Stage {
+    live: Live,
+    clock: Clock,
+    energy: EnergySource,
+    usage: UsageSource,
+    ours: Vec<Ours>,
+    others: Vec<Box<dyn Method>>,
+    random: Random,
+    /// As of the last reading of energy.
+    truth: Truth,
+    /// By package and part, what the meters were at, in counts, and have counted.
+    meters: Vec<(u64, u64)>,
+}
+
+impl Stage {
+    fn new(simulation: Simulation, window: Duration) -> Result<Self> {
+        let registry = Registry::new();
+        let clock = Clock::manual(Timestamp(0));
+        let meters = simulation.meters().iter().map(|meter| (meter.shown(), 0)).collect();
+        let live = Live::new(simulation);
+        let energy = EnergySource::open(live.clone(), &registry, clock.clone())?;
+        let usage = UsageSource::open(live.clone(), registry.clone(), clock.clone(), true)?;
+        let ours = Ours::all(&registry)?;
+        Ok(Self {
+            live,
+            clock,
+            energy,
+            usage,
+            ours,
+            others: methods::all(window),
+            random: Random::new(9),
+            truth: Truth::default(),
+            meters,
+        })
+    }
+
+    /// A reading: energy at `tick` or a few microseconds later, usage 0.1 to 1 ms after that.
+    fn read(&mut self, tick: Duration, window: Duration) -> Result<()> {
+        let at = tick + Duration::from_secs_f64(self.random.between(0.0, 50e-6));
+        let late = (window / 10).min(Duration::from_millis(1)).as_secs_f64();
+        let usage_at = at + Duration::from_secs_f64(self.random.between(0.1 * late, late));
+
+        let batch = self.poll(at, |stage| &mut stage.energy)?;
+        let seen = self.look(at);
+        self.ours.iter_mut().try_for_each(|ours| ours.take(batch.clone()))?;
+
+        let batch = self.poll(usage_at, |stage| &mut stage.usage)?;
+        self.ours.iter_mut().try_for_each(|ours| ours.take(batch.clone()))?;
+        for other in &mut self.others {
+            let simulation = self.live.at(self.clock.now());
+            other.take(Sample::take(&simulation, at, seen.clone()));
+        }
+        Ok(())
+    }
+
+    fn poll<S: Source>(&mut self, at: Duration, source: impl Fn(&mut Self) -> &mut S) -> Result<Batch> {
+        let now = Timestamp(at.as_nanos() as u64);
+        self.clock.set(now);
+        let mut batch = Batch::default();
+        source(self).poll(&Tick { scheduled: now, missed: 0, last: false }, &mut batch)?;
+        Ok(batch)
+    }
+
+    /// By package and part, the meters as others read them, and what is static of it.
+    fn look(&mut self, at: Duration) -> (Vec<[f64; 2]>, Vec<[f64; 2]>) {
+        let simulation = self.live.at(Timestamp(at.as_nanos() as u64));
+        let packages = simulation.machine().packages as usize;
+        let (mut joules, mut idle) = (vec![[0.0; 2]; packages], vec![[0.0; 2]; packages]);
+        self.truth = Truth::default();
+        for (meter, (last, counts)) in simulation.meters().iter().zip(&mut self.meters) {
+            let shown = meter.shown();
+            *counts += meter.between(std::mem::replace(last, shown), shown);
+            if let (Some(part), Place::Package(package)) =
+                (PARTS.iter().position(|part| *part == meter.part), meter.place)
+            {
+                joules[package][part] = meter.microjoules(*counts) as f64 * 1e-6;
+                idle[package][part] = simulation.truth().idle(meter.part, meter.place) as f64 * 1e-9;
+            }
+        }
+        self.truth.measured = joules.iter().flatten().sum();
+        self.truth.idle = idle.iter().flatten().sum();
+        for process in simulation.processes() {
+            let energy = simulation.of_process(process, Place::Everywhere).energy;
+            self.truth.processes.push(PARTS.iter().map(|part| energy.seen_by(*part) as f64 * 1e-9).sum());
+        }
+        (joules, idle)
+    }
+
+    /// What each method has attributed so far, ours first.
+    fn books(&self) -> Vec<(String, Books)> {
+        let ours = self.ours.iter().map(|ours| (format!("ours, {}", ours.mode), ours.books()));
+        let others = self.others.iter().map(|other| (other.name().to_owned(), other.books().clone()));
+        ours.chain(others).collect()
+    }
+}
+
+fn since(before: &Truth, after: &Truth) -> Truth {
+    let processes = after.processes.iter().zip(&before.processes);
+    Truth {
+        processes: processes.map(|(after, before)| after - before).collect(),
+        idle: after.idle - before.idle,
+        measured: after.measured - before.measured,
+    }
+}

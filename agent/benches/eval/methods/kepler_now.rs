@@ -1,0 +1,42 @@
+//! Kepler since 0.10: of each zone's energy, summed over packages, the part of the machine's CPU time that was busy is active, the
+//! rest is idle; active energy is divided by the CPU time of the processes that are there now.
+
+use super::{Books, Method};
+use crate::observe::Sample;
+
+#[derive(Default)]
+pub(crate) struct KeplerNow {
+    books: Books,
+    last: Option<Sample>,
+}
+
+impl Method for KeplerNow {
+    fn name(&self) -> &'static str {
+        "Kepler now"
+    }
+
+    fn take(&mut self, sample: Sample) {
+        if let Some(last) = &self.last {
+            let joules = sample.total().iter().sum::<f64>() - last.total().iter().sum::<f64>();
+            let all = (sample.usage_at - last.usage_at) * 100.0 * sample.cpus;
+            let active = joules * ((sample.busy_ticks - last.busy_ticks) as f64 / all).clamp(0.0, 1.0);
+            // A process that is new has used all its time in this interval.
+            let ticks = |number: &usize| {
+                let earlier = last.processes.get(number).map_or(0, |view| view.ticks);
+                (sample.processes[number].ticks - earlier) as f64
+            };
+            let sum: f64 = sample.processes.keys().map(ticks).sum();
+            if sum > 0.0 {
+                for number in sample.processes.keys() {
+                    self.books.charge(*number, active * ticks(number) / sum);
+                }
+            }
+            self.books.rest(joules - active);
+        }
+        self.last = Some(sample);
+    }
+
+    fn books(&self) -> &Books {
+        &self.books
+    }
+}

@@ -1,0 +1,66 @@
+//! No method, but the limit of all: each window's measured energy, less what was really static in it, divided by what each process
+//! really caused, as known at the readings of usage. What it is off is due to the meters (late, in steps, noisy) and to
+//! the readings, and no model of power can mend it.
+
+use std::collections::BTreeMap;
+
+use super::{Books, LIMIT, Method};
+use crate::observe::{PARTS, Sample};
+
+#[derive(Default)]
+pub(crate) struct Limit {
+    books: Books,
+    last: Option<Sample>,
+    /// What each process caused from the last reading of usage but one to the last, a second.
+    rates: BTreeMap<usize, Vec<[f64; 2]>>,
+}
+
+impl Method for Limit {
+    fn name(&self) -> &'static str {
+        LIMIT
+    }
+
+    fn take(&mut self, sample: Sample) {
+        if let Some(last) = &self.last {
+            // The window of energy lies in two of usage, within each of which use is taken to be even.
+            let (tail, head) = (last.usage_at - last.at, sample.at - last.usage_at);
+            let span = sample.usage_at - last.usage_at;
+            let mut rates = BTreeMap::new();
+            let mut shares = BTreeMap::new();
+            let mut sums = vec![[0.0; 2]; sample.joules.len()];
+            for (number, caused) in &sample.caused {
+                let before = last.caused.get(number);
+                let (mut rate, mut share) = (caused.clone(), caused.clone());
+                for (package, sum) in sums.iter_mut().enumerate() {
+                    for part in 0..PARTS.len() {
+                        let earlier = before.map_or(0.0, |before| before[package][part]);
+                        rate[package][part] = (caused[package][part] - earlier) / span;
+                        let old = self.rates.get(number).map_or(0.0, |rates| rates[package][part]);
+                        share[package][part] = old * tail + rate[package][part] * head;
+                        sum[part] += share[package][part];
+                    }
+                }
+                rates.insert(*number, rate);
+                shares.insert(*number, share);
+            }
+            for (package, sum) in sums.iter().enumerate() {
+                for part in 0..PARTS.len() {
+                    let between = |of: fn(&Sample) -> &Vec<[f64; 2]>| {
+                        of(&sample)[package][part] - of(last)[package][part]
+                    };
+                    let (joules, idle) = (between(|s| &s.joules), between(|s| &s.idle));
+                    self.books.rest(idle);
+                    for (number, share) in shares.iter().filter(|_| sum[part] > 0.0) {
+                        self.books.charge(*number, (joules - idle) * share[package][part] / sum[part]);
+                    }
+                }
+            }
+            self.rates = rates;
+        }
+        self.last = Some(sample);
+    }
+
+    fn books(&self) -> &Books {
+        &self.books
+    }
+}

@@ -1,0 +1,229 @@
+//! The machines, and what runs on them. Before each scenario the same warm-up passes on its machine: some seconds of nothing, then
+//! a mixture of everything; all methods see it.
+
+use std::time::Duration;
+
+use wattrace_simulator::machine::{Machine, MeterShape, Part};
+use wattrace_simulator::mix::Mix;
+use wattrace_simulator::random::Random;
+use wattrace_simulator::schedule::{Phase, Process, Schedule, Thread};
+
+/// What is judged.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) machine: Machine,
+    /// Its processes. They begin after the warm-up.
+    processes: Vec<Process>,
+}
+
+/// How long methods can learn, and how long they are judged.
+pub(crate) const WARM_UP: Duration = Duration::from_secs(120);
+pub(crate) const JUDGED: Duration = Duration::from_secs(40);
+/// Of the warm-up, how long nothing runs first.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The scenario that is repeated with other kinds of code.
+pub(crate) const MIXED_CODE: &str = "mixed instruction intensity";
+
+impl Scenario {
+    /// The whole script: warm-up and scenario.
+    pub(crate) fn schedule(&self) -> Schedule {
+        let mut processes = warm_up(&self.machine);
+        processes.extend(self.processes.iter().cloned().map(|mut process| {
+            process.threads.iter_mut().for_each(|thread| thread.start += WARM_UP);
+            process
+        }));
+        Schedule { processes }
+    }
+}
+
+/// A mixture of everything: for each CPU two processes that come and go, of kinds of code and at paces drawn by chance.
+fn warm_up(machine: &Machine) -> Vec<Process> {
+    let mut random = Random::new(77);
+    let end = WARM_UP - Duration::from_millis(500);
+    let process = |number: usize| {
+        let mut phase = || {
+            let mix = Mix::ALL[(random.bits() % 6) as usize];
+            let run = Duration::from_secs_f64(random.between(0.02, 0.8));
+            let sleep = Duration::from_secs_f64(random.between(0.1, 2.5));
+            Phase::new(mix, run, sleep).varying(0.8)
+        };
+        let phases = vec![phase(), phase(), phase()];
+        Process::new(format!("warm-up-{number}"), phases).from_to(QUIET, end)
+    };
+    (0..machine.all_cpus()).map(process).collect()
+}
+
+fn machine() -> Machine {
+    Machine {
+        meters: vec![Part::Package, Part::Dram],
+        meter: MeterShape { noise: 0.01, ..MeterShape::default() },
+        ..Machine::default()
+    }
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn duty(name: &str, mix: Mix, part: f64) -> Process {
+    Process::new(name, vec![Phase::duty(mix, part).varying(0.1)])
+}
+
+fn burst(name: &str, mix: Mix, run: u64, sleep: u64, jitter: f64) -> Process {
+    Process::new(name, vec![Phase::new(mix, ms(run), ms(sleep)).varying(jitter)])
+}
+
+fn with_threads(process: Process, count: usize) -> Process {
+    let thread = process.threads.first().cloned().unwrap_or_default();
+    Process { threads: vec![thread; count], ..process }
+}
+
+/// `count` processes that each run once, for `run`, one every `every`.
+fn swarm(name: &str, mixes: &[Mix], run: Duration, every: Duration, count: u32) -> Vec<Process> {
+    let process = |n: u32| {
+        let phase = Phase::new(mixes[n as usize % mixes.len()], run, Duration::ZERO).varying(0.3);
+        let thread = Thread { start: every * n, rounds: 1, phases: vec![phase], ..Thread::default() };
+        Process { name: format!("{name}-{n}"), threads: vec![thread] }
+    };
+    (0..count).map(process).collect()
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Scenario> {
+    vec![
+        steady(),
+        bursts(),
+        short_lived(),
+        two_sockets(),
+        smt_pairs(),
+        mixed_frequencies(),
+        mixed_code(),
+        all_at_once(),
+    ]
+}
+
+fn steady() -> Scenario {
+    Scenario {
+        name: "steady mixes",
+        about: "4 cores; loads of 100, 60, 30 and 10 % of a CPU",
+        machine: machine(),
+        processes: vec![
+            duty("full", Mix::Integer, 1.0),
+            duty("sixty", Mix::Integer, 0.6),
+            duty("thirty", Mix::Float, 0.3),
+            duty("ten", Mix::Branchy, 0.1),
+        ],
+    }
+}
+
+fn bursts() -> Scenario {
+    Scenario {
+        name: "bursts",
+        about: "4 cores; five programs that come and go within 50 ms to 5 s, one of them with four threads",
+        machine: machine(),
+        processes: vec![
+            burst("web", Mix::Integer, 200, 600, 0.5),
+            burst("batch", Mix::Float, 2000, 3000, 0.2),
+            burst("editor", Mix::Branchy, 5, 45, 0.9),
+            burst("backup", Mix::Stream, 800, 1200, 0.3),
+            with_threads(burst("build", Mix::Branchy, 300, 500, 0.8), 4),
+        ],
+    }
+}
+
+fn short_lived() -> Scenario {
+    let mixes = [Mix::Integer, Mix::Branchy, Mix::Float];
+    let mut processes = vec![duty("server", Mix::Integer, 0.6)];
+    processes.extend(swarm("job", &mixes, ms(20), ms(130), 300));
+    processes.extend(swarm("script", &mixes, ms(2), ms(20), 1990));
+    Scenario {
+        name: "short-lived swarms",
+        about: "4 cores; 300 processes of 20 ms, 1990 of 2 ms, and a server at 60 %",
+        machine: machine(),
+        processes,
+    }
+}
+
+fn two_sockets() -> Scenario {
+    let ghz = [[3.2; 4], [2.2; 4]].concat();
+    Scenario {
+        name: "two sockets",
+        about: "2 packages of 4 cores, at 3.2 and 2.2 GHz; pinned loads of different weight on each, one that roams",
+        machine: Machine { packages: 2, ghz, ..machine() },
+        processes: vec![
+            duty("left-1", Mix::Integer, 1.0).on(&[0]),
+            duty("left-2", Mix::Float, 0.8).on(&[1]),
+            duty("left-3", Mix::Stream, 0.6).on(&[2]),
+            duty("right-1", Mix::Integer, 0.5).on(&[4]),
+            duty("right-2", Mix::Branchy, 0.3).on(&[5]),
+            burst("roams", Mix::Float, 150, 250, 0.6),
+        ],
+    }
+}
+
+fn smt_pairs() -> Scenario {
+    Scenario {
+        name: "SMT pairs",
+        about: "4 cores of 2 threads; two cores shared all the time, one alone, one shared now and then",
+        machine: Machine { threads: 2, ..machine() },
+        processes: vec![
+            duty("pair-1", Mix::Integer, 1.0).on(&[0]),
+            duty("pair-2", Mix::Integer, 1.0).on(&[4]),
+            duty("mixed-1", Mix::Stream, 1.0).on(&[1]),
+            duty("mixed-2", Mix::Float, 1.0).on(&[5]),
+            duty("alone", Mix::Integer, 1.0).on(&[2]),
+            duty("half-1", Mix::Branchy, 0.6).on(&[3]),
+            duty("half-2", Mix::Integer, 0.4).on(&[7]),
+        ],
+    }
+}
+
+fn mixed_frequencies() -> Scenario {
+    Scenario {
+        name: "mixed frequencies",
+        about: "6 cores at 1.6, 2.4 and 3.2 GHz, which change places every 4 s; pinned loads and one that roams",
+        machine: Machine { cores: 6, ghz: vec![1.6, 2.4, 3.2], shift: ms(4000), ..machine() },
+        processes: vec![
+            duty("a", Mix::Integer, 0.9).on(&[0]),
+            duty("b", Mix::Integer, 0.9).on(&[1]),
+            duty("c", Mix::Float, 0.7).on(&[2]),
+            duty("d", Mix::Branchy, 0.5).on(&[3]),
+            duty("e", Mix::Stream, 0.6).on(&[4]),
+            burst("roams", Mix::Integer, 100, 200, 0.5),
+        ],
+    }
+}
+
+fn mixed_code() -> Scenario {
+    let parts = [0.9, 0.7, 0.5, 0.8, 0.6, 0.4];
+    let names = ["integer", "branchy", "float", "vector", "stream", "chase"];
+    let process = |((name, mix), part): ((&str, Mix), f64)| duty(name, mix, part);
+    Scenario {
+        name: MIXED_CODE,
+        about: "6 cores; one program of each kind of code, from 0.5 to 2.2 instructions per cycle",
+        machine: Machine { cores: 6, ..machine() },
+        processes: names.into_iter().zip(Mix::ALL).zip(parts).map(process).collect(),
+    }
+}
+
+fn all_at_once() -> Scenario {
+    let mut processes = vec![
+        with_threads(duty("database", Mix::Chase, 0.5), 4),
+        with_threads(burst("build", Mix::Branchy, 300, 400, 0.8), 3),
+        burst("solver", Mix::Vector, 3000, 1000, 0.3),
+        burst("backup", Mix::Stream, 700, 1500, 0.5),
+        duty("server", Mix::Integer, 0.7),
+        duty("pinned", Mix::Float, 1.0).on(&[5]),
+        burst("editor", Mix::Branchy, 5, 45, 0.9),
+    ];
+    processes.extend(swarm("job", &[Mix::Integer, Mix::Vector, Mix::Branchy], ms(20), ms(200), 195));
+    let ghz = vec![2.0, 2.6, 3.2];
+    Scenario {
+        name: "all at once",
+        about: "2 packages of 4 cores of 2 threads at 2.0, 2.6 and 3.2 GHz, changing every 7 s; all of the above together",
+        machine: Machine { packages: 2, threads: 2, ghz, shift: ms(7000), ..machine() },
+        processes,
+    }
+}

@@ -1,0 +1,162 @@
+//! The results as Markdown.
+
+use std::fmt::Write;
+
+use crate::drive::Run;
+use crate::judge::Verdict;
+use crate::methods::LIMIT;
+
+/// What our best mode is to stay below in every scenario.
+const GOAL: f64 = 0.04;
+
+/// All tables.
+pub(crate) fn results(runs: &[Run], hidden: &[(f64, Run)]) -> String {
+    let mut text = String::new();
+    let Some(first) = runs.first() else { return text };
+    let methods: Vec<&str> = verdicts(first).map(|verdict| verdict.method.as_str()).collect();
+
+    verdict(&mut text, runs);
+    heading(
+        &mut text,
+        "Error per process",
+        "Mean over the processes, and in brackets the process that is off most.",
+    );
+    per_scenario(&mut text, runs, &methods, |v| format!("{} ({})", percent(v.mean), percent(v.worst)));
+    heading(
+        &mut text,
+        "Error weighted by energy",
+        "Sum of what all processes are off, over the sum of what they caused.",
+    );
+    per_scenario(&mut text, runs, &methods, |v| percent(v.weighted));
+    heading(
+        &mut text,
+        "Error of the proportions alone",
+        "Mean over the processes, after all that a method attributed was scaled to what was caused: this forgives a method that \
+         divides static power among processes, or attributes too little to all of them alike.",
+    );
+    per_scenario(&mut text, runs, &methods, |v| percent(v.proportions));
+    heading(
+        &mut text,
+        "Idle energy",
+        "How far the energy that a method gives to nobody is from the static energy.",
+    );
+    per_scenario(&mut text, runs, &methods, |v| v.idle.map_or("not told".to_owned(), percent));
+    heading(
+        &mut text,
+        "Conservation",
+        "How far processes, idle and unattributed together are from what was measured. Ours: in microjoules, over all windows \
+         and domains.",
+    );
+    per_scenario(&mut text, runs, &methods, |v| match v.conservation {
+        Some(microjoules) if v.method.starts_with("ours") => format!("{microjoules:.0} µJ"),
+        Some(part) => percent(part),
+        None => "not told".to_owned(),
+    });
+    if !hidden.is_empty() {
+        heading(
+            &mut text,
+            "What no counter tells",
+            "Mean error per process in the scenario of mixed instruction intensity, 1 s windows, with kinds of code whose instructions \
+             and misses differ in energy by so many times what they do above (0: not at all).",
+        );
+        head(&mut text, "differences", &methods);
+        for (factor, run) in hidden {
+            row(&mut text, &format!("× {factor}"), run, &methods, |v| percent(v.mean));
+        }
+    }
+    heading(&mut text, "Scenarios", "");
+    for run in runs.iter().step_by(2) {
+        _ = writeln!(text, "- **{}**: {}.", run.scenario, run.about);
+    }
+    text
+}
+
+/// Whether the goals were met.
+fn verdict(text: &mut String, runs: &[Run]) {
+    let over_all = |mode: usize| runs.iter().map(|run| run.ours[mode].mean).sum::<f64>() / runs.len() as f64;
+    let modes = runs.first().map_or(0, |run| run.ours.len());
+    let Some(best) = (0..modes).min_by(|&a, &b| over_all(a).total_cmp(&over_all(b))) else { return };
+    let name = runs.first().map_or("", |run| run.ours[best].method.as_str());
+    let worst = runs.iter().map(|run| run.ours[best].mean).fold(0.0, f64::max);
+
+    let above = runs.iter().filter(|run| run.ours[best].mean > GOAL).map(|run| {
+        let limit = run.others.iter().find(|other| other.method == LIMIT).map_or(0.0, |limit| limit.mean);
+        let (mean, limit) = (percent(run.ours[best].mean), percent(limit));
+        format!("{}, {:?}: {mean}, where {limit} is the limit", run.scenario, run.window)
+    });
+    let above: Vec<String> = above.collect();
+    let behind = |error: fn(&Verdict) -> f64| {
+        let ahead = |run: &&Run| {
+            let mut others = run.others.iter().filter(|other| other.method != LIMIT);
+            others.any(|other| error(other) < error(&run.ours[best]))
+        };
+        let lost: Vec<String> =
+            runs.iter().filter(ahead).map(|run| format!("{}, {:?}", run.scenario, run.window)).collect();
+        if lost.is_empty() { "nowhere".to_owned() } else { lost.join("; ") }
+    };
+    let (error, proportions) = (behind(|v| v.mean), behind(|v| v.proportions));
+    let residual = runs.iter().flat_map(|run| &run.ours).filter_map(|v| v.conservation).fold(0.0, f64::max);
+    let met = |met: bool| if met { "met" } else { "missed" };
+    let goals = [
+        (
+            format!("our best mode ({name}) is off by at most {} per process, in the mean", percent(GOAL)),
+            format!(
+                "at most {}, {} over all scenarios; above it: {}",
+                percent(worst),
+                percent(over_all(best)),
+                if above.is_empty() { "nowhere".to_owned() } else { above.join("; ") }
+            ),
+            above.is_empty(),
+        ),
+        (
+            "and nowhere behind another method".to_owned(),
+            format!("behind in error: {error}; in proportions alone: {proportions}"),
+            error == "nowhere" && proportions == "nowhere",
+        ),
+        (
+            "books close exactly, in every mode".to_owned(),
+            format!("{residual:.0} µJ are left over"),
+            residual == 0.0,
+        ),
+    ];
+    _ = writeln!(text, "| goal | result | |\n| --- | --- | --- |");
+    for (goal, result, is_met) in goals {
+        _ = writeln!(text, "| {goal} | {result} | {} |", met(is_met));
+    }
+}
+
+fn verdicts(run: &Run) -> impl Iterator<Item = &Verdict> {
+    run.ours.iter().chain(&run.others)
+}
+
+fn heading(text: &mut String, title: &str, about: &str) {
+    _ = write!(text, "\n### {title}\n\n");
+    if !about.is_empty() {
+        _ = write!(text, "{about}\n\n");
+    }
+}
+
+fn head(text: &mut String, first: &str, methods: &[&str]) {
+    _ = writeln!(text, "| {first} | {} |", methods.join(" | "));
+    _ = writeln!(text, "| --- |{}", " ---: |".repeat(methods.len()));
+}
+
+fn per_scenario(text: &mut String, runs: &[Run], methods: &[&str], cell: impl Fn(&Verdict) -> String) {
+    head(text, "scenario, window", methods);
+    for run in runs {
+        row(text, &format!("{}, {:?}", run.scenario, run.window), run, methods, &cell);
+    }
+}
+
+fn row(text: &mut String, name: &str, run: &Run, methods: &[&str], cell: impl Fn(&Verdict) -> String) {
+    let cells = methods.iter().map(|method| {
+        let verdict = verdicts(run).find(|verdict| verdict.method == *method);
+        verdict.map_or("–".to_owned(), &cell)
+    });
+    _ = writeln!(text, "| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
+}
+
+fn percent(part: f64) -> String {
+    let percent = part * 100.0;
+    if percent < 9.95 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
+}

@@ -1,0 +1,196 @@
+//! The shape of a machine: its packages, cores and threads, at what frequencies they run, what is metered and how well. What
+//! running costs is `physics.rs`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::physics::Physics;
+
+/// A machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Machine {
+    /// Packages (sockets), 1 or more.
+    pub packages: u32,
+    /// Cores of a package, 1 or more.
+    pub cores: u32,
+    /// CPUs of a core: 1, or 2 where they share it (SMT).
+    pub threads: u32,
+    /// Frequencies in GHz, core by core; begun anew when there are more cores.
+    pub ghz: Vec<f64>,
+    /// Time after which every core takes on the next one's frequency. Zero: never.
+    #[serde(with = "humantime_serde")]
+    pub shift: Duration,
+    /// What has a meter.
+    pub meters: Vec<Part>,
+    /// What the meters are like.
+    pub meter: MeterShape,
+    /// What running costs; it is not for the configuration to say.
+    #[serde(skip)]
+    pub physics: Physics,
+}
+
+/// A part of the machine that can have a meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Each package: its cores, its uncore and what is neither.
+    Package,
+    /// All cores of each package.
+    Cores,
+    /// Each core for itself.
+    Core,
+    /// The uncore of each package: caches that all cores share, memory controllers.
+    Uncore,
+    /// The memory of each package.
+    Dram,
+    /// The whole platform.
+    Psys,
+}
+
+/// What a meter is like.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MeterShape {
+    /// Energy of one count, in microjoules.
+    pub unit: f64,
+    /// Bits of the counter, up to 64: it wraps after 2^bits counts.
+    pub bits: u32,
+    /// Time between updates; in between it shows what it showed.
+    #[serde(with = "humantime_serde")]
+    pub update: Duration,
+    /// Standard deviation of what is counted between two updates, as a part of it.
+    pub noise: f64,
+    /// Part of the readings that fail.
+    pub dropouts: f64,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            packages: 1,
+            cores: 4,
+            threads: 1,
+            ghz: vec![3.0],
+            shift: Duration::ZERO,
+            meters: vec![Part::Package, Part::Dram],
+            meter: MeterShape::default(),
+            physics: Physics::default(),
+        }
+    }
+}
+
+impl Default for MeterShape {
+    /// Like RAPL on Intel's servers, without noise.
+    fn default() -> Self {
+        Self { unit: 61.035_156_25, bits: 32, update: Duration::from_micros(976), noise: 0.0, dropouts: 0.0 }
+    }
+}
+
+/// The largest machine: bounds what a typing error can ask for.
+const MOST_CPUS: u64 = 4096;
+
+impl Machine {
+    /// Whether such a machine can be.
+    ///
+    /// # Errors
+    /// Which key is wrong, and what it may be.
+    pub fn check(&self) -> Result<(), String> {
+        let cpus = u64::from(self.packages) * u64::from(self.cores) * u64::from(self.threads);
+        if !(1..=2).contains(&self.threads) {
+            return Err(format!("threads is {}: a core has 1 or 2", self.threads));
+        }
+        if cpus == 0 || cpus > MOST_CPUS {
+            return Err(format!("packages, cores and threads make {cpus} CPUs: 1 to {MOST_CPUS} will do"));
+        }
+        if self.ghz.is_empty() || self.ghz.iter().any(|f| !(0.1..=10.0).contains(f)) {
+            return Err(format!("ghz is {:?}: it holds one frequency or more, from 0.1 to 10", self.ghz));
+        }
+        let meter = &self.meter;
+        if !(meter.unit.is_finite() && meter.unit > 0.0 && meter.unit <= 1e6) {
+            return Err(format!(
+                "meter.unit is {}: it is above 0, and up to 1000000 microjoules",
+                meter.unit
+            ));
+        }
+        if !(16..=64).contains(&meter.bits) {
+            return Err(format!("meter.bits is {}: it is 16 to 64", meter.bits));
+        }
+        if meter.update < Duration::from_micros(10) {
+            return Err(format!("meter.update is {:?}: it is 10us or more", meter.update));
+        }
+        for (name, part) in [("noise", meter.noise), ("dropouts", meter.dropouts)] {
+            if !(0.0..1.0).contains(&part) {
+                return Err(format!("meter.{name} is {part}: it is from 0 to below 1"));
+            }
+        }
+        self.physics.check()
+    }
+
+    /// Cores of all packages.
+    pub fn all_cores(&self) -> usize {
+        (self.packages * self.cores) as usize
+    }
+
+    /// CPUs of all cores. They are numbered as Linux commonly does: first one of each core, then the others.
+    pub fn all_cpus(&self) -> usize {
+        self.all_cores() * self.threads as usize
+    }
+
+    /// The core of a CPU, counted over all packages; also the lowest of its core's CPUs.
+    pub fn core_of(&self, cpu: usize) -> usize {
+        cpu % self.all_cores()
+    }
+
+    /// The package of a core.
+    pub fn package_of_core(&self, core: usize) -> usize {
+        core / self.cores as usize
+    }
+
+    /// The package of a CPU.
+    pub fn package_of(&self, cpu: usize) -> usize {
+        self.package_of_core(self.core_of(cpu))
+    }
+
+    /// The CPU that shares the core of `cpu`.
+    pub fn sibling_of(&self, cpu: usize) -> Option<usize> {
+        let cores = self.all_cores();
+        (self.threads == 2).then(|| if cpu < cores { cpu + cores } else { cpu - cores })
+    }
+
+    /// The frequency of a core in GHz, in the `shifts`th span of [`Machine::shift`].
+    pub(crate) fn ghz_of(&self, core: usize, shifts: u64) -> f64 {
+        let count = self.ghz.len();
+        self.ghz[(core + (shifts % count as u64) as usize) % count]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_numbered_core_by_core_and_siblings_after() {
+        let machine = Machine { packages: 2, cores: 2, threads: 2, ..Machine::default() };
+        assert_eq!(machine.all_cpus(), 8);
+        assert_eq!((0..8).map(|cpu| machine.package_of(cpu)).collect::<Vec<_>>(), [0, 0, 1, 1, 0, 0, 1, 1]);
+        assert_eq!((machine.sibling_of(1), machine.sibling_of(6)), (Some(5), Some(2)));
+        assert_eq!(Machine::default().sibling_of(0), None);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_the_key() {
+        let said = |change: fn(&mut Machine)| {
+            let mut machine = Machine::default();
+            change(&mut machine);
+            machine.check().unwrap_err()
+        };
+        assert!(said(|m| m.threads = 3).starts_with("threads is 3"));
+        assert!(said(|m| m.cores = 0).contains("0 CPUs"));
+        assert!(said(|m| m.ghz = vec![]).starts_with("ghz"));
+        assert!(said(|m| m.meter.bits = 8).starts_with("meter.bits"));
+        assert!(said(|m| m.meter.dropouts = 1.0).starts_with("meter.dropouts"));
+        assert!(said(|m| m.physics.capacitance = -1.0).contains("capacitance"));
+    }
+}

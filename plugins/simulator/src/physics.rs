@@ -1,0 +1,201 @@
+//! What running costs: the power of every thread from what it executes and where, and the power that nobody causes.
+//!
+//! ```text
+//! a core that runs     C · V(f)² · f · (clock + Σ its threads: instruction · IPC · weight)     V(f) = V0 + k·f
+//! two threads on it    clock · smt_clock, half each; their IPC falls as they share the core
+//! IPC                  1 / (1/ipc + misses per instruction · stall · f)
+//! uncore               nJ per miss;     memory: nJ per miss · row_weight
+//! static               package + cores' leakage + uncore + memory, rising slowly with the package's heat
+//! ```
+//!
+//! It is meant to be like hardware, not like anybody's model of it. Power is in no way linear in what the kernel or the
+//! counters tell: the voltage rises with the frequency, so that a cycle and an instruction cost more on a fast core; what an
+//! instruction costs depends on its kind, which nobody counts; a clock tree is shared by the threads of a core; and leakage
+//! follows the temperature. What is left out: power states of whole packages, contention for memory's bandwidth, and
+//! limits on power.
+
+use crate::mix::{Mix, Profile};
+
+/// The constants of the formulas above.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Physics {
+    /// Voltage at no frequency, V.
+    pub volts: f64,
+    /// Voltage per frequency, V/GHz.
+    pub volts_per_ghz: f64,
+    /// Switched capacitance of a core, W/(V²·GHz).
+    pub capacitance: f64,
+    /// Part of a running core's activity that does not depend on what it executes.
+    pub clock: f64,
+    /// Activity of an instruction per cycle.
+    pub instruction: f64,
+    /// The clock's part where two threads run on the core, as a multiple of that for one.
+    pub smt_clock: f64,
+    /// Cycles of an instruction where two threads run on the core, as a multiple of those where one does.
+    pub smt_cycles: f64,
+    /// The time that a miss holds a thread up where two run on the core, as a multiple of that where one does.
+    pub smt_stall: f64,
+    /// Energy of a miss in the uncore, nJ.
+    pub uncore_nj: f64,
+    /// Energy of a miss in the memory, nJ.
+    pub dram_nj: f64,
+    /// How far kinds of code differ in what no counter tells: 0 not at all, 1 as in their profiles.
+    pub hidden: f64,
+    /// Static power of a package beside cores and uncore, W.
+    pub package_watts: f64,
+    /// Leakage of a core at 1 V, W; it grows with the square of the voltage.
+    pub core_watts: f64,
+    /// Static power of the uncore of a package, W.
+    pub uncore_watts: f64,
+    /// Static power of the memory of a package (refresh), W.
+    pub dram_watts: f64,
+    /// Static power of what is outside of packages and memory, W.
+    pub platform_watts: f64,
+    /// How much of itself a package's static power gains per watt of dynamic power that has heated it, 1/W.
+    pub heating: f64,
+    /// Time in which heat follows power, s.
+    pub heating_s: f64,
+}
+
+impl Default for Physics {
+    fn default() -> Self {
+        Self {
+            volts: 0.70,
+            volts_per_ghz: 0.10,
+            capacitance: 1.8,
+            clock: 0.4,
+            instruction: 0.3,
+            smt_clock: 1.25,
+            smt_cycles: 1.56,
+            smt_stall: 1.1,
+            uncore_nj: 9.0,
+            dram_nj: 22.0,
+            hidden: 1.0,
+            package_watts: 6.0,
+            core_watts: 0.4,
+            uncore_watts: 4.0,
+            dram_watts: 2.5,
+            platform_watts: 20.0,
+            heating: 0.0008,
+            heating_s: 8.0,
+        }
+    }
+}
+
+/// What a thread does and causes while it runs on a CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Load {
+    /// Cycles per ns.
+    pub(crate) cycles: f64,
+    /// Instructions per ns.
+    pub(crate) instructions: f64,
+    /// Misses per ns.
+    pub(crate) misses: f64,
+    /// Power in the core, W.
+    pub(crate) core: f64,
+    /// Power in the uncore, W.
+    pub(crate) uncore: f64,
+    /// Power in the memory, W.
+    pub(crate) dram: f64,
+    /// The core's other thread runs too.
+    pub(crate) shared: bool,
+}
+
+impl Physics {
+    /// Whether all constants are numbers that can be.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let all = [
+            ("volts", self.volts),
+            ("volts_per_ghz", self.volts_per_ghz),
+            ("capacitance", self.capacitance),
+            ("clock", self.clock),
+            ("instruction", self.instruction),
+            ("smt_clock", self.smt_clock),
+            ("smt_cycles", self.smt_cycles),
+            ("smt_stall", self.smt_stall),
+            ("uncore_nj", self.uncore_nj),
+            ("dram_nj", self.dram_nj),
+            ("hidden", self.hidden),
+            ("package_watts", self.package_watts),
+            ("core_watts", self.core_watts),
+            ("uncore_watts", self.uncore_watts),
+            ("dram_watts", self.dram_watts),
+            ("platform_watts", self.platform_watts),
+            ("heating", self.heating),
+            ("heating_s", self.heating_s),
+        ];
+        match all.into_iter().find(|(_, value)| !(0.0..=1e4).contains(value)) {
+            Some((name, value)) => Err(format!("physics.{name} is {value}: it is from 0 to 10000")),
+            None => Ok(()),
+        }
+    }
+
+    /// What a thread of `mix` does and causes on a core at `ghz`, alone or beside another.
+    pub(crate) fn load(&self, mix: Mix, ghz: f64, shared: bool) -> Load {
+        let Profile { ipc, mpki, stall_ns, weight, row_weight } = mix.profile();
+        let misses = mpki / 1e3;
+        let (cycles, stall) = if shared { (self.smt_cycles, self.smt_stall) } else { (1.0, 1.0) };
+        let ipc = 1.0 / (cycles / ipc + stall * misses * stall_ns * ghz);
+        let clock = if shared { self.clock * self.smt_clock / 2.0 } else { self.clock };
+        let activity = clock + self.instruction * ipc * self.seen(weight);
+        let misses = misses * ipc * ghz;
+        Load {
+            cycles: ghz,
+            instructions: ipc * ghz,
+            misses,
+            core: self.capacitance * self.volts_at(ghz).powi(2) * ghz * activity,
+            // Per ns a miss, and nJ a miss: nJ/ns are watts.
+            uncore: misses * self.uncore_nj,
+            dram: misses * self.dram_nj * self.seen(row_weight),
+            shared,
+        }
+    }
+
+    /// The leakage of a core at `ghz`, W.
+    pub(crate) fn leakage(&self, ghz: f64) -> f64 {
+        self.core_watts * self.volts_at(ghz).powi(2)
+    }
+
+    fn volts_at(&self, ghz: f64) -> f64 {
+        self.volts + self.volts_per_ghz * ghz
+    }
+
+    fn seen(&self, weight: f64) -> f64 {
+        1.0 + self.hidden * (weight - 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_threads_on_a_core_draw_a_quarter_to_a_third_more_than_one() {
+        let physics = Physics::default();
+        for mix in Mix::ALL {
+            let (alone, both) = (physics.load(mix, 3.0, false), physics.load(mix, 3.0, true));
+            let ratio = 2.0 * both.core / alone.core;
+            assert!((1.25..=1.36).contains(&ratio), "{mix:?}: {ratio}");
+            let throughput = 2.0 * both.instructions / alone.instructions;
+            assert!((1.25..=1.75).contains(&throughput), "{mix:?}: {throughput}");
+        }
+    }
+
+    #[test]
+    fn a_fast_core_pays_more_for_a_cycle_and_gets_less_from_memory() {
+        let physics = Physics::default();
+        let (slow, fast) = (physics.load(Mix::Integer, 1.5, false), physics.load(Mix::Integer, 3.0, false));
+        assert!(fast.core / slow.core > 1.2 * fast.cycles / slow.cycles, "the voltage rises");
+        let (slow, fast) = (physics.load(Mix::Chase, 1.5, false), physics.load(Mix::Chase, 3.0, false));
+        assert!(fast.instructions / slow.instructions < 1.5, "memory does not get faster");
+    }
+
+    #[test]
+    fn powers_are_of_the_order_of_a_server_cores() {
+        for mix in Mix::ALL {
+            let load = Physics::default().load(mix, 3.0, false);
+            assert!((2.0..8.0).contains(&load.core), "{mix:?}: {load:?}");
+            assert!(load.dram < 3.0 && load.uncore < load.dram, "{mix:?}: {load:?}");
+        }
+    }
+}
