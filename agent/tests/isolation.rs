@@ -6,11 +6,12 @@ mod scene;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scene::{Does, OFTEN, STOPPING, Scene, Watched, assert_each_once, books, find};
 use wattrace::pipeline::health::State;
-use wattrace_api::{Batch, Error, Tick, Trigger, Value};
+use wattrace::pipeline::status::Condition;
+use wattrace_api::{Added, Batch, Error, Tick, Trigger, Value};
 
 #[test]
 fn a_source_that_panics_at_every_third_poll_is_opened_anew_and_its_neighbour_ticks_on() {
@@ -339,4 +340,83 @@ fn a_transform_that_never_returns_does_not_keep_the_agent_from_its_end() {
     reached.pass();
     running.stop(Duration::from_secs(2));
     gate.open();
+}
+
+#[test]
+fn elements_that_never_open_hold_up_neither_the_start_nor_the_end_and_join_when_they_do() {
+    for opens in [true, false] {
+        let mut scene = Scene::new();
+        let gate = Arc::new(Watched::<bool>::default());
+        let (open, at_gate) = (scene.opener(), gate.clone());
+        scene.setup.source("stuck", Trigger::every(OFTEN), move || {
+            at_gate.pass();
+            let id = open("source");
+            Ok(Does(move |_: &Tick, out: &mut Batch| {
+                out.push(id, Value::of_steps(1));
+                Ok(())
+            }))
+        });
+        let (open, at_gate) = (scene.opener(), gate.clone());
+        scene.setup.transform("stuck", move || {
+            at_gate.pass();
+            let id = open("transform");
+            Ok(Does(move |batch: &mut Batch| {
+                batch.push(id, Value::of_steps(1));
+                Ok(())
+            }))
+        });
+        let at_gate = gate.clone();
+        let open_output = move || {
+            at_gate.pass();
+            Ok(Does(|_: &Batch| Ok(())))
+        };
+        scene.setup.output("stuck", open_output.clone());
+        let at_gate = gate.clone();
+        scene.setup.autonomous("endless", move |_| {
+            at_gate.pass();
+            async { Ok(()) }
+        });
+        scene.steady("neighbour");
+        let log = scene.log();
+        let began = Instant::now();
+        let running = scene.start(64);
+        let started = began.elapsed();
+        log.until("the neighbour ticks", |log| log.last("neighbour") > 10);
+        assert_eq!(log.change(|log| log.last("transform")), 0, "batches pass the transform by");
+
+        let open_late = open_output.clone();
+        let late = Added::output("late", open_late);
+        running.wait_for(running.control().replace_plugin("late", vec![("late", late)]));
+        let stuck = ["source/test/stuck", "source/test/endless", "transform/test/stuck", "output/test/stuck"];
+        for name in [stuck[0], stuck[2], stuck[3], "output/late/late"] {
+            let state = running.status(name).state;
+            assert!(matches!(state, Condition::Opening | Condition::Stuck), "{name}: {state:?}");
+        }
+        // Outputs may take their time.
+        for name in &stuck[..3] {
+            running.until(&format!("{name} is told"), |_| running.status(name).state == Condition::Stuck);
+            assert!(running.status(name).reason.starts_with("opening since 20"), "{name}");
+        }
+        if opens {
+            gate.open();
+            log.until("the source joins", |log| log.last("source") > 0);
+            log.until("the transform joins", |log| log.last("transform") > 0);
+            for name in ["source/test/stuck", "transform/test/stuck", "output/test/stuck"] {
+                running.until(name, |_| running.status(name).state == Condition::Running);
+            }
+        }
+        let health = running.stop(STOPPING);
+        let [_, given, _] = books(&health, "source/test/neighbour");
+        log.change(|log| assert_each_once("the neighbour", &log.of("neighbour"), given));
+        if !opens {
+            for name in stuck {
+                let state = find(&health, name).state().to_string();
+                let passed_by = name.starts_with("transform");
+                assert!(passed_by || state.contains("does not return from its opening"), "{name}: {state}");
+            }
+            assert_eq!(books(&health, "output/test/stuck"), [1, 0, given], "what it missed is counted");
+        }
+        gate.open();
+        assert!(started < Duration::from_secs(4), "the start took {started:?}");
+    }
 }

@@ -3,7 +3,7 @@
 //! | case | measures |
 //! | --- | --- |
 //! | `throughput.rs` | points a second, CPU time and allocations per point, over the number of series; and at saturation |
-//! | `mixed.rs` | 200 sources of many intervals beside outputs that are slow and that fail |
+//! | `mixed.rs`, `late.rs` | 200 sources of many intervals beside outputs that are slow and that fail; what the machine is to blame for |
 //! | `fast_meter.rs` | the agent reading a simulated RAPL meter every millisecond |
 //! | `soak.rs` | memory while a million consumers come and go |
 //!
@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot run fails")]
 
 mod fast_meter;
+mod late;
 mod machine;
 mod mixed;
 mod soak;
@@ -21,10 +22,15 @@ use std::process::Command;
 
 type Case = fn(u64);
 
-const CASES: [(&str, &[u64], Case); 5] = [
+const CASES: [(&str, &[u64], Case); 8] = [
     ("throughput", &[1_000, 10_000, 100_000, 1_000_000], throughput::lossless),
+    ("flat", &[1_000_000], throughput::flat),
+    // A part of `flat`.
+    ("cost", &[], throughput::cost),
     ("saturation", &[10_000], throughput::saturated),
-    ("mixed", &[0, 1], mixed::run),
+    ("mixed", &[0], mixed::run),
+    // A part of `mixed`.
+    ("round", &[], mixed::round),
     ("meter", &[0], fast_meter::run),
     ("soak", &[1_000_000], soak::run),
 ];

@@ -1,6 +1,9 @@
 //! A source that gives as much as is taken, a transform that scales and filters by series, one that sums per resource, and an
-//! output that counts; all on one CPU.
+//! output that counts; all on one CPU. `bare` does the same in a loop, without a pipeline: what series cost more than others
+//! there, they cost because of this machine's caches.
 
+use std::num::NonZeroU32;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::sleep;
@@ -20,11 +23,15 @@ use crate::machine;
 /// Points in a batch: a source of more series cuts its columns, one of fewer gives several windows at once.
 const BATCH: usize = 10_000;
 const RESOURCES: u32 = 64;
+/// Points that pass through the bare loop, and how often everything is repeated.
+const BARE_POINTS: usize = 200_000_000;
+const ROUNDS: usize = 5;
 
 /// Multiplies by a factor per series, and takes out every tenth series.
 struct Scale {
     registry: Arc<Registry>,
-    factors: SeriesMap<u64>,
+    /// One more than the factor: what cannot be zero takes half the room.
+    factors: SeriesMap<NonZeroU32>,
 }
 
 impl Transform for Scale {
@@ -35,10 +42,11 @@ impl Transform for Scale {
                     Some(&factor) => factor,
                     None => {
                         let known = self.registry.get(id).is_some() && id.index() % 10 != 9;
-                        *self.factors.get_or_insert_with(id, || u64::from(known) * 2)
+                        let factor = NonZeroU32::MIN.saturating_add(u32::from(known) * 2);
+                        *self.factors.get_or_insert_with(id, || factor)
                     }
                 };
-                *value = Value::of_steps(value.steps().wrapping_mul(factor));
+                *value = Value::of_steps(value.steps().wrapping_mul(u64::from(factor.get()) - 1));
             }
         }
         batch.retain(|_, value| value.steps() != 0);
@@ -50,7 +58,8 @@ impl Transform for Scale {
 /// Adds the sum of each resource's values.
 struct Sum {
     registry: Arc<Registry>,
-    slots: SeriesMap<u32>,
+    /// One more than the sum's number.
+    slots: SeriesMap<NonZeroU32>,
     sums: Vec<(SeriesId, u64)>,
 }
 
@@ -64,11 +73,11 @@ impl Transform for Sum {
                     Some(&slot) => slot,
                     None => {
                         let series = self.registry.get(id).ok_or_else(|| Error::retry("no such series"))?;
-                        let slot: u32 = series.resource.id.parse().or_retry()?;
+                        let slot = NonZeroU32::MIN.saturating_add(series.resource.id.parse().or_retry()?);
                         *self.slots.get_or_insert_with(id, || slot)
                     }
                 };
-                if let Some((_, sum)) = self.sums.get_mut(slot as usize) {
+                if let Some((_, sum)) = self.sums.get_mut(slot.get() as usize - 1) {
                     *sum = sum.wrapping_add(value.steps());
                 }
             }
@@ -102,41 +111,143 @@ fn open(registry: &Registry, resource: u32) -> Result<SeriesId, Error> {
     Ok(registry.open(SeriesSpec::new(metric, Resource::package(resource), Timestamp(0))))
 }
 
+/// What the source keeps: its series, and where they stand.
+struct Columns {
+    ids: Vec<SeriesId>,
+    values: Vec<Value>,
+    rounds: u64,
+}
+
+impl Columns {
+    fn open(registry: &Registry, series: usize) -> Result<Self, Error> {
+        let ids: Result<_, _> = (0..series).map(|n| open(registry, n as u32 % RESOURCES)).collect();
+        Ok(Self { ids: ids?, values: (1..=series as u64).map(Value::of_steps).collect(), rounds: 0 })
+    }
+
+    /// Lets all series go on: a part at a time, its window and columns.
+    fn advance(&mut self) -> impl Iterator<Item = (Window, &[SeriesId], &[Value])> {
+        self.rounds += 1;
+        let window = Window::new(Timestamp(self.rounds), Timestamp(self.rounds + 1));
+        self.ids.chunks(BATCH).zip(self.values.chunks_mut(BATCH)).map(move |(ids, values)| {
+            values.iter_mut().for_each(|v| *v = Value::of_steps(v.steps() + 7));
+            (window, ids, &*values)
+        })
+    }
+}
+
+fn scale(registry: &Arc<Registry>) -> Scale {
+    Scale { registry: registry.clone(), factors: SeriesMap::default() }
+}
+
+fn sum(registry: &Arc<Registry>) -> Result<Sum, Error> {
+    let sums: Result<_, Error> = (0..RESOURCES).map(|r| Ok((open(registry, r)?, 0))).collect();
+    Ok(Sum { registry: registry.clone(), slots: SeriesMap::default(), sums: sums? })
+}
+
 fn add_elements(setup: &mut Setup, series: usize, every_batch: Duration) {
     let registry = setup.registry();
     setup.autonomous("load", move |feed| {
         let registry = registry.clone();
         async move {
-            let ids: Result<Vec<_>, _> = (0..series).map(|n| open(&registry, n as u32 % RESOURCES)).collect();
-            let ids = ids?;
-            let mut values: Vec<_> = (1..=series as u64).map(Value::of_steps).collect();
+            let mut columns = Columns::open(&registry, series)?;
             let mut batch = feed.batch();
-            for n in 0u64.. {
-                let window = Window::new(Timestamp(n), Timestamp(n + 1));
-                for (ids, values) in ids.chunks(BATCH).zip(values.chunks_mut(BATCH)) {
-                    values.iter_mut().for_each(|v| *v = Value::of_steps(v.steps() + 7));
+            while !feed.is_stopping() {
+                for (window, ids, values) in columns.advance() {
                     batch.begin(window);
                     batch.extend(ids, values);
                     if batch.len() >= BATCH {
                         feed.send(std::mem::replace(&mut batch, feed.batch())).await;
                     }
                 }
-                if feed.is_stopping() {
-                    break;
-                }
             }
             Ok(())
         }
     });
     let registry = setup.registry();
-    setup.transform("scale", move || Ok(Scale { registry: registry.clone(), factors: SeriesMap::default() }));
+    setup.transform("scale", move || Ok(scale(&registry)));
     let registry = setup.registry();
-    setup.transform("sum", move || {
-        let sums: Result<_, _> = (0..RESOURCES).map(|r| Ok((open(&registry, r)?, 0))).collect();
-        Ok(Sum { registry: registry.clone(), slots: SeriesMap::default(), sums: sums? })
-    });
+    setup.transform("sum", move || sum(&registry));
     let sum = Arc::new(AtomicU64::new(0));
     setup.output("count", move || Ok(Count { sum: sum.clone(), every_batch }));
+}
+
+/// Nanoseconds of CPU time per point of the same elements in a loop.
+fn bare(series: usize) -> Result<f64, Error> {
+    let registry = Registry::new();
+    let mut columns = Columns::open(&registry, series)?;
+    let (mut scale, mut sum) = (scale(&registry), sum(&registry)?);
+    let mut count = Count { sum: Arc::default(), every_batch: Duration::ZERO };
+    let (mut batch, mut points, mut began) = (Batch::default(), 0, 0);
+    while points < BARE_POINTS {
+        // The first round is for them to get to know the series.
+        if columns.rounds == 1 {
+            (points, began) = (0, machine::clock(libc::CLOCK_PROCESS_CPUTIME_ID));
+        }
+        for (window, ids, values) in columns.advance() {
+            batch.begin(window);
+            batch.extend(ids, values);
+            points += ids.len();
+            if batch.len() >= BATCH {
+                scale.apply(&mut batch)?;
+                sum.apply(&mut batch)?;
+                count.write(&batch)?;
+                batch.clear();
+            }
+        }
+    }
+    Ok((machine::clock(libc::CLOCK_PROCESS_CPUTIME_ID) - began) as f64 / points as f64)
+}
+
+/// What a point costs over the number of series: in rounds, so that all of them see the same machine.
+pub(crate) fn flat(most: u64) {
+    let me = std::env::current_exe().expect("this program has a path");
+    let mut costs = vec![Vec::new(); 2];
+    for round in 0..2 * ROUNDS {
+        let series = if round % 2 == 0 { 1_000 } else { most };
+        let output =
+            Command::new(&me).args(["--case", "cost", &series.to_string()]).output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let cost: Vec<f64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        costs[round % 2].push((cost[0], cost[1]));
+    }
+    let median = |of: usize, which: fn(&(f64, f64)) -> f64| {
+        let mut all: Vec<f64> = costs[of].iter().map(which).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    let [bare, pipeline] =
+        [|c: &(f64, f64)| c.0, |c: &(f64, f64)| c.1].map(|which| [0, 1].map(|of| median(of, which)));
+    println!("a point, with 1,000 and with {most} series, medians of {ROUNDS} interleaved rounds:");
+    println!("    in a loop: {:.2} and {:.2} ns, {:.2} times", bare[0], bare[1], bare[1] / bare[0]);
+    println!(
+        "    in the pipeline: {:.2} and {:.2} ns, {:.2} times",
+        pipeline[0],
+        pipeline[1],
+        pipeline[1] / pipeline[0]
+    );
+    let own = (pipeline[1] - bare[1]) / (pipeline[0] - bare[0]);
+    machine::target(
+        "what the pipeline adds to the loop, times what it adds with few, at most 1.1",
+        own,
+        own <= 1.1,
+    );
+}
+
+/// One round of [`flat`]: nanoseconds per point in a loop, and in the pipeline.
+pub(crate) fn cost(series: u64) {
+    machine::stay_on_one_cpu();
+    let bare = bare(series as usize).expect("it runs");
+    let runtime = machine::runtime();
+    let mut setup = machine::setup(&runtime);
+    add_elements(&mut setup, series as usize, Duration::ZERO);
+    let settings = Settings { queue_policy: QueuePolicy::Block, ..Settings::default() };
+    let pipeline = Pipeline::start(setup, settings);
+    sleep(Duration::from_secs(2));
+    let before = readings(&pipeline);
+    sleep(Duration::from_secs(2));
+    let after = readings(&pipeline);
+    println!("{bare} {}", (after[2] - before[2]) as f64 / (after[0] - before[0]) as f64);
+    runtime.block_on(pipeline.stop(Instant::now() + Duration::from_millis(4500)));
 }
 
 /// Points that the source has given, wall time, CPU time and allocations.

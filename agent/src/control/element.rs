@@ -9,7 +9,7 @@ use crate::pipeline::status::{Condition, ElementStatus, QueueStatus, TickStatus}
 pub(crate) struct Element {
     /// `kind/plugin/element`.
     pub(crate) name: String,
-    /// `running`, `paused`, `gone`, `failing`, `stuck` or `stopped`.
+    /// `opening`, `running`, `paused`, `gone`, `failing`, `stuck` or `stopped`.
     pub(crate) state: String,
     /// Why it is gone, failing or stuck; otherwise empty.
     pub(crate) reason: String,
@@ -59,11 +59,13 @@ pub(crate) struct Ticks {
     pub(crate) lateness_max_ns: u64,
 }
 
-/// How full an output's queue is, in batches.
+/// How full an output's queue is, in batches and in points.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Queue {
     pub(crate) depth: u64,
     pub(crate) capacity: u64,
+    pub(crate) points: u64,
+    pub(crate) capacity_points: u64,
     /// `block`, `drop-oldest` or `drop-newest`.
     pub(crate) policy: String,
 }
@@ -103,6 +105,7 @@ impl From<ElementStatus> for Element {
 
 fn word(condition: Condition) -> &'static str {
     match condition {
+        Condition::Opening => "opening",
         Condition::Running => "running",
         Condition::Paused => "paused",
         Condition::Gone => "gone",
@@ -126,7 +129,12 @@ impl From<TickStatus> for Ticks {
 
 impl From<QueueStatus> for Queue {
     fn from(queue: QueueStatus) -> Self {
-        let (depth, capacity) = (queue.depth as u64, queue.capacity as u64);
-        Self { depth, capacity, policy: queue.policy.as_str().into() }
+        Self {
+            depth: queue.depth as u64,
+            capacity: queue.capacity as u64,
+            points: queue.points as u64,
+            capacity_points: queue.capacity_points as u64,
+            policy: queue.policy.as_str().into(),
+        }
     }
 }

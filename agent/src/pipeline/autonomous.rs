@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -38,7 +38,7 @@ impl AutonomousTask {
             let (result, end) = self.produce(&mut requests, &mut live, &mut backoff).await;
             // An agent that stops needs no ends; a source that is set going anew opens series of its own.
             if !matches!(end, Some(Request::Stop(_))) {
-                let mut batch = self.pool.take();
+                let mut batch = self.pool.take(0);
                 live.end_all(&mut batch);
                 self.forward(batch).await;
             }
@@ -77,9 +77,15 @@ impl AutonomousTask {
     ) -> (Result<(), Error>, Option<Request>) {
         let (sender, mut batches) = mpsc::channel(1);
         let (stopping, stop) = watch::channel(false);
-        let pool = self.pool.clone();
-        let feed = Feed::new(sender, Arc::new(move || pool.take()), stop);
-        let mut source = match contained(|| Ok((self.open)(feed))) {
+        // As many points as it sent last.
+        let points = Arc::new(AtomicUsize::new(0));
+        let (pool, expected) = (self.pool.clone(), points.clone());
+        let feed = Feed::new(sender, Arc::new(move || pool.take(expected.load(Relaxed))), stop);
+        let opened = {
+            let _busy = self.health.opening();
+            contained(|| Ok((self.open)(feed)))
+        };
+        let mut source = match opened {
             Ok(source) => source,
             Err(error) => return (Err(error), None),
         };
@@ -109,6 +115,7 @@ impl AutonomousTask {
                 Ok(()) = self.orders.changed() => {}
                 Some(batch) = batches.recv(), if !paused || end.is_some() => {
                     live.note(&batch);
+                    points.store(batch.len(), Relaxed);
                     self.health.works();
                     backoff.reset();
                     self.health.calls.fetch_add(1, Relaxed);

@@ -60,7 +60,7 @@ impl Core {
             return;
         };
         let queues = opened.queues();
-        opened.run_outputs(self);
+        opened.enter_outputs(self);
         for queue in queues {
             self.to_transforms.tell(ToTransforms::Connect(queue)).await;
         }

@@ -9,37 +9,70 @@ use wattrace_api::{Batch, Registry, SeriesId, SeriesSet};
 #[derive(Debug)]
 pub(crate) struct Pool {
     registry: Arc<Registry>,
-    spare: Mutex<Vec<Batch>>,
+    spare: Mutex<Spare>,
+}
+
+#[derive(Debug, Default)]
+struct Spare {
+    batches: Vec<Batch>,
+    /// For how many points they have room, all together.
+    room: usize,
 }
 
 /// More than are ever in flight at once in steady state; beyond that memory is given back.
 const MOST_SPARE: usize = 64;
+const MOST_ROOM: usize = 2_000_000;
+
+/// For how many points a batch may have memory that holds so many.
+fn most_room(points: usize) -> usize {
+    4 * points.max(1024)
+}
 
 impl Pool {
     pub(crate) fn new(registry: Arc<Registry>) -> Arc<Self> {
         Arc::new(Self { registry, spare: Mutex::default() })
     }
 
-    fn spare(&self) -> MutexGuard<'_, Vec<Batch>> {
+    fn spare(&self) -> MutexGuard<'_, Spare> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An empty batch.
-    pub(crate) fn take(&self) -> Batch {
-        self.spare().pop().unwrap_or_default()
+    /// An empty batch for about so many points. One with memory for many times more is left to those who need it, or it would
+    /// hold that memory while it waits in queues, which count points.
+    pub(crate) fn take(&self, points: usize) -> Batch {
+        let fitting = points..=most_room(points);
+        let mut spare = self.spare();
+        let Some(at) = spare.batches.iter().rposition(|batch| fitting.contains(&batch.capacity())) else {
+            return Batch::default();
+        };
+        let batch = spare.batches.remove(at);
+        spare.room -= batch.capacity();
+        batch
     }
 
     /// Takes a batch back that went nowhere.
     pub(crate) fn give_back(&self, mut batch: Batch) {
         batch.clear();
         let mut spare = self.spare();
-        if spare.len() < MOST_SPARE {
-            spare.push(batch);
+        if batch.capacity() <= MOST_ROOM {
+            spare.room += batch.capacity();
+            spare.batches.push(batch);
+        }
+        while spare.batches.len() > MOST_SPARE || spare.room > MOST_ROOM {
+            // The one that nobody has wanted for longest.
+            let oldest = spare.batches.remove(0);
+            spare.room -= oldest.capacity();
         }
     }
 
     /// Closes a batch for sharing among the outputs.
-    pub(crate) fn share(self: &Arc<Self>, batch: Batch) -> Arc<Shared> {
+    pub(crate) fn share(self: &Arc<Self>, mut batch: Batch) -> Arc<Shared> {
+        if batch.capacity() > most_room(batch.len()) {
+            // Most of what was in it was taken out, or it was another's.
+            let mut fitting = self.take(batch.len());
+            fitting.append(&batch);
+            self.give_back(std::mem::replace(&mut batch, fitting));
+        }
         let ended = batch.ended().to_vec();
         let ends = (!ended.is_empty()).then(|| Arc::new(Ends { registry: self.registry.clone(), ended }));
         Arc::new(Shared { batch, ends, pool: self.clone() })
@@ -91,8 +124,6 @@ impl Drop for Shared {
 #[derive(Debug, Default)]
 pub(crate) struct LiveSet {
     live: SeriesSet,
-    /// The column noted last: most elements send the same one again, and comparing costs a tenth of noting.
-    last: Vec<SeriesId>,
     /// The column before a transform, to tell its own series from those that passed.
     before: Vec<SeriesId>,
     passed: SeriesSet,
@@ -101,51 +132,40 @@ pub(crate) struct LiveSet {
 impl LiveSet {
     /// Notes all points of `batch`, and its ends.
     pub(crate) fn note(&mut self, batch: &Batch) {
-        self.note_column(batch.series());
+        self.live.insert_all(batch.series());
         self.note_ends(batch);
     }
 
     /// Remembers what a transform is given.
-    pub(crate) fn before(&mut self, batch: &Batch) {
+    pub(crate) fn before(&mut self, batch: &mut Batch) {
+        batch.mark();
         self.before.clear();
         self.before.extend_from_slice(batch.series());
     }
 
     /// Notes the points that were added to `batch` since [`LiveSet::before`], and all its ends.
     pub(crate) fn note_added(&mut self, batch: &Batch) {
-        let (before, after) = (self.before.len(), batch.series());
-        if after.len() >= before && after[..before] == self.before[..] {
-            self.note_column(&after[before..]);
-        } else {
-            // It took some out or put others in their place.
-            self.passed.clear();
-            self.before.iter().for_each(|&id| self.passed.insert(id));
-            after.iter().filter(|&&id| !self.passed.contains(id)).for_each(|&id| self.live.insert(id));
+        match batch.added() {
+            Some(added) => self.live.insert_all(added),
+            // It made a batch of its own out of what it was given.
+            None => {
+                self.passed.clear();
+                self.passed.insert_all(&self.before);
+                let all = batch.series().iter();
+                all.filter(|&&id| !self.passed.contains(id)).for_each(|&id| self.live.insert(id));
+            }
         }
         self.note_ends(batch);
     }
 
-    fn note_column(&mut self, column: &[SeriesId]) {
-        if column != self.last {
-            column.iter().for_each(|&id| self.live.insert(id));
-            self.last.clear();
-            self.last.extend_from_slice(column);
-        }
-    }
-
     fn note_ends(&mut self, batch: &Batch) {
-        if !batch.ended().is_empty() {
-            batch.ended().iter().for_each(|&id| self.live.remove(id));
-            // An id that is given to another series is to be noted again.
-            self.last.clear();
-        }
+        batch.ended().iter().for_each(|&id| self.live.remove(id));
     }
 
     /// Ends them all.
     pub(crate) fn end_all(&mut self, out: &mut Batch) {
         self.live.iter().for_each(|id| out.end(id));
         self.live.clear();
-        self.last.clear();
     }
 }
 
@@ -174,6 +194,37 @@ mod tests {
     }
 
     #[test]
+    fn spare_batches_go_to_those_who_need_their_memory_and_are_bounded() {
+        let (ids, pool) = (ids(1), Pool::new(Registry::new()));
+        let give = |points: usize| {
+            let mut batch = Batch::default();
+            batch.extend(&vec![ids[0]; points], &vec![Value::of_steps(1); points]);
+            pool.give_back(batch);
+        };
+        [100, 100_000].into_iter().for_each(give);
+        assert_eq!(pool.take(10).capacity(), 100);
+        assert_eq!(pool.take(10).capacity(), 0, "the large one is for others");
+        assert_eq!(pool.take(90_000).capacity(), 100_000);
+        (0..100).for_each(|_| give(100));
+        (0..50).for_each(|_| give(100_000));
+        give(3_000_000);
+        let large = (0..).take_while(|_| pool.take(100_000).capacity() > 0).count();
+        assert_eq!((large, pool.take(1).capacity()), (20, 0), "the newest, 2,000,000 points and no more");
+        (0..100).for_each(|_| give(100));
+        assert_eq!((0..).take_while(|_| pool.take(1).capacity() > 0).count(), MOST_SPARE);
+        let mut emptied = Batch::default();
+        emptied.extend(&vec![ids[0]; 100_000], &vec![Value::of_steps(7); 100_000]);
+        let mut seen = 0;
+        emptied.retain(|_, _| {
+            seen += 1;
+            seen <= 2
+        });
+        let shared = pool.share(emptied);
+        assert_eq!((shared.len(), shared.capacity() < 1000), (2, true));
+        assert_eq!(pool.take(100_000).capacity(), 100_000, "its memory is back before it is written");
+    }
+
+    #[test]
     fn what_was_sent_and_not_ended_is_live_even_if_its_id_comes_again() {
         let (ids, mut live) = (ids(3), LiveSet::default());
         live.note(&batch(&ids));
@@ -190,9 +241,12 @@ mod tests {
     #[test]
     fn a_transforms_own_series_are_those_it_added_whatever_else_it_did() {
         let (ids, mut live) = (ids(4), LiveSet::default());
-        live.before(&batch(&ids[..2]));
-        live.note_added(&batch(&ids[..3]));
-        live.before(&batch(&ids[..2]));
+        let mut passing = batch(&ids[..2]);
+        live.before(&mut passing);
+        passing.push(ids[2], Value::of_steps(1));
+        passing.retain(|id, _| id != ids[0]);
+        live.note_added(&passing);
+        live.before(&mut batch(&ids[..2]));
         live.note_added(&batch(&[ids[1], ids[3]]));
         assert_eq!(ended_by(&mut live), ids[2..]);
     }

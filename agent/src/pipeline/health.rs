@@ -12,6 +12,8 @@ use wattrace_api::{Clock, ElementKind, Error, ErrorKind};
 /// An element's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
+    /// It is being opened, for the first time.
+    Opening,
     /// It works.
     Running,
     /// What it deals with isn't there. The text says what, and the remedy.
@@ -25,6 +27,7 @@ pub enum State {
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            State::Opening => f.write_str("opening"),
             State::Running => f.write_str("running"),
             State::Gone(why) => write!(f, "not available: {why}"),
             State::Failing(why) => write!(f, "failing: {why}"),
@@ -63,6 +66,8 @@ pub struct Health {
     busy_since: AtomicU64,
     /// The same, once that has been said to be too long.
     stuck_since: AtomicU64,
+    /// Whether that call is its opening.
+    opening: AtomicBool,
     /// How long a call may take.
     patience: Duration,
     clock: Clock,
@@ -95,7 +100,7 @@ impl Health {
         patience: Duration,
         clock: Clock,
     ) -> Arc<Self> {
-        let details = Details { state: State::Running, last_error: String::new(), losses: Vec::new() };
+        let details = Details { state: State::Opening, last_error: String::new(), losses: Vec::new() };
         let zero = AtomicU64::default;
         Arc::new(Self {
             name: format!("{}/{plugin}/{element}", kind.as_str()),
@@ -112,6 +117,7 @@ impl Health {
             paused: AtomicBool::new(false),
             busy_since: zero(),
             stuck_since: zero(),
+            opening: AtomicBool::new(false),
             patience,
             clock,
             details: Mutex::new(details),
@@ -161,6 +167,25 @@ impl Health {
         Busy { health: self, since }
     }
 
+    /// The same of its opening.
+    pub(crate) fn opening(&self) -> Busy<'_> {
+        self.opening.store(true, Relaxed);
+        self.busy()
+    }
+
+    /// Whether the call that it is in, if any, is its opening.
+    pub(crate) fn is_opening(&self) -> bool {
+        self.opening.load(Relaxed)
+    }
+
+    /// It is open.
+    pub(crate) fn opened(&self) {
+        let mut details = self.details();
+        if details.state == State::Opening {
+            details.state = State::Running;
+        }
+    }
+
     /// Looks whether it is in a call for longer than `patience`; says so once.
     pub(crate) fn check(&self) {
         let patience = self.patience;
@@ -172,7 +197,8 @@ impl Health {
         if busy != 0 && busy != stuck && self.clock.now().0.saturating_sub(busy) > patience.as_nanos() as u64
         {
             self.stuck_since.store(busy, Relaxed);
-            warn!("{} has not returned for {patience:?}; the others go on without it", self.name);
+            let call = if self.is_opening() { " from its opening" } else { "" };
+            warn!("{} has not returned{call} for {patience:?}; the others go on without it", self.name);
         }
     }
 
@@ -180,10 +206,10 @@ impl Health {
     pub(crate) fn works(&self) {
         // The common case takes one uncontended lock per call, not per point.
         let mut details = self.details();
-        if details.state != State::Running {
+        if !matches!(details.state, State::Running | State::Opening) {
             info!("{} works again", self.name);
-            details.state = State::Running;
         }
+        details.state = State::Running;
     }
 
     /// It works, but to no avail, and has said so itself.
@@ -229,6 +255,7 @@ impl Health {
     /// It did not come back from what it was `doing` when the agent ended, and is left behind.
     pub(crate) fn abandoned(&self, doing: &str) {
         self.errors.fetch_add(1, Relaxed);
+        let doing = if self.is_opening() { "its opening" } else { doing };
         let why = format!("does not return from {doing} and is abandoned");
         warn!("{} {why}", self.name);
         self.details().state = State::Failing(why);
@@ -236,7 +263,7 @@ impl Health {
 
     pub(crate) fn stopped(&self) {
         let mut details = self.details();
-        if details.state == State::Running {
+        if matches!(details.state, State::Running | State::Opening) {
             details.state = State::Stopped;
         }
     }
@@ -284,6 +311,7 @@ impl Busy<'_> {
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.health.busy_since.store(0, Relaxed);
+        self.health.opening.store(false, Relaxed);
     }
 }
 

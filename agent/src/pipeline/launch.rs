@@ -1,8 +1,9 @@
 //! From what a plugin added to a running element: opens it, gives it its task or thread, and enters it in the roster.
 
 use std::future::Future;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
@@ -12,8 +13,8 @@ use wattrace_api::{Added, ElementKind, Error, Trigger};
 
 use super::autonomous::AutonomousTask;
 use super::core::Core;
-use super::guard::contained;
 use super::health::Health;
+use super::opening::Opener;
 use super::output::OutputThread;
 use super::queue::Queue;
 use super::realtime;
@@ -25,12 +26,18 @@ use super::transforms::Stage;
 const QUICK: Duration = Duration::from_secs(2);
 const SLOW: Duration = Duration::from_secs(10);
 
-/// Elements that are open and not running yet.
-#[derive(Default)]
+/// How long the start waits for an element's opening, and for all of them together; one comes after the other, and none gets
+/// less than a moment. What has not opened by then joins when it has.
+const OPENING: Duration = Duration::from_secs(2);
+const ALL_OPENING: Duration = Duration::from_secs(3);
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// Elements that are open, or being opened, and not running yet. Outputs' threads do so already.
 pub(crate) struct Opened {
     sources: Vec<(SourceEntry, SourceRun)>,
     transforms: Vec<(TransformEntry, Stage)>,
-    outputs: Vec<(OutputEntry, OutputThread)>,
+    outputs: Vec<OutputEntry>,
+    deadline: Instant,
 }
 
 enum SourceRun {
@@ -41,7 +48,8 @@ enum SourceRun {
 /// Opens elements (pairs of plugin and element): the sources first, since a transform's opening looks at what they have found.
 /// One that cannot be opened does not keep the others from running; one whose name is taken is dropped.
 pub(crate) fn open(core: &Core, added: Vec<(&'static str, Added)>) -> Opened {
-    let mut opened = Opened::default();
+    let deadline = Instant::now() + ALL_OPENING;
+    let mut opened = Opened { sources: Vec::new(), transforms: Vec::new(), outputs: Vec::new(), deadline };
     let (found, rest): (Vec<_>, Vec<_>) =
         added.into_iter().partition(|(_, added)| added.kind() == ElementKind::Source);
     let mut names = Vec::new();
@@ -68,8 +76,8 @@ impl Opened {
         let (pool, clock) = (core.pool.clone(), core.clock.clone());
         let (downstream, rediscover) = (core.to_transforms.clone(), core.settings.rediscover);
         match added {
-            Added::Source { trigger, blocking, mut open, .. } => {
-                let (source, open) = (opened(&health, &mut open), Some(open));
+            Added::Source { trigger, blocking, open, .. } => {
+                let (opener, source) = self.begin(&health, open);
                 let (requests, received) = mpsc::unbounded_channel();
                 let (orders, obeyed) = watch::channel(Orders { trigger, paused: false });
                 let place = match blocking {
@@ -80,40 +88,82 @@ impl Opened {
                 let entry = SourceEntry { plugin, health: health.clone(), requests, orders, managed: true };
                 let orders = obeyed;
                 let task =
-                    SourceTask { health, orders, place, open, source, pool, clock, rediscover, downstream };
+                    SourceTask { health, orders, place, opener, source, pool, clock, rediscover, downstream };
                 self.sources.push((entry, SourceRun::Managed(task, received)));
             }
             Added::Autonomous { open, .. } => {
+                // It opens on the thread that it then runs on; to the start it is as good as open.
+                health.opened();
                 let (requests, received) = mpsc::unbounded_channel();
                 let (orders, obeyed) = watch::channel(Orders { trigger: Trigger::MANUAL, paused: false });
                 let entry = SourceEntry { plugin, health: health.clone(), requests, orders, managed: false };
                 let task = AutonomousTask { health, orders: obeyed, open, pool, rediscover, downstream };
                 self.sources.push((entry, SourceRun::Autonomous(task, received)));
             }
-            Added::Transform { mut open, .. } => {
-                let transform = opened(&health, &mut open);
+            Added::Transform { open, .. } => {
+                let (opener, transform) = self.begin(&health, open);
                 let entry = TransformEntry { plugin, health: health.clone() };
                 let rank = core.settings.rank(plugin);
-                self.transforms.push((entry, Stage::new(health, rank, open, transform)));
+                self.transforms.push((entry, Stage::new(health, rank, opener, transform)));
             }
-            Added::Output { mut open, .. } => {
-                let output = opened(&health, &mut open);
-                let (capacity, policy) = core.settings.queue_of(&health.name);
-                let queue = Queue::new(capacity, policy, health.clone());
+            Added::Output { open, .. } => {
+                let queue = Queue::new(core.settings.queue_of(&health.name), health.clone());
                 let (flushed, seen) = watch::channel(0);
-                let entry =
-                    OutputEntry { plugin, health: health.clone(), queue: queue.clone(), flushed: seen };
-                let flush_interval = core.settings.flush_interval;
-                let thread =
-                    OutputThread { health, open, output, queue, flushed, flush_interval, unwritten: 0 };
-                self.outputs.push((entry, thread));
+                let (opening, opened) = std::sync::mpsc::channel();
+                let thread = OutputThread {
+                    health: health.clone(),
+                    open,
+                    output: None,
+                    queue: queue.clone(),
+                    opening: Some(opening),
+                    flushed,
+                    flush_interval: core.settings.flush_interval,
+                    unwritten: 0,
+                };
+                spawn_thread(&health, move || thread.run());
+                // It says that it has opened by letting go of its end.
+                if opened.recv_timeout(self.patience()) == Err(RecvTimeoutError::Timeout) {
+                    still_opening(&health);
+                }
+                self.outputs.push(OutputEntry { plugin, health, queue, flushed: seen });
             }
         }
     }
 
+    /// How long the next opening may take.
+    fn patience(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now()).clamp(MOMENT, OPENING)
+    }
+
+    /// Opens an element, waiting for it as long as there is time. What came of it is kept in its health; an opening that takes
+    /// longer is left under way.
+    fn begin<E: ?Sized + Send + 'static>(
+        &self,
+        health: &Arc<Health>,
+        open: Open<E>,
+    ) -> (Opener<E>, Option<Box<E>>) {
+        let mut opener = Opener::new(health.clone(), open);
+        opener.begin();
+        let element = match opener.result_within(self.patience()) {
+            Some(Ok(element)) => {
+                health.opened();
+                Some(element)
+            }
+            Some(Err(error)) => {
+                health.failed(&error);
+                None
+            }
+            None => {
+                still_opening(health);
+                None
+            }
+        };
+        (opener, element)
+    }
+
     /// The outputs' queues.
     pub(crate) fn queues(&self) -> Vec<Arc<Queue>> {
-        self.outputs.iter().map(|(entry, _)| entry.queue.clone()).collect()
+        self.outputs.iter().map(|entry| entry.queue.clone()).collect()
     }
 
     /// The transforms, which go to their thread.
@@ -123,13 +173,9 @@ impl Opened {
         stages
     }
 
-    /// Sets the outputs going.
-    pub(crate) fn run_outputs(&mut self, core: &Core) {
-        for (entry, thread) in self.outputs.drain(..) {
-            let health = entry.health.clone();
-            core.roster.lock().outputs.push(entry);
-            spawn_thread(&health, move || thread.run());
-        }
+    /// Enters the outputs, which are going already.
+    pub(crate) fn enter_outputs(&mut self, core: &Core) {
+        core.roster.lock().outputs.append(&mut self.outputs);
     }
 
     /// Sets the sources going.
@@ -163,15 +209,8 @@ fn is_fast(trigger: Trigger) -> bool {
     !trigger.interval.is_zero() && trigger.interval < realtime::BELOW
 }
 
-/// Opens an element; what came of it is kept in its health.
-fn opened<E: ?Sized>(health: &Health, open: &mut Open<E>) -> Option<Box<E>> {
-    match contained(open) {
-        Ok(element) => Some(element),
-        Err(error) => {
-            health.failed(&error);
-            None
-        }
-    }
+fn still_opening(health: &Health) {
+    warn!("{} is still being opened; the others start without it", health.name);
 }
 
 fn spawn_thread(health: &Health, run: impl FnOnce() + Send + 'static) {

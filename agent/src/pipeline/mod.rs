@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `settings.rs`, `pattern.rs` | what the runner can be told; names of elements with wildcards |
 //! | `core.rs`, `launch.rs`, `roster.rs` | what the parts share; how elements join and leave; which there are |
+//! | `opening.rs` | opening an element without waiting for it for good |
 //! | `source.rs`, `autonomous.rs`, `transforms.rs`, `output.rs` | what runs the elements of each kind |
 //! | `trigger.rs`, `realtime.rs` | ticks, from a timerfd; real-time priority |
 //! | `flow.rs` | batches in flight and the life of series ids |
@@ -26,6 +27,7 @@ mod guard;
 pub mod health;
 mod lane;
 mod launch;
+mod opening;
 mod output;
 pub mod pattern;
 mod queue;
@@ -60,11 +62,15 @@ use self::source::Request;
 use self::transforms::{ToTransforms, Transforms, Upstream};
 use self::watchdog::Watchdog;
 
-/// Batches that may wait for the transforms before sources wait too.
+/// Batches, and points in them, that may wait for the transforms before sources wait too.
 const TRANSFORM_QUEUE: usize = 64;
+const TRANSFORM_POINTS: u32 = 65_536;
 
 /// How long polling every source once may take. How long stopping may take, all in all, is the caller's to say.
 const ROUND_OF_POLLS: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether all sources are open.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A running pipeline.
 pub struct Pipeline {
@@ -78,9 +84,10 @@ impl Pipeline {
     /// Opens the elements that plugins added to `setup` and sets them going: outputs before transforms before sources, so that
     /// no point comes before someone is there to take it.
     ///
-    /// An element that cannot be opened does not keep the others from running.
+    /// An element that cannot be opened does not keep the others from running, nor does one whose opening takes longer than two
+    /// seconds: it joins when it is open.
     pub fn start(mut setup: Setup, settings: Settings) -> Self {
-        let (to_transforms, from_sources) = Upstream::new(TRANSFORM_QUEUE);
+        let (to_transforms, from_sources) = Upstream::new(TRANSFORM_QUEUE, TRANSFORM_POINTS);
         let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
         let core = Arc::new(Core {
             pool: Pool::new(registry.clone()),
@@ -102,7 +109,7 @@ impl Pipeline {
                 warn!("agent.outputs.\"{pattern}\" matches no output of this agent");
             }
         }
-        opened.run_outputs(&core);
+        opened.enter_outputs(&core);
         let transforms =
             Transforms { stages: opened.take_stages(&core), queues, pool: core.pool.clone(), clock };
         let (ended, transforms_ended) = oneshot::channel();
@@ -122,6 +129,14 @@ impl Pipeline {
         Self { core, transforms_ended, changes, _watchdog }
     }
 
+    /// Waits until all sources have opened, or until `deadline`; the start itself waits for a few seconds only.
+    pub async fn sources_opened(&self, deadline: Instant) {
+        let opening = || self.core.roster.lock().sources.iter().any(|s| s.health.state() == State::Opening);
+        while opening() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// Controls it from elsewhere.
     pub fn control(&self) -> Control {
         Control(self.core.clone())
@@ -134,7 +149,8 @@ impl Pipeline {
 
     /// Whether a plugin's source is there to measure something; the agent's own metrics alone are not worth running for.
     pub fn has_source(&self) -> bool {
-        let works = |h: &Health| !h.name.starts_with("source/agent/") && h.state() == State::Running;
+        let may_work = |state| matches!(state, State::Running | State::Opening);
+        let works = |h: &Health| !h.name.starts_with("source/agent/") && may_work(h.state());
         self.core.roster.lock().sources.iter().any(|s| works(&s.health))
     }
 

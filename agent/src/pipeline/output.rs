@@ -1,8 +1,8 @@
-//! An output's thread: takes batches from its queue and writes them, trying again where that can help. An async output has
+//! An output's thread: opens it, takes batches from its queue and writes them, trying again where that can help. An async output has
 //! one too (`plugins/api/src/added.rs`).
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -26,6 +26,8 @@ pub(crate) struct OutputThread {
     /// `None` while it is failing.
     pub(crate) output: Option<Box<dyn Output>>,
     pub(crate) queue: Arc<Queue>,
+    /// Dropped once the first opening has come to an end, whatever came of it: someone waits for that.
+    pub(crate) opening: Option<mpsc::Sender<()>>,
     /// Number of the last flush that was carried out.
     pub(crate) flushed: watch::Sender<u64>,
     /// How often it is flushed without being asked to; zero: never.
@@ -37,6 +39,10 @@ pub(crate) struct OutputThread {
 impl OutputThread {
     /// Runs until the queue is closed and empty.
     pub(crate) fn run(mut self) {
+        if let Err(error) = self.open() {
+            self.health.failed(&error);
+        }
+        self.opening = None;
         let mut flushed = Instant::now();
         loop {
             if !self.flush_interval.is_zero() && flushed.elapsed() >= self.flush_interval {
@@ -68,6 +74,13 @@ impl OutputThread {
         self.flush();
         self.close();
         self.health.stopped();
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        let _busy = self.health.opening();
+        self.output = Some(contained(&mut self.open)?);
+        self.health.opened();
+        Ok(())
     }
 
     /// Drops the output, after asking it what it takes along.
@@ -125,11 +138,11 @@ impl OutputThread {
     }
 
     fn try_write(&mut self, batch: &Batch) -> Result<(), Error> {
+        if self.output.is_none() {
+            self.open()?;
+        }
         let _busy = self.health.busy();
-        let output = match &mut self.output {
-            Some(output) => output,
-            None => self.output.insert(contained(&mut self.open)?),
-        };
+        let output = self.output.as_mut().ok_or_else(|| Error::fatal("it is not open"))?;
         contained(|| output.write(batch))
     }
 

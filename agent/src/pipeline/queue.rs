@@ -1,4 +1,4 @@
-//! An output's queue: bounded, with a policy for when it is full. What no policy drops is the last point of a series that
+//! An output's queue: bounded in batches and in points, with a policy for when it is full. What no policy drops is the last point of a series that
 //! ended, and the end itself: that value would not come again, while any other is contained in its successor, since counters
 //! are cumulative.
 
@@ -11,7 +11,7 @@ use wattrace_api::{Batch, SeriesId};
 
 use super::flow::{Ends, Shared};
 use super::health::Health;
-use super::settings::QueuePolicy;
+use super::settings::{Bounds, QueuePolicy};
 
 /// What an output's thread is to do next.
 pub(crate) enum Next {
@@ -35,15 +35,15 @@ pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     room: Condvar,
-    capacity: usize,
-    policy: QueuePolicy,
+    bounds: Bounds,
 }
 
 #[derive(Default)]
 struct State {
     entries: VecDeque<Next>,
-    /// How many of the entries are batches.
+    /// How many of the entries are batches, and how many points those hold.
     batches: usize,
+    points: usize,
     /// Ends kept beyond the batches.
     rescued: usize,
     /// Points that the output's thread is busy with.
@@ -53,6 +53,8 @@ struct State {
     flushed: u64,
     /// The output's thread has just found the queue empty, and is not woken for little.
     lingering: bool,
+    /// Somebody waits for room.
+    waited_for: bool,
     reset: bool,
     paused: bool,
     hurried: bool,
@@ -71,10 +73,10 @@ const OLDEST: &str = "the queue was full, its oldest batches were dropped";
 const NEWEST: &str = "the queue was full, the newest batches were dropped";
 
 impl Queue {
-    /// A queue of at most `capacity` batches, which counts what it drops in `health`.
-    pub(crate) fn new(capacity: usize, policy: QueuePolicy, health: Arc<Health>) -> Arc<Self> {
+    /// A queue that holds no more than `bounds` says, and counts what it drops in `health`.
+    pub(crate) fn new(bounds: Bounds, health: Arc<Health>) -> Arc<Self> {
         let (changed, room) = (Condvar::new(), Condvar::new());
-        Arc::new(Self { health, state: Mutex::default(), changed, room, capacity: capacity.max(1), policy })
+        Arc::new(Self { health, state: Mutex::default(), changed, room, bounds })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -86,35 +88,50 @@ impl Queue {
         &self.health.name
     }
 
-    /// Batches waiting, batches that may wait, and what happens when there are so many.
-    pub(crate) fn depth(&self) -> (usize, usize, QueuePolicy) {
-        (self.lock().batches, self.capacity, self.policy)
+    /// What it may hold.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// How many batches wait, and how many points in them.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.batches, state.points)
     }
 
     /// Adds a batch. If there is no room, does what the policy says; only `block` waits, and not for an output that is paused
     /// or has been told to hurry.
     pub(crate) fn push(&self, batch: Arc<Shared>) {
-        self.health.points_in.fetch_add(batch.len() as u64, Relaxed);
+        let points = batch.len();
+        self.health.points_in.fetch_add(points as u64, Relaxed);
         let mut state = self.lock();
-        if self.policy == QueuePolicy::Block {
-            let full = |s: &mut State| s.batches >= self.capacity && !s.paused && !s.hurried && !s.closed;
+        let has_room = |state: &State| state.has_room(points, self.bounds);
+        if self.bounds.policy == QueuePolicy::Block && !has_room(&state) {
+            state.waited_for = true;
+            self.changed.notify_all();
+            let full = |s: &mut State| !has_room(s) && !s.paused && !s.hurried && !s.closed;
             state = self.room.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
+            state.waited_for = false;
         }
-        let unbounded = self.policy == QueuePolicy::Block && state.hurried;
-        if state.batches >= self.capacity && !unbounded {
-            if self.policy == QueuePolicy::DropNewest {
+        let unbounded = self.bounds.policy == QueuePolicy::Block && state.hurried;
+        if !has_room(&state) && !unbounded {
+            if self.bounds.policy == QueuePolicy::DropNewest {
                 let dropped = state.rescue(&batch, usize::MAX);
                 drop(state);
                 self.health.lose(dropped, NEWEST);
                 return;
             }
-            let dropped = state.drop_oldest();
+            let mut dropped = 0;
+            while !has_room(&state) {
+                dropped += state.drop_oldest();
+            }
             self.health.lose(dropped, OLDEST);
         }
         state.entries.push_back(Next::Batch(batch));
         state.batches += 1;
+        state.points += points;
         // Woken with the lock released, so that the first thing it does is not to wait for it.
-        let wake = !state.lingering || state.is_enough(self.capacity);
+        let wake = !state.lingering || state.is_enough(self.bounds);
         drop(state);
         if wake {
             self.changed.notify_all();
@@ -127,7 +144,7 @@ impl Queue {
         state.in_hand = 0;
         if patience > LINGER && state.entries.is_empty() && !state.closed {
             state.lingering = true;
-            let idle = |s: &mut State| !s.is_enough(self.capacity);
+            let idle = |s: &mut State| !s.is_enough(self.bounds);
             let lingered = self.changed.wait_timeout_while(state, LINGER, idle);
             state = lingered.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -138,7 +155,7 @@ impl Queue {
             }
             if let Some(next) = state.pop() {
                 drop(state);
-                if self.policy == QueuePolicy::Block {
+                if self.bounds.policy == QueuePolicy::Block {
                     self.room.notify_all();
                 }
                 return next;
@@ -203,9 +220,14 @@ impl Queue {
 
 impl State {
     /// Whether there is so much to do, or something so urgent, that the output's thread is to be woken for it.
-    fn is_enough(&self, capacity: usize) -> bool {
-        let urgent = self.closed || self.reset || self.flushes > self.flushed;
-        urgent || self.batches >= ENOUGH.min(capacity)
+    fn is_enough(&self, bounds: Bounds) -> bool {
+        let urgent = self.closed || self.reset || self.waited_for || self.flushes > self.flushed;
+        urgent || self.batches >= ENOUGH.min(bounds.batches) || self.points >= bounds.points / 2
+    }
+
+    /// Whether a batch of so many points may be added. Into an empty queue any may, or a large one would never pass.
+    fn has_room(&self, points: usize, bounds: Bounds) -> bool {
+        self.batches == 0 || (self.batches < bounds.batches && self.points + points <= bounds.points)
     }
 
     /// Takes the first entry; of a paused queue, the first flush.
@@ -218,6 +240,7 @@ impl State {
         match &next {
             Next::Batch(batch) => {
                 self.batches -= 1;
+                self.points -= batch.len();
                 self.in_hand = batch.len() as u64;
             }
             Next::Rescued(batch, _) => {
@@ -235,6 +258,7 @@ impl State {
         let Some(at) = self.entries.iter().position(|e| matches!(e, Next::Batch(_))) else { return 0 };
         let Some(Next::Batch(oldest)) = self.entries.remove(at) else { return 0 };
         self.batches -= 1;
+        self.points -= oldest.len();
         self.rescue(&oldest, at)
     }
 
@@ -269,7 +293,7 @@ impl State {
         });
         let points = points.sum::<usize>() as u64;
         self.entries.retain(|entry| matches!(entry, Next::Flush(_)));
-        (self.batches, self.rescued) = (0, 0);
+        (self.batches, self.points, self.rescued) = (0, 0, 0);
         points
     }
 }

@@ -40,9 +40,21 @@ pub struct OutputSettings {
     /// Batches that may wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<NonZeroUsize>,
+    /// Points that may wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_points: Option<NonZeroUsize>,
     /// What happens when there is no room.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<QueuePolicy>,
+}
+
+/// How much an output's queue holds, and what happens when there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) batches: usize,
+    /// In all batches together; one batch fits, however large.
+    pub(crate) points: usize,
+    pub(crate) policy: QueuePolicy,
 }
 
 /// How a pipeline is to run.
@@ -50,6 +62,8 @@ pub struct OutputSettings {
 pub struct Settings {
     /// Batches that may wait for each output.
     pub queue: NonZeroUsize,
+    /// Points that may wait for each output, 12 bytes each; one batch may, however large.
+    pub queue_points: NonZeroUsize,
     /// What happens when there is no room.
     pub queue_policy: QueuePolicy,
     /// What is different for some outputs; of several patterns that match, the longest says it.
@@ -68,6 +82,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             queue: NonZeroUsize::MIN.saturating_add(255),
+            queue_points: NonZeroUsize::MIN.saturating_add(1_999_999),
             queue_policy: QueuePolicy::default(),
             outputs: Vec::new(),
             flush_interval: Duration::ZERO,
@@ -79,15 +94,22 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Capacity and policy of the queue of the output `name`, `output/plugin/element`.
-    pub(crate) fn queue_of(&self, name: &str) -> (usize, QueuePolicy) {
-        let matching = || self.outputs.iter().filter(|(pattern, _)| pattern.matches(name));
-        let longest = |says: fn(&OutputSettings) -> bool| {
-            matching().filter(|(_, s)| says(s)).max_by_key(|(p, _)| p.weight()).map(|(_, s)| s)
-        };
-        let queue = longest(|s| s.queue.is_some()).and_then(|s| s.queue).unwrap_or(self.queue);
-        let policy = longest(|s| s.policy.is_some()).and_then(|s| s.policy).unwrap_or(self.queue_policy);
-        (queue.get(), policy)
+    /// What the queue of the output `name`, `output/plugin/element`, holds.
+    pub(crate) fn queue_of(&self, name: &str) -> Bounds {
+        fn longest<T>(
+            all: &[(Pattern, OutputSettings)],
+            name: &str,
+            says: fn(&OutputSettings) -> Option<T>,
+        ) -> Option<T> {
+            let matching = all.iter().filter(|(pattern, _)| pattern.matches(name));
+            let saying = matching.filter_map(|(pattern, s)| Some((pattern.weight(), says(s)?)));
+            saying.max_by_key(|(weight, _)| *weight).map(|(_, said)| said)
+        }
+        Bounds {
+            batches: longest(&self.outputs, name, |s| s.queue).unwrap_or(self.queue).get(),
+            points: longest(&self.outputs, name, |s| s.queue_points).unwrap_or(self.queue_points).get(),
+            policy: longest(&self.outputs, name, |s| s.policy).unwrap_or(self.queue_policy),
+        }
     }
 
     /// Where the transforms of `plugin` stand among the others.
@@ -102,17 +124,26 @@ mod tests {
 
     #[test]
     fn the_longest_pattern_that_says_something_says_it() {
-        let says = |queue: usize, policy| OutputSettings { queue: NonZeroUsize::new(queue), policy };
+        let says = |queue, queue_points, policy| OutputSettings {
+            queue: NonZeroUsize::new(queue),
+            queue_points: NonZeroUsize::new(queue_points),
+            policy,
+        };
         let settings = Settings {
             outputs: vec![
-                ("output/*".parse().unwrap(), says(0, Some(QueuePolicy::DropNewest))),
-                ("output/otlp/*".parse().unwrap(), says(1024, None)),
-                ("output/otlp/metrics".parse().unwrap(), says(0, Some(QueuePolicy::Block))),
+                ("output/*".parse().unwrap(), says(0, 500, Some(QueuePolicy::DropNewest))),
+                ("output/otlp/*".parse().unwrap(), says(1024, 0, None)),
+                ("output/otlp/metrics".parse().unwrap(), says(0, 700, Some(QueuePolicy::Block))),
             ],
             ..Settings::default()
         };
-        assert_eq!(settings.queue_of("output/otlp/metrics"), (1024, QueuePolicy::Block));
-        assert_eq!(settings.queue_of("output/otlp/traces"), (1024, QueuePolicy::DropNewest));
-        assert_eq!(settings.queue_of("output/csv/file"), (256, QueuePolicy::DropNewest));
+        let queue = |name| {
+            let Bounds { batches, points, policy } = settings.queue_of(name);
+            (batches, points, policy)
+        };
+        assert_eq!(queue("output/otlp/metrics"), (1024, 700, QueuePolicy::Block));
+        assert_eq!(queue("output/otlp/traces"), (1024, 500, QueuePolicy::DropNewest));
+        assert_eq!(queue("output/csv/file"), (256, 500, QueuePolicy::DropNewest));
+        assert_eq!(Settings::default().queue_of("output/csv/file").points, 2_000_000);
     }
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
-use wattrace_api::added::Open;
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Source, Tick, Timestamp, Trigger};
 
 use super::flow::{LiveSet, Pool};
 use super::guard::{Backoff, contained};
 use super::health::{Health, State};
 use super::lane::Lane;
+use super::opening::Opener;
 use super::transforms::Upstream;
 use super::trigger::Timer;
 
@@ -52,9 +52,8 @@ pub(crate) struct SourceTask {
     pub(crate) health: Arc<Health>,
     pub(crate) orders: watch::Receiver<Orders>,
     pub(crate) place: Place,
-    /// `None` for good if its thread was ended.
-    pub(crate) open: Option<Open<dyn Source>>,
-    /// `None` while it is failing.
+    pub(crate) opener: Opener<dyn Source>,
+    /// `None` while it is failing, or still being opened.
     pub(crate) source: Option<Box<dyn Source>>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) clock: Clock,
@@ -78,11 +77,21 @@ impl SourceTask {
     }
 
     async fn work(&mut self, requests: &mut mpsc::UnboundedReceiver<Request>) -> std::io::Result<()> {
+        // Still: whoever started it has waited long enough.
+        if self.opener.is_under_way() {
+            match self.opener.result().await {
+                Ok(source) => {
+                    self.source = Some(source);
+                    self.health.opened();
+                }
+                Err(error) => self.health.failed(&error),
+            }
+        }
         let mut orders = *self.orders.borrow_and_update();
         let mut timer = Timer::start(orders.trigger, self.clock.clone())?;
         let mut live = LiveSet::default();
         let mut backoff = Backoff::new(orders.trigger.interval.max(Duration::from_millis(100)));
-        let mut resume = Timestamp(0);
+        let (mut resume, mut points) = (Timestamp(0), 0);
         let mut look_again = Instant::now() + self.rediscover;
         loop {
             // What is gone does not tick, so that a missing device costs nothing.
@@ -106,7 +115,7 @@ impl SourceTask {
             let (tick, request) = match woken {
                 Woken::Asked(tick, request) => (tick, request),
                 Woken::LooksAgain => {
-                    match self.open().await {
+                    match self.opener.result().await {
                         Ok(source) => {
                             self.source = Some(source);
                             self.health.works();
@@ -129,7 +138,7 @@ impl SourceTask {
                     (tick, None)
                 }
             };
-            let mut batch = self.pool.take();
+            let mut batch = self.pool.take(points);
             match self.poll(tick, &mut batch).await {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
@@ -152,7 +161,8 @@ impl SourceTask {
             if removed {
                 live.end_all(&mut batch);
             }
-            self.health.points_out.fetch_add(batch.len() as u64, Relaxed);
+            points = batch.len();
+            self.health.points_out.fetch_add(points as u64, Relaxed);
             if batch.is_empty() {
                 self.pool.give_back(batch);
             } else if !self.downstream.send(batch).await {
@@ -175,20 +185,6 @@ impl SourceTask {
         matches!(self.health.state(), State::Gone(_))
     }
 
-    /// Opens the source, on a thread: that may take long even for one whose polls don't.
-    async fn open(&mut self) -> Result<Box<dyn Source>, Error> {
-        let mut open = self.open.take().ok_or_else(|| Error::gone("its thread was ended"))?;
-        let health = self.health.clone();
-        let opened = tokio::task::spawn_blocking(move || {
-            let _busy = health.busy();
-            let opened = contained(&mut open);
-            (open, opened)
-        });
-        let (open, opened) = opened.await.map_err(Error::gone)?;
-        self.open = Some(open);
-        opened
-    }
-
     /// Polls the source, opening it anew if it had failed. What is gone stays gone.
     async fn poll(&mut self, tick: Tick, batch: &mut Batch) -> Result<(), Error> {
         if self.is_gone() {
@@ -196,7 +192,7 @@ impl SourceTask {
         }
         let mut source = match self.source.take() {
             Some(source) => source,
-            None => self.open().await?,
+            None => self.opener.result().await?,
         };
         self.health.calls.fetch_add(1, Relaxed);
         let pass = match &self.place {

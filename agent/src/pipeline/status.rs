@@ -9,12 +9,14 @@ use wattrace_api::Clock;
 use super::health::{Health, State};
 use super::queue::Queue;
 use super::roster::{OutputEntry, SourceEntry, TransformEntry};
-use super::settings::QueuePolicy;
+use super::settings::{Bounds, QueuePolicy};
 
 /// An element's condition in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Condition {
+    /// It is being opened, for the first time.
+    Opening,
     /// It works.
     Running,
     /// It was told to pause.
@@ -84,14 +86,19 @@ pub struct QueueStatus {
     pub depth: usize,
     /// Batches that may wait.
     pub capacity: usize,
-    /// What happens when there are as many.
+    /// Points that wait.
+    pub points: usize,
+    /// Points that may wait.
+    pub capacity_points: usize,
+    /// What happens when there is no room.
     pub policy: QueuePolicy,
 }
 
 impl From<&Queue> for QueueStatus {
     fn from(queue: &Queue) -> Self {
-        let (depth, capacity, policy) = queue.depth();
-        Self { depth, capacity, policy }
+        let (depth, points) = queue.depth();
+        let Bounds { batches: capacity, points: capacity_points, policy } = queue.bounds();
+        Self { depth, capacity, points, capacity_points, policy }
     }
 }
 
@@ -122,12 +129,15 @@ impl ElementStatus {
         let (state, reason) = match (stuck, health.state()) {
             (Some(since), _) => {
                 let since = std::time::UNIX_EPOCH + Duration::from_nanos(since);
-                (Condition::Stuck, format!("since {}", humantime::format_rfc3339_seconds(since)))
+                let since = humantime::format_rfc3339_seconds(since);
+                let call = if health.is_opening() { "opening since" } else { "since" };
+                (Condition::Stuck, format!("{call} {since}"))
             }
             (None, State::Stopped) => (Condition::Stopped, String::new()),
             (None, State::Gone(why)) => (Condition::Gone, why),
             (None, _) if health.paused() => (Condition::Paused, String::new()),
             (None, State::Failing(why)) => (Condition::Failing, why),
+            (None, State::Opening) => (Condition::Opening, String::new()),
             (None, State::Running) => (Condition::Running, String::new()),
         };
         Self {

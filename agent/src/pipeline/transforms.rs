@@ -7,27 +7,31 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
-use wattrace_api::added::Open;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Timestamp, Transform};
 
 use super::flow::{LiveSet, Pool};
 use super::guard::{Backoff, contained};
 use super::health::Health;
+use super::opening::Opener;
 use super::queue::{ENOUGH, LINGER, Queue};
 
-/// The way to the transforms' thread.
+/// The way to the transforms' thread, bounded in batches and in points.
 #[derive(Clone)]
 pub(crate) struct Upstream {
     sender: mpsc::Sender<ToTransforms>,
+    /// Points that may still be sent.
+    room: Arc<Semaphore>,
+    most: u32,
     thread: Arc<OnceLock<Thread>>,
 }
 
 impl Upstream {
     /// The way there, and its other end.
-    pub(crate) fn new(capacity: usize) -> (Self, mpsc::Receiver<ToTransforms>) {
-        let (sender, receiver) = mpsc::channel(capacity);
-        (Self { sender, thread: Arc::default() }, receiver)
+    pub(crate) fn new(batches: usize, points: u32) -> (Self, mpsc::Receiver<ToTransforms>) {
+        let (sender, receiver) = mpsc::channel(batches);
+        let room = Arc::new(Semaphore::new(points as usize));
+        (Self { sender, room, most: points, thread: Arc::default() }, receiver)
     }
 
     /// Says which thread it is that receives.
@@ -36,9 +40,19 @@ impl Upstream {
         let _ = self.thread.set(thread.clone());
     }
 
-    /// Sends a batch; waits while there are too many. Returns whether it was taken.
+    /// Sends a batch; waits while there are too many batches or points on the way. Returns whether it was taken.
     pub(crate) async fn send(&self, batch: Batch) -> bool {
-        let sent = self.sender.send(ToTransforms::Batch(batch)).await;
+        // A batch of more than may be under way has the way to itself.
+        let points = u32::try_from(batch.len()).unwrap_or(u32::MAX).min(self.most);
+        let room = match self.room.clone().try_acquire_many_owned(points) {
+            Ok(room) => room,
+            Err(_) => {
+                self.wake();
+                let Ok(room) = self.room.clone().acquire_many_owned(points).await else { return false };
+                room
+            }
+        };
+        let sent = self.sender.send(ToTransforms::Batch(batch, room)).await;
         if self.sender.max_capacity() - self.sender.capacity() >= ENOUGH {
             self.wake();
         }
@@ -61,8 +75,8 @@ impl Upstream {
 
 /// What comes to the transforms' thread, in order.
 pub(crate) enum ToTransforms {
-    /// Points on their way.
-    Batch(Batch),
+    /// Points on their way, and the room that they take there.
+    Batch(Batch, OwnedSemaphorePermit),
     /// A transform takes its place from here on.
     Insert(Stage),
     /// A transform gives out what it held back, ends its series, and is gone.
@@ -77,13 +91,16 @@ pub(crate) enum ToTransforms {
     Finish,
 }
 
+/// How long batches wait for a transform that is opened anew before they pass it by.
+const QUICK_OPENING: Duration = Duration::from_millis(100);
+
 /// One transform in its place.
 pub(crate) struct Stage {
     pub(crate) health: Arc<Health>,
     /// Its plugin's place among the plugins.
     pub(crate) rank: usize,
-    open: Open<dyn Transform>,
-    /// `None` while it is failing: batches pass it by.
+    opener: Opener<dyn Transform>,
+    /// `None` while it is failing or being opened: batches pass it by.
     transform: Option<Box<dyn Transform>>,
     live: LiveSet,
     backoff: Backoff,
@@ -94,11 +111,11 @@ impl Stage {
     pub(crate) fn new(
         health: Arc<Health>,
         rank: usize,
-        open: Open<dyn Transform>,
+        opener: Opener<dyn Transform>,
         transform: Option<Box<dyn Transform>>,
     ) -> Self {
         let backoff = Backoff::new(Duration::from_secs(1));
-        Self { health, rank, open, transform, live: LiveSet::default(), backoff, resume: Timestamp(0) }
+        Self { health, rank, opener, transform, live: LiveSet::default(), backoff, resume: Timestamp(0) }
     }
 
     fn apply(&mut self, batch: &mut Batch, now: Timestamp) {
@@ -113,15 +130,12 @@ impl Stage {
         now: Timestamp,
         f: impl FnOnce(&mut dyn Transform, &mut Batch) -> Result<(), Error>,
     ) {
-        let health = self.health.clone();
-        let _busy = health.busy();
-        if self.transform.is_none() && now >= self.resume {
-            match contained(&mut self.open) {
-                Ok(transform) => self.transform = Some(transform),
-                Err(error) => self.fail(&error, now),
-            }
+        if self.transform.is_none() {
+            self.open(now);
         }
         let Some(transform) = self.transform.as_deref_mut() else { return };
+        let health = self.health.clone();
+        let _busy = health.busy();
         self.live.before(batch);
         health.points_in.fetch_add(batch.len() as u64, Relaxed);
         let result = contained(|| f(transform, batch));
@@ -140,6 +154,23 @@ impl Stage {
                     self.live.end_all(batch);
                 }
             }
+        }
+    }
+
+    /// Opens it, if it is time to; one that takes long is passed by meanwhile.
+    fn open(&mut self, now: Timestamp) {
+        let mut patience = Duration::ZERO;
+        if !self.opener.is_under_way() && now >= self.resume {
+            self.opener.begin();
+            patience = QUICK_OPENING;
+        }
+        match self.opener.result_within(patience) {
+            Some(Ok(transform)) => {
+                self.transform = Some(transform);
+                self.health.opened();
+            }
+            Some(Err(error)) => self.fail(&error, now),
+            None => {}
         }
     }
 
@@ -178,7 +209,10 @@ impl Transforms {
                 }
             };
             match received {
-                ToTransforms::Batch(batch) => self.pass(batch, 0),
+                ToTransforms::Batch(batch, room) => {
+                    drop(room);
+                    self.pass(batch, 0);
+                }
                 ToTransforms::Insert(stage) => self.insert(stage),
                 ToTransforms::Remove(health, done) => {
                     self.remove(&health);
@@ -221,7 +255,7 @@ impl Transforms {
 
     /// Lets transform number `at` give out what it held back, and end its series if it is `going`.
     fn finish(&mut self, at: usize, going: bool) {
-        let (mut batch, stage) = (self.pool.take(), &mut self.stages[at]);
+        let (mut batch, stage) = (self.pool.take(0), &mut self.stages[at]);
         stage.call(&mut batch, self.clock.now(), |transform, out| transform.finish(out));
         if going {
             stage.live.end_all(&mut batch);
@@ -239,5 +273,42 @@ impl Transforms {
             self.finish(at, true);
             self.stages.remove(at).health.stopped();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+    use wattrace_api::{Registry, Resource, SeriesSpec, Value, metric};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_sends_waits_while_too_many_points_are_on_the_way_but_not_for_a_batch_that_is_too_large() {
+        let registry = Registry::new();
+        let metric = registry.metric(&metric::HW_ENERGY).unwrap();
+        let id = registry.open(SeriesSpec::new(metric, Resource::HOST, Timestamp(0)));
+        let batch = |points: usize| {
+            let mut batch = Batch::default();
+            batch.extend(&vec![id; points], &vec![Value::of_steps(1); points]);
+            batch
+        };
+        let (upstream, mut received) = Upstream::new(64, 100);
+        let mut take = || match received.try_recv() {
+            Ok(ToTransforms::Batch(batch, _)) => batch.len(),
+            _ => 0,
+        };
+        let short = Duration::from_millis(1);
+        assert!(upstream.send(batch(60)).await && upstream.send(batch(40)).await);
+        assert!(timeout(short, upstream.send(batch(1))).await.is_err(), "there is no room");
+        assert_eq!(take(), 60);
+        assert!(upstream.send(batch(1)).await);
+        assert!(timeout(short, upstream.send(batch(1000))).await.is_err(), "others are on the way");
+        assert_eq!([take(), take()], [40, 1]);
+        assert!(upstream.send(batch(1000)).await);
+        assert!(timeout(short, upstream.send(batch(1))).await.is_err());
+        assert_eq!([take(), take()], [1000, 0]);
+        drop(received);
+        assert!(!upstream.send(batch(1)).await, "nobody is there any more");
     }
 }

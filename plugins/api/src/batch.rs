@@ -13,6 +13,8 @@ pub struct Batch {
     /// Each with its first point's number; it reaches to the next one.
     segments: Vec<(Window, usize)>,
     ended: Vec<SeriesId>,
+    /// How many of the first points were there at the last [`Batch::mark`] since it was empty.
+    marked: Option<usize>,
 }
 
 /// The points of a batch that share a window.
@@ -113,13 +115,30 @@ impl Batch {
         self.series.len()
     }
 
+    /// Points for which it has memory, filled or not.
+    pub fn capacity(&self) -> usize {
+        self.series.capacity()
+    }
+
     /// Whether it says nothing: no point, no end.
     pub fn is_empty(&self) -> bool {
         self.series.is_empty() && self.ended.is_empty()
     }
 
+    /// Marks the points that are there, to tell them from those to come. For the runner.
+    pub fn mark(&mut self) {
+        self.marked = Some(self.series.len());
+    }
+
+    /// The series of the points that were added since [`Batch::mark`], whatever was taken out; `None` if there is no mark:
+    /// this is another batch than that one, which somebody has put in its place. For the runner.
+    pub fn added(&self) -> Option<&[SeriesId]> {
+        self.series.get(self.marked?..)
+    }
+
     /// Empties it; its memory stays.
     pub fn clear(&mut self) {
+        self.marked = None;
         self.series.clear();
         self.values.clear();
         self.segments.clear();
@@ -130,10 +149,9 @@ impl Batch {
     pub fn retain(&mut self, mut keep: impl FnMut(SeriesId, Value) -> bool) -> usize {
         let before = self.series.len();
         let (mut from, mut to) = (0, 0);
-        for number in 0..self.segments.len() {
-            let end = self.segments.get(number + 1).map_or(before, |(_, start)| *start);
-            self.segments[number].1 = to;
-            while from < end {
+        // Closes the ranks of the points before number `until`. Returns how many are left of them.
+        let mut compact = |until: usize| {
+            while from < until {
                 let (series, value) = (self.series[from], self.values[from]);
                 // Written whether kept or not: no branch to mispredict.
                 self.series[to] = series;
@@ -141,10 +159,22 @@ impl Batch {
                 to += usize::from(keep(series, value));
                 from += 1;
             }
+            to
+        };
+        let mut mark = self.marked;
+        for (_, start) in &mut self.segments {
+            if let Some(mark) = mark.take_if(|mark| *mark < *start) {
+                self.marked = Some(compact(mark));
+            }
+            *start = compact(*start);
         }
-        self.series.truncate(to);
-        self.values.truncate(to);
-        before - to
+        if let Some(mark) = mark {
+            self.marked = Some(compact(mark));
+        }
+        let after = compact(before);
+        self.series.truncate(after);
+        self.values.truncate(after);
+        before - after
     }
 
     /// Adds all that `other` says after what is here.
@@ -188,6 +218,34 @@ mod tests {
             .collect();
         assert_eq!(seen, [(0, vec![s[0]]), (1, vec![s[3]])]);
         assert_eq!(batch.ended(), &[s[0]]);
+    }
+
+    #[test]
+    fn what_was_added_since_the_mark_is_known_whatever_was_taken_out() {
+        let s = some_series(7);
+        for mark in 0..=6 {
+            let mut batch = Batch::default();
+            for (number, &id) in s[..6].iter().enumerate() {
+                if number == mark {
+                    batch.mark();
+                }
+                if number % 2 == 0 {
+                    batch.begin(Window::default());
+                }
+                batch.push(id, Value::of_steps(1));
+            }
+            if mark == 6 {
+                batch.mark();
+            }
+            batch.retain(|id, _| id != s[1] && id != s[2] && id != s[5]);
+            batch.push(s[6], Value::of_steps(1));
+            let expected: Vec<_> =
+                [0, 3, 4, 6].into_iter().filter(|&n| n >= mark).map(|n: usize| s[n]).collect();
+            assert_eq!(batch.added(), Some(&expected[..]), "mark {mark}");
+            batch.clear();
+            batch.push(s[0], Value::of_steps(1));
+            assert_eq!(batch.added(), None);
+        }
     }
 
     #[test]

@@ -166,6 +166,31 @@ impl SeriesSet {
         self.words[word] |= 1 << (id.index() % 64);
     }
 
+    /// Adds all of `ids`: many times faster than [`SeriesSet::insert`] where they were opened one after the other.
+    pub fn insert_all(&mut self, ids: &[SeriesId]) {
+        for some in ids.chunks(64) {
+            let first = some[0].0;
+            // Without a way out of the loop, so that the compiler may take several at a time.
+            let gaps = some.iter().zip(first..).fold(0, |gaps, (id, expected)| gaps | (id.0 ^ expected));
+            if gaps == 0 {
+                self.insert_run(some[0].index(), some.len());
+            } else {
+                some.iter().for_each(|&id| self.insert(id));
+            }
+        }
+    }
+
+    /// Adds `count` ids, 1 to 64, that follow each other.
+    fn insert_run(&mut self, first: usize, count: usize) {
+        let (word, bit) = (first / 64, first % 64);
+        if self.words.len() <= word + 1 {
+            self.words.resize(word + 2, 0);
+        }
+        let bits = u128::from(u64::MAX >> (64 - count)) << bit;
+        self.words[word] |= bits as u64;
+        self.words[word + 1] |= (bits >> 64) as u64;
+    }
+
     /// Takes `id` out.
     pub fn remove(&mut self, id: SeriesId) {
         if let Some(word) = self.words.get_mut(id.index() / 64) {
@@ -209,5 +234,17 @@ mod tests {
         set.remove(ids[100]);
         assert_eq!(set.iter().collect::<Vec<_>>(), [ids[3], ids[64], ids[199]]);
         assert!(set.contains(ids[64]) && !set.contains(ids[63]) && !set.contains(ids[65]));
+        let column: Vec<_> = [130, 131, 5, 6, 7, 192, 6].map(|i: usize| ids[i]).to_vec();
+        set.insert_all(&[]);
+        set.insert_all(&column);
+        let expected = [3, 5, 6, 7, 64, 130, 131, 192, 199].map(|i: usize| ids[i]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), expected);
+        for first in [0, 1, 63, 64, 100] {
+            for last in first..200 {
+                let mut run = SeriesSet::default();
+                run.insert_all(&ids[first..=last]);
+                assert!(run.iter().eq(ids[first..=last].iter().copied()), "{first} to {last}");
+            }
+        }
     }
 }

@@ -10,9 +10,13 @@ fn series(registry: &Registry) -> SeriesId {
     registry.open(SeriesSpec::new(metric, Resource::HOST, Timestamp(0)))
 }
 
-fn queue(capacity: usize, policy: QueuePolicy) -> (Arc<Queue>, Arc<Health>) {
+fn queue(batches: usize, policy: QueuePolicy) -> (Arc<Queue>, Arc<Health>) {
+    bounded(Bounds { batches, points: usize::MAX, policy })
+}
+
+fn bounded(bounds: Bounds) -> (Arc<Queue>, Arc<Health>) {
     let health = Health::new(ElementKind::Output, "test", "queue", Duration::ZERO, Clock::system());
-    (Queue::new(capacity, policy, health.clone()), health)
+    (Queue::new(bounds, health.clone()), health)
 }
 
 struct World {
@@ -29,12 +33,21 @@ impl World {
 
     /// A batch whose living series stands at `value`.
     fn batch(&self, value: u64, ending: Option<SeriesId>) -> Arc<Shared> {
-        let mut batch = self.pool.take();
+        let mut batch = self.pool.take(1);
         batch.push(self.living, Value::of_steps(value));
         if let Some(ending) = ending {
             batch.push(ending, Value::of_steps(77));
             batch.end(ending);
         }
+        self.pool.share(batch)
+    }
+}
+
+impl World {
+    /// A batch of `points` points, each of which stands at that number.
+    fn large(&self, points: usize) -> Arc<Shared> {
+        let mut batch = self.pool.take(1);
+        (0..points).for_each(|_| batch.push(self.living, Value::of_steps(points as u64)));
         self.pool.share(batch)
     }
 }
@@ -112,6 +125,38 @@ fn block_waits_for_room_and_for_no_longer() {
 }
 
 #[test]
+fn points_are_bounded_too_and_all_that_go_are_counted() {
+    let world = World::new();
+    let (oldest, health) = bounded(Bounds { batches: 100, points: 10, policy: QueuePolicy::DropOldest });
+    [3, 4, 2].into_iter().for_each(|points| oldest.push(world.large(points)));
+    assert_eq!((oldest.depth(), health.lost.load(Relaxed)), ((3, 9), 0));
+    oldest.push(world.large(6));
+    assert_eq!((oldest.depth(), health.lost.load(Relaxed)), ((2, 8), 7), "as many go as have to");
+    oldest.push(world.large(25));
+    assert_eq!((oldest.depth(), health.lost.load(Relaxed)), ((1, 25), 15), "one may wait, however large");
+    oldest.push(world.large(1));
+    assert_eq!((drain(&oldest), oldest.depth(), health.lost.load(Relaxed)), (vec![1], (0, 0), 40));
+
+    let (newest, health) = bounded(Bounds { batches: 100, points: 10, policy: QueuePolicy::DropNewest });
+    [8, 3, 2].into_iter().for_each(|points| newest.push(world.large(points)));
+    assert_eq!((drain(&newest), health.lost.load(Relaxed)), (vec![8, 2], 3));
+
+    let (block, health) = bounded(Bounds { batches: 100, points: 10, policy: QueuePolicy::Block });
+    block.push(world.large(8));
+    std::thread::scope(|threads| {
+        let pushing = threads.spawn(|| block.push(world.large(7)));
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!pushing.is_finished(), "there is no room");
+        // Longer than an output lingers: who waits for room is not kept waiting by that.
+        assert!(matches!(block.next(Duration::from_secs(20)), Next::Batch(_)));
+        pushing.join().unwrap();
+    });
+    assert_eq!((drain(&block), health.lost.load(Relaxed)), (vec![7], 0));
+    block.push(world.large(8));
+    assert_eq!((block.abandon(), block.depth()), (8, (0, 0)));
+}
+
+#[test]
 fn a_paused_output_holds_up_nobody_and_still_flushes() {
     let world = World::new();
     let (queue, health) = queue(2, QueuePolicy::Block);
@@ -143,7 +188,7 @@ fn an_output_that_stands_still_in_a_storm_of_ends_is_started_afresh() {
         let world = World::new();
         let (queue, health) = queue(1, policy);
         for _ in 0..4 {
-            let mut batch = world.pool.take();
+            let mut batch = world.pool.take(1);
             for _ in 0..MOST_RESCUED / 2 {
                 let id = series(&world.registry);
                 batch.push(id, Value::of_steps(1));
