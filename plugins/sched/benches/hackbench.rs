@@ -1,5 +1,7 @@
 //! What accounting costs a whole program that does little but switch: hackbench, with nothing attached, with accounting, and
-//! with bpftrace counting the same nanoseconds per process, in interleaved rounds. Reports medians and ratios.
+//! with bpftrace counting the same nanoseconds per process. A machine's speed wanders by more than what is to be seen, so each
+//! round is compared with its own neighbours: nothing, accounting, accounting, nothing. Reports the mean of the rounds' ratios
+//! with its 95 % interval, of the time that passed and of CPU time.
 //!
 //! `sudo cargo bench -p wattrace-sched --bench hackbench`, or as a part of `cargo xtask bench`. Needs hackbench (Debian's
 //! rt-tests); without bpftrace the comparison is left out.
@@ -10,8 +12,8 @@ use std::time::Instant;
 use wattrace_sched::kernel::{Flush, Kernel, Options};
 use wattrace_sched::topology::Topology;
 
-const ROUNDS: usize = 9;
-const HACKBENCH: [&str; 6] = ["hackbench", "--groups", "2", "--loops", "3000", "--pipe"];
+const ROUNDS: usize = 30;
+const HACKBENCH: [&str; 6] = ["hackbench", "--groups", "2", "--loops", "1500", "--pipe"];
 /// The same accounting in the shortest script: time on CPU by process.
 const SCRIPT: &str = "tracepoint:sched:sched_switch { \
     if (@since[cpu]) { @ns[args->prev_pid] = sum(nsecs - @since[cpu]); } @since[cpu] = nsecs; }";
@@ -23,53 +25,82 @@ fn main() -> Result<(), Failure> {
         return Ok(());
     }
     let cpus = Topology::read("/sys".as_ref())?.package_of.len();
-    let (mut none, mut accounting, mut script) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut accounting, mut script) = (Vec::new(), Vec::new());
     hackbench()?;
     for _ in 0..ROUNDS {
-        none.push(hackbench()?);
+        let before = hackbench()?;
         let kernel = Kernel::load(&Options::of_cpus(cpus))?;
         let accounted = (0..cpus).filter(|&cpu| matches!(kernel.flush(cpu), Ok(Flush::Closed))).count();
         assert!(accounted > 0, "no CPU is accounted for");
-        accounting.push(hackbench()?);
+        let attached = [hackbench()?, hackbench()?];
         drop(kernel);
+        let after = hackbench()?;
+        accounting.push(ratio(attached, [before, after]));
         if let Some(bpftrace) = Bpftrace::start() {
-            script.push(hackbench()?);
+            let attached = [hackbench()?, hackbench()?];
             drop(bpftrace);
+            script.push(ratio(attached, [after, hackbench()?]));
         }
     }
-    println!("{}, seconds, medians of {ROUNDS} interleaved rounds", HACKBENCH.join(" "));
-    let base = median(none);
-    println!("  {:<24} {base:7.3}", "nothing attached");
-    let line = |name: &str, seconds: f64| {
-        println!("  {name:<24} {seconds:7.3}   {:+6.2} %", 100.0 * (seconds / base - 1.0));
-    };
-    line("accounting", median(accounting));
+    println!("{}, {ROUNDS} rounds, against nothing attached", HACKBENCH.join(" "));
+    tell("accounting", &accounting);
     if script.is_empty() {
         println!("  bpftrace is left out: it is not installed, or /sys/kernel/tracing is not mounted");
     } else {
-        line("bpftrace, time by pid", median(script));
+        tell("bpftrace, time by pid", &script);
     }
     println!("  target: accounting slows it by less than 1 %");
     Ok(())
 }
 
-fn median(mut rounds: Vec<f64>) -> f64 {
-    rounds.sort_by(f64::total_cmp);
-    rounds[rounds.len() / 2]
+/// Seconds that passed, and seconds of CPU time.
+type Times = [f64; 2];
+
+fn ratio(attached: [Times; 2], neighbours: [Times; 2]) -> Times {
+    [0, 1].map(|which| {
+        (attached[0][which] + attached[1][which]) / (neighbours[0][which] + neighbours[1][which])
+    })
 }
 
-fn hackbench() -> Result<f64, Failure> {
-    let begun = Instant::now();
+fn tell(name: &str, ratios: &[Times]) {
+    for (which, what) in ["time", "CPU time"].into_iter().enumerate() {
+        let logs: Vec<f64> = ratios.iter().map(|r| r[which].ln()).collect();
+        let n = logs.len() as f64;
+        let mean = logs.iter().sum::<f64>() / n;
+        let variance = logs.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        let (percent, half) = (100.0 * (mean.exp() - 1.0), 100.0 * 1.96 * (variance / n).sqrt());
+        println!(
+            "  {name:<24} {what:<9} {percent:+6.2} % (95 %: {:+.2} to {:+.2} %)",
+            percent - half,
+            percent + half
+        );
+    }
+}
+
+fn hackbench() -> Result<Times, Failure> {
+    let (begun, cpu_before) = (Instant::now(), cpu_time_of_children());
     let status = Command::new(HACKBENCH[0])
         .args(&HACKBENCH[1..])
         .stdout(Stdio::null())
         .status()
         .map_err(|e| format!("hackbench does not start ({e}): install rt-tests"))?;
     if status.success() {
-        Ok(begun.elapsed().as_secs_f64())
+        Ok([begun.elapsed().as_secs_f64(), cpu_time_of_children() - cpu_before])
     } else {
         Err(format!("hackbench: {status}").into())
     }
+}
+
+/// Seconds of all children that have ended.
+fn cpu_time_of_children() -> f64 {
+    // SAFETY: rusage is plain data, which the call fills in.
+    let used = unsafe {
+        let mut used: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut used);
+        used
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
+    seconds(used.ru_utime) + seconds(used.ru_stime)
 }
 
 /// A running script.
