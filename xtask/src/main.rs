@@ -7,6 +7,8 @@
 //! | [`ebpf`] | builds the kernel programs |
 //! | [`agent`] | builds the agent and runs it |
 //! | [`test`], [`bench`] | tests and benchmarks |
+//! | [`eval`] | how well energy is attributed, on the simulator |
+//! | [`fuzz`] | throws bytes at what reads what others wrote |
 //! | [`vm`] | the privileged tests on other kernels |
 //! | [`workspace`], [`process`], [`environment`], [`debian`] | what these share |
 
@@ -16,6 +18,8 @@ mod compiler;
 mod debian;
 mod ebpf;
 mod environment;
+mod eval;
+mod fuzz;
 mod linker;
 mod process;
 mod setup;
@@ -90,6 +94,24 @@ enum Task {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
+    /// Judge attribution against the simulator's truth, beside the formulas of other tools
+    Eval {
+        /// Also write the results to docs/evaluation.md
+        #[arg(long, conflicts_with = "scenarios")]
+        write_docs: bool,
+        /// Only scenarios whose name contains one of these
+        #[arg(value_name = "SCENARIO")]
+        scenarios: Vec<OsString>,
+    },
+    /// Fuzz everything that reads what others wrote, with cargo-fuzz and a nightly compiler
+    Fuzz {
+        /// How long each target runs
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+        /// Only these targets (fuzz/fuzz_targets)
+        #[arg(value_name = "TARGET")]
+        targets: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -101,6 +123,8 @@ fn main() -> ExitCode {
         Task::Test { quick, args } => test::run(quick, args),
         Task::Vm { kernels, accel, write_docs } => vm::run(&kernels, &accel, write_docs),
         Task::Bench { args } => bench::run(args),
+        Task::Eval { write_docs, scenarios } => eval::run(write_docs, scenarios),
+        Task::Fuzz { seconds, targets } => fuzz::run(seconds, targets),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
