@@ -44,8 +44,8 @@ impl Registered {
 }
 
 /// The standard plugins that were compiled in, each behind a cargo feature of its name. Their order is the order of
-/// elements of one kind: usage is opened before meters, an estimate looks for meters, attribution comes after both. Then come
-/// transforms that compute (carbon declares what formulas may use; both need every consumer), then those that leave something
+/// elements of one kind: usage is opened before meters, an estimate looks for meters, attribution comes after both, and groups
+/// sum what it gave to processes. Then come transforms that compute (carbon declares what formulas may use; both need every consumer), then those that leave something
 /// out (top before filter, so that `other` sums all), and relabel last, since the others know metrics by their first names.
 pub fn standard() -> Vec<Registered> {
     vec![
@@ -53,14 +53,32 @@ pub fn standard() -> Vec<Registered> {
         Registered::of::<wattrace_sched::Sched>(),
         #[cfg(feature = "rapl")]
         Registered::of::<wattrace_rapl::Rapl>(),
+        #[cfg(feature = "hwmon")]
+        Registered::of::<wattrace_hwmon::Hwmon>(),
+        #[cfg(feature = "battery")]
+        Registered::of::<wattrace_battery::Battery>(),
+        #[cfg(feature = "bmc")]
+        Registered::of::<wattrace_bmc::Bmc>(),
+        #[cfg(feature = "nvidia")]
+        Registered::of::<wattrace_nvidia::Nvidia>(),
+        #[cfg(feature = "drm")]
+        Registered::of::<wattrace_drm::Drm>(),
+        #[cfg(feature = "context")]
+        Registered::of::<wattrace_context::Context>(),
+        #[cfg(feature = "guest")]
+        Registered::of::<wattrace_guest::HostShare>(),
         #[cfg(feature = "exec")]
         Registered::of::<wattrace_exec::Exec>(),
         #[cfg(feature = "otlp-receiver")]
         Registered::of::<wattrace_otlp_receiver::OtlpReceiver>(),
+        #[cfg(feature = "simulator")]
+        Registered::of::<wattrace_simulator::Simulator>(),
         #[cfg(feature = "estimate")]
         Registered::of::<wattrace_estimate::Estimate>(),
         #[cfg(feature = "attribution")]
         Registered::of::<wattrace_attribution::Attribution>(),
+        #[cfg(feature = "groups")]
+        Registered::of::<wattrace_groups::Groups>(),
         #[cfg(feature = "carbon")]
         Registered::of::<wattrace_carbon::Carbon>(),
         #[cfg(feature = "formula")]
@@ -83,5 +101,7 @@ pub fn standard() -> Vec<Registered> {
         Registered::of::<wattrace_sqlite::Sqlite>(),
         #[cfg(feature = "otlp")]
         Registered::of::<wattrace_otlp::Otlp>(),
+        #[cfg(feature = "guest")]
+        Registered::of::<wattrace_guest::GuestShare>(),
     ]
 }

@@ -31,7 +31,9 @@ pub const TEMPLATE: &str = include_str!("../../../config/wattrace.toml");
 pub struct AgentConfig {
     /// Batches that may wait for each output.
     pub queue: NonZeroUsize,
-    /// What happens when there are as many.
+    /// Points that may wait for each output, in all batches together; one batch may, however large.
+    pub queue_points: NonZeroUsize,
+    /// What happens when there is no room.
     pub queue_policy: QueuePolicy,
     /// What is different for some outputs, by patterns of their names: `output/otlp/*`.
     pub outputs: BTreeMap<Pattern, OutputSettings>,
@@ -52,6 +54,7 @@ impl Default for AgentConfig {
         let runs = Settings::default();
         Self {
             queue: runs.queue,
+            queue_points: runs.queue_points,
             queue_policy: runs.queue_policy,
             outputs: BTreeMap::new(),
             flush_interval: runs.flush_interval,
@@ -67,6 +70,7 @@ impl AgentConfig {
     pub fn pipeline(&self, order: Vec<&'static str>) -> Settings {
         Settings {
             queue: self.queue,
+            queue_points: self.queue_points,
             queue_policy: self.queue_policy,
             outputs: self.outputs.clone().into_iter().collect(),
             flush_interval: self.flush_interval,
