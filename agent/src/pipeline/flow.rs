@@ -41,7 +41,8 @@ impl Pool {
     /// hold that memory while it waits in queues, which count points.
     pub(crate) fn take(&self, points: usize) -> Batch {
         let fitting = points..=most_room(points);
-        let mut spare = self.spare();
+        // Who has real-time priority must not wait for a thread that has none and was put aside with the lock in its hand.
+        let Ok(mut spare) = self.spare.try_lock() else { return Batch::default() };
         let Some(at) = spare.batches.iter().rposition(|batch| fitting.contains(&batch.capacity())) else {
             return Batch::default();
         };

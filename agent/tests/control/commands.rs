@@ -30,7 +30,8 @@ fn status_and_list_tell_of_every_element_to_people_and_to_programs() {
     assert_eq!(source["ticks"]["interval_ns"], 86_400_000_000_000_u64);
     assert_eq!((&source["errors"], &source["last_error"]), (&json!(0), &json!("")));
     let output = machine.element("output/jsonl/*");
-    assert_eq!(output["queue"], json!({"depth": 0, "capacity": 256, "policy": "drop-oldest"}));
+    let queue = json!({"depth": 0, "capacity": 256, "points": 0, "capacity_points": 2_000_000, "policy": "drop-oldest"});
+    assert_eq!(output["queue"], queue);
     assert_eq!(output["points_in"], output["points_out"]);
     assert!(output["points_out"].as_u64() >= Some(1), "{output}");
     assert_eq!((&output["points_lost"], &output["losses"]), (&json!(0), &json!([])));
