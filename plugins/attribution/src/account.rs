@@ -218,6 +218,10 @@ impl Account {
             load.busy_ns += amounts[Quantity::Time as usize];
             load.features.iter_mut().zip(features(amounts)).for_each(|(sum, f)| *sum += f);
         }
+        // Nobody says when a device is idle: it is whenever nobody uses it.
+        if self.timeline > usage::CORES {
+            load.idle_ns = load.idle_ns.max(covered.saturating_sub(load.busy_ns));
+        }
         let parts = self.parts(window, energy, covered, &load);
         let told = covered == window.nanos() && self.model.learn(&load);
 

@@ -325,8 +325,6 @@ fn gpu(config: AttributionConfig) -> HashMap<(String, String), u64> {
     let domain = Domain { name, origin, follows, within: None, idle_microwatts: None };
     let meter = s.open(&metric::HW_ENERGY, gpu(), Some(domain), None);
     let user = s.open(&metric::CONSUMER_GPU_TIME, gpu(), None, Some(process(1)));
-    let nobody = Consumer::closing(ConsumerKind::Idle);
-    let idle = s.open(&metric::CONSUMER_GPU_TIME, gpu(), None, Some(nobody));
     let holder = s.open(&metric::CONSUMER_GPU_MEMORY, gpu(), None, Some(process(2)));
     // CPU time of the same second says nothing about it.
     let elsewhere = s.process(3, 0);
@@ -334,9 +332,11 @@ fn gpu(config: AttributionConfig) -> HashMap<(String, String), u64> {
     held.begin(Window::new(Timestamp(0), Timestamp(SECOND)));
     held.push(holder, wattrace_api::Value::of_gauge(1e9));
     let held = s.rig.pass(held).unwrap();
-    let used = s.pass(0, SECOND, &[(elsewhere, SECOND), (user, SECOND / 2), (idle, SECOND / 2)]);
+    let used = s.pass(0, SECOND, &[(elsewhere, SECOND), (user, SECOND / 2)]);
     let energy = s.pass(0, SECOND, &[(meter, 150_000_000)]);
-    let (books, residual) = s.books(&[held, used, energy]);
+    // Then nobody uses it, which is told.
+    let rest = s.pass(SECOND, 2 * SECOND, &[(user, SECOND / 2), (meter, 200_000_000)]);
+    let (books, residual) = s.books(&[held, used, energy, rest]);
     assert_eq!(residual, 0.0);
     books
 }
@@ -347,10 +347,10 @@ fn a_gpus_joules_follow_its_engines_and_its_idle_ones_whom_they_are_said_to() {
     let of = |books: &HashMap<_, u64>, c: &str| books.get(&("gpu-GPU-1".to_owned(), c.to_owned())).copied();
     let books = gpu(config.clone());
     let parts = ["process1", "process2", "process3", "idle"].map(|c| of(&books, c));
-    assert_eq!(parts, [Some(100_000_000), None, None, Some(50_000_000)]);
+    assert_eq!(parts, [Some(100_000_000), None, None, Some(100_000_000)]);
     let books = gpu(AttributionConfig { gpu_idle: GpuIdle::Holder, ..config });
     let parts = ["process1", "process2", "process3", "idle"].map(|c| of(&books, c));
-    assert_eq!(parts, [Some(100_000_000), Some(50_000_000), None, Some(0)]);
+    assert_eq!(parts, [Some(100_000_000), Some(100_000_000), None, Some(0)]);
 }
 
 #[test]
