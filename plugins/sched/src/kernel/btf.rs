@@ -90,7 +90,7 @@ impl<'a> Btf<'a> {
             if let (0, Some(inner), true) = (name, inner, depth < 8)
                 && let Some(bits) = self.member_bits(inner, member, depth + 1)
             {
-                return Some(offset + bits);
+                return offset.checked_add(bits);
             }
         }
         None
