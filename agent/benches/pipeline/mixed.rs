@@ -150,16 +150,6 @@ pub(crate) fn round(troubled: u64) {
     let (after, cpu) = (totals(), machine::clock(libc::CLOCK_PROCESS_CPUTIME_ID) - cpu);
     let missed = std::mem::take(&mut *missed.lock().expect("nobody panics with it"));
     let ours = missed.iter().filter(|&&span| !watch.was_late(span)).count();
-    if std::env::var_os("DBG").is_some() {
-        let mut by: std::collections::BTreeMap<u64, usize> = Default::default();
-        for &(from, to) in missed.iter().filter(|&&span| !watch.was_late(span)) {
-            *by.entry((to - from) / 100_000).or_default() += 1;
-        }
-        eprintln!("{by:?}");
-        let mut t: Vec<u64> = missed.iter().map(|m| m.0 / 10_000_000).collect();
-        t.dedup();
-        eprintln!("{} distinct 10ms", t.len());
-    }
     let (times, machine_late) = watch.lateness();
     drop(watch);
     let rss = machine::memory("VmRSS:");

@@ -73,7 +73,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         for daemon in ["slurmd", "slurmctld", "munged"] {
             if let Ok(pid) = fs::read_to_string(self.dir.join(format!("{daemon}.pid"))) {
-                let _ = Command::new("kill").arg(pid.trim()).status();
+                let _ = Command::new("sh").args(["-c", "kill $0"]).arg(pid.trim()).status();
                 // It removes the file when it is gone.
                 let deadline = Instant::now() + Duration::from_secs(10);
                 while Path::new(&format!("/proc/{}", pid.trim())).exists() && Instant::now() < deadline {

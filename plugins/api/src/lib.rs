@@ -30,6 +30,7 @@ pub mod finding;
 pub mod metric;
 pub mod plugin;
 pub mod registry;
+pub mod secret;
 pub mod series;
 pub mod subject;
 pub mod testing;
@@ -47,6 +48,7 @@ pub use finding::{Finding, Verdict};
 pub use metric::{Kind, Metric, MetricId, Value};
 pub use plugin::{Plugin, Setup};
 pub use registry::{MetricError, Registry};
+pub use secret::Secret;
 pub use series::{Series, SeriesId, SeriesMap, SeriesSet, SeriesSpec};
 pub use subject::{
     Attribute, AttributeValue, Consumer, ConsumerKind, Domain, Follows, Identity, Origin, Resource,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
-use wattrace_api::{Error, Finding, Verdict};
+use wattrace_api::{Error, Finding, Secret, Verdict};
 
 /// `[plugins.otlp-receiver]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,17 +69,6 @@ impl Default for OtlpReceiverConfig {
             idle_timeout: Duration::from_secs(300),
             drop_resource_attributes: drop.chain(sdk).map(str::to_owned).collect(),
         }
-    }
-}
-
-/// Text that is not shown in logs.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "none" } else { "…" })
     }
 }
 

@@ -87,7 +87,7 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use wattrace_api::Secret;
 
     fn knows(token: &Token, said: Option<&str>) -> bool {
         let mut headers = HeaderMap::new();

@@ -30,7 +30,7 @@ mod tls;
 
 use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
 
-pub use config::{OtlpReceiverConfig, Secret};
+pub use config::OtlpReceiverConfig;
 
 use crate::config::Settings;
 use crate::source::Receiver;

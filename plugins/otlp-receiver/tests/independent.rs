@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{Gateway, J, START};
 use serde_json::{Value, json};
-use wattrace_otlp_receiver::{OtlpReceiverConfig, Secret};
+use wattrace_otlp_receiver::OtlpReceiverConfig;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -194,7 +194,7 @@ fn numbered_requests_are_taken_once_and_gaps_are_counted_by_sender() {
 #[test]
 fn strangers_and_what_is_too_large_are_sent_away_with_the_right_status() {
     let mut gateway = Gateway::start(|config| {
-        config.bearer_token = Secret("open-sesame".to_owned());
+        config.bearer_token = wattrace_api::Secret("open-sesame".to_owned());
         config.max_message = 2000;
     });
     let statuses = |protocol, gateway: &Gateway| {

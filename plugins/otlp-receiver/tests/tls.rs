@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Files, Gateway, J, Sender, secured};
-use wattrace_otlp_receiver::Secret;
+use wattrace_api::Secret;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -2,6 +2,7 @@
 //! become [`Settings`]. What the table says beats what the environment says.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use hyper::Uri;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
-use wattrace_api::Error;
+use wattrace_api::{Error, Secret};
 
 use crate::env::{self, Env};
+use crate::token::Token;
 
 /// `[plugins.otlp]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +32,10 @@ pub struct OtlpConfig {
     pub timeout: Duration,
     /// Headers to send with every request, on top of those in OTEL_EXPORTER_OTLP_HEADERS.
     pub headers: BTreeMap<String, String>,
+    /// What is sent with every request as `Authorization: Bearer …`. Empty: nothing, unless a header says it.
+    pub bearer_token: Secret,
+    /// File that holds the bearer token, so that this file need not. Read before every request: it may be exchanged at any time.
+    pub bearer_token_file: PathBuf,
     /// `gzip` or `none`. Empty: what OTEL_EXPORTER_OTLP_COMPRESSION says, else `none`.
     pub compression: String,
     /// How many processes are exported one by one, the heaviest first; the rest is summed as `other`. 0: all.
@@ -48,6 +54,8 @@ impl Default for OtlpConfig {
             interval: Duration::ZERO,
             timeout: Duration::ZERO,
             headers: BTreeMap::new(),
+            bearer_token: Secret::default(),
+            bearer_token_file: PathBuf::new(),
             compression: String::new(),
             top: 100,
             service_name: String::new(),
@@ -81,6 +89,7 @@ pub(crate) struct Settings {
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
     pub(crate) headers: HeaderMap,
+    pub(crate) token: Token,
     pub(crate) gzip: bool,
     /// Most processes exported one by one; 0: no limit.
     pub(crate) top: usize,
@@ -114,8 +123,15 @@ impl Settings {
                 "{temporality}={value} is ignored: counters are cumulative, so that a lost request loses nothing"
             );
         }
+        let endpoint = endpoint(&config.endpoint, protocol, env)?;
+        let token = Token::new(&config.bearer_token, config.bearer_token_file)?;
+        if !matches!(token, Token::None) && endpoint.scheme_str() == Some("http") && !is_here(&endpoint) {
+            warn!(
+                "plugins.otlp: without TLS the bearer token can be read on the way to {endpoint}: use https"
+            );
+        }
         Ok(Self {
-            endpoint: endpoint(&config.endpoint, protocol, env)?,
+            endpoint,
             protocol,
             interval: duration(config.interval, DEFAULT_INTERVAL, || {
                 let name = "OTEL_METRIC_EXPORT_INTERVAL";
@@ -123,6 +139,7 @@ impl Settings {
             }),
             timeout: duration(config.timeout, DEFAULT_TIMEOUT, || env.exporter("TIMEOUT")),
             headers: headers(&config.headers, env)?,
+            token,
             gzip: gzip(&config.compression, env)?,
             top: config.top as usize,
             resource: resource(config.service_name, config.resource_attributes, env),
@@ -184,6 +201,12 @@ fn endpoint(configured: &str, protocol: Protocol, env: Env<'_>) -> Result<Uri, E
         return Err(Error::fatal(message));
     }
     Ok(uri)
+}
+
+/// Whether it is on this machine.
+fn is_here(endpoint: &Uri) -> bool {
+    let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// `url` without the path that will be appended, should it have been written out.

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use tonic::codec::CompressionEncoding;
@@ -12,7 +13,8 @@ use tonic_types::StatusExt;
 use wattrace_api::{Error, ResultExt};
 
 use crate::config::Settings;
-use crate::transport::{Outcome, Sending, Sequence, Transport, chain};
+use crate::token::Wire;
+use crate::transport::{Outcome, Sending, Sequence, chain};
 use crate::{USER_AGENT, tls};
 
 /// A connection that is made when it is first needed, and made again when it broke.
@@ -44,10 +46,11 @@ impl Grpc {
     }
 }
 
-impl Transport for Grpc {
-    fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_> {
+impl Wire for Grpc {
+    fn send(&self, message: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_> {
         let mut request = tonic::Request::new(message);
         let mut headers = self.headers.clone().into_headers();
+        authorization.map(|token| headers.insert(AUTHORIZATION, token));
         self.sequence.next().map(|number| headers.insert(Sequence::HEADER, number));
         *request.metadata_mut() = MetadataMap::from_headers(headers);
         let mut client = self.client.clone();

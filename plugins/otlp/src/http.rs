@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
     USER_AGENT as USER_AGENT_HEADER,
 };
 use hyper::{Method, Response, StatusCode, Uri};
@@ -23,7 +23,8 @@ use tonic_types::pb::Status;
 use wattrace_api::Error;
 
 use crate::config::Settings;
-use crate::transport::{Outcome, Sending, Sequence, Transport, chain};
+use crate::token::Wire;
+use crate::transport::{Outcome, Sending, Sequence, chain};
 use crate::{USER_AGENT, tls};
 
 /// Most bytes of an answer that are read.
@@ -77,13 +78,18 @@ impl Http {
         Ok(encoder.finish()?.into())
     }
 
-    async fn exchange(&self, message: ExportMetricsServiceRequest) -> Result<Outcome, Outcome> {
+    async fn exchange(
+        &self,
+        message: ExportMetricsServiceRequest,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Outcome, Outcome> {
         let refused = |e: &dyn std::error::Error| Outcome::Refused { cause: chain(e) };
         let body = self.body(&message).map_err(|e| refused(&e))?;
         let mut request = hyper::Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.clone();
         *request.headers_mut() = self.headers.clone();
+        authorization.map(|token| request.headers_mut().insert(AUTHORIZATION, token));
         self.sequence.next().map(|number| request.headers_mut().insert(Sequence::HEADER, number));
         let later = |e: &dyn std::error::Error| Outcome::Later { cause: chain(e), after: None };
         let response = self.client.request(request).await.map_err(|e| later(&e))?;
@@ -94,9 +100,9 @@ impl Http {
     }
 }
 
-impl Transport for Http {
-    fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_> {
-        Box::pin(async move { self.exchange(message).await.unwrap_or_else(|outcome| outcome) })
+impl Wire for Http {
+    fn send(&self, message: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_> {
+        Box::pin(async move { self.exchange(message, authorization).await.unwrap_or_else(|outcome| outcome) })
     }
 }
 

@@ -6,7 +6,7 @@
 //! | `exporter` | the output: updates the table, sends it every interval, counts what is lost |
 //! | `table`, `stream`, `top`, `ended` | the latest values, the streams that report them, and those that have ended |
 //! | `encode` | from points to requests |
-//! | `transport`, `grpc`, `http`, `tls` | the ways to a collector, and what its answers mean |
+//! | `transport`, `grpc`, `http`, `tls`, `token` | the ways to a collector, and what its answers mean |
 //! | `backoff`, `link` | when to try again, and what to tell the operator |
 //!
 //! Follow a value: `exporter` → `table` → `encode` → `transport`.
@@ -24,6 +24,7 @@ mod resource;
 mod stream;
 mod table;
 mod tls;
+mod token;
 mod top;
 mod transport;
 

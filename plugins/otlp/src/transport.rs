@@ -16,6 +16,7 @@ use wattrace_api::Error;
 use crate::config::{Protocol, Settings};
 use crate::grpc::Grpc;
 use crate::http::Http;
+use crate::token::Authorized;
 
 /// A collector's answer, or the lack of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,9 +89,10 @@ pub(crate) trait Transport: Send + Sync {
 /// # Errors
 /// TLS files that cannot be used.
 pub(crate) fn to(settings: &Settings) -> Result<Arc<dyn Transport>, Error> {
+    let token = settings.token.clone();
     Ok(match settings.protocol {
-        Protocol::Grpc => Arc::new(Grpc::new(settings)?),
-        Protocol::Http => Arc::new(Http::new(settings)?),
+        Protocol::Grpc => Arc::new(Authorized { wire: Grpc::new(settings)?, token }),
+        Protocol::Http => Arc::new(Authorized { wire: Http::new(settings)?, token }),
     })
 }
 

@@ -120,26 +120,28 @@ pub(crate) fn image(reference: &str) -> Vec<Attribute> {
     name.into_iter().chain(tag.map(|tag| Attribute::new("container.image.tag", tag))).collect()
 }
 
-/// Looks which engines are there.
+/// Looks whether the engines that are there can be asked.
 pub(crate) fn diagnose(sockets: &[PathBuf]) -> Vec<Finding> {
     let finding = |socket: &PathBuf| {
         let what = format!("names of containers from {}", socket.display());
         match std::os::unix::net::UnixStream::connect(socket) {
             Ok(_) => {
-                Finding { what, verdict: Verdict::Ok, found: "it listens".to_owned(), remedy: String::new() }
+                let found = "it listens".to_owned();
+                Some(Finding { what, verdict: Verdict::Ok, found, remedy: String::new() })
             }
+            // Where there is no engine there is nothing to name.
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
             Err(e) => {
+                let socket = socket.display();
                 let remedy = match e.kind() {
-                    ErrorKind::PermissionDenied => {
-                        format!("sudo setfacl -m u:wattrace:rw {}", socket.display())
-                    }
-                    _ => "none needed where no such engine is used; else start its API's socket".to_owned(),
+                    ErrorKind::PermissionDenied => format!("sudo setfacl -m u:wattrace:rw {socket}"),
+                    _ => format!("start the engine that listens on {socket}"),
                 };
-                Finding { what, verdict: Verdict::Optional, found: e.to_string(), remedy }
+                Some(Finding { what, verdict: Verdict::Optional, found: e.to_string(), remedy })
             }
         }
     };
-    sockets.iter().map(finding).collect()
+    sockets.iter().filter_map(finding).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,196 @@
+//! The bearer token that a collector asks for: given, or read from a file before each request, so that one that is exchanged
+//! while the agent runs is in force at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hyper::header::HeaderValue;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use tokio::task::spawn_blocking;
+use wattrace_api::{Error, Secret};
+
+use crate::transport::{Outcome, Sending, Transport};
+
+/// Where the token is.
+#[derive(Clone, Debug)]
+pub(crate) enum Token {
+    None,
+    Given(HeaderValue),
+    File(Arc<PathBuf>),
+}
+
+impl Token {
+    /// # Errors
+    /// Two tokens, or one that no header can hold; the message names the key.
+    pub(crate) fn new(token: &Secret, file: PathBuf) -> Result<Self, Error> {
+        let bad = |key, problem| Error::fatal(format!("plugins.otlp.{key}: {problem}"));
+        match (token.is_empty(), file.as_os_str().is_empty()) {
+            (true, true) => Ok(Token::None),
+            (true, false) => Ok(Token::File(Arc::new(file))),
+            (false, true) => header(&token.0).map(Token::Given).map_err(|e| bad("bearer_token", e)),
+            (false, false) => {
+                Err(bad("bearer_token_file", "there is a bearer_token as well: name one of them"))
+            }
+        }
+    }
+
+    /// What to send now as `authorization`.
+    ///
+    /// # Errors
+    /// A file that cannot be read or holds no token.
+    async fn header(&self) -> Result<Option<HeaderValue>, String> {
+        let path = match self {
+            Token::None => return Ok(None),
+            Token::Given(header) => return Ok(Some(header.clone())),
+            Token::File(path) => path.clone(),
+        };
+        // A file may lie where reading takes its time, and the runtime's workers have other things to do.
+        let read = spawn_blocking(move || {
+            let problem = |e: &dyn std::fmt::Display| {
+                format!("plugins.otlp.bearer_token_file: {}: {e}", path.display())
+            };
+            let token = std::fs::read_to_string(&*path).map_err(|e| problem(&e))?;
+            header(token.trim()).map_err(|e| problem(&e))
+        });
+        read.await.map_err(|e| e.to_string())?.map(Some)
+    }
+}
+
+fn header(token: &str) -> Result<HeaderValue, &'static str> {
+    const PROBLEM: &str = "it is to be one token, of letters, digits and signs, and no more";
+    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(PROBLEM);
+    }
+    let mut header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| PROBLEM)?;
+    // Shown as `Sensitive` wherever headers are printed.
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// A way to a collector on which each request says who sends it.
+pub(crate) trait Wire: Send + Sync {
+    /// Sends one request, with `authorization` among its headers, and waits for its answer.
+    fn send(&self, message: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_>;
+}
+
+/// A wire and the token to show there.
+pub(crate) struct Authorized<W> {
+    pub(crate) wire: W,
+    pub(crate) token: Token,
+}
+
+impl<W: Wire> Transport for Authorized<W> {
+    fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_> {
+        Box::pin(async move {
+            let first = match self.token.header().await {
+                Ok(header) => header,
+                Err(cause) => return Outcome::Later { cause, after: None },
+            };
+            // Only a file's token can be another one the next time.
+            let again = matches!(self.token, Token::File(_)).then(|| message.clone());
+            let outcome = self.wire.send(message, first.clone()).await;
+            let (Outcome::Refused { .. }, Some(message)) = (&outcome, again) else { return outcome };
+            // It may have been exchanged between reading it and showing it.
+            match self.token.header().await {
+                Ok(second) if second != first => self.wire.send(message, second).await,
+                _ => outcome,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Lets in who says the right token; may exchange it in the file when somebody comes.
+    struct Guard {
+        right: &'static str,
+        exchanges: Option<(PathBuf, &'static str)>,
+        said: Mutex<Vec<String>>,
+    }
+
+    impl Wire for Guard {
+        fn send(&self, _: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_> {
+            let said = authorization.map_or(String::new(), |value| value.to_str().unwrap().to_owned());
+            self.said.lock().unwrap().push(said.clone());
+            if let Some((file, token)) = &self.exchanges {
+                std::fs::write(file, token).unwrap();
+            }
+            Box::pin(async move {
+                match said == self.right {
+                    true => Outcome::Accepted { rejected: 0, message: String::new() },
+                    false => Outcome::Refused { cause: "401 Unauthorized".to_owned() },
+                }
+            })
+        }
+    }
+
+    fn send(guard: Guard, token: &Token) -> (Outcome, Vec<String>) {
+        let way = Authorized { wire: guard, token: token.clone() };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let outcome = runtime.block_on(way.send(ExportMetricsServiceRequest::default()));
+        (outcome, way.wire.said.into_inner().unwrap())
+    }
+
+    fn guard(right: &'static str) -> Guard {
+        Guard { right, exchanges: None, said: Mutex::default() }
+    }
+
+    #[test]
+    fn a_given_token_is_said_and_not_shown() {
+        let token = Token::new(&Secret("open-sesame".to_owned()), PathBuf::new()).unwrap();
+        assert!(!format!("{token:?}").contains("sesame"), "{token:?}");
+        let (outcome, said) = send(guard("Bearer open-sesame"), &token);
+        assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+        assert_eq!(said, ["Bearer open-sesame"]);
+        let nothing = Token::new(&Secret::default(), PathBuf::new()).unwrap();
+        assert_eq!(send(guard(""), &nothing).1, [""]);
+    }
+
+    #[test]
+    fn a_file_is_read_before_each_request_and_again_when_it_was_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_path_buf();
+        let token = Token::new(&Secret::default(), path.clone()).unwrap();
+        for (inside, right) in [("one\n", "Bearer one"), ("two", "Bearer two")] {
+            std::fs::write(&path, inside).unwrap();
+            assert!(matches!(send(guard(right), &token).0, Outcome::Accepted { .. }), "{right}");
+        }
+        // Exchanged just when the old one was on its way.
+        let meanwhile = Guard { exchanges: Some((path.clone(), "three")), ..guard("Bearer three") };
+        let (outcome, said) = send(meanwhile, &token);
+        assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+        assert_eq!(said, ["Bearer two", "Bearer three"]);
+        let (outcome, said) = send(guard("Bearer four"), &token);
+        assert_eq!((outcome, said.len()), (Outcome::Refused { cause: "401 Unauthorized".to_owned() }, 1));
+        for inside in ["", "two words"] {
+            std::fs::write(&path, inside).unwrap();
+            let (outcome, said) = send(guard(""), &token);
+            let Outcome::Later { cause, .. } = outcome else { panic!("{outcome:?}") };
+            assert!(
+                cause.starts_with("plugins.otlp.bearer_token_file: /") && !cause.contains("words"),
+                "{cause}"
+            );
+            assert_eq!(said.len(), 0, "nothing is sent without the token");
+        }
+        drop(file);
+        assert!(
+            matches!(send(guard(""), &token).0, Outcome::Later { cause, .. } if cause.contains("No such file"))
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_its_key_and_not_shown() {
+        for (token, file, key) in [
+            ("two words", "", "bearer_token: "),
+            ("a", "/b", "bearer_token_file: "),
+            ("é", "", "bearer_token: "),
+        ] {
+            let error = Token::new(&Secret(token.to_owned()), file.into()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("plugins.otlp.{key}")) && !error.contains("words"), "{error}");
+        }
+    }
+}
