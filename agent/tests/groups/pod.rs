@@ -1,4 +1,4 @@
-//! A pod as a kubelet would have made it: its cgroups (v2), processes in them, and a kubelet's recorded answer about it.
+//! A pod as a kubelet would have made it: its cgroups (v2), processes in them, and a kubelet's answer about it (`plugins/groups/tests/data`).
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use super::*;
 
 const POD: &str = "7e44ee88-1e65-4a16-8cdf-9a90c819180e";
 const CONTAINER: &str = "9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d";
-const PODS: &str = include_str!("../../../plugins/groups/tests/data/pods.json");
+const PODS: &str = include_str!("../../../plugins/groups/tests/data/kubelet-pods.json");
 
 /// The cgroups of a pod with one container; gone when it is dropped.
 struct Cgroups(Vec<PathBuf>);
@@ -59,9 +59,9 @@ fn a_pod_gets_its_joules_under_its_own_name() {
     if !have(&["timeout"]) {
         return;
     }
-    let Some(unified) = unified() else { return eprintln!("skipped: no cgroup v2") };
+    let Some(unified) = unified() else { return };
     let Some(cgroups) = Cgroups::make(&unified) else {
-        return eprintln!("skipped: {}/kubepods cannot be made, or is there", unified.display());
+        return skip(&format!("{}/kubepods cannot be made, or is there", unified.display()));
     };
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();

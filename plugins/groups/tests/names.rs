@@ -1,5 +1,5 @@
 //! Names from a kubelet, an API server and a container engine: real servers, over TLS and a unix socket, that give answers in
-//! the recorded form (`data/pods.json`).
+//! the form of real ones (`data/README.md`).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod server;
@@ -17,7 +17,8 @@ use wattrace_groups::{Groups, GroupsConfig, Kubernetes};
 
 const CONTAINER: &str = "9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d";
 const POD: &str = "7e44ee88-1e65-4a16-8cdf-9a90c819180e";
-const PODS: &str = include_str!("data/pods.json");
+const OF_KUBELET: &str = include_str!("data/kubelet-pods.json");
+const OF_API: &str = include_str!("data/api-pods.json");
 
 /// A process in a cgroup, and the groups that it makes.
 struct Scene {
@@ -85,8 +86,9 @@ fn in_pod() -> String {
 
 /// Answers with the pods to whoever has the token and asks for `path`.
 fn pods_at(path: &'static str) -> impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static {
+    let pods = if path == API { OF_API } else { OF_KUBELET };
     move |asked, token| match (asked == path, token) {
-        (_, "Bearer secret") if asked == path => (200, PODS.to_owned()),
+        (_, "Bearer secret") if asked == path => (200, pods.to_owned()),
         (true, _) => (401, "Unauthorized".to_owned()),
         (false, _) => (404, "404 page not found".to_owned()),
     }

@@ -151,7 +151,7 @@ async fn ask(
     match status {
         StatusCode::OK => Ok(body.to_vec()),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(format!(
-            "HTTP status {status}: the service account may not; it needs get on nodes/proxy (kubelet) or list on pods (API)"
+            "HTTP status {status}: the service account may not; it needs get on nodes/pods (kubelet; before 1.33 on nodes/proxy) or list on pods (API)"
         )),
         _ => Err(format!("HTTP status {status}")),
     }

@@ -50,6 +50,20 @@ struct Metadata {
 #[serde(default, rename_all = "camelCase")]
 struct Spec {
     node_name: String,
+    #[serde(deserialize_with = "nullable")]
+    containers: Vec<Container>,
+    #[serde(deserialize_with = "nullable")]
+    init_containers: Vec<Container>,
+    #[serde(deserialize_with = "nullable")]
+    ephemeral_containers: Vec<Container>,
+}
+
+/// A container that is wanted.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Container {
+    name: String,
+    image: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -63,11 +77,29 @@ struct Status {
     ephemeral_container_statuses: Vec<ContainerStatus>,
 }
 
+/// A container that is, or has been.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct ContainerStatus {
     name: String,
     image: String,
+    /// `containerd://<id>`
+    #[serde(rename = "containerID")]
+    id: Option<String>,
+    /// The one before it, where it was started again.
+    #[serde(deserialize_with = "nullable")]
+    last_state: LastState,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct LastState {
+    terminated: Option<Terminated>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Terminated {
     #[serde(rename = "containerID")]
     id: Option<String>,
 }
@@ -95,27 +127,20 @@ impl Pods {
         self.containers.clear();
         for pod in list.items.into_iter().flatten() {
             let of_pod = named(&pod);
-            let status = pod.status;
-            let all = [
-                status.container_statuses,
-                status.init_container_statuses,
-                status.ephemeral_container_statuses,
-            ];
-            for container in all.into_iter().flatten() {
-                // `containerd://<id>`
-                let Some((_, id)) = container.id.as_deref().and_then(|id| id.split_once("://")) else {
-                    continue;
-                };
-                let (key, mut names): (Arc<str>, _) = (id.into(), of_pod.clone());
-                names.push(Attribute::new("k8s.container.name", container.name));
-                names.extend(image(&container.image));
-                let answer = Answer {
-                    level: Level::Container,
-                    key: key.clone(),
-                    of_group: Vec::new(),
-                    of_processes: names,
-                };
-                self.containers.insert(key, answer);
+            for container in pod.status.all() {
+                let mut names = of_pod.clone();
+                names.push(Attribute::new("k8s.container.name", &*container.name));
+                names.extend(image(pod.spec.image(container)));
+                for id in container.ids() {
+                    let key: Arc<str> = id.into();
+                    let answer = Answer {
+                        level: Level::Container,
+                        key: key.clone(),
+                        of_group: Vec::new(),
+                        of_processes: names.clone(),
+                    };
+                    self.containers.insert(key, answer);
+                }
             }
             let is_wanted = |label: &str| self.labels.iter().any(|wanted| matches(wanted, label));
             let labels = pod.metadata.labels.iter().filter(|(label, _)| is_wanted(label));
@@ -144,6 +169,35 @@ impl Pods {
     }
 }
 
+impl Spec {
+    /// The image of a container; where the runtime knows its digest only, as it was asked for.
+    fn image<'a>(&'a self, container: &'a ContainerStatus) -> &'a str {
+        if !container.image.is_empty() && !container.image.starts_with("sha256:") {
+            return &container.image;
+        }
+        let all = [&self.containers, &self.init_containers, &self.ephemeral_containers];
+        let wanted = all.into_iter().flatten().find(|wanted| wanted.name == container.name);
+        wanted.map_or("", |wanted| &wanted.image)
+    }
+}
+
+impl Status {
+    fn all(&self) -> impl Iterator<Item = &ContainerStatus> {
+        let all =
+            [&self.container_statuses, &self.init_container_statuses, &self.ephemeral_container_statuses];
+        all.into_iter().flatten()
+    }
+}
+
+impl ContainerStatus {
+    /// Its id and that of the one before: what starts and fails in a moment is no longer the same when it is asked for.
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        let before = self.last_state.terminated.as_ref().and_then(|terminated| terminated.id.as_deref());
+        let all = before.into_iter().chain(self.id.as_deref());
+        all.filter_map(|id| id.split_once("://")).map(|(_, id)| id).filter(|id| !id.is_empty())
+    }
+}
+
 /// What each of a pod's processes is told.
 fn named(pod: &Item) -> Vec<Attribute> {
     let names = [
@@ -165,3 +219,6 @@ fn matches(wanted: &str, label: &str) -> bool {
         None => wanted == label,
     }
 }
+
+#[cfg(test)]
+mod tests;
