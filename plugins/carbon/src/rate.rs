@@ -206,18 +206,44 @@ pub(crate) fn read(source: &RateSource) -> Result<(f64, Option<SystemTime>), Str
         std::io::Result::Ok((text, modified))
     };
     let (text, modified) = open().map_err(|e| format!("{place}: {e}"))?;
-    let json_key = if source.quantity == Quantity::Carbon { "carbonIntensity" } else { "price" };
-    let number = text.trim().parse().ok().or_else(|| {
-        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let number = parse(&text, source.quantity).map_err(|why| format!("{place}: {why}"))?;
+    Ok((number, modified))
+}
+
+/// The number in `text`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse(text: &str, quantity: Quantity) -> Result<f64, String> {
+    let json_key = if quantity == Quantity::Carbon { "carbonIntensity" } else { "price" };
+    let number = text.trim().parse::<f64>().ok().or_else(|| {
+        let json: serde_json::Value = serde_json::from_str(text).ok()?;
         json.get(json_key)?.as_f64()
     });
     let Some(number) = number else {
-        return Err(format!("{place}: holds neither a number nor JSON with a number as {json_key}"));
+        return Err(format!("holds neither a number nor JSON with a number as {json_key}"));
     };
     // A price can fall below zero for an hour; what was paid already can't.
-    let number: f64 = if source.quantity == Quantity::Cost { number.max(0.0) } else { number };
+    let number = if quantity == Quantity::Cost && number < 0.0 { 0.0 } else { number };
     if !(0.0..=MOST).contains(&number) {
-        return Err(format!("{place}: {number} is not between 0 and {MOST}"));
+        return Err(format!("{number} is not between 0 and {MOST}"));
     }
-    Ok((number, modified))
+    Ok(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_is_no_price() {
+        for quantity in [Quantity::Carbon, Quantity::Cost] {
+            for text in ["nan", "-nan", "NaN\n", "inf", r#"{"price":"nan","carbonIntensity":null}"#, ""] {
+                assert!(parse(text, quantity).is_err(), "{text} as {quantity:?}");
+            }
+        }
+        assert_eq!(parse("-inf", Quantity::Cost), Ok(0.0));
+        assert_eq!(parse(r#"{"price": -0.03}"#, Quantity::Cost), Ok(0.0));
+        assert_eq!(parse(" 58\n", Quantity::Carbon), Ok(58.0));
+    }
 }
