@@ -104,7 +104,9 @@ fn unescaped(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
         let escape = tail.get(..3).filter(|e| *first == b'\\' && e[0] == b'x');
-        let code = escape.and_then(|e| std::str::from_utf8(&e[1..]).ok());
+        // Reading numbers takes a sign as well.
+        let code = escape.filter(|e| e[1..].iter().all(u8::is_ascii_hexdigit));
+        let code = code.and_then(|e| std::str::from_utf8(&e[1..]).ok());
         let code = code.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         bytes.push(code.unwrap_or(*first));
         rest = if code.is_some() { &tail[3..] } else { tail };

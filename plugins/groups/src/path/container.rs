@@ -117,11 +117,13 @@ fn by_name(piece: &str) -> Option<Container> {
     if let Some(name) = piece.strip_prefix("lxc.payload.").filter(|name| !name.is_empty()) {
         return container(name, "lxc");
     }
-    if let Some(name) = piece.strip_prefix("systemd-nspawn@").and_then(|name| name.strip_suffix(".service")) {
+    let service = piece.strip_prefix("systemd-nspawn@").and_then(|name| name.strip_suffix(".service"));
+    if let Some(name) = service.filter(|name| !name.is_empty()) {
         return container(&unescaped(name), "systemd-nspawn");
     }
     // systemd-machined's scopes: virtual machines are `machine.rs`'s.
-    let machine = scope.and_then(|name| name.strip_prefix("machine-")).map(unescaped)?;
+    let machine = scope.and_then(|name| name.strip_prefix("machine-")).filter(|name| !name.is_empty());
+    let machine = machine.map(unescaped)?;
     match machine.strip_prefix("lxc-") {
         Some(_) => container(&machine, "lxc"),
         None if machine.starts_with("qemu-") => None,

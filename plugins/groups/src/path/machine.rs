@@ -29,7 +29,7 @@ pub(crate) fn find(path: &str) -> Option<Machine> {
         }
         let plain = match (before, folder) {
             ("libvirt", "qemu") => Some(piece),
-            (_, "qemu.slice") => scope,
+            (_, "qemu.slice") => scope.filter(|name| !name.is_empty()),
             _ => None,
         };
         if let Some(name) = plain {

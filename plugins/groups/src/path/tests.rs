@@ -166,6 +166,10 @@ const TABLE: &[(&str, &str)] = &[
     ("/machine/qemu-3-db.libvirt-qemu/emulator", "machine:qemu-3-db=db"),
     ("/libvirt/qemu/db", "machine:db=db"),
     ("/qemu.slice/100.scope", "unit:100.scope machine:100=100"),
+    // Without an id it would be the rest.
+    ("/qemu.slice/.scope", ""),
+    ("/machine.slice/machine-.scope", "unit:machine-.scope"),
+    ("/machine.slice/systemd-nspawn@.service", "unit:systemd-nspawn@.service"),
 ];
 
 #[test]
@@ -200,9 +204,14 @@ fn where_hierarchies_differ_each_says_what_it_knows() {
 
 #[test]
 fn escapes_are_undone_and_what_is_none_stays() {
-    for (escaped, plain) in
-        [("a\\x2db", "a-b"), ("\\x2d", "-"), ("\\x2", "\\x2"), ("a\\xzzb", "a\\xzzb"), ("\\\\x2d", "\\-")]
-    {
+    for (escaped, plain) in [
+        ("a\\x2db", "a-b"),
+        ("\\x2d", "-"),
+        ("\\x2", "\\x2"),
+        ("a\\xzzb", "a\\xzzb"),
+        ("\\\\x2d", "\\-"),
+        ("\\x+d", "\\x+d"),
+    ] {
         assert_eq!(unescaped(escaped), plain);
     }
     assert_eq!(unescaped("\\x€a"), "\\x€a");
