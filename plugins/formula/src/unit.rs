@@ -116,7 +116,7 @@ impl Scale {
     /// Names the part that is no unit known here.
     pub(crate) fn parse(code: &str) -> Result<Self, String> {
         let mut rest = code;
-        let scale = product(&mut rest).map_err(|why| format!("unit `{code}`: {why}"))?;
+        let scale = product(&mut rest, DEEPEST).map_err(|why| format!("unit `{code}`: {why}"))?;
         if rest.is_empty() {
             Ok(scale)
         } else {
@@ -130,15 +130,19 @@ impl Scale {
     }
 }
 
-/// Factors between `.` and `/`, from left to right, as UCUM has it: `g/kW.h` is (g/kW)·h.
-fn product(rest: &mut &str) -> Result<Scale, String> {
+/// Parentheses within each other. Metrics of other machines have units, too, of any length.
+const DEEPEST: usize = 20;
+
+/// Factors between `.` and `/`, from left to right, as UCUM has it: `g/kW.h` is (g/kW)·h. With at most `depth` parentheses
+/// within each other.
+fn product(rest: &mut &str, depth: usize) -> Result<Scale, String> {
     let mut scale = Scale::ONE;
     let mut exponent = 1;
     if let Some(after) = rest.strip_prefix('/') {
         (*rest, exponent) = (after, -1);
     }
     loop {
-        scale = scale.times(factor(rest)?, exponent);
+        scale = scale.times(factor(rest, depth)?, exponent);
         exponent = match rest.chars().next() {
             Some('.') => 1,
             Some('/') => -1,
@@ -149,10 +153,11 @@ fn product(rest: &mut &str) -> Result<Scale, String> {
 }
 
 /// A unit with its exponent and annotation, or units in parentheses.
-fn factor(rest: &mut &str) -> Result<Scale, String> {
+fn factor(rest: &mut &str, depth: usize) -> Result<Scale, String> {
     if let Some(inner) = rest.strip_prefix('(') {
+        let depth = depth.checked_sub(1).ok_or("has too many parentheses within each other")?;
         *rest = inner;
-        let scale = product(rest)?;
+        let scale = product(rest, depth)?;
         *rest = rest.strip_prefix(')').ok_or("a parenthesis is not closed")?;
         return Ok(scale);
     }
@@ -231,6 +236,13 @@ mod tests {
             let message = Scale::parse(code).unwrap_err();
             assert!(message.contains(part), "{message}");
         }
+    }
+
+    #[test]
+    fn a_unit_as_deep_as_a_request_is_long_is_refused() {
+        let deep = |depth| format!("{}J{}", "(".repeat(depth), ")".repeat(depth));
+        assert!(Scale::parse(&deep(DEEPEST)).is_ok());
+        assert!(Scale::parse(&deep(1_000_000)).unwrap_err().contains("within each other"));
     }
 
     #[test]
