@@ -1,7 +1,7 @@
 //! Byte offsets of structure members, from the running kernel's BTF (`Documentation/bpf/btf.rst`).
 //! aya reads BTF too, but does not tell where a member lies.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What is wrong with a BTF blob.
 #[derive(Debug, thiserror::Error)]
@@ -72,14 +72,16 @@ impl<'a> Btf<'a> {
         }
         let find = |&(name, member)| {
             let t = structs.get(name).ok_or(BtfError::NoStruct(name))?;
-            let bits = self.member_bits(t, member, 0).ok_or(BtfError::NoMember(name, member))?;
+            let seen = &mut HashSet::new();
+            let bits = self.member_bits(t, member, 0, seen).ok_or(BtfError::NoMember(name, member))?;
             Ok(bits / 8)
         };
         wanted.iter().map(find).collect()
     }
 
-    /// Offset in bits of `member` in `t`, looking into anonymous structs and unions.
-    fn member_bits(&self, t: &Type<'_>, member: &str, depth: u32) -> Option<u32> {
+    /// Offset in bits of `member` in `t`, looking into anonymous structs and unions, but for those that were `seen`: types that
+    /// hold each other would be looked into over and over.
+    fn member_bits(&self, t: &Type<'_>, member: &str, depth: u32, seen: &mut HashSet<u32>) -> Option<u32> {
         for m in t.members.chunks_exact(12) {
             let (name, id, offset) = (u32_at(m, 0).ok()?, u32_at(m, 4).ok()?, u32_at(m, 8).ok()?);
             let offset = if t.bit_fields { offset & 0xff_ffff } else { offset };
@@ -88,7 +90,8 @@ impl<'a> Btf<'a> {
             }
             let inner = self.types.get(id as usize).filter(|i| matches!(i.kind, STRUCT | UNION));
             if let (0, Some(inner), true) = (name, inner, depth < 8)
-                && let Some(bits) = self.member_bits(inner, member, depth + 1)
+                && seen.insert(id)
+                && let Some(bits) = self.member_bits(inner, member, depth + 1, seen)
             {
                 return offset.checked_add(bits);
             }
@@ -152,6 +155,21 @@ mod tests {
         let blob = blob();
         let btf = Btf::parse(&blob).unwrap();
         assert_eq!(btf.offsets(&[("outer", "a"), ("outer", "c")]).unwrap(), [0, 4]);
+    }
+
+    #[test]
+    fn types_that_hold_themselves_are_looked_into_once() {
+        let members = 1000;
+        let strings = b"\0outer\0";
+        let mut types = vec![1, STRUCT << 24 | members, 8];
+        types.extend([0, 1, 0].repeat(members as usize));
+        let type_len = types.len() as u32 * 4;
+        let header = [0x0001_eb9f, 24, 0, type_len, type_len, strings.len() as u32];
+        let mut blob: Vec<u8> = header.into_iter().chain(types).flat_map(u32::to_ne_bytes).collect();
+        blob.extend(strings);
+        // A thousand to the eighth power would take for ever.
+        let message = Btf::parse(&blob).unwrap().offsets(&[("outer", "z")]).unwrap_err().to_string();
+        assert!(message.contains("has no member z"), "{message}");
     }
 
     #[test]
