@@ -6,12 +6,19 @@ const HIDDEN: &str = "***";
 const SECRET: [&str; 9] =
     ["passw", "secret", "token", "apikey", "api-key", "api_key", "credential", "private", "auth"];
 
+/// What parts words within an argument: a shell's program, a URL's query and JSON are arguments, too.
+const BETWEEN: &[char] = &[' ', '\t', '\n', '\r', '"', '\'', '`', '&', '?', ';', ',', '{', '(', '='];
+
 /// The command line of `arguments`, each ended by a zero. The last may be cut.
 pub(crate) fn readable(arguments: &[u8]) -> String {
     let mut line = String::new();
     let mut hide_next = false;
-    let arguments = arguments.strip_suffix(b"\0").unwrap_or(arguments);
-    for argument in arguments.split(|&byte| byte == 0).map(String::from_utf8_lossy) {
+    let (arguments, is_cut) = match arguments.strip_suffix(b"\0") {
+        Some(arguments) => (arguments, false),
+        None => (arguments, true),
+    };
+    let last = arguments.iter().filter(|&&byte| byte == 0).count();
+    for (number, argument) in arguments.split(|&byte| byte == 0).map(String::from_utf8_lossy).enumerate() {
         if !line.is_empty() {
             line.push(' ');
         }
@@ -20,16 +27,15 @@ pub(crate) fn readable(arguments: &[u8]) -> String {
             line.push_str(HIDDEN);
             continue;
         }
-        match argument.split_once('=') {
-            Some((name, _)) if is_secret(name) => {
-                line.push_str(name);
-                line.push('=');
+        let shown = without_passwords(&argument, is_cut && number == last);
+        match secret_in(&shown) {
+            Some(at) => {
+                push(&mut line, &shown[..at]);
                 line.push_str(HIDDEN);
             }
-            Some(_) => push(&mut line, &without_password(&argument)),
             None => {
                 hide_next = is_option && is_secret(&argument);
-                push(&mut line, &without_password(&argument));
+                push(&mut line, &shown);
             }
         }
     }
@@ -41,16 +47,41 @@ fn is_secret(name: &str) -> bool {
     SECRET.iter().any(|word| name.contains(word))
 }
 
-/// `scheme://user:password@host` without the password.
-fn without_password(argument: &str) -> String {
-    let shown = || {
-        let (scheme, rest) = argument.split_once("://")?;
-        let end = rest.find('/').unwrap_or(rest.len());
-        let at = rest[..end].rfind('@')?;
-        let (user, _) = rest[..at].split_once(':')?;
-        Some(format!("{scheme}://{user}:{HIDDEN}{}", &rest[at..]))
-    };
-    shown().unwrap_or_else(|| argument.to_owned())
+/// Where in `argument` the first value begins that its name makes a secret: `token=x`, `"token": "x"`, `--token x`.
+fn secret_in(argument: &str) -> Option<usize> {
+    argument.match_indices(['=', ':', ' ']).find_map(|(at, sign)| {
+        let (before, after) = (&argument[..at], &argument[at + 1..]);
+        let name = before.trim_end_matches(['"', '\'']).rsplit(BETWEEN).next().unwrap_or_default();
+        let is_named = match sign {
+            "=" => true,
+            // Of a header or of JSON, and not a port's.
+            ":" => after.starts_with([' ', '"', '\'']),
+            _ => name.starts_with('-') && !after.trim_start().starts_with('-'),
+        };
+        (is_named && is_secret(name)).then_some(at + 1)
+    })
+}
+
+/// `scheme://user:password@host` without the password, wherever it is in `argument`.
+fn without_passwords(argument: &str, is_cut: bool) -> String {
+    let (mut shown, mut rest) = (String::with_capacity(argument.len()), argument);
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        shown.push_str(before);
+        rest = after;
+        let end = after.find(|c: char| matches!(c, '/' | '"' | '\'') || c.is_whitespace());
+        let host = after[..end.unwrap_or(after.len())].rfind('@');
+        // What would tell a password from a port may have been cut off.
+        let host = host.or((is_cut && end.is_none()).then_some(after.len()));
+        if let Some(host) = host
+            && let Some((user, password)) = after[..host].split_once(':')
+            && (host < after.len() || !password.bytes().all(|b| b.is_ascii_digit()))
+        {
+            shown.extend([user, ":", HIDDEN]);
+            rest = &after[host..];
+        }
+    }
+    shown + rest
 }
 
 fn push(line: &mut String, argument: &str) {
@@ -84,6 +115,22 @@ mod tests {
             (b"curl\0--url=https://me:hunter2@example.org\0", "curl --url=https://me:***@example.org"),
             (b"curl\0https://example.org/a:b@c\0", "curl https://example.org/a:b@c"),
             (b"tool\0--token\0--verbose\0", "tool --token --verbose"),
+            (
+                b"sh\0-c\0curl http://a/ && curl https://me:hunter2@b\0",
+                "sh -c 'curl http://a/ && curl https://me:***@b'",
+            ),
+            (b"sh\0-c\0db --token hunter2\0-v\0", "sh -c 'db --token '*** -v"),
+            (b"sh\0-c\0a=1 db --password=hunter2\0", "sh -c 'a=1 db --password='***"),
+            (b"curl\0https://x/?a=1&token=hunter2\0", "curl 'https://x/?a=1&token='***"),
+            (b"curl\0https://me:mytoken=hunter2@x/\0", "curl https://me:***@x/"),
+            (b"curl\0-H\0Authorization: Bearer hunter2\0", "curl -H Authorization:***"),
+            (
+                b"post\0{\"user\": \"me\", \"password\": \"hunter2\"}\0",
+                "post '{\"user\": \"me\", \"password\":'***",
+            ),
+            (b"curl\0https://me:hunt", "curl https://me:***"),
+            (b"curl\0https://auth.example.org:443", "curl https://auth.example.org:443"),
+            (b"curl\0https://me:hunter2", "curl https://me:***"),
         ] {
             assert_eq!(readable(arguments), shown);
         }
