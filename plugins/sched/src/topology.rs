@@ -68,11 +68,15 @@ impl Topology {
 }
 
 /// The numbers in a list such as `0-3,5`, ascending.
-fn list(text: &str) -> Option<Vec<usize>> {
+pub(crate) fn list(text: &str) -> Option<Vec<usize>> {
     let mut all = Vec::new();
     for range in text.trim().split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last) = (first.parse().ok()?, last.parse().ok().filter(|&last: &usize| last < 65536)?);
+        // In any other order a list could be as long as it likes.
+        if first > last || all.last().is_some_and(|&before| first <= before) {
+            return None;
+        }
         all.extend(first..=last);
     }
     Some(all)
@@ -85,7 +89,9 @@ mod tests {
     #[test]
     fn lists_of_cpus_are_read() {
         assert_eq!(list("0-2,5\n"), Some(vec![0, 1, 2, 5]));
-        assert_eq!([list("x"), list(""), list("0-99999999")], [None, None, None]);
+        for no_list in ["x", "", "0-99999999", "3-0", "0-3,3", "4,0-3", "0-60000,0-60000"] {
+            assert_eq!(list(no_list), None, "{no_list}");
+        }
     }
 
     #[test]
