@@ -82,10 +82,15 @@ pub fn thermometers(sysfs_root: &Path) -> Vec<Gauge> {
             words.collect::<Vec<_>>().join("-").to_ascii_lowercase()
         };
         let name = format!("{driver} {label}");
-        let id = slug(&name);
-        let nth =
-            found.iter().filter(|g| g.id == id || g.id.strip_prefix(&id).is_some_and(is_suffix)).count();
-        let id = if nth == 0 { id } else { format!("{id}-{nth}") };
+        let plain = Some(slug(&name)).filter(|id| !id.is_empty()).unwrap_or_else(|| "temperature".to_owned());
+        let mut id = plain.clone();
+        // What is told apart by a number may have the name of another.
+        for nth in 1.. {
+            if found.iter().all(|gauge| gauge.id != id) {
+                break;
+            }
+            id = format!("{plain}-{nth}");
+        }
         let location = Some(label.to_owned());
         found.push(Gauge { resource: Resource::HOST, id, name, parent: None, location, files: vec![file] });
     };
@@ -113,8 +118,4 @@ pub fn thermometers(sysfs_root: &Path) -> Vec<Gauge> {
         }
     }
     found
-}
-
-fn is_suffix(text: &str) -> bool {
-    text.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -66,6 +66,34 @@ fn at(rig: &mut Rig, second: u64) -> Vec<String> {
 }
 
 #[test]
+fn sensors_are_told_apart_whatever_they_call_themselves() {
+    let root = tempfile::tempdir().unwrap();
+    for (file, text) in [
+        ("hwmon0/name", "a"),
+        ("hwmon0/temp1_input", "1000"),
+        ("hwmon0/temp1_label", "b 1"),
+        ("hwmon0/temp2_input", "2000"),
+        ("hwmon0/temp2_label", "b"),
+        ("hwmon0/temp3_input", "3000"),
+        ("hwmon0/temp3_label", "b"),
+        ("hwmon1/name", "\u{b4}"),
+        ("hwmon1/temp1_input", "4000"),
+        ("hwmon1/temp1_label", "\u{b4}"),
+    ] {
+        put(root.path(), &format!("class/hwmon/{file}"), text);
+    }
+    let mut rig = Rig::new();
+    rig.start::<Context>(config(&root, Frequency::Off)).unwrap();
+    let expected = [
+        "hw.temperature a-b-1< = 1",
+        "hw.temperature a-b< = 2",
+        "hw.temperature a-b-2< = 3",
+        "hw.temperature temperature< = 4",
+    ];
+    assert_eq!(at(&mut rig, 1), expected);
+}
+
+#[test]
 fn packages_have_the_mean_of_their_cpus_and_sensors_are_told_once_each() {
     let root = tree();
     let mut rig = Rig::new();

@@ -47,12 +47,12 @@ pub(crate) fn find(device: &Path, driver: &str) -> Vec<Meter> {
             _ => 3,
         };
         counters.sort_by(|a, b| (rank(&a.name), &a.path).cmp(&(rank(&b.name), &b.path)));
-        let part = |(at, counter): (usize, Counter)| Meter {
-            path: counter.path,
-            part: (at > 0).then_some(counter.name),
-            reading: Reading::Energy,
-        };
-        return counters.into_iter().enumerate().map(part).collect();
+        let mut meters: Vec<Meter> = Vec::new();
+        for Counter { path, name } in counters {
+            let part = (!meters.is_empty()).then(|| told_apart(name, &meters));
+            meters.push(Meter { path, part, reading: Reading::Energy });
+        }
+        return meters;
     }
     let chip = chips.iter().find(|chip| chip_name(chip) == driver);
     let Some(chip) = chip.filter(|chip| !is_of_whole_package(chip)) else { return Vec::new() };
@@ -60,6 +60,19 @@ pub(crate) fn find(device: &Path, driver: &str) -> Vec<Meter> {
     let files = ["power1_average", "power1_input"].map(|file| chip.join(file));
     let file = files.into_iter().find(|path| path.exists());
     file.map(|path| Meter { path, part: None, reading: Reading::Power }).into_iter().collect()
+}
+
+/// `name`, or one like it that no part among `meters` has.
+fn told_apart(name: String, meters: &[Meter]) -> String {
+    let plain = if name.is_empty() { "part".to_owned() } else { name };
+    let mut name = plain.clone();
+    for nth in 1.. {
+        if meters.iter().all(|meter| meter.part.as_ref() != Some(&name)) {
+            break;
+        }
+        name = format!("{plain}-{nth}");
+    }
+    name
 }
 
 fn chip_name(chip: &Path) -> String {
@@ -144,6 +157,20 @@ mod tests {
                 ("hwmon1/energy2_input".into(), Some("pkg".into()), Reading::Energy),
             ]
         );
+    }
+
+    #[test]
+    fn parts_have_names_that_differ() {
+        let files = [
+            ("hwmon1/name", "xe"),
+            ("hwmon1/energy1_input", "1"),
+            ("hwmon2/name", "xe"),
+            ("hwmon2/energy1_input", "1"),
+            ("hwmon2/energy2_input", "1"),
+            ("hwmon2/energy2_label", "part"),
+        ];
+        let parts: Vec<_> = of("xe", &files).into_iter().map(|(_, part, _)| part).collect();
+        assert_eq!(parts, [None, Some("part".into()), Some("part-1".into())]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which of the channels found are metered, under which names: the user's wishes, equal names told apart, and claims that
 //! contradict each other withdrawn. Pure but for asking on which file system the files lie.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use wattrace_api::{Follows, Origin, Resource, metric};
 use wattrace_meter::{Subject, sysfs};
@@ -24,7 +24,7 @@ pub(crate) fn arrange(found: Vec<Found>, wishes: &Wishes, packages: &[u32], mete
         |f: &&Found| f.driver == "power_meter" && !f.part && meaning(&f.driver, &f.label) == Meaning::Host;
     // Of several, none is known to be the machine's.
     let one_meter = found.iter().filter(whole).count() == 1;
-    let mut taken: HashMap<String, u32> = HashMap::new();
+    let mut taken = HashSet::new();
     let mut meters = Vec::new();
     for Found { driver, label, channel, files, part, .. } in found {
         let mut meaning = meaning(&driver, &label);
@@ -34,10 +34,14 @@ pub(crate) fn arrange(found: Vec<Found>, wishes: &Wishes, packages: &[u32], mete
         if driver == "power_meter" && meaning == Meaning::Host && (part || !one_meter) {
             meaning = Meaning::Unknown;
         }
-        let mut name = meaning.name(&driver, &label, &channel);
-        let nth = taken.entry(name.clone()).and_modify(|n| *n += 1).or_insert(0);
-        if *nth > 0 {
-            name = format!("{name}-{nth}");
+        let plain = meaning.name(&driver, &label, &channel);
+        let mut name = plain.clone();
+        // What is told apart by a number may have the name of another.
+        for nth in 1.. {
+            if taken.insert(name.clone()) {
+                break;
+            }
+            name = format!("{plain}-{nth}");
         }
         if wishes.exclude.is_match(&name) {
             continue;

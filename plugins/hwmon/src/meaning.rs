@@ -94,7 +94,7 @@ fn of_socket(label: &str, what: &str, meaning: fn(u32) -> Meaning) -> Meaning {
 impl Meaning {
     /// The domain's name, before equal ones are told apart.
     pub(crate) fn name(&self, driver: &str, label: &str, channel: &str) -> String {
-        match self {
+        let name = match self {
             Meaning::Package(n) if driver == "amd_energy" => format!("package-{n}{AMD_ENERGY}"),
             Meaning::Package(n) => format!("package-{n}"),
             Meaning::Cores(n) => format!("core-{n}"),
@@ -107,7 +107,9 @@ impl Meaning {
             Meaning::Host | Meaning::Unknown => {
                 slug(&format!("{driver} {}", if label.is_empty() { channel } else { label }))
             }
-        }
+        };
+        // Neither the driver's name nor the label need have a letter.
+        if name.is_empty() { slug(channel) } else { name }
     }
 
     /// What its values are about. `packages` are the numbers by which the kernel knows the packages, in rising order.
@@ -187,6 +189,11 @@ mod tests {
         let module = subject("power_meter", "Module Power Socket 0");
         assert_eq!((&*module.domain.name, module.domain.within.as_deref()), ("module-0", Some("host")));
         assert_eq!(module.metric.name, "hw.energy");
+    }
+
+    #[test]
+    fn what_calls_itself_by_no_letter_has_a_name_all_the_same() {
+        assert_eq!(subject("\u{1}", "\u{b4}").domain.name, "power1");
     }
 
     #[test]

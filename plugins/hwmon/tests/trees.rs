@@ -301,6 +301,29 @@ fn scmi_counts_energy_itself_and_the_user_says_what_it_is() {
 }
 
 #[test]
+fn meters_are_told_apart_whatever_they_call_themselves() {
+    let tree = Tree::new();
+    let files = [
+        ("name", "a"),
+        ("power1_input", "1"),
+        ("power1_label", "b"),
+        ("power2_input", "1"),
+        ("power2_label", "b"),
+        ("power3_input", "1"),
+        ("power3_label", "b 1"),
+    ];
+    tree.chip(0, "x", &files);
+    let mut rig = tree.rig();
+    at(&mut rig, 1);
+    let points = at(&mut rig, 2);
+    let mut domains: Vec<_> =
+        points.iter().filter_map(|p| Some(p.series.domain.as_ref()?.name.clone())).collect();
+    domains.sort();
+    domains.dedup();
+    assert_eq!(domains, ["a-b", "a-b-1", "a-b-1-1"]);
+}
+
+#[test]
 fn a_bad_reading_spares_the_neighbours_and_leaves_its_window_to_the_next_good_one() {
     let tree = Tree::new();
     let chip = tree.chip(0, "a", &[("name", "x"), ("power1_input", "1000000"), ("power2_input", "3000000")]);
