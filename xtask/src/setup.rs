@@ -15,7 +15,8 @@ pub(crate) fn run(test: bool) -> Result<()> {
     say("setup", format_args!("eBPF linker: {linker}"));
     if test {
         test_tools::ensure()?;
-        say("setup", format_args!("tests: stress-ng, {}", test_tools::python().display()));
+        let python = test_tools::python();
+        say("setup", format_args!("tests: stress-ng, {}, {}", test_tools::services(), python.display()));
         // Where they cannot be had, the tests do without other kernels.
         match vm::ensure_tools() {
             Ok(emulator) => say("setup", format_args!("other kernels: {}", emulator.version)),

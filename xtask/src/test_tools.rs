@@ -1,5 +1,5 @@
-//! What the tests need beyond Rust: stress-ng for load, and a Python environment with a real OTLP collector. The benchmarks
-//! also race hackbench, and compare with bpftrace.
+//! What the tests need beyond Rust: stress-ng for load, Podman and Slurm for a container and a job, and a Python environment with
+//! a real OTLP collector. The benchmarks also race hackbench, and compare with bpftrace.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -19,12 +19,54 @@ pub(crate) fn python() -> PathBuf {
     workspace::venv().join("bin/python")
 }
 
+/// What a test needs a piece of software for, its programs, and the Debian packages that hold them.
+const SERVICES: [(&str, &[&str], &[&str]); 2] = [
+    (
+        "a real container for the tests",
+        &["podman", "crun", "conmon", "busybox"],
+        &["podman", "crun", "conmon", "busybox-static"],
+    ),
+    (
+        "a real batch job for the tests",
+        &["slurmctld", "slurmd", "sbatch", "munged", "busybox"],
+        &["slurmctld", "slurmd", "slurm-client", "munge", "busybox-static"],
+    ),
+];
+
 /// Brings about all of it.
 pub(crate) fn ensure() -> Result<()> {
     if probe(Command::new("stress-ng").arg("--version")).is_none() {
         debian::install(&["stress-ng".to_owned()], "load for the tests")?;
     }
+    for (purpose, programs, packages) in SERVICES {
+        // Where it cannot be had, the tests do without, say so, and fail under CI=true.
+        if let Err(error) = ensure_service(purpose, programs, packages) {
+            say("setup", format_args!("{error:#}"));
+        }
+    }
     ensure_venv()
+}
+
+/// Which of them are there, for messages.
+pub(crate) fn services() -> String {
+    let is_whole = |programs: &[&str]| programs.iter().all(|program| is_there(program));
+    let [podman, slurm] = SERVICES.map(|(_, programs, _)| if is_whole(programs) { "" } else { "no " });
+    format!("{podman}Podman, {slurm}Slurm")
+}
+
+/// Installs the packages whose programs are missing; both are in the same order.
+fn ensure_service(purpose: &str, programs: &[&str], packages: &[&str]) -> Result<()> {
+    let pairs = programs.iter().zip(packages);
+    let missing: Vec<_> =
+        pairs.filter(|(program, _)| !is_there(program)).map(|(_, p)| (*p).to_owned()).collect();
+    debian::install(&missing, purpose)
+}
+
+/// Whether a program is installed, for whomever.
+fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(system).any(|folder| folder.join(program).exists())
 }
 
 /// Brings about what the benchmarks need.

@@ -2,11 +2,12 @@
 //!
 //! | file | tests |
 //! | --- | --- |
-//! | `pod.rs` | a pod's cgroups, with its name from a kubelet's recorded answer |
+//! | `pod.rs` | a pod's cgroups, with its name from a kubelet's answer |
 //! | `podman.rs` | a container of Podman's, with its name from Podman's own API |
 //! | `slurm.rs` | a job of Slurm's, on a cluster of this machine alone |
 //!
-//! They need root, a meter (simulated) and the software in question; where that is not installed they are skipped aloud.
+//! They need root, a meter (simulated) and the software in question, which `cargo xtask setup --test` installs; where it is
+//! missing they are skipped aloud, and fail under CI=true.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod pod;
@@ -37,25 +38,57 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Whether the test can run: as root, with all these programs.
 fn have(programs: &[&str]) -> bool {
-    let is_there = |program: &&&str| {
+    let is_missing = |program: &&&str| {
         let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"];
         !folders.iter().any(|folder| Path::new(folder).join(program).exists())
     };
-    let missing: Vec<_> = programs.iter().filter(is_there).collect();
+    let missing: Vec<_> = programs.iter().filter(is_missing).collect();
     if !missing.is_empty() {
-        eprintln!("skipped: not installed: {missing:?}");
+        skip(&format!("not installed: {missing:?}; `cargo xtask setup --test` installs it"));
     }
     missing.is_empty() && is_root()
 }
 
-/// Where the unified hierarchy is mounted.
+/// Says why a test is skipped, which nothing may be under CI=true.
+fn skip(why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
+    eprintln!("skipped: {why}");
+}
+
+/// Where the unified hierarchy is mounted; without, the test is skipped.
 fn unified() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    mounts.lines().find_map(|line| {
+    let mut points = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(1);
         let (point, kind) = (fields.next()?, fields.next()?);
         (kind == "cgroup2").then(|| point.into())
-    })
+    });
+    let point = points.next();
+    if point.is_none() {
+        skip("cgroup v2 is mounted nowhere: mount -t cgroup2 none /sys/fs/cgroup/unified");
+    }
+    point
+}
+
+/// A cgroup that something else may make while the test runs, and leaves behind. What was there before stays.
+struct Leftover(Option<PathBuf>);
+
+impl Leftover {
+    fn of(cgroup: PathBuf) -> Self {
+        Self(Some(cgroup).filter(|cgroup| !cgroup.exists()))
+    }
+}
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        fn remove(cgroup: &Path) {
+            let inside = std::fs::read_dir(cgroup).into_iter().flatten().flatten();
+            inside.filter(|entry| entry.path().is_dir()).for_each(|entry| remove(&entry.path()));
+            // One that has processes stays.
+            let _ = std::fs::remove_dir(cgroup);
+        }
+        self.0.iter().for_each(|cgroup| remove(cgroup));
+    }
 }
 
 /// Runs `program` to its end, and says what it wrote if it fails.

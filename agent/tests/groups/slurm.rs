@@ -13,6 +13,19 @@ struct Cluster {
     dir: PathBuf,
 }
 
+/// The cgroups that slurmd makes and leaves.
+fn leftovers() -> Vec<Leftover> {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let points = mounts.lines().filter(|line| line.contains(" cgroup"));
+    let points: Vec<_> = points.filter_map(|line| line.split(' ').nth(1)).collect();
+    let names = [format!("slurm_{}", host.trim()), "system.slice/slurmstepd.scope".to_owned()];
+    points
+        .iter()
+        .flat_map(|point| names.iter().map(|name| Leftover::of(Path::new(point).join(name))))
+        .collect()
+}
+
 /// A port that was free a moment ago.
 fn port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -91,6 +104,7 @@ fn a_job_gets_its_joules_under_its_own_number() {
     }
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
+    let _leftovers = leftovers();
     let cluster = Cluster::start(dir.path());
     let agent = Agent::start(dir.path(), &[]);
     let script = dir.path().join("job.sh");
