@@ -17,7 +17,7 @@ use crate::observe::{PARTS, Sample};
 use crate::ours::Ours;
 use crate::scenarios::{JUDGED, Scenario, WARM_UP};
 
-/// What came out of a scenario.
+/// What came out of a scenario: with one seed, or in the mean over several.
 pub(crate) struct Run {
     pub(crate) scenario: &'static str,
     pub(crate) about: &'static str,
@@ -26,12 +26,24 @@ pub(crate) struct Run {
     pub(crate) others: Vec<Verdict>,
 }
 
+impl Run {
+    /// The mean of runs that differ in nothing but the seed; there must be one.
+    pub(crate) fn mean(runs: &[Run]) -> Self {
+        let mean = |of: fn(&Run) -> &[Verdict]| {
+            let verdicts = |at: usize| runs.iter().map(move |run| &of(run)[at]);
+            (0..of(&runs[0]).len()).map(|at| Verdict::mean(verdicts(at))).collect()
+        };
+        let &Run { scenario, about, window, .. } = &runs[0];
+        Run { scenario, about, window, ours: mean(|run| &run.ours), others: mean(|run| &run.others) }
+    }
+}
+
 /// Runs `scenario` in readings `window` apart, with kinds of code that differ `hidden` times as much as they do in what no counter
 /// tells.
-pub(crate) fn run(scenario: &Scenario, window: Duration, hidden: f64) -> Result<Run> {
+pub(crate) fn run(scenario: &Scenario, window: Duration, hidden: f64, seed: u64) -> Result<Run> {
     let mut machine = scenario.machine.clone();
     machine.physics.hidden = hidden;
-    let mut stage = Stage::new(Simulation::new(machine, &scenario.schedule(), 20).or_fatal()?, window)?;
+    let mut stage = Stage::new(Simulation::new(machine, &scenario.schedule(seed), seed).or_fatal()?, window, seed)?;
     let ticks = |span: Duration| span.as_nanos() / window.as_nanos();
     let mut tick = Duration::ZERO;
     stage.read(tick, window)?;
@@ -74,7 +86,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(simulation: Simulation, window: Duration) -> Result<Self> {
+    fn new(simulation: Simulation, window: Duration, seed: u64) -> Result<Self> {
         let registry = Registry::new();
         let clock = Clock::manual(Timestamp(0));
         let meters = simulation.meters().iter().map(|meter| (meter.shown(), 0)).collect();
@@ -89,7 +101,7 @@ impl Stage {
             usage,
             ours,
             others: methods::all(window),
-            random: Random::new(9),
+            random: Random::new(!seed),
             truth: Truth::default(),
             meters,
         })

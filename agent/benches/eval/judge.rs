@@ -22,6 +22,8 @@ pub(crate) struct Verdict {
     pub(crate) method: String,
     /// Mean over the processes of what each is off; the small ones count as one.
     pub(crate) mean: f64,
+    /// The same for each of the runs that this is the mean of.
+    pub(crate) means: Vec<f64>,
     /// The same, by how much each caused.
     pub(crate) weighted: f64,
     /// The process that is off most.
@@ -35,6 +37,26 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
+    /// The mean of verdicts about one method. The worst process is that of all runs, and so is what is left over.
+    pub(crate) fn mean<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Self {
+        let verdicts: Vec<&Verdict> = verdicts.collect();
+        let mean = |of: fn(&Verdict) -> f64| {
+            verdicts.iter().map(|v| of(v)).sum::<f64>() / verdicts.len().max(1) as f64
+        };
+        let told = |of: fn(&Verdict) -> Option<f64>| verdicts.iter().all(|v| of(v).is_some());
+        Self {
+            method: verdicts.first().map(|v| v.method.clone()).unwrap_or_default(),
+            mean: mean(|v| v.mean),
+            means: verdicts.iter().map(|v| v.mean).collect(),
+            weighted: mean(|v| v.weighted),
+            worst: verdicts.iter().map(|v| v.worst).fold(0.0, f64::max),
+            proportions: mean(|v| v.proportions),
+            idle: told(|v| v.idle).then(|| mean(|v| v.idle.unwrap_or(0.0))),
+            conservation: told(|v| v.conservation)
+                .then(|| verdicts.iter().filter_map(|v| v.conservation).fold(0.0, f64::max)),
+        }
+    }
+
     /// Judges what was attributed between `before` and `after`.
     pub(crate) fn of(method: &str, truth: &Truth, before: &Books, after: &Books) -> Self {
         let given = |number: usize| {
@@ -59,6 +81,7 @@ impl Verdict {
         Self {
             method: method.to_owned(),
             mean: mean(&off(1.0)),
+            means: vec![mean(&off(1.0))],
             weighted: all().map(|(t, g)| (g - t).abs()).sum::<f64>() / caused,
             worst: off(1.0).into_iter().fold(0.0, f64::max),
             proportions: mean(&off(scale)),

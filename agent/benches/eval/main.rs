@@ -21,35 +21,62 @@ mod scenarios;
 mod table;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use wattrace_api::Error;
+
+use drive::Run;
+use scenarios::Scenario;
 
 type Result<T> = std::result::Result<T, Error>;
 
 /// The windows that every scenario is measured in.
 const WINDOWS: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(10)];
+/// Every scenario runs once with each of these. They decide all that is left to chance: when threads run for how long, where, in
+/// what the warm-up consists, how the meter errs, when readings fall.
+const SEEDS: [u64; 3] = [20, 21, 22];
+
+/// A scenario to run.
+struct Job<'a> {
+    scenario: &'a Scenario,
+    window: Duration,
+    hidden: f64,
+    seed: u64,
+}
 
 fn main() -> Result<()> {
     // `cargo test --all-targets` runs benchmarks without this argument; there they have nothing to say.
     if !std::env::args().any(|a| a == "--bench") {
         return Ok(());
     }
-    // `cargo bench --bench eval -- smt`: scenarios whose name has it.
-    let only: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let write_docs = std::env::args().any(|a| a == "--write-docs");
+    // `cargo bench --bench eval -- smt --seed=7`: scenarios whose name has it, with that seed instead of the usual ones.
+    let arguments = || std::env::args().skip(1);
+    let only: Vec<String> = arguments().filter(|a| !a.starts_with("--")).collect();
+    let write_docs = arguments().any(|a| a == "--write-docs");
+    let given: Vec<u64> =
+        arguments().filter_map(|a| a.strip_prefix("--seed=").and_then(|n| n.parse().ok())).collect();
+    let seeds = if given.is_empty() { SEEDS.to_vec() } else { given };
 
-    let mut runs = Vec::new();
-    for scenario in scenarios::all() {
-        if !only.is_empty() && !only.iter().any(|name| scenario.name.contains(name.as_str())) {
-            continue;
-        }
-        for window in WINDOWS {
-            eprintln!("eval: {}, {window:?} windows", scenario.name);
-            runs.push(drive::run(&scenario, window, 1.0)?);
-        }
+    let (scenarios, mut jobs) = (scenarios::all(), Vec::new());
+    let mut add = |scenario, window, hidden| {
+        jobs.extend(seeds.iter().map(|&seed| Job { scenario, window, hidden, seed }));
+    };
+    let wanted = |s: &&Scenario| only.is_empty() || only.iter().any(|part| s.name.contains(part.as_str()));
+    for scenario in scenarios.iter().filter(wanted) {
+        WINDOWS.iter().for_each(|&window| add(scenario, window, 1.0));
     }
-    let hidden = if only.is_empty() { sensitivity()? } else { Vec::new() };
+    // The scenario of mixed code once more, with kinds of code that differ by more or less in what no counter tells.
+    let differences: &[f64] = if only.is_empty() { &[0.0, 1.0, 2.0, 4.0] } else { &[] };
+    for scenario in scenarios.iter().filter(|scenario| scenario.name == scenarios::MIXED_CODE) {
+        differences.iter().for_each(|&hidden| add(scenario, WINDOWS[0], hidden));
+    }
+    let runs = run_all(&jobs)?;
+    let mut runs: Vec<Run> = runs.chunks(seeds.len()).map(Run::mean).collect();
+    let hidden = runs.split_off(runs.len() - differences.len());
+    let hidden: Vec<(f64, Run)> = differences.iter().copied().zip(hidden).collect();
+
     let text = table::results(&runs, &hidden);
     println!("{text}");
     if write_docs {
@@ -65,15 +92,29 @@ fn main() -> Result<()> {
     }
 }
 
-/// The scenario of mixed code once more, with kinds of code that differ by more or less in what no counter tells.
-fn sensitivity() -> Result<Vec<(f64, drive::Run)>> {
-    let mixed = scenarios::all().into_iter().find(|scenario| scenario.name == scenarios::MIXED_CODE);
-    let mut runs = Vec::new();
-    if let Some(scenario) = mixed {
-        for hidden in [0.0, 1.0, 2.0, 4.0] {
-            eprintln!("eval: {}, hidden differences times {hidden}", scenario.name);
-            runs.push((hidden, drive::run(&scenario, WINDOWS[0], hidden)?));
+/// What comes out of each, in their order; as many at a time as there are CPUs.
+fn run_all(jobs: &[Job<'_>]) -> Result<Vec<Run>> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut runs = Vec::new();
+        while let Some((at, job)) =
+            Some(next.fetch_add(1, Relaxed)).and_then(|at| jobs.get(at).map(|job| (at, job)))
+        {
+            let Job { scenario, window, hidden, seed } = job;
+            eprintln!("eval: {}, {window:?} windows, seed {seed}", scenario.name);
+            runs.push((at, drive::run(scenario, *window, *hidden, *seed)?));
         }
-    }
-    Ok(runs)
+        Ok(runs)
+    };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let done = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cpus).map(|_| scope.spawn(worker)).collect();
+        let join = |worker: ScopedJoinHandle<'_, Result<Vec<(usize, Run)>>>| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        workers.into_iter().map(join).collect::<Result<Vec<_>>>()
+    })?;
+    let mut runs: Vec<_> = done.into_iter().flatten().collect();
+    runs.sort_by_key(|(at, _)| *at);
+    Ok(runs.into_iter().map(|(_, run)| run).collect())
 }

@@ -27,9 +27,9 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(crate) const MIXED_CODE: &str = "mixed instruction intensity";
 
 impl Scenario {
-    /// The whole script: warm-up and scenario.
-    pub(crate) fn schedule(&self) -> Schedule {
-        let mut processes = warm_up(&self.machine);
+    /// The whole script: a warm-up that `seed` decides, and the scenario.
+    pub(crate) fn schedule(&self, seed: u64) -> Schedule {
+        let mut processes = warm_up(&self.machine, seed);
         processes.extend(self.processes.iter().cloned().map(|mut process| {
             process.threads.iter_mut().for_each(|thread| thread.start += WARM_UP);
             process
@@ -39,8 +39,8 @@ impl Scenario {
 }
 
 /// A mixture of everything: for each CPU two processes that come and go, of kinds of code and at paces drawn by chance.
-fn warm_up(machine: &Machine) -> Vec<Process> {
-    let mut random = Random::new(77);
+fn warm_up(machine: &Machine, seed: u64) -> Vec<Process> {
+    let mut random = Random::new(seed.rotate_left(32));
     let end = WARM_UP - Duration::from_millis(500);
     let process = |number: usize| {
         let mut phase = || {
