@@ -27,7 +27,7 @@ const POINTS: Metric = Metric::counter(
     "wattrace.agent.points",
     Unit::Count("{point}"),
     1.0,
-    "Points by the element they passed and what became of them: passed or lost",
+    "Points by the element they passed and what became of them: passed, lost, or left out by a transform that is told to",
 );
 const ERRORS: Metric = Metric::counter(
     "wattrace.agent.errors",
@@ -135,6 +135,9 @@ impl SelfSource {
             (series(&POINTS, Some("lost"))?, |h| &h.lost),
             (series(&ERRORS, None)?, |h| &h.errors),
         ];
+        if health.kind == ElementKind::Transform {
+            all.push((series(&POINTS, Some("left_out"))?, |h| &h.left_out));
+        }
         if health.kind == ElementKind::Source {
             all.push((series(&MISSED, None)?, |h| &h.missed));
             all.push((series(&LATENESS, None)?, |h| &h.late_ns));

@@ -420,3 +420,29 @@ fn elements_that_never_open_hold_up_neither_the_start_nor_the_end_and_join_when_
         assert!(started < Duration::from_secs(4), "the start took {started:?}");
     }
 }
+
+#[cfg(feature = "filter")]
+#[test]
+fn what_a_filter_leaves_out_is_no_loss_but_counted() {
+    use wattrace_api::Plugin;
+    use wattrace_filter::Filter;
+
+    let mut scene = Scene::new();
+    scene.steady("kept");
+    scene.steady("dropped");
+    let rule = serde_json::json!({ "action": "drop", "select": { "resource": "package/dropped" } });
+    let config = serde_json::from_value(serde_json::json!({ "rules": [rule] })).unwrap();
+    Filter::start(config, &mut scene.setup).unwrap();
+    let log = scene.log();
+    let running = scene.start(256);
+    log.until("some were kept", |log| log.last("kept") > 10);
+    running.until("it is told", |_| running.status("transform/test/rules").left_out > 10);
+    let health = running.stop(STOPPING);
+
+    let given = |name: &str| books(&health, name)[1];
+    let filter = find(&health, "transform/test/rules");
+    assert_eq!(filter.left_out.load(Relaxed), given("source/test/dropped"));
+    assert_eq!(books(&health, "transform/test/rules"), [0, given("source/test/kept"), 0]);
+    assert_eq!(filter.points_in.load(Relaxed), given("source/test/kept") + given("source/test/dropped"));
+    log.change(|log| assert_each_once("what is kept", &log.of("kept"), given("source/test/kept")));
+}

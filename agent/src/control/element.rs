@@ -29,6 +29,8 @@ pub(crate) struct Element {
     pub(crate) points_lost: u64,
     /// The same by reason.
     pub(crate) losses: Vec<Loss>,
+    /// Points that a transform left out because it is told to.
+    pub(crate) points_left_out: u64,
     /// Of a source that ticks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ticks: Option<Ticks>,
@@ -97,6 +99,7 @@ impl From<ElementStatus> for Element {
             points_out: status.points_out,
             points_lost: status.lost,
             losses: losses.map(|(reason, points)| Loss { reason: reason.into(), points }).collect(),
+            points_left_out: status.left_out,
             ticks: status.ticks.map(Ticks::from),
             queue: status.queue.map(Queue::from),
         }

@@ -51,6 +51,8 @@ pub struct Health {
     pub points_out: AtomicU64,
     /// Points lost here.
     pub lost: AtomicU64,
+    /// Points that a transform left out because it is told to.
+    pub left_out: AtomicU64,
     /// Ticks that took place.
     pub ticks: AtomicU64,
     /// Ticks that did not take place; the next window spans them.
@@ -109,6 +111,7 @@ impl Health {
             points_in: zero(),
             points_out: zero(),
             lost: zero(),
+            left_out: zero(),
             ticks: zero(),
             missed: zero(),
             late_ns: zero(),

@@ -56,6 +56,8 @@ pub struct ElementStatus {
     pub lost: u64,
     /// The same by reason.
     pub losses: Vec<(&'static str, u64)>,
+    /// Points that a transform left out because it is told to.
+    pub left_out: u64,
     /// Of a source that ticks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticks: Option<TickStatus>,
@@ -152,6 +154,7 @@ impl ElementStatus {
             points_out: health.points_out.load(Relaxed),
             lost: health.lost.load(Relaxed),
             losses: health.losses(),
+            left_out: health.left_out.load(Relaxed),
             ticks: None,
             queue: None,
         }

@@ -138,7 +138,11 @@ impl Stage {
         let _busy = health.busy();
         self.live.before(batch);
         health.points_in.fetch_add(batch.len() as u64, Relaxed);
-        let result = contained(|| f(transform, batch));
+        let result = contained(|| {
+            let result = f(transform, batch);
+            health.left_out.fetch_add(transform.take_left_out(), Relaxed);
+            result
+        });
         health.calls.fetch_add(1, Relaxed);
         health.points_out.fetch_add(batch.len() as u64, Relaxed);
         self.live.note_added(batch);

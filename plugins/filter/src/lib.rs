@@ -78,28 +78,36 @@ struct FilterTransform {
     rules: Arc<[(Selector, Action)]>,
     otherwise: Action,
     decisions: Decisions<Action>,
+    /// Points that were dropped, and not told yet.
+    left_out: u64,
 }
 
 impl FilterTransform {
     fn new(rules: Arc<[(Selector, Action)]>, otherwise: Action, registry: Arc<Registry>) -> Self {
         let may_change = rules.iter().any(|(selector, _)| selector.may_change());
-        Self { rules, otherwise, decisions: Decisions::new(registry, may_change) }
+        Self { rules, otherwise, decisions: Decisions::new(registry, may_change), left_out: 0 }
     }
 }
 
 impl Transform for FilterTransform {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        let Self { rules, otherwise, decisions } = self;
+        let Self { rules, otherwise, decisions, left_out } = self;
         let decide = |series: &Arc<Series>, _| {
             let rule = rules.iter().find(|(selector, _)| selector.matches(series));
             rule.map_or(*otherwise, |(_, action)| *action)
         };
+        let points = batch.len();
         // A series that the registry does not know is for the outputs to count.
         batch.retain(|id, _| decisions.of(id, decide).is_none_or(|action| *action == Action::Keep));
+        *left_out += (points - batch.len()) as u64;
         for &id in batch.ended() {
             decisions.remove(id);
         }
         Ok(())
+    }
+
+    fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
     }
 }
 
@@ -149,6 +157,8 @@ select = { metric = "wattrace.consumer.cpu.time" }
              0s..1s wattrace.consumer.energy process/7 postgres on package/0 6 J\n\
              0s..1s wattrace.consumer.cpu.time process/7 postgres on package/0 0.6 s"
         );
+        let left_out = [s.rig.transforms[0].1.take_left_out(), s.rig.transforms[0].1.take_left_out()];
+        assert_eq!(left_out, [2, 0], "each is told once");
         let book = include_str!("../../../docs/transforms.md");
         assert!(book.contains(EXAMPLE) && book.contains(&lines), "docs/transforms.md shows something else");
     }

@@ -28,6 +28,8 @@ pub(crate) struct Transformer {
     slots: SeriesMap<Slot>,
     ranking: Ranking,
     others: Others,
+    /// Points that are in no sum, and not told yet.
+    left_out: u64,
     /// The batch being made; empty between calls.
     out: Batch,
 }
@@ -71,6 +73,7 @@ impl Transformer {
             slots: SeriesMap::default(),
             ranking: Ranking::new(config.count),
             others: Others::new(kind, registry.clone()),
+            left_out: 0,
             out: Batch::default(),
             registry,
         }
@@ -147,7 +150,7 @@ impl Transformer {
 
     /// Sends a point where it belongs.
     fn send(&mut self, id: SeriesId, value: Value, window: Window) {
-        let Self { registry, slots, ranking, others, out, .. } = self;
+        let Self { registry, slots, ranking, others, left_out, out, .. } = self;
         match slots.get_mut(id) {
             Some(Slot::Counter(counter)) => {
                 let last = mem::replace(&mut counter.last, value.steps());
@@ -168,7 +171,7 @@ impl Transformer {
                 let until = mem::replace(until, window.end);
                 others.add(*other, value.steps().saturating_sub(last), until);
             }
-            Some(Slot::Gauge { member }) if !ranking.owns(*member) => {}
+            Some(Slot::Gauge { member }) if !ranking.owns(*member) => *left_out += 1,
             _ => out.push(id, value),
         }
     }
@@ -207,6 +210,10 @@ impl Transform for Transformer {
         mem::swap(batch, &mut self.out);
         self.out.clear();
         Ok(())
+    }
+
+    fn take_left_out(&mut self) -> u64 {
+        mem::take(&mut self.left_out)
     }
 }
 

@@ -100,6 +100,9 @@ fn remarks(elements: &[Element]) -> String {
         for loss in &e.losses {
             text += &format!("{name}: {} points lost: {}\n", loss.points, printable(&loss.reason));
         }
+        if e.points_left_out > 0 {
+            text += &format!("{name}: {} points left out, as configured\n", e.points_left_out);
+        }
     }
     if text.is_empty() { text } else { format!("\n{text}") }
 }

@@ -58,6 +58,7 @@ fn a_free_place_is_given_at_once_and_gauges_of_the_others_are_left_out() {
     s.pass(0, 1, &[(a, 9), (b, 1)]);
     let gauges = s.pass_gauges(1, 2, &[(a_watts, 1.0), (b_watts, 2.0)]);
     assert_eq!(s.rig.points(&gauges).iter().map(|p| p.id).collect::<Vec<_>>(), [a_watts]);
+    assert_eq!(s.rig.transforms[0].1.take_left_out(), 1, "b's is counted");
     s.pass_ending(2, 3, &[], &[a, a_watts]);
     let batch = s.pass(3, 4, &[(b, 3)]);
     let point = &s.rig.points(&batch)[0];
