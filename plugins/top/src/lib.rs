@@ -31,8 +31,8 @@ pub struct TopConfig {
     pub count: usize,
     /// The counter whose increase makes a consumer heavy, summed over all its series.
     pub by: String,
-    /// The consumers that compete, by their type: `process`, `thread`, `cgroup`, `container`, `pod`, `unit` or `job`.
-    /// All others pass.
+    /// The consumers that compete, by their type: `process`, `thread`, `cgroup`, `container`, `pod`, `unit`, `job`, `machine`,
+    /// `user` or `tree`. All others pass.
     pub consumer: String,
     /// Time between two rankings. What was used before counts half at each.
     #[serde(with = "humantime_serde")]
@@ -50,15 +50,11 @@ impl Default for TopConfig {
     }
 }
 
-const COMPETITORS: [ConsumerKind; 7] = [
-    ConsumerKind::Process,
-    ConsumerKind::Thread,
-    ConsumerKind::Cgroup,
-    ConsumerKind::Container,
-    ConsumerKind::Pod,
-    ConsumerKind::Unit,
-    ConsumerKind::Job,
-];
+/// Whether its consumers may compete: all may but the closing entries.
+fn may_compete(kind: &ConsumerKind) -> bool {
+    use ConsumerKind::{Idle, Irq, Other, Unattributed};
+    !matches!(kind, Idle | Irq | Other | Unattributed)
+}
 
 impl TopConfig {
     /// The kind of consumers that compete.
@@ -73,11 +69,12 @@ impl TopConfig {
         if self.interval.is_zero() {
             return refuse("interval", "must be more than 0s".to_owned());
         }
-        match COMPETITORS.into_iter().find(|kind| kind.as_str() == self.consumer) {
+        let competitors = ConsumerKind::ALL.into_iter().filter(may_compete);
+        match competitors.clone().find(|kind| kind.as_str() == self.consumer) {
             Some(kind) => Ok(kind),
             None => {
-                let names = COMPETITORS.map(ConsumerKind::as_str).join(", ");
-                refuse("consumer", format!("\"{}\" is none of {names}", self.consumer))
+                let names: Vec<_> = competitors.map(ConsumerKind::as_str).collect();
+                refuse("consumer", format!("\"{}\" is none of {}", self.consumer, names.join(", ")))
             }
         }
     }

@@ -87,6 +87,18 @@ fn sums_of_other_than_processes_say_whose_they_are() {
 }
 
 #[test]
+fn whoever_is_no_closing_entry_may_compete() {
+    for kind in ConsumerKind::ALL {
+        let config = TopConfig { consumer: kind.as_str().to_owned(), ..TopConfig::default() };
+        let is_closing = matches!(
+            kind,
+            ConsumerKind::Idle | ConsumerKind::Irq | ConsumerKind::Other | ConsumerKind::Unattributed
+        );
+        assert_eq!(Rig::new().start::<Top>(config).is_ok(), !is_closing, "{kind:?}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_by_its_key() {
     for (text, start) in [
         ("count = 0", "plugins.top.count: "),
