@@ -11,6 +11,8 @@
 //! assert_eq!((&*points[0].metric, points[0].value), ("hw.energy", 1.5));
 //! ```
 
+mod allocations;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ use crate::registry::Registry;
 use crate::series::{Series, SeriesId, SeriesSpec};
 use crate::subject::Resource;
 use crate::time::{Clock, Timestamp, Window};
+
+pub use allocations::Allocations;
 
 /// Longest wait for what an autonomous source is expected to produce.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,35 +1,14 @@
 //! In steady state a tick allocates nothing: counted by an allocator that counts.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
-use wattrace_api::testing::Rig;
+use wattrace_api::testing::{Allocations, Rig};
 use wattrace_api::{Batch, Tick, Timestamp};
 use wattrace_rapl::simulate::{Tree, Zone};
 use wattrace_rapl::{Interface, Rapl, RaplConfig};
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are handed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATIONS: Allocations = Allocations;
 
 #[test]
 fn a_tick_allocates_nothing() {
@@ -51,12 +30,12 @@ fn a_tick_allocates_nothing() {
         tree.write(Duration::from_secs(second)).unwrap();
         rig.clock.set(Timestamp(second * 1_000_000_000));
         batch.clear();
-        let before = ALLOCATIONS.get();
+        let before = Allocations::of_this_thread();
         let tick = Tick { scheduled: rig.clock.now(), missed: 0, last: false };
         rig.sources[0].1.poll(&tick, &mut batch).unwrap();
         // Until the first wrap the batch's columns still grow, and then that anomaly's series opens.
         if second > 3 {
-            assert_eq!(ALLOCATIONS.get(), before, "tick {second}");
+            assert_eq!(Allocations::of_this_thread(), before, "tick {second}");
             points += batch.len();
         }
     }

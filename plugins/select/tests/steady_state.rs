@@ -1,10 +1,9 @@
 //! In steady state no transform allocates, however many points there are: counted by an allocator that counts.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Instant;
 
 use wattrace_aggregate::Aggregate;
+use wattrace_api::testing::Allocations;
 use wattrace_api::{Batch, Plugin, SeriesId, Value};
 use wattrace_carbon::Carbon;
 use wattrace_filter::Filter;
@@ -13,32 +12,8 @@ use wattrace_relabel::Relabel;
 use wattrace_select::testing::{Scene, seconds};
 use wattrace_top::Top;
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are handed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(at, layout) }
-    }
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as above.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATIONS: Allocations = Allocations;
 
 /// Enough for every window to have been opened and closed, and for every history to be full.
 const WARM_UP: u64 = 80;
@@ -61,12 +36,12 @@ fn most_allocations<P: Plugin>(config: &str) -> u64 {
         for (n, &id) in series.iter().enumerate() {
             batch.push(id, Value::of_steps((n as u64 + 1) * (second + 1) * 1000));
         }
-        let (before, began) = (ALLOCATIONS.get(), Instant::now());
+        let (before, began) = (Allocations::of_this_thread(), Instant::now());
         for (_, transform) in &mut s.rig.transforms {
             transform.apply(&mut batch).unwrap();
         }
         if second >= WARM_UP {
-            most = most.max(ALLOCATIONS.get() - before);
+            most = most.max(Allocations::of_this_thread() - before);
             points += series.len() as u128;
             nanos += began.elapsed().as_nanos();
         }
