@@ -44,9 +44,10 @@ impl Registered {
 }
 
 /// The standard plugins that were compiled in, each behind a cargo feature of its name. Their order is the order of
-/// elements of one kind: usage is opened before meters, an estimate looks for meters, attribution comes after both, and groups
-/// sum what it gave to processes. Then come transforms that compute (carbon declares what formulas may use; both need every consumer), then those that leave something
-/// out (top before filter, so that `other` sums all), and relabel last, since the others know metrics by their first names.
+/// elements of one kind: usage is opened before meters, an estimate looks for meters, attribution comes after both, carbon prices
+/// what it gave, and groups sum all that processes have. Then come transforms that compute (formulas need every consumer), then
+/// those that leave something out (top before filter, so that `other` sums all), and relabel last, since the others know metrics
+/// by their first names.
 pub fn standard() -> Vec<Registered> {
     vec![
         #[cfg(feature = "sched")]
@@ -77,10 +78,10 @@ pub fn standard() -> Vec<Registered> {
         Registered::of::<wattrace_estimate::Estimate>(),
         #[cfg(feature = "attribution")]
         Registered::of::<wattrace_attribution::Attribution>(),
-        #[cfg(feature = "groups")]
-        Registered::of::<wattrace_groups::Groups>(),
         #[cfg(feature = "carbon")]
         Registered::of::<wattrace_carbon::Carbon>(),
+        #[cfg(feature = "groups")]
+        Registered::of::<wattrace_groups::Groups>(),
         #[cfg(feature = "formula")]
         Registered::of::<wattrace_formula::Formula>(),
         #[cfg(feature = "aggregate")]

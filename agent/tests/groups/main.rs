@@ -122,11 +122,12 @@ impl Agent {
         let meter = Tree::create(dir, vec![zone]).unwrap().run(Duration::from_millis(1));
         let out = dir.join("out.jsonl");
         let mut command = wattrace();
-        command.args(["run", "--plugins", "sched,rapl,attribution,groups,jsonl"]);
+        command.args(["run", "--plugins", "sched,rapl,attribution,carbon,groups,jsonl"]);
         let own = [
             format!("plugins.rapl.sysfs_root={}", dir.display()),
             format!("plugins.jsonl.path={}", out.display()),
             "plugins.jsonl.flush_interval=0s".to_owned(),
+            "plugins.carbon.country=DE".to_owned(),
             "agent.control_socket=".to_owned(),
         ];
         for setting in own.iter().chain(settings) {
@@ -199,6 +200,9 @@ impl Told {
         let measured: i64 = self.0.iter().filter(|(point, _)| energy(point)).map(|(_, steps)| steps).sum();
         let top = |p: &Value| matches!(consumer(p), "process" | "idle" | "unattributed");
         assert_eq!(self.sum("wattrace.consumer.energy", top), measured, "the books close");
+        let [all, grouped] =
+            ["process", kind].map(|kind| self.sum("wattrace.consumer.carbon", |p| consumer(p) == kind));
+        assert!(all > 0 && grouped == all, "the level emits what processes do: {grouped} of {all} ng");
         ["wattrace.consumer.cpu.time", "wattrace.consumer.energy"].map(|name| {
             let all = self.sum(name, |p| consumer(p) == "process");
             assert_eq!(

@@ -1,25 +1,28 @@
 //! The pipeline element: adds a series of carbon, or cost, beside every series of energy.
 //!
 //! Each increment of energy is multiplied by the rate that is in force when it is reported, or, where prices depend on the
-//! time of day, by those that held in its window; as integers: microjoules by millionths per kilowatt hour. The products are summed without rounding, and the counter shows their sum's whole
-//! millionths. So it never drifts: it is off by less than a microgram, however many windows went into it.
+//! time of day, by those that held in its window; as integers: microjoules by millionths per kilowatt hour. The products are
+//! summed without rounding, and the counter shows their sum's whole billionths. So it never drifts: it is off by less than a
+//! nanogram, however many windows went into it. What a series has beyond that when it ends goes to the next one of its
+//! kind: a thousand processes of a millisecond each would otherwise cost less than one that runs for a second.
 
 use std::mem;
 use std::sync::Arc;
 
 use tracing::info;
 use wattrace_api::{
-    Batch, Clock, Error, Kind, Metric, MetricId, Registry, Resource, ResultExt, Series, SeriesId, SeriesMap,
-    SeriesSpec, Timestamp, Transform, Unit, Value, Window, metric,
+    Batch, Clock, ConsumerKind, Domain, Error, Kind, Metric, MetricId, Registry, Resource, ResultExt, Series,
+    SeriesId, SeriesMap, SeriesSpec, Timestamp, Transform, Unit, Value, Window, metric,
 };
 
 use crate::CarbonConfig;
 use crate::countries::{self, Country};
 use crate::rate::{Quantity, Rate};
 
-const MICROJOULES_PER_KWH: u128 = 3_600_000_000_000;
-/// Units per step: a microgram, or a millionth of a currency.
-const MILLIONTH: f64 = 1e-6;
+/// Units per step: a nanogram, or a billionth of a currency.
+const BILLIONTH: f64 = 1e-9;
+/// Microjoules times millionths per kilowatt hour that make a step.
+const PRODUCT_PER_STEP: u128 = 3_600_000_000_000 / 1000;
 
 /// The element.
 pub(crate) struct Transformer {
@@ -41,6 +44,15 @@ struct Count {
     /// The rate itself, as a gauge, and the failures to read it.
     rate_series: SeriesId,
     failures_series: SeriesId,
+    rests: Vec<Rest>,
+}
+
+/// What series that are over had beyond whole steps, until the next one of the same kind begins.
+struct Rest {
+    metric: MetricId,
+    kind: Option<ConsumerKind>,
+    domain: Option<Arc<Domain>>,
+    product: u128,
 }
 
 /// A series of energy.
@@ -55,6 +67,8 @@ struct Sum {
     series: SeriesId,
     /// Microjoules times millionths per kilowatt hour.
     product: u128,
+    /// The number of its rest.
+    rest: usize,
 }
 
 impl Transformer {
@@ -75,9 +89,9 @@ impl Transformer {
         Ok(Self { registry, clock, counts, meters, out, over })
     }
 
-    fn meter(counts: &[Count], registry: &Registry, id: SeriesId) -> Option<Meter> {
+    fn meter(counts: &mut [Count], registry: &Registry, id: SeriesId) -> Option<Meter> {
         let series = registry.get(id)?;
-        let sums: Vec<_> = counts.iter().filter_map(|count| count.sum(&series, registry)).collect();
+        let sums: Vec<_> = counts.iter_mut().filter_map(|count| count.sum(&series, registry)).collect();
         (!sums.is_empty()).then_some(Meter { last: 0, sums })
     }
 }
@@ -98,7 +112,7 @@ impl Transform for Transformer {
                 let energy = value.steps().saturating_sub(mem::replace(&mut meter.last, value.steps()));
                 for (sum, count) in meter.sums.iter_mut().zip(&*counts) {
                     sum.product += count.rate.product(energy);
-                    let whole = sum.product / MICROJOULES_PER_KWH;
+                    let whole = sum.product / PRODUCT_PER_STEP;
                     out.push(sum.series, Value::of_steps(u64::try_from(whole).unwrap_or(u64::MAX)));
                 }
             }
@@ -107,14 +121,12 @@ impl Transform for Transformer {
             batch.append(out);
             out.clear();
         }
-        over.extend(
-            batch
-                .ended()
-                .iter()
-                .filter_map(|&id| meters.remove(id).flatten())
-                .flat_map(|m| m.sums)
-                .map(|s| s.series),
-        );
+        for meter in batch.ended().iter().filter_map(|&id| meters.remove(id).flatten()) {
+            for (sum, count) in meter.sums.into_iter().zip(&mut *counts) {
+                count.rests[sum.rest].product += sum.product % PRODUCT_PER_STEP;
+                over.push(sum.series);
+            }
+        }
         over.drain(..).for_each(|series| batch.end(series));
         Ok(())
     }
@@ -133,7 +145,7 @@ impl Count {
             let derived = Metric {
                 name: energy.name.replace("energy", name).into(),
                 unit: unit.clone(),
-                step: MILLIONTH,
+                step: BILLIONTH,
                 description: description.into(),
                 ..energy.clone()
             };
@@ -162,7 +174,7 @@ impl Count {
             step: 1.0,
             description: format!("How often {} could not be read, or made no sense", source.key).into(),
         })?;
-        Ok(Self { rate, metrics, rate_series, failures_series })
+        Ok(Self { rate, metrics, rate_series, failures_series, rests: Vec::new() })
     }
 
     /// Looks at the file if it is time to, finds out what holds in `window`, and tells what is in force at its end.
@@ -178,8 +190,9 @@ impl Count {
     }
 
     /// Opens the sum beside `series`, if that is energy.
-    fn sum(&self, series: &Series, registry: &Registry) -> Option<Sum> {
+    fn sum(&mut self, series: &Series, registry: &Registry) -> Option<Sum> {
         let (_, metric) = *self.metrics.iter().find(|(energy, _)| *energy == series.metric_id)?;
+        let rest = self.rest(metric, series);
         let series = registry.open(SeriesSpec {
             metric,
             resource: series.resource.clone(),
@@ -188,7 +201,17 @@ impl Count {
             attributes: series.attributes.clone(),
             start: series.start,
         });
-        Some(Sum { series, product: 0 })
+        Some(Sum { series, product: mem::take(&mut self.rests[rest].product), rest })
+    }
+
+    /// The number of the rest of those like `series`.
+    fn rest(&mut self, metric: MetricId, series: &Series) -> usize {
+        let kind = series.consumer.as_ref().map(|consumer| consumer.kind());
+        let is_it = |rest: &Rest| (rest.metric, rest.kind, &rest.domain) == (metric, kind, &series.domain);
+        self.rests.iter().position(is_it).unwrap_or_else(|| {
+            self.rests.push(Rest { metric, kind, domain: series.domain.clone(), product: 0 });
+            self.rests.len() - 1
+        })
     }
 }
 

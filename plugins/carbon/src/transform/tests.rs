@@ -75,8 +75,25 @@ fn nothing_is_lost_to_rounding_however_small_the_windows() {
         assert!(now >= carbon);
         carbon = now;
     }
-    let exact = u128::from(energy) * 185_184_000 / u128::from(KWH);
+    let exact = u128::from(energy) * 185_184_000_000 / u128::from(KWH);
     assert_eq!(u128::from(carbon), exact);
+}
+
+#[test]
+fn many_short_processes_cost_as_much_as_one_that_uses_the_same() {
+    let mut s = Scene::of::<Carbon>(config("tariff = 0.22"));
+    let (mut energy, mut cost) = (0, 0);
+    for second in 0..1000 {
+        // 20 mJ, at 1.2 billionths.
+        let short = s.process(second as u32, "true");
+        let series = s.energy(Some(&short));
+        let used = 20_000 + second;
+        let batch = s.pass_ending(second, second + 1, &[(series, used)], &[series]);
+        energy += used;
+        cost += last(&s, &batch, "wattrace.consumer.cost").unwrap().steps;
+        s.release(&batch);
+    }
+    assert_eq!(u128::from(cost), u128::from(energy) * 220_000_000 / u128::from(KWH));
 }
 
 #[test]
@@ -150,13 +167,13 @@ fn a_window_in_which_the_price_changes_costs_each_part_its_own() {
     // The scene's clock begins with the Unix epoch, at midnight: three quarters of an hour at 0.20, one at 0.50.
     let batch = s.pass(900, 4500, &[(meter, KWH)]);
     let cost = last(&s, &batch, "hw.cost").unwrap();
-    assert_eq!(cost.steps, 275_000);
+    assert_eq!(cost.steps, 275_000_000);
     assert_eq!(last(&s, &batch, "wattrace.cost.rate").unwrap().value, 0.50);
     // Odd energies lose nothing to rounding: what is split is all there.
     let batch = s.pass(4500, 8100, &[(meter, KWH + 7)]);
-    assert_eq!(last(&s, &batch, "hw.cost").unwrap().steps, 275_000);
+    assert_eq!(last(&s, &batch, "hw.cost").unwrap().steps, 275_000_000);
     let batch = s.pass(8100, 8101, &[(meter, 2 * KWH)]);
-    assert_eq!(last(&s, &batch, "hw.cost").unwrap().steps, 475_000);
+    assert_eq!(last(&s, &batch, "hw.cost").unwrap().steps, 475_000_000);
 }
 
 #[test]
