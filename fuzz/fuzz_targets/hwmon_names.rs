@@ -2,10 +2,4 @@
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|text: &str| {
-    let (driver, label) = text.split_once('\n').unwrap_or((text, ""));
-    let domain = wattrace_hwmon::fuzzing::domain_of(driver, label);
-    assert!(!domain.is_empty(), "every domain has a name");
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wattrace_fuzz_targets::texts::names(bytes));

@@ -2,16 +2,4 @@
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use wattrace_rapl::fuzzing::{cpu_list, energy_uj, event, modalias, zones};
-
-fuzz_target!(|text: &str| {
-    let Some((which, text)) = text.split_at_checked(1) else { return };
-    match which {
-        "e" => energy_uj(text.as_bytes()),
-        "z" => zones(text),
-        "p" => event(text),
-        "c" => cpu_list(text),
-        _ => modalias(text),
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wattrace_fuzz_targets::texts::rapl(bytes));

@@ -1,33 +1,88 @@
 //! `fuzz`: throws bytes at everything that reads what others wrote: the targets of `fuzz/`, by cargo-fuzz and a nightly compiler.
-//! What they begin with is in `fuzz/corpus`; what they find on the way stays in the target directory.
+//! What they begin with is in `fuzz/corpus`; what they find on the way stays in the target directory, but for what `--keep`
+//! keeps: an input for each line of code that none before it reached. `cargo test` reads all that is kept.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::environment::forget_host_toolchain;
-use crate::process::{read, run as run_command, say};
+use crate::process::{probe, read, run as run_command, say};
 use crate::{ebpf, workspace};
 
-/// Runs each target, or those that are named, for so many seconds. The first that fails ends it; cargo-fuzz says how.
-pub(crate) fn run(seconds: u32, mut targets: Vec<String>) -> Result<()> {
-    if targets.is_empty() {
-        let list = read(cargo_fuzz().arg("list"));
-        let list = list.context("is it there? rustup toolchain install nightly; cargo install cargo-fuzz")?;
-        targets = list.lines().map(str::to_owned).collect();
-    }
+/// Inputs may not be longer than this to be kept.
+const LONGEST_KEPT: u32 = 4096;
+
+/// Runs each target, or those that are named, for so many seconds, and tells in the end which of them failed; cargo-fuzz says
+/// how. With `keep`, keeps what they found.
+pub(crate) fn run(seconds: u32, keep: bool, targets: Vec<String>) -> Result<()> {
+    ensure_tools()?;
+    let list = read(cargo_fuzz().arg("list"))?;
+    let targets = chosen(&list, targets)?;
     // The plugin sched holds them, whatever of it is fuzzed.
     ebpf::build()?;
-    for target in targets {
+    let mut failed = Vec::new();
+    for target in &targets {
         say("fuzz", format_args!("{target} for {seconds} s"));
-        let found = workspace::root().join("fuzz/target/corpus").join(&target);
+        let found = found(target);
         fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
-        let mut cargo = cargo_fuzz();
-        cargo.args(["run", &target]).arg(found).arg(format!("corpus/{target}"));
-        run_command(cargo.arg("--").arg(format!("-max_total_time={seconds}")).arg("-timeout=10"))?;
+        let mut cargo = fuzzer(target, &[found, kept(target)]);
+        cargo.arg(format!("-max_total_time={seconds}")).arg("-timeout=10");
+        if let Err(error) = run_command(&mut cargo) {
+            say("fuzz", format_args!("{error:#}"));
+            failed.push(target.as_str());
+        } else if keep {
+            let mut cargo = fuzzer(target, &[kept(target), self::found(target)]);
+            cargo.args(["-set_cover_merge=1", "-use_counters=0", &format!("-max_len={LONGEST_KEPT}")]);
+            run_command(&mut cargo)?;
+        }
+    }
+    if !failed.is_empty() {
+        bail!(
+            "{} failed: the inputs are in fuzz/artifacts, and how to repeat it stands above",
+            failed.join(", ")
+        );
     }
     Ok(())
+}
+
+/// Looks for what is needed beyond the toolchain of everything else.
+fn ensure_tools() -> Result<()> {
+    let mut nightly = Command::new("cargo");
+    forget_host_toolchain(&mut nightly);
+    if probe(nightly.args(["+nightly", "--version"])).is_none() {
+        bail!("fuzzing needs a nightly compiler, for its sanitizers: rustup toolchain install nightly");
+    }
+    if probe(cargo_fuzz().arg("--version")).is_none() {
+        bail!("fuzzing needs cargo-fuzz: cargo install cargo-fuzz --locked");
+    }
+    Ok(())
+}
+
+/// The targets in `list` that are `wanted`: all, if none is named.
+fn chosen(list: &str, wanted: Vec<String>) -> Result<Vec<String>> {
+    let all: Vec<&str> = list.split_whitespace().collect();
+    if let Some(unknown) = wanted.iter().find(|name| !all.contains(&name.as_str())) {
+        bail!("there is no fuzz target {unknown}; there are {}", all.join(", "));
+    }
+    Ok(if wanted.is_empty() { all.into_iter().map(str::to_owned).collect() } else { wanted })
+}
+
+fn kept(target: &str) -> PathBuf {
+    workspace::root().join("fuzz/corpus").join(target)
+}
+
+fn found(target: &str) -> PathBuf {
+    workspace::root().join("fuzz/target/corpus").join(target)
+}
+
+/// A target on these corpora, the first of which takes in what is new. Options of libFuzzer may follow.
+fn fuzzer(target: &str, corpora: &[PathBuf]) -> Command {
+    let mut cargo = cargo_fuzz();
+    cargo.args(["run", target]).args(corpora).arg("--");
+    cargo
 }
 
 fn cargo_fuzz() -> Command {
@@ -36,4 +91,18 @@ fn cargo_fuzz() -> Command {
     forget_host_toolchain(&mut cargo);
     cargo.args(["+nightly", "fuzz"]);
     cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_targets_are_chosen_or_those_that_there_are() {
+        let list = "battery_tree\nbmc_dcmi\n";
+        assert_eq!(chosen(list, vec![]).unwrap(), ["battery_tree", "bmc_dcmi"]);
+        assert_eq!(chosen(list, vec!["bmc_dcmi".to_owned()]).unwrap(), ["bmc_dcmi"]);
+        let error = chosen(list, vec!["bmc".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("no fuzz target bmc; there are battery_tree, bmc_dcmi"), "{error}");
+    }
 }

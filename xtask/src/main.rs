@@ -108,6 +108,9 @@ enum Task {
         /// How long each target runs
         #[arg(long, default_value_t = 600)]
         seconds: u32,
+        /// Keep what they find in fuzz/corpus, if it reaches what nothing there does
+        #[arg(long)]
+        keep: bool,
         /// Only these targets (fuzz/fuzz_targets)
         #[arg(value_name = "TARGET")]
         targets: Vec<String>,
@@ -124,7 +127,7 @@ fn main() -> ExitCode {
         Task::Vm { kernels, accel, write_docs } => vm::run(&kernels, &accel, write_docs),
         Task::Bench { args } => bench::run(args),
         Task::Eval { write_docs, scenarios } => eval::run(write_docs, scenarios),
-        Task::Fuzz { seconds, targets } => fuzz::run(seconds, targets),
+        Task::Fuzz { seconds, keep, targets } => fuzz::run(seconds, keep, targets),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

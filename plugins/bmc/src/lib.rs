@@ -28,14 +28,16 @@ use redfish::source::{RedfishSource, Refused, connect};
 /// For fuzzing: what reads bytes that a BMC sent.
 #[doc(hidden)]
 pub mod fuzzing {
+    use std::hint::black_box;
+
     pub use crate::dcmi::wire::{Reading, Refusal, parse};
     pub use crate::redfish::model::{Chassis, chassis, link, members, microjoules, microwatts};
 
     /// Everything that is read from an answer's JSON.
     pub fn redfish(json: &[u8]) {
         let Ok(answer) = serde_json::from_slice(json) else { return };
-        _ = (chassis(&answer), members(&answer), link(&answer, "Chassis"));
-        _ = (microwatts(&answer), microjoules(&answer));
+        _ = black_box((chassis(&answer), members(&answer), link(&answer, "Chassis")));
+        _ = black_box((microwatts(&answer), microjoules(&answer)));
     }
 }
 

@@ -20,6 +20,23 @@ use wattrace_api::{Error, Finding, Plugin, Setup, Verdict};
 
 pub use config::CarbonConfig;
 
+/// For fuzzing: what reads text that somebody else wrote.
+#[doc(hidden)]
+pub mod fuzzing {
+    use crate::config::MOST;
+    use crate::rate::{Quantity, parse};
+
+    /// The file of a rate.
+    pub fn rate(text: &str) {
+        for quantity in [Quantity::Carbon, Quantity::Cost] {
+            let Ok(rate) = parse(text, quantity) else { continue };
+            assert!((0.0..=MOST).contains(&rate), "{rate}");
+            let is_none = text.trim().parse::<f64>().is_ok_and(f64::is_nan);
+            assert!(!is_none, "what is no number is no rate");
+        }
+    }
+}
+
 /// The plugin.
 #[derive(Debug)]
 pub struct Carbon;

@@ -12,6 +12,7 @@
 //! | `gpu` | one GPU: meters, clients, and the series they feed |
 //! | `source` | the pipeline element |
 //! | `probe` | what of that is there, what is missing, and what gives it |
+//! | [`fuzzing`] | everything that reads text of others, for fuzzers |
 //!
 //! What GPUs of all makers have in common is in `wattrace-gpu`, and what meters have in common in `wattrace-meter`; who pays
 //! for the joules is for the attribution plugin to say.
@@ -20,6 +21,8 @@ mod cards;
 mod clients;
 mod config;
 pub mod fdinfo;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gpu;
 mod holders;
 mod meters;

@@ -12,11 +12,14 @@
 //! | `source`, `output` | the elements |
 //! | `encode` | points as lines |
 //! | `supervision` | what went wrong, counted, as metrics |
+//! | [`fuzzing`] | everything that reads lines of others, for fuzzers |
 //!
 //! Follow a line: `keeper` → `inbox` → `source` → `wire` → `postings` → `subject` → `wattrace-intake`.
 
 mod config;
 mod encode;
+#[doc(hidden)]
+pub mod fuzzing;
 mod inbox;
 mod keeper;
 mod output;

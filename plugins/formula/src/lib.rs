@@ -32,6 +32,32 @@ use wattrace_api::{Error, Plugin, Setup};
 
 pub use config::{FormulaConfig, MetricConfig, ResultKind};
 
+/// For fuzzing: what reads text that somebody else wrote.
+#[doc(hidden)]
+pub mod fuzzing {
+    use std::hint::black_box;
+
+    use crate::check::{Input, Type, compile, names};
+    use crate::expression::read;
+    use crate::unit::Scale;
+
+    /// An input's unit, and after the line an expression over it.
+    pub fn formula(text: &str) {
+        let (unit, expression) = text.split_once('\n').unwrap_or((text, "a"));
+        let scale = Scale::parse(unit).unwrap_or(Scale::ONE);
+        let Ok(expression) = read(expression) else { return };
+        let kind = |degree| Type { dimension: scale.dimension, degree };
+        let input =
+            |(degree, name): (usize, &str)| Input { name: name.to_owned(), kind: kind(degree as i32 % 2) };
+        let inputs: Vec<_> = names(&expression).into_iter().enumerate().map(input).collect();
+        let Ok((program, whole)) = compile(&expression, &inputs) else { return };
+        assert!(!whole.dimension.spell().0.is_empty(), "every dimension has a name");
+        let mut stack = Vec::new();
+        _ = black_box(program.run(&vec![scale.factor; inputs.len()], 1.0, &mut stack));
+        assert!(stack.is_empty(), "a program leaves nothing but its result");
+    }
+}
+
 /// The plugin.
 #[derive(Debug)]
 pub struct Formula;

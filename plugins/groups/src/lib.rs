@@ -10,6 +10,7 @@
 //! | `books` | the groups, and their counters |
 //! | `transform` | the pipeline element: from a process's increment to its groups' counters |
 //! | `names` | asks container engines, Kubernetes and the user database for names, beside the pipeline |
+//! | [`fuzzing`] | everything that reads text of others, for fuzzers |
 //!
 //! # How the sums close
 //!
@@ -33,6 +34,8 @@
 mod books;
 mod config;
 mod facts;
+#[doc(hidden)]
+pub mod fuzzing;
 mod members;
 mod names;
 mod path;

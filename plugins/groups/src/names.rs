@@ -3,10 +3,10 @@
 //! answers everything goes by its id.
 
 mod asker;
-mod engine;
-mod http;
+pub(crate) mod engine;
+pub(crate) mod http;
 mod kube;
-mod pods;
+pub(crate) mod pods;
 mod tls;
 mod users;
 

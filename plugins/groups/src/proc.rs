@@ -49,14 +49,17 @@ impl Proc {
 
     /// Its parent and its start.
     pub(crate) fn living(&self, pid: u32) -> Option<Living> {
-        let stat = self.read(pid, "stat")?;
-        // `pid (name) state parent …`: the name may hold anything.
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-        let is_zombie = matches!(fields.next()?, "Z" | "X" | "x");
-        let parent = fields.next()?.parse().ok()?;
-        let start = fields.nth(17)?.parse().ok()?;
-        Some(Living { parent, start, is_zombie })
+        parse(&self.read(pid, "stat")?)
     }
+}
+
+/// `pid (name) state parent …`: the name may hold anything.
+pub(crate) fn parse(stat: &str) -> Option<Living> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let is_zombie = matches!(fields.next()?, "Z" | "X" | "x");
+    let parent = fields.next()?.parse().ok()?;
+    let start = fields.nth(17)?.parse().ok()?;
+    Some(Living { parent, start, is_zombie })
 }
 
 #[cfg(test)]

@@ -26,9 +26,18 @@ use wattrace_api::{Error, Finding, Plugin, Setup, Trigger, Verdict};
 /// For fuzzing: what reads bytes or trees that somebody else wrote.
 #[doc(hidden)]
 pub mod fuzzing {
+    use std::path::Path;
+
     use wattrace_api::Origin;
 
     pub use crate::find::{Files, Found, find};
+
+    /// The names of the domains that a tree's meters have.
+    pub fn domains(sysfs_root: &Path) -> Vec<String> {
+        let Ok(wishes) = crate::HwmonConfig::default().validate() else { return Vec::new() };
+        let meters = crate::arrange::arrange(find(sysfs_root), &wishes, &[0], false);
+        meters.into_iter().map(|meter| meter.subject.domain.name).collect()
+    }
 
     /// From a driver's name and a label to the name of a domain; nothing may panic on the way.
     pub fn domain_of(driver: &str, label: &str) -> String {

@@ -12,6 +12,7 @@
 //! | `sequence` | requests that were lost, doubled or overtaken on the way |
 //! | `counts` | the gateway's own metrics |
 //! | `source` | hands over to the pipeline what has come |
+//! | [`fuzzing`] | everything that reads bytes of others, for fuzzers |
 //!
 //! Follow a value: `listen` → `door` → `grpc` or `http` → `gateway` → `sender` → `convert` → `source`.
 
@@ -19,6 +20,8 @@ mod config;
 mod convert;
 mod counts;
 mod door;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod grpc;
 mod http;

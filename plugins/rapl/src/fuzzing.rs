@@ -1,6 +1,8 @@
 //! What reads text that somebody else wrote, for fuzzers to throw bytes at. Nothing here is for use; each function must return,
 //! whatever it is given, soon and without a panic.
 
+use std::hint::black_box;
+
 use crate::counter::Counter;
 use crate::counter::scale::Scale;
 use crate::domain::Part;
@@ -8,7 +10,7 @@ use crate::{msr, perf, powercap, topology, x86};
 
 /// The content of an `energy_uj`.
 pub fn energy_uj(content: &[u8]) {
-    _ = powercap::file::parse(content);
+    _ = black_box(powercap::file::parse(content));
 }
 
 /// Zones of powercap, a line each: the directory's name, a space, what its `name` says.
@@ -20,7 +22,8 @@ pub fn zones(lines: &str) {
             name: name.to_owned(),
         }
     });
-    _ = powercap::zones::arrange(found.collect(), |package| (package % 2 == 0).then_some(package));
+    let of_package = |package| (package % 2 == 0).then_some(package);
+    _ = black_box(powercap::zones::arrange(found.collect(), of_package));
 }
 
 /// An event of a PMU, in four lines: its name, terms, scale and unit.
@@ -28,19 +31,20 @@ pub fn event(lines: &str) {
     let mut lines = lines.splitn(4, '\n');
     let mut next = || lines.next().unwrap_or_default();
     let (name, terms, scale, unit) = (next(), next(), next(), next());
-    _ = perf::parse(name, terms, scale, unit);
+    _ = black_box(perf::parse(name, terms, scale, unit));
 }
 
 /// A list of CPUs: `cpumask`, `online`, `core_cpus_list`.
 pub fn cpu_list(list: &str) {
-    _ = topology::parse_cpus(list);
+    _ = black_box(topology::parse_cpus(list));
 }
 
 /// The processor's `modalias`.
 pub fn modalias(content: &str) {
     let cpu = x86::Cpu::parse(content);
     for part in [Part::Package, Part::Dram, Part::Psys] {
-        _ = cpu.and_then(|cpu| msr::registers::scale(cpu, &part, content.len() as u64 * 256));
+        let unit = content.len() as u64 * 256;
+        _ = black_box(cpu.and_then(|cpu| msr::registers::scale(cpu, &part, unit)));
     }
 }
 
@@ -62,7 +66,7 @@ pub fn readings(bytes: &[u8]) {
         assert!(counter.microjoules() >= before, "it never runs backwards");
         before = counter.microjoules();
     }
-    _ = (counter.lap(1), counter.step());
+    _ = black_box((counter.lap(1), counter.step()));
 }
 
 #[cfg(test)]

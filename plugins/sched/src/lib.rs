@@ -14,10 +14,13 @@
 //! | `accounts.rs` | a reading of all that, and its emission |
 //! | `cost.rs` | what the kernel programs cost |
 //! | `source.rs` | when it is read |
+//! | `fuzzing.rs` | everything that reads text of others, for fuzzers |
 
 mod accounts;
 mod command_line;
 mod cost;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod kernel;
 mod proc;
 mod processes;

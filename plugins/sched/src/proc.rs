@@ -38,7 +38,7 @@ pub(crate) fn start_ticks(tid: u32) -> Option<u64> {
 }
 
 /// `pid (comm) state ppid … starttime …`; the name may hold spaces and parentheses.
-fn parse_stat(stat: &[u8]) -> Option<Living> {
+pub(crate) fn parse_stat(stat: &[u8]) -> Option<Living> {
     let open = stat.iter().position(|&b| b == b'(')?;
     let close = stat.iter().rposition(|&b| b == b')')?;
     let comm = String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned();
@@ -55,7 +55,7 @@ pub(crate) fn user(pid: u32) -> Option<u32> {
 }
 
 /// `Uid:` real, effective, saved, file system.
-fn parse_user(status: &str) -> Option<u32> {
+pub(crate) fn parse_user(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()
 }
 

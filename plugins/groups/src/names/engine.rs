@@ -24,7 +24,7 @@ pub(crate) struct Engines {
 /// What we read of `/containers/<id>/json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Inspected {
+pub(crate) struct Inspected {
     #[serde(default)]
     name: String,
     #[serde(default)]
@@ -90,15 +90,21 @@ async fn inspect(socket: &Path, id: &str) -> Result<Option<Inspected>, String> {
     let (status, body) =
         http::get(stream, "localhost", &format!("/containers/{id}/json"), None, LIMIT).await?;
     match status {
-        StatusCode::OK => {
-            serde_json::from_slice(&body).map(Some).map_err(|e| format!("{e}: this is not Docker's API"))
-        }
+        StatusCode::OK => parse(&body).map(Some),
         StatusCode::NOT_FOUND => Ok(None),
         other => Err(format!("HTTP status {other}")),
     }
 }
 
-fn named(id: &Arc<str>, inspected: &Inspected) -> Answer {
+/// What an engine says of a container.
+///
+/// # Errors
+/// It is something else.
+pub(crate) fn parse(body: &[u8]) -> Result<Inspected, String> {
+    serde_json::from_slice(body).map_err(|e| format!("{e}: this is not Docker's API"))
+}
+
+pub(crate) fn named(id: &Arc<str>, inspected: &Inspected) -> Answer {
     let mut names = Vec::new();
     let name = inspected.name.trim_start_matches('/');
     if !name.is_empty() {

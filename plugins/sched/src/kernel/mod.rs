@@ -10,11 +10,13 @@
 //! | `wake.rs` | the kernel's word that something fills |
 //! | `counters.rs`, `irq.rs` | hardware counters; the tracepoints of interrupts |
 //! | `cost.rs` | what the programs cost |
+//! | `fuzzing.rs` | for fuzzers |
 
 mod attach;
 mod btf;
 mod cost;
 mod counters;
+pub(crate) mod fuzzing;
 mod irq;
 mod log;
 mod mapped;

@@ -1,0 +1,5 @@
+//! A request over OTLP.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wattrace_fuzz_targets::bytes::request(bytes));
