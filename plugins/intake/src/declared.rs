@@ -93,12 +93,13 @@ impl Declarations {
     }
 }
 
-/// Decimal digits of a counter's step: those that the agent's own counters of that unit have; whole pieces are counted
-/// whole; a millionth for everything else.
+/// Decimal digits of a counter's step: those that the agent's own counters of that unit have (grams and money are `carbon`'s);
+/// whole pieces are counted whole; a millionth for everything else.
 fn digits(unit: &Unit) -> u32 {
     match unit {
         Unit::Second => 9,
         Unit::Byte | Unit::Count(_) => 0,
+        Unit::Other(code) if code == "g" || is_currency(code) => 9,
         _ => 6,
     }
 }
@@ -111,11 +112,18 @@ fn unit(code: &str) -> Unit {
         "By" => Unit::Byte,
         "" | "1" => Unit::Count("1"),
         "%" => Unit::Count("%"),
+        _ if is_currency(code) => other(code),
         _ if code.starts_with('{') && code.ends_with('}') => {
             interned(code).map_or_else(|| other(code), Unit::Count)
         }
         _ => other(code),
     }
+}
+
+/// `{EUR}`: money is no piece of something.
+fn is_currency(code: &str) -> bool {
+    let letters = code.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    letters.is_some_and(|letters| letters.len() == 3 && letters.bytes().all(|b| b.is_ascii_uppercase()))
 }
 
 fn other(code: &str) -> Unit {
@@ -154,10 +162,19 @@ mod tests {
     fn the_agents_own_metrics_are_the_same_from_outside() {
         let registry = Registry::new();
         let points = Metric::counter("p", Unit::Count("{point}"), 1.0, "");
-        let ids =
-            [&metric::HW_ENERGY, &metric::CONSUMER_CPU_TIME, &points].map(|m| registry.metric(m).unwrap());
+        // As the plugin `carbon` declares them.
+        let carbon = Metric::counter("hw.carbon", Unit::Other("g".into()), 1e-9, "");
+        let cost = Metric::counter("hw.cost", Unit::Other("{EUR}".into()), 1e-9, "");
+        let ids = [&metric::HW_ENERGY, &metric::CONSUMER_CPU_TIME, &points, &carbon, &cost]
+            .map(|m| registry.metric(m).unwrap());
         let mut declarations = Declarations::new(registry, 10);
-        let names = [("hw.energy", "J", 6), ("wattrace.consumer.cpu.time", "s", 9), ("p", "{point}", 0)];
+        let names = [
+            ("hw.energy", "J", 6),
+            ("wattrace.consumer.cpu.time", "s", 9),
+            ("p", "{point}", 0),
+            ("hw.carbon", "g", 9),
+            ("hw.cost", "{EUR}", 9),
+        ];
         for (id, (name, unit, digits)) in ids.into_iter().zip(names) {
             let declared = declarations.declare(declaring(name, unit, Kind::Counter)).unwrap();
             assert_eq!(declared, Declared { id, kind: Kind::Counter, digits });
