@@ -10,10 +10,11 @@ use std::sync::Arc;
 use wattrace_api::{
     Batch, Consumer, ConsumerKind, Kind, Registry, Series, SeriesId, SeriesMap, Timestamp, Value, metric,
 };
+use wattrace_ranking::{Member, Ranking};
 
 use crate::ended::{EndedQueue, Phase};
 use crate::stream::{Moment, Point, Stream};
-use crate::top::{Account, Member, Top, Weight};
+use crate::top::{Account, Weight};
 
 /// All series that live, and the streams that ended.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Table {
     registry: Arc<Registry>,
     slots: SeriesMap<Slot>,
     /// `None`: everybody has streams of their own.
-    top: Option<Top>,
+    top: Option<Ranking<Weight>>,
     others: Vec<Other>,
     pub(crate) ended: EndedQueue,
     /// End of the latest window seen.
@@ -59,7 +60,7 @@ impl Table {
         Self {
             registry,
             slots: SeriesMap::default(),
-            top: (top > 0).then(|| Top::new(top)),
+            top: (top > 0).then(|| Ranking::new(top)),
             others: Vec::new(),
             ended: EndedQueue::new(capacity),
             newest: Timestamp(0),

@@ -3,15 +3,15 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `ranking` | who is among the heaviest; knows no series |
 //! | `others` | the sums of everybody else |
 //! | `transform` | the pipeline element: sends each increment to a series of its consumer's own, or to a sum |
+//!
+//! Who is among the heaviest, `wattrace-ranking` knows.
 //!
 //! It stands behind all that computes per consumer, and before what renames. Outputs for metrics back ends have such
 //! a limit of their own (`plugins.otlp.top`); this one is for all outputs.
 
 mod others;
-mod ranking;
 mod transform;
 
 use std::time::Duration;

@@ -13,10 +13,10 @@ use wattrace_api::{
     Batch, ConsumerKind, Error, Kind, Registry, Series, SeriesId, SeriesMap, SeriesSpec, Timestamp,
     Transform, Value, Window,
 };
+use wattrace_ranking::{Member, Ranking};
 
 use crate::TopConfig;
 use crate::others::Others;
-use crate::ranking::{Member, Ranking};
 
 /// The element.
 pub(crate) struct Transformer {
@@ -26,7 +26,7 @@ pub(crate) struct Transformer {
     interval: Duration,
     next_ranking: Timestamp,
     slots: SeriesMap<Slot>,
-    ranking: Ranking,
+    ranking: Ranking<u64>,
     others: Others,
     /// Points that are in no sum, and not told yet.
     left_out: u64,

@@ -1,4 +1,5 @@
-//! Who is among the heaviest. Pure: it knows neither series nor time; `transform` drives it.
+//! Who is among the heaviest consumers. Pure: it knows neither series nor time. No plugin; the transform `top` and the output
+//! `otlp` are made with it.
 //!
 //! A member keeps its place until it leaves or until one more than twice as heavy waits. Without the latter, the
 //! first members after boot would hold their places for ever, however little they use; without the factor, neighbours
@@ -9,40 +10,61 @@ use std::collections::HashMap;
 use slab::Slab;
 use wattrace_api::Identity;
 
+/// How heavy a consumer is.
+pub trait Weight: Copy + Default + Ord {
+    /// Both together.
+    #[must_use]
+    fn plus(self, other: Self) -> Self;
+
+    /// Whether it is worth a change of places: more than double.
+    fn outweighs(self, other: Self) -> bool;
+}
+
+impl Weight for u64 {
+    fn plus(self, other: Self) -> Self {
+        self.saturating_add(other)
+    }
+
+    fn outweighs(self, other: Self) -> bool {
+        self / 2 > other
+    }
+}
+
 /// A consumer's number in the ranking, valid until its last series leaves.
-pub(crate) type Member = usize;
+pub type Member = usize;
 
 /// The ranking: at most `places` of its members own one.
 #[derive(Debug)]
-pub(crate) struct Ranking {
+pub struct Ranking<W> {
     places: usize,
     owned: usize,
     /// Whether somebody without a place has gained weight since the last ranking.
     waiting: bool,
-    members: Slab<Entry>,
+    members: Slab<Entry<W>>,
     by_identity: HashMap<Identity, Member>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<W> {
     identity: Identity,
     series: usize,
-    weight: u64,
+    weight: W,
     owns: bool,
 }
 
-impl Ranking {
+impl<W: Weight> Ranking<W> {
     /// An empty ranking.
-    pub(crate) fn new(places: usize) -> Self {
+    pub fn new(places: usize) -> Self {
         Self { places, owned: 0, waiting: false, members: Slab::new(), by_identity: HashMap::new() }
     }
 
     /// A series of `identity` joins; the same identity is one member however many series it has.
-    pub(crate) fn join(&mut self, identity: &Identity) -> Member {
+    pub fn join(&mut self, identity: &Identity) -> Member {
         let member = match self.by_identity.get(identity) {
             Some(&member) => member,
             None => {
-                let entry = Entry { identity: identity.clone(), series: 0, weight: 0, owns: false };
+                let entry =
+                    Entry { identity: identity.clone(), series: 0, weight: W::default(), owns: false };
                 let member = self.members.insert(entry);
                 self.by_identity.insert(identity.clone(), member);
                 member
@@ -53,7 +75,7 @@ impl Ranking {
     }
 
     /// A series that joined as `member` leaves; with the last one, its place is free.
-    pub(crate) fn leave(&mut self, member: Member) {
+    pub fn leave(&mut self, member: Member) {
         let Some(entry) = self.members.get_mut(member) else { return };
         entry.series -= 1;
         if entry.series == 0 {
@@ -65,28 +87,43 @@ impl Ranking {
 
     /// Whether `member` has a place.
     #[inline]
-    pub(crate) fn owns(&self, member: Member) -> bool {
+    pub fn owns(&self, member: Member) -> bool {
         self.members.get(member).is_some_and(|entry| entry.owns)
     }
 
     /// Adds to `member`'s weight.
-    pub(crate) fn weigh(&mut self, member: Member, weight: u64) {
+    pub fn weigh(&mut self, member: Member, weight: W) {
         if let Some(entry) = self.members.get_mut(member) {
-            entry.weight = entry.weight.saturating_add(weight);
-            self.waiting |= weight > 0 && !entry.owns;
+            entry.weight = entry.weight.plus(weight);
+            self.waiting |= weight > W::default() && !entry.owns;
         }
     }
 
+    /// Takes all weights away, for [`Ranking::weigh`] to give anew.
+    pub fn unweigh(&mut self) {
+        self.members.iter_mut().for_each(|(_, entry)| entry.weight = W::default());
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// Whether there is a free place, and somebody for it.
-    pub(crate) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.waiting && self.owned < self.places
     }
 
     /// Gives the places to those who deserve them by their weights.
-    pub(crate) fn rank(&mut self) {
+    pub fn rank(&mut self) {
         let (mut own, mut waiting): (Vec<_>, Vec<_>) =
             self.members.iter_mut().map(|(_, entry)| entry).partition(|entry| entry.owns);
-        waiting.retain(|entry| entry.weight > 0);
+        waiting.retain(|entry| entry.weight > W::default());
         // The identity decides between equals, so that a run can be repeated.
         waiting.sort_unstable_by(|a, b| {
             let (x, y) = (&a.identity, &b.identity);
@@ -101,16 +138,18 @@ impl Ranking {
             self.owned += 1;
         }
         for (weak, strong) in own.into_iter().zip(waiting) {
-            if strong.weight / 2 <= weak.weight {
+            if !strong.weight.outweighs(weak.weight) {
                 break;
             }
             (weak.owns, strong.owns) = (false, true);
         }
         self.waiting = false;
     }
+}
 
+impl Ranking<u64> {
     /// Halves all weights, so that the past counts ever less.
-    pub(crate) fn fade(&mut self) {
+    pub fn fade(&mut self) {
         self.members.iter_mut().for_each(|(_, entry)| entry.weight /= 2);
     }
 }
@@ -125,7 +164,7 @@ mod tests {
         Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: pid }
     }
 
-    fn ranked(ranking: &mut Ranking, weights: &[(Member, u64)]) -> Vec<Member> {
+    fn ranked(ranking: &mut Ranking<u64>, weights: &[(Member, u64)]) -> Vec<Member> {
         // Enough to forget whatever was before.
         (0..64).for_each(|_| ranking.fade());
         weights.iter().for_each(|&(member, weight)| ranking.weigh(member, weight));
