@@ -73,16 +73,16 @@ pub trait Transform: Send {
     fn finish(&mut self, _out: &mut Batch) -> Result<(), Error> {
         Ok(())
     }
-}
-
-/// Writes what comes out of the pipeline. Each output has its own thread behind its own bounded queue, so it may block.
-pub trait Output: Send {
 
     /// Points that it took away because the user wants it so, and that are in no other point either, since the last call. They are
     /// no loss, but `status` and the agent's own metrics count them.
     fn take_left_out(&mut self) -> u64 {
         0
     }
+}
+
+/// Writes what comes out of the pipeline. Each output has its own thread behind its own bounded queue, so it may block.
+pub trait Output: Send {
     /// Takes a batch. After [`crate::ErrorKind::Retry`] the same batch comes again.
     ///
     /// # Errors
