@@ -133,8 +133,11 @@ fn a_static_pod_is_found_by_its_hash() {
     let kubelet = Server::plain(pods_at("/pods"));
     let config =
         GroupsConfig { kubelet_url: kubelet.url(), kubernetes: Kubernetes::Kubelet, ..config(dir.path()) };
-    let path = format!("/kubepods/podd4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1/{CONTAINER}");
-    assert_eq!(Scene::new(config, &path).until("k8s.pod.name"), "etcd-worker-7");
+    let etcd = "509057eef9c66fcae1627a278216e29a0504d9b2e85ccc79c09b316dba7554e2";
+    let path = format!("/kubepods/podd4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1/{etcd}");
+    let mut scene = Scene::new(config, &path);
+    assert_eq!(scene.until("k8s.pod.name"), "etcd-worker-7");
+    assert_eq!(scene.until("k8s.container.name"), "etcd");
 }
 
 #[test]

@@ -114,8 +114,12 @@ pub(crate) fn named(id: &Arc<str>, inspected: &Inspected) -> Answer {
     Answer { level: Level::Container, key: id.clone(), of_group: Vec::new(), of_processes: names }
 }
 
-/// `registry:5000/nginx:1.27@sha256:…`: the name without tag and digest, and the tag.
+/// `registry:5000/nginx:1.27@sha256:…`: the name without tag and digest, and the tag. An image that has no name is told by its
+/// id, `sha256:…`.
 pub(crate) fn image(reference: &str) -> Vec<Attribute> {
+    if reference.starts_with("sha256:") {
+        return vec![Attribute::new("container.image.id", reference)];
+    }
     let reference = reference.split('@').next().unwrap_or_default();
     let (name, tag) = match reference.rsplit_once(':') {
         // A colon before a slash is a port's.
@@ -161,10 +165,13 @@ mod tests {
             ("docker.io/library/nginx:1.27", "docker.io/library/nginx", "1.27"),
             ("registry:5000/nginx", "registry:5000/nginx", ""),
             ("registry:5000/nginx:1@sha256:ab12", "registry:5000/nginx", "1"),
+            ("nginx@sha256:ab12", "nginx", ""),
+            ("sha256:ab12", "sha256:ab12", ""),
         ] {
             let said: Vec<_> = image(reference).iter().map(|a| a.value.to_string()).collect();
             assert_eq!(said.join(" ").trim(), format!("{name} {tag}").trim(), "{reference}");
         }
+        assert_eq!(image("sha256:ab12")[0].key, "container.image.id");
         assert!(image("").is_empty());
     }
 }

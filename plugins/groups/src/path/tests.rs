@@ -129,6 +129,11 @@ const TABLE: &[(&str, &str)] = &[
         "ID(?) pod:d4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1/Burstable",
     ),
     (
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podd4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1.slice/crio-ID.scope",
+        "ID(cri-o) pod:d4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1/Burstable unit:crio-ID.scope",
+    ),
+    ("/kubepods/besteffort/podUID/crio-conmon-ID", "pod:UID/BestEffort"),
+    (
         "/system.slice/containerd.service/kubepods-burstable-podU_D.slice:cri-containerd:ID",
         "ID(containerd) pod:UID/Burstable unit:containerd.service",
     ),
@@ -138,6 +143,17 @@ const TABLE: &[(&str, &str)] = &[
         "abc123(containerd) pod:UID/Guaranteed",
     ),
     ("/docker/ID/kubelet/kubepods/burstable/podUID", "pod:UID/Burstable"),
+    // k3d and k3s, minikube's docker driver, kind with systemd; Docker in a pod.
+    ("/docker/ID/kubepods/burstable/podUID/abc123", "pod:UID/Burstable"),
+    (
+        "/system.slice/docker-abc123.scope/kubepods.slice/kubepods-podU_D.slice/docker-ID.scope",
+        "ID(docker) pod:UID/Guaranteed unit:docker-abc123.scope",
+    ),
+    (
+        "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-podU_D.slice/cri-containerd-ID.scope",
+        "ID(containerd) pod:UID/BestEffort unit:cri-containerd-ID.scope",
+    ),
+    ("/kubepods/burstable/podUID/abc123/docker/ID", "ID(docker) pod:UID/Burstable"),
     ("/kubepods/podium/ID", "ID(?)"),
     ("/podUID/x", ""),
     // Slurm
