@@ -43,7 +43,7 @@ impl Reading {
     }
 }
 
-/// Element of the map `COUNTER_STARTS`, by CPU: the counters when the running slice began.
+/// The counters of a CPU when the running slice began.
 pub type Starts = [Reading; COUNTERS];
 
 #[cfg(test)]

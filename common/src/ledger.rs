@@ -9,6 +9,7 @@
 //! ```
 
 use crate::COMM_LEN;
+use crate::counters::Starts;
 
 /// Ways of the index: how many neighbouring slots are tried before a thread gets a second entry on a page.
 pub const INDEX_WAYS: u32 = 4;
@@ -57,6 +58,8 @@ pub struct Cpu {
     pub closed: Page,
     /// Context switches seen.
     pub switches: u64,
+    /// The counters as the running slice began, if anything is counted.
+    pub counter_starts: Starts,
 }
 
 /// The head of a ledger's page.
@@ -142,7 +145,7 @@ impl Busy {
 
 const _: () = {
     assert!(size_of::<Page>() == 48);
-    assert!(size_of::<Cpu>() == 256 && align_of::<Cpu>() == 128);
+    assert!(size_of::<Cpu>() == 384 && align_of::<Cpu>() == 128);
     assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
     assert!(size_of::<Slot>() == 8);
 };

@@ -1,6 +1,7 @@
 //! Hardware counters, read at every context switch if asked for. Each is a perf event per CPU, opened by user space.
 
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{BPF_F_CURRENT_CPU, bpf_perf_event_value};
 use aya_ebpf::helpers::bpf_perf_event_read_value;
@@ -8,34 +9,28 @@ use aya_ebpf::maps::PerfEventArray;
 use wattrace_common::counters::{
     CACHE_MISSES as MISSES, COUNTERS as COUNT, CYCLES as CYCLE, Counts, INSTRUCTIONS as INSTRUCTION, Reading,
 };
+use wattrace_common::ledger::Cpu;
 
 use crate::clock;
-use crate::maps::{CACHE_MISSES, COUNTER_COST, COUNTER_STARTS, COUNTERS, COUNTS, CYCLES, INSTRUCTIONS};
+use crate::maps::{CACHE_MISSES, COUNTER_COST, COUNTERS, COUNTS, CYCLES, INSTRUCTIONS};
+
+/// What can be counted.
+const WANTED: [(u32, &PerfEventArray<u64>); COUNT] =
+    [(CYCLE, &CYCLES), (INSTRUCTION, &INSTRUCTIONS), (MISSES, &CACHE_MISSES)];
 
 /// Readings whose cost is averaged.
 const TRIALS: u32 = 64;
 
-/// Notes where the counters of `cpu` stand as accounting begins.
+/// What the counters of this CPU, whose `ledger` it is, advanced by since the last call.
 #[inline(always)]
-pub fn begin(cpu: u32) {
-    advance(cpu);
-}
-
-/// What the counters of `cpu`, on which this runs, advanced by since the last call.
-#[inline(always)]
-pub fn advance(cpu: u32) -> Counts {
+pub fn advance(ledger: &mut Cpu) -> Counts {
     let mut counts = [0; COUNT];
-    if COUNTERS.load() == 0 {
-        return counts;
-    }
-    let Some(starts) = COUNTER_STARTS.get_ptr_mut(cpu) else { return counts };
-    // SAFETY: the map outlives the program; only this CPU writes the element.
-    let starts = unsafe { &mut *starts };
-    for (which, counter) in [(CYCLE, &CYCLES), (INSTRUCTION, &INSTRUCTIONS), (MISSES, &CACHE_MISSES)] {
+    for (which, counter) in WANTED {
         if COUNTERS.load() & 1 << which != 0 {
             let reading = read(counter);
-            counts[which as usize] = reading.since(starts[which as usize]);
-            starts[which as usize] = reading;
+            let start = &mut ledger.counter_starts[which as usize];
+            counts[which as usize] = reading.since(*start);
+            *start = reading;
         }
     }
     counts
@@ -50,8 +45,21 @@ pub fn add(place: u32, counts: Counts, fresh: bool) {
     let Some(sums) = COUNTS.get_ptr_mut(place) else { return };
     // SAFETY: as in `advance`.
     let sums = unsafe { &mut *sums };
-    for which in 0..COUNT {
-        sums[which] = if fresh { counts[which] } else { sums[which] + counts[which] };
+    for (which, _) in WANTED {
+        if COUNTERS.load() & 1 << which != 0 {
+            let which = which as usize;
+            sums[which] = if fresh { counts[which] } else { sums[which] + counts[which] };
+        }
+    }
+}
+
+/// Reads the counters, for the benchmark.
+#[inline(always)]
+pub fn read_only() {
+    for (which, counter) in WANTED {
+        if COUNTERS.load() & 1 << which != 0 {
+            read(counter);
+        }
     }
 }
 
@@ -71,15 +79,16 @@ pub fn measure_cost() {
 
 #[inline(always)]
 fn read(counter: &'static PerfEventArray<u64>) -> Reading {
-    let mut value = bpf_perf_event_value { counter: 0, enabled: 0, running: 0 };
-    // SAFETY: a map is its definition to the kernel, which the verifier checks; `value` is written within its size.
+    // The helper fills it whatever it returns: with zeros if there is no counter on this CPU.
+    let mut value = MaybeUninit::<Reading>::uninit();
+    // SAFETY: a map is its definition to the kernel, which the verifier checks; `Reading` has the layout of what is written.
     unsafe {
         bpf_perf_event_read_value(
             (&raw const *counter).cast_mut().cast::<c_void>(),
             BPF_F_CURRENT_CPU,
-            &mut value,
+            value.as_mut_ptr().cast::<bpf_perf_event_value>(),
             size_of::<bpf_perf_event_value>() as u32,
         );
+        value.assume_init()
     }
-    Reading { counter: value.counter, enabled: value.enabled, running: value.running }
 }

@@ -38,14 +38,14 @@ fn slot(ledger: &Cpu, tid: u32, way: u32) -> Option<&'static mut Slot> {
 /// At a context switch from `prev` to `next`. Without a flush before, accounting begins on this CPU here.
 #[inline(always)]
 pub fn switch<T: Task>(ctx: &impl EbpfContext, prev: T, next: T) {
-    let Some((cpu, ledger)) = this_cpu() else { return };
+    let Some((_, ledger)) = this_cpu() else { return };
     let now = clock::at_switch(ledger, prev);
     if ledger.slice_start_ns == 0 {
-        begin(cpu, ledger, prev, now);
+        begin(ledger, prev, now);
     }
     ledger.switches += 1;
     irq::leave_all(ledger, now);
-    charge_slice(ctx, cpu, ledger, prev, now);
+    charge_slice(ctx, ledger, prev, now);
     if maps::SHARED_CORES.load() != 0 {
         let busy = next.tid() != 0;
         if busy != (prev.tid() != 0) {
@@ -60,10 +60,10 @@ pub fn flush(ctx: &impl EbpfContext, current: impl Task) {
     let Some((cpu, ledger)) = this_cpu() else { return };
     let now = clock::now().max(ledger.slice_start_ns);
     if ledger.slice_start_ns == 0 {
-        begin(cpu, ledger, current, now);
+        begin(ledger, current, now);
     }
     irq::interrupt(ledger, now);
-    charge_slice(ctx, cpu, ledger, current, now);
+    charge_slice(ctx, ledger, current, now);
     if maps::MESSAGES.load() != 0 && ledger.open.overflow_count > 0 {
         warn!(ctx, "CPU {}: a page of the ledger was full {} times", cpu, ledger.open.overflow_count);
     }
@@ -77,21 +77,21 @@ pub fn flush(ctx: &impl EbpfContext, current: impl Task) {
 
 /// Begins accounting on a CPU, which runs `current`, at `now`.
 #[inline(always)]
-fn begin(cpu: u32, ledger: &mut Cpu, current: impl Task, now: u64) {
+fn begin(ledger: &mut Cpu, current: impl Task, now: u64) {
     ledger.busy = ledger.busy.turned(current.tid() != 0, now);
     ledger.slice_start_ns = now;
     ledger.open.start_ns = now;
-    counters::begin(cpu);
+    counters::advance(ledger);
 }
 
 /// Charges the time since the slice began to `task`, and begins the next slice at `now`.
 #[inline(always)]
-fn charge_slice(ctx: &impl EbpfContext, cpu: u32, ledger: &mut Cpu, task: impl Task, now: u64) {
+fn charge_slice(ctx: &impl EbpfContext, ledger: &mut Cpu, task: impl Task, now: u64) {
     let slice = now - ledger.slice_start_ns;
     ledger.slice_start_ns = now;
     let ns = irq::charge(ledger, slice);
     let shared_ns = shared(ledger, ns, now);
-    let counts = counters::advance(cpu);
+    let counts = counters::advance(ledger);
     let tid = task.tid();
     if tid == 0 {
         ledger.open.idle_ns += ns;

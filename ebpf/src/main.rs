@@ -112,6 +112,13 @@ pub fn empty(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Reads the counters on the same tracepoint and does nothing with what they say: what reading them costs at all, for the benchmark.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn bare_readings(_ctx: BtfTracePointContext) -> i32 {
+    counters::read_only();
+    0
+}
+
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

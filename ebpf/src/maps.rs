@@ -6,7 +6,7 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerfEventArray};
-use wattrace_common::counters::{Counts, Starts};
+use wattrace_common::counters::Counts;
 use wattrace_common::ledger::{Cpu, Entry, Slot};
 use wattrace_common::log::{Arguments, Event, Logged, Path};
 
@@ -25,10 +25,6 @@ pub static INDEX: Array<Slot> = Array::with_max_entries(1, 0);
 /// As many as entries if anything is counted.
 #[map]
 pub static COUNTS: Array<Counts> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// One per possible CPU if anything is counted.
-#[map]
-pub static COUNTER_STARTS: Array<Starts> = Array::with_max_entries(1, 0);
 
 /// The counters, by CPU.
 #[map]

@@ -1,5 +1,6 @@
 //! What accounting costs a context switch: two threads on one CPU hand a byte to and fro through pipes, with no program, an
-//! empty program, and accounting of each kind attached, in interleaved rounds. Reports medians and differences.
+//! empty program, one that only reads counters, and accounting of each kind attached, in interleaved rounds. Reports medians of
+//! each round's differences.
 //!
 //! `sudo cargo bench -p wattrace-sched`, or as a part of `cargo xtask bench`.
 
@@ -7,7 +8,7 @@ use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::time::Instant;
 
 use wattrace_sched::Counter;
-use wattrace_sched::kernel::{Flush, Kernel, Options, attach_empty};
+use wattrace_sched::kernel::{Baseline, Flush, Kernel, Options};
 use wattrace_sched::topology::Topology;
 
 const ROUNDS: usize = 11;
@@ -37,41 +38,44 @@ fn main() -> Result<(), Failure> {
         println!("counters are simulated (perf's clock): {e}");
         counting.simulated_counters = true;
     }
-    let read_ns = Kernel::load(&counting)?.counter_cost()?;
-    kinds.push(("time, 2 counters", counting));
+    let back_to_back = Kernel::load(&counting)?.counter_cost()?;
+    kinds.push(("time, 2 counters", counting.clone()));
 
-    let (mut none, mut empty) = (Vec::new(), Vec::new());
+    let (mut none, mut empty, mut readings) = (Vec::new(), Vec::new(), Vec::new());
     let mut accounting = vec![Vec::new(); kinds.len()];
     ping_pong(TRIPS)?;
     for _ in 0..ROUNDS {
-        none.push(ping_pong(TRIPS)?);
-        let program = attach_empty()?;
-        empty.push(ping_pong(TRIPS)?);
+        let nothing = ping_pong(TRIPS)?;
+        none.push(nothing);
+        let program = Baseline::empty()?;
+        empty.push(ping_pong(TRIPS)? - nothing);
         drop(program);
-        for ((_, options), nanos) in kinds.iter().zip(&mut accounting) {
+        let program = Baseline::readings(&counting)?;
+        readings.push(ping_pong(TRIPS)? - nothing);
+        drop(program);
+        for ((_, options), more) in kinds.iter().zip(&mut accounting) {
             let kernel = Kernel::load(options)?;
             let accounted = (0..cpus).filter(|&cpu| matches!(kernel.flush(cpu), Ok(Flush::Closed))).count();
             assert!(accounted > 0, "no CPU is accounted for");
-            nanos.push(ping_pong(TRIPS)?);
+            more.push(ping_pong(TRIPS)? - nothing);
             assert!(kernel.switches() >= 2 * u64::from(TRIPS), "the switches were not accounted for");
         }
     }
     println!("context switch, ns, medians of {ROUNDS} interleaved rounds of {} switches", 2 * TRIPS);
-    let (none, empty) = (median(none), median(empty));
-    println!("  {:<24} {none:8.1}", "no program");
-    println!("  {:<24} {empty:8.1}   {:+7.1}", "empty program", empty - none);
-    let cost = |nanos: f64| (nanos - none, (nanos - none) / (empty - none));
-    let medians: Vec<_> =
-        kinds.iter().zip(accounting).map(|((kind, _), nanos)| (kind, median(nanos))).collect();
-    for (kind, nanos) in &medians {
-        let (more, ratio) = cost(*nanos);
-        println!("  {kind:<24} {nanos:8.1}   {more:+7.1}   {ratio:6.2} times the empty program");
+    println!("  {:<24} {:8.1}", "no program", median(none));
+    let bare = median(empty);
+    println!("  {:<24} {bare:+8.1}", "empty program");
+    let bare_readings = median(readings);
+    println!("  {:<24} {bare_readings:+8.1}", "2 bare readings");
+    let costs: Vec<_> = accounting.into_iter().map(median).collect();
+    for ((kind, _), cost) in kinds.iter().zip(&costs) {
+        println!("  {kind:<24} {cost:+8.1}   {:6.2} times the empty program", cost / bare);
     }
     println!("  target for time: at most 40 ns, and at most 2 times the empty program");
-    if let Some((_, counting)) = medians.iter().find(|(kind, _)| kind.contains("counters")) {
-        let beyond = counting - medians[0].1 - 2.0 * read_ns as f64;
+    if let Some(counting) = costs.last() {
         println!(
-            "  two bare readings of a counter: {read_ns} ns each; beyond these and time: {beyond:+.1} (target: 30)"
+            "  two counters beyond two bare readings: {:+.1} (target: 30); back to back, a reading costs {back_to_back}",
+            counting - bare_readings
         );
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader};
 
-use super::{Kernel, KernelError, OBJECT, irq, lift_memlock_limit, refused};
+use super::{Counter, Kernel, KernelError, OBJECT, Options, counters, irq, lift_memlock_limit, refused};
 use crate::requirements::BTF_PATH;
 
 impl Kernel {
@@ -63,20 +63,47 @@ impl Kernel {
     }
 }
 
-/// Attaches a program that does nothing to the context switch, for as long as the result is kept: what the benchmark
-/// compares accounting with.
-///
-/// # Errors
-/// As for [`Kernel::load`].
-pub fn attach_empty() -> Result<Ebpf, KernelError> {
-    lift_memlock_limit();
-    let btf = Btf::from_sys_fs().map_err(refused(format!("read {BTF_PATH}")))?;
-    let mut ebpf = EbpfLoader::new().btf(Some(&btf)).load(OBJECT).map_err(refused("load the eBPF object"))?;
-    let program = ebpf.program_mut("empty").ok_or_else(|| refused("find program empty")("it is missing"))?;
-    let program: &mut BtfTracePoint = program.try_into().map_err(refused("use program empty"))?;
-    program.load("sched_switch", &btf).map_err(refused("load program empty"))?;
-    program.attach().map_err(refused("attach program empty"))?;
-    Ok(ebpf)
+/// A program on the context switch that accounts for nothing, attached while this is kept: what the benchmark compares with.
+pub struct Baseline {
+    _ebpf: Ebpf,
+    _counters: counters::Installed,
+}
+
+impl Baseline {
+    /// Attaches a program that does nothing.
+    ///
+    /// # Errors
+    /// As for [`Kernel::load`].
+    pub fn empty() -> Result<Self, KernelError> {
+        Self::attach("empty", &[], false, 0)
+    }
+
+    /// Attaches a program that reads `options`' counters, and does nothing with them.
+    ///
+    /// # Errors
+    /// As for [`Kernel::load`].
+    pub fn readings(options: &Options) -> Result<Self, KernelError> {
+        let Options { counters, simulated_counters, siblings, .. } = options;
+        Self::attach("bare_readings", counters, *simulated_counters, siblings.len())
+    }
+
+    fn attach(name: &str, wanted: &[Counter], simulated: bool, cpus: usize) -> Result<Self, KernelError> {
+        lift_memlock_limit();
+        let btf = Btf::from_sys_fs().map_err(refused(format!("read {BTF_PATH}")))?;
+        let mut loader = EbpfLoader::new();
+        let bits: u32 = wanted.iter().map(|counter| 1 << counter.position()).sum();
+        loader.btf(Some(&btf)).override_global("COUNTERS", &bits, true);
+        let mut ebpf = loader.load(OBJECT).map_err(refused("load the eBPF object"))?;
+        let counters = counters::install(&mut ebpf, wanted, simulated, cpus)?;
+        let program = ebpf.program_mut(name);
+        let program =
+            program.ok_or_else(|| refused(format!("find program {name}"))("it is not in the eBPF object"))?;
+        let program: &mut BtfTracePoint =
+            program.try_into().map_err(refused(format!("use program {name}")))?;
+        program.load("sched_switch", &btf).map_err(refused(format!("load program {name}")))?;
+        program.attach().map_err(refused(format!("attach program {name}")))?;
+        Ok(Self { _ebpf: ebpf, _counters: counters })
+    }
 }
 
 /// Tries again what was interrupted: the kernel gives up checking a program (EAGAIN) when a signal is pending for the thread,

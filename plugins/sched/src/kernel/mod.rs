@@ -43,7 +43,7 @@ use self::sizes::Sizes;
 use self::wake::Wake;
 use crate::requirements::{self, BTF_PATH, Facts};
 
-pub use self::attach::attach_empty;
+pub use self::attach::Baseline;
 pub use self::cost::{Burst, Run};
 pub use self::counters::Counter;
 pub use self::log::Told;

@@ -53,7 +53,7 @@ impl Sizes {
     }
 
     /// Elements of each map.
-    pub(super) fn maps(&self, counters: bool, arguments: bool) -> [(&'static str, usize); 9] {
+    pub(super) fn maps(&self, counters: bool, arguments: bool) -> [(&'static str, usize); 8] {
         let entries = 2 * self.cpus * self.entries_per_page;
         let paths = self.cpus * self.paths_per_cpu;
         [
@@ -61,7 +61,6 @@ impl Sizes {
             ("ENTRIES", entries),
             ("INDEX", self.cpus * self.slots_per_cpu()),
             ("COUNTS", if counters { entries } else { 1 }),
-            ("COUNTER_STARTS", if counters { self.cpus } else { 1 }),
             ("EVENTS", self.cpus * self.events_per_cpu),
             ("PATHS", paths),
             ("ARGUMENTS", if arguments { paths } else { 1 }),
