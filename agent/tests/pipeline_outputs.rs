@@ -106,8 +106,8 @@ fn at_the_end_a_blocked_output_gets_what_is_under_way_and_never_keeps_it_from_ot
         };
         let outputs = vec![(pattern("output/test/blocked"), says)];
         let running = scene.start_with(Settings { outputs, ..Settings::default() });
-        // In hands 1, in the queue 1, in the transforms' hands 1, on the way there 64, and one that waits.
-        running.until("all is full", |_| running.status("source/test/steady").calls == 68);
+        // In hands 1, in the queue 1, in the transforms' hands 1, on the way there 1024, and one that waits.
+        running.until("all is full", |_| running.status("source/test/steady").calls == 1028);
         let opening = gate.clone();
         let opened = std::thread::spawn(move || {
             if opens {

@@ -19,7 +19,7 @@ use wattrace_api::{
 use crate::late::{Spans, Watch};
 use crate::machine;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const SPAN: Duration = Duration::from_secs(7);
 const MILLISECONDS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
 

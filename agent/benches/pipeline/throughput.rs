@@ -299,7 +299,9 @@ pub(crate) fn saturated(series: u64) {
     add_elements(&mut setup, series as usize, Duration::from_millis(2));
     let pipeline = Pipeline::start(setup, Settings::default());
     sleep(Duration::from_secs(5));
-    println!("saturation, {series} series, an output that sleeps 2 ms per batch behind a queue of 256:");
+    println!(
+        "saturation, {series} series, an output that sleeps 2 ms per batch behind a queue of 2,000,000 points:"
+    );
     let rss = machine::memory("VmHWM:");
     machine::target("highest RSS in MB, below 64", rss, rss < 64.0);
     stop(&runtime, pipeline);

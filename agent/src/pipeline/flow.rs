@@ -1,5 +1,6 @@
 //! Batches in flight: recycled when the last output has let go of one, and with it the ids of the series it ended.
 
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,18 +15,18 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct Spare {
-    batches: Vec<Batch>,
+    batches: VecDeque<Batch>,
     /// For how many points they have room, all together.
     room: usize,
 }
 
 /// More than are ever in flight at once in steady state; beyond that memory is given back.
-const MOST_SPARE: usize = 64;
+const MOST_SPARE: usize = 256;
 const MOST_ROOM: usize = 2_000_000;
 
 /// For how many points a batch may have memory that holds so many.
 fn most_room(points: usize) -> usize {
-    4 * points.max(1024)
+    4 * points.max(64)
 }
 
 impl Pool {
@@ -46,7 +47,7 @@ impl Pool {
         let Some(at) = spare.batches.iter().rposition(|batch| fitting.contains(&batch.capacity())) else {
             return Batch::default();
         };
-        let batch = spare.batches.remove(at);
+        let batch = spare.batches.remove(at).unwrap_or_default();
         spare.room -= batch.capacity();
         batch
     }
@@ -57,11 +58,11 @@ impl Pool {
         let mut spare = self.spare();
         if batch.capacity() <= MOST_ROOM {
             spare.room += batch.capacity();
-            spare.batches.push(batch);
+            spare.batches.push_back(batch);
         }
         while spare.batches.len() > MOST_SPARE || spare.room > MOST_ROOM {
             // The one that nobody has wanted for longest.
-            let oldest = spare.batches.remove(0);
+            let Some(oldest) = spare.batches.pop_front() else { break };
             spare.room -= oldest.capacity();
         }
     }
@@ -211,7 +212,7 @@ mod tests {
         give(3_000_000);
         let large = (0..).take_while(|_| pool.take(100_000).capacity() > 0).count();
         assert_eq!((large, pool.take(1).capacity()), (20, 0), "the newest, 2,000,000 points and no more");
-        (0..100).for_each(|_| give(100));
+        (0..300).for_each(|_| give(100));
         assert_eq!((0..).take_while(|_| pool.take(1).capacity() > 0).count(), MOST_SPARE);
         let mut emptied = Batch::default();
         emptied.extend(&vec![ids[0]; 100_000], &vec![Value::of_steps(7); 100_000]);

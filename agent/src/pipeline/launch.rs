@@ -81,7 +81,7 @@ impl Opened {
                 let (requests, received) = mpsc::unbounded_channel();
                 let (orders, obeyed) = watch::channel(Orders { trigger, paused: false });
                 let place = match blocking {
-                    _ if core.settings.realtime && is_fast(trigger) => Place::Here,
+                    _ if core.settings.realtime && realtime::is_fast(trigger) => Place::Here,
                     true => Place::Pool,
                     false => Place::Lane(core.lane.clone()),
                 };
@@ -202,11 +202,6 @@ impl Opened {
             }
         }
     }
-}
-
-/// Whether real time means something to a source.
-fn is_fast(trigger: Trigger) -> bool {
-    !trigger.interval.is_zero() && trigger.interval < realtime::BELOW
 }
 
 fn still_opening(health: &Health) {

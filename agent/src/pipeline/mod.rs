@@ -62,8 +62,10 @@ use self::source::Request;
 use self::transforms::{ToTransforms, Transforms, Upstream};
 use self::watchdog::Watchdog;
 
-/// Batches, and points in them, that may wait for the transforms before sources wait too.
-const TRANSFORM_QUEUE: usize = 64;
+/// Batches, and points in them, that may wait for the transforms before sources wait too. As many batches as many fast sources
+/// make while the transforms' thread, which has no priority, stands back for others; no more points than a cache holds, since
+/// what has left it costs a third more.
+const TRANSFORM_QUEUE: usize = 1024;
 const TRANSFORM_POINTS: u32 = 65_536;
 
 /// How long polling every source once may take. How long stopping may take, all in all, is the caller's to say.

@@ -4,8 +4,15 @@
 use std::io;
 use std::time::Duration;
 
+use wattrace_api::Trigger;
+
 /// Sources with longer intervals have no need of it.
-pub(crate) const BELOW: Duration = Duration::from_millis(10);
+const BELOW: Duration = Duration::from_millis(10);
+
+/// Whether real time means something to a source.
+pub(crate) fn is_fast(trigger: Trigger) -> bool {
+    !trigger.interval.is_zero() && trigger.interval < BELOW
+}
 
 /// Above ordinary threads, below everything else that has asked for real time.
 const PRIORITY: libc::c_int = 1;

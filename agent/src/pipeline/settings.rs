@@ -81,7 +81,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            queue: NonZeroUsize::MIN.saturating_add(255),
+            queue: NonZeroUsize::MIN.saturating_add(4095),
             queue_points: NonZeroUsize::MIN.saturating_add(1_999_999),
             queue_policy: QueuePolicy::default(),
             outputs: Vec::new(),
@@ -143,7 +143,7 @@ mod tests {
         };
         assert_eq!(queue("output/otlp/metrics"), (1024, 700, QueuePolicy::Block));
         assert_eq!(queue("output/otlp/traces"), (1024, 500, QueuePolicy::DropNewest));
-        assert_eq!(queue("output/csv/file"), (256, 500, QueuePolicy::DropNewest));
+        assert_eq!(queue("output/csv/file"), (4096, 500, QueuePolicy::DropNewest));
         assert_eq!(Settings::default().queue_of("output/csv/file").points, 2_000_000);
     }
 }

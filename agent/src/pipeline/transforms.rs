@@ -53,7 +53,8 @@ impl Upstream {
             }
         };
         let sent = self.sender.send(ToTransforms::Batch(batch, room)).await;
-        if self.sender.max_capacity() - self.sender.capacity() >= ENOUGH {
+        let waiting = self.sender.max_capacity() - self.sender.capacity();
+        if waiting >= ENOUGH || self.room.available_permits() < self.most as usize / 2 {
             self.wake();
         }
         sent.is_ok()

@@ -5,25 +5,35 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use wattrace_api::{Clock, Tick, Timestamp, Trigger};
 
 /// Fires a [`Trigger`]'s ticks.
 pub(crate) struct Timer {
-    /// `None`: it never fires.
-    fd: Option<AsyncFd<OwnedFd>>,
+    wait: Wait,
     trigger: Trigger,
     next: Timestamp,
 }
 
+/// How a tick is waited for.
+enum Wait {
+    /// It never comes.
+    Never,
+    /// With the runtime, which does other things meanwhile.
+    Async(AsyncFd<OwnedFd>),
+    /// By the thread, in one system call instead of two.
+    Blocking(OwnedFd),
+}
+
 impl Timer {
-    /// Starts the timer: the first tick is the next one on the trigger's grid.
+    /// Starts the timer: the first tick is the next one on the trigger's grid. `blocking`: the thread that waits for a tick does
+    /// nothing else meanwhile, not even hear that it need not wait.
     ///
     /// # Errors
     /// Those of `timerfd_create` and `timerfd_settime`, and a missing runtime.
-    pub(crate) fn start(trigger: Trigger, clock: Clock) -> io::Result<Self> {
+    pub(crate) fn start(trigger: Trigger, clock: Clock, blocking: bool) -> io::Result<Self> {
         if trigger.interval.is_zero() {
-            return Ok(Self { fd: None, trigger, next: Timestamp(u64::MAX) });
+            return Ok(Self { wait: Wait::Never, trigger, next: Timestamp(u64::MAX) });
         }
         let next = next_on_grid(clock.now(), trigger);
         let timing = libc::itimerspec {
@@ -32,7 +42,8 @@ impl Timer {
         };
         // SAFETY: the flags are valid; the result is checked before it is owned.
         let fd = unsafe {
-            let fd = libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC);
+            let waits = if blocking { 0 } else { libc::TFD_NONBLOCK };
+            let fd = libc::timerfd_create(libc::CLOCK_MONOTONIC, waits | libc::TFD_CLOEXEC);
             if fd < 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -45,10 +56,18 @@ impl Timer {
         {
             return Err(io::Error::last_os_error());
         }
+        if blocking {
+            return Ok(Self { wait: Wait::Blocking(fd), trigger, next });
+        }
         // SAFETY: the descriptor is owned by the value that is registered, and so stays open as long as it.
         let fd =
             unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::other)?;
-        Ok(Self { fd: Some(fd), trigger, next })
+        Ok(Self { wait: Wait::Async(fd), trigger, next })
+    }
+
+    /// Whether waiting for a tick keeps the thread.
+    pub(crate) fn blocks(&self) -> bool {
+        matches!(self.wait, Wait::Blocking(_))
     }
 
     /// Waits for the next tick. May be dropped while waiting.
@@ -56,25 +75,38 @@ impl Timer {
     /// # Errors
     /// Those of reading the timer; none is expected.
     pub(crate) async fn tick(&mut self) -> io::Result<Tick> {
-        let Some(fd) = &self.fd else { return std::future::pending().await };
-        loop {
-            let mut ready = fd.readable().await?;
-            let mut fired = [0u8; 8];
-            let read = ready.try_io(|fd| {
-                // SAFETY: `fired` has room for the eight bytes that a timer gives.
-                let n = unsafe { libc::read(fd.as_raw_fd(), fired.as_mut_ptr().cast(), fired.len()) };
-                if n < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-            });
-            if let Ok(read) = read {
-                read?;
-                // Read empty: no need to try again before the next event.
-                ready.clear_ready();
-                let missed = u64::from_ne_bytes(fired).saturating_sub(1);
-                let scheduled = self.next
-                    + self.trigger.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
-                self.next = scheduled + self.trigger.interval;
-                return Ok(Tick { scheduled, missed, last: false });
-            }
+        let fired = match &self.wait {
+            Wait::Never => return std::future::pending().await,
+            Wait::Blocking(fd) => read(fd)?,
+            Wait::Async(fd) => loop {
+                let mut ready = fd.readable().await?;
+                if let Ok(fired) = AsyncFdReadyGuard::try_io(&mut ready, |fd| read(fd.get_ref())) {
+                    // Read empty: no need to try again before the next event.
+                    ready.clear_ready();
+                    break fired?;
+                }
+            },
+        };
+        let missed = fired.saturating_sub(1);
+        let scheduled =
+            self.next + self.trigger.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
+        self.next = scheduled + self.trigger.interval;
+        Ok(Tick { scheduled, missed, last: false })
+    }
+}
+
+/// How often a timer has fired since it was read last; waits for the first time unless it is not to.
+fn read(timer: &OwnedFd) -> io::Result<u64> {
+    let mut fired = 0_u64;
+    loop {
+        // SAFETY: `fired` has room for the eight bytes that a timer gives.
+        let n = unsafe { libc::read(timer.as_raw_fd(), (&raw mut fired).cast(), size_of::<u64>()) };
+        if n >= 0 {
+            return Ok(fired);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
         }
     }
 }
@@ -112,13 +144,16 @@ mod tests {
     #[tokio::test]
     async fn ticks_come_and_missed_ones_are_counted() {
         let clock = Clock::system();
-        let mut timer = Timer::start(Trigger::every(Duration::from_millis(2)), clock.clone()).unwrap();
-        let first = timer.tick().await.unwrap();
-        // Not a wait for something to happen: the time that passes is the test's subject.
-        std::thread::sleep(Duration::from_millis(20));
-        let second = timer.tick().await.unwrap();
-        assert!(second.missed >= 8, "{second:?}");
-        assert_eq!(second.scheduled.0 - first.scheduled.0, (second.missed + 1) * 2_000_000);
-        assert!(clock.now() >= second.scheduled);
+        for blocking in [false, true] {
+            let trigger = Trigger::every(Duration::from_millis(2));
+            let mut timer = Timer::start(trigger, clock.clone(), blocking).unwrap();
+            let first = timer.tick().await.unwrap();
+            // Not a wait for something to happen: the time that passes is the test's subject.
+            std::thread::sleep(Duration::from_millis(20));
+            let second = timer.tick().await.unwrap();
+            assert!(second.missed >= 8, "{second:?}");
+            assert_eq!(second.scheduled.0 - first.scheduled.0, (second.missed + 1) * 2_000_000);
+            assert!(clock.now() >= second.scheduled);
+        }
     }
 }
