@@ -1,9 +1,10 @@
-//! Runs a scenario once, and shows it to every method as each would see it: ours gets the points of the simulator's sources, energy
-//! at each tick and usage up to a millisecond later, as in the agent; the others get what they can poll at those moments.
+//! Runs a scenario once, and shows it to every method as each would see it: ours gets the points of the simulator's sources, usage
+//! at each tick and energy half an update of the meter later, as in the agent; the others get what they can poll at those
+//! moments.
 
 use std::time::Duration;
 
-use wattrace_api::{Batch, Clock, Registry, ResultExt, Source, Tick, Timestamp};
+use wattrace_api::{Batch, Clock, Registry, ResultExt, Source, Tick, Timestamp, Trigger};
 use wattrace_simulator::live::Live;
 use wattrace_simulator::random::Random;
 use wattrace_simulator::simulation::Simulation;
@@ -43,18 +44,19 @@ impl Run {
 pub(crate) fn run(scenario: &Scenario, window: Duration, hidden: f64, seed: u64) -> Result<Run> {
     let mut machine = scenario.machine.clone();
     machine.physics.hidden = hidden;
-    let mut stage = Stage::new(Simulation::new(machine, &scenario.schedule(seed), seed).or_fatal()?, window, seed)?;
+    let mut stage =
+        Stage::new(Simulation::new(machine, &scenario.schedule(seed), seed).or_fatal()?, window, seed)?;
     let ticks = |span: Duration| span.as_nanos() / window.as_nanos();
     let mut tick = Duration::ZERO;
-    stage.read(tick, window)?;
+    stage.read(tick)?;
     for _ in 0..ticks(WARM_UP) {
         tick += window;
-        stage.read(tick, window)?;
+        stage.read(tick)?;
     }
     let (truth, books) = (stage.truth.clone(), stage.books());
     for _ in 0..ticks(JUDGED) {
         tick += window;
-        stage.read(tick, window)?;
+        stage.read(tick)?;
     }
     let truth = since(&truth, &stage.truth);
     let judge = |(name, before, after): (&str, &Books, &Books)| Verdict::of(name, &truth, before, after);
@@ -79,7 +81,11 @@ struct Stage {
     ours: Vec<Ours>,
     others: Vec<Box<dyn Method>>,
     random: Random,
-    /// As of the last reading of energy.
+    /// How old what the meters show is, in the mean.
+    age: Duration,
+    /// How many processes the script has.
+    processes: usize,
+    /// As of the last reading.
     truth: Truth,
     /// By package and part, what the meters were at, in counts, and have counted.
     meters: Vec<(u64, u64)>,
@@ -90,6 +96,7 @@ impl Stage {
         let registry = Registry::new();
         let clock = Clock::manual(Timestamp(0));
         let meters = simulation.meters().iter().map(|meter| (meter.shown(), 0)).collect();
+        let (age, processes) = (simulation.machine().meter.age(), simulation.processes().len());
         let live = Live::new(simulation);
         let energy = EnergySource::open(live.clone(), &registry, clock.clone())?;
         let usage = UsageSource::open(live.clone(), registry.clone(), clock.clone(), true)?;
@@ -102,27 +109,38 @@ impl Stage {
             ours,
             others: methods::all(window),
             random: Random::new(!seed),
+            age,
+            processes,
             truth: Truth::default(),
             meters,
         })
     }
 
-    /// A reading: energy at `tick` or a few microseconds later, usage 0.1 to 1 ms after that.
-    fn read(&mut self, tick: Duration, window: Duration) -> Result<()> {
-        let at = tick + Duration::from_secs_f64(self.random.between(0.0, 50e-6));
-        let late = (window / 10).min(Duration::from_millis(1)).as_secs_f64();
-        let usage_at = at + Duration::from_secs_f64(self.random.between(0.1 * late, late));
-
-        let batch = self.poll(at, |stage| &mut stage.energy)?;
-        let seen = self.look(at);
-        self.ours.iter_mut().try_for_each(|ours| ours.take(batch.clone()))?;
+    /// A reading, as the agent's triggers have it: usage a moment after `tick`, and the meters so long after it as what they show
+    /// is old. Both come some microseconds late. Others get what ours do, and are told as well to when it belongs.
+    fn read(&mut self, tick: Duration) -> Result<()> {
+        let mut late = |trigger: Trigger| {
+            tick + trigger.offset + Duration::from_secs_f64(self.random.between(0.0, 50e-6))
+        };
+        let usage_at = late(Trigger::just_after(Duration::ZERO));
+        let meters_at = late(Trigger::after(Duration::ZERO, self.age));
 
         let batch = self.poll(usage_at, |stage| &mut stage.usage)?;
         self.ours.iter_mut().try_for_each(|ours| ours.take(batch.clone()))?;
-        for other in &mut self.others {
-            let simulation = self.live.at(self.clock.now());
-            other.take(Sample::take(&simulation, at, seen.clone()));
-        }
+        let usage = Sample::of_usage(&self.live.at(self.clock.now()));
+
+        let batch = self.poll(meters_at, |stage| &mut stage.energy)?;
+        self.ours.iter_mut().try_for_each(|ours| ours.take(batch.clone()))?;
+        let (joules, idle) = self.look(meters_at);
+        let caused = |number| usage.caused.get(&number).map_or(0.0, |caused| caused.iter().flatten().sum());
+        self.truth = Truth {
+            processes: (0..self.processes).map(caused).collect(),
+            measured: joules.iter().flatten().sum(),
+            idle: idle.iter().flatten().sum(),
+        };
+        let at = meters_at.saturating_sub(self.age).as_secs_f64();
+        let sample = Sample { at, joules, idle, ..usage };
+        self.others.iter_mut().for_each(|other| other.take(sample.clone()));
         Ok(())
     }
 
@@ -139,7 +157,6 @@ impl Stage {
         let simulation = self.live.at(Timestamp(at.as_nanos() as u64));
         let packages = simulation.machine().packages as usize;
         let (mut joules, mut idle) = (vec![[0.0; 2]; packages], vec![[0.0; 2]; packages]);
-        self.truth = Truth::default();
         for (meter, (last, counts)) in simulation.meters().iter().zip(&mut self.meters) {
             let shown = meter.shown();
             *counts += meter.between(std::mem::replace(last, shown), shown);
@@ -149,12 +166,6 @@ impl Stage {
                 joules[package][part] = meter.microjoules(*counts) as f64 * 1e-6;
                 idle[package][part] = simulation.truth().idle(meter.part, meter.place) as f64 * 1e-9;
             }
-        }
-        self.truth.measured = joules.iter().flatten().sum();
-        self.truth.idle = idle.iter().flatten().sum();
-        for process in simulation.processes() {
-            let energy = simulation.of_process(process, Place::Everywhere).energy;
-            self.truth.processes.push(PARTS.iter().map(|part| energy.seen_by(*part) as f64 * 1e-9).sum());
         }
         (joules, idle)
     }

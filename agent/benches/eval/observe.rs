@@ -2,7 +2,6 @@
 //! are alive at that moment, and no others.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use wattrace_simulator::machine::Part;
 use wattrace_simulator::simulation::Simulation;
@@ -12,8 +11,9 @@ use wattrace_simulator::truth::{Entry, Place, Use};
 const TICK: u64 = 10_000_000;
 
 /// A reading. All that is counted is cumulative.
+#[derive(Clone)]
 pub(crate) struct Sample {
-    /// When the meters were read, s.
+    /// When what the meters show was so, s: half an update before they were read.
     pub(crate) at: f64,
     /// When usage was read, s.
     pub(crate) usage_at: f64,
@@ -43,12 +43,8 @@ pub(crate) struct View {
 }
 
 impl Sample {
-    /// What can be seen of `simulation` now, if at `at` the meters were at `joules` and nobody had caused `idle`.
-    pub(crate) fn take(
-        simulation: &Simulation,
-        at: Duration,
-        (joules, idle): (Vec<[f64; 2]>, Vec<[f64; 2]>),
-    ) -> Self {
+    /// What can be seen of `simulation` now, without the meters.
+    pub(crate) fn of_usage(simulation: &Simulation) -> Self {
         let machine = simulation.machine();
         let (mut processes, mut ran) = (BTreeMap::new(), BTreeMap::new());
         let mut caused = BTreeMap::new();
@@ -69,13 +65,13 @@ impl Sample {
             ran.insert(number, view);
         }
         Self {
-            at: at.as_secs_f64(),
+            at: 0.0,
             usage_at: simulation.now().as_secs_f64(),
-            joules,
+            joules: Vec::new(),
             busy_ticks: busy / TICK,
             cpus: machine.all_cpus() as f64,
             processes,
-            idle,
+            idle: Vec::new(),
             caused,
             ran,
         }

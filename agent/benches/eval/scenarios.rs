@@ -80,14 +80,17 @@ fn with_threads(process: Process, count: usize) -> Process {
     Process { threads: vec![thread; count], ..process }
 }
 
-/// `count` processes that each run once, for `run`, one every `every`.
+/// `count` processes that each run once, for `run`, one in every `every`, at any moment of it: nobody starts processes in step with
+/// our windows.
 fn swarm(name: &str, mixes: &[Mix], run: Duration, every: Duration, count: u32) -> Vec<Process> {
-    let process = |n: u32| {
+    let mut random = Random::new(u64::from(count));
+    let mut process = |n: u32| {
+        let start = every * n + every.mul_f64(random.unit());
         let phase = Phase::new(mixes[n as usize % mixes.len()], run, Duration::ZERO).varying(0.3);
-        let thread = Thread { start: every * n, rounds: 1, phases: vec![phase], ..Thread::default() };
+        let thread = Thread { start, rounds: 1, phases: vec![phase], ..Thread::default() };
         Process { name: format!("{name}-{n}"), threads: vec![thread] }
     };
-    (0..count).map(process).collect()
+    (0..count).map(&mut process).collect()
 }
 
 /// All of them.

@@ -147,7 +147,7 @@ impl Control {
     }
 
     /// Sets the time between sources' ticks, until set again or the agent ends. Zero: polled when asked only. Ticks fall on whole
-    /// multiples of it; a source that ticked a little after others still does.
+    /// multiples of it; a source that ticked so long after them still does.
     ///
     /// # Errors
     /// [`ControlError::NoMatch`]; [`ControlError::NotFor`] if no managed source matches; [`ControlError::Value`] if it is shorter
@@ -163,10 +163,7 @@ impl Control {
         let done = self.matching(pattern, |h| self.is_managed(h), "sources that are polled", "tick")?;
         for source in self.0.roster.entries().sources.iter().filter(|s| done.contains(&s.health.name)) {
             source.orders.send_modify(|orders| {
-                orders.trigger = match orders.trigger.offset {
-                    Duration::ZERO => Trigger::every(interval),
-                    _ => Trigger::just_after(interval),
-                };
+                orders.trigger = Trigger::after(interval, orders.trigger.offset);
             });
         }
         Ok(Done { done, late: Vec::new() })

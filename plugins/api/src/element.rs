@@ -14,8 +14,8 @@ pub struct Trigger {
     /// Time between ticks. Ticks fall on whole multiples of it since boot, so that sources with equal intervals tick
     /// together. Zero: it is polled when somebody asks for it, and at the end.
     pub interval: Duration,
-    /// How long after such a multiple the tick falls. Usage is read a little after energy, so that an energy window
-    /// is covered by usage the moment it closes.
+    /// How long after such a multiple the tick falls. Usage is read a moment after it, and a meter so long after it as what it
+    /// shows is old: so that windows of energy end on the multiple, and usage is known a moment past that.
     pub offset: Duration,
 }
 
@@ -28,10 +28,14 @@ impl Trigger {
         Self { interval, offset: Duration::ZERO }
     }
 
-    /// A tick every `interval`, a little after those of [`Trigger::every`] with the same interval: by a tenth of it,
-    /// and at most a millisecond.
+    /// A tick every `interval`, `offset` after those of [`Trigger::every`] with the same interval.
+    pub fn after(interval: Duration, offset: Duration) -> Self {
+        Self { interval, offset }
+    }
+
+    /// A tick every `interval`, a little after those of [`Trigger::every`]: by about as much as ticks come late.
     pub fn just_after(interval: Duration) -> Self {
-        Self { interval, offset: (interval / 10).min(Duration::from_millis(1)) }
+        Self::after(interval, Duration::from_micros(100))
     }
 }
 

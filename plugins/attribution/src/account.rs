@@ -326,10 +326,10 @@ impl Account {
         if all_ns == 0 {
             return Parts { unattributed: energy, idle: 0, dynamic: 0 };
         }
-        let idle = match self.model.static_watts() {
+        let idle = match self.model.static_energy(load) {
             _ if load.busy_ns == 0 => known,
             _ if self.goes == Goes::Along => 0,
-            Some(watts) => ((watts * covered as f64 / 1e3) as u64).min(known),
+            Some(microjoules) => (microjoules as u64).min(known),
             // Not known yet: an idle CPU weighs as much as a busy one.
             None => part_of(known, load.idle_ns, all_ns),
         };

@@ -48,8 +48,12 @@ pub(crate) enum Feature {
     Shared,
     /// 10⁹ cycles.
     Cycles,
-    /// Cycles · (cycles per second)², since voltage rises with frequency and power with its square.
-    CyclesFast,
+    /// Those while the other CPU of the core was idle, and while it was busy: two threads share what a core's clock costs.
+    CyclesAlone,
+    CyclesShared,
+    /// The same · (cycles per second)², since voltage rises with frequency and power with its square.
+    FastAlone,
+    FastShared,
     /// 10⁹ instructions.
     Instructions,
     /// Instructions · (cycles per second)².
@@ -58,7 +62,7 @@ pub(crate) enum Feature {
     Misses,
 }
 
-pub(crate) const FEATURES: usize = 9;
+pub(crate) const FEATURES: usize = 12;
 
 /// By [`Feature`].
 pub(crate) type Features = [f64; FEATURES];
@@ -68,16 +72,21 @@ pub(crate) fn features(amounts: &Amounts) -> Features {
     let [ns, shared_ns, cycles, instructions, misses] = amounts.map(|amount| amount as f64);
     let (time, shared) = (ns * 1e-9, shared_ns.min(ns) * 1e-9);
     let (cycles, instructions) = (cycles * 1e-9, instructions * 1e-9);
-    let speed = if ns > 0.0 { cycles / time } else { 0.0 };
+    // Cycles are not counted apart: they are taken to pass as fast beside another thread as alone.
+    let (speed, beside) = if ns > 0.0 { (cycles / time, shared / time) } else { (0.0, 0.0) };
+    let (cycles_shared, fast) = (cycles * beside, speed * speed);
     [
         0.0,
         time,
         time - shared,
         shared,
         cycles,
-        cycles * speed * speed,
+        cycles - cycles_shared,
+        cycles_shared,
+        (cycles - cycles_shared) * fast,
+        cycles_shared * fast,
         instructions,
-        instructions * speed * speed,
+        instructions * fast,
         misses * 1e-6,
     ]
 }

@@ -49,8 +49,10 @@ impl Basis {
             Basis::SharedCores => Vec::new(),
             Basis::Fitted => {
                 let mut all: Vec<Feature> = seen(&[
-                    Feature::Cycles,
-                    Feature::CyclesFast,
+                    Feature::CyclesAlone,
+                    Feature::CyclesShared,
+                    Feature::FastAlone,
+                    Feature::FastShared,
                     Feature::Instructions,
                     Feature::InstructionsFast,
                     Feature::Misses,
@@ -74,9 +76,21 @@ pub(crate) struct Candidate {
     /// Mean relative error of the power that it foretold, and over how many readings.
     error: f64,
     scored: u32,
+    /// The same of windows that are much shorter than a reading.
+    window_error: f64,
+    windows: u32,
 }
 
 impl Candidate {
+    /// How much of what a window is off is the meter's lateness rather than the model's mistake, 0 to 1. Lateness averages out over a
+    /// reading, mistakes do not.
+    fn lateness(&self) -> f64 {
+        if self.windows < TRIED || self.scored < TRIED || self.window_error <= self.error {
+            return 0.0;
+        }
+        1.0 - (self.error / self.window_error).powi(2)
+    }
+
     /// Mean relative error of the power that it foretold; `None` before it has foretold anything.
     pub(crate) fn error(&self) -> Option<f64> {
         (self.scored > 0).then_some(self.error)
@@ -88,6 +102,8 @@ const READING: Duration = Duration::from_millis(100);
 /// Readings that an error is a mean over, at most; and before it counts.
 const MEMORY: u32 = 20;
 const TRIED: u32 = 10;
+/// Windows that their error is a mean over, at most.
+const WINDOWS: u32 = 1000;
 /// Of a core's dynamic power, what one of its CPUs accounts for while both are busy, relative to one that is busy alone, until
 /// it is given or learnt: two together draw about a quarter more than one.
 const SMT_FACTOR: f64 = 0.63;
@@ -145,7 +161,14 @@ impl Model {
             Weights::Instructions => &[Basis::Instructions],
             Weights::Smt => &[Basis::SharedCores],
         };
-        let candidate = |&basis: &Basis| Candidate { basis, coefficients: None, error: 0.0, scored: 0 };
+        let candidate = |&basis: &Basis| Candidate {
+            basis,
+            coefficients: None,
+            error: 0.0,
+            scored: 0,
+            window_error: 0.0,
+            windows: 0,
+        };
         let mut model = Self {
             learner,
             candidates: [Basis::Time].iter().chain(wanted).map(candidate).collect(),
@@ -174,6 +197,20 @@ impl Model {
         self.fixed_watts
             .or_else(|| learnt(&self.candidates[self.in_use]))
             .or_else(|| learnt(&self.candidates[0]))
+    }
+
+    /// Static energy in a window, µJ; `None` before static power can be told.
+    ///
+    /// In a short window the meter's own lateness counts: it may have measured half a millisecond more or less than the window, of
+    /// static and dynamic power alike. So much of what it is off goes to both, in proportion; the rest is dynamic.
+    pub(crate) fn static_energy(&self, load: &Load) -> Option<f64> {
+        let expected = self.static_watts()? * load.ns as f64 * 1e-3;
+        let candidate = &self.candidates[self.in_use];
+        let Some(coefficients) = &candidate.coefficients else { return Some(expected) };
+        let dynamic = picojoules(coefficients, &load.features) as f64 * 1e-6;
+        let off = load.microjoules as f64 - expected - dynamic;
+        let of_static = expected / (expected + dynamic).max(f64::MIN_POSITIVE);
+        Some(expected + off * of_static * candidate.lateness())
     }
 
     /// What `amounts` weigh. Weights are compared within a domain and window only.
@@ -207,6 +244,7 @@ impl Model {
 
     /// Learns from a window. Returns whether there was a reading in it, and so something new to tell.
     pub(crate) fn learn(&mut self, load: &Load) -> bool {
+        self.score_window(load);
         let sum = &mut self.gathered;
         sum.load.iter_mut().zip(load.features).for_each(|(sum, f)| *sum += f);
         sum.microjoules += load.microjoules;
@@ -239,6 +277,23 @@ impl Model {
             let error = (foretold - reading.watts).abs() / reading.watts.max(f64::MIN_POSITIVE);
             candidate.scored = (candidate.scored + 1).min(MEMORY);
             candidate.error += (error.min(10.0) - candidate.error) / f64::from(candidate.scored);
+        }
+    }
+
+    /// The same for a window that is much shorter than a reading, by what is in use.
+    fn score_window(&mut self, load: &Load) {
+        if load.ns == 0 || load.ns > READING.as_nanos() as u64 / 2 {
+            return;
+        }
+        let Some(static_watts) = self.static_watts() else { return };
+        let candidate = &mut self.candidates[self.in_use];
+        let Some(coefficients) = &candidate.coefficients else { return };
+        let foretold =
+            static_watts * load.ns as f64 * 1e-3 + picojoules(coefficients, &load.features) as f64 * 1e-6;
+        let error = (foretold - load.microjoules as f64).abs() / (load.microjoules as f64).max(foretold);
+        if error.is_finite() {
+            candidate.windows = (candidate.windows + 1).min(WINDOWS);
+            candidate.window_error += (error - candidate.window_error) / f64::from(candidate.windows);
         }
     }
 
@@ -364,6 +419,73 @@ mod tests {
         assert!((weight - 1.7).abs() < 0.01, "{weight}");
         model.smt_factor = Some(0.5);
         assert_eq!(model.weight(&of(1, 1)), 3 * SECOND / 2);
+    }
+
+    #[test]
+    fn what_a_late_meter_is_off_in_short_windows_is_static_as_well_as_dynamic() {
+        let mut model = model(Weights::Fitted);
+        let window = |time: f64, watts: f64, late: f64| {
+            let second = load(&amounts(time, 1.0), watts);
+            let (ns, part) = (SECOND / 100, |amount: u64| amount / 100);
+            Load {
+                features: second.features.map(|f| f / 100.0),
+                microjoules: (second.microjoules as f64 * (0.01 + late)) as u64,
+                ns,
+                busy_ns: part(second.busy_ns),
+                idle_ns: part(second.idle_ns),
+            }
+        };
+        let power = |time: f64| 10.0 + 5.0 * time;
+        let off = |model: &Model, late: f64| {
+            let microjoules = model.static_energy(&window(1.0, power(1.0), late)).unwrap();
+            microjoules / 100_000.0 - 1.0
+        };
+        // As punctual as can be: whatever it is off is the load's.
+        for i in 0..400 {
+            let time = f64::from(i / 10 % 5) / 2.5;
+            model.learn(&window(time, power(time), 0.0));
+        }
+        assert!(off(&model, 0.0005).abs() < 0.01, "{}", off(&model, 0.0005));
+        // Half a millisecond early and late by turns.
+        for i in 0..4000 {
+            let (time, late) = (f64::from(i / 10 % 5) / 2.5, if i % 2 == 0 { 0.0005 } else { -0.0005 });
+            model.learn(&window(time, power(time), late));
+        }
+        for late in [0.0005, -0.0005] {
+            let off = off(&model, late) / late / 100.0;
+            assert!((off - 1.0).abs() < 0.05, "{off} of what it was late");
+        }
+    }
+
+    #[test]
+    fn shared_cycles_cost_less_on_a_fast_core_too() {
+        let mut model = model(Weights::Fitted);
+        // A second's use at `ghz`, a part of it beside another thread, and what that draws: two share the cost of the clock.
+        let used = |ghz: f64, beside: f64| {
+            let cycles = ghz * 1e9;
+            [SECOND, (beside * 1e9) as u64, cycles as u64, (cycles * 1.2) as u64, 0]
+        };
+        let clock = |ghz: f64| (0.7 + 0.1 * ghz).powi(2) * ghz;
+        let power = |ghz: f64, beside: f64| clock(ghz) * (1.0 - 0.4 * beside) + 0.5 * clock(ghz) * 1.2;
+        for i in 0..300u32 {
+            let (ghz, beside) = ([2.0, 2.6, 3.2][i as usize % 3], f64::from(i / 3 % 4) / 3.0);
+            let (mut load, times) = (load(&used(ghz, beside), 10.0), f64::from(i / 12 % 3));
+            load.features = load.features.map(|f| f * times);
+            load.microjoules += (times * power(ghz, beside) * 1e6) as u64;
+            (load.busy_ns, load.idle_ns) = (times as u64 * SECOND, (2 - times as u64) * SECOND);
+            model.learn(&load);
+        }
+        assert_eq!(model.basis(), Basis::Fitted);
+        for ghz in [2.0, 3.2] {
+            for beside in [0.0, 1.0] {
+                let weight = model.weight(&used(ghz, beside)) as f64 * 1e-12;
+                let truth = power(ghz, beside);
+                assert!(
+                    (weight / truth - 1.0).abs() < 0.02,
+                    "{weight} for {truth} at {ghz} GHz, {beside} shared"
+                );
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use wattrace_api::Domain;
 
 use crate::learner::Learner;
 
-const SCHEMA: &str = "wattrace.attribution/1";
+const SCHEMA: &str = "wattrace.attribution/2";
 
 /// The file, if there is to be one.
 #[derive(Debug)]

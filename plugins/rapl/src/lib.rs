@@ -62,7 +62,8 @@ impl Plugin for Rapl {
     fn start(config: RaplConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
-        setup.source("energy", Trigger::every(config.interval), move || {
+        let every = Trigger::after(config.interval, source::AGE);
+        setup.source("energy", every, move || {
             source::RaplSource::open(&config, registry.clone(), clock.clone())
         });
         Ok(())

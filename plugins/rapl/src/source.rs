@@ -17,6 +17,8 @@ use crate::filtering::{Filtering, Flag};
 use crate::probe::{self, Candidate};
 use meter::Meter;
 
+pub(crate) use meter::AGE;
+
 /// The least span over which interfaces are compared: dozens of refreshes of the hardware.
 const COMPARED: Duration = Duration::from_millis(50);
 

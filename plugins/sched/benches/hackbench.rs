@@ -7,7 +7,7 @@
 //! nothing. Reports the median of these ratios with its 95 % interval.
 //!
 //! `sudo cargo bench -p wattrace-sched --bench hackbench`, or as a part of `cargo xtask bench`. Needs hackbench (Debian's
-//! rt-tests); without bpftrace the comparison is left out. It takes five minutes.
+//! rt-tests); without bpftrace the comparison is left out. It takes three minutes.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use wattrace_sched::kernel::{Baseline, Flush, Kernel, Options};
 use wattrace_sched::topology::Topology;
 
-const ROUNDS: usize = 120;
-const STRETCH: Duration = Duration::from_millis(500);
+const ROUNDS: usize = 60;
+const STRETCH: Duration = Duration::from_millis(400);
 /// Rounds to one that is compared with bpftrace, too, which takes long to start.
 const ROUNDS_TO_A_SCRIPT: usize = 4;
 const HACKBENCH: [&str; 6] = ["hackbench", "--groups", "1", "--loops", "100000000", "--pipe"];

@@ -1,4 +1,5 @@
-//! The meters as a source: what `plugins/rapl` does for real ones. All that it gives is labelled `simulated`.
+//! The meters as a source: what `plugins/rapl` does for real ones, with windows that end as long before a reading as what it
+//! shows is old. All that it gives is labelled `simulated`.
 
 use std::sync::Arc;
 
@@ -34,10 +35,11 @@ impl EnergySource {
     /// # Errors
     /// Fatal if another plugin declares one of its metrics differently.
     pub fn open(live: Live, registry: &Registry, clock: Clock) -> Result<Self, Error> {
-        let start = clock.now();
+        let now = clock.now();
         let (energy, host) = (&metric::HW_ENERGY, &metric::HW_HOST_ENERGY);
         let (energy, host) = (registry.metric(energy).or_fatal()?, registry.metric(host).or_fatal()?);
-        let simulation = live.at(start);
+        let simulation = live.at(now);
+        let start = now - simulation.machine().meter.age();
         let mut counters = Vec::new();
         for meter in simulation.meters() {
             let (resource, domain) = domain(simulation.machine(), meter.part, meter.place);
@@ -55,12 +57,16 @@ impl Source for EnergySource {
     fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
         let now = self.clock.now();
         let mut simulation = self.live.at(now);
+        let end = now - simulation.machine().meter.age();
         let mut begun = None;
         for (counter, meter) in self.counters.iter_mut().zip(simulation.meters_mut()) {
+            if end <= counter.read_at {
+                continue;
+            }
             // The next reading that does not fail covers this window too.
             let Some(reading) = meter.read() else { continue };
             counter.counts += meter.between(std::mem::replace(&mut counter.last, reading), reading);
-            let window = Window::new(std::mem::replace(&mut counter.read_at, now), now);
+            let window = Window::new(std::mem::replace(&mut counter.read_at, end), end);
             if begun != Some(window) {
                 out.begin(window);
                 begun = Some(window);

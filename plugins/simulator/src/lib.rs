@@ -84,9 +84,10 @@ impl Plugin for Simulator {
         }
         let simulation = Simulation::new(config.machine, &schedule, config.seed)
             .map_err(|message| Error::fatal(format!("plugins.simulator: {message}")))?;
+        let every = Trigger::after(config.interval, simulation.machine().meter.age());
         let live = Live::new(simulation);
         let (energy, energy_registry, energy_clock) = (live.clone(), registry.clone(), clock.clone());
-        setup.source("energy", Trigger::every(config.interval), move || {
+        setup.source("energy", every, move || {
             EnergySource::open(energy.clone(), &energy_registry, energy_clock.clone())
         });
         let (usage, usage_clock) = (live.clone(), clock.clone());

@@ -88,6 +88,13 @@ impl Default for MeterShape {
     }
 }
 
+impl MeterShape {
+    /// How old what it shows is, in the mean over the moments at which it may be read.
+    pub fn age(&self) -> Duration {
+        self.update / 2
+    }
+}
+
 /// The largest machine: bounds what a typing error can ask for.
 const MOST_CPUS: u64 = 4096;
 

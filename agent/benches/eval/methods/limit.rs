@@ -1,6 +1,6 @@
-//! No method, but the limit of all: each window's measured energy, less what was really static in it, divided by what each process
-//! really caused, as known at the readings of usage. What it is off is due to the meters (late, in steps, noisy) and to
-//! the readings, and no model of power can mend it.
+//! No method, but the limit of all: each window's measured energy, divided in proportion to what was really static in it and what each
+//! process really caused, as known at the readings of usage. What it is off is due to the meters (early or late, in steps, noisy)
+//! and to the readings, and no model of power can mend it.
 
 use std::collections::BTreeMap;
 
@@ -49,9 +49,13 @@ impl Method for Limit {
                         of(&sample)[package][part] - of(last)[package][part]
                     };
                     let (joules, idle) = (between(|s| &s.joules), between(|s| &s.idle));
-                    self.books.rest(idle);
-                    for (number, share) in shares.iter().filter(|_| sum[part] > 0.0) {
-                        self.books.charge(*number, (joules - idle) * share[package][part] / sum[part]);
+                    let whole = sum[part] + idle;
+                    if whole <= 0.0 {
+                        continue;
+                    }
+                    self.books.rest(joules * idle / whole);
+                    for (number, share) in &shares {
+                        self.books.charge(*number, joules * share[package][part] / whole);
                     }
                 }
             }

@@ -21,6 +21,15 @@ const DOUBT_AGAIN: Duration = Duration::from_secs(1);
 /// A part that always draws power can't have used less than one step of its counter in so long.
 const STILL: Duration = Duration::from_secs(5);
 
+/// How old what a counter shows is, in the mean: half of the 976 µs after which RAPL updates it. A window that ends so long
+/// before a reading covers the energy in it as well as can be known.
+pub(crate) const AGE: Duration = Duration::from_micros(488);
+
+/// Up to when a reading that was just taken covers energy.
+fn covered(clock: &Clock) -> Timestamp {
+    clock.now() - AGE
+}
+
 /// Counters that are read together.
 pub(super) struct Meter {
     reader: Box<dyn Reader>,
@@ -28,8 +37,7 @@ pub(super) struct Meter {
     /// The numbers of a reading, one per channel; and those of the reading before.
     raw: Vec<u64>,
     previous: Vec<u64>,
-    /// When the last good reading was taken: just after its read returned, so that no window claims time that the meter
-    /// has not seen yet.
+    /// Up to when the last good reading covers energy, which is told just after its read returned.
     pub(super) read_at: Timestamp,
     still_since: Option<Timestamp>,
     doubt_at: Timestamp,
@@ -54,7 +62,7 @@ impl Meter {
         let Group { mut reader, mut counters } = group;
         let mut raw = vec![0; counters.len()];
         let first = reader.read(&mut raw);
-        let read_at = clock.now();
+        let read_at = covered(clock);
         match &first {
             Ok(_) => {
                 for ((_, counter), &raw) in counters.iter_mut().zip(&raw) {
@@ -132,10 +140,10 @@ impl Meter {
     /// Reads, and says what came of it. `true`: what is read isn't there any more.
     pub(super) fn poll(&mut self, clock: &Clock, opener: &Opener, out: &mut Batch) -> bool {
         let mut read = self.reader.read(&mut self.raw);
-        let mut now = clock.now();
+        let mut now = covered(clock);
         if read.is_ok() && self.is_doubtful(now) && self.reader.doubt() {
             read = self.reader.read(&mut self.raw);
-            now = clock.now();
+            now = covered(clock);
         }
         // Nothing can be said about an empty window; the next tick has a longer one.
         if now <= self.read_at {

@@ -98,7 +98,7 @@ fn interfaces_that_agree_are_read_in_their_order_and_nothing_waits_for_the_compa
     assert!(all.poll(SECOND / 100, 20).0.is_empty());
     let (shown, points, _) = all.poll(SECOND, 20);
     assert_eq!(shown, ["wattrace.rapl.filtering off = 1", "hw.energy package-0 = 20000000"]);
-    assert_eq!(points[1].window, Window::new(Timestamp(0), Timestamp(SECOND)));
+    assert_eq!(points[1].window, window(0, SECOND));
     assert_eq!(all.poll(2 * SECOND, 20).0, ["hw.energy package-0 = 40000000"]);
 }
 
@@ -116,7 +116,7 @@ fn one_that_stands_still_is_not_believed_and_its_series_goes_on_with_the_other_s
         "hw.energy package-0 = 20000000",
     ];
     assert_eq!(shown, expected);
-    assert_eq!(points[2].window, Window::new(Timestamp(0), Timestamp(SECOND)));
+    assert_eq!(points[2].window, window(0, SECOND));
     assert!(batch.ended().is_empty(), "it is the series that was there from the start");
     assert_eq!(all.poll(3 * SECOND, 20).0, ["hw.energy package-0 = 60000000"]);
 }
