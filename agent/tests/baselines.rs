@@ -1,7 +1,7 @@
 //! The formulas of other tools, as `cargo xtask eval` compares with, on examples small enough to work out by hand. They are part of that
 //! benchmark, and come from there.
 
-#![allow(clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 // Not everything there is needed here.
 #[allow(dead_code)]
