@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::amounts::{FEATURES, Feature, Features};
+use crate::contrasts::{Contrasts, Lately};
 use crate::nnls;
 
 /// Points kept; beyond, the one that weighs least goes.
@@ -39,6 +40,8 @@ pub(crate) struct Reading {
     /// Busy time over all CPU time, 0 to 1.
     pub(crate) utilisation: f64,
     pub(crate) watts: f64,
+    /// Its length.
+    pub(crate) seconds: f64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,9 +55,9 @@ struct Point {
 
 /// The memory.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
 pub(crate) struct Learner {
     points: Vec<Point>,
+    contrasts: Contrasts,
 }
 
 impl Learner {
@@ -68,6 +71,7 @@ impl Learner {
             return;
         }
         self.points.iter_mut().for_each(|p| p.weight *= FADING);
+        self.contrasts.learn(reading);
         let key = key(reading);
         if let Some(point) = self.points.iter_mut().find(|p| p.key == key) {
             point.weight = (point.weight + 1.0).min(HEAVIEST);
@@ -84,7 +88,7 @@ impl Learner {
         {
             self.points.swap_remove(lightest);
         }
-        let Reading { rates, utilisation, watts } = *reading;
+        let Reading { rates, utilisation, watts, .. } = *reading;
         self.points.push(Point { key, weight: 1.0, rates, utilisation, watts });
     }
 
@@ -93,23 +97,30 @@ impl Learner {
         self.points.iter().any(|p| p.rates[feature as usize] > 0.0)
     }
 
+    /// How the machine was used in the last seconds.
+    pub(crate) fn lately(&self) -> Option<&Lately> {
+        self.contrasts.lately()
+    }
+
     /// The coefficients of `features` and of static power that fit the points best, none below zero and static power not above
     /// the lowest that was drawn; `None` before the machine was used in ways different enough to tell. Where the points leave a
-    /// choice, near to `expected`. Static power is `fixed` where it is known.
+    /// choice, near to `expected`. Static power is `fixed` where it is known. `levels` is how much a point weighs beside a contrast,
+    /// above 0 to 1; at 1 there are no contrasts.
     pub(crate) fn fit(
         &self,
         features: &[Feature],
         fixed: Option<f64>,
         expected: Option<&Coefficients>,
+        levels: f64,
     ) -> Option<Coefficients> {
         if fixed.is_none() && !self.has_varied() {
             return None;
         }
-        let fitted = self.solve(features, fixed, expected)?;
+        let fitted = self.solve(features, fixed, expected, levels)?;
         let lowest = self.lowest();
         let excess = lowest.filter(|lowest| fixed.is_none() && fitted[Feature::Always as usize] > *lowest);
         match excess {
-            Some(lowest) => self.solve(features, Some(lowest), expected),
+            Some(lowest) => self.solve(features, Some(lowest), expected, levels),
             None => Some(fitted),
         }
     }
@@ -119,18 +130,23 @@ impl Learner {
         features: &[Feature],
         fixed: Option<f64>,
         expected: Option<&Coefficients>,
+        levels: f64,
     ) -> Option<Coefficients> {
         let (mut g, mut b) = ([[0.0; FEATURES]; FEATURES], [0.0; FEATURES]);
         let mut unknowns: Vec<usize> = features.iter().map(|&f| f as usize).collect();
         if fixed.is_none() {
             unknowns.push(Feature::Always as usize);
         }
+        if levels < 1.0 {
+            self.contrasts.add_to(&mut g, &mut b);
+        }
         for point in &self.points {
+            let weight = point.weight * levels;
             let watts = point.watts - fixed.unwrap_or(0.0);
             for &i in &unknowns {
-                b[i] += point.weight * point.rates[i] * watts;
+                b[i] += weight * point.rates[i] * watts;
                 for &j in &unknowns {
-                    g[i][j] += point.weight * point.rates[i] * point.rates[j];
+                    g[i][j] += weight * point.rates[i] * point.rates[j];
                 }
             }
         }
@@ -195,11 +211,11 @@ mod tests {
         let mut rates = [0.0; FEATURES];
         rates[Feature::Always as usize] = 1.0;
         rates[Feature::Time as usize] = utilisation;
-        Reading { rates, utilisation, watts }
+        Reading { rates, utilisation, watts, seconds: 0.1 }
     }
 
     fn static_watts(learner: &Learner) -> Option<f64> {
-        learner.fit(&LINE, None, None).map(|c| c[Feature::Always as usize])
+        learner.fit(&LINE, None, None, 1.0).map(|c| c[Feature::Always as usize])
     }
 
     #[test]
@@ -235,11 +251,11 @@ mod tests {
         }
         assert_eq!(static_watts(&falling), Some(20.0));
         assert_eq!(static_watts(&steep), Some(0.0));
-        let before = falling.fit(&LINE, None, None);
+        let before = falling.fit(&LINE, None, None, 1.0);
         falling.learn(&reading(f64::NAN, 1.0));
         falling.learn(&reading(0.5, f64::INFINITY));
         falling.learn(&reading(0.3, -1.0));
-        assert_eq!(falling.fit(&LINE, None, None), before, "nonsense is not learnt from");
+        assert_eq!(falling.fit(&LINE, None, None, 1.0), before, "nonsense is not learnt from");
     }
 
     #[test]
@@ -267,6 +283,9 @@ mod tests {
         let back: Learner = serde_json::from_str(&text).unwrap();
         assert_eq!(back.points.len(), learner.points.len());
         let close = |a: Coefficients, b: Coefficients| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
-        assert!(close(back.fit(&LINE, None, None).unwrap(), learner.fit(&LINE, None, None).unwrap()));
+        assert!(close(
+            back.fit(&LINE, None, None, 1.0).unwrap(),
+            learner.fit(&LINE, None, None, 1.0).unwrap()
+        ));
     }
 }

@@ -19,12 +19,13 @@
 //! | `ledger.rs` | what everybody got of a domain in all, and its series |
 //! | `model.rs` | by what energy is divided, and whether that foretells the meter |
 //! | `amounts.rs` | what is counted of a user, and what a model makes of it |
-//! | `learner.rs`, `nnls.rs` | what a domain's own readings teach about its power |
+//! | `learner.rs`, `contrasts.rs`, `nnls.rs` | what a domain's own readings teach about its power |
 //! | `state.rs` | what was learnt, kept across restarts |
 //! | `split.rs` | splitting an integer by weights without a remainder and without a bias |
 
 mod account;
 mod amounts;
+mod contrasts;
 mod learner;
 mod ledger;
 mod model;

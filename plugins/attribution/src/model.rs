@@ -7,6 +7,7 @@ use wattrace_api::ResourceKind;
 
 use crate::Weights;
 use crate::amounts::{Amounts, FEATURES, Feature, Features, Quantity, features};
+use crate::contrasts::Lately;
 use crate::learner::{Coefficients, Learner, Reading};
 
 /// What energy is divided by.
@@ -82,6 +83,26 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
+    /// How much of what power is off, over the last seconds, is static power's drift rather than the model's mistake, 0 to 1: by how
+    /// much of each is to be expected.
+    fn drift(&self, lately: Option<&Lately>) -> f64 {
+        let (Some(coefficients), Some(lately)) = (self.coefficients, lately) else { return 0.0 };
+        if self.scored < TRIED {
+            return 0.0;
+        }
+        let drift = DRIFT * coefficients[Feature::Always as usize];
+        let mistake = self.error * lately.watts;
+        let (drift, mistake) = (drift * drift, mistake * mistake);
+        if drift > 0.0 { drift / (drift + mistake) } else { 0.0 }
+    }
+
+    /// How far static power has lately drifted from its coefficient, W.
+    fn drifted(&self, lately: Option<&Lately>) -> f64 {
+        let (Some(coefficients), Some(now)) = (self.coefficients, lately) else { return 0.0 };
+        let foretold: f64 = coefficients.iter().zip(now.rates).map(|(c, rate)| c * rate).sum();
+        (now.watts - foretold) * self.drift(lately)
+    }
+
     /// How much of what a window is off is the meter's lateness rather than the model's mistake, 0 to 1. Lateness averages out over a
     /// reading, mistakes do not.
     fn lateness(&self) -> f64 {
@@ -102,8 +123,15 @@ const READING: Duration = Duration::from_millis(100);
 /// Readings that an error is a mean over, at most; and before it counts.
 const MEMORY: u32 = 20;
 const TRIED: u32 = 10;
+/// How far the error of a mix may exceed that of time alone before it is withdrawn. Under a load that varies little, time alone
+/// foretells power as well, to which it is fitted all the time, and divides it wrongly all the same.
+const LENIENCE: f64 = 1.25;
 /// Windows that their error is a mean over, at most.
 const WINDOWS: u32 = 1000;
+/// How far static power may be from its mean, as a part of it: it is some percent more when the hardware is warm.
+const DRIFT: f64 = 0.03;
+/// What levels weigh at least, beside contrasts: of static power only they tell.
+const LEAST_LEVELS: f64 = 0.01;
 /// Of a core's dynamic power, what one of its CPUs accounts for while both are busy, relative to one that is busy alone, until
 /// it is given or learnt: two together draw about a quarter more than one.
 const SMT_FACTOR: f64 = 0.63;
@@ -193,7 +221,11 @@ impl Model {
 
     /// Static power in watts, once it can be told.
     pub(crate) fn static_watts(&self) -> Option<f64> {
-        let learnt = |candidate: &Candidate| candidate.coefficients.map(|c| c[Feature::Always as usize]);
+        let lately = self.learner.lately();
+        let learnt = |candidate: &Candidate| {
+            let mean = candidate.coefficients?[Feature::Always as usize];
+            Some((mean + candidate.drifted(lately)).max(0.0))
+        };
         self.fixed_watts
             .or_else(|| learnt(&self.candidates[self.in_use]))
             .or_else(|| learnt(&self.candidates[0]))
@@ -261,6 +293,7 @@ impl Model {
             rates,
             utilisation: sum.busy_ns as f64 / sum.all_ns as f64,
             watts: sum.microjoules as f64 * 1e-6 / seconds,
+            seconds,
         };
         self.gathered = Gathered::default();
         self.score(&reading);
@@ -271,9 +304,12 @@ impl Model {
 
     /// Compares what was foretold with what came: before the reading is learnt, so that nothing is judged by what it knows.
     fn score(&mut self, reading: &Reading) {
+        let lately = self.learner.lately();
         for candidate in &mut self.candidates {
             let Some(coefficients) = candidate.coefficients else { continue };
+            let drifted = if self.fixed_watts.is_none() { candidate.drifted(lately) } else { 0.0 };
             let foretold: f64 = coefficients.iter().zip(reading.rates).map(|(c, rate)| c * rate).sum();
+            let foretold = foretold + drifted;
             let error = (foretold - reading.watts).abs() / reading.watts.max(f64::MIN_POSITIVE);
             candidate.scored = (candidate.scored + 1).min(MEMORY);
             candidate.error += (error.min(10.0) - candidate.error) / f64::from(candidate.scored);
@@ -299,7 +335,10 @@ impl Model {
 
     fn fit(&mut self) {
         let learner = &self.learner;
-        let line = learner.fit(&[Feature::Time], self.fixed_watts, None);
+        let lately = learner.lately();
+        // What static power's drift does to levels it does not do to contrasts; the model's mistakes are in both.
+        let levels = |candidate: &Candidate| (1.0 - candidate.drift(lately)).max(LEAST_LEVELS);
+        let line = learner.fit(&[Feature::Time], self.fixed_watts, None, levels(&self.candidates[0]));
         // Of a mix nothing else is expected than that all CPU time costs the same.
         let expected = line.map(|line| {
             let mut expected = [0.0; FEATURES];
@@ -311,13 +350,14 @@ impl Model {
         });
         for candidate in &mut self.candidates {
             let features = candidate.basis.features(learner);
+            let levels = levels(candidate);
             candidate.coefficients = match candidate.basis {
                 Basis::Time => line,
                 _ if features.is_empty() => None,
                 Basis::Fitted | Basis::SharedCores => {
-                    expected.and_then(|e| learner.fit(&features, self.fixed_watts, Some(&e)))
+                    expected.and_then(|e| learner.fit(&features, self.fixed_watts, Some(&e), levels))
                 }
-                _ => learner.fit(&features, self.fixed_watts, None),
+                _ => learner.fit(&features, self.fixed_watts, None, levels),
             };
         }
         self.in_use = self.choose();
@@ -328,8 +368,9 @@ impl Model {
         if self.on_trial {
             let tried = |c: &&(usize, &Candidate)| c.1.coefficients.is_some() && c.1.scored >= TRIED;
             let all = self.candidates.iter().enumerate();
+            let error = |&(at, c): &(usize, &Candidate)| if at == 0 { c.error } else { c.error / LENIENCE };
             // The later of two that are equally good.
-            let best = all.rev().filter(|c| tried(&c)).min_by(|a, b| a.1.error.total_cmp(&b.1.error));
+            let best = all.rev().filter(|c| tried(&c)).min_by(|a, b| error(a).total_cmp(&error(b)));
             return best.map_or(0, |(at, _)| at);
         }
         let applies = !self.candidates[last].basis.features(&self.learner).is_empty();
@@ -344,158 +385,4 @@ fn picojoules(coefficients: &Coefficients, features: &Features) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: u64 = 1_000_000_000;
-
-    fn model(weights: Weights) -> Model {
-        Model::new(weights, &ResourceKind::Package, None, None, Learner::default())
-    }
-
-    /// A second on two CPUs of somebody who used `amounts`, and what it took.
-    fn load(amounts: &Amounts, watts: f64) -> Load {
-        let busy_ns = amounts[Quantity::Time as usize];
-        let microjoules = (watts * 1e6) as u64;
-        Load { features: features(amounts), microjoules, ns: SECOND, busy_ns, idle_ns: 2 * SECOND - busy_ns }
-    }
-
-    /// Time and instructions of a load, at 3 GHz.
-    fn amounts(time: f64, ipc: f64) -> Amounts {
-        let cycles = time * 3e9;
-        [(time * 1e9) as u64, 0, cycles as u64, (cycles * ipc) as u64, 0]
-    }
-
-    #[test]
-    fn a_mix_finds_out_what_instructions_cost() {
-        let mut model = model(Weights::Fitted);
-        let power = |time: f64, ipc: f64| 10.0 + time * (5.0 + 4.0 * ipc);
-        for i in 0..60u32 {
-            let (time, ipc) = (f64::from(i % 5) / 2.5, 0.5 + f64::from(i % 3));
-            model.learn(&load(&amounts(time, ipc), power(time, ipc)));
-        }
-        assert_eq!(model.basis(), Basis::Fitted);
-        let weight = |time, ipc| model.weight(&amounts(time, ipc)) as f64 * 1e-12;
-        for (time, ipc) in [(1.0, 0.5), (0.3, 2.5), (2.0, 1.0)] {
-            let (found, truth) = (weight(time, ipc), power(time, ipc) - 10.0);
-            assert!((found / truth - 1.0).abs() < 0.02, "{found} for {truth}");
-        }
-        let watts = model.static_watts().unwrap();
-        assert!((watts - 10.0).abs() < 0.2, "{watts}");
-    }
-
-    #[test]
-    fn a_mix_that_foretells_worse_than_time_is_withdrawn() {
-        let mut model = model(Weights::Fitted);
-        let seen = |model: &mut Model, i: u32, watts: f64| {
-            let time = f64::from(i % 5) / 2.5;
-            model.learn(&load(&amounts(time, 0.5 + f64::from(i % 3)), watts));
-        };
-        // Instructions seem to cost something at first...
-        for i in 0..60 {
-            let ipc = 0.5 + f64::from(i % 3);
-            seen(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * ipc));
-        }
-        assert_eq!(model.basis(), Basis::Fitted);
-        // ...and then it is the other way round: what was learnt misleads.
-        for i in 0..20 {
-            let ipc = 0.5 + f64::from(i % 3);
-            seen(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * (3.0 - ipc)));
-        }
-        assert_eq!(model.basis(), Basis::Time);
-    }
-
-    #[test]
-    fn shared_cores_weigh_less_by_what_is_given_or_learnt() {
-        let mut model = model(Weights::Smt);
-        let of = |alone: u64, shared: u64| [(alone + shared) * SECOND, shared * SECOND, 0, 0, 0];
-        assert_eq!(model.weight(&of(1, 1)), 2 * SECOND, "nothing was shared yet");
-        for i in 0..40 {
-            let (alone, shared) = ([0.0, 0.5, 1.0, 0.2][i % 4], [0.0, 0.4, 0.0, 1.6][i % 4]);
-            let amounts = [((alone + shared) * 1e9) as u64, (shared * 1e9) as u64, 0, 0, 0];
-            model.learn(&load(&amounts, 10.0 + 20.0 * alone + 14.0 * shared));
-        }
-        let weight = model.weight(&of(1, 1)) as f64 / SECOND as f64;
-        assert!((weight - 1.7).abs() < 0.01, "{weight}");
-        model.smt_factor = Some(0.5);
-        assert_eq!(model.weight(&of(1, 1)), 3 * SECOND / 2);
-    }
-
-    #[test]
-    fn what_a_late_meter_is_off_in_short_windows_is_static_as_well_as_dynamic() {
-        let mut model = model(Weights::Fitted);
-        let window = |time: f64, watts: f64, late: f64| {
-            let second = load(&amounts(time, 1.0), watts);
-            let (ns, part) = (SECOND / 100, |amount: u64| amount / 100);
-            Load {
-                features: second.features.map(|f| f / 100.0),
-                microjoules: (second.microjoules as f64 * (0.01 + late)) as u64,
-                ns,
-                busy_ns: part(second.busy_ns),
-                idle_ns: part(second.idle_ns),
-            }
-        };
-        let power = |time: f64| 10.0 + 5.0 * time;
-        let off = |model: &Model, late: f64| {
-            let microjoules = model.static_energy(&window(1.0, power(1.0), late)).unwrap();
-            microjoules / 100_000.0 - 1.0
-        };
-        // As punctual as can be: whatever it is off is the load's.
-        for i in 0..400 {
-            let time = f64::from(i / 10 % 5) / 2.5;
-            model.learn(&window(time, power(time), 0.0));
-        }
-        assert!(off(&model, 0.0005).abs() < 0.01, "{}", off(&model, 0.0005));
-        // Half a millisecond early and late by turns.
-        for i in 0..4000 {
-            let (time, late) = (f64::from(i / 10 % 5) / 2.5, if i % 2 == 0 { 0.0005 } else { -0.0005 });
-            model.learn(&window(time, power(time), late));
-        }
-        for late in [0.0005, -0.0005] {
-            let off = off(&model, late) / late / 100.0;
-            assert!((off - 1.0).abs() < 0.05, "{off} of what it was late");
-        }
-    }
-
-    #[test]
-    fn shared_cycles_cost_less_on_a_fast_core_too() {
-        let mut model = model(Weights::Fitted);
-        // A second's use at `ghz`, a part of it beside another thread, and what that draws: two share the cost of the clock.
-        let used = |ghz: f64, beside: f64| {
-            let cycles = ghz * 1e9;
-            [SECOND, (beside * 1e9) as u64, cycles as u64, (cycles * 1.2) as u64, 0]
-        };
-        let clock = |ghz: f64| (0.7 + 0.1 * ghz).powi(2) * ghz;
-        let power = |ghz: f64, beside: f64| clock(ghz) * (1.0 - 0.4 * beside) + 0.5 * clock(ghz) * 1.2;
-        for i in 0..300u32 {
-            let (ghz, beside) = ([2.0, 2.6, 3.2][i as usize % 3], f64::from(i / 3 % 4) / 3.0);
-            let (mut load, times) = (load(&used(ghz, beside), 10.0), f64::from(i / 12 % 3));
-            load.features = load.features.map(|f| f * times);
-            load.microjoules += (times * power(ghz, beside) * 1e6) as u64;
-            (load.busy_ns, load.idle_ns) = (times as u64 * SECOND, (2 - times as u64) * SECOND);
-            model.learn(&load);
-        }
-        assert_eq!(model.basis(), Basis::Fitted);
-        for ghz in [2.0, 3.2] {
-            for beside in [0.0, 1.0] {
-                let weight = model.weight(&used(ghz, beside)) as f64 * 1e-12;
-                let truth = power(ghz, beside);
-                assert!(
-                    (weight / truth - 1.0).abs() < 0.02,
-                    "{weight} for {truth} at {ghz} GHz, {beside} shared"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn memory_goes_by_misses_where_they_are_counted() {
-        let mut dram = Model::new(Weights::Cycles, &ResourceKind::Dram, None, None, Learner::default());
-        assert_eq!(dram.basis(), Basis::Time);
-        for _ in 0..2 {
-            dram.learn(&load(&[SECOND, 0, 5, 5, 1_000_000], 3.0));
-        }
-        assert_eq!(dram.basis(), Basis::Misses);
-        assert_eq!(dram.weight(&[SECOND, 0, 5, 5, 7]), 7);
-    }
-}
+mod tests;

@@ -1,0 +1,187 @@
+//! The model on loads whose power is known.
+
+use super::*;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn model(weights: Weights) -> Model {
+    Model::new(weights, &ResourceKind::Package, None, None, Learner::default())
+}
+
+/// A second on two CPUs of somebody who used `amounts`, and what it took.
+fn load(amounts: &Amounts, watts: f64) -> Load {
+    let busy_ns = amounts[Quantity::Time as usize];
+    let microjoules = (watts * 1e6) as u64;
+    Load { features: features(amounts), microjoules, ns: SECOND, busy_ns, idle_ns: 2 * SECOND - busy_ns }
+}
+
+/// Time and instructions of a load, at 3 GHz.
+fn amounts(time: f64, ipc: f64) -> Amounts {
+    let cycles = time * 3e9;
+    [(time * 1e9) as u64, 0, cycles as u64, (cycles * ipc) as u64, 0]
+}
+
+#[test]
+fn a_mix_finds_out_what_instructions_cost() {
+    let mut model = model(Weights::Fitted);
+    let power = |time: f64, ipc: f64| 10.0 + time * (5.0 + 4.0 * ipc);
+    for i in 0..60u32 {
+        let (time, ipc) = (f64::from(i % 5) / 2.5, 0.5 + f64::from(i % 3));
+        model.learn(&load(&amounts(time, ipc), power(time, ipc)));
+    }
+    assert_eq!(model.basis(), Basis::Fitted);
+    let weight = |time, ipc| model.weight(&amounts(time, ipc)) as f64 * 1e-12;
+    for (time, ipc) in [(1.0, 0.5), (0.3, 2.5), (2.0, 1.0)] {
+        let (found, truth) = (weight(time, ipc), power(time, ipc) - 10.0);
+        assert!((found / truth - 1.0).abs() < 0.02, "{found} for {truth}");
+    }
+    let watts = model.static_watts().unwrap();
+    assert!((watts - 10.0).abs() < 0.2, "{watts}");
+}
+
+#[test]
+fn a_mix_that_foretells_worse_than_time_is_withdrawn() {
+    let mut model = model(Weights::Fitted);
+    let seen = |model: &mut Model, i: u32, watts: f64| {
+        let time = f64::from(i % 5) / 2.5;
+        model.learn(&load(&amounts(time, 0.5 + f64::from(i % 3)), watts));
+    };
+    // Instructions seem to cost something at first...
+    for i in 0..60 {
+        let ipc = 0.5 + f64::from(i % 3);
+        seen(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * ipc));
+    }
+    assert_eq!(model.basis(), Basis::Fitted);
+    // ...and then their counter tells nonsense now and then.
+    for i in 0..10 {
+        let ipc = if i % 3 == 0 { 50.0 } else { 1.0 };
+        let time = f64::from(i % 5) / 2.5;
+        model.learn(&load(&amounts(time, ipc), 10.0 + time * 7.0));
+    }
+    assert_eq!(model.basis(), Basis::Time);
+}
+
+#[test]
+fn a_mix_stays_under_a_load_that_hardly_varies_though_time_foretells_it_as_well() {
+    let mut model = model(Weights::Fitted);
+    let power = |time: f64, ipc: f64| 10.0 + time * (5.0 + 4.0 * ipc);
+    for i in 0..120u32 {
+        let (time, ipc) = (f64::from(i % 5) / 2.5, 0.5 + f64::from(i % 3));
+        model.learn(&load(&amounts(time, ipc), power(time, ipc)));
+    }
+    for i in 0..600u32 {
+        // A meter that is half a percent off, now and then as another.
+        let noise = 1.0 + 0.005 * (f64::from(i * 7919 % 101) / 50.0 - 1.0);
+        let time = 1.0 + 0.05 * f64::from(i % 3);
+        model.learn(&load(&amounts(time, 1.3), power(time, 1.3) * noise));
+        assert_eq!(model.basis(), Basis::Fitted, "after {i} readings");
+    }
+}
+
+#[test]
+fn shared_cores_weigh_less_by_what_is_given_or_learnt() {
+    let mut model = model(Weights::Smt);
+    let of = |alone: u64, shared: u64| [(alone + shared) * SECOND, shared * SECOND, 0, 0, 0];
+    assert_eq!(model.weight(&of(1, 1)), 2 * SECOND, "nothing was shared yet");
+    for i in 0..40 {
+        let (alone, shared) = ([0.0, 0.5, 1.0, 0.2][i % 4], [0.0, 0.4, 0.0, 1.6][i % 4]);
+        let amounts = [((alone + shared) * 1e9) as u64, (shared * 1e9) as u64, 0, 0, 0];
+        model.learn(&load(&amounts, 10.0 + 20.0 * alone + 14.0 * shared));
+    }
+    let weight = model.weight(&of(1, 1)) as f64 / SECOND as f64;
+    assert!((weight - 1.7).abs() < 0.01, "{weight}");
+    model.smt_factor = Some(0.5);
+    assert_eq!(model.weight(&of(1, 1)), 3 * SECOND / 2);
+}
+
+#[test]
+fn static_power_is_followed_as_it_drifts_unless_it_is_given() {
+    let line = |i: u32, watts: f64| {
+        load(&[u64::from(i % 5) * SECOND / 2, 0, 0, 0, 0], watts + 5.0 * f64::from(i % 5))
+    };
+    for (fixed, expected) in [(None, 10.3), (Some(9.5), 9.5)] {
+        let mut model = Model::new(Weights::Fitted, &ResourceKind::Package, fixed, None, Learner::default());
+        (0..300).for_each(|i| _ = model.learn(&line(i, 10.0)));
+        (0..60).for_each(|i| _ = model.learn(&line(i, 10.3)));
+        let watts = model.static_watts().unwrap();
+        assert!((watts - expected).abs() < 0.05, "{watts}");
+    }
+}
+
+#[test]
+fn what_a_late_meter_is_off_in_short_windows_is_static_as_well_as_dynamic() {
+    let mut model = model(Weights::Fitted);
+    let window = |time: f64, watts: f64, late: f64| {
+        let second = load(&amounts(time, 1.0), watts);
+        let (ns, part) = (SECOND / 100, |amount: u64| amount / 100);
+        Load {
+            features: second.features.map(|f| f / 100.0),
+            microjoules: (second.microjoules as f64 * (0.01 + late)) as u64,
+            ns,
+            busy_ns: part(second.busy_ns),
+            idle_ns: part(second.idle_ns),
+        }
+    };
+    let power = |time: f64| 10.0 + 5.0 * time;
+    let off = |model: &Model, late: f64| {
+        let microjoules = model.static_energy(&window(1.0, power(1.0), late)).unwrap();
+        microjoules / 100_000.0 - 1.0
+    };
+    // As punctual as can be: whatever it is off is the load's.
+    for i in 0..400 {
+        let time = f64::from(i / 10 % 5) / 2.5;
+        model.learn(&window(time, power(time), 0.0));
+    }
+    assert!(off(&model, 0.0005).abs() < 0.01, "{}", off(&model, 0.0005));
+    // Half a millisecond early and late by turns.
+    for i in 0..4000 {
+        let (time, late) = (f64::from(i / 10 % 5) / 2.5, if i % 2 == 0 { 0.0005 } else { -0.0005 });
+        model.learn(&window(time, power(time), late));
+    }
+    for late in [0.0005, -0.0005] {
+        let off = off(&model, late) / late / 100.0;
+        assert!((off - 1.0).abs() < 0.05, "{off} of what it was late");
+    }
+}
+
+#[test]
+fn shared_cycles_cost_less_on_a_fast_core_too() {
+    let mut model = model(Weights::Fitted);
+    // A second's use at `ghz`, a part of it beside another thread, and what that draws: two share the cost of the clock.
+    let used = |ghz: f64, beside: f64| {
+        let cycles = ghz * 1e9;
+        [SECOND, (beside * 1e9) as u64, cycles as u64, (cycles * 1.2) as u64, 0]
+    };
+    let clock = |ghz: f64| (0.7 + 0.1 * ghz).powi(2) * ghz;
+    let power = |ghz: f64, beside: f64| clock(ghz) * (1.0 - 0.4 * beside) + 0.5 * clock(ghz) * 1.2;
+    for i in 0..300u32 {
+        let (ghz, beside) = ([2.0, 2.6, 3.2][i as usize % 3], f64::from(i / 3 % 4) / 3.0);
+        let (mut load, times) = (load(&used(ghz, beside), 10.0), f64::from(i / 12 % 3));
+        load.features = load.features.map(|f| f * times);
+        load.microjoules += (times * power(ghz, beside) * 1e6) as u64;
+        (load.busy_ns, load.idle_ns) = (times as u64 * SECOND, (2 - times as u64) * SECOND);
+        model.learn(&load);
+    }
+    assert_eq!(model.basis(), Basis::Fitted);
+    for ghz in [2.0, 3.2] {
+        for beside in [0.0, 1.0] {
+            let weight = model.weight(&used(ghz, beside)) as f64 * 1e-12;
+            let truth = power(ghz, beside);
+            assert!(
+                (weight / truth - 1.0).abs() < 0.02,
+                "{weight} for {truth} at {ghz} GHz, {beside} shared"
+            );
+        }
+    }
+}
+
+#[test]
+fn memory_goes_by_misses_where_they_are_counted() {
+    let mut dram = Model::new(Weights::Cycles, &ResourceKind::Dram, None, None, Learner::default());
+    assert_eq!(dram.basis(), Basis::Time);
+    for _ in 0..2 {
+        dram.learn(&load(&[SECOND, 0, 5, 5, 1_000_000], 3.0));
+    }
+    assert_eq!(dram.basis(), Basis::Misses);
+    assert_eq!(dram.weight(&[SECOND, 0, 5, 5, 7]), 7);
+}
