@@ -86,21 +86,24 @@ fn verdict(text: &mut String, runs: &[Run]) {
         format!("{}, {:?}: {mean}, where {limit} is the limit", run.scenario, run.window)
     });
     let above: Vec<String> = above.collect();
-    // Who is best of the others, where it is better than ours.
-    let behind = |error: fn(&Verdict) -> f64| {
+    // Who is best of the others, where it is better than ours, and by how much; the standard error is that of the seeds' differences.
+    let behind = |error: fn(&Verdict) -> f64, each: fn(&Verdict) -> &[f64]| {
         let lost = runs.iter().filter_map(|run| {
             let others = run.others.iter().filter(|other| other.method != LIMIT);
-            let other = others.min_by(|a, b| error(a).total_cmp(&error(b)))?;
-            let points = 100.0 * (error(&run.ours[best]) - error(other));
+            let (ours, other) = (&run.ours[best], others.min_by(|a, b| error(a).total_cmp(&error(b)))?);
+            let points = 100.0 * (error(ours) - error(other));
+            let differences: Vec<f64> =
+                each(ours).iter().zip(each(other)).map(|(a, b)| 100.0 * (a - b)).collect();
+            let spread = standard_error(&differences).map_or(String::new(), |e| format!(" ± {e:.2}"));
             (points > 0.0).then(|| {
-                format!("{}, {:?}: by {points:.2} points, {}", run.scenario, run.window, other.method)
+                format!("{}, {:?}: by {points:.2}{spread} points, {}", run.scenario, run.window, other.method)
             })
         });
         let lost: Vec<String> = lost.collect();
         if lost.is_empty() { "nowhere".to_owned() } else { lost.join("; ") }
     };
-    let (error, weighted, proportions) =
-        (behind(|v| v.mean), behind(|v| v.weighted), behind(|v| v.proportions));
+    let error = behind(|v| v.mean, |v| &v.means);
+    let (weighted, proportions) = (behind(|v| v.weighted, |_| &[]), behind(|v| v.proportions, |_| &[]));
     let residual = runs.iter().flat_map(|run| &run.ours).filter_map(|v| v.conservation).fold(0.0, f64::max);
     let met = |met: bool| if met { "met" } else { "missed" };
     let goals = [
@@ -137,6 +140,14 @@ fn verdict(text: &mut String, runs: &[Run]) {
     for (goal, result, is_met) in goals {
         _ = writeln!(text, "| {goal} | {result} | {} |", met(is_met));
     }
+}
+
+/// Of the mean of `values`; `None` of fewer than two.
+fn standard_error(values: &[f64]) -> Option<f64> {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt())
 }
 
 fn verdicts(run: &Run) -> impl Iterator<Item = &Verdict> {
