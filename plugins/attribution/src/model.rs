@@ -123,9 +123,6 @@ const READING: Duration = Duration::from_millis(100);
 /// Readings that an error is a mean over, at most; and before it counts.
 const MEMORY: u32 = 20;
 const TRIED: u32 = 10;
-/// How far the error of a mix may exceed that of time alone before it is withdrawn. Under a load that varies little, time alone
-/// foretells power as well, to which it is fitted all the time, and divides it wrongly all the same.
-const LENIENCE: f64 = 1.25;
 /// Windows that their error is a mean over, at most.
 const WINDOWS: u32 = 1000;
 /// How far static power may be from its mean, as a part of it: it is some percent more when the hardware is warm.
@@ -368,9 +365,8 @@ impl Model {
         if self.on_trial {
             let tried = |c: &&(usize, &Candidate)| c.1.coefficients.is_some() && c.1.scored >= TRIED;
             let all = self.candidates.iter().enumerate();
-            let error = |&(at, c): &(usize, &Candidate)| if at == 0 { c.error } else { c.error / LENIENCE };
             // The later of two that are equally good.
-            let best = all.rev().filter(|c| tried(&c)).min_by(|a, b| error(a).total_cmp(&error(b)));
+            let best = all.rev().filter(|c| tried(&c)).min_by(|a, b| a.1.error.total_cmp(&b.1.error));
             return best.map_or(0, |(at, _)| at);
         }
         let applies = !self.candidates[last].basis.features(&self.learner).is_empty();
