@@ -1,5 +1,5 @@
-//! Runs a scenario once, and shows it to every method as each would see it: ours gets the points of the simulator's sources, usage
-//! at each tick and energy half an update of the meter later, as in the agent; the others get what they can poll at those
+//! Runs a scenario once, and shows it to every method as each would see it: ours gets the points of the simulator's sources, energy
+//! half an update of the meter after each tick and usage a moment later, as in the agent; the others get what they can poll at those
 //! moments.
 
 use std::time::Duration;
@@ -116,8 +116,8 @@ impl Stage {
         })
     }
 
-    /// A reading, as the agent's triggers have it: usage a moment after `tick`, and the meters so long after it as what they show
-    /// is old. Both come some microseconds late. Others get what ours do, and are told as well to when it belongs.
+    /// A reading, as the agent's triggers have it: the meters so long after `tick` as what they show is old, and usage a moment later.
+    /// Both come some microseconds late. Others get what ours do, and are told as well to when it belongs.
     fn read(&mut self, tick: Duration) -> Result<()> {
         let mut late = |trigger: Trigger| {
             tick + trigger.offset + Duration::from_secs_f64(self.random.between(0.0, 50e-6))
@@ -125,13 +125,13 @@ impl Stage {
         let usage_at = late(Trigger::just_after(Duration::ZERO));
         let meters_at = late(Trigger::after(Duration::ZERO, self.age));
 
-        let batch = self.poll(usage_at, |stage| &mut stage.usage)?;
-        self.ours.iter_mut().try_for_each(|ours| ours.take(batch.clone()))?;
-        let usage = Sample::of_usage(&self.live.at(self.clock.now()));
-
         let batch = self.poll(meters_at, |stage| &mut stage.energy)?;
         self.ours.iter_mut().try_for_each(|ours| ours.take(batch.clone()))?;
         let (joules, idle) = self.look(meters_at);
+
+        let batch = self.poll(usage_at, |stage| &mut stage.usage)?;
+        let usage = Sample::of_usage(&self.live.at(self.clock.now()));
+        self.ours.iter_mut().try_for_each(|ours| ours.take(batch.clone()))?;
         let caused = |number| usage.caused.get(&number).map_or(0.0, |caused| caused.iter().flatten().sum());
         self.truth = Truth {
             processes: (0..self.processes).map(caused).collect(),

@@ -137,7 +137,7 @@ mod tests {
                 "{now}"
             );
             let after = next_on_grid(Timestamp(now), Trigger::just_after(ms(1)));
-            assert!(after.0 > now && after.0 % 1_000_000 == 100_000, "{now}: {after:?}");
+            assert!(after.0 > now && after.0 % 1_000_000 == 600_000, "{now}: {after:?}");
         }
     }
 

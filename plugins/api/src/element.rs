@@ -14,8 +14,8 @@ pub struct Trigger {
     /// Time between ticks. Ticks fall on whole multiples of it since boot, so that sources with equal intervals tick
     /// together. Zero: it is polled when somebody asks for it, and at the end.
     pub interval: Duration,
-    /// How long after such a multiple the tick falls. Usage is read a moment after it, and a meter so long after it as what it
-    /// shows is old: so that windows of energy end on the multiple, and usage is known a moment past that.
+    /// How long after such a multiple the tick falls. A meter is read so long after it as what it shows is old, so that windows of
+    /// energy end on the multiple; usage a little after the meters, so that a window is covered by usage the moment it closes.
     pub offset: Duration,
 }
 
@@ -33,9 +33,9 @@ impl Trigger {
         Self { interval, offset }
     }
 
-    /// A tick every `interval`, a little after those of [`Trigger::every`]: by about as much as ticks come late.
+    /// A tick every `interval`, a little after those of the meters: by about as much as ticks come late.
     pub fn just_after(interval: Duration) -> Self {
-        Self::after(interval, Duration::from_micros(100))
+        Self::after(interval, Duration::from_micros(600))
     }
 }
 
