@@ -121,7 +121,8 @@ fn a_job_gets_its_joules_under_its_own_number() {
     eprintln!("job {id}: {} s on CPUs, {} J", nanoseconds as f64 * 1e-9, microjoules as f64 * 1e-6);
     assert!(nanoseconds > 1_000_000_000, "it kept a CPU busy for seconds: {nanoseconds} ns");
     assert!(microjoules > 1_000_000, "{microjoules} µJ");
-    assert!(told.processes("wattrace.job.id", id) >= 100, "short processes are in it too");
+    let processes = told.processes("wattrace.job.id", id);
+    assert!(processes >= 100, "short processes are in it too: {processes} are");
     let job = told.attributes("job", id);
     assert_eq!(job["wattrace.job.scheduler"], "slurm");
     let nobody =

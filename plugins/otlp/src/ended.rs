@@ -65,6 +65,11 @@ impl EndedQueue {
         self.queue.push_back(Ended { number: self.pushed, series, attributes, last, phase: Phase::Value });
     }
 
+    /// Whether another may come without dropping the oldest.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queue.len() < self.capacity
+    }
+
     /// What waits, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Ended> {
         self.queue.iter()

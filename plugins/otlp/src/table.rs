@@ -16,6 +16,9 @@ use crate::ended::{EndedQueue, Phase};
 use crate::stream::{Moment, Point, Stream};
 use crate::top::{Account, Weight};
 
+/// So many may leave before places are given anew: what a storm of short processes may take of the memory (2 MB).
+const MOST_LEAVING: usize = 10_000;
+
 /// All series that live, and the streams that ended.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -24,6 +27,8 @@ pub(crate) struct Table {
     /// `None`: everybody has streams of their own.
     top: Option<Ranking<Weight>>,
     others: Vec<Other>,
+    /// Ended since the last ranking, and without a stream: whether they get one is decided with what their consumers used.
+    leaving: Vec<Slot>,
     pub(crate) ended: EndedQueue,
     /// End of the latest window seen.
     newest: Timestamp,
@@ -62,6 +67,7 @@ impl Table {
             slots: SeriesMap::default(),
             top: (top > 0).then(|| Ranking::new(top)),
             others: Vec::new(),
+            leaving: Vec::new(),
             ended: EndedQueue::new(capacity),
             newest: Timestamp(0),
             round: 0,
@@ -117,6 +123,14 @@ impl Table {
 
     fn end(&mut self, id: SeriesId) {
         let Some(mut slot) = self.slots.remove(id) else { return };
+        if slot.stream.is_none() && slot.member.is_some() && slot.changed {
+            self.leaving.push(slot);
+            // A storm of short processes does not wait for the next collection.
+            if self.leaving.len() >= MOST_LEAVING {
+                self.rank();
+            }
+            return;
+        }
         if let (Some(top), Some(member)) = (&mut self.top, slot.member) {
             top.leave(member);
         }
@@ -154,11 +168,12 @@ impl Table {
     }
 
     /// Gives the places among the top anew. Whoever gets one reports there all that `other` has not; whoever loses one
-    /// goes on in `other`.
+    /// goes on in `other`. Who has left competes like all others: a heavy process is told by its name however short it
+    /// lived, and one series of it is not told apart from another that ends a moment later.
     fn rank(&mut self) {
         let Some(top) = &mut self.top else { return };
         top.unweigh();
-        for (_, slot) in self.slots.iter() {
+        for slot in self.slots.iter().map(|(_, slot)| slot).chain(&self.leaving) {
             if let Some(member) = slot.member {
                 top.weigh(member, slot.weight());
             }
@@ -171,6 +186,16 @@ impl Table {
             } else if slot.stream.is_none() {
                 slot.stream = Some(Stream::of(&slot.series));
             }
+        }
+        for mut slot in self.leaving.drain(..) {
+            let Some(member) = slot.member else { continue };
+            if top.owns(member) && self.ended.has_room() {
+                let attributes = slot.series.all_attributes().into();
+                self.ended.push(slot.series, attributes, slot.account.open());
+            } else {
+                slot.settle(&mut self.others);
+            }
+            top.leave(member);
         }
     }
 
@@ -197,7 +222,7 @@ impl Table {
 
     fn changed(&self) -> usize {
         let slots = self.slots.iter().filter(|(_, slot)| slot.changed).count();
-        slots + self.others.iter().filter(|other| other.changed).count()
+        slots + self.leaving.len() + self.others.iter().filter(|other| other.changed).count()
     }
 
     /// Points of series that nobody had opened, since the last call.

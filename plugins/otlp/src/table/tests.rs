@@ -155,6 +155,88 @@ fn the_place_of_one_that_ended_goes_to_the_next() {
     assert_eq!(s.table.top.as_ref().unwrap().len(), 1, "who ended is forgotten");
 }
 
+/// A process whose CPU time has ended and whose energy has not: two windows that end apart.
+fn open_time(rig: &Rig, consumer: &Arc<Consumer>, start: u64) -> SeriesId {
+    rig.registry.open(SeriesSpec {
+        metric: rig.registry.metric(&metric::CONSUMER_CPU_TIME).unwrap(),
+        resource: Resource::HOST,
+        domain: None,
+        consumer: Some(consumer.clone()),
+        attributes: Vec::new(),
+        start: Timestamp(start),
+    })
+}
+
+#[test]
+fn a_process_that_ends_before_it_was_ranked_keeps_its_series_together() {
+    let mut s = Scene::new(1);
+    let d = domain("d");
+    let short = process(1);
+    let (energy, time) = (open(&s.rig, &short, &d, 7), open_time(&s.rig, &short, 7));
+    s.write(&[(time, 400_000_000)], &[time]);
+    s.write(&[(energy, 5 * J)], &[]);
+    s.collect();
+    s.write(&[(energy, 6 * J)], &[energy]);
+    s.collect();
+    s.collect();
+    assert_eq!(s.seen.value("1"), [(7, 0.4)], "its CPU time");
+    assert_eq!(s.seen.value("1 d"), [(7, 6.0)]);
+    assert_eq!(s.seen.value("other"), []);
+    assert_eq!(
+        (s.seen.ends, s.table.top.as_ref().unwrap().len()),
+        (vec!["1".to_owned(), "1 d".to_owned()], 0)
+    );
+}
+
+#[test]
+fn who_lives_between_two_collections_gets_a_place_if_it_is_heavy_enough() {
+    let mut s = Scene::new(2);
+    let d = domain("d");
+    let long = open(&s.rig, &process(1), &d, 7);
+    s.write(&[(long, 20 * J)], &[]);
+    s.collect();
+    let [heavy, light] = [2, 3].map(|pid| open(&s.rig, &process(pid), &d, 110));
+    s.write(&[(heavy, 9 * J), (light, J)], &[heavy, light]);
+    s.collect();
+    s.collect();
+    assert_eq!(s.seen.value("2 d"), [(110, 9.0)]);
+    assert_eq!(s.seen.value("other d"), [(7, 1.0)]);
+    assert_eq!((&*s.seen.ends, s.table.top.as_ref().unwrap().len()), (&["2 d".to_owned()][..], 1));
+}
+
+#[test]
+fn a_storm_of_short_processes_is_ranked_before_it_fills_the_memory() {
+    let mut s = Scene::new(1);
+    let d = domain("d");
+    let heavy = open(&s.rig, &process(1), &d, 7);
+    s.write(&[(heavy, 9 * J)], &[heavy]);
+    for pid in 2..30_002 {
+        let short = open(&s.rig, &process(pid), &d, s.now);
+        s.write(&[(short, J)], &[short]);
+        assert!(s.table.leaving.len() < MOST_LEAVING);
+    }
+    while s.table.is_pending() {
+        s.collect();
+    }
+    assert_eq!(s.seen.value("1 d"), [(7, 9.0)]);
+    assert_eq!(s.seen.values.values().sum::<f64>(), 30_009.0);
+}
+
+#[test]
+fn who_left_joins_other_where_its_stream_would_push_one_out_that_nobody_has_heard() {
+    let mut s = Scene::new(5);
+    s.table = Table::new(s.rig.registry.clone(), 5, 2);
+    let d = domain("d");
+    for pid in 1..=5 {
+        let short = open(&s.rig, &process(pid), &d, 7);
+        s.write(&[(short, pid * J)], &[short]);
+    }
+    while s.table.is_pending() {
+        s.collect();
+    }
+    assert_eq!((s.seen.values.values().sum::<f64>(), s.table.ended.take_dropped()), (15.0, 0));
+}
+
 #[test]
 fn the_sum_below_the_top_comes_again_if_it_did_not_arrive() {
     let mut s = Scene::new(1);
