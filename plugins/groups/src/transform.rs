@@ -70,13 +70,17 @@ impl Transformer {
 
     /// Takes in a batch's points.
     fn take(&mut self, batch: &Batch) {
-        let Self { flows, members, levels, .. } = self;
+        let mut are_met = false;
         for segment in batch.segments() {
             let window = segment.window;
             self.now = self.now.max(window.end);
             for (id, value) in segment.points() {
-                let begin = || begin(&self.registry, members, self.opened, id, value.steps(), window);
-                let Some(flow) = flows.get_or_insert_with(id, begin) else { continue };
+                if !are_met && self.flows.get(id).is_none() {
+                    self.meet(batch);
+                    are_met = true;
+                }
+                let Self { flows, members, levels, .. } = &mut *self;
+                let Some(Some(flow)) = flows.get_mut(id) else { continue };
                 if flow.revision != flow.consumer.revision() {
                     members.refresh(flow.member, window.start);
                     let (revision, groups) = members.where_is(flow.member);
@@ -90,7 +94,32 @@ impl Transformer {
                     flow.cells[..levels.len()].iter().for_each(|&cell| members.books.add(cell, used));
                 }
             }
-            members.books.push_changed(window, &mut self.out);
+            self.members.books.push_changed(window, &mut self.out);
+        }
+    }
+
+    /// Begins the series of a batch that are new, parents before their children: who is gone may only be known to be where its
+    /// parent is, and the parent may have come there a moment ago.
+    fn meet(&mut self, batch: &Batch) {
+        let Self { registry, flows, members, opened, .. } = self;
+        let mut strangers = Vec::new();
+        for segment in batch.segments() {
+            for (id, value) in segment.points() {
+                match flows.get(id) {
+                    Some(Some(flow)) => members.refresh(flow.member, segment.window.start),
+                    Some(None) => {}
+                    None => {
+                        let series = registry.get(id);
+                        let consumer = series.as_ref().and_then(|series| series.consumer.as_ref());
+                        let born = consumer.map_or(0, |consumer| consumer.identity().start_unix_nano);
+                        strangers.push((born, id, value.steps(), segment.window));
+                    }
+                }
+            }
+        }
+        strangers.sort_by_key(|&(born, ..)| born);
+        for (_, id, first, window) in strangers {
+            flows.get_or_insert_with(id, || begin(registry, members, *opened, id, first, window));
         }
     }
 }

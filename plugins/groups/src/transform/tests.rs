@@ -282,6 +282,26 @@ fn on_a_v1_machine_proc_is_asked_and_one_that_is_gone_is_where_its_parent_is() {
 }
 
 #[test]
+fn on_a_v1_machine_parents_are_looked_at_before_their_children_whatever_the_order_of_points() {
+    let mut scene = Scene::with("levels = [\"job\"]", "4:freezer:/\n0::/\n");
+    let old = scene.process(100, "/", None);
+    scene.in_proc(100, 1, 'S', "4:freezer:/\n0::/\n");
+    let old_time = scene.cpu_time(&old);
+    scene.pass(&[(old_time, 1)], &[]);
+
+    // Within a second: it joins a job and executes a program there, and its children live and die, and theirs.
+    scene.in_proc(100, 1, 'S', "4:freezer:/slurm/uid_1000/job_7/step_0\n0::/\n");
+    old.update(vec![Attribute::new("process.executable.name", "slurm_script")]);
+    let child = scene.process(101, "/", Some(&old));
+    let grandchild = scene.process(102, "/", Some(&child));
+    let [of_child, of_grandchild] = [&child, &grandchild].map(|process| scene.cpu_time(process));
+    let points = [(of_grandchild, 100), (of_child, 20), (old_time, 4)];
+    scene.pass(&points, &[of_grandchild, of_child]);
+    assert_eq!(scene.sums(ConsumerKind::Job), sums([("7", 123), ("", 1)]));
+    assert_eq!(scene.attribute(ConsumerKind::Process, "102", "wattrace.job.id"), "7");
+}
+
+#[test]
 fn a_tree_is_its_oldest_ancestors_even_when_that_never_ran() {
     let mut scene = Scene::new("levels = ['tree']\nlinger = '0s'");
     // 10 sleeps and is never seen; 11 is its child, 12 is 11's.
