@@ -17,7 +17,7 @@
 //! | `usage.rs` | recent usage by window and place |
 //! | `account.rs` | one domain's books: how each window's energy falls apart |
 //! | `ledger.rs` | what everybody got of a domain in all, and its series |
-//! | `model.rs` | by what energy is divided, and whether that foretells the meter |
+//! | `model.rs`, `contest.rs` | by what energy is divided, and whether that foretells the meter |
 //! | `amounts.rs` | what is counted of a user, and what a model makes of it |
 //! | `learner.rs`, `contrasts.rs`, `nnls.rs` | what a domain's own readings teach about its power |
 //! | `state.rs` | what was learnt, kept across restarts |
@@ -25,6 +25,7 @@
 
 mod account;
 mod amounts;
+mod contest;
 mod contrasts;
 mod learner;
 mod ledger;
@@ -84,7 +85,7 @@ pub enum Weights {
     /// CPU time, less while the core's other CPU is busy as well. Memory by cache misses, where they are counted.
     Smt,
     /// All that is counted, each with the coefficient that fits the domain's own meter; CPU time as long as that foretells the
-    /// meter better.
+    /// meter better, by more than chance explains.
     Fitted,
 }
 

@@ -7,6 +7,7 @@ use wattrace_api::ResourceKind;
 
 use crate::Weights;
 use crate::amounts::{Amounts, FEATURES, Feature, Features, Quantity, features};
+use crate::contest::Contest;
 use crate::contrasts::Lately;
 use crate::learner::{Coefficients, Learner, Reading};
 
@@ -80,6 +81,8 @@ pub(crate) struct Candidate {
     /// The same of windows that are much shorter than a reading.
     window_error: f64,
     windows: u32,
+    /// With CPU time, about changes of power.
+    contest: Contest,
 }
 
 impl Candidate {
@@ -140,11 +143,13 @@ pub(crate) struct Model {
     /// The first is time, the last the one that is wanted.
     candidates: Vec<Candidate>,
     in_use: usize,
-    /// Whether the wanted one must foretell better than the others.
+    /// Whether the wanted one is withdrawn while it foretells power worse than CPU time does.
     on_trial: bool,
     fixed_watts: Option<f64>,
     smt_factor: Option<f64>,
     gathered: Gathered,
+    /// The last reading that was learnt.
+    before: Option<Reading>,
 }
 
 #[derive(Debug, Default)]
@@ -193,6 +198,7 @@ impl Model {
             scored: 0,
             window_error: 0.0,
             windows: 0,
+            contest: Contest::default(),
         };
         let mut model = Self {
             learner,
@@ -202,6 +208,7 @@ impl Model {
             fixed_watts,
             smt_factor,
             gathered: Gathered::default(),
+            before: None,
         };
         model.fit();
         model
@@ -293,6 +300,7 @@ impl Model {
             seconds,
         };
         self.gathered = Gathered::default();
+        self.compare(&reading);
         self.score(&reading);
         self.learner.learn(&reading);
         self.fit();
@@ -310,6 +318,23 @@ impl Model {
             let error = (foretold - reading.watts).abs() / reading.watts.max(f64::MIN_POSITIVE);
             candidate.scored = (candidate.scored + 1).min(MEMORY);
             candidate.error += (error.min(10.0) - candidate.error) / f64::from(candidate.scored);
+        }
+    }
+
+    /// Compares what changes since the last reading were foretold with those that came, in the same way.
+    fn compare(&mut self, reading: &Reading) {
+        let Some(before) = self.before.replace(*reading) else { return };
+        let off = |candidate: &Candidate| {
+            let change = reading.rates.iter().zip(before.rates).map(|(now, before)| now - before);
+            let foretold: f64 = candidate.coefficients?.iter().zip(change).map(|(c, rate)| c * rate).sum();
+            Some(foretold - (reading.watts - before.watts))
+        };
+        let Some((time, mixes)) = self.candidates.split_first_mut() else { return };
+        let Some(off_time) = off(time) else { return };
+        for mix in mixes {
+            if let Some(off_mix) = off(mix) {
+                mix.contest.take(off_mix, off_time, mix.error.min(time.error) * reading.watts);
+            }
         }
     }
 
@@ -363,10 +388,12 @@ impl Model {
     fn choose(&self) -> usize {
         let last = self.candidates.len() - 1;
         if self.on_trial {
-            let tried = |c: &&(usize, &Candidate)| c.1.coefficients.is_some() && c.1.scored >= TRIED;
-            let all = self.candidates.iter().enumerate();
+            let stands = |c: &(usize, &Candidate)| {
+                c.1.coefficients.is_some() && c.1.scored >= TRIED && !c.1.contest.is_lost()
+            };
+            let mixes = self.candidates.iter().enumerate().skip(1);
             // The later of two that are equally good.
-            let best = all.rev().filter(|c| tried(&c)).min_by(|a, b| a.1.error.total_cmp(&b.1.error));
+            let best = mixes.rev().filter(stands).min_by(|a, b| a.1.error.total_cmp(&b.1.error));
             return best.map_or(0, |(at, _)| at);
         }
         let applies = !self.candidates[last].basis.features(&self.learner).is_empty();

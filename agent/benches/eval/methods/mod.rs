@@ -46,6 +46,8 @@ impl Books {
 
 /// The name of what is no method but the limit of all.
 pub(crate) const LIMIT: &str = "limit";
+/// The name of SmartWatts as it would suit machines like these.
+pub(crate) const TUNED: &str = "SmartWatts, tuned";
 
 /// All of them, fresh, for readings `window` apart.
 pub(crate) fn all(window: Duration) -> Vec<Box<dyn Method>> {

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::{Books, Method};
+use super::{Books, Method, TUNED};
 use crate::observe::{Sample, used};
 
 /// Readings before there is a model.
@@ -66,7 +66,7 @@ impl SmartWatts {
     /// For readings `window` apart.
     pub(crate) fn tuned(window: Duration) -> Self {
         let history = (60.0 / window.as_secs_f64()) as usize;
-        Self::new("SmartWatts, tuned", Settings { history, constant: FEWEST, threshold: 0.0 })
+        Self::new(TUNED, Settings { history, constant: FEWEST, threshold: 0.0 })
     }
 
     fn new(name: &'static str, settings: Settings) -> Self {

@@ -61,6 +61,25 @@ fn a_mix_that_foretells_worse_than_time_is_withdrawn() {
 }
 
 #[test]
+fn a_mix_stays_where_only_the_level_speaks_against_it() {
+    let mut model = model(Weights::Fitted);
+    let power = |time: f64, ipc: f64| 10.0 + time * (5.0 + 4.0 * ipc);
+    for i in 0..120u32 {
+        let (time, ipc) = (f64::from(i % 5) / 2.5, 0.5 + f64::from(i % 3));
+        model.learn(&load(&amounts(time, ipc), power(time, ipc)));
+    }
+    // A load that hardly varies. What no counter tells makes it draw what CPU time foretells by chance.
+    let mut withdrawn = 0;
+    for i in 0..40u32 {
+        let [jitter, noise] = [13, 17].map(|n| f64::from(i * 7919 % n) / f64::from(n - 1) - 0.5);
+        let (time, ipc) = (1.5 + 0.01 * jitter, 1.2);
+        model.learn(&load(&amounts(time, ipc), power(time, 1.5) + 0.1 * noise));
+        withdrawn += u32::from(model.basis() != Basis::Fitted);
+    }
+    assert_eq!(withdrawn, 0);
+}
+
+#[test]
 fn shared_cores_weigh_less_by_what_is_given_or_learnt() {
     let mut model = model(Weights::Smt);
     let of = |alone: u64, shared: u64| [(alone + shared) * SECOND, shared * SECOND, 0, 0, 0];
