@@ -58,7 +58,7 @@ mod tests {
     fn who_is_off_more_all_the_time_loses_and_comes_back_when_it_is_not() {
         let mut contest = Contest::default();
         assert_eq!(lost(&mut contest, 50, |_| (0.1, -9.0)), 0);
-        let worse = |i: u32| (if i % 2 == 0 { 8.0 } else { -12.0 }, 5.0);
+        let worse = |i: u32| (if i.is_multiple_of(2) { 8.0 } else { -12.0 }, 5.0);
         assert_eq!(lost(&mut contest, 9, worse), 0, "so few may be chance");
         assert_eq!(lost(&mut contest, 30, worse), 30);
         assert!(lost(&mut contest, 50, |_| (1.0, 2.0)) < 25);
