@@ -1,28 +1,28 @@
-//! What accounting costs a whole program that does little but switch: hackbench, with nothing attached, with an empty program,
-//! with accounting, and with bpftrace counting the same nanoseconds per process.
+//! What accounting costs a whole program that does little but switch: hackbench, with nothing attached, with accounting, and less
+//! often with an empty program, and with bpftrace counting the same nanoseconds per process.
 //!
-//! Two runs of hackbench differ by several per cent whatever is attached, so runs cannot be compared. Instead each CPU has one
-//! hackbench, bound to it, that goes on all the time, while programs come and go: its pace is the messages that its tasks write in a
-//! second, which the kernel counts. Each stretch with something attached is compared with the stretches before and after it, with
-//! nothing. Reports the median of these ratios with its 95 % interval.
+//! Two runs of hackbench differ by several per cent whatever is attached, and long ones as much as short ones: so there must be many,
+//! and short ones. Each CPU has its own, bound to it, all at the same time. A round is ten of them with nothing attached, twenty with
+//! something, and ten with nothing, so that a machine that gets slower or faster meanwhile does no harm. Reports the mean of the
+//! rounds' ratios with its 95 % interval. They run threads, since a switch between these is the cheapest there is, and so what
+//! accounting adds the largest part.
 //!
-//! `sudo cargo bench -p wattrace-sched --bench hackbench`, or as a part of `cargo xtask bench`. Needs hackbench (Debian's
-//! rt-tests); without bpftrace the comparison is left out. It takes three minutes.
+//! `sudo cargo bench -p wattrace-sched --bench hackbench [-- --rounds=200]`, or as a part of `cargo xtask bench`. Needs hackbench
+//! (Debian's rt-tests); without bpftrace the comparison is left out. A round takes three seconds.
 
-use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use wattrace_sched::kernel::{Baseline, Flush, Kernel, Options};
 use wattrace_sched::topology::Topology;
 
 const ROUNDS: usize = 60;
-const STRETCH: Duration = Duration::from_millis(400);
-/// Rounds to one that is compared with bpftrace, too, which takes long to start.
-const ROUNDS_TO_A_SCRIPT: usize = 4;
-const HACKBENCH: [&str; 6] = ["hackbench", "--groups", "1", "--loops", "100000000", "--pipe"];
+/// Rounds to one in which others are compared as well.
+const ROUNDS_TO_OTHERS: usize = 5;
+const HACKBENCH: [&str; 7] = ["hackbench", "--groups", "1", "--loops", "200", "--pipe", "--threads"];
+/// Of these, one after another.
+const RUNS: usize = 10;
 /// The same accounting in the shortest script: time on CPU by process.
 const SCRIPT: &str = "tracepoint:sched:sched_switch { \
     if (@since[cpu]) { @ns[args->prev_pid] = sum(nsecs - @since[cpu]); } @since[cpu] = nsecs; }";
@@ -33,161 +33,120 @@ fn main() -> Result<(), Failure> {
     if !std::env::args().any(|a| a == "--bench") {
         return Ok(());
     }
+    let given = std::env::args().find_map(|a| a.strip_prefix("--rounds=").and_then(|n| n.parse().ok()));
+    let rounds = given.unwrap_or(ROUNDS);
     let cpus = Topology::read("/sys".as_ref())?.package_of.len();
-    go_before_all_others()?;
-    let race = Race::start(cpus)?;
-    let (mut empty, mut accounting, mut script) = (Vec::new(), Vec::new(), Vec::new());
-    let mut switches = Vec::new();
-    let mut before = race.pace()?;
-    for round in 0..ROUNDS {
-        let mut compare = |attached: f64| -> Result<f64, Failure> {
-            let after = race.pace()?;
-            // Less is slower.
-            let slower = (before + after) / 2.0 / attached - 1.0;
-            before = after;
-            Ok(100.0 * slower)
-        };
-        let program = Baseline::empty()?;
-        let pace = race.pace()?;
-        drop(program);
-        empty.push(compare(pace)?);
-
+    // What is attached as long as the result lives, and how often it was switched until now.
+    let empty = || -> Result<_, Failure> { Ok(Baseline::empty()?) };
+    let accounting = || -> Result<_, Failure> {
         let kernel = Kernel::load(&Options::of_cpus(cpus))?;
         let accounted = (0..cpus).filter(|&cpu| matches!(kernel.flush(cpu), Ok(Flush::Closed))).count();
-        assert!(accounted > 0, "no CPU is accounted for");
-        let switched = (kernel.switches(), Instant::now());
-        let pace = race.pace()?;
-        switches.push((kernel.switches() - switched.0) as f64 / switched.1.elapsed().as_secs_f64());
-        drop(kernel);
-        accounting.push(compare(pace)?);
-
-        if round % ROUNDS_TO_A_SCRIPT == 0
-            && let Some(bpftrace) = Bpftrace::start()
-        {
-            let pace = race.pace()?;
-            drop(bpftrace);
-            script.push(compare(pace)?);
+        if accounted == 0 { Err("no CPU is accounted for".into()) } else { Ok(kernel) }
+    };
+    let (mut accounted, mut emptied, mut scripted) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut switches, mut seconds) = (0, 0.0);
+    let has_bpftrace = Bpftrace::start().is_some();
+    pace(cpus)?;
+    for round in 0..rounds {
+        accounted.push(slowdown(cpus, || {
+            let kernel = accounting()?;
+            let (before, began) = (kernel.switches(), Instant::now());
+            let pace = pace(cpus)?;
+            switches += kernel.switches() - before;
+            seconds += began.elapsed().as_secs_f64() * cpus as f64;
+            Ok(pace)
+        })?);
+        if round % ROUNDS_TO_OTHERS == 0 {
+            emptied.push(slowdown(cpus, || {
+                let _program = empty()?;
+                pace(cpus)
+            })?);
+            if has_bpftrace {
+                scripted.push(slowdown(cpus, || {
+                    let _script = Bpftrace::start().ok_or("bpftrace does not start again")?;
+                    pace(cpus)
+                })?);
+            }
         }
     }
-    println!(
-        "{}, one on each of {cpus} CPUs: how much slower than with nothing attached",
-        HACKBENCH.join(" ")
-    );
-    println!("  {ROUNDS} rounds of {STRETCH:?}, {:.0} switches a second", median(&mut switches));
-    tell("empty program", empty);
-    tell("accounting", accounting);
-    if script.is_empty() {
+    println!("{}, on each of {cpus} CPUs: how much longer than with nothing attached", HACKBENCH.join(" "));
+    println!("  {rounds} rounds, {:.0} switches per second and CPU", switches as f64 / seconds);
+    tell("accounting", &accounted);
+    tell("empty program", &emptied);
+    if scripted.is_empty() {
         println!("  bpftrace is left out: it is not installed, or /sys/kernel/tracing is not mounted");
     } else {
-        tell("bpftrace, time by pid", script);
+        tell("bpftrace, time by pid", &scripted);
     }
     println!("  target: accounting slows it by less than 1 %");
     Ok(())
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// A round: how much longer it takes with something attached, which `attached` does twice, %.
+fn slowdown(cpus: usize, mut attached: impl FnMut() -> Result<f64, Failure>) -> Result<f64, Failure> {
+    let before = pace(cpus)?;
+    let with = attached()? + attached()?;
+    let without = before + pace(cpus)?;
+    Ok(100.0 * (with / without - 1.0))
 }
 
-fn tell(name: &str, mut percent: Vec<f64>) {
-    let median = median(&mut percent);
-    // It lies between these two of the sorted values in 95 % of all cases, whatever their distribution.
-    let (middle, half) = (percent.len() as f64 / 2.0, 0.98 * (percent.len() as f64).sqrt());
-    let at = |place: f64| percent[(place.max(0.0) as usize).min(percent.len() - 1)];
-    let (least, most) = (at(middle - half), at((middle + half).ceil()));
-    println!("  {name:<24} {median:+6.2} % (95 %: {least:+.2} to {most:+.2} %)");
+/// How long it takes, in seconds and in the mean.
+fn pace(cpus: usize) -> Result<f64, Failure> {
+    let mut sum = 0.0;
+    for _ in 0..RUNS {
+        sum += run(cpus)?;
+    }
+    Ok(sum / RUNS as f64)
 }
 
-/// Gives this thread real-time priority: it is to load programs and look at clocks while every CPU has forty tasks to run. Those
-/// that it starts have none.
-fn go_before_all_others() -> std::io::Result<()> {
-    let priority = libc::sched_param { sched_priority: 1 };
-    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: `priority` is valid for the call.
-    let failed = unsafe { libc::sched_setscheduler(0, policy, &priority) } != 0;
-    if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+/// How long a hackbench on each CPU takes, all at the same time.
+fn run(cpus: usize) -> Result<f64, Failure> {
+    let began = Instant::now();
+    let running: Vec<Child> = (0..cpus).map(hackbench).collect::<Result<_, _>>()?;
+    // Each is waited for by a thread: whichever ends first.
+    let took = |mut child: Child| -> std::io::Result<f64> {
+        let status = child.wait()?;
+        let took = began.elapsed().as_secs_f64();
+        if status.success() { Ok(took) } else { Err(std::io::Error::other(format!("hackbench: {status}"))) }
+    };
+    let times = std::thread::scope(|scope| {
+        let threads: Vec<_> = running.into_iter().map(|child| scope.spawn(move || took(child))).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, std::io::Result<f64>>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect::<std::io::Result<Vec<f64>>>()
+    })?;
+    Ok(times.iter().sum::<f64>() / cpus as f64)
 }
 
-/// A hackbench on every CPU; ended when dropped.
-struct Race {
-    groups: Vec<Child>,
-    /// The `io` of all tasks.
-    counters: Vec<String>,
-}
-
-impl Race {
-    fn start(cpus: usize) -> Result<Self, Failure> {
-        let groups: Vec<Child> = (0..cpus).map(hackbench).collect::<Result<_, _>>()?;
-        let mut race = Self { groups, counters: Vec::new() };
-        // All tasks write once they are all there.
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while race.counters.len() < 40 * cpus || race.messages()? == 0 {
-            if Instant::now() > deadline {
-                return Err("hackbench's tasks do not write".into());
-            }
-            sleep(Duration::from_millis(100));
-            race.find_tasks()?;
-        }
-        Ok(race)
-    }
-
-    fn find_tasks(&mut self) -> Result<(), Failure> {
-        self.counters.clear();
-        for group in &self.groups {
-            let pid = group.id();
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-            self.counters.extend(children.split_whitespace().map(|child| format!("/proc/{child}/io")));
-        }
-        Ok(())
-    }
-
-    /// Messages written so far.
-    fn messages(&self) -> Result<u64, Failure> {
-        let mut sum = 0;
-        for counter in &self.counters {
-            let text = fs::read_to_string(counter)?;
-            let writes = text.lines().find_map(|line| line.strip_prefix("syscw: "));
-            sum += writes
-                .ok_or("the kernel does not count system calls (CONFIG_TASK_IO_ACCOUNTING)")?
-                .parse::<u64>()?;
-        }
-        Ok(sum)
-    }
-
-    /// Messages a second, over a stretch.
-    fn pace(&self) -> Result<f64, Failure> {
-        let (begun, before) = (Instant::now(), self.messages()?);
-        sleep(STRETCH);
-        // Read in the same order, so that every task has had about the same time.
-        let elapsed = begun.elapsed();
-        Ok((self.messages()? - before) as f64 / elapsed.as_secs_f64())
-    }
-}
-
-impl Drop for Race {
-    fn drop(&mut self) {
-        for group in &mut self.groups {
-            // SAFETY: it has no preconditions; the group leader is not reaped yet, so the group is its own.
-            unsafe { libc::kill(-(group.id() as libc::pid_t), libc::SIGKILL) };
-            let _ = group.wait();
-        }
-    }
+fn tell(name: &str, percent: &[f64]) {
+    let count = percent.len() as f64;
+    let mean = percent.iter().sum::<f64>() / count;
+    let squares: f64 = percent.iter().map(|value| (value - mean).powi(2)).sum();
+    // Twice the standard error, which is 95 % of a normal distribution.
+    let error = 1.96 * (squares / (count - 1.0).max(1.0) / count).sqrt();
+    println!(
+        "  {name:<24} {mean:+6.2} % (95 %: {:+.2} to {:+.2} %), {count} rounds",
+        mean - error,
+        mean + error
+    );
 }
 
 fn hackbench(cpu: usize) -> Result<Child, Failure> {
     let mut command = Command::new(HACKBENCH[0]);
-    command.args(&HACKBENCH[1..]).stdout(Stdio::null()).process_group(0);
+    command.args(&HACKBENCH[1..]).stdout(Stdio::null());
     let bind = move || {
         // SAFETY: the set is plain data, initialised by the macros; the call only reads it.
         let failed = unsafe {
             let mut set: libc::cpu_set_t = std::mem::zeroed();
             libc::CPU_SET(cpu, &mut set);
-            libc::sched_setaffinity(0, size_of_val(&set), &set) != 0
+            // Where this benchmark is killed, so is it.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0
+                || libc::sched_setaffinity(0, size_of_val(&set), &set) != 0
         };
         if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
     };
-    // SAFETY: one system call, which is allowed between fork and exec.
+    // SAFETY: two system calls, which are allowed between fork and exec.
     unsafe { command.pre_exec(bind) };
     let child = command.spawn();
     child.map_err(|e| format!("hackbench does not start ({e}): install rt-tests").into())
@@ -200,11 +159,7 @@ impl Bpftrace {
     /// Attached when this returns.
     fn start() -> Option<Self> {
         let mut child = Command::new("bpftrace")
-            .args([
-                "-q",
-                "-e",
-                &format!("BEGIN {{ printf(\"on\\n\"); }} {SCRIPT} END {{ clear(@ns); clear(@since); }}"),
-            ])
+            .args(["-q", "-e", &format!("BEGIN {{ printf(\"on\\n\"); }} {SCRIPT}")])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -222,8 +177,8 @@ impl Bpftrace {
 
 impl Drop for Bpftrace {
     fn drop(&mut self) {
-        // SAFETY: it has no preconditions; the child is not reaped yet, so its pid is its own.
-        unsafe { libc::kill(self.0.id() as libc::pid_t, libc::SIGINT) };
+        // Not SIGINT: one that comes too early is lost on it, and what it has counted is of no interest.
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
