@@ -6,11 +6,13 @@
 //! | `mixed.rs`, `late.rs` | 200 sources of many intervals beside outputs that are slow and that fail; what the machine is to blame for |
 //! | `fast_meter.rs` | the agent reading a simulated RAPL meter every millisecond |
 //! | `soak.rs` | memory while a million consumers come and go |
+//! | `books.rs` | attribution's books, per point and per process |
 //!
 //! `cargo bench -p wattrace --bench pipeline [-- CASE]`, or as a part of `cargo xtask bench`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark that cannot run fails")]
 
+mod books;
 mod fast_meter;
 mod late;
 mod machine;
@@ -22,7 +24,7 @@ use std::process::Command;
 
 type Case = fn(u64);
 
-const CASES: [(&str, &[u64], Case); 8] = [
+const CASES: [(&str, &[u64], Case); 9] = [
     ("throughput", &[1_000, 10_000, 100_000, 1_000_000], throughput::lossless),
     ("flat", &[1_000_000], throughput::flat),
     // A part of `flat`.
@@ -33,6 +35,7 @@ const CASES: [(&str, &[u64], Case); 8] = [
     ("round", &[], mixed::round),
     ("meter", &[0], fast_meter::run),
     ("soak", &[1_000_000], soak::run),
+    ("books", &[0], books::run),
 ];
 
 fn main() {

@@ -195,7 +195,9 @@ impl Transformer {
     /// The slot of `consumer`, which one more usage series is about.
     fn tenant(&mut self, consumer: &Arc<Consumer>) -> usize {
         let address = Arc::as_ptr(consumer) as usize;
+        let mut is_new = false;
         let slot = *self.slots.entry(address).or_insert_with(|| {
+            is_new = true;
             let identity = consumer.identity();
             let slot = self.tenants.insert(Tenant {
                 consumer: consumer.clone(),
@@ -211,10 +213,13 @@ impl Transformer {
         });
         let tenant = &mut self.tenants[slot];
         tenant.open_usage += 1;
-        // A consumer may come back on another package after its first series had ended.
-        tenant.left = false;
-        self.leaving.retain(|(leaving, _)| *leaving != slot);
-        self.left.retain(|(left, _)| *left != slot);
+        // A consumer may come back on another package after its first series had ended. Those who leave are many where processes are
+        // short, and are not looked through for whoever is new or here.
+        if tenant.open_usage == 1 && !is_new {
+            tenant.left = false;
+            self.leaving.retain(|(leaving, _)| *leaving != slot);
+            self.left.retain(|(left, _)| *left != slot);
+        }
         slot
     }
 

@@ -40,7 +40,7 @@ struct UsageWindow {
     uses: Vec<Use>,
 }
 
-/// The windows not yet used up by every domain, in order of time.
+/// The windows not yet used up by every domain, in the order in which they end.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     windows: VecDeque<UsageWindow>,
@@ -63,8 +63,16 @@ impl Usage {
         }
         let next = self.spare.pop().unwrap_or_default();
         let uses = std::mem::replace(&mut self.staged, next);
-        self.windows.push_back(UsageWindow { window, uses });
+        // Nearly always the last: only where several sources tell of one place may one be later than the next.
+        let at = self.first_after(window.end);
+        self.windows.insert(at, UsageWindow { window, uses });
         self.end = Some(self.end.map_or(window.end, |e| e.max(window.end)));
+    }
+
+    /// The first of the windows that end after `time`. Thousands are remembered where they are a millisecond long, and few of them
+    /// are asked for.
+    fn first_after(&self, time: Timestamp) -> usize {
+        self.windows.partition_point(|usage| usage.window.end <= time)
     }
 
     /// Up to when usage is known; `None` before the first window.
@@ -81,7 +89,7 @@ impl Usage {
         mut each: impl FnMut(User, Quantity, u64),
     ) -> u64 {
         let mut covered = 0;
-        for usage in &self.windows {
+        for usage in self.windows.range(self.first_after(window.start)..) {
             let start = usage.window.start.max(window.start);
             let end = usage.window.end.min(window.end);
             let (part, whole) = (Window::new(start, end).nanos(), usage.window.nanos());
