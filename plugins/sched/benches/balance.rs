@@ -161,8 +161,11 @@ impl Books {
 
     fn report(&self, took: Duration) {
         println!("balance: {} context switches in {:.0} s", self.kernel.switches(), took.as_secs_f64());
-        for (name, switches) in &self.turns {
-            println!("  {name:<16} {switches:>12}");
+        for (name, _) in WORK {
+            let turns = || self.turns.iter().filter(|(turn, _)| *turn == name).map(|(_, switches)| switches);
+            if turns().count() > 0 {
+                println!("  {name:<16} {:>12} in {} turns", turns().sum::<u64>(), turns().count());
+            }
         }
         println!(
             "  {} readings, {} pages ({} times a CPU was offline), {} entries, {:.1} s charged, {:.3} s of it to overflow",
