@@ -102,8 +102,7 @@ impl Candidate {
     /// How far static power has lately drifted from its coefficient, W.
     fn drifted(&self, lately: Option<&Lately>) -> f64 {
         let (Some(coefficients), Some(now)) = (self.coefficients, lately) else { return 0.0 };
-        let foretold: f64 = coefficients.iter().zip(now.rates).map(|(c, rate)| c * rate).sum();
-        (now.watts - foretold) * self.drift(lately)
+        (now.watts - watts(&coefficients, &now.rates)) * self.drift(lately)
     }
 
     /// How much of what a window is off is the meter's lateness rather than the model's mistake, 0 to 1. Lateness averages out over a
@@ -313,8 +312,7 @@ impl Model {
         for candidate in &mut self.candidates {
             let Some(coefficients) = candidate.coefficients else { continue };
             let drifted = if self.fixed_watts.is_none() { candidate.drifted(lately) } else { 0.0 };
-            let foretold: f64 = coefficients.iter().zip(reading.rates).map(|(c, rate)| c * rate).sum();
-            let foretold = foretold + drifted;
+            let foretold = watts(&coefficients, &reading.rates) + drifted;
             let error = (foretold - reading.watts).abs() / reading.watts.max(f64::MIN_POSITIVE);
             candidate.scored = (candidate.scored + 1).min(MEMORY);
             candidate.error += (error.min(10.0) - candidate.error) / f64::from(candidate.scored);
@@ -325,8 +323,8 @@ impl Model {
     fn compare(&mut self, reading: &Reading) {
         let Some(before) = self.before.replace(*reading) else { return };
         let off = |candidate: &Candidate| {
-            let change = reading.rates.iter().zip(before.rates).map(|(now, before)| now - before);
-            let foretold: f64 = candidate.coefficients?.iter().zip(change).map(|(c, rate)| c * rate).sum();
+            let coefficients = candidate.coefficients?;
+            let foretold = watts(&coefficients, &reading.rates) - watts(&coefficients, &before.rates);
             Some(foretold - (reading.watts - before.watts))
         };
         let Some((time, mixes)) = self.candidates.split_first_mut() else { return };
@@ -399,6 +397,11 @@ impl Model {
         let applies = !self.candidates[last].basis.features(&self.learner).is_empty();
         if applies { last } else { 0 }
     }
+}
+
+/// The power that coefficients foretell of use at these rates.
+fn watts(coefficients: &Coefficients, rates: &Features) -> f64 {
+    coefficients.iter().zip(rates).map(|(c, rate)| c * rate).sum()
 }
 
 /// The energy that coefficients (in joules per unit) give to features, in whole picojoules.

@@ -16,7 +16,7 @@ use crate::ended::{EndedQueue, Phase};
 use crate::stream::{Moment, Point, Stream};
 use crate::top::{Account, Weight};
 
-/// So many may leave before places are given anew: what a storm of short processes may take of the memory (2 MB).
+/// So many may leave before places are given anew: a storm of short processes shall not fill the memory.
 const MOST_LEAVING: usize = 10_000;
 
 /// All series that live, and the streams that ended.

@@ -36,20 +36,15 @@ fn main() -> Result<(), Failure> {
     let given = std::env::args().find_map(|a| a.strip_prefix("--rounds=").and_then(|n| n.parse().ok()));
     let rounds = given.unwrap_or(ROUNDS);
     let cpus = Topology::read("/sys".as_ref())?.package_of.len();
-    // What is attached as long as the result lives, and how often it was switched until now.
-    let empty = || -> Result<_, Failure> { Ok(Baseline::empty()?) };
-    let accounting = || -> Result<_, Failure> {
-        let kernel = Kernel::load(&Options::of_cpus(cpus))?;
-        let accounted = (0..cpus).filter(|&cpu| matches!(kernel.flush(cpu), Ok(Flush::Closed))).count();
-        if accounted == 0 { Err("no CPU is accounted for".into()) } else { Ok(kernel) }
-    };
     let (mut accounted, mut emptied, mut scripted) = (Vec::new(), Vec::new(), Vec::new());
     let (mut switches, mut seconds) = (0, 0.0);
     let has_bpftrace = Bpftrace::start().is_some();
     pace(cpus)?;
     for round in 0..rounds {
         accounted.push(slowdown(cpus, || {
-            let kernel = accounting()?;
+            let kernel = Kernel::load(&Options::of_cpus(cpus))?;
+            let accounted = (0..cpus).filter(|&cpu| matches!(kernel.flush(cpu), Ok(Flush::Closed))).count();
+            assert!(accounted > 0, "no CPU is accounted for");
             let (before, began) = (kernel.switches(), Instant::now());
             let pace = pace(cpus)?;
             switches += kernel.switches() - before;
@@ -58,7 +53,7 @@ fn main() -> Result<(), Failure> {
         })?);
         if round % ROUNDS_TO_OTHERS == 0 {
             emptied.push(slowdown(cpus, || {
-                let _program = empty()?;
+                let _program = Baseline::empty()?;
                 pace(cpus)
             })?);
             if has_bpftrace {

@@ -71,15 +71,18 @@ fn domain(name: &str) -> Arc<Domain> {
     })
 }
 
+/// The series of a consumer's energy.
 fn open(rig: &Rig, consumer: &Arc<Consumer>, domain: &Arc<Domain>, start: u64) -> SeriesId {
-    rig.registry.open(SeriesSpec {
-        metric: rig.registry.metric(&metric::CONSUMER_ENERGY).unwrap(),
-        resource: Resource::HOST,
-        domain: Some(domain.clone()),
-        consumer: Some(consumer.clone()),
-        attributes: Vec::new(),
-        start: Timestamp(start),
-    })
+    let energy = rig.registry.metric(&metric::CONSUMER_ENERGY).unwrap();
+    let spec = SeriesSpec::new(energy, Resource::HOST, Timestamp(start));
+    rig.registry.open(SeriesSpec { domain: Some(domain.clone()), consumer: Some(consumer.clone()), ..spec })
+}
+
+/// The series of a consumer's CPU time.
+fn open_time(rig: &Rig, consumer: &Arc<Consumer>, start: u64) -> SeriesId {
+    let time = rig.registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
+    let spec = SeriesSpec::new(time, Resource::HOST, Timestamp(start));
+    rig.registry.open(SeriesSpec { consumer: Some(consumer.clone()), ..spec })
 }
 
 const J: u64 = 1_000_000;
@@ -153,18 +156,6 @@ fn the_place_of_one_that_ended_goes_to_the_next() {
     s.collect();
     assert_eq!(s.seen.value("2 d"), [(110, 1.0)]);
     assert_eq!(s.table.top.as_ref().unwrap().len(), 1, "who ended is forgotten");
-}
-
-/// A process whose CPU time has ended and whose energy has not: two windows that end apart.
-fn open_time(rig: &Rig, consumer: &Arc<Consumer>, start: u64) -> SeriesId {
-    rig.registry.open(SeriesSpec {
-        metric: rig.registry.metric(&metric::CONSUMER_CPU_TIME).unwrap(),
-        resource: Resource::HOST,
-        domain: None,
-        consumer: Some(consumer.clone()),
-        attributes: Vec::new(),
-        start: Timestamp(start),
-    })
 }
 
 #[test]
