@@ -1,4 +1,4 @@
-//! Ticks, from a timerfd: it keeps 1 kHz where sleeping loses ten per cent of it, and counts what was missed.
+//! Ticks, from timerfds: they keep 1 kHz where sleeping loses ten per cent of it, and count what was missed.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -10,15 +10,29 @@ use wattrace_api::{Clock, Tick, Timestamp, Trigger};
 
 /// Fires a [`Trigger`]'s ticks.
 pub(crate) struct Timer {
-    wait: Wait,
-    trigger: Trigger,
-    next: Timestamp,
+    clock: Clock,
+    /// `None`: no tick ever comes.
+    turns: Option<Turns>,
+    /// When the first tick is due.
+    first: Timestamp,
+    interval: Duration,
+    /// How many ticks had passed at the last one that was told.
+    told: u64,
 }
 
-/// How a tick is waited for.
+/// Two timers that fire by turns, each at every other tick. To read a timer is to set it anew, and to set the one that is due first
+/// is to set the processor's own, which in a virtual machine takes ten times as long as all the rest of a tick. Of two, the one
+/// that is read is never the one that is due first.
+struct Turns {
+    timers: [Wait; 2],
+    /// How often each has fired, as far as has been read.
+    fired: [u64; 2],
+    /// Ticks that have passed, counted from the first.
+    passed: u64,
+}
+
+/// How a timer is waited for.
 enum Wait {
-    /// It never comes.
-    Never,
     /// With the runtime, which does other things meanwhile.
     Async(AsyncFd<OwnedFd>),
     /// By the thread, in one system call instead of two.
@@ -32,13 +46,67 @@ impl Timer {
     /// # Errors
     /// Those of `timerfd_create` and `timerfd_settime`, and a missing runtime.
     pub(crate) fn start(trigger: Trigger, clock: Clock, blocking: bool) -> io::Result<Self> {
-        if trigger.interval.is_zero() {
-            return Ok(Self { wait: Wait::Never, trigger, next: Timestamp(u64::MAX) });
+        let Trigger { interval, .. } = trigger;
+        let first = next_on_grid(clock.now(), trigger);
+        let mut timer = Self { clock, turns: None, first, interval, told: 0 };
+        if !interval.is_zero() {
+            let start = |first| Wait::start(first, interval.saturating_mul(2), blocking);
+            let timers = [start(first)?, start(first + interval)?];
+            timer.turns = Some(Turns { timers, fired: [0; 2], passed: 0 });
         }
-        let next = next_on_grid(clock.now(), trigger);
+        Ok(timer)
+    }
+
+    /// Whether waiting for a tick keeps the thread.
+    pub(crate) fn blocks(&self) -> bool {
+        self.turns.as_ref().is_some_and(|turns| matches!(turns.timers, [Wait::Blocking(_), _]))
+    }
+
+    /// Waits for the next tick. May be dropped while waiting.
+    ///
+    /// # Errors
+    /// Those of reading the timer; none is expected.
+    pub(crate) async fn tick(&mut self) -> io::Result<Tick> {
+        let Some(turns) = &mut self.turns else { return std::future::pending().await };
+        let interval = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
+        let due = |tick: u64| Timestamp(self.first.0.saturating_add((tick - 1).saturating_mul(interval)));
+        if turns.passed == self.told {
+            turns.wait().await?;
+        }
+        if self.clock.now() >= due(turns.passed + 1) {
+            // So late that the other one has fired as well.
+            turns.wait().await?;
+        }
+        let missed = turns.passed - self.told - 1;
+        self.told = turns.passed;
+        Ok(Tick { scheduled: due(turns.passed), missed, last: false })
+    }
+}
+
+impl Turns {
+    /// Waits for the next tick, unless more than that have passed already. May be dropped while waiting.
+    async fn wait(&mut self) -> io::Result<()> {
+        loop {
+            let turn = self.passed % 2;
+            let (timer, fired) = (&self.timers[turn as usize], &mut self.fired[turn as usize]);
+            *fired += timer.wait().await?;
+            // The first fires at ticks 1, 3, 5 and so on, the second at 2, 4, 6. What it tells of may be earlier ones alone, that have
+            // passed with the other's.
+            let latest = (2 * *fired + turn).saturating_sub(1);
+            if latest > self.passed {
+                self.passed = latest;
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Wait {
+    /// A timer that fires at `first` and after that at every `interval`.
+    fn start(first: Timestamp, interval: Duration, blocking: bool) -> io::Result<Self> {
         let timing = libc::itimerspec {
-            it_value: timespec(Duration::from_nanos(next.0)),
-            it_interval: timespec(trigger.interval),
+            it_value: timespec(Duration::from_nanos(first.0)),
+            it_interval: timespec(interval),
         };
         // SAFETY: the flags are valid; the result is checked before it is owned.
         let fd = unsafe {
@@ -57,41 +125,26 @@ impl Timer {
             return Err(io::Error::last_os_error());
         }
         if blocking {
-            return Ok(Self { wait: Wait::Blocking(fd), trigger, next });
+            return Ok(Self::Blocking(fd));
         }
         // SAFETY: the descriptor is owned by the value that is registered, and so stays open as long as it.
-        let fd =
-            unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::other)?;
-        Ok(Self { wait: Wait::Async(fd), trigger, next })
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        Ok(Self::Async(fd.map_err(io::Error::other)?))
     }
 
-    /// Whether waiting for a tick keeps the thread.
-    pub(crate) fn blocks(&self) -> bool {
-        matches!(self.wait, Wait::Blocking(_))
-    }
-
-    /// Waits for the next tick. May be dropped while waiting.
-    ///
-    /// # Errors
-    /// Those of reading the timer; none is expected.
-    pub(crate) async fn tick(&mut self) -> io::Result<Tick> {
-        let fired = match &self.wait {
-            Wait::Never => return std::future::pending().await,
-            Wait::Blocking(fd) => read(fd)?,
+    /// Waits until it has fired; returns how often it has. May be dropped while waiting.
+    async fn wait(&self) -> io::Result<u64> {
+        match self {
+            Wait::Blocking(fd) => read(fd),
             Wait::Async(fd) => loop {
                 let mut ready = fd.readable().await?;
                 if let Ok(fired) = AsyncFdReadyGuard::try_io(&mut ready, |fd| read(fd.get_ref())) {
                     // Read empty: no need to try again before the next event.
                     ready.clear_ready();
-                    break fired?;
+                    return fired;
                 }
             },
-        };
-        let missed = fired.saturating_sub(1);
-        let scheduled =
-            self.next + self.trigger.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
-        self.next = scheduled + self.trigger.interval;
-        Ok(Tick { scheduled, missed, last: false })
+        }
     }
 }
 
@@ -143,17 +196,41 @@ mod tests {
 
     #[tokio::test]
     async fn ticks_come_and_missed_ones_are_counted() {
-        let clock = Clock::system();
+        let (clock, interval) = (Clock::system(), Duration::from_millis(2));
         for blocking in [false, true] {
-            let trigger = Trigger::every(Duration::from_millis(2));
-            let mut timer = Timer::start(trigger, clock.clone(), blocking).unwrap();
-            let first = timer.tick().await.unwrap();
-            // Not a wait for something to happen: the time that passes is the test's subject.
-            std::thread::sleep(Duration::from_millis(20));
-            let second = timer.tick().await.unwrap();
-            assert!(second.missed >= 8, "{second:?}");
-            assert_eq!(second.scheduled.0 - first.scheduled.0, (second.missed + 1) * 2_000_000);
-            assert!(clock.now() >= second.scheduled);
+            let mut timer = Timer::start(Trigger::every(interval), clock.clone(), blocking).unwrap();
+            let mut told = timer.tick().await.unwrap();
+            // Even and odd numbers of them, and none.
+            for late in [20, 0, 23, 0, 0, 5, 3, 0] {
+                // Not a wait for something to happen: the time that passes is the test's subject.
+                std::thread::sleep(Duration::from_millis(late));
+                let tick = timer.tick().await.unwrap();
+                assert!(tick.missed + 1 >= late / 2, "after {late} ms: {tick:?}");
+                assert_eq!(tick.scheduled.0 - told.scheduled.0, (tick.missed + 1) * 2_000_000);
+                let now = clock.now();
+                assert!(now >= tick.scheduled, "{now:?} {tick:?}");
+                told = tick;
+            }
         }
+    }
+
+    #[tokio::test]
+    async fn a_tick_that_nobody_waited_for_to_the_end_is_told_the_next_time() {
+        let (clock, interval) = (Clock::system(), Duration::from_millis(2));
+        let mut timer = Timer::start(Trigger::every(interval), clock.clone(), false).unwrap();
+        let first = timer.tick().await.unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        let mut ticks = 0;
+        while clock.now() < first.scheduled + Duration::from_millis(40) {
+            // Given up at its first wait, every time.
+            ticks += tokio::select! {
+                biased;
+                tick = timer.tick() => tick.unwrap().missed + 1,
+                () = tokio::task::yield_now() => 0,
+            };
+        }
+        let last = timer.tick().await.unwrap();
+        assert_eq!(last.scheduled.0 - first.scheduled.0, (ticks + last.missed + 1) * 2_000_000);
+        assert!(ticks >= 10, "{ticks}");
     }
 }
