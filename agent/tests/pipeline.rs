@@ -193,10 +193,12 @@ fn a_flush_reaches_what_was_written_before_it_and_a_late_one_is_told() {
 fn sources_that_never_return_leave_the_others_and_are_told_as_stuck() {
     let mut scene = Scene::new();
     let gate = Arc::new(Watched::<bool>::default());
+    // Not so often that each would have a thread of its own.
+    let shared = Trigger::every(OFTEN * 10);
     // More than there are workers, none of which was registered as blocking.
     for name in ["stuck1", "stuck2", "stuck3"] {
         let gate = gate.clone();
-        scene.setup.source(name, Trigger::every(OFTEN), move || {
+        scene.setup.source(name, shared, move || {
             let gate = gate.clone();
             Ok(Does(move |_: &Tick, _: &mut Batch| {
                 gate.pass();
@@ -204,10 +206,11 @@ fn sources_that_never_return_leave_the_others_and_are_told_as_stuck() {
             }))
         });
     }
-    scene.steady("neighbour");
+    let open = scene.opener();
+    scene.setup.add(counting("neighbour", shared, open));
     let log = scene.log();
     let running = scene.start(64);
-    log.until("the neighbour ticks on", |log| log.last("neighbour") > 100);
+    log.until("the neighbour ticks on", |log| log.last("neighbour") > 20);
     running.until("they are told as stuck", |control| {
         control.status(&pattern("source/test/stuck?")).iter().all(|s| s.state == Condition::Stuck)
     });

@@ -249,33 +249,35 @@ fn an_autonomous_source_produces_restarts_and_ends_and_leaves_nothing() {
 
 #[test]
 fn a_source_of_a_millisecond_keeps_its_ticks_on_a_thread_of_its_own_with_or_without_permission() {
-    let mut scene = Scene::new();
-    let (names, open) = (Arc::new(Watched::<Vec<String>>::default()), scene.opener());
-    let seen = names.clone();
-    scene.setup.source("fast", Trigger::every(OFTEN), move || {
-        let (id, seen, mut n) = (open("fast"), seen.clone(), 0);
-        Ok(Does(move |_: &Tick, out: &mut Batch| {
-            n += 1;
-            if n == 1 {
-                let name = std::thread::current().name().unwrap_or_default().to_owned();
-                seen.change(|names| names.push(name));
-            }
-            out.push(id, Value::of_steps(n));
-            Ok(())
-        }))
-    });
-    scene.steady("neighbour");
-    let log = scene.log();
-    let running = scene.start_with(Settings { realtime: true, ..Settings::default() });
-    log.until("both tick", |log| log.last("fast") > 50 && log.last("neighbour") > 50);
-    assert_eq!(names.change(std::mem::take), ["source/test/fast"]);
-    running.control().pause(&pattern("source/test/fast")).unwrap();
-    running.control().resume(&pattern("source/test/fast")).unwrap();
-    let mark = log.change(|log| log.last("fast"));
-    log.until("it obeys like any other", |log| log.last("fast") > mark + 10);
-    let health = running.stop(STOPPING);
-    let [_, given, _] = books(&health, "source/test/fast");
-    log.change(|log| assert_each_once("its points", &log.of("fast"), given));
+    for realtime in [false, true] {
+        let mut scene = Scene::new();
+        let (names, open) = (Arc::new(Watched::<Vec<String>>::default()), scene.opener());
+        let seen = names.clone();
+        scene.setup.source("fast", Trigger::every(OFTEN), move || {
+            let (id, seen, mut n) = (open("fast"), seen.clone(), 0);
+            Ok(Does(move |_: &Tick, out: &mut Batch| {
+                n += 1;
+                if n == 1 {
+                    let name = std::thread::current().name().unwrap_or_default().to_owned();
+                    seen.change(|names| names.push(name));
+                }
+                out.push(id, Value::of_steps(n));
+                Ok(())
+            }))
+        });
+        scene.steady("neighbour");
+        let log = scene.log();
+        let running = scene.start_with(Settings { realtime, ..Settings::default() });
+        log.until("both tick", |log| log.last("fast") > 50 && log.last("neighbour") > 50);
+        assert_eq!(names.change(std::mem::take), ["source/test/fast"]);
+        running.control().pause(&pattern("source/test/fast")).unwrap();
+        running.control().resume(&pattern("source/test/fast")).unwrap();
+        let mark = log.change(|log| log.last("fast"));
+        log.until("it obeys like any other", |log| log.last("fast") > mark + 10);
+        let health = running.stop(STOPPING);
+        let [_, given, _] = books(&health, "source/test/fast");
+        log.change(|log| assert_each_once("its points", &log.of("fast"), given));
+    }
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub struct Health {
     /// Errors and contained panics.
     pub errors: AtomicU64,
     paused: AtomicBool,
+    /// Whether its state is [`State::Running`]: what every call asks is known without the lock.
+    running: AtomicBool,
     /// When the call began that it is in, on the monotonic clock; 0: it is in none.
     busy_since: AtomicU64,
     /// The same, once that has been said to be too long.
@@ -118,6 +120,7 @@ impl Health {
             latest_ns: zero(),
             errors: zero(),
             paused: AtomicBool::new(false),
+            running: AtomicBool::new(false),
             busy_since: zero(),
             stuck_since: zero(),
             opening: AtomicBool::new(false),
@@ -131,9 +134,20 @@ impl Health {
         self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts it into another state; returns the one before.
+    fn enter(&self, details: &mut Details, state: State) -> State {
+        self.running.store(state == State::Running, Relaxed);
+        std::mem::replace(&mut details.state, state)
+    }
+
     /// Its condition now.
     pub fn state(&self) -> State {
         self.details().state.clone()
+    }
+
+    /// Whether what it deals with isn't there.
+    pub(crate) fn is_gone(&self) -> bool {
+        !self.running.load(Relaxed) && matches!(self.details().state, State::Gone(_))
     }
 
     /// What went wrong last; empty if nothing has.
@@ -185,7 +199,7 @@ impl Health {
     pub(crate) fn opened(&self) {
         let mut details = self.details();
         if details.state == State::Opening {
-            details.state = State::Running;
+            self.enter(&mut details, State::Running);
         }
     }
 
@@ -207,19 +221,19 @@ impl Health {
 
     /// It worked; says so if it had failed before.
     pub(crate) fn works(&self) {
-        // The common case takes one uncontended lock per call, not per point.
-        let mut details = self.details();
-        if !matches!(details.state, State::Running | State::Opening) {
+        if self.running.load(Relaxed) {
+            return;
+        }
+        if !matches!(self.enter(&mut self.details(), State::Running), State::Running | State::Opening) {
             info!("{} works again", self.name);
         }
-        details.state = State::Running;
     }
 
     /// It works, but to no avail, and has said so itself.
     pub(crate) fn troubled(&self, why: &str) {
         let mut details = self.details();
         if !matches!(&details.state, State::Failing(known) if known == why) {
-            details.state = State::Failing(why.to_owned());
+            self.enter(&mut details, State::Failing(why.to_owned()));
             why.clone_into(&mut details.last_error);
         }
     }
@@ -234,7 +248,7 @@ impl Health {
         let known = {
             let mut details = self.details();
             details.last_error.clone_from(&why);
-            std::mem::replace(&mut details.state, state.clone()) == state
+            self.enter(&mut details, state.clone()) == state
         };
         if known && error.kind() == ErrorKind::Gone {
             // Looked for again, and still not there: a state, not an error.
@@ -261,13 +275,13 @@ impl Health {
         let doing = if self.is_opening() { "its opening" } else { doing };
         let why = format!("does not return from {doing} and is abandoned");
         warn!("{} {why}", self.name);
-        self.details().state = State::Failing(why);
+        self.enter(&mut self.details(), State::Failing(why));
     }
 
     pub(crate) fn stopped(&self) {
         let mut details = self.details();
         if matches!(details.state, State::Running | State::Opening) {
-            details.state = State::Stopped;
+            self.enter(&mut details, State::Stopped);
         }
     }
 

@@ -81,7 +81,7 @@ impl Opened {
                 let (requests, received) = mpsc::unbounded_channel();
                 let (orders, obeyed) = watch::channel(Orders { trigger, paused: false });
                 let place = match blocking {
-                    _ if core.settings.realtime && realtime::is_fast(trigger) => Place::Here,
+                    _ if realtime::is_fast(trigger) => Place::Here,
                     true => Place::Pool,
                     false => Place::Lane(core.lane.clone()),
                 };
@@ -190,7 +190,8 @@ impl Opened {
             }
             match run {
                 SourceRun::Managed(task, requests) if matches!(task.place, Place::Here) => {
-                    spawn_thread(&health.clone(), move || run_realtime(&health, task.run(requests)));
+                    let realtime = core.settings.realtime;
+                    spawn_thread(&health.clone(), move || run_alone(&health, realtime, task.run(requests)));
                 }
                 SourceRun::Managed(task, requests) => drop(core.runtime.spawn(task.run(requests))),
                 SourceRun::Autonomous(task, requests) => {
@@ -214,12 +215,12 @@ fn spawn_thread(health: &Health, run: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// A source's task on this thread, with real-time priority and a runtime of its own, so that no other thread has a part in
-/// when it ticks.
-fn run_realtime(health: &Health, task: impl Future<Output = ()>) {
-    match realtime::take_priority() {
-        Ok(()) => info!("{} runs with real-time priority", health.name),
-        Err(e) => warn!(
+/// A source's task on this thread, which has a runtime of its own, so that no other has a part in when it ticks.
+fn run_alone(health: &Health, realtime: bool, task: impl Future<Output = ()>) {
+    match realtime.then(realtime::take_priority) {
+        None => {}
+        Some(Ok(())) => info!("{} runs with real-time priority", health.name),
+        Some(Err(e)) => warn!(
             "{} runs without real-time priority: {e}; agent.realtime needs root or CAP_SYS_NICE: \
              sudo setcap cap_sys_nice+ep $(command -v wattrace), together with the capabilities it has",
             health.name

@@ -11,7 +11,7 @@
 //! | `core.rs`, `launch.rs`, `roster.rs` | what the parts share; how elements join and leave; which there are |
 //! | `opening.rs` | opening an element without waiting for it for good |
 //! | `source.rs`, `autonomous.rs`, `transforms.rs`, `output.rs` | what runs the elements of each kind |
-//! | `trigger.rs`, `realtime.rs` | ticks, from a timerfd; real-time priority |
+//! | `trigger.rs`, `realtime.rs` | ticks, from timerfds; threads for the fastest, and their priority |
 //! | `flow.rs` | batches in flight and the life of series ids |
 //! | `queue.rs` | an output's queue: what is dropped, and what never is |
 //! | `guard.rs` | contained panics, growing waits |

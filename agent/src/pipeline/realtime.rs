@@ -1,15 +1,15 @@
-//! Real-time priority for sources that tick every few milliseconds: a thread of their own that the scheduler prefers to all
-//! ordinary ones.
+//! Sources that tick every few milliseconds: each has a thread of its own, with real-time priority if that is asked for, so that
+//! the scheduler prefers it to all ordinary ones.
 
 use std::io;
 use std::time::Duration;
 
 use wattrace_api::Trigger;
 
-/// Sources with longer intervals have no need of it.
+/// Sources with longer intervals share the runtime's threads: to wake one less often costs less than the thread's memory.
 const BELOW: Duration = Duration::from_millis(10);
 
-/// Whether real time means something to a source.
+/// Whether a source ticks so often.
 pub(crate) fn is_fast(trigger: Trigger) -> bool {
     !trigger.interval.is_zero() && trigger.interval < BELOW
 }

@@ -72,7 +72,7 @@ pub struct Settings {
     pub flush_interval: Duration,
     /// How often what is gone is looked for again. Zero: never.
     pub rediscover: Duration,
-    /// Whether sources that tick every 10 ms or faster get a thread with real-time priority.
+    /// Whether the threads of sources that tick more often than every 10 ms get real-time priority.
     pub realtime: bool,
     /// The agent's plugins in their order, which is that of their transforms.
     pub order: Vec<&'static str>,

@@ -11,7 +11,7 @@ use wattrace_api::{Batch, Clock, Error, ErrorKind, Source, Tick, Timestamp, Trig
 
 use super::flow::{LiveSet, Pool};
 use super::guard::{Backoff, contained};
-use super::health::{Health, State};
+use super::health::Health;
 use super::lane::Lane;
 use super::opening::Opener;
 use super::realtime;
@@ -96,7 +96,7 @@ impl SourceTask {
         let mut look_again = Instant::now() + self.rediscover;
         loop {
             // What is gone does not tick, so that a missing device costs nothing.
-            let gone = self.is_gone();
+            let gone = self.health.is_gone();
             let looks = gone && !orders.paused && !self.rediscover.is_zero();
             let ticks = !gone && !orders.paused;
             let woken = if ticks && timer.blocks() && is_unasked(requests, &self.orders) {
@@ -134,12 +134,13 @@ impl SourceTask {
                     continue;
                 }
                 Woken::Ticked(tick) => {
-                    let late = self.clock.now().since(tick.scheduled).as_nanos() as u64;
+                    let now = self.clock.now();
+                    let late = now.since(tick.scheduled).as_nanos() as u64;
                     self.health.ticks.fetch_add(1, Relaxed);
                     self.health.missed.fetch_add(tick.missed, Relaxed);
                     self.health.late_ns.fetch_add(late, Relaxed);
                     self.health.latest_ns.fetch_max(late, Relaxed);
-                    if self.clock.now() < resume {
+                    if now < resume {
                         continue;
                     }
                     (tick, None)
@@ -194,13 +195,9 @@ impl SourceTask {
         Timer::start(orders.trigger, self.clock.clone(), alone)
     }
 
-    fn is_gone(&self) -> bool {
-        matches!(self.health.state(), State::Gone(_))
-    }
-
     /// Polls the source, opening it anew if it had failed. What is gone stays gone.
     async fn poll(&mut self, tick: Tick, batch: &mut Batch) -> Result<(), Error> {
-        if self.is_gone() {
+        if self.health.is_gone() {
             return Ok(());
         }
         let mut source = match self.source.take() {
