@@ -62,10 +62,15 @@ struct State {
 }
 
 /// Waking a thread costs more than a batch of a few points is worth. So one that has just been awake is left to sleep for up to so
-/// long, unless that many batches wait, or half of what may. A source that ticks every millisecond has its batches taken
-/// by thirties: what they wait is less than an eye sees, and no window depends on it.
+/// long, unless there is [`enough`] for it to do. A source that ticks every millisecond has its batches taken by fifties: what
+/// they wait is less than an eye sees, and no window depends on it.
 pub(crate) const LINGER: Duration = Duration::from_millis(50);
-pub(crate) const ENOUGH: usize = 32;
+
+/// How many batches are enough to be woken for, if so many may wait. The transforms' thread may hand out as many at once, and
+/// they find room in a queue whose thread is still asleep over as many.
+pub(crate) fn enough(batches: usize) -> usize {
+    (batches / 4).clamp(1, 256)
+}
 
 /// Ends kept beyond the queue before the output is started afresh instead.
 const MOST_RESCUED: usize = 200_000;
@@ -223,7 +228,7 @@ impl State {
     /// Whether there is so much to do, or something so urgent, that the output's thread is to be woken for it.
     fn is_enough(&self, bounds: Bounds) -> bool {
         let urgent = self.closed || self.reset || self.waited_for || self.flushes > self.flushed;
-        urgent || self.batches >= ENOUGH.min(bounds.batches.div_ceil(2)) || self.points >= bounds.points / 2
+        urgent || self.batches >= enough(bounds.batches) || self.points >= bounds.points / 2
     }
 
     /// Whether a batch of so many points may be added. Into an empty queue any may, or a large one would never pass.
