@@ -72,6 +72,9 @@ pub(crate) fn enough(batches: usize) -> usize {
     (batches / 4).clamp(1, 256)
 }
 
+/// So many points are enough in any case, 3 MB: beyond that waking costs next to nothing, and waiting costs memory.
+const ENOUGH_POINTS: usize = 250_000;
+
 /// Ends kept beyond the queue before the output is started afresh instead.
 const MOST_RESCUED: usize = 200_000;
 
@@ -228,7 +231,9 @@ impl State {
     /// Whether there is so much to do, or something so urgent, that the output's thread is to be woken for it.
     fn is_enough(&self, bounds: Bounds) -> bool {
         let urgent = self.closed || self.reset || self.waited_for || self.flushes > self.flushed;
-        urgent || self.batches >= enough(bounds.batches) || self.points >= bounds.points / 2
+        urgent
+            || self.batches >= enough(bounds.batches)
+            || self.points >= ENOUGH_POINTS.min(bounds.points / 2)
     }
 
     /// Whether a batch of so many points may be added. Into an empty queue any may, or a large one would never pass.
