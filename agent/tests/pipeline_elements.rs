@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use scene::{Does, OFTEN, STOPPING, Scene, Watched, assert_each_once, books, counting, find, pattern};
+use scene::{Does, OFTEN, STOPPING, Scene, Watched, assert_each_once, books, counting, find, pattern, soon};
 use wattrace::pipeline::health::State;
 use wattrace::pipeline::pattern::Pattern;
 use wattrace::pipeline::settings::{QueuePolicy, Settings};
@@ -278,6 +278,46 @@ fn a_source_of_a_millisecond_keeps_its_ticks_on_a_thread_of_its_own_with_or_with
         let [_, given, _] = books(&health, "source/test/fast");
         log.change(|log| assert_each_once("its points", &log.of("fast"), given));
     }
+}
+
+#[test]
+fn a_source_that_is_told_to_tick_fast_moves_to_a_thread_of_its_own_and_loses_nothing() {
+    let mut scene = Scene::new();
+    let (threads, open) = (Arc::new(Watched::<Vec<String>>::default()), scene.opener());
+    let (seen, opened) = (threads.clone(), Arc::new(AtomicU64::new(0)));
+    let openings = opened.clone();
+    scene.setup.source("slow", Trigger::every(OFTEN * 20), move || {
+        openings.fetch_add(1, Relaxed);
+        let (id, seen, mut n) = (open("slow"), seen.clone(), 0);
+        Ok(Does(move |_: &Tick, out: &mut Batch| {
+            n += 1;
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            seen.change(|names| names.push(name));
+            out.push(id, Value::of_steps(n));
+            Ok(())
+        }))
+    });
+    let log = scene.log();
+    let running = scene.start(256);
+    let control = running.control();
+    log.until("it ticks", |log| log.last("slow") > 3);
+    threads.change(|names| assert!(names.iter().all(|name| name == "tokio-rt-worker"), "{names:?}"));
+    control.set_interval(&pattern("source/test/slow"), OFTEN).unwrap();
+    threads.until("it has moved", |names| names.ends_with(&["source/test/slow".into()]));
+    let mark = log.change(|log| log.last("slow"));
+    log.until("it ticks fast", |log| log.last("slow") > mark + 50);
+    assert_eq!(running.wait_for(control.trigger(&pattern("source/*"), soon())).unwrap().done.len(), 1);
+    // Slow again, it stays there.
+    control.set_interval(&pattern("source/test/slow"), OFTEN * 20).unwrap();
+    let mark = threads.change(|names| names.len());
+    threads.until("it ticks on", |names| names.len() > mark + 5);
+    let health = running.stop(STOPPING);
+    let [errors, given, _] = books(&health, "source/test/slow");
+    assert_eq!((errors, opened.load(Relaxed)), (0, 1), "nothing was opened anew");
+    log.change(|log| {
+        assert_each_once("its points", &log.of("slow"), given);
+        assert_eq!(log.ends_of("slow"), 0, "its series go on");
+    });
 }
 
 #[test]

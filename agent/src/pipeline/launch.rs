@@ -13,13 +13,14 @@ use wattrace_api::{Added, ElementKind, Error, Trigger};
 
 use super::autonomous::AutonomousTask;
 use super::core::Core;
+use super::flow::LiveSet;
 use super::health::Health;
 use super::opening::Opener;
 use super::output::OutputThread;
 use super::queue::Queue;
 use super::realtime;
 use super::roster::{OutputEntry, SourceEntry, TransformEntry};
-use super::source::{Orders, Place, SourceTask};
+use super::source::{Orders, Place, Requests, SourceTask};
 use super::transforms::Stage;
 
 /// How long a call may take before it is said not to return: into what must not wait, and into what may.
@@ -41,8 +42,8 @@ pub(crate) struct Opened {
 }
 
 enum SourceRun {
-    Managed(SourceTask, mpsc::UnboundedReceiver<super::source::Request>),
-    Autonomous(AutonomousTask, mpsc::UnboundedReceiver<super::source::Request>),
+    Managed(SourceTask, Requests),
+    Autonomous(AutonomousTask, Requests),
 }
 
 /// Opens elements (pairs of plugin and element): the sources first, since a transform's opening looks at what they have found.
@@ -87,8 +88,19 @@ impl Opened {
                 };
                 let entry = SourceEntry { plugin, health: health.clone(), requests, orders, managed: true };
                 let orders = obeyed;
-                let task =
-                    SourceTask { health, orders, place, opener, source, pool, clock, rediscover, downstream };
+                let live = LiveSet::default();
+                let task = SourceTask {
+                    health,
+                    orders,
+                    place,
+                    opener,
+                    source,
+                    live,
+                    pool,
+                    clock,
+                    rediscover,
+                    downstream,
+                };
                 self.sources.push((entry, SourceRun::Managed(task, received)));
             }
             Added::Autonomous { open, .. } => {
@@ -189,11 +201,23 @@ impl Opened {
                 entries.sources.sort_by_key(|s| s.orders.borrow().trigger.offset);
             }
             match run {
-                SourceRun::Managed(task, requests) if matches!(task.place, Place::Here) => {
+                SourceRun::Managed(task, requests) => {
                     let realtime = core.settings.realtime;
-                    spawn_thread(&health.clone(), move || run_alone(&health, realtime, task.run(requests)));
+                    let alone = move |task: SourceTask, requests| {
+                        spawn_thread(&health.clone(), move || {
+                            run_alone(&health, realtime, task.run(requests))
+                        });
+                    };
+                    if matches!(task.place, Place::Here) {
+                        alone(task, requests);
+                    } else {
+                        core.runtime.spawn(async move {
+                            if let Some((task, requests)) = task.run(requests).await {
+                                alone(task, requests);
+                            }
+                        });
+                    }
                 }
-                SourceRun::Managed(task, requests) => drop(core.runtime.spawn(task.run(requests))),
                 SourceRun::Autonomous(task, requests) => {
                     let (core, runtime) = (Arc::downgrade(core), core.runtime.clone());
                     spawn_thread(&health.clone(), move || {
@@ -216,7 +240,7 @@ fn spawn_thread(health: &Health, run: impl FnOnce() + Send + 'static) {
 }
 
 /// A source's task on this thread, which has a runtime of its own, so that no other has a part in when it ticks.
-fn run_alone(health: &Health, realtime: bool, task: impl Future<Output = ()>) {
+fn run_alone<T>(health: &Health, realtime: bool, task: impl Future<Output = T>) {
     match realtime.then(realtime::take_priority) {
         None => {}
         Some(Ok(())) => info!("{} runs with real-time priority", health.name),
@@ -227,7 +251,7 @@ fn run_alone(health: &Health, realtime: bool, task: impl Future<Output = ()>) {
         ),
     }
     match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(task),
+        Ok(runtime) => drop(runtime.block_on(task)),
         Err(e) => health.failed(&Error::fatal(format!("cannot start its runtime: {e}"))),
     }
 }
@@ -236,7 +260,7 @@ fn run_alone(health: &Health, realtime: bool, task: impl Future<Output = ()>) {
 fn run_autonomous(
     health: &Arc<Health>,
     task: AutonomousTask,
-    requests: mpsc::UnboundedReceiver<super::source::Request>,
+    requests: Requests,
     core: &Weak<Core>,
     runtime: &Handle,
 ) {

@@ -56,10 +56,21 @@ pub(crate) struct SourceTask {
     pub(crate) opener: Opener<dyn Source>,
     /// `None` while it is failing, or still being opened.
     pub(crate) source: Option<Box<dyn Source>>,
+    pub(crate) live: LiveSet,
     pub(crate) pool: Arc<Pool>,
     pub(crate) clock: Clock,
     pub(crate) rediscover: Duration,
     pub(crate) downstream: Upstream,
+}
+
+/// What a source's task hears requests through.
+pub(crate) type Requests = mpsc::UnboundedReceiver<Request>;
+
+/// How a task's run comes to its end.
+enum End {
+    Stopped,
+    /// The source is told to tick so fast that it is to have a thread of its own.
+    Moves,
 }
 
 /// Why the task woke up.
@@ -70,14 +81,19 @@ enum Woken {
 }
 
 impl SourceTask {
-    /// Runs until asked to stop.
-    pub(crate) async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
-        if let Err(e) = self.work(&mut requests).await {
-            self.health.failed(&Error::fatal(format!("its timer fails: {e}")));
+    /// Runs until asked to stop, or until it is to go on on a thread of its own: then it comes back.
+    pub(crate) async fn run(mut self, mut requests: Requests) -> Option<(Self, Requests)> {
+        match self.work(&mut requests).await {
+            Ok(End::Stopped) => None,
+            Ok(End::Moves) => Some((Self { place: Place::Here, ..self }, requests)),
+            Err(e) => {
+                self.health.failed(&Error::fatal(format!("its timer fails: {e}")));
+                None
+            }
         }
     }
 
-    async fn work(&mut self, requests: &mut mpsc::UnboundedReceiver<Request>) -> std::io::Result<()> {
+    async fn work(&mut self, requests: &mut Requests) -> std::io::Result<End> {
         // Still: whoever started it has waited long enough.
         if self.opener.is_under_way() {
             match self.opener.result().await {
@@ -90,7 +106,6 @@ impl SourceTask {
         }
         let mut orders = *self.orders.borrow_and_update();
         let mut timer = self.timer(orders)?;
-        let mut live = LiveSet::default();
         let mut backoff = Backoff::new(orders.trigger.interval.max(Duration::from_millis(100)));
         let (mut resume, mut points) = (Timestamp(0), 0);
         let mut look_again = Instant::now() + self.rediscover;
@@ -111,6 +126,9 @@ impl SourceTask {
                     }
                     Ok(()) = self.orders.changed() => {
                         orders = *self.orders.borrow_and_update();
+                        if realtime::is_fast(orders.trigger) && !matches!(self.place, Place::Here) {
+                            return Ok(End::Moves);
+                        }
                         // Anew, so that what did not tick while paused does not count as missed.
                         timer = self.timer(orders)?;
                         continue;
@@ -154,27 +172,27 @@ impl SourceTask {
                     resume = self.clock.now() + backoff.wait();
                     look_again = Instant::now() + self.rediscover;
                     if error.kind() != ErrorKind::Retry {
-                        live.note(&batch);
-                        live.end_all(&mut batch);
+                        self.live.note(&batch);
+                        self.live.end_all(&mut batch);
                         self.source = None;
                     }
                 }
             }
-            live.note(&batch);
+            self.live.note(&batch);
             let (reply, removed) = match request {
                 Some(Request::Poll(reply) | Request::Stop(reply)) => (Some(reply), false),
                 Some(Request::Remove(reply)) => (Some(reply), true),
                 None => (None, tick.last),
             };
             if removed {
-                live.end_all(&mut batch);
+                self.live.end_all(&mut batch);
             }
             points = batch.len();
             self.health.points_out.fetch_add(points as u64, Relaxed);
             if batch.is_empty() {
                 self.pool.give_back(batch);
             } else if !self.downstream.send(batch).await {
-                return Ok(());
+                return Ok(End::Stopped);
             }
             if tick.last {
                 self.health.stopped();
@@ -184,7 +202,7 @@ impl SourceTask {
                 let _ = reply.send(());
             }
             if tick.last {
-                return Ok(());
+                return Ok(End::Stopped);
             }
         }
     }
@@ -243,6 +261,6 @@ impl SourceTask {
 }
 
 /// Whether nothing is asked of a source, and no order changes.
-fn is_unasked(requests: &mpsc::UnboundedReceiver<Request>, orders: &watch::Receiver<Orders>) -> bool {
+fn is_unasked(requests: &Requests, orders: &watch::Receiver<Orders>) -> bool {
     requests.is_empty() && !requests.is_closed() && !orders.has_changed().unwrap_or(false)
 }
