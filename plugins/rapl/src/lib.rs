@@ -21,6 +21,7 @@
 //! It only reads meters: who used the joules is for the attribution plugin to say.
 
 mod agree;
+mod alive;
 mod anomaly;
 mod config;
 mod counter;

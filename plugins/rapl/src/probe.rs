@@ -9,7 +9,7 @@ use wattrace_api::{Error, Finding, Origin, Verdict};
 use crate::config::{Interface, RaplConfig};
 use crate::filtering::Filtering;
 use crate::meter::{Opened, Unavailable};
-use crate::{msr, perf, powercap};
+use crate::{alive, msr, perf, powercap};
 
 /// What there is of RAPL under a tree.
 #[derive(Clone, Debug, Serialize)]
@@ -115,14 +115,32 @@ pub fn probe(config: &RaplConfig) -> Probe {
 /// reads need no table of units of our own.
 const ALL: [Interface; 3] = [Interface::Perf, Interface::Powercap, Interface::Msr];
 
+/// What an interface meters, without the counters that stand still.
 fn open(interface: Interface, config: &RaplConfig) -> Result<Opened, Unavailable> {
     let (sysfs_root, dev_root) = (Path::new(&config.sysfs_root), Path::new(&config.dev_root));
-    match interface {
-        Interface::Powercap => powercap::open(sysfs_root),
-        Interface::Msr => msr::open(sysfs_root, dev_root, config.cores),
-        Interface::Perf | Interface::Auto => perf::open(sysfs_root, config.cores),
+    let (mut opened, looked_in) = match interface {
+        Interface::Powercap => (powercap::open(sysfs_root)?, powercap::directory(sysfs_root)),
+        Interface::Msr => (msr::open(sysfs_root, dev_root, config.cores)?, msr::directory(dev_root)),
+        Interface::Perf | Interface::Auto => {
+            (perf::open(sysfs_root, config.cores)?, perf::directory(sysfs_root))
+        }
+    };
+    let dead = alive::take_out_the_dead(&mut opened).join(", ");
+    match (dead.is_empty(), opened.groups.is_empty()) {
+        (true, _) => {}
+        (false, true) => {
+            let reason = format!("{dead} is shown, but stands still");
+            return Err(Unavailable { looked_in, reason, remedy: STANDS_STILL.to_owned() });
+        }
+        (false, false) => {
+            opened.caveats.push(format!("left out: {dead} stands still. {STANDS_STILL}"));
+        }
     }
+    Ok(opened)
 }
+
+const STANDS_STILL: &str =
+    "a virtual machine or a firmware shows counters that nothing feeds; the host may have a meter";
 
 /// An interface that is there.
 pub(crate) struct Candidate {
