@@ -89,8 +89,7 @@ impl Pipeline {
     /// An element that cannot be opened does not keep the others from running, nor does one whose opening takes longer than two
     /// seconds: it joins when it is open.
     pub fn start(mut setup: Setup, settings: Settings) -> Self {
-        let enough = queue::enough(settings.shortest_queue().min(TRANSFORM_QUEUE));
-        let (to_transforms, from_sources) = Upstream::new(TRANSFORM_QUEUE, TRANSFORM_POINTS, enough);
+        let (to_transforms, from_sources) = Upstream::new(TRANSFORM_QUEUE, TRANSFORM_POINTS);
         let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
         let core = Arc::new(Core {
             pool: Pool::new(registry.clone()),

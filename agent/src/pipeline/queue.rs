@@ -62,18 +62,10 @@ struct State {
 }
 
 /// Waking a thread costs more than a batch of a few points is worth. So one that has just been awake is left to sleep for up to so
-/// long, unless there is [`enough`] for it to do. A source that ticks every millisecond has its batches taken by fifties: what
-/// they wait is less than an eye sees, and no window depends on it.
+/// long, unless that many batches wait, or half of what may. A source that ticks every millisecond has its batches taken
+/// by thirties: what they wait is less than an eye sees, and no window depends on it.
 pub(crate) const LINGER: Duration = Duration::from_millis(50);
-
-/// How many batches are enough to be woken for, if so many may wait. The transforms' thread may hand out as many at once, and
-/// they find room in a queue whose thread is still asleep over as many.
-pub(crate) fn enough(batches: usize) -> usize {
-    (batches / 4).clamp(1, 256)
-}
-
-/// So many points are enough in any case, 3 MB: beyond that waking costs next to nothing, and waiting costs memory.
-const ENOUGH_POINTS: usize = 250_000;
+pub(crate) const ENOUGH: usize = 32;
 
 /// Ends kept beyond the queue before the output is started afresh instead.
 const MOST_RESCUED: usize = 200_000;
@@ -231,9 +223,7 @@ impl State {
     /// Whether there is so much to do, or something so urgent, that the output's thread is to be woken for it.
     fn is_enough(&self, bounds: Bounds) -> bool {
         let urgent = self.closed || self.reset || self.waited_for || self.flushes > self.flushed;
-        urgent
-            || self.batches >= enough(bounds.batches)
-            || self.points >= ENOUGH_POINTS.min(bounds.points / 2)
+        urgent || self.batches >= ENOUGH.min(bounds.batches.div_ceil(2)) || self.points >= bounds.points / 2
     }
 
     /// Whether a batch of so many points may be added. Into an empty queue any may, or a large one would never pass.

@@ -112,12 +112,6 @@ impl Settings {
         }
     }
 
-    /// The least number of batches that may wait for any output.
-    pub(crate) fn shortest_queue(&self) -> usize {
-        let others = self.outputs.iter().filter_map(|(_, settings)| settings.queue);
-        others.fold(self.queue, NonZeroUsize::min).get()
-    }
-
     /// Where the transforms of `plugin` stand among the others.
     pub(crate) fn rank(&self, plugin: &str) -> usize {
         self.order.iter().position(|p| *p == plugin).unwrap_or(usize::MAX)
@@ -151,6 +145,5 @@ mod tests {
         assert_eq!(queue("output/otlp/traces"), (1024, 500, QueuePolicy::DropNewest));
         assert_eq!(queue("output/csv/file"), (4096, 500, QueuePolicy::DropNewest));
         assert_eq!(Settings::default().queue_of("output/csv/file").points, 2_000_000);
-        assert_eq!((settings.shortest_queue(), Settings::default().shortest_queue()), (1024, 4096));
     }
 }

@@ -14,7 +14,7 @@ use super::flow::{LiveSet, Pool};
 use super::guard::{Backoff, contained};
 use super::health::Health;
 use super::opening::Opener;
-use super::queue::{LINGER, Queue};
+use super::queue::{ENOUGH, LINGER, Queue};
 
 /// The way to the transforms' thread, bounded in batches and in points.
 #[derive(Clone)]
@@ -23,17 +23,15 @@ pub(crate) struct Upstream {
     /// Points that may still be sent.
     room: Arc<Semaphore>,
     most: u32,
-    /// How many batches are worth waking the thread for.
-    enough: usize,
     thread: Arc<OnceLock<Thread>>,
 }
 
 impl Upstream {
     /// The way there, and its other end.
-    pub(crate) fn new(batches: usize, points: u32, enough: usize) -> (Self, mpsc::Receiver<ToTransforms>) {
+    pub(crate) fn new(batches: usize, points: u32) -> (Self, mpsc::Receiver<ToTransforms>) {
         let (sender, receiver) = mpsc::channel(batches);
         let room = Arc::new(Semaphore::new(points as usize));
-        (Self { sender, room, most: points, enough, thread: Arc::default() }, receiver)
+        (Self { sender, room, most: points, thread: Arc::default() }, receiver)
     }
 
     /// Says which thread it is that receives.
@@ -56,7 +54,7 @@ impl Upstream {
         };
         let sent = self.sender.send(ToTransforms::Batch(batch, room)).await;
         let waiting = self.sender.max_capacity() - self.sender.capacity();
-        if waiting >= self.enough || self.room.available_permits() < self.most as usize / 2 {
+        if waiting >= ENOUGH || self.room.available_permits() < self.most as usize / 2 {
             self.wake();
         }
         sent.is_ok()
@@ -300,7 +298,7 @@ mod tests {
             batch.extend(&vec![id; points], &vec![Value::of_steps(1); points]);
             batch
         };
-        let (upstream, mut received) = Upstream::new(64, 100, 16);
+        let (upstream, mut received) = Upstream::new(64, 100);
         let mut take = || match received.try_recv() {
             Ok(ToTransforms::Batch(batch, _)) => batch.len(),
             _ => 0,
