@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use wattrace_api::Trigger;
 
-/// Sources with longer intervals share the runtime's threads: to wake one less often costs less than the thread's memory.
+/// Sources with longer intervals share the runtime's threads: what a thread of their own would save is not worth its memory.
 const BELOW: Duration = Duration::from_millis(10);
 
-/// Whether a source ticks so often.
+/// Whether a source ticks so often that it has a thread of its own.
 pub(crate) fn is_fast(trigger: Trigger) -> bool {
     !trigger.interval.is_zero() && trigger.interval < BELOW
 }

@@ -56,6 +56,7 @@ pub(crate) struct SourceTask {
     pub(crate) opener: Opener<dyn Source>,
     /// `None` while it is failing, or still being opened.
     pub(crate) source: Option<Box<dyn Source>>,
+    /// What it has sent and not ended.
     pub(crate) live: LiveSet,
     pub(crate) pool: Arc<Pool>,
     pub(crate) clock: Clock,

@@ -11,6 +11,7 @@
 //! | `powercap` | the kernel's interface of files, `class/powercap` |
 //! | `msr` | the processor's own registers, `/dev/cpu/N/msr` |
 //! | `probe` | what of that is there, what is missing, and what gives it |
+//! | `alive` | which counters nothing feeds |
 //! | `agree` | whether they say the same, and whom to believe |
 //! | `filtering` | whether the processor blurs its numbers |
 //! | `source` | the pipeline element |
