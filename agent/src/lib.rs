@@ -1,4 +1,5 @@
-//! Wattrace as a library: the pipeline runner, configuration and commands, from which an agent is made by naming plugins.
+//! Wattrace as a library: the pipeline runner, configuration and commands, from which an agent is made by
+//! naming plugins.
 //!
 //! ```no_run
 //! fn main() -> std::process::ExitCode {

@@ -43,11 +43,11 @@ impl Registered {
     }
 }
 
-/// The standard plugins that were compiled in, each behind a cargo feature of its name. Their order is the order of
-/// elements of one kind: usage is opened before meters, an estimate looks for meters, attribution comes after both, carbon prices
-/// what it gave, and groups sum all that processes have. Then come transforms that compute (formulas need every consumer), then
-/// those that leave something out (top before filter, so that `other` sums all), and relabel last, since the others know metrics
-/// by their first names.
+/// The standard plugins that were compiled in, each behind a cargo feature of its name. Their order is the
+/// order of elements of one kind: usage is opened before meters, an estimate looks for meters, attribution
+/// comes after both, carbon prices what it gave, and groups sum all that processes have. Then come transforms
+/// that compute (formulas need every consumer), then those that leave something out (top before filter, so
+/// that `other` sums all), and relabel last, since the others know metrics by their first names.
 pub fn standard() -> Vec<Registered> {
     vec![
         #[cfg(feature = "sched")]

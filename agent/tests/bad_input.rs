@@ -1,5 +1,5 @@
-//! The built agent on bad input: a senseless configuration is refused by its key, and whatever fails while it runs is said,
-//! counted and outlived. No test here needs root: RAPL is simulated.
+//! The built agent on bad input: a senseless configuration is refused by its key, and whatever fails while it
+//! runs is said, counted and outlived. No test here needs root: RAPL is simulated.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod support;
@@ -51,8 +51,8 @@ impl Machine {
         self.dir.path().join(name)
     }
 
-    /// `wattrace run` on this machine with `plugins` and `settings`. RAPL is read every 10 ms, and jsonl, into `out.jsonl`
-    /// unless a setting says otherwise, waits for nothing.
+    /// `wattrace run` on this machine with `plugins` and `settings`. RAPL is read every 10 ms, and jsonl,
+    /// into `out.jsonl` unless a setting says otherwise, waits for nothing.
     fn run(&self, plugins: &str, settings: &[&str]) -> Agent {
         self.spawn(wattrace(), plugins, settings)
     }

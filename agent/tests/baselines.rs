@@ -1,5 +1,5 @@
-//! The formulas of other tools, as `cargo xtask eval` compares with, on examples small enough to work out by hand. They are part of that
-//! benchmark, and come from there.
+//! The formulas of other tools, as `cargo xtask eval` compares with, on examples small enough to work out by
+//! hand. They are part of that benchmark, and come from there.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -18,8 +18,8 @@ use methods::{Books, Method};
 use observe::{Sample, View};
 use wattrace_simulator::truth::Use;
 
-/// A reading of a machine with one package and two CPUs, `second` seconds after the start: meters of package and memory, ticks that
-/// CPUs were busy, and what has been counted of each process.
+/// A reading of a machine with one package and two CPUs, `second` seconds after the start: meters of package
+/// and memory, ticks that CPUs were busy, and what has been counted of each process.
 fn reading(second: f64, joules: [f64; 2], busy_ticks: u64, processes: &[(usize, u64, Use)]) -> Sample {
     let view = |&(number, ticks, used): &(usize, u64, Use)| (number, View { ticks, counted: vec![used] });
     let processes: BTreeMap<usize, View> = processes.iter().map(view).collect();
@@ -86,7 +86,8 @@ fn alumet_interpolates_the_usage_to_the_meters_timestamp() {
         reading(1.0, [20.0, 0.0], 0, &[ticks(1, 50)]),
         reading(2.0, [60.0, 0.0], 0, &[ticks(1, 150)]),
     ];
-    // The meter was read half way between the last two readings of usage: a quarter of the machine then, half of it now.
+    // The meter was read half way between the last two readings of usage: a quarter of the machine then, half
+    // of it now.
     readings[2].at = 1.5;
     assert_joules(&books_of("Alumet", readings), &[(1, 40.0 * 0.375)], None);
 }
@@ -95,7 +96,8 @@ fn alumet_interpolates_the_usage_to_the_meters_timestamp() {
 fn kepler_now_divides_the_busy_part_among_those_who_are_there() {
     let readings = [
         reading(0.0, [0.0, 0.0], 0, &[ticks(1, 0), ticks(3, 10)]),
-        // Half of the machine's time was busy. Process 3 is gone with its 20 ticks; 2 is new, with 30 of its own.
+        // Half of the machine's time was busy. Process 3 is gone with its 20 ticks; 2 is new, with 30 of its
+        // own.
         reading(1.0, [30.0, 10.0], 100, &[ticks(1, 50), ticks(2, 30)]),
     ];
     let books = books_of("Kepler now", readings);
@@ -107,15 +109,16 @@ fn kepler_old_divides_what_is_above_the_least_by_instructions_and_misses() {
     let readings = [
         reading(0.0, [0.0, 0.0], 0, &[]),
         reading(1.0, [10.0, 2.0], 0, &[]),
-        // 20 J and 3 J are above the least; process 1 has three quarters of the instructions and a third of the misses.
+        // 20 J and 3 J are above the least; process 1 has three quarters of the instructions and a third of
+        // the misses.
         reading(2.0, [40.0, 7.0], 0, &[counts(1, 300, 1), counts(2, 100, 2)]),
     ];
     let books = books_of("Kepler old", readings);
     assert_joules(&books, &[(1, 15.0 + 1.0), (2, 5.0 + 2.0)], Some(12.0 + 12.0));
 }
 
-/// Readings a second apart of two processes whose time varies, on a package that draws 10 W, 5 W for a second of the first one's
-/// billion reference cycles and as much for the second's.
+/// Readings a second apart of two processes whose time varies, on a package that draws 10 W, 5 W for a second
+/// of the first one's billion reference cycles and as much for the second's.
 fn linear(count: usize) -> Vec<Sample> {
     let (mut joules, mut times) = (0.0, [0u64; 2]);
     let at = |n: usize| {

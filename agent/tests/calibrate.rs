@@ -1,5 +1,5 @@
-//! Calibration end to end: a simulated meter that follows the CPUs of this very machine by a known law, `wattrace calibrate`, and
-//! the law found again in the profile it writes.
+//! Calibration end to end: a simulated meter that follows the CPUs of this very machine by a known law,
+//! `wattrace calibrate`, and the law found again in the profile it writes.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,7 +25,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 const IDLE: f64 = 10.0;
 const PER_CPU: f64 = 20.0;
 
-/// CPU time that all CPUs were idle since boot, in nanoseconds, as the kernel counts it where ticks stop on idle CPUs.
+/// CPU time that all CPUs were idle since boot, in nanoseconds, as the kernel counts it where ticks stop on
+/// idle CPUs.
 fn idle_nanos() -> u64 {
     let stat = fs::read_to_string("/proc/stat").unwrap();
     let mut numbers = stat.lines().next().unwrap().split_ascii_whitespace().skip(4);

@@ -1,5 +1,5 @@
-//! The whole path: context switches and a simulated meter at one end, a real collector (rotel) and an independent decoder at
-//! the other.
+//! The whole path: context switches and a simulated meter at one end, a real collector (rotel) and an
+//! independent decoder at the other.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! docs/metrics.md against the code: every metric that is declared is documented with its kind and unit, and no other.
+//! docs/metrics.md against the code: every metric that is declared is documented with its kind and unit, and
+//! no other.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 

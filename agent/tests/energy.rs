@@ -91,8 +91,8 @@ fn a_constant_meter_that_wraps_is_attributed_to_the_last_microjoule() {
     assert!(books.len() > 1000, "only {} consumers for half a minute of short processes", books.len());
 }
 
-/// Spins on CPU 0 with the highest priority. Returns when it was not running, in nanoseconds since the Unix epoch: the
-/// gaps of more than 10 µs between two looks at the clock.
+/// Spins on CPU 0 with the highest priority. Returns when it was not running, in nanoseconds since the Unix
+/// epoch: the gaps of more than 10 µs between two looks at the clock.
 fn spin_on_first_cpu(stop: &AtomicBool) -> Vec<(u64, u64)> {
     support::pin(0, 0);
     // SAFETY: it has no preconditions; 0 is the calling thread.
@@ -154,8 +154,8 @@ fn a_busy_loop_is_charged_its_whole_window_every_window() {
         let window = (end - start) as f64 * 1e-9;
         let away: u64 = off_cpu.iter().map(|&(from, to)| to.min(end).saturating_sub(from.max(start))).sum();
         let (spun, charged) = (window - away as f64 * 1e-9, pair[1].1 - pair[0].1);
-        // What an interrupt or the hypervisor took away in the middle of a slice looks to the loop as if it had not run.
-        // Where nothing did, both bounds are the window's length.
+        // What an interrupt or the hypervisor took away in the middle of a slice looks to the loop as if it
+        // had not run. Where nothing did, both bounds are the window's length.
         assert!(charged >= spun - window * 0.01, "charged {charged} s for {spun} s of spinning");
         assert!(charged <= window * 1.01, "charged {charged} s in a window of {window} s");
     }

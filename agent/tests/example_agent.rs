@@ -1,4 +1,5 @@
-//! An agent that somebody else makes of our parts: `examples/custom_agent.rs`, built and run as its users would.
+//! An agent that somebody else makes of our parts: `examples/custom_agent.rs`, built and run as its users
+//! would.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 

@@ -14,10 +14,12 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use support::{is_root, wattrace};
 
-/// Set in the process that stands between `exec` and the commands under test, to where it writes their rusage.
+/// Set in the process that stands between `exec` and the commands under test, to where it writes their
+/// rusage.
 const RUSAGE_FILE: &str = "WATTRACE_TEST_RUSAGE_FILE";
 
-/// Not a test unless it is asked for: runs `sh -c $WATTRACE_TEST_SCRIPT` and writes what it and itself used, in microseconds.
+/// Not a test unless it is asked for: runs `sh -c $WATTRACE_TEST_SCRIPT` and writes what it and itself used,
+/// in microseconds.
 #[test]
 fn child_that_tells_its_rusage() {
     let Ok(file) = std::env::var(RUSAGE_FILE) else { return };
@@ -40,8 +42,8 @@ fn child_that_tells_its_rusage() {
 
 /// The report on `script`, whose CPU time agrees with rusage: within 1 % and 2 ms.
 ///
-/// In a virtual machine rusage leaves out what the hypervisor gave to somebody else in the middle of a slice, and tracing
-/// cannot. So time must never be missing, and must agree in one of a few tries.
+/// In a virtual machine rusage leaves out what the hypervisor gave to somebody else in the middle of a slice,
+/// and tracing cannot. So time must never be missing, and must agree in one of a few tries.
 fn exec_and_compare(script: &str) -> Value {
     let mut seen = Vec::new();
     for _ in 0..5 {

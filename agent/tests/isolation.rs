@@ -1,5 +1,6 @@
-//! A failing element harms no other: the pipeline with elements that panic, fail in each way, dawdle or never return.
-//! Beside each runs a healthy one, and the books of points (given out = written + lost) close exactly.
+//! A failing element harms no other: the pipeline with elements that panic, fail in each way, dawdle or never
+//! return. Beside each runs a healthy one, and the books of points (given out = written + lost) close
+//! exactly.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod scene;
@@ -261,8 +262,8 @@ fn a_source_that_never_returns_holds_up_neither_its_neighbours_last_poll_nor_the
                 Ok(())
             }))
         };
-        // First in the order in which sources are asked for their last poll, and alone when it ticks: the worker that gets
-        // stuck has nothing else to do that would have woken another one.
+        // First in the order in which sources are asked for their last poll, and alone when it ticks: the
+        // worker that gets stuck has nothing else to do that would have woken another one.
         let interval = Duration::from_millis(10);
         if blocking {
             scene.setup.blocking_source("stuck", Trigger::every(interval), open_stuck);

@@ -1,5 +1,5 @@
-//! Two packages, a meter for each, a load on each: no joule crosses. Runs where there are two (`cargo xtask vm` has such machines);
-//! elsewhere it says that it was skipped.
+//! Two packages, a meter for each, a load on each: no joule crosses. Runs where there are two (`cargo xtask
+//! vm` has such machines); elsewhere it says that it was skipped.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -60,7 +60,8 @@ fn a_load_gets_joules_of_its_own_package_only() {
     let running = tree.run(Duration::from_millis(5));
     let last_cpu = |&n: &u32| topology.package_of.iter().rposition(|p| *p == n).unwrap();
     let spinners: Vec<Spinner> = packages.iter().map(|n| Spinner::on(last_cpu(n))).collect();
-    // On emulated CPUs it takes seconds until the kernel programs are loaded, and what was used before is nobody's.
+    // On emulated CPUs it takes seconds until the kernel programs are loaded, and what was used before is
+    // nobody's.
     let status = wattrace()
         .args(["run", "--plugins", "sched,rapl,attribution,jsonl", "--duration", "20s"])
         // The meters are constant: all of it would be static power.

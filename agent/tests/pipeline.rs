@@ -1,4 +1,5 @@
-//! The running pipeline under control: status, pause, trigger, flush, intervals, and elements that do not return.
+//! The running pipeline under control: status, pause, trigger, flush, intervals, and elements that do not
+//! return.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod scene;

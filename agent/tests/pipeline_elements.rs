@@ -1,5 +1,5 @@
-//! Elements of a running pipeline: those that come, go, are replaced, are found again, produce by themselves, or run in real
-//! time.
+//! Elements of a running pipeline: those that come, go, are replaced, are found again, produce by themselves,
+//! or run in real time.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod scene;

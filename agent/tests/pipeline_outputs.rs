@@ -1,4 +1,5 @@
-//! Outputs of a running pipeline: async ones, queue policies, and many sources beside outputs that sleep and fail.
+//! Outputs of a running pipeline: async ones, queue policies, and many sources beside outputs that sleep and
+//! fail.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod scene;

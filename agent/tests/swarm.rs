@@ -1,4 +1,5 @@
-//! A swarm of short processes, each against its own rusage: none is missed, and its time is charged to it and to no other.
+//! A swarm of short processes, each against its own rusage: none is missed, and its time is charged to it and
+//! to no other.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,7 +22,8 @@ const SWARM: usize = 10_000;
 /// Set in the process that makes the swarm, to where it writes what each member used.
 const RUSAGE_FILE: &str = "WATTRACE_TEST_SWARM_FILE";
 
-/// Not a test unless it is asked for: starts the swarm's members one after the other, and writes pid and nanoseconds of each.
+/// Not a test unless it is asked for: starts the swarm's members one after the other, and writes pid and
+/// nanoseconds of each.
 #[test]
 fn child_that_makes_a_swarm() {
     let Ok(file) = std::env::var(RUSAGE_FILE) else { return };
@@ -30,7 +32,8 @@ fn child_that_makes_a_swarm() {
         member(&mut used, || spin(Duration::from_millis(1)));
         member(&mut used, || {
             let path = c"/bin/true".as_ptr();
-            // SAFETY: the arguments are a path and a list that ends with a null pointer. It returns only if it fails.
+            // SAFETY: the arguments are a path and a list that ends with a null pointer. It returns only if
+            // it fails.
             unsafe { libc::execv(path, [path, std::ptr::null()].as_ptr()) };
         });
     }
@@ -40,7 +43,8 @@ fn child_that_makes_a_swarm() {
 
 /// Has a child do `work`; notes what rusage says of it.
 fn member(used: &mut String, work: impl Fn()) {
-    // SAFETY: the child does what is allowed in the copy of a process of threads: it spins or calls execve, and exits.
+    // SAFETY: the child does what is allowed in the copy of a process of threads: it spins or calls execve,
+    // and exits.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         work();

@@ -1,5 +1,6 @@
-//! The plugin author's book, followed to the letter in an empty directory: a crate with a source of one's own, and an agent
-//! with that plugin in it. All that differs from the book is where our crates come from: this repository, not the network.
+//! The plugin author's book, followed to the letter in an empty directory: a crate with a source of one's
+//! own, and an agent with that plugin in it. All that differs from the book is where our crates come from:
+//! this repository, not the network.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! What hardware counters said while a thread ran. The kernel programs read each counter at every context switch; what it
-//! advanced by is added beside the ledger's entry.
+//! What hardware counters said while a thread ran. The kernel programs read each counter at every context
+//! switch; what it advanced by is added beside the ledger's entry.
 
 /// Counters that there can be.
 pub const COUNTERS: usize = 3;
@@ -11,8 +11,8 @@ pub const INSTRUCTIONS: u32 = 1;
 /// Bit and position of the counter of last-level cache misses.
 pub const CACHE_MISSES: u32 = 2;
 
-/// Element of the map `COUNTS`, at the place of the entry in `ENTRIES`: what was counted, corrected for the time in which
-/// the counter shared its hardware with others.
+/// Element of the map `COUNTS`, at the place of the entry in `ENTRIES`: what was counted, corrected for the
+/// time in which the counter shared its hardware with others.
 pub type Counts = [u64; COUNTERS];
 
 /// A counter as the kernel tells it (`struct bpf_perf_event_value`).
@@ -37,7 +37,8 @@ impl Reading {
         if running == enabled || running == 0 {
             return counted;
         }
-        // Fixed point, so that a minute's counts do not overflow. Exact to 1 in 2^8 counts and 2^16 of the ratio.
+        // Fixed point, so that a minute's counts do not overflow. Exact to 1 in 2^8 counts and 2^16 of the
+        // ratio.
         let ratio = (enabled << 16) / running;
         ((counted >> 8) * ratio) >> 8
     }

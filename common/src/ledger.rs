@@ -1,8 +1,9 @@
-//! What ran. Each CPU keeps a ledger of its own, written by that CPU alone, in two pages. The open page takes charges: at
-//! every context switch the slice that ends goes to the [`Entry`] of the thread that ran, to [`Page::idle_ns`] for the idle
-//! task, or to [`Page::overflow_ns`] when the page has no entry left. A flush, run on that same CPU, charges the running
-//! slice, closes the page and opens the other. The reader then reads the closed page at leisure, through a memory map,
-//! while the CPU goes on writing the other one. So on each page, by construction,
+//! What ran. Each CPU keeps a ledger of its own, written by that CPU alone, in two pages. The open page takes
+//! charges: at every context switch the slice that ends goes to the [`Entry`] of the thread that ran, to
+//! [`Page::idle_ns`] for the idle task, or to [`Page::overflow_ns`] when the page has no entry left. A flush,
+//! run on that same CPU, charges the running slice, closes the page and opens the other. The reader then
+//! reads the closed page at leisure, through a memory map, while the CPU goes on writing the other one. So on
+//! each page, by construction,
 //!
 //! ```text
 //! idle_ns + irq_ns + overflow_ns + Σ entries' ns = end_ns − start_ns,    and  start_ns = the previous page's end_ns.
@@ -18,8 +19,9 @@ pub const INDEX_SLOTS_PER_ENTRY: u32 = 2;
 /// In [`Cpu::sibling`]: the CPU has its core to itself.
 pub const NO_SIBLING: u32 = u32::MAX;
 
-/// A CPU's ledger: element of the map `CPUS`, indexed by CPU number. User space sets `sibling` and, for a CPU's first page,
-/// `first_entry` and `first_slot`, before the programs are attached; from then on the CPU is the only writer.
+/// A CPU's ledger: element of the map `CPUS`, indexed by CPU number. User space sets `sibling` and, for a
+/// CPU's first page, `first_entry` and `first_slot`, before the programs are attached; from then on the CPU
+/// is the only writer.
 #[repr(C, align(128))]
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
@@ -29,10 +31,11 @@ pub struct Cpu {
     pub clock_offset: u64,
     /// The scheduler's clock at that comparison.
     pub clock_compared: u64,
-    /// Number of the open page, from 0. Its parity says in which half of the CPU's stretch of `ENTRIES` the page lies.
+    /// Number of the open page, from 0. Its parity says in which half of the CPU's stretch of `ENTRIES` the
+    /// page lies.
     pub page: u32,
-    /// Where in `ENTRIES` the open page begins, and where in `INDEX` this CPU's stretch does: kept here because the
-    /// programs look something up at every context switch.
+    /// Where in `ENTRIES` the open page begins, and where in `INDEX` this CPU's stretch does: kept here
+    /// because the programs look something up at every context switch.
     pub first_entry: u32,
     /// See `first_entry`.
     pub first_slot: u32,
@@ -85,8 +88,8 @@ pub struct Page {
 /// What one thread used of one CPU during one page: element of the map `ENTRIES`. CPU `c`'s pages lie at
 /// `(2 c + half) × entries per page`. A thread may have several entries on a page; they add up.
 ///
-/// The (tid, start) of thread and process are read from the task itself, so that an entry names its consumer even
-/// when every event about it was lost.
+/// The (tid, start) of thread and process are read from the task itself, so that an entry names its consumer
+/// even when every event about it was lost.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -108,9 +111,9 @@ pub struct Entry {
     pub comm: [u8; COMM_LEN],
 }
 
-/// Where on the open page a thread's entry is: element of the map `INDEX`, indexed by the low bits of the thread id in
-/// the CPU's stretch of [`INDEX_SLOTS_PER_ENTRY`] slots per entry. A slot with another page's stamp is free, so that
-/// nothing has to be wiped when a page is opened.
+/// Where on the open page a thread's entry is: element of the map `INDEX`, indexed by the low bits of the
+/// thread id in the CPU's stretch of [`INDEX_SLOTS_PER_ENTRY`] slots per entry. A slot with another page's
+/// stamp is free, so that nothing has to be wiped when a page is opened.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
@@ -120,8 +123,9 @@ pub struct Slot {
     pub position: u32,
 }
 
-/// How long a CPU was busy, as a function of time, in one word: whoever shares the core reads it while it is written. An idle
-/// CPU's word is how long it was busy before; a busy one's says since when it would have been, had it never idled.
+/// How long a CPU was busy, as a function of time, in one word: whoever shares the core reads it while it is
+/// written. An idle CPU's word is how long it was busy before; a busy one's says since when it would have
+/// been, had it never idled.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Busy(u64);

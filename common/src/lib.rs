@@ -1,5 +1,5 @@
-//! The ABI between the kernel programs (`ebpf/`) and user space (`plugins/sched`): what lies in the shared maps, byte
-//! by byte. Both sides compile this crate; assertions pin the layout.
+//! The ABI between the kernel programs (`ebpf/`) and user space (`plugins/sched`): what lies in the shared
+//! maps, byte by byte. Both sides compile this crate; assertions pin the layout.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -1,8 +1,9 @@
-//! What happened to processes and cgroups: a ring of [`Event`]s per CPU, and a ring of [`Path`]s for those that name one.
-//! The CPU never waits for the reader: it overwrites the oldest. It counts what it has written, so that the reader knows
-//! which events are whole, and how many it missed.
+//! What happened to processes and cgroups: a ring of [`Event`]s per CPU, and a ring of [`Path`]s for those
+//! that name one. The CPU never waits for the reader: it overwrites the oldest. It counts what it has
+//! written, so that the reader knows which events are whole, and how many it missed.
 //!
-//! Not the kernel's ring buffer: its lock is shared by all CPUs, and before 6.12 sleeps on a real-time kernel.
+//! Not the kernel's ring buffer: its lock is shared by all CPUs, and before 6.12 sleeps on a real-time
+//! kernel.
 
 use crate::COMM_LEN;
 

@@ -1,10 +1,11 @@
-//! The time of a context switch. The scheduler has just read its own clock: three loads fetch it, where reading another
-//! costs more than all of accounting. It runs at the same pace as `CLOCK_MONOTONIC` but for the latter's slewing (at most
-//! 500 ppm), so both are compared at the first switch of every millisecond, and time since then is the scheduler's.
+//! The time of a context switch. The scheduler has just read its own clock: three loads fetch it, where
+//! reading another costs more than all of accounting. It runs at the same pace as `CLOCK_MONOTONIC` but for
+//! the latter's slewing (at most 500 ppm), so both are compared at the first switch of every millisecond, and
+//! time since then is the scheduler's.
 //!
-//! A comparison is off by the time between the two readings, some hundred nanoseconds, the same at every switch but for
-//! jitter. Whatever it is goes to one task rather than its neighbour; nothing is lost or counted twice, since a slice ends
-//! where the next begins.
+//! A comparison is off by the time between the two readings, some hundred nanoseconds, the same at every
+//! switch but for jitter. Whatever it is goes to one task rather than its neighbour; nothing is lost or
+//! counted twice, since a slice ends where the next begins.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use wattrace_common::ledger::Cpu;

@@ -1,4 +1,5 @@
-//! Hardware counters, read at every context switch if asked for. Each is a perf event per CPU, opened by user space.
+//! Hardware counters, read at every context switch if asked for. Each is a perf event per CPU, opened by user
+//! space.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
@@ -81,7 +82,8 @@ pub fn measure_cost() {
 fn read(counter: &'static PerfEventArray<u64>) -> Reading {
     // The helper fills it whatever it returns: with zeros if there is no counter on this CPU.
     let mut value = MaybeUninit::<Reading>::uninit();
-    // SAFETY: a map is its definition to the kernel, which the verifier checks; `Reading` has the layout of what is written.
+    // SAFETY: a map is its definition to the kernel, which the verifier checks; `Reading` has the layout of
+    // what is written.
     unsafe {
         bpf_perf_event_read_value(
             (&raw const *counter).cast_mut().cast::<c_void>(),

@@ -1,8 +1,9 @@
-//! Time in interrupts, told apart from the task they interrupt. It is summed up while the slice runs and taken out of it
-//! when it is charged. Interrupts nest in each other, hard ones in soft ones, and what counts is the outermost.
+//! Time in interrupts, told apart from the task they interrupt. It is summed up while the slice runs and
+//! taken out of it when it is charged. Interrupts nest in each other, hard ones in soft ones, and what counts
+//! is the outermost.
 //!
-//! On a real-time kernel soft interrupts run in tasks, which may be switched; there only hard ones are told apart
-//! (`plugins/sched` attaches no others).
+//! On a real-time kernel soft interrupts run in tasks, which may be switched; there only hard ones are told
+//! apart (`plugins/sched` attaches no others).
 
 use wattrace_common::ledger::Cpu;
 
@@ -51,8 +52,8 @@ pub fn leave_all(ledger: &mut Cpu, now: u64) {
     }
 }
 
-/// Charges the interrupts of a slice of `ns`; returns what is left of it. The two are timed by clocks that may differ by
-/// some hundred nanoseconds, so what a slice has no room for waits for the next.
+/// Charges the interrupts of a slice of `ns`; returns what is left of it. The two are timed by clocks that
+/// may differ by some hundred nanoseconds, so what a slice has no room for waits for the next.
 #[inline(always)]
 pub fn charge(ledger: &mut Cpu, ns: u64) -> u64 {
     if SEPARATE_IRQ.load() == 0 {

@@ -1,7 +1,8 @@
-//! Every nanosecond once: the slice that ends is charged to one entry of this CPU's open page. See `common/` for the
-//! ledger's layout and what holds of it.
+//! Every nanosecond once: the slice that ends is charged to one entry of this CPU's open page. See `common/`
+//! for the ledger's layout and what holds of it.
 //!
-//! No atomics and no locks: a ledger is written by its own CPU only, with interrupts or at least preemption off.
+//! No atomics and no locks: a ledger is written by its own CPU only, with interrupts or at least preemption
+//! off.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_smp_processor_id};
@@ -149,7 +150,8 @@ fn charge(
     if position >= ENTRIES_PER_PAGE.load() {
         return None;
     }
-    // With all ways taken the first is given up: its thread gets a second entry when it runs again, and both add up.
+    // With all ways taken the first is given up: its thread gets a second entry when it runs again, and both
+    // add up.
     let slot = match free {
         Some(slot) => slot,
         None => slot(ledger, tid, 0)?,
@@ -159,7 +161,8 @@ fn charge(
     entry.pid = task.pid();
     entry.thread_start = start;
     entry.process_start = task.process_start();
-    // SAFETY: the helper has no preconditions. It speaks of the current task, which is the one that is charged.
+    // SAFETY: the helper has no preconditions. It speaks of the current task, which is the one that is
+    // charged.
     entry.cgroup = unsafe { bpf_get_current_cgroup_id() };
     entry.comm = bpf_get_current_comm().unwrap_or_default();
     entry.ns = ns;

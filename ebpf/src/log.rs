@@ -1,7 +1,9 @@
-//! What happens to processes and cgroups, written to this CPU's rings of events and paths. The reader looks at every tick
-//! anyway, so it is woken only when half a ring is new to it. `common/` tells how it knows what it missed.
+//! What happens to processes and cgroups, written to this CPU's rings of events and paths. The reader looks
+//! at every tick anyway, so it is woken only when half a ring is new to it. `common/` tells how it knows what
+//! it missed.
 //!
-//! These programs run in a task's context with preemption off and do not nest: nobody else writes to this CPU's rings.
+//! These programs run in a task's context with preemption off and do not nest: nobody else writes to this
+//! CPU's rings.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user};
@@ -126,7 +128,8 @@ impl Ring {
     #[inline(always)]
     fn write_path(&self, from: u64, arguments_len: u32) -> u64 {
         if let Some(place) = PATHS.get_ptr_mut(self.path_place()) {
-            // SAFETY: the map outlives the program, and nobody else writes this element; the helper checks the address.
+            // SAFETY: the map outlives the program, and nobody else writes this element; the helper checks
+            // the address.
             unsafe {
                 let path = &mut *place;
                 path.bytes[0] = 0;

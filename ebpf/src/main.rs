@@ -1,8 +1,10 @@
-//! The kernel programs: one small program per tracepoint. What is charged to whom is in `ledger.rs` (by `clock.rs`' time,
-//! less `irq.rs`' interrupts, with `counters.rs`' counts), what is told of processes in `log.rs`, what is read of a task in
-//! `task.rs`, the maps in `maps.rs`; their layout is `common/`'s. `plugins/sched` loads them and reads the maps.
+//! The kernel programs: one small program per tracepoint. What is charged to whom is in `ledger.rs` (by
+//! `clock.rs`' time, less `irq.rs`' interrupts, with `counters.rs`' counts), what is told of processes in
+//! `log.rs`, what is read of a task in `task.rs`, the maps in `maps.rs`; their layout is `common/`'s.
+//! `plugins/sched` loads them and reads the maps.
 //!
-//! Most programs are here twice: as tp_btf, for kernels that have type information, and as `raw_…` for those that have not.
+//! Most programs are here twice: as tp_btf, for kernels that have type information, and as `raw_…` for those
+//! that have not.
 #![no_std]
 #![no_main]
 
@@ -56,7 +58,8 @@ on_tracepoint! {
     sched_process_exec, raw_sched_process_exec on "sched_process_exec":
         |ctx, object| log::exec(&ctx, object(0), object(2));
 
-    /// Tells of a process's end. Arguments: `task[, group_dead]`; the second exists on new kernels only and is not used.
+    /// Tells of a process's end. Arguments: `task[, group_dead]`; the second exists on new kernels only and
+    /// is not used.
     sched_process_exit, raw_sched_process_exit on "sched_process_exit": |ctx, object| log::exit(&ctx, object(0));
 }
 
@@ -81,9 +84,9 @@ pub fn irq_exit(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Charges the running slice of the CPU it is run on and turns the page. Run by user space with `BPF_PROG_TEST_RUN`,
-/// which calls it from an interrupt on that CPU, or with preemption off where the caller itself runs there: either way
-/// not within `sched_switch`, which fires with interrupts off.
+/// Charges the running slice of the CPU it is run on and turns the page. Run by user space with
+/// `BPF_PROG_TEST_RUN`, which calls it from an interrupt on that CPU, or with preemption off where the caller
+/// itself runs there: either way not within `sched_switch`, which fires with interrupts off.
 #[raw_tracepoint(tracepoint = "wattrace_flush")]
 pub fn flush(ctx: RawTracePointContext) -> i32 {
     // SAFETY: the helper has no preconditions.
@@ -98,21 +101,24 @@ pub fn counter_cost(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Copies the `task_struct` of the thread that runs it, for user space to find its members in. Run as `flush` is.
+/// Copies the `task_struct` of the thread that runs it, for user space to find its members in. Run as `flush`
+/// is.
 #[raw_tracepoint(tracepoint = "wattrace_scan")]
 pub fn scan(_ctx: RawTracePointContext) -> i32 {
     scan::copy();
     0
 }
 
-/// Does nothing, on the same tracepoint as `sched_switch`: what an eBPF program costs at all, for the benchmark.
+/// Does nothing, on the same tracepoint as `sched_switch`: what an eBPF program costs at all, for the
+/// benchmark.
 #[btf_tracepoint(function = "sched_switch")]
 pub fn empty(ctx: BtfTracePointContext) -> i32 {
     let _ = ctx.as_ptr();
     0
 }
 
-/// Reads the counters on the same tracepoint and does nothing with what they say: what reading them costs at all, for the benchmark.
+/// Reads the counters on the same tracepoint and does nothing with what they say: what reading them costs at
+/// all, for the benchmark.
 #[btf_tracepoint(function = "sched_switch")]
 pub fn bare_readings(_ctx: BtfTracePointContext) -> i32 {
     counters::read_only();

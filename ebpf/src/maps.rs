@@ -1,6 +1,7 @@
 //! The maps and globals, sized and set by user space before loading. Layout and meaning: `common/`.
 //!
-//! The globals are constants to the verifier, which leaves out what they switch off: a feature that is off costs nothing.
+//! The globals are constants to the verifier, which leaves out what they switch off: a feature that is off
+//! costs nothing.
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
@@ -56,8 +57,8 @@ pub static ARGUMENTS: Array<Arguments> = Array::with_max_entries(1, BPF_F_MMAPAB
 #[map]
 pub static LOGGED: Array<Logged> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Wakes the reader when something fills up; what is sent does not matter. perf's buffers may be written even while the
-/// scheduler holds its locks.
+/// Wakes the reader when something fills up; what is sent does not matter. perf's buffers may be written even
+/// while the scheduler holds its locks.
 #[map]
 pub static WAKE: PerfEventArray<u32> = PerfEventArray::new(0);
 

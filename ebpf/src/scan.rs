@@ -1,5 +1,5 @@
-//! For kernels without type information: copies raw kernel memory that belongs to the thread that asks, so that user space
-//! can find in it what it knows of itself. `plugins/sched/src/kernel/offsets.rs` does.
+//! For kernels without type information: copies raw kernel memory that belongs to the thread that asks, so
+//! that user space can find in it what it knows of itself. `plugins/sched/src/kernel/offsets.rs` does.
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::bpf_get_current_task;
@@ -22,7 +22,8 @@ pub fn copy() -> Option<()> {
     let from = if scan.from == 0 { scan.task } else { scan.from };
     for chunk in 0..CHUNKS {
         let at = from + (chunk * CHUNK) as u64;
-        // SAFETY: the helper checks the address and writes within the element. Behind the object's end there may be nothing.
+        // SAFETY: the helper checks the address and writes within the element. Behind the object's end there
+        // may be nothing.
         unsafe {
             bpf_probe_read_kernel(scan.memory[chunk].as_mut_ptr().cast(), CHUNK as u32, at as *const _)
         };

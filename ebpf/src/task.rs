@@ -1,5 +1,6 @@
-//! Reading a `task_struct`. The pointer that a tp_btf program is handed may be followed by plain loads, which the
-//! verifier checks against the kernel's BTF; any other pointer goes through a helper, which costs some nanoseconds more.
+//! Reading a `task_struct`. The pointer that a tp_btf program is handed may be followed by plain loads, which
+//! the verifier checks against the kernel's BTF; any other pointer goes through a helper, which costs some
+//! nanoseconds more.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
@@ -78,8 +79,8 @@ pub trait Task: Object {
     fn wait_status(self) -> u32 {
         self.field(maps::TASK_EXIT_CODE.load())
     }
-    /// The clock of the run queue the task is on, ns: the scheduler reads it at the beginning of every switch. Only where
-    /// [`maps::TASK_CFS_RQ`] is known.
+    /// The clock of the run queue the task is on, ns: the scheduler reads it at the beginning of every
+    /// switch. Only where [`maps::TASK_CFS_RQ`] is known.
     #[inline(always)]
     fn run_queue_clock(self) -> u64 {
         let rq = self.follow(maps::TASK_CFS_RQ.load()).follow(maps::CFS_RQ_RQ.load());

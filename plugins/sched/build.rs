@@ -1,5 +1,6 @@
-//! Tells the plugin where the built kernel programs are, as `WATTRACE_EBPF_OBJECT`. They have a compiler of their own,
-//! so cargo cannot build them as a dependency: `cargo xtask build-ebpf` does, before it builds this.
+//! Tells the plugin where the built kernel programs are, as `WATTRACE_EBPF_OBJECT`. They have a compiler of
+//! their own, so cargo cannot build them as a dependency: `cargo xtask build-ebpf` does, before it builds
+//! this.
 
 use std::env;
 use std::path::{Path, PathBuf};

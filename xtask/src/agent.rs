@@ -1,5 +1,6 @@
-//! `build` and `run`: the agent, kernel programs included. Building is always done as the user; only the agent itself
-//! runs as root, through sudo, in place of xtask, so that signals and its exit status pass through.
+//! `build` and `run`: the agent, kernel programs included. Building is always done as the user; only the
+//! agent itself runs as root, through sudo, in place of xtask, so that signals and its exit status pass
+//! through.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -42,8 +43,8 @@ pub(crate) fn run(debug: bool, args: Vec<OsString>) -> Result<()> {
     Err(command.exec()).with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
-/// Whether it takes root, and the arguments of `wattrace`: those given, as they are if they name one of its commands,
-/// else as those of `wattrace run`.
+/// Whether it takes root, and the arguments of `wattrace`: those given, as they are if they name one of its
+/// commands, else as those of `wattrace run`.
 fn command_line(mut args: Vec<OsString>) -> (bool, Vec<OsString>) {
     let is_one_of = |names: &[&str]| args.first().is_some_and(|first| names.iter().any(|name| first == name));
     if is_one_of(&OF_ANYONE) {

@@ -1,5 +1,6 @@
-//! The compiler of the kernel programs: a rustc that comes with the sources of `core`, since no `core` is shipped built
-//! for eBPF. Debian's own serves, and so does a nightly of rustup's. What links its output is in `linker.rs`.
+//! The compiler of the kernel programs: a rustc that comes with the sources of `core`, since no `core` is
+//! shipped built for eBPF. Debian's own serves, and so does a nightly of rustup's. What links its output is
+//! in `linker.rs`.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -69,8 +70,8 @@ fn find() -> Option<Compiler> {
     })
 }
 
-/// The folders of the nightlies in what `rustup toolchain list --verbose` prints, best first: [`NIGHTLY`], then the
-/// current one. A line is the toolchain's name, with or without remarks in brackets, and its folder.
+/// The folders of the nightlies in what `rustup toolchain list --verbose` prints, best first: [`NIGHTLY`],
+/// then the current one. A line is the toolchain's name, with or without remarks in brackets, and its folder.
 fn nightlies_of(list: &str) -> Vec<PathBuf> {
     let folder = |name: &str| {
         let is_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| !rest.starts_with("-2"));

@@ -12,7 +12,8 @@ pub(crate) fn here() -> bool {
     probe(Command::new("apt-get").arg("--version")).is_some()
 }
 
-/// The version of `package` that would be installed and that `suits`. Fetches the package lists if they name none.
+/// The version of `package` that would be installed and that `suits`. Fetches the package lists if they name
+/// none.
 pub(crate) fn candidate(package: &str, suits: impl Fn(&str) -> bool) -> Option<String> {
     let known = || {
         let policy = probe(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", package]))?;
@@ -53,7 +54,8 @@ pub(crate) fn download(package: &str, dir: &Path) -> Result<()> {
     download().or_else(|_| refresh().and_then(|()| download()))
 }
 
-/// Unpacks `package`, and all that would be installed with it, into `root`, without installing anything. Takes no root.
+/// Unpacks `package`, and all that would be installed with it, into `root`, without installing anything.
+/// Takes no root.
 pub(crate) fn unpack(package: &str, root: &Path) -> Result<()> {
     let mut apt = Command::new("apt-get");
     let told =

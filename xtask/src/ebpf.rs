@@ -1,5 +1,5 @@
-//! `build-ebpf`: builds `ebpf/` with a compiler and for a target of its own, and leaves the object where the build
-//! script of `plugins/sched` expects it.
+//! `build-ebpf`: builds `ebpf/` with a compiler and for a target of its own, and leaves the object where the
+//! build script of `plugins/sched` expects it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,7 +12,8 @@ use crate::environment::forget_host_toolchain;
 use crate::process::{run, run_quietly, say};
 use crate::{setup, workspace};
 
-/// Builds the kernel programs; the object is touched only if it changes, so that nothing is rebuilt for nothing.
+/// Builds the kernel programs; the object is touched only if it changes, so that nothing is rebuilt for
+/// nothing.
 pub(crate) fn build() -> Result<()> {
     let (compiler, linker) = setup::ensure()?;
     say("build-ebpf", format_args!("with {compiler}"));
@@ -40,8 +41,8 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
-/// Copies without DWARF, five sixths of the object and of no use to the kernel, which reads BTF. Where there is no
-/// tool for it, the copy keeps it.
+/// Copies without DWARF, five sixths of the object and of no use to the kernel, which reads BTF. Where there
+/// is no tool for it, the copy keeps it.
 fn strip(llvm: u32, from: &Path, to: &Path) -> Result<()> {
     let names = [
         format!("/usr/lib/llvm-{llvm}/bin/llvm-objcopy"),

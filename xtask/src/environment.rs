@@ -1,11 +1,13 @@
-//! Which environment variables programs started from here inherit. `cargo xtask` is itself started by cargo, whose
-//! variables speak of xtask and of the toolchain that built it, neither of which is any business of the eBPF build.
+//! Which environment variables programs started from here inherit. `cargo xtask` is itself started by cargo,
+//! whose variables speak of xtask and of the toolchain that built it, neither of which is any business of the
+//! eBPF build.
 
 use std::env;
 use std::process::Command;
 
-/// The cargo that started us, with everything the user set for it. What speaks of xtask is taken away: there are build
-/// scripts that ask for it, and they would run anew whenever cargo is called by hand and by us in turns.
+/// The cargo that started us, with everything the user set for it. What speaks of xtask is taken away: there
+/// are build scripts that ask for it, and they would run anew whenever cargo is called by hand and by us in
+/// turns.
 pub(crate) fn host_cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(crate::workspace::root());

@@ -1,6 +1,7 @@
-//! `fuzz`: throws bytes at everything that reads what others wrote: the targets of `fuzz/`, by cargo-fuzz and a nightly compiler.
-//! What they begin with is in `fuzz/corpus`; what they find on the way stays in the target directory, but for what `--keep`
-//! keeps: an input for each line of code that none before it reached. `cargo test` reads all that is kept.
+//! `fuzz`: throws bytes at everything that reads what others wrote: the targets of `fuzz/`, by cargo-fuzz and
+//! a nightly compiler. What they begin with is in `fuzz/corpus`; what they find on the way stays in the
+//! target directory, but for what `--keep` keeps: an input for each line of code that none before it reached.
+//! `cargo test` reads all that is kept.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,8 +16,8 @@ use crate::{ebpf, workspace};
 /// Inputs may not be longer than this to be kept.
 const LONGEST_KEPT: u32 = 4096;
 
-/// Runs each target, or those that are named, for so many seconds, and tells in the end which of them failed; cargo-fuzz says
-/// how. With `keep`, keeps what they found.
+/// Runs each target, or those that are named, for so many seconds, and tells in the end which of them failed;
+/// cargo-fuzz says how. With `keep`, keeps what they found.
 pub(crate) fn run(seconds: u32, keep: bool, targets: Vec<String>) -> Result<()> {
     ensure_tools()?;
     let list = read(cargo_fuzz().arg("list"))?;

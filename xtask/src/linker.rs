@@ -1,5 +1,5 @@
-//! bpf-linker, which links what the compiler emits as LLVM bitcode. LLVM reads the bitcode of its older releases and of
-//! none newer, so it must have at least the LLVM of the compiler; built here it has the same.
+//! bpf-linker, which links what the compiler emits as LLVM bitcode. LLVM reads the bitcode of its older
+//! releases and of none newer, so it must have at least the LLVM of the compiler; built here it has the same.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

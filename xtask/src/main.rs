@@ -1,5 +1,5 @@
-//! `cargo xtask`: one word for each thing a developer does. Every command first brings about what it needs, says so in
-//! a line a step, and costs next to nothing where it is already there.
+//! `cargo xtask`: one word for each thing a developer does. Every command first brings about what it needs,
+//! says so in a line a step, and costs next to nothing where it is already there.
 //!
 //! | module | does |
 //! | --- | --- |
@@ -66,8 +66,8 @@ enum Task {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
-    /// Check formatting and lints, and run all tests: as root, as the kernel demands, and the privileged ones on other
-    /// kernels too (see `vm`) unless arguments choose among the tests
+    /// Check formatting and lints, and run all tests: as root, as the kernel demands, and the privileged ones
+    /// on other kernels too (see `vm`) unless arguments choose among the tests
     Test {
         /// Only the tests, on this kernel
         #[arg(long)]

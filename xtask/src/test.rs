@@ -1,5 +1,6 @@
-//! `test`: everything that must hold before a change goes in. Tests that load kernel programs are ordinary tests, so
-//! all test binaries run as root; they are built as the user. Afterwards `vm` takes those tests to other kernels.
+//! `test`: everything that must hold before a change goes in. Tests that load kernel programs are ordinary
+//! tests, so all test binaries run as root; they are built as the user. Afterwards `vm` takes those tests to
+//! other kernels.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -13,8 +14,8 @@ use crate::{ebpf, test_tools, vm};
 /// Makes cargo start what it built as root, with our environment.
 const SUDO_RUNNER: [&str; 2] = ["--config", r#"target.'cfg(unix)'.runner = ["sudo", "-E"]"#];
 
-/// Checks formatting and lints unless `quick`, then runs the tests; `args` are those of `cargo test`. All of them are
-/// followed by those on other kernels, again unless `quick`.
+/// Checks formatting and lints unless `quick`, then runs the tests; `args` are those of `cargo test`. All of
+/// them are followed by those on other kernels, again unless `quick`.
 pub(crate) fn run(quick: bool, args: Vec<OsString>) -> Result<()> {
     test_tools::ensure()?;
     ebpf::build()?;

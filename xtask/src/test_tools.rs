@@ -1,5 +1,6 @@
-//! What the tests need beyond Rust: stress-ng for load, Podman and Slurm for a container and a job, and a Python environment with
-//! a real OTLP collector. The benchmarks also race hackbench, and compare with bpftrace.
+//! What the tests need beyond Rust: stress-ng for load, Podman and Slurm for a container and a job, and a
+//! Python environment with a real OTLP collector. The benchmarks also race hackbench, and compare with
+//! bpftrace.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -1,6 +1,6 @@
-//! Runs a scenario once, and shows it to every method as each would see it: ours gets the points of the simulator's sources, energy
-//! half an update of the meter after each tick and usage a moment later, as in the agent; the others get what they can poll at those
-//! moments.
+//! Runs a scenario once, and shows it to every method as each would see it: ours gets the points of the
+//! simulator's sources, energy half an update of the meter after each tick and usage a moment later, as in
+//! the agent; the others get what they can poll at those moments.
 
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ impl Run {
     }
 }
 
-/// Runs `scenario` in readings `window` apart, with kinds of code that differ `hidden` times as much as they do in what no counter
-/// tells.
+/// Runs `scenario` in readings `window` apart, with kinds of code that differ `hidden` times as much as they
+/// do in what no counter tells.
 pub(crate) fn run(scenario: &Scenario, window: Duration, hidden: f64, seed: u64) -> Result<Run> {
     let mut machine = scenario.machine.clone();
     machine.physics.hidden = hidden;
@@ -116,8 +116,9 @@ impl Stage {
         })
     }
 
-    /// A reading, as the agent's triggers have it: the meters so long after `tick` as what they show is old, and usage a moment later.
-    /// Both come some microseconds late. Others get what ours do, and are told as well to when it belongs.
+    /// A reading, as the agent's triggers have it: the meters so long after `tick` as what they show is old,
+    /// and usage a moment later. Both come some microseconds late. Others get what ours do, and are told as
+    /// well to when it belongs.
     fn read(&mut self, tick: Duration) -> Result<()> {
         let mut late = |trigger: Trigger| {
             tick + trigger.offset + Duration::from_secs_f64(self.random.between(0.0, 50e-6))

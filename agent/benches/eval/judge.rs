@@ -2,7 +2,8 @@
 
 use crate::methods::Books;
 
-/// Processes that caused less are judged together, as if they were one, J: what a CPU draws in the time of a few updates of a meter.
+/// Processes that caused less are judged together, as if they were one, J: what a CPU draws in the time of a
+/// few updates of a meter.
 pub(crate) const LEAST_JOULES: f64 = 0.02;
 
 /// What is true, in joules of packages and memory together.
@@ -28,7 +29,8 @@ pub(crate) struct Verdict {
     pub(crate) weighted: f64,
     /// The process that is off most.
     pub(crate) worst: f64,
-    /// The mean once more, with all that was attributed scaled to what was caused: whether the proportions are right.
+    /// The mean once more, with all that was attributed scaled to what was caused: whether the proportions
+    /// are right.
     pub(crate) proportions: f64,
     /// How far idle energy is off; `None`: it is not told.
     pub(crate) idle: Option<f64>,
@@ -37,7 +39,8 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    /// The mean of verdicts about one method. The worst process is that of all runs, and so is what is left over.
+    /// The mean of verdicts about one method. The worst process is that of all runs, and so is what is left
+    /// over.
     pub(crate) fn mean<'a>(verdicts: impl Iterator<Item = &'a Verdict>) -> Self {
         let verdicts: Vec<&Verdict> = verdicts.collect();
         let mean = |of: fn(&Verdict) -> f64| {

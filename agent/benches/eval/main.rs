@@ -1,4 +1,5 @@
-//! How well energy is attributed: ours and others' formulas, on a simulated machine whose every thread's energy is known.
+//! How well energy is attributed: ours and others' formulas, on a simulated machine whose every thread's
+//! energy is known.
 //!
 //! `cargo xtask eval [--write-docs]`, or `cargo bench -p wattrace --bench eval`.
 //!
@@ -34,8 +35,8 @@ type Result<T> = std::result::Result<T, Error>;
 
 /// The windows that every scenario is measured in.
 const WINDOWS: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(10)];
-/// Every scenario runs once with each of these. They decide all that is left to chance: when threads run for how long, where, in
-/// what the warm-up consists, how the meter errs, when readings fall.
+/// Every scenario runs once with each of these. They decide all that is left to chance: when threads run for
+/// how long, where, in what the warm-up consists, how the meter errs, when readings fall.
 const SEEDS: [u64; 9] = [1, 2, 3, 4, 5, 6, 7, 8, 9];
 
 /// A scenario to run.
@@ -51,7 +52,8 @@ fn main() -> Result<()> {
     if !std::env::args().any(|a| a == "--bench") {
         return Ok(());
     }
-    // `cargo bench --bench eval -- smt --seed=7`: scenarios whose name has it, with that seed instead of the usual ones.
+    // `cargo bench --bench eval -- smt --seed=7`: scenarios whose name has it, with that seed instead of the
+    // usual ones.
     let arguments = || std::env::args().skip(1);
     let only: Vec<String> = arguments().filter(|a| !a.starts_with("--")).collect();
     let write_docs = arguments().any(|a| a == "--write-docs");
@@ -67,7 +69,8 @@ fn main() -> Result<()> {
     for scenario in scenarios.iter().filter(wanted) {
         WINDOWS.iter().for_each(|&window| add(scenario, window, 1.0));
     }
-    // The scenario of mixed code once more, with kinds of code that differ by more or less in what no counter tells.
+    // The scenario of mixed code once more, with kinds of code that differ by more or less in what no counter
+    // tells.
     let differences: &[f64] = if only.is_empty() { &[0.0, 1.0, 2.0, 4.0] } else { &[] };
     for scenario in scenarios.iter().filter(|scenario| scenario.name == scenarios::MIXED_CODE) {
         differences.iter().for_each(|&hidden| add(scenario, WINDOWS[0], hidden));

@@ -1,5 +1,5 @@
-//! What a tool that polls can see at a reading: meters, /proc with its ticks of 10 ms, hardware counters. It sees processes that
-//! are alive at that moment, and no others.
+//! What a tool that polls can see at a reading: meters, /proc with its ticks of 10 ms, hardware counters. It
+//! sees processes that are alive at that moment, and no others.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,8 @@ pub(crate) struct Sample {
     pub(crate) cpus: f64,
     /// The living, by their number in the script.
     pub(crate) processes: BTreeMap<usize, View>,
-    /// By package and part: what nobody caused until the meters were read. This, and the next, only the limit knows.
+    /// By package and part: what nobody caused until the meters were read. This, and the next, only the limit
+    /// knows.
     pub(crate) idle: Vec<[f64; 2]>,
     /// By package and part: what each process caused until usage was read.
     pub(crate) caused: BTreeMap<usize, Vec<[f64; 2]>>,

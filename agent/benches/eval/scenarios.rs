@@ -1,5 +1,5 @@
-//! The machines, and what runs on them. Before each scenario the same warm-up passes on its machine: some seconds of nothing, then
-//! a mixture of everything; all methods see it.
+//! The machines, and what runs on them. Before each scenario the same warm-up passes on its machine: some
+//! seconds of nothing, then a mixture of everything; all methods see it.
 
 use std::time::Duration;
 
@@ -38,7 +38,8 @@ impl Scenario {
     }
 }
 
-/// A mixture of everything: for each CPU two processes that come and go, of kinds of code and at paces drawn by chance.
+/// A mixture of everything: for each CPU two processes that come and go, of kinds of code and at paces drawn
+/// by chance.
 fn warm_up(machine: &Machine, seed: u64) -> Vec<Process> {
     let mut random = Random::new(seed.rotate_left(32));
     let end = WARM_UP - Duration::from_millis(500);
@@ -80,8 +81,8 @@ fn with_threads(process: Process, count: usize) -> Process {
     Process { threads: vec![thread; count], ..process }
 }
 
-/// `count` processes that each run once, for `run`, one in every `every`, at any moment of it: nobody starts processes in step with
-/// our windows.
+/// `count` processes that each run once, for `run`, one in every `every`, at any moment of it: nobody starts
+/// processes in step with our windows.
 fn swarm(name: &str, mixes: &[Mix], run: Duration, every: Duration, count: u32) -> Vec<Process> {
     let mut random = Random::new(u64::from(count));
     let mut process = |n: u32| {

@@ -86,7 +86,8 @@ fn verdict(text: &mut String, runs: &[Run]) {
         format!("{}, {:?}: {mean}, where {limit} is the limit", run.scenario, run.window)
     });
     let above: Vec<String> = above.collect();
-    // Who is best of the others, where it is better than ours, and by how much; the standard error is that of the seeds' differences.
+    // Who is best of the others, where it is better than ours, and by how much; the standard error is that of
+    // the seeds' differences.
     let behind = |is_one: fn(&str) -> bool, error: fn(&Verdict) -> f64, each: fn(&Verdict) -> &[f64]| {
         let lost = runs.iter().filter_map(|run| {
             let others = run.others.iter().filter(|other| is_one(&other.method));

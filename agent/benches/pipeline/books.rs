@@ -1,5 +1,5 @@
-//! What it costs to close attribution's books: per point when windows are a second and a millisecond long, and per process when many
-//! come and go.
+//! What it costs to close attribution's books: per point when windows are a second and a millisecond long,
+//! and per process when many come and go.
 
 use std::sync::Arc;
 use std::time::Instant;

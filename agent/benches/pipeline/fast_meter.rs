@@ -1,5 +1,5 @@
-//! The agent, as it is built, reading a simulated RAPL meter every millisecond into a file, beside the simplest loop that would
-//! read it as often.
+//! The agent, as it is built, reading a simulated RAPL meter every millisecond into a file, beside the
+//! simplest loop that would read it as often.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -79,7 +79,8 @@ fn spread(shares: &mut [f64]) -> String {
     format!("{median:.2} % of a core ({:.2} to {:.2})", shares[0], shares[shares.len() - 1])
 }
 
-/// By the times that the readings themselves carry: what is buffered when the file is looked at plays no part.
+/// By the times that the readings themselves carry: what is buffered when the file is looked at plays no
+/// part.
 fn polls_a_second(file: &Path) -> f64 {
     let text = fs::read_to_string(file).expect("the agent wrote its points");
     let readings =
@@ -99,7 +100,8 @@ fn bare_loop(files: &[PathBuf]) -> f64 {
         it_value: libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 },
         it_interval: libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 },
     };
-    // SAFETY: the flags are valid, and `timing` is for the call; a null pointer says that the old value is not wanted.
+    // SAFETY: the flags are valid, and `timing` is for the call; a null pointer says that the old value is
+    // not wanted.
     let timer = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, 0) };
     // SAFETY: as above.
     assert_eq!(unsafe { libc::timerfd_settime(timer, 0, &timing, std::ptr::null_mut()) }, 0);

@@ -1,5 +1,6 @@
-//! When the machine itself was late: threads of the highest priority that do nothing but wait for a timer, one on each CPU. What
-//! keeps them waiting (a hypervisor that runs somebody else, interrupts) keeps everybody waiting, and no pipeline is to blame.
+//! When the machine itself was late: threads of the highest priority that do nothing but wait for a timer,
+//! one on each CPU. What keeps them waiting (a hypervisor that runs somebody else, interrupts) keeps
+//! everybody waiting, and no pipeline is to blame.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -36,7 +37,8 @@ impl Watch {
         });
         let threads = threads.collect();
         let parameters = libc::sched_param { sched_priority: PRIORITY };
-        // SAFETY: `parameters` is valid for the call; 0 is the calling thread, which keeps what it had before.
+        // SAFETY: `parameters` is valid for the call; 0 is the calling thread, which keeps what it had
+        // before.
         let permitted = unsafe {
             let before = libc::sched_getscheduler(0);
             let ok = libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) == 0;
@@ -71,7 +73,8 @@ impl Drop for Watch {
 
 fn watch(cpu: usize, ended: &AtomicBool, spans: &Mutex<Vec<(u64, u64)>>) {
     let parameters = libc::sched_param { sched_priority: PRIORITY };
-    // SAFETY: the set is plain data; both calls only read what they are given, and concern the calling thread.
+    // SAFETY: the set is plain data; both calls only read what they are given, and concern the calling
+    // thread.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);

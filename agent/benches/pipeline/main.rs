@@ -1,4 +1,5 @@
-//! What the pipeline itself can do and costs. Each case runs in a process of its own, so that none sees another's memory:
+//! What the pipeline itself can do and costs. Each case runs in a process of its own, so that none sees
+//! another's memory:
 //!
 //! | case | measures |
 //! | --- | --- |

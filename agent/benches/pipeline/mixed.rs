@@ -1,6 +1,7 @@
-//! 200 sources with intervals from 1 ms to 1 s, and outputs that write, that sleep 5 s per batch, and that fail every other
-//! time; and the same without the latter two. Rounds of both are interleaved, each in a process of its own. A tick that is missed
-//! while the machine itself was late (`late.rs`) is the machine's; the others are ours.
+//! 200 sources with intervals from 1 ms to 1 s, and outputs that write, that sleep 5 s per batch, and that
+//! fail every other time; and the same without the latter two. Rounds of both are interleaved, each in a
+//! process of its own. A tick that is missed while the machine itself was late (`late.rs`) is the machine's;
+//! the others are ours.
 
 use std::process::Command;
 use std::sync::{Arc, Mutex};

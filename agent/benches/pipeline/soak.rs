@@ -1,5 +1,6 @@
-//! A million consumers that live for a few ticks each, through a transform that keeps a series for each of theirs, as attribution
-//! does, to an output that keeps something for every series. Memory after the first ten thousand, and at the end.
+//! A million consumers that live for a few ticks each, through a transform that keeps a series for each of
+//! theirs, as attribution does, to an output that keeps something for every series. Memory after the first
+//! ten thousand, and at the end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::machine;
 const AT_ONCE: u64 = 500;
 /// Ticks for which each lives.
 const LIFE: usize = 4;
-/// Consumers that the source may be ahead of the output. What waits in queues is no growth, and would hide one.
+/// Consumers that the source may be ahead of the output. What waits in queues is no growth, and would hide
+/// one.
 const AHEAD: u64 = 5_000;
 
 struct Attribute1to1 {

@@ -1,6 +1,6 @@
-//! A source that gives as much as is taken, a transform that scales and filters by series, one that sums per resource, and an
-//! output that counts; all on one CPU. `bare` does the same in a loop, without a pipeline: what series cost more than others
-//! there, they cost because of this machine's caches.
+//! A source that gives as much as is taken, a transform that scales and filters by series, one that sums per
+//! resource, and an output that counts; all on one CPU. `bare` does the same in a loop, without a pipeline:
+//! what series cost more than others there, they cost because of this machine's caches.
 
 use std::num::NonZeroU32;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! What the agent costs while many processes run: a tick a second beside 10,000 that all ran since the last, and a thousand
-//! ticks a second beside 100.
+//! What the agent costs while many processes run: a tick a second beside 10,000 that all ran since the last,
+//! and a thousand ticks a second beside 100.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What the agent itself costs while processes sleep: CPU time per tick, memory and descriptors beside 100, 1,000 and
-//! 10,000 of them, in interleaved rounds.
+//! What the agent itself costs while processes sleep: CPU time per tick, memory and descriptors beside 100,
+//! 1,000 and 10,000 of them, in interleaved rounds.
 
 use super::machine::{Agent, Sleepers, clock, sleep_until};
 use super::{Result, median, sorted, target};

@@ -27,7 +27,8 @@ impl Agent {
         Ok(Self(command.spawn()?))
     }
 
-    /// Nanoseconds that all its threads, those that ended too, have spent on CPUs: exact, unlike /proc's ticks.
+    /// Nanoseconds that all its threads, those that ended too, have spent on CPUs: exact, unlike /proc's
+    /// ticks.
     pub(crate) fn cpu_time(&self) -> Result<u64> {
         let mut id = 0;
         // SAFETY: `id` is a valid place to write to.

@@ -1,5 +1,6 @@
-//! What the agent itself costs: `idle.rs` beside processes that sleep, `active.rs` beside processes that run. What a context
-//! switch costs is `plugins/sched/benches/switch.rs`' business, what a point costs `../pipeline`'s.
+//! What the agent itself costs: `idle.rs` beside processes that sleep, `active.rs` beside processes that run.
+//! What a context switch costs is `plugins/sched/benches/switch.rs`' business, what a point costs
+//! `../pipeline`'s.
 //!
 //! `sudo cargo bench -p wattrace --bench tick`, or as a part of `cargo xtask bench`.
 

@@ -1,5 +1,6 @@
-//! `wattrace calibrate`: loads the CPUs step by step on a machine that has a meter, reads meter and CPU time through the normal
-//! pipeline, and writes what a package draws under which load as a profile, for machines that have no meter.
+//! `wattrace calibrate`: loads the CPUs step by step on a machine that has a meter, reads meter and CPU time
+//! through the normal pipeline, and writes what a package draws under which load as a profile, for machines
+//! that have no meter.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -86,7 +87,8 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// The configuration, with intervals that fit the steps unless the user says otherwise, and only with what measures.
+/// The configuration, with intervals that fit the steps unless the user says otherwise, and only with what
+/// measures.
 fn request(options: &Options, length: Duration, plugins: &[Registered]) -> Request {
     let mut request = options.configuration.request();
     let has = |name: &&str| plugins.iter().any(|p| p.name == *name);
@@ -104,7 +106,8 @@ fn request(options: &Options, length: Duration, plugins: &[Registered]) -> Reque
     request
 }
 
-/// Whether the kernel knows counters of the processor's: `cpu`, on hybrid ones `cpu_core`, on ARM `armv8_pmuv3_0`.
+/// Whether the kernel knows counters of the processor's: `cpu`, on hybrid ones `cpu_core`, on ARM
+/// `armv8_pmuv3_0`.
 fn has_counters() -> bool {
     let Ok(devices) = fs::read_dir("/sys/bus/event_source/devices") else { return false };
     let mut names = devices.flatten().filter_map(|device| device.file_name().into_string().ok());

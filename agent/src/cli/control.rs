@@ -1,5 +1,5 @@
-//! `wattrace control`: has a running agent do something. `control/client.rs` talks to it, `control/text.rs` says for people what
-//! it answered.
+//! `wattrace control`: has a running agent do something. `control/client.rs` talks to it, `control/text.rs`
+//! says for people what it answered.
 
 mod text;
 
@@ -17,7 +17,8 @@ use crate::pipeline::pattern::Pattern;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Where the agent listens [default: agent.control_socket of /etc/wattrace/wattrace.toml, or /run/wattrace/control.sock]
+    /// Where the agent listens [default: agent.control_socket of /etc/wattrace/wattrace.toml, or
+    /// /run/wattrace/control.sock]
     #[arg(long, value_name = "PATH", global = true)]
     socket: Option<PathBuf>,
     /// How to write the answer
@@ -116,8 +117,8 @@ pub(super) fn main(options: Options) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(code))
 }
 
-/// Where the agent that runs as a service listens. A configuration that is wrong elsewhere must not keep from asking the agent
-/// that refuses it.
+/// Where the agent that runs as a service listens. A configuration that is wrong elsewhere must not keep from
+/// asking the agent that refuses it.
 fn configured_socket() -> PathBuf {
     let file = std::fs::read_to_string(DEFAULT_PATH).ok();
     let table = file.and_then(|text| text.parse::<toml::Table>().ok());

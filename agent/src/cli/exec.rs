@@ -54,7 +54,8 @@ pub(super) struct Options {
 pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode, Failure> {
     let ours = |failure: Failure| Failure { code: if failure.code == 2 { 2 } else { FAILED }, ..failure };
     let config = Config::load(&options.configuration.request(), plugins).map_err(Failure::usage)?;
-    // Opened first: a report that cannot be written must not be found out after the command has run for an hour.
+    // Opened first: a report that cannot be written must not be found out after the command has run for an
+    // hour.
     let mut file = match &options.output {
         Some(path) => Some(
             File::create(path)
@@ -92,7 +93,8 @@ async fn run(
     plugins: &[Registered],
     runtime: &tokio::runtime::Handle,
 ) -> Result<(Report, ExitStatus), Failure> {
-    // Ours from before the command starts: an interrupt from the terminal goes to it as well, and we report then.
+    // Ours from before the command starts: an interrupt from the terminal goes to it as well, and we report
+    // then.
     let signals = [SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()];
     let [interrupt, quit, mut terminate] =
         signals.map(|kind| signal(kind).map_err(|e| Failure::new(format!("cannot listen for signals: {e}"))));
@@ -117,7 +119,8 @@ async fn run(
         while let Ok(terminate) = &mut terminate
             && terminate.recv().await.is_some()
         {
-            // SAFETY: it has no preconditions. The child is not reaped yet, or is a zombie: its pid is still its own.
+            // SAFETY: it has no preconditions. The child is not reaped yet, or is a zombie: its pid is still
+            // its own.
             unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
         }
         std::future::pending::<()>().await;
@@ -147,7 +150,8 @@ async fn begin(
     let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("no command was given"))?;
     let mut prepared = Command::new(program);
     prepared.args(arguments);
-    // SAFETY: the closure makes one async-signal-safe call. Handlers are reset by exec, but an ignored signal is not.
+    // SAFETY: the closure makes one async-signal-safe call. Handlers are reset by exec, but an ignored signal
+    // is not.
     unsafe {
         prepared.pre_exec(|| {
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);

@@ -1,4 +1,5 @@
-//! `wattrace completions` and `wattrace man`: made from the very definition of the command line, so that they cannot disagree.
+//! `wattrace completions` and `wattrace man`: made from the very definition of the command line, so that they
+//! cannot disagree.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

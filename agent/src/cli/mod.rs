@@ -1,4 +1,5 @@
-//! The commands. Each is a file of its own; this one maps the command line to them and their results to exit codes.
+//! The commands. Each is a file of its own; this one maps the command line to them and their results to exit
+//! codes.
 
 #[cfg(all(feature = "sched", feature = "estimate"))]
 mod calibrate;

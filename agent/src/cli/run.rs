@@ -1,5 +1,5 @@
-//! `wattrace run`: traces the whole machine until a signal comes or the time is up. Meanwhile it obeys `wattrace control`, and
-//! SIGHUP, which reloads.
+//! `wattrace run`: traces the whole machine until a signal comes or the time is up. Meanwhile it obeys
+//! `wattrace control`, and SIGHUP, which reloads.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! What `run` and `exec` share: from a configuration to a running pipeline, and from its end to what must be said of it.
+//! What `run` and `exec` share: from a configuration to a running pipeline, and from its end to what must be
+//! said of it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,5 +1,6 @@
-//! Configuration, in two stages: what was written (`document.rs`: file and `--set`, each value with its place) becomes what
-//! is meant ([`Config`]: every key with a value, every key known), or a list of all that is wrong with it.
+//! Configuration, in two stages: what was written (`document.rs`: file and `--set`, each value with its
+//! place) becomes what is meant ([`Config`]: every key with a value, every key known), or a list of all that
+//! is wrong with it.
 //!
 //! The defaults are the plugins' own (`Default` of their configuration types); nothing is said twice.
 

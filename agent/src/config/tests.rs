@@ -102,7 +102,8 @@ fn only_the_named_plugins_run_with_plugins() {
     assert!(message.contains("--plugins: unknown key shed; did you mean `sched`?"), "{message}");
 }
 
-/// The template is documentation that could grow stale: every key of every plugin, and nothing else, with its default.
+/// The template is documentation that could grow stale: every key of every plugin, and nothing else, with its
+/// default.
 #[test]
 fn the_template_holds_every_key_commented_out_with_its_default() {
     assert_eq!(load(TEMPLATE, &[]).unwrap(), load("", &[]).unwrap(), "the template itself changes nothing");

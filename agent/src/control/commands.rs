@@ -1,4 +1,5 @@
-//! From a command to its reply: asks the pipeline's control, and puts what it says into the words of the protocol.
+//! From a command to its reply: asks the pipeline's control, and puts what it says into the words of the
+//! protocol.
 
 use std::collections::BTreeMap;
 use std::future::Future;

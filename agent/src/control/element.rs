@@ -1,4 +1,5 @@
-//! An element as it is told over the socket. The pipeline's own `status.rs` may change; this is what other programs read.
+//! An element as it is told over the socket. The pipeline's own `status.rs` may change; this is what other
+//! programs read.
 
 use serde::{Deserialize, Serialize};
 

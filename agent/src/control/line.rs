@@ -1,5 +1,5 @@
-//! Lines on a socket whose other end may be slow, silent or malicious: no line is longer than said, and who reads or writes
-//! sets the time. Both ends use it.
+//! Lines on a socket whose other end may be slow, silent or malicious: no line is longer than said, and who
+//! reads or writes sets the time. Both ends use it.
 
 use std::io::{self, ErrorKind};
 

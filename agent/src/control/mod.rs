@@ -1,4 +1,5 @@
-//! Control of a running agent from outside: a unix socket on which `wattrace control` and other programs say what to do.
+//! Control of a running agent from outside: a unix socket on which `wattrace control` and other programs say
+//! what to do.
 //!
 //! ```text
 //! client ── a line of JSON ──▶ server ──▶ commands ──▶ pipeline::control

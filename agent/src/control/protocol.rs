@@ -1,5 +1,6 @@
-//! What goes over the control socket: a line of JSON with a [`Command`], answered by a line of JSON with a [`Reply`]. Programs
-//! other than ours are written against it: what it says now it goes on saying, and a change that breaks them is `/2`.
+//! What goes over the control socket: a line of JSON with a [`Command`], answered by a line of JSON with a
+//! [`Reply`]. Programs other than ours are written against it: what it says now it goes on saying, and a
+//! change that breaks them is `/2`.
 
 use std::fmt::Display;
 use std::time::Duration;

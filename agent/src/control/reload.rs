@@ -1,5 +1,5 @@
-//! Reload: the configuration is read anew from where it came from, checked as a whole, and only then the plugins are restarted
-//! whose tables have changed. All others go on, with their counters and all they know.
+//! Reload: the configuration is read anew from where it came from, checked as a whole, and only then the
+//! plugins are restarted whose tables have changed. All others go on, with their counters and all they know.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! The agent's end of the control socket. A client may be slow, silent or malicious and holds up nobody: connections, their
-//! requests' lengths and the time for each are bounded, and each has a task of its own.
+//! The agent's end of the control socket. A client may be slow, silent or malicious and holds up nobody:
+//! connections, their requests' lengths and the time for each are bounded, and each has a task of its own.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};

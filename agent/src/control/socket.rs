@@ -1,5 +1,5 @@
-//! The control socket's file. It is made for its owner alone, taken over from an agent that died, left to one that lives, and
-//! removed at the end.
+//! The control socket's file. It is made for its owner alone, taken over from an agent that died, left to one
+//! that lives, and removed at the end.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -95,8 +95,8 @@ fn bind(path: &Path) -> io::Result<UnixSocket> {
     Ok(socket)
 }
 
-/// Agents that start at the same time look and bind one after the other. Whoever else holds the lock on the directory holds
-/// nobody up for long: what it guards against is rare.
+/// Agents that start at the same time look and bind one after the other. Whoever else holds the lock on the
+/// directory holds nobody up for long: what it guards against is rare.
 async fn turn(directory: &Path) -> Option<File> {
     let directory = File::open(directory).ok()?;
     for _ in 0..20 {

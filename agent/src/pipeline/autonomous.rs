@@ -1,5 +1,6 @@
-//! An autonomous source's thread: polls its future, forwards what it sends, and sets it going anew when it has failed. It has a
-//! thread, with the async runtime at hand, so that one that blocks against the contract holds up nobody else.
+//! An autonomous source's thread: polls its future, forwards what it sends, and sets it going anew when it
+//! has failed. It has a thread, with the async runtime at hand, so that one that blocks against the contract
+//! holds up nobody else.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -68,7 +69,8 @@ impl AutonomousTask {
         own_end
     }
 
-    /// Sets the source going, until it ends or is told to. Returns with what it ended, and the request to end.
+    /// Sets the source going, until it ends or is told to. Returns with what it ended, and the request to
+    /// end.
     async fn produce(
         &mut self,
         requests: &mut mpsc::UnboundedReceiver<Request>,

@@ -1,5 +1,5 @@
-//! Control of a running pipeline: what `wattrace control` does, one method per command. A [`Control`] is cheap to clone, good on
-//! any thread and task, and does nothing any more once the pipeline has stopped.
+//! Control of a running pipeline: what `wattrace control` does, one method per command. A [`Control`] is
+//! cheap to clone, good on any thread and task, and does nothing any more once the pipeline has stopped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,8 @@ pub struct Done {
 }
 
 impl Control {
-    /// Every element that matches, as it stands: sources in the order of their ticks, transforms in theirs, outputs.
+    /// Every element that matches, as it stands: sources in the order of their ticks, transforms in theirs,
+    /// outputs.
     pub fn status(&self, pattern: &Pattern) -> Vec<ElementStatus> {
         let (entries, clock) = (self.0.roster.entries(), &self.0.clock);
         (entries.sources.iter().map(|s| ElementStatus::of_source(s, clock)))
@@ -71,8 +72,9 @@ impl Control {
         self.0.roster.health()
     }
 
-    /// Pauses elements: a source is no longer polled (its next window spans the pause) or, if autonomous, listened to; batches
-    /// pass a transform by; an output's batches wait in its queue, as long as there is room, and are never waited for.
+    /// Pauses elements: a source is no longer polled (its next window spans the pause) or, if autonomous,
+    /// listened to; batches pass a transform by; an output's batches wait in its queue, as long as there is
+    /// room, and are never waited for.
     ///
     /// # Errors
     /// [`ControlError::NoMatch`].
@@ -105,8 +107,8 @@ impl Control {
         Ok(Done { done, late: Vec::new() })
     }
 
-    /// Polls sources now, paused ones too, one after the other in the order of their ticks, so that usage covers energy.
-    /// Waits for them until `deadline`.
+    /// Polls sources now, paused ones too, one after the other in the order of their ticks, so that usage
+    /// covers energy. Waits for them until `deadline`.
     ///
     /// # Errors
     /// [`ControlError::NoMatch`]; [`ControlError::NotFor`] if no managed source matches.
@@ -146,12 +148,12 @@ impl Control {
         Ok(result)
     }
 
-    /// Sets the time between sources' ticks, until set again or the agent ends. Zero: polled when asked only. Ticks fall on whole
-    /// multiples of it; a source that ticked so long after them still does.
+    /// Sets the time between sources' ticks, until set again or the agent ends. Zero: polled when asked only.
+    /// Ticks fall on whole multiples of it; a source that ticked so long after them still does.
     ///
     /// # Errors
-    /// [`ControlError::NoMatch`]; [`ControlError::NotFor`] if no managed source matches; [`ControlError::Value`] if it is shorter
-    /// than a millisecond or longer than a day.
+    /// [`ControlError::NoMatch`]; [`ControlError::NotFor`] if no managed source matches;
+    /// [`ControlError::Value`] if it is shorter than a millisecond or longer than a day.
     pub fn set_interval(&self, pattern: &Pattern, interval: Duration) -> Result<Done, ControlError> {
         let bounds = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
         if !interval.is_zero() && !bounds.contains(&interval) {
@@ -176,9 +178,10 @@ impl Control {
         Setup::joining(core.registry.clone(), core.clock.clone(), core.runtime.clone(), core.changes.clone())
     }
 
-    /// Removes all elements of the plugin `name` and adds those in `added` ([`Setup::take_added`]); either may be none. The
-    /// removed get their last calls, and their series end, before the new ones open; transforms come to stand where the plugin's
-    /// stand. All other elements go on and keep their state. What does not leave within two seconds is abandoned, and said.
+    /// Removes all elements of the plugin `name` and adds those in `added` ([`Setup::take_added`]); either
+    /// may be none. The removed get their last calls, and their series end, before the new ones open;
+    /// transforms come to stand where the plugin's stand. All other elements go on and keep their state. What
+    /// does not leave within two seconds is abandoned, and said.
     pub async fn replace_plugin(&self, name: &str, added: Vec<(&'static str, Added)>) {
         let _changing = self.0.changing.lock().await;
         let leaving = self.0.select(|plugin, _| plugin == name);

@@ -48,8 +48,8 @@ pub(crate) struct Leaving {
 }
 
 impl Core {
-    /// Opens elements and sets them going: outputs before transforms before sources, so that no point comes before someone is
-    /// there to take it. Call it with `changing` held.
+    /// Opens elements and sets them going: outputs before transforms before sources, so that no point comes
+    /// before someone is there to take it. Call it with `changing` held.
     pub(crate) async fn join(self: &Arc<Self>, added: Vec<(&'static str, Added)>) {
         if self.stopping.load(Relaxed) {
             return;
@@ -70,8 +70,9 @@ impl Core {
         opened.run_sources(self);
     }
 
-    /// Lets elements go: last polls, then what transforms held back, then what is queued, each with its series ended. What does
-    /// not leave in time is struck out all the same, and does so when it returns. Call it with `changing` held.
+    /// Lets elements go: last polls, then what transforms held back, then what is queued, each with its
+    /// series ended. What does not leave in time is struck out all the same, and does so when it returns.
+    /// Call it with `changing` held.
     pub(crate) async fn leave(&self, leaving: Leaving) {
         let deadline = Instant::now() + LEAVING;
         for output in &leaving.outputs {

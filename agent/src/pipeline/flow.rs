@@ -1,4 +1,5 @@
-//! Batches in flight: recycled when the last output has let go of one, and with it the ids of the series it ended.
+//! Batches in flight: recycled when the last output has let go of one, and with it the ids of the series it
+//! ended.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -38,11 +39,12 @@ impl Pool {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An empty batch for about so many points. One with memory for many times more is left to those who need it, or it would
-    /// hold that memory while it waits in queues, which count points.
+    /// An empty batch for about so many points. One with memory for many times more is left to those who need
+    /// it, or it would hold that memory while it waits in queues, which count points.
     pub(crate) fn take(&self, points: usize) -> Batch {
         let fitting = points..=most_room(points);
-        // Who has real-time priority must not wait for a thread that has none and was put aside with the lock in its hand.
+        // Who has real-time priority must not wait for a thread that has none and was put aside with the lock
+        // in its hand.
         let Ok(mut spare) = self.spare.try_lock() else { return Batch::default() };
         let Some(at) = spare.batches.iter().rposition(|batch| fitting.contains(&batch.capacity())) else {
             return Batch::default();

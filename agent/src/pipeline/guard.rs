@@ -1,4 +1,5 @@
-//! Calls into elements: a panic there is contained and becomes a fatal error of that element, and waits between tries grow.
+//! Calls into elements: a panic there is contained and becomes a fatal error of that element, and waits
+//! between tries grow.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! How each element is doing: what `status` shows, what the agent's own metrics count, and what is said at the end.
+//! How each element is doing: what `status` shows, what the agent's own metrics count, and what is said at
+//! the end.
 
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;

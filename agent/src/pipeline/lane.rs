@@ -1,5 +1,6 @@
-//! The lane: where sources that never wait are polled, on the async runtime's workers, one at a time. Should one of them wait
-//! all the same, then only that one worker waits with it: those that come after it get a thread each until it returns.
+//! The lane: where sources that never wait are polled, on the async runtime's workers, one at a time. Should
+//! one of them wait all the same, then only that one worker waits with it: those that come after it get a
+//! thread each until it returns.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;

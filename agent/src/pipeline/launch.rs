@@ -1,4 +1,5 @@
-//! From what a plugin added to a running element: opens it, gives it its task or thread, and enters it in the roster.
+//! From what a plugin added to a running element: opens it, gives it its task or thread, and enters it in the
+//! roster.
 
 use std::future::Future;
 use std::sync::mpsc::RecvTimeoutError;
@@ -27,8 +28,8 @@ use super::transforms::Stage;
 const QUICK: Duration = Duration::from_secs(2);
 const SLOW: Duration = Duration::from_secs(10);
 
-/// How long the start waits for an element's opening, and for all of them together; one comes after the other, and none gets
-/// less than a moment. What has not opened by then joins when it has.
+/// How long the start waits for an element's opening, and for all of them together; one comes after the
+/// other, and none gets less than a moment. What has not opened by then joins when it has.
 const OPENING: Duration = Duration::from_secs(2);
 const ALL_OPENING: Duration = Duration::from_secs(3);
 const MOMENT: Duration = Duration::from_millis(50);
@@ -46,8 +47,9 @@ enum SourceRun {
     Autonomous(AutonomousTask, Requests),
 }
 
-/// Opens elements (pairs of plugin and element): the sources first, since a transform's opening looks at what they have found.
-/// One that cannot be opened does not keep the others from running; one whose name is taken is dropped.
+/// Opens elements (pairs of plugin and element): the sources first, since a transform's opening looks at what
+/// they have found. One that cannot be opened does not keep the others from running; one whose name is taken
+/// is dropped.
 pub(crate) fn open(core: &Core, added: Vec<(&'static str, Added)>) -> Opened {
     let deadline = Instant::now() + ALL_OPENING;
     let mut opened = Opened { sources: Vec::new(), transforms: Vec::new(), outputs: Vec::new(), deadline };
@@ -147,8 +149,8 @@ impl Opened {
         self.deadline.saturating_duration_since(Instant::now()).clamp(MOMENT, OPENING)
     }
 
-    /// Opens an element, waiting for it as long as there is time. What came of it is kept in its health; an opening that takes
-    /// longer is left under way.
+    /// Opens an element, waiting for it as long as there is time. What came of it is kept in its health; an
+    /// opening that takes longer is left under way.
     fn begin<E: ?Sized + Send + 'static>(
         &self,
         health: &Arc<Health>,
@@ -239,7 +241,8 @@ fn spawn_thread(health: &Health, run: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// A source's task on this thread, which has a runtime of its own, so that no other has a part in when it ticks.
+/// A source's task on this thread, which has a runtime of its own, so that no other has a part in when it
+/// ticks.
 fn run_alone<T>(health: &Health, realtime: bool, task: impl Future<Output = T>) {
     match realtime.then(realtime::take_priority) {
         None => {}

@@ -1,5 +1,5 @@
-//! The runner: opens the elements, gives each source a task, the transforms one thread, each output a thread, and stops them
-//! in order. It knows no hardware and no plugin.
+//! The runner: opens the elements, gives each source a task, the transforms one thread, each output a thread,
+//! and stops them in order. It knows no hardware and no plugin.
 //!
 //! ```text
 //! source tasks ──▶ one channel ──▶ transforms' thread ──▶ a bounded queue per output ──▶ output threads
@@ -62,13 +62,14 @@ use self::source::Request;
 use self::transforms::{ToTransforms, Transforms, Upstream};
 use self::watchdog::Watchdog;
 
-/// Batches, and points in them, that may wait for the transforms before sources wait too. As many batches as many fast sources
-/// make while the transforms' thread, which has no priority, stands back for others; no more points than a cache holds, since
-/// what has left it costs a third more.
+/// Batches, and points in them, that may wait for the transforms before sources wait too. As many batches as
+/// many fast sources make while the transforms' thread, which has no priority, stands back for others; no
+/// more points than a cache holds, since what has left it costs a third more.
 const TRANSFORM_QUEUE: usize = 1024;
 const TRANSFORM_POINTS: u32 = 65_536;
 
-/// How long polling every source once may take. How long stopping may take, all in all, is the caller's to say.
+/// How long polling every source once may take. How long stopping may take, all in all, is the caller's to
+/// say.
 const ROUND_OF_POLLS: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether all sources are open.
@@ -83,11 +84,11 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Opens the elements that plugins added to `setup` and sets them going: outputs before transforms before sources, so that
-    /// no point comes before someone is there to take it.
+    /// Opens the elements that plugins added to `setup` and sets them going: outputs before transforms before
+    /// sources, so that no point comes before someone is there to take it.
     ///
-    /// An element that cannot be opened does not keep the others from running, nor does one whose opening takes longer than two
-    /// seconds: it joins when it is open.
+    /// An element that cannot be opened does not keep the others from running, nor does one whose opening
+    /// takes longer than two seconds: it joins when it is open.
     pub fn start(mut setup: Setup, settings: Settings) -> Self {
         let (to_transforms, from_sources) = Upstream::new(TRANSFORM_QUEUE, TRANSFORM_POINTS);
         let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
@@ -131,7 +132,8 @@ impl Pipeline {
         Self { core, transforms_ended, changes, _watchdog }
     }
 
-    /// Waits until all sources have opened, or until `deadline`; the start itself waits for a few seconds only.
+    /// Waits until all sources have opened, or until `deadline`; the start itself waits for a few seconds
+    /// only.
     pub async fn sources_opened(&self, deadline: Instant) {
         let opening = || self.core.roster.lock().sources.iter().any(|s| s.health.state() == State::Opening);
         while opening() && Instant::now() < deadline {
@@ -149,7 +151,8 @@ impl Pipeline {
         self.core.roster.health()
     }
 
-    /// Whether a plugin's source is there to measure something; the agent's own metrics alone are not worth running for.
+    /// Whether a plugin's source is there to measure something; the agent's own metrics alone are not worth
+    /// running for.
     pub fn has_source(&self) -> bool {
         let may_work = |state| matches!(state, State::Running | State::Opening);
         let works = |h: &Health| !h.name.starts_with("source/agent/") && may_work(h.state());
@@ -172,7 +175,8 @@ impl Pipeline {
         }
     }
 
-    /// Stops: last polls, last transforms, outputs flushed. What has not ended by `deadline` is abandoned, and said.
+    /// Stops: last polls, last transforms, outputs flushed. What has not ended by `deadline` is abandoned,
+    /// and said.
     pub async fn stop(self, deadline: Instant) -> Vec<Arc<Health>> {
         self.core.stopping.store(true, Relaxed);
         if let Some(changes) = self.changes {

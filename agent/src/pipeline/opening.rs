@@ -1,5 +1,5 @@
-//! Opening an element, on a thread: one whose opening does not return holds up neither the start nor its neighbours. Outputs
-//! have a thread anyway and open on that (`output.rs`).
+//! Opening an element, on a thread: one whose opening does not return holds up neither the start nor its
+//! neighbours. Outputs have a thread anyway and open on that (`output.rs`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -66,8 +66,8 @@ impl<E: ?Sized + Send + 'static> Opener<E> {
         result
     }
 
-    /// The result, if it comes within `patience`; the thread that began it must be the one that asks, lest it waits for all of
-    /// that time.
+    /// The result, if it comes within `patience`; the thread that began it must be the one that asks, lest it
+    /// waits for all of that time.
     pub(crate) fn result_within(&mut self, patience: Duration) -> Option<Result<Box<E>, Error>> {
         let until = Instant::now() + patience;
         loop {

@@ -1,5 +1,5 @@
-//! An output's thread: opens it, takes batches from its queue and writes them, trying again where that can help. An async output has
-//! one too (`plugins/api/src/added.rs`).
+//! An output's thread: opens it, takes batches from its queue and writes them, trying again where that can
+//! help. An async output has one too (`plugins/api/src/added.rs`).
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
@@ -13,7 +13,8 @@ use super::guard::{Backoff, contained};
 use super::health::Health;
 use super::queue::{Next, Queue};
 
-/// How long an output may be left alone: losses that it counts in the background are asked for at least so often.
+/// How long an output may be left alone: losses that it counts in the background are asked for at least so
+/// often.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often an output is restarted over one batch.

@@ -1,6 +1,6 @@
-//! An output's queue: bounded in batches and in points, with a policy for when it is full. What no policy drops is the last point of a series that
-//! ended, and the end itself: that value would not come again, while any other is contained in its successor, since counters
-//! are cumulative.
+//! An output's queue: bounded in batches and in points, with a policy for when it is full. What no policy
+//! drops is the last point of a series that ended, and the end itself: that value would not come again, while
+//! any other is contained in its successor, since counters are cumulative.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
@@ -61,9 +61,10 @@ struct State {
     closed: bool,
 }
 
-/// Waking a thread costs more than a batch of a few points is worth. So one that has just been awake is left to sleep for up to so
-/// long, unless that many batches wait, or half of what may. A source that ticks every millisecond has its batches taken
-/// by thirties: what they wait is less than an eye sees, and no window depends on it.
+/// Waking a thread costs more than a batch of a few points is worth. So one that has just been awake is left
+/// to sleep for up to so long, unless that many batches wait, or half of what may. A source that ticks every
+/// millisecond has its batches taken by thirties: what they wait is less than an eye sees, and no window
+/// depends on it.
 pub(crate) const LINGER: Duration = Duration::from_millis(50);
 pub(crate) const ENOUGH: usize = 32;
 
@@ -100,8 +101,8 @@ impl Queue {
         (state.batches, state.points)
     }
 
-    /// Adds a batch. If there is no room, does what the policy says; only `block` waits, and not for an output that is paused
-    /// or has been told to hurry.
+    /// Adds a batch. If there is no room, does what the policy says; only `block` waits, and not for an
+    /// output that is paused or has been told to hurry.
     pub(crate) fn push(&self, batch: Arc<Shared>) {
         let points = batch.len();
         self.health.points_in.fetch_add(points as u64, Relaxed);
@@ -190,7 +191,8 @@ impl Queue {
         self.room.notify_all();
     }
 
-    /// Lets nobody wait for room any more: what is still under way, a bounded number of batches, is taken in addition.
+    /// Lets nobody wait for room any more: what is still under way, a bounded number of batches, is taken in
+    /// addition.
     pub(crate) fn hurry(&self) {
         self.lock().hurried = true;
         self.room.notify_all();
@@ -203,16 +205,16 @@ impl Queue {
         self.room.notify_all();
     }
 
-    /// Waits for `time`, but not beyond the queue's closing. Returns whether it is closed: from then on a failing output
-    /// is not waited for.
+    /// Waits for `time`, but not beyond the queue's closing. Returns whether it is closed: from then on a
+    /// failing output is not waited for.
     pub(crate) fn wait_unless_closed(&self, time: Duration) -> bool {
         let state = self.lock();
         let waited = self.changed.wait_timeout_while(state, time, |state| !state.closed);
         waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
-    /// Drops everything, for good: the output's thread does not come back for it. Returns how many points nobody has counted
-    /// yet: those dropped here, and those that the thread is busy with.
+    /// Drops everything, for good: the output's thread does not come back for it. Returns how many points
+    /// nobody has counted yet: those dropped here, and those that the thread is busy with.
     pub(crate) fn abandon(&self) -> u64 {
         let mut state = self.lock();
         state.clear() + std::mem::take(&mut state.in_hand)
@@ -220,13 +222,15 @@ impl Queue {
 }
 
 impl State {
-    /// Whether there is so much to do, or something so urgent, that the output's thread is to be woken for it.
+    /// Whether there is so much to do, or something so urgent, that the output's thread is to be woken for
+    /// it.
     fn is_enough(&self, bounds: Bounds) -> bool {
         let urgent = self.closed || self.reset || self.waited_for || self.flushes > self.flushed;
         urgent || self.batches >= ENOUGH.min(bounds.batches.div_ceil(2)) || self.points >= bounds.points / 2
     }
 
-    /// Whether a batch of so many points may be added. Into an empty queue any may, or a large one would never pass.
+    /// Whether a batch of so many points may be added. Into an empty queue any may, or a large one would
+    /// never pass.
     fn has_room(&self, points: usize, bounds: Bounds) -> bool {
         self.batches == 0 || (self.batches < bounds.batches && self.points + points <= bounds.points)
     }
@@ -263,7 +267,8 @@ impl State {
         self.rescue(&oldest, at)
     }
 
-    /// Keeps the last points of `batch`, which stood before entry `at`, in its place. Returns how many points went.
+    /// Keeps the last points of `batch`, which stood before entry `at`, in its place. Returns how many points
+    /// went.
     fn rescue(&mut self, batch: &Shared, at: usize) -> u64 {
         let Some(ends) = batch.ends() else { return batch.len() as u64 };
         let ended: HashSet<SeriesId> = batch.ended().iter().copied().collect();

@@ -1,12 +1,13 @@
-//! Sources that tick every few milliseconds: each has a thread of its own, with real-time priority if that is asked for, so that
-//! the scheduler prefers it to all ordinary ones.
+//! Sources that tick every few milliseconds: each has a thread of its own, with real-time priority if that is
+//! asked for, so that the scheduler prefers it to all ordinary ones.
 
 use std::io;
 use std::time::Duration;
 
 use wattrace_api::Trigger;
 
-/// Sources with longer intervals share the runtime's threads: what a thread of their own would save is not worth its memory.
+/// Sources with longer intervals share the runtime's threads: what a thread of their own would save is not
+/// worth its memory.
 const BELOW: Duration = Duration::from_millis(10);
 
 /// Whether a source ticks so often that it has a thread of its own.

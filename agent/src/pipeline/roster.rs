@@ -98,8 +98,8 @@ impl Roster {
     }
 }
 
-/// Asks the sources, one after the other, and waits for their answers until `deadline`. One that does not answer holds up
-/// those after it for a share of the time only. Returns those that have not answered.
+/// Asks the sources, one after the other, and waits for their answers until `deadline`. One that does not
+/// answer holds up those after it for a share of the time only. Returns those that have not answered.
 pub(crate) async fn ask_all(
     sources: &[SourceEntry],
     request: fn(oneshot::Sender<()>) -> Request,

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::pattern::Pattern;
 
-/// What happens to a batch that finds an output's queue full. Whatever is dropped is counted, and the last points of series
-/// that ended are never dropped.
+/// What happens to a batch that finds an output's queue full. Whatever is dropped is counted, and the last
+/// points of series that ended are never dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QueuePolicy {
-    /// It waits for room, and with it everything before the queues: transforms, other outputs' supply, and in the end the
-    /// sources, whose ticks are missed and counted meanwhile. Nothing is dropped.
+    /// It waits for room, and with it everything before the queues: transforms, other outputs' supply, and in
+    /// the end the sources, whose ticks are missed and counted meanwhile. Nothing is dropped.
     Block,
     /// The oldest batch goes.
     #[default]

@@ -208,7 +208,8 @@ impl SourceTask {
         }
     }
 
-    /// Its thread, where it has one and ticks so fast that it hears soon enough what is asked of it, waits for nothing else.
+    /// Its thread, where it has one and ticks so fast that it hears soon enough what is asked of it, waits
+    /// for nothing else.
     fn timer(&self, orders: Orders) -> std::io::Result<Timer> {
         let alone = matches!(self.place, Place::Here) && realtime::is_fast(orders.trigger);
         Timer::start(orders.trigger, self.clock.clone(), alone)

@@ -1,6 +1,6 @@
-//! The transforms' thread: takes each source's batches in, passes them through every transform in order, and hands them to
-//! the outputs' queues. It has a thread, so that a transform that does not return keeps no worker from the others, and an
-//! output whose queue blocks keeps none waiting.
+//! The transforms' thread: takes each source's batches in, passes them through every transform in order, and
+//! hands them to the outputs' queues. It has a thread, so that a transform that does not return keeps no
+//! worker from the others, and an output whose queue blocks keeps none waiting.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
@@ -40,7 +40,8 @@ impl Upstream {
         let _ = self.thread.set(thread.clone());
     }
 
-    /// Sends a batch; waits while there are too many batches or points on the way. Returns whether it was taken.
+    /// Sends a batch; waits while there are too many batches or points on the way. Returns whether it was
+    /// taken.
     pub(crate) async fn send(&self, batch: Batch) -> bool {
         // A batch of more than may be under way has the way to itself.
         let points = u32::try_from(batch.len()).unwrap_or(u32::MAX).min(self.most);
@@ -197,7 +198,8 @@ pub(crate) struct Transforms {
 }
 
 impl Transforms {
-    /// Runs until told to finish; then lets the transforms give out what they held back and closes the queues.
+    /// Runs until told to finish; then lets the transforms give out what they held back and closes the
+    /// queues.
     pub(crate) fn run(mut self, mut upstream: mpsc::Receiver<ToTransforms>) {
         let mut awake = Instant::now();
         loop {

@@ -17,9 +17,9 @@ pub(crate) struct Timer {
     told: u64,
 }
 
-/// Two timers that fire by turns, each at every other tick. To read a timer is to set it anew, and to set the one that is due first
-/// is to set the processor's own, which in a virtual machine takes longer than all the rest of a tick. Of two, the one that is read
-/// is never the one that is due first.
+/// Two timers that fire by turns, each at every other tick. To read a timer is to set it anew, and to set the
+/// one that is due first is to set the processor's own, which in a virtual machine takes longer than all the
+/// rest of a tick. Of two, the one that is read is never the one that is due first.
 struct Turns {
     timers: [Wait; 2],
     /// How often each has fired, as far as has been read.
@@ -42,8 +42,8 @@ enum Wait {
 }
 
 impl Timer {
-    /// Starts the timer: the first tick is the next one on the trigger's grid. `blocking`: the thread that waits for a tick does
-    /// nothing else meanwhile, not even hear that it need not wait.
+    /// Starts the timer: the first tick is the next one on the trigger's grid. `blocking`: the thread that
+    /// waits for a tick does nothing else meanwhile, not even hear that it need not wait.
     ///
     /// # Errors
     /// Those of `timerfd_create` and `timerfd_settime`, and a missing runtime.
@@ -102,8 +102,8 @@ impl Turns {
             let turn = (self.passed % 2) as usize;
             self.fired[turn] += self.timers[turn].wait().await?;
             self.gather(1 - turn)?;
-            // The first fires at ticks 1, 3, 5 and so on, the second at 2, 4, 6. What it tells of may be earlier ones alone, that have
-            // passed with the other's.
+            // The first fires at ticks 1, 3, 5 and so on, the second at 2, 4, 6. What it tells of may be
+            // earlier ones alone, that have passed with the other's.
             let latest = (2 * self.fired[turn] + turn as u64).saturating_sub(1);
             if latest > self.passed {
                 self.passed = latest;
@@ -112,8 +112,9 @@ impl Turns {
         }
     }
 
-    /// A timer fires on the CPU on which it was set, and wakes who waits for it there. Two of them on two CPUs would have their
-    /// thread move from one to the other and back at every tick: so the `other` one follows to where this one was read.
+    /// A timer fires on the CPU on which it was set, and wakes who waits for it there. Two of them on two
+    /// CPUs would have their thread move from one to the other and back at every tick: so the `other` one
+    /// follows to where this one was read.
     fn gather(&mut self, other: usize) -> io::Result<()> {
         // SAFETY: it has no preconditions.
         let here = unsafe { libc::sched_getcpu() };
@@ -124,7 +125,8 @@ impl Turns {
         Ok(())
     }
 
-    /// Sets a timer to the first of its ticks that has not been read of it. Had that one fired already, it does so again, at once.
+    /// Sets a timer to the first of its ticks that has not been read of it. Had that one fired already, it
+    /// does so again, at once.
     fn set(&self, turn: usize) -> io::Result<()> {
         let first = self.due(2 * self.fired[turn] + turn as u64 + 1);
         self.timers[turn].set(first, self.interval.saturating_mul(2))

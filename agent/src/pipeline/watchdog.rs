@@ -1,7 +1,8 @@
-//! The watchdog: a thread that sees which calls into elements do not return, and keeps the async runtime awake meanwhile. One
-//! of the runtime's workers waits for events (timers, signals, sockets) on behalf of all. If a source that blocks, against the
-//! contract, blocks that very worker, the others may sleep on, and nothing comes through any more, not even a signal to stop.
-//! Work from outside wakes one of them, which then takes the waiting over.
+//! The watchdog: a thread that sees which calls into elements do not return, and keeps the async runtime
+//! awake meanwhile. One of the runtime's workers waits for events (timers, signals, sockets) on behalf of
+//! all. If a source that blocks, against the contract, blocks that very worker, the others may sleep on, and
+//! nothing comes through any more, not even a signal to stop. Work from outside wakes one of them, which then
+//! takes the waiting over.
 
 use std::sync::Weak;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};

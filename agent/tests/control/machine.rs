@@ -1,5 +1,5 @@
-//! A simulated machine, an agent on it, and what controls it. RAPL is read when triggered, so that nothing but the commands
-//! decides what happens.
+//! A simulated machine, an agent on it, and what controls it. RAPL is read when triggered, so that nothing
+//! but the commands decides what happens.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

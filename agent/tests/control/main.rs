@@ -1,5 +1,5 @@
-//! `wattrace control` and reload against the built agent: what is told is done, what makes no sense is refused and changes
-//! nothing, and no client, file or signal stops the tracing. Only one test needs root.
+//! `wattrace control` and reload against the built agent: what is told is done, what makes no sense is
+//! refused and changes nothing, and no client, file or signal stops the tracing. Only one test needs root.
 //!
 //! | file | tests |
 //! | --- | --- |

@@ -1,4 +1,5 @@
-//! Real containers, batch jobs and pods under a real agent: each gets its joules under its own name, to the microjoule.
+//! Real containers, batch jobs and pods under a real agent: each gets its joules under its own name, to the
+//! microjoule.
 //!
 //! | file | tests |
 //! | --- | --- |
@@ -6,8 +7,8 @@
 //! | `podman.rs` | a container of Podman's, with its name from Podman's own API |
 //! | `slurm.rs` | a job of Slurm's, on a cluster of this machine alone |
 //!
-//! They need root, a meter (simulated) and the software in question, which `cargo xtask setup --test` installs; where it is
-//! missing they are skipped aloud, and fail under CI=true.
+//! They need root, a meter (simulated) and the software in question, which `cargo xtask setup --test`
+//! installs; where it is missing they are skipped aloud, and fail under CI=true.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod pod;
@@ -192,9 +193,10 @@ impl Told {
         &found.next().unwrap_or_else(|| panic!("there is no {kind} {id}")).0["attributes"]
     }
 
-    /// The group `id` of the level `kind` has what its processes have, which say so in their attribute `key`, but for what they
-    /// used before they were in it; the level has what all processes have; and that is, with the closing entries, what was measured. Returns the group's CPU time in
-    /// nanoseconds and its energy in microjoules.
+    /// The group `id` of the level `kind` has what its processes have, which say so in their attribute `key`,
+    /// but for what they used before they were in it; the level has what all processes have; and that is,
+    /// with the closing entries, what was measured. Returns the group's CPU time in nanoseconds and its
+    /// energy in microjoules.
     fn closes(&self, kind: &str, id: &str, key: &str) -> [i64; 2] {
         let energy = |p: &Value| metric(p) == "hw.energy";
         let measured: i64 = self.0.iter().filter(|(point, _)| energy(point)).map(|(_, steps)| steps).sum();

@@ -1,4 +1,5 @@
-//! A pod as a kubelet would have made it: its cgroups (v2), processes in them, and a kubelet's answer about it (`plugins/groups/tests/data`).
+//! A pod as a kubelet would have made it: its cgroups (v2), processes in them, and a kubelet's answer about
+//! it (`plugins/groups/tests/data`).
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;

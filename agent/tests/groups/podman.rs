@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-/// Podman with everything it keeps under `dir`. Where cgroup v1 has the usual place, it gets a mount namespace in which
-/// v2 has it; and it asks for nothing that a machine within a machine may refuse.
+/// Podman with everything it keeps under `dir`. Where cgroup v1 has the usual place, it gets a mount
+/// namespace in which v2 has it; and it asks for nothing that a machine within a machine may refuse.
 fn podman(dir: &Path) -> Command {
     let own = "mountpoint -q /sys/fs/cgroup && [ -e /sys/fs/cgroup/cgroup.controllers ] || {
                    umount -R /sys/fs/cgroup 2> /dev/null; mount -t cgroup2 none /sys/fs/cgroup; } || exit

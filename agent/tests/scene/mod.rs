@@ -1,4 +1,5 @@
-//! A small world for tests of the pipeline: elements made of closures, a log of what reached an output, and the books.
+//! A small world for tests of the pipeline: elements made of closures, a log of what reached an output, and
+//! the books.
 
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 

@@ -1,5 +1,6 @@
-//! Everything that reads what others wrote, as functions of bytes, each of which must return, whatever it is given, soon and
-//! without a panic. `fuzz/fuzz_targets` hands them to libFuzzer, `tests/corpora.rs` the bytes that are kept in `fuzz/corpus`.
+//! Everything that reads what others wrote, as functions of bytes, each of which must return, whatever it is
+//! given, soon and without a panic. `fuzz/fuzz_targets` hands them to libFuzzer, `tests/corpora.rs` the bytes
+//! that are kept in `fuzz/corpus`.
 //!
 //! | module | what is read |
 //! | --- | --- |

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use wattrace_intake::number::{steps_of_f64, steps_of_text};
+use wattrace_ingest::number::{steps_of_f64, steps_of_text};
 use wattrace_rapl::fuzzing::{cpu_list, energy_uj, event, modalias, zones};
 
 fn text(bytes: &[u8]) -> &str {

@@ -34,8 +34,8 @@ fn place() -> PathBuf {
 }
 
 impl Tree {
-    /// The tree `name`. Of `bytes`, cut at zero bytes, each file gets the next part. One that is left without a part, or whose
-    /// part begins with byte 1, is not there.
+    /// The tree `name`. Of `bytes`, cut at zero bytes, each file gets the next part. One that is left without
+    /// a part, or whose part begins with byte 1, is not there.
     ///
     /// # Panics
     /// If a file cannot be made: that says nothing about what is fuzzed.

@@ -1,4 +1,5 @@
-//! What fuzzing found worth keeping (`fuzz/corpus`) is read without a panic, on every compiler and with every change.
+//! What fuzzing found worth keeping (`fuzz/corpus`) is read without a panic, on every compiler and with every
+//! change.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 

@@ -1,7 +1,7 @@
 //! One series, or one group of them, with what is known of the windows that are open.
 //!
-//! At most two windows are open at a time, one that waits for late points and the next: so a cell has two sides, and
-//! a window's number tells by its last bit which is its own.
+//! At most two windows are open at a time, one that waits for late points and the next: so a cell has two
+//! sides, and a window's number tells by its last bit which is its own.
 
 use wattrace_api::{Batch, SeriesId, Value};
 
@@ -99,8 +99,8 @@ impl Cell {
         }
     }
 
-    /// Tells what `window` came to, if there was anything in it, and empties it. `step` is a counter's; `None`: a
-    /// gauge.
+    /// Tells what `window` came to, if there was anything in it, and empties it. `step` is a counter's;
+    /// `None`: a gauge.
     pub(crate) fn close(&mut self, window: u64, functions: &[Function], step: Option<f64>, out: &mut Batch) {
         let side = &mut self.sides[(window & 1) as usize];
         if side.points == 0 {

@@ -16,8 +16,8 @@ pub struct AggregateConfig {
     /// Length of a window, at least "1ms". Windows fall on whole multiples of it since boot.
     #[serde(with = "humantime_serde")]
     pub window: Duration,
-    /// How long after its end a window waits for points that come late; a window at most. What comes later still
-    /// counts in the window that is open then.
+    /// How long after its end a window waits for points that come late; a window at most. What comes later
+    /// still counts in the window that is open then.
     #[serde(with = "humantime_serde")]
     pub lateness: Duration,
     /// What to aggregate, and how.
@@ -33,8 +33,8 @@ pub struct RuleConfig {
     /// What to compute: `sum`, `mean`, `min`, `max`, and percentiles such as `p50`, `p95`, `p99.9`.
     pub functions: Vec<String>,
     /// What series must share to be taken together: `resource`, `resource.type`, `domain`, `consumer`,
-    /// `consumer.type`, or the name of an attribute; `metric`: nothing more than the metric. Empty: each series by
-    /// itself.
+    /// `consumer.type`, or the name of an attribute; `metric`: nothing more than the metric. Empty: each
+    /// series by itself.
     pub by: Vec<String>,
     /// Whether the points that were aggregated go on as well.
     pub keep: bool,

@@ -1,7 +1,7 @@
 //! Which series are taken together, and what the series that tells of them is about.
 //!
-//! Joules of different origin are never taken together, and in a total over domains those are left out that others
-//! contain.
+//! Joules of different origin are never taken together, and in a total over domains those are left out that
+//! others contain.
 
 use std::borrow::Cow;
 use std::sync::Arc;

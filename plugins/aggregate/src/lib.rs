@@ -1,5 +1,5 @@
-//! The `aggregate` plugin: sums, means, extremes and percentiles over windows of time, of each series or of groups of
-//! them.
+//! The `aggregate` plugin: sums, means, extremes and percentiles over windows of time, of each series or of
+//! groups of them.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -9,8 +9,8 @@
 //! | `cell` | one series or group, with the windows that are open |
 //! | `transform` | the pipeline element: puts points into cells, and closes windows |
 //!
-//! A gauge is aggregated by its values. A counter is aggregated by its increases: their sum is a counter again, exact
-//! to the step; everything else is of its rate, so that joules become watts.
+//! A gauge is aggregated by its values. A counter is aggregated by its increases: their sum is a counter
+//! again, exact to the step; everything else is of its rate, so that joules become watts.
 
 mod cell;
 mod config;

@@ -1,9 +1,9 @@
 //! The pipeline element: puts points into cells, and closes windows.
 //!
-//! A point counts in the window in which the middle of its own window lies: a reading that is taken a little after
-//! the full ten seconds is of those ten seconds. A window is closed when points have been seen that end `lateness`
-//! after it; results cover what their points covered. What comes later still counts in the oldest window that is
-//! open, so that no increase is lost.
+//! A point counts in the window in which the middle of its own window lies: a reading that is taken a little
+//! after the full ten seconds is of those ten seconds. A window is closed when points have been seen that end
+//! `lateness` after it; results cover what their points covered. What comes later still counts in the oldest
+//! window that is open, so that no increase is lost.
 
 use std::collections::HashMap;
 use std::sync::Arc;

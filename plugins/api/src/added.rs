@@ -1,5 +1,5 @@
-//! An element on its way into the pipeline: what it is called, when it runs, and how it is opened; and the handle by which
-//! elements come and go while the pipeline runs.
+//! An element on its way into the pipeline: what it is called, when it runs, and how it is opened; and the
+//! handle by which elements come and go while the pipeline runs.
 
 use std::future::Future;
 
@@ -93,8 +93,8 @@ impl Added {
         Added::Source { name: name.into(), trigger, blocking: true, open }
     }
 
-    /// A source that produces when it wants: `open` gives the future that does so. It is polled on a thread of its own,
-    /// with the async runtime at hand.
+    /// A source that produces when it wants: `open` gives the future that does so. It is polled on a thread
+    /// of its own, with the async runtime at hand.
     pub fn autonomous<F: Future<Output = Result<(), Error>> + Send + 'static>(
         name: impl Into<String>,
         mut open: impl FnMut(Feed) -> F + Send + 'static,
@@ -191,8 +191,8 @@ pub enum Change {
     },
 }
 
-/// Adds and removes a plugin's elements while the pipeline runs: a source per device that appears. Cheap to clone, good from
-/// any thread. Changes take place one after the other, soon.
+/// Adds and removes a plugin's elements while the pipeline runs: a source per device that appears. Cheap to
+/// clone, good from any thread. Changes take place one after the other, soon.
 #[derive(Clone)]
 pub struct Elements {
     pub(crate) plugin: &'static str,
@@ -200,7 +200,8 @@ pub struct Elements {
 }
 
 impl Elements {
-    /// Adds an element. One of its kind and name that is there already is left alone, and the new one dropped.
+    /// Adds an element. One of its kind and name that is there already is left alone, and the new one
+    /// dropped.
     pub fn add(&self, added: Added) {
         // Without a receiver the agent has ended.
         let _ = self.changes.send(Change::Add { plugin: self.plugin, added });

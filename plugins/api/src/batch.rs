@@ -1,5 +1,6 @@
-//! The columns that flow through the pipeline: series ids and values, cut into segments that share a window, and the
-//! series that end. Batches are recycled, so in steady state a point costs twelve bytes of a column and no allocation.
+//! The columns that flow through the pipeline: series ids and values, cut into segments that share a window,
+//! and the series that end. Batches are recycled, so in steady state a point costs twelve bytes of a column
+//! and no allocation.
 
 use crate::metric::Value;
 use crate::series::SeriesId;
@@ -52,7 +53,8 @@ impl Batch {
         self.segments.push((window, self.series.len()));
     }
 
-    /// Adds a point to the segment begun last. Before the first [`Batch::begin`] it covers an empty window at zero.
+    /// Adds a point to the segment begun last. Before the first [`Batch::begin`] it covers an empty window at
+    /// zero.
     pub fn push(&mut self, series: SeriesId, value: Value) {
         if self.segments.is_empty() {
             self.begin(Window::default());
@@ -61,8 +63,8 @@ impl Batch {
         self.values.push(value);
     }
 
-    /// Adds whole columns to the segment begun last: for a source whose series stay the same, many times faster than
-    /// [`Batch::push`]. What is longer in one column than in the other is left out.
+    /// Adds whole columns to the segment begun last: for a source whose series stay the same, many times
+    /// faster than [`Batch::push`]. What is longer in one column than in the other is left out.
     pub fn extend(&mut self, series: &[SeriesId], values: &[Value]) {
         if self.segments.is_empty() {
             self.begin(Window::default());
@@ -130,8 +132,9 @@ impl Batch {
         self.marked = Some(self.series.len());
     }
 
-    /// The series of the points that were added since [`Batch::mark`], whatever was taken out; `None` if there is no mark:
-    /// this is another batch than that one, which somebody has put in its place. For the runner.
+    /// The series of the points that were added since [`Batch::mark`], whatever was taken out; `None` if
+    /// there is no mark: this is another batch than that one, which somebody has put in its place. For the
+    /// runner.
     pub fn added(&self) -> Option<&[SeriesId]> {
         self.series.get(self.marked?..)
     }

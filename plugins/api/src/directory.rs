@@ -1,6 +1,6 @@
-//! Who is who: the living processes, each with the one [`Consumer`] that all plugins share. One source follows the processes
-//! and keeps the directory; a source that meets a pid elsewhere (a GPU's driver tells pids) looks it up here, so that both
-//! speak of the same consumer.
+//! Who is who: the living processes, each with the one [`Consumer`] that all plugins share. One source
+//! follows the processes and keeps the directory; a source that meets a pid elsewhere (a GPU's driver tells
+//! pids) looks it up here, so that both speak of the same consumer.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,8 +19,8 @@ struct Inner {
 }
 
 impl Directory {
-    /// The process that has `pid` now, as far as is known. Where the directory [is kept](Directory::is_kept), one that is not
-    /// here will be within a reading or two: keep what it used until then.
+    /// The process that has `pid` now, as far as is known. Where the directory [is kept](Directory::is_kept),
+    /// one that is not here will be within a reading or two: keep what it used until then.
     pub fn process(&self, pid: u32) -> Option<Arc<Consumer>> {
         self.0.processes.read().unwrap_or_else(PoisonError::into_inner).get(&pid).cloned()
     }

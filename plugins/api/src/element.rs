@@ -1,5 +1,5 @@
-//! The three kinds of pipeline element. The runner owns the concurrency: an element is called from one thread at a
-//! time, sees `&mut self`, and never thinks about the others.
+//! The three kinds of pipeline element. The runner owns the concurrency: an element is called from one thread
+//! at a time, sees `&mut self`, and never thinks about the others.
 
 use std::future::{Future, ready};
 use std::time::Duration;
@@ -11,11 +11,12 @@ use crate::time::Timestamp;
 /// When a source is polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trigger {
-    /// Time between ticks. Ticks fall on whole multiples of it since boot, so that sources with equal intervals tick
-    /// together. Zero: it is polled when somebody asks for it, and at the end.
+    /// Time between ticks. Ticks fall on whole multiples of it since boot, so that sources with equal
+    /// intervals tick together. Zero: it is polled when somebody asks for it, and at the end.
     pub interval: Duration,
-    /// How long after such a multiple the tick falls. A meter is read so long after it as what it shows is old, so that windows of
-    /// energy end on the multiple; usage a little after the meters, so that a window is covered by usage the moment it closes.
+    /// How long after such a multiple the tick falls. A meter is read so long after it as what it shows is
+    /// old, so that windows of energy end on the multiple; usage a little after the meters, so that a window
+    /// is covered by usage the moment it closes.
     pub offset: Duration,
 }
 
@@ -52,10 +53,11 @@ pub struct Tick {
 
 /// Produces measurements.
 pub trait Source: Send {
-    /// Reads what has come since the last poll into `out`: one segment per window, cumulative counters, ends of series.
+    /// Reads what has come since the last poll into `out`: one segment per window, cumulative counters, ends
+    /// of series.
     ///
-    /// It runs on a worker of the async runtime and so must return within microseconds; a source that waits (for a
-    /// network, a slow device) is registered with [`crate::Setup::blocking_source`] and gets a thread.
+    /// It runs on a worker of the async runtime and so must return within microseconds; a source that waits
+    /// (for a network, a slow device) is registered with [`crate::Setup::blocking_source`] and gets a thread.
     ///
     /// # Errors
     /// What the kind says. Points pushed before the error still count.
@@ -78,14 +80,15 @@ pub trait Transform: Send {
         Ok(())
     }
 
-    /// Points that it took away because the user wants it so, and that are in no other point either, since the last call. They are
-    /// no loss, but `status` and the agent's own metrics count them.
+    /// Points that it took away because the user wants it so, and that are in no other point either, since
+    /// the last call. They are no loss, but `status` and the agent's own metrics count them.
     fn take_left_out(&mut self) -> u64 {
         0
     }
 }
 
-/// Writes what comes out of the pipeline. Each output has its own thread behind its own bounded queue, so it may block.
+/// Writes what comes out of the pipeline. Each output has its own thread behind its own bounded queue, so it
+/// may block.
 pub trait Output: Send {
     /// Takes a batch. After [`crate::ErrorKind::Retry`] the same batch comes again.
     ///
@@ -101,14 +104,14 @@ pub trait Output: Send {
         Ok(())
     }
 
-    /// Points that were taken by [`Output::write`] and not handed over yet. What an output still holds after its last
-    /// flush, or when it fails for good, is counted as lost.
+    /// Points that were taken by [`Output::write`] and not handed over yet. What an output still holds after
+    /// its last flush, or when it fails for good, is counted as lost.
     fn undelivered(&self) -> u64 {
         0
     }
 
-    /// Why what was taken is not being handed over just now; `None`: it is. For an output that hands over later (to a network),
-    /// so that `status` can tell. The output itself says it in the log.
+    /// Why what was taken is not being handed over just now; `None`: it is. For an output that hands over
+    /// later (to a network), so that `status` can tell. The output itself says it in the log.
     fn trouble(&self) -> Option<&str> {
         None
     }
@@ -120,8 +123,8 @@ pub trait Output: Send {
     }
 }
 
-/// An [`Output`] whose calls wait as futures do: for a client library that is async. It has a thread of its own as well, on
-/// which its futures are polled, so that one that blocks all the same holds up nobody else.
+/// An [`Output`] whose calls wait as futures do: for a client library that is async. It has a thread of its
+/// own as well, on which its futures are polled, so that one that blocks all the same holds up nobody else.
 pub trait AsyncOutput: Send {
     /// See [`Output::write`].
     fn write(&mut self, batch: &Batch) -> impl Future<Output = Result<(), Error>> + Send;

@@ -1,5 +1,6 @@
-//! Errors whose consequence their author chooses. There is no `From` for them, so `?` alone never decides that an
-//! unreadable file kills a plugin: the author writes [`ResultExt::or_retry`], [`ResultExt::or_gone`] or [`ResultExt::or_fatal`].
+//! Errors whose consequence their author chooses. There is no `From` for them, so `?` alone never decides
+//! that an unreadable file kills a plugin: the author writes [`ResultExt::or_retry`], [`ResultExt::or_gone`]
+//! or [`ResultExt::or_fatal`].
 
 use std::fmt;
 

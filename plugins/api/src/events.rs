@@ -1,5 +1,5 @@
-//! Events between plugins: a bus on which each type of event is a channel of its own. A plugin's own event is any type of
-//! its own. Publishing never waits, and where nobody listens it costs a look.
+//! Events between plugins: a bus on which each type of event is a channel of its own. A plugin's own event is
+//! any type of its own. Publishing never waits, and where nobody listens it costs a look.
 //!
 //! ```
 //! use wattrace_api::events::{Events, Heard};

@@ -23,7 +23,8 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// For the runner and the test rig: `spare` gives empty batches, `stopping` turns true when the agent stops.
+    /// For the runner and the test rig: `spare` gives empty batches, `stopping` turns true when the agent
+    /// stops.
     pub fn new(
         batches: mpsc::Sender<Batch>,
         spare: Arc<dyn Fn() -> Batch + Send + Sync>,
@@ -37,15 +38,15 @@ impl Feed {
         (self.spare)()
     }
 
-    /// Hands a batch over. Waits while the pipeline is busy or the source is paused, so that what cannot be taken is
-    /// not produced either. May be dropped while it waits; the batch is lost then.
+    /// Hands a batch over. Waits while the pipeline is busy or the source is paused, so that what cannot be
+    /// taken is not produced either. May be dropped while it waits; the batch is lost then.
     pub async fn send(&self, batch: Batch) {
         // Without a receiver the agent has ended and drops the source next.
         let _ = self.batches.send(batch).await;
     }
 
-    /// Waits until the agent is stopping or the source is being removed. Send what is left then, and return; who
-    /// does not within half a second is dropped where it waits.
+    /// Waits until the agent is stopping or the source is being removed. Send what is left then, and return;
+    /// who does not within half a second is dropped where it waits.
     pub async fn stopping(&self) {
         // An error means that nobody is there any more to tell.
         let _ = self.stopping.clone().wait_for(|stopping| *stopping).await;

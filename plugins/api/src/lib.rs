@@ -17,7 +17,8 @@
 //! | [`error`] | errors whose consequence (gone, retry, fatal) their author chooses |
 //! | [`testing`] | a rig that runs elements without an agent, on a clock the test turns |
 //!
-//! The runner that drives all this is the `wattrace` crate in `agent/`; nothing here knows it, nor any hardware.
+//! The runner that drives all this is the `wattrace` crate in `agent/`; nothing here knows it, nor any
+//! hardware.
 
 pub mod added;
 pub mod batch;

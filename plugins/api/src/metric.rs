@@ -1,5 +1,5 @@
-//! What is measured: a named, typed quantity with a UCUM unit, declared once.
-//! The metrics that every agent has are declared here, so that a name stands in one place; plugins add their own.
+//! What is measured: a named, typed quantity with a UCUM unit, declared once. The metrics that every agent
+//! has are declared here, so that a name stands in one place; plugins add their own.
 
 use std::borrow::Cow;
 
@@ -159,8 +159,8 @@ pub const CONSUMER_COUNTS: [Metric; 3] = [
         "Misses of the last-level cache that a consumer caused, per CPU package",
     ),
 ];
-/// Use of a device by a consumer: for a GPU, busy time of its engines. Its unit of share; engines that work at the same time
-/// add up.
+/// Use of a device by a consumer: for a GPU, busy time of its engines. Its unit of share; engines that work
+/// at the same time add up.
 pub const CONSUMER_GPU_TIME: Metric = Metric::counter(
     "wattrace.consumer.gpu.time",
     Unit::Second,

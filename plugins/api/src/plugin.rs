@@ -23,8 +23,8 @@ pub trait Plugin: 'static {
     const NAME: &'static str;
     /// One line for `wattrace plugins list`.
     const DESCRIPTION: &'static str;
-    /// Its table in the configuration. `Default` is what an absent key means, so every field serialises to a value
-    /// that it can be read back from (no `Option`: an absent value hides the key).
+    /// Its table in the configuration. `Default` is what an absent key means, so every field serialises to a
+    /// value that it can be read back from (no `Option`: an absent value hides the key).
     type Config: Serialize + DeserializeOwned + Default + Send + 'static;
 
     /// Whether it takes part when the configuration does not mention it.
@@ -32,8 +32,8 @@ pub trait Plugin: 'static {
         true
     }
 
-    /// Adds its elements. Must not touch hardware or files yet: that is for the elements' `open` functions, which the
-    /// runner calls again when an element has failed.
+    /// Adds its elements. Must not touch hardware or files yet: that is for the elements' `open` functions,
+    /// which the runner calls again when an element has failed.
     ///
     /// # Errors
     /// A value in `config` that makes no sense. The message names the key.
@@ -47,8 +47,8 @@ pub trait Plugin: 'static {
 
 /// What a plugin is given at its start.
 ///
-/// Elements open in this order: sources, transforms, outputs; within a kind in the order of the agent's plugin list.
-/// So a transform's `open` sees in the registry what the sources have found.
+/// Elements open in this order: sources, transforms, outputs; within a kind in the order of the agent's
+/// plugin list. So a transform's `open` sees in the registry what the sources have found.
 pub struct Setup {
     registry: Arc<Registry>,
     clock: Clock,

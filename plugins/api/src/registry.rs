@@ -1,5 +1,5 @@
-//! The registry: every metric that is declared and every series that is open, shared by all plugins, and seen by each through a
-//! view that knows its name. What a series is stands in `series.rs`.
+//! The registry: every metric that is declared and every series that is open, shared by all plugins, and seen
+//! by each through a view that knows its name. What a series is stands in `series.rs`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,8 +36,8 @@ pub enum MetricError {
     },
 }
 
-/// All metrics and series of an agent, as one plugin sees them: it knows whose declarations come through it. Locked only
-/// when something is declared, opened, looked up first or released; never per point.
+/// All metrics and series of an agent, as one plugin sees them: it knows whose declarations come through it.
+/// Locked only when something is declared, opened, looked up first or released; never per point.
 #[derive(Debug, Default)]
 pub struct Registry {
     plugin: &'static str,
@@ -93,7 +93,8 @@ impl Registry {
     /// Declares `metric`, at start or any time later. The same declaration again gives the same id.
     ///
     /// # Errors
-    /// [`MetricError`] if the name is taken by a metric of another unit, kind or step, or if the unit is none.
+    /// [`MetricError`] if the name is taken by a metric of another unit, kind or step, or if the unit is
+    /// none.
     pub fn metric(&self, metric: &Metric) -> Result<MetricId, MetricError> {
         let mut inner = self.lock();
         if let Some(&id) = inner.metrics_by_name.get(&*metric.name) {
@@ -151,8 +152,8 @@ impl Registry {
         id
     }
 
-    /// A series' description; `None` if it has ended and passed everyone. Keep it in a [`crate::SeriesMap`] rather than
-    /// asking per point.
+    /// A series' description; `None` if it has ended and passed everyone. Keep it in a [`crate::SeriesMap`]
+    /// rather than asking per point.
     pub fn get(&self, id: SeriesId) -> Option<Arc<Series>> {
         self.lock().series.get(id.index()).cloned().flatten()
     }
@@ -190,7 +191,8 @@ impl Registry {
     }
 }
 
-/// The domain whose counter this series is. What is computed from a meter names its domain as well, and is none.
+/// The domain whose counter this series is. What is computed from a meter names its domain as well, and is
+/// none.
 fn meter(series: &Series) -> Option<&Arc<Domain>> {
     let name = &series.metric.name;
     let counts = series.consumer.is_none() && (*name == HW_ENERGY.name || *name == HW_HOST_ENERGY.name);

@@ -1,7 +1,9 @@
-//! A series is a metric about a subject. Its description is interned once, in the registry, and flows as a small [`SeriesId`].
+//! A series is a metric about a subject. Its description is interned once, in the registry, and flows as a
+//! small [`SeriesId`].
 //!
-//! A series lives from [`crate::Registry::open`] until the batch that carries its end ([`crate::Batch::end`]) has passed every
-//! output; then its id may be given to another. So whoever keeps something per series drops it when it sees the end.
+//! A series lives from [`crate::Registry::open`] until the batch that carries its end ([`crate::Batch::end`])
+//! has passed every output; then its id may be given to another. So whoever keeps something per series drops
+//! it when it sees the end.
 
 use std::sync::Arc;
 
@@ -38,7 +40,8 @@ pub struct SeriesSpec {
 }
 
 impl SeriesSpec {
-    /// A series about a piece of hardware, and nothing more: `SeriesSpec { consumer, ..SeriesSpec::new(…) }` says more.
+    /// A series about a piece of hardware, and nothing more: `SeriesSpec { consumer, ..SeriesSpec::new(…) }`
+    /// says more.
     pub fn new(metric: MetricId, resource: Resource, start: Timestamp) -> Self {
         Self { metric, resource, domain: None, consumer: None, attributes: Vec::new(), start }
     }
@@ -64,9 +67,10 @@ pub struct Series {
 }
 
 impl Series {
-    /// All that tells this series from others, under the names in which every output writes it: what it is about
-    /// (`hw.*`, `wattrace.domain`, `wattrace.origin`, `wattrace.consumer.type`, `cpu.package`), its own attributes, and what
-    /// is known of its consumer now. Compute it once per series and [`Consumer::revision`], never per point.
+    /// All that tells this series from others, under the names in which every output writes it: what it is
+    /// about (`hw.*`, `wattrace.domain`, `wattrace.origin`, `wattrace.consumer.type`, `cpu.package`), its own
+    /// attributes, and what is known of its consumer now. Compute it once per series and
+    /// [`Consumer::revision`], never per point.
     pub fn all_attributes(&self) -> Vec<Attribute> {
         let mut all = Vec::new();
         if let Some(domain) = &self.domain {
@@ -166,7 +170,8 @@ impl SeriesSet {
         self.words[word] |= 1 << (id.index() % 64);
     }
 
-    /// Adds all of `ids`: many times faster than [`SeriesSet::insert`] where they were opened one after the other.
+    /// Adds all of `ids`: many times faster than [`SeriesSet::insert`] where they were opened one after the
+    /// other.
     pub fn insert_all(&mut self, ids: &[SeriesId]) {
         for some in ids.chunks(64) {
             let first = some[0].0;

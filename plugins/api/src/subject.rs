@@ -1,4 +1,5 @@
-//! What a value is about: the hardware ([`Resource`]), its energy counter ([`Domain`]) and who used it ([`Consumer`]).
+//! What a value is about: the hardware ([`Resource`]), its energy counter ([`Domain`]) and who used it
+//! ([`Consumer`]).
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,8 +69,8 @@ impl Resource {
         Self { kind: ResourceKind::Package, id: n.to_string().into() }
     }
 
-    /// The core whose lowest CPU is `cpu`. (RAPL's domain of all cores of a package is a core as well; its id is the
-    /// package's number alone.)
+    /// The core whose lowest CPU is `cpu`. (RAPL's domain of all cores of a package is a core as well; its id
+    /// is the package's number alone.)
     pub fn core(cpu: u32) -> Self {
         Self { kind: ResourceKind::Core, id: format!("cpu-{cpu}").into() }
     }
@@ -131,8 +132,8 @@ pub struct Domain {
     pub origin: Origin,
     /// The hardware whose use decides whose this energy is.
     pub follows: Follows,
-    /// The domain that already contains this one's energy, as `package-0` does that of `core-0`. A total over domains
-    /// leaves out those with a container, and those whose resource is the whole machine (psys, host).
+    /// The domain that already contains this one's energy, as `package-0` does that of `core-0`. A total over
+    /// domains leaves out those with a container, and those whose resource is the whole machine (psys, host).
     pub within: Option<String>,
     /// Power drawn at no load, in microwatts, where the origin knows it: a model does, a meter does not.
     pub idle_microwatts: Option<u64>,
@@ -218,7 +219,8 @@ pub struct Identity {
     pub kind: ConsumerKind,
     /// Which one: a process's pid; empty for closing entries.
     pub id: Cow<'static, str>,
-    /// When it began, in nanoseconds since the Unix epoch; 0 for closing entries. Tells a reused pid from its first owner.
+    /// When it began, in nanoseconds since the Unix epoch; 0 for closing entries. Tells a reused pid from its
+    /// first owner.
     pub start_unix_nano: u64,
 }
 

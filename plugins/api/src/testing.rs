@@ -1,4 +1,5 @@
-//! A rig that runs a plugin's elements without an agent, on a clock the test turns: script the ticks, read the points.
+//! A rig that runs a plugin's elements without an agent, on a clock the test turns: script the ticks, read
+//! the points.
 //!
 //! ```
 //! use wattrace_api::testing::Rig;
@@ -39,7 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A registry, a clock and the elements of the plugins under test.
 ///
-/// It may be used in a plain `#[test]` only: async outputs and autonomous sources run on a runtime that it brings along.
+/// It may be used in a plain `#[test]` only: async outputs and autonomous sources run on a runtime that it
+/// brings along.
 pub struct Rig {
     /// The registry that the elements share.
     pub registry: Arc<Registry>,
@@ -200,7 +202,8 @@ impl Rig {
     /// Waits for what the autonomous source `name` produces next, and passes it on as [`Rig::pass`] does.
     ///
     /// # Errors
-    /// The source's, if it ended with one; that it ended, or that nothing came in twenty seconds; those of the others.
+    /// The source's, if it ended with one; that it ended, or that nothing came in twenty seconds; those of
+    /// the others.
     pub fn receive(&mut self, name: &str) -> Result<Batch, Error> {
         let runtime = self.runtime.as_ref().ok_or_else(|| Error::fatal("nothing was started"))?;
         let at = self.autonomous.iter().position(|(n, _)| n == name);
@@ -218,7 +221,8 @@ impl Rig {
         }
     }
 
-    /// Tells the autonomous source `name` that the agent stops. Returns what it sent since the last [`Rig::receive`].
+    /// Tells the autonomous source `name` that the agent stops. Returns what it sent since the last
+    /// [`Rig::receive`].
     ///
     /// # Errors
     /// The source's, if it ended with one; that it did not end in twenty seconds.

@@ -1,4 +1,5 @@
-//! Time as the kernel programs count it: nanoseconds of `CLOCK_MONOTONIC`. Wall-clock time appears only at the outputs.
+//! Time as the kernel programs count it: nanoseconds of `CLOCK_MONOTONIC`. Wall-clock time appears only at
+//! the outputs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,5 +1,6 @@
 //! Units, spelt in UCUM as OpenTelemetry does. A unit in code is a variant; one that people write is read by
-//! [`Unit::parse`], which knows the units that measurements of machines come in and says so when it meets another.
+//! [`Unit::parse`], which knows the units that measurements of machines come in and says so when it meets
+//! another.
 
 use std::borrow::Cow;
 
@@ -47,8 +48,8 @@ impl Unit {
         }
     }
 
-    /// Reads a unit that somebody wrote: units of measurements of machines, with prefixes (`mW`, `KiBy`), exponents
-    /// (`m2`), products and quotients (`kW.h`, `g/s`), and annotations (`{point}`, `g{CO2e}`).
+    /// Reads a unit that somebody wrote: units of measurements of machines, with prefixes (`mW`, `KiBy`),
+    /// exponents (`m2`), products and quotients (`kW.h`, `g/s`), and annotations (`{point}`, `g{CO2e}`).
     ///
     /// # Errors
     /// [`UnitError`] with the part that is no unit known here, and the way round.
@@ -66,7 +67,8 @@ impl Unit {
         })
     }
 
-    /// Whether its spelling is sound. [`Unit::Other`] may be a unit that is unknown here, but its characters must be UCUM's.
+    /// Whether its spelling is sound. [`Unit::Other`] may be a unit that is unknown here, but its characters
+    /// must be UCUM's.
     pub(crate) fn check(&self) -> Result<(), UnitError> {
         match self {
             Unit::Count("1" | "%") => Ok(()),

@@ -1,6 +1,6 @@
-//! One energy domain's books: takes the meter's windows, and closes each of them over consumers, idle and unattributed.
-//! Who used how much stands in `usage.rs`, what that weighs in `model.rs`, how a window's energy falls apart here; `ledger.rs`
-//! keeps what each consumer has got in all.
+//! One energy domain's books: takes the meter's windows, and closes each of them over consumers, idle and
+//! unattributed. Who used how much stands in `usage.rs`, what that weighs in `model.rs`, how a window's
+//! energy falls apart here; `ledger.rs` keeps what each consumer has got in all.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -160,7 +160,8 @@ impl Account {
         let before = match self.meter.replace(microjoules) {
             Some(before) => before,
             None if self.start >= window.start => 0,
-            // The meter has a history from before these books were opened, in a reload: it is not this window's.
+            // The meter has a history from before these books were opened, in a reload: it is not this
+            // window's.
             None => return self.closed_to = window.end,
         };
         self.pending.push_back((window, microjoules.saturating_sub(before)));
@@ -171,8 +172,8 @@ impl Account {
         self.closed_to
     }
 
-    /// Closes every window that usage covers to its end; and those that have waited for `patience`, or all at the `last`,
-    /// with what there is.
+    /// Closes every window that usage covers to its end; and those that have waited for `patience`, or all at
+    /// the `last`, with what there is.
     pub(crate) fn close(&mut self, context: Context<'_>, patience: Option<Duration>, out: &mut Batch) {
         let newest = self.pending.back().map_or(Timestamp(0), |(w, _)| w.end);
         let usage = context.timelines.get(self.timeline);

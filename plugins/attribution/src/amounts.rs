@@ -1,5 +1,5 @@
-//! How much somebody used, and what a model makes of it: amounts are whole numbers as counted, features are what power is
-//! taken to be a sum of. `learner.rs` fits the features' coefficients.
+//! How much somebody used, and what a model makes of it: amounts are whole numbers as counted, features are
+//! what power is taken to be a sum of. `learner.rs` fits the features' coefficients.
 
 use wattrace_api::metric::{CONSUMER_COUNTS, CONSUMER_CPU_TIME, CONSUMER_SHARED_TIME};
 
@@ -48,7 +48,8 @@ pub(crate) enum Feature {
     Shared,
     /// 10⁹ cycles.
     Cycles,
-    /// Those while the other CPU of the core was idle, and while it was busy: two threads share what a core's clock costs.
+    /// Those while the other CPU of the core was idle, and while it was busy: two threads share what a core's
+    /// clock costs.
     CyclesAlone,
     CyclesShared,
     /// The same · (cycles per second)², since voltage rises with frequency and power with its square.

@@ -1,8 +1,10 @@
-//! Whether a mix foretells power worse than CPU time does, or only seems to. `model.rs` withdraws the mix when it does.
+//! Whether a mix foretells power worse than CPU time does, or only seems to. `model.rs` withdraws the mix
+//! when it does.
 //!
-//! Levels of power can't tell. Static power drifts, and under a load that hardly varies that one of the two looks better whose
-//! mistake happens to make up for the drift, however it would divide. So they foretell *changes*, from each reading to the next, as
-//! far as these are above what both are usually off; and a mix has lost only when chance would hardly make it look so bad.
+//! Levels of power can't tell. Static power drifts, and under a load that hardly varies that one of the two
+//! looks better whose mistake happens to make up for the drift, however it would divide. So they foretell
+//! *changes*, from each reading to the next, as far as these are above what both are usually off; and a mix
+//! has lost only when chance would hardly make it look so bad.
 
 /// Readings until little is left of what one said.
 const MEMORY: f64 = 50.0;

@@ -1,10 +1,10 @@
 //! How power changes when use does, within seconds, whatever level both are at.
 //!
-//! Static power is not as constant as its name says: a package that has worked for a while is warm and leaks more, and cools when it
-//! rests. Over minutes that goes up and down with the load, so that a fit of power's *levels* takes it for a cost of the load.
-//! Over seconds it hardly moves. So here each reading is compared with the mean of the last seconds, and only differences count: static
-//! power, whatever it is just then, cancels out. `learner.rs` weighs these against levels, which are all there is where the load
-//! never varies.
+//! Static power is not as constant as its name says: a package that has worked for a while is warm and leaks
+//! more, and cools when it rests. Over minutes that goes up and down with the load, so that a fit of power's
+//! *levels* takes it for a cost of the load. Over seconds it hardly moves. So here each reading is compared
+//! with the mean of the last seconds, and only differences count: static power, whatever it is just then,
+//! cancels out. `learner.rs` weighs these against levels, which are all there is where the load never varies.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +12,11 @@ use crate::amounts::{FEATURES, Features};
 use crate::learner::Reading;
 use crate::nnls::Matrix;
 
-/// Over how many seconds the mean goes that a reading is compared with: many readings, and less than it takes a package to warm up.
+/// Over how many seconds the mean goes that a reading is compared with: many readings, and less than it takes
+/// a package to warm up.
 const LATELY: f64 = 15.0;
-/// Seconds until little is left of a difference: no model is right about all code, and what runs now counts most. What there was
-/// before is in the levels.
+/// Seconds until little is left of a difference: no model is right about all code, and what runs now counts
+/// most. What there was before is in the levels.
 const MEMORY: f64 = 60.0;
 
 /// Differences between readings and their neighbours, in sum.
@@ -79,8 +80,8 @@ mod tests {
     use crate::amounts::Feature;
     use crate::learner::Learner;
 
-    /// A machine that is busy and idle for minutes, and varies within seconds as well; what a busy CPU draws, and what all that was
-    /// drawn lately adds to static power.
+    /// A machine that is busy and idle for minutes, and varies within seconds as well; what a busy CPU draws,
+    /// and what all that was drawn lately adds to static power.
     fn learnt(levels: f64) -> f64 {
         let (mut learner, mut heat) = (Learner::default(), 0.0);
         for i in 0..6000 {

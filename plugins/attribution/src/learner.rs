@@ -1,10 +1,10 @@
-//! What a domain's own readings teach about its power: a memory of *working points*, and the fit of power to features over
-//! them. `model.rs` decides which fit is used.
+//! What a domain's own readings teach about its power: a memory of *working points*, and the fit of power to
+//! features over them. `model.rs` decides which fit is used.
 //!
-//! A working point is a way in which the machine was used (how busy, cores shared or not, how fast, how many instructions a
-//! cycle, how many misses), with the mean features and the mean power seen there. Points are remembered while the machine is
-//! elsewhere: that it was idle last night is what tells static power from dynamic today, under a load that never varies. And
-//! noise averages out where it belongs.
+//! A working point is a way in which the machine was used (how busy, cores shared or not, how fast, how many
+//! instructions a cycle, how many misses), with the mean features and the mean power seen there. Points are
+//! remembered while the machine is elsewhere: that it was idle last night is what tells static power from
+//! dynamic today, under a load that never varies. And noise averages out where it belongs.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,13 +16,14 @@ use crate::nnls;
 const MOST_POINTS: usize = 128;
 /// What a point weighs at most, in readings: beyond, old readings fade.
 const HEAVIEST: f64 = 50.0;
-/// What each reading leaves of every point's weight, so that a machine that changes (its firmware, its temperature) is learnt
-/// anew within some ten thousand readings.
+/// What each reading leaves of every point's weight, so that a machine that changes (its firmware, its
+/// temperature) is learnt anew within some ten thousand readings.
 const FADING: f64 = 1.0 - 1e-4;
 /// Readings, and spread of utilisation (standard deviation, 0 to 1), before a line is told from a point.
 const FEWEST: f64 = 5.0;
 const SPREAD: f64 = 0.08;
-/// Readings before a point is taken for the lowest plausible power: a meter that stood still for one is not believed.
+/// Readings before a point is taken for the lowest plausible power: a meter that stood still for one is not
+/// believed.
 const PLAUSIBLE: f64 = 3.0;
 /// Steps of utilisation that are told apart.
 const UTILISATIONS: f64 = 16.0;
@@ -102,10 +103,11 @@ impl Learner {
         self.contrasts.lately()
     }
 
-    /// The coefficients of `features` and of static power that fit the points best, none below zero and static power not above
-    /// the lowest that was drawn; `None` before the machine was used in ways different enough to tell. Where the points leave a
-    /// choice, near to `expected`. Static power is `fixed` where it is known. `levels` is how much a point weighs beside a contrast,
-    /// above 0 to 1; at 1 there are no contrasts.
+    /// The coefficients of `features` and of static power that fit the points best, none below zero and
+    /// static power not above the lowest that was drawn; `None` before the machine was used in ways different
+    /// enough to tell. Where the points leave a choice, near to `expected`. Static power is `fixed` where it
+    /// is known. `levels` is how much a point weighs beside a contrast, above 0 to 1; at 1 there are no
+    /// contrasts.
     pub(crate) fn fit(
         &self,
         features: &[Feature],
@@ -171,8 +173,8 @@ impl Learner {
         weight > FEWEST * (1.0 - 1e-3) && squares >= SPREAD * SPREAD
     }
 
-    /// The lowest power at any utilisation that was seen more than once or twice: a mean over all points of that utilisation,
-    /// since the lowest of many means would be lower than any truth.
+    /// The lowest power at any utilisation that was seen more than once or twice: a mean over all points of
+    /// that utilisation, since the lowest of many means would be lower than any truth.
     fn lowest(&self) -> Option<f64> {
         let mut sums = [(0.0, 0.0); UTILISATIONS as usize + 1];
         for point in &self.points {
@@ -193,7 +195,8 @@ fn key(reading: &Reading) -> u64 {
     let coordinates = [
         reading.utilisation * UTILISATIONS,
         per(rate(Feature::Shared), time) * 4.0,
-        // Quarters of a gigahertz, quarters of an instruction per cycle, doublings of misses per thousand instructions.
+        // Quarters of a gigahertz, quarters of an instruction per cycle, doublings of misses per thousand
+        // instructions.
         per(rate(Feature::Cycles), time) * 4.0,
         per(rate(Feature::Instructions), rate(Feature::Cycles)) * 4.0,
         (1.0 + per(rate(Feature::Misses), rate(Feature::Instructions))).log2(),

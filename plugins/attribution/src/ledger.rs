@@ -1,4 +1,5 @@
-//! What everybody has got of one domain's energy in all, and the series that tell it. `account.rs` works out each window's parts.
+//! What everybody has got of one domain's energy in all, and the series that tell it. `account.rs` works out
+//! each window's parts.
 
 use std::sync::Arc;
 
@@ -77,7 +78,8 @@ pub(crate) struct Ledger {
     idle: (SeriesId, u64),
     unattributed: (SeriesId, u64),
     residual: SeriesId,
-    /// The agent's own part once more, so that it is told even where the agent is not among the top consumers.
+    /// The agent's own part once more, so that it is told even where the agent is not among the top
+    /// consumers.
     agent: Option<SeriesId>,
     static_power: SeriesId,
     /// Error and use of each of the model's candidates.
@@ -140,8 +142,8 @@ impl Ledger {
         &self.domain
     }
 
-    /// Charges a window: to each slot of `parts` its dynamic and static microjoules, and the rest. `of_which` are parts of these
-    /// parts: those of threads.
+    /// Charges a window: to each slot of `parts` its dynamic and static microjoules, and the rest. `of_which`
+    /// are parts of these parts: those of threads.
     pub(crate) fn charge(
         &mut self,
         closed: &Closed,

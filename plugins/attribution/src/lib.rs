@@ -6,10 +6,10 @@
 //! measured = Σ consumers + idle + unattributed,   exactly, in microjoules.
 //! ```
 //!
-//! Energy is split by what was used in that very window of the hardware that the domain follows: a package's by the CPU time
-//! (or cycles, …) on that package, a core's on that core, a device's by the use of that device. Usage is kept as windows of
-//! its own (`usage.rs`), and an energy window takes from each the part that it overlaps. What a meter used before usage was
-//! known, or while it was not, is `unattributed`.
+//! Energy is split by what was used in that very window of the hardware that the domain follows: a package's
+//! by the CPU time (or cycles, …) on that package, a core's on that core, a device's by the use of that
+//! device. Usage is kept as windows of its own (`usage.rs`), and an energy window takes from each the part
+//! that it overlaps. What a meter used before usage was known, or while it was not, is `unattributed`.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -57,15 +57,16 @@ pub struct AttributionConfig {
     pub weights: Weights,
     /// Where static energy goes: what a domain draws at no load.
     pub idle: Idle,
-    /// Power in watts that a domain draws at no load, by domain name. For a domain that is not named here it is learnt:
-    /// `idle_watts = { package-0 = 12.5 }`.
+    /// Power in watts that a domain draws at no load, by domain name. For a domain that is not named here it
+    /// is learnt: `idle_watts = { package-0 = 12.5 }`.
     pub idle_watts: BTreeMap<String, f64>,
-    /// With `weights = "smt"`: what a nanosecond weighs while the core's other CPU is busy as well, 0 to 1. 0: it is learnt.
+    /// With `weights = "smt"`: what a nanosecond weighs while the core's other CPU is busy as well, 0 to 1.
+    /// 0: it is learnt.
     pub smt_factor: f64,
     /// Whose a GPU's static energy is.
     pub gpu_idle: GpuIdle,
-    /// The file in which what is learnt is kept across restarts; empty: `attribution.json` in `$STATE_DIRECTORY`, which systemd
-    /// sets, or nowhere.
+    /// The file in which what is learnt is kept across restarts; empty: `attribution.json` in
+    /// `$STATE_DIRECTORY`, which systemd sets, or nowhere.
     pub state: PathBuf,
     /// How long usage is remembered for a meter that reports late. Energy older than that is `unattributed`.
     #[serde(with = "humantime_serde")]
@@ -82,10 +83,11 @@ pub enum Weights {
     Cycles,
     /// Instructions, where they are counted. Memory by cache misses.
     Instructions,
-    /// CPU time, less while the core's other CPU is busy as well. Memory by cache misses, where they are counted.
+    /// CPU time, less while the core's other CPU is busy as well. Memory by cache misses, where they are
+    /// counted.
     Smt,
-    /// All that is counted, each with the coefficient that fits the domain's own meter; CPU time as long as that foretells the
-    /// meter better, by more than chance explains.
+    /// All that is counted, each with the coefficient that fits the domain's own meter; CPU time as long as
+    /// that foretells the meter better, by more than chance explains.
     Fitted,
 }
 

@@ -1,5 +1,5 @@
-//! By what a domain's dynamic energy is divided: the bases that are configured, what each has learnt, how well it foretells the
-//! domain's power, and which one is in use.
+//! By what a domain's dynamic energy is divided: the bases that are configured, what each has learnt, how
+//! well it foretells the domain's power, and which one is in use.
 
 use std::time::Duration;
 
@@ -86,8 +86,8 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// How much of what power is off, over the last seconds, is static power's drift rather than the model's mistake, 0 to 1: by how
-    /// much of each is to be expected.
+    /// How much of what power is off, over the last seconds, is static power's drift rather than the model's
+    /// mistake, 0 to 1: by how much of each is to be expected.
     fn drift(&self, lately: Option<&Lately>) -> f64 {
         let (Some(coefficients), Some(lately)) = (self.coefficients, lately) else { return 0.0 };
         if self.scored < TRIED {
@@ -105,8 +105,8 @@ impl Candidate {
         (now.watts - watts(&coefficients, &now.rates)) * self.drift(lately)
     }
 
-    /// How much of what a window is off is the meter's lateness rather than the model's mistake, 0 to 1. Lateness averages out over a
-    /// reading, mistakes do not.
+    /// How much of what a window is off is the meter's lateness rather than the model's mistake, 0 to 1.
+    /// Lateness averages out over a reading, mistakes do not.
     fn lateness(&self) -> f64 {
         if self.windows < TRIED || self.scored < TRIED || self.window_error <= self.error {
             return 0.0;
@@ -120,19 +120,21 @@ impl Candidate {
     }
 }
 
-/// Readings are gathered until they span so much: meters that update every millisecond say little about a single one.
+/// Readings are gathered until they span so much: meters that update every millisecond say little about a
+/// single one.
 const READING: Duration = Duration::from_millis(100);
 /// Readings that an error is a mean over, at most; and before it counts.
 const MEMORY: u32 = 20;
 const TRIED: u32 = 10;
 /// Windows that their error is a mean over, at most.
 const WINDOWS: u32 = 1000;
-/// How far static power may be from its mean, as a part of it: it is some percent more when the hardware is warm.
+/// How far static power may be from its mean, as a part of it: it is some percent more when the hardware is
+/// warm.
 const DRIFT: f64 = 0.03;
 /// What levels weigh at least, beside contrasts: of static power only they tell.
 const LEAST_LEVELS: f64 = 0.01;
-/// Of a core's dynamic power, what one of its CPUs accounts for while both are busy, relative to one that is busy alone, until
-/// it is given or learnt: two together draw about a quarter more than one.
+/// Of a core's dynamic power, what one of its CPUs accounts for while both are busy, relative to one that is
+/// busy alone, until it is given or learnt: two together draw about a quarter more than one.
 const SMT_FACTOR: f64 = 0.63;
 
 /// A domain's model.
@@ -236,8 +238,9 @@ impl Model {
 
     /// Static energy in a window, µJ; `None` before static power can be told.
     ///
-    /// In a short window the meter's own lateness counts: it may have measured half a millisecond more or less than the window, of
-    /// static and dynamic power alike. So much of what it is off goes to both, in proportion; the rest is dynamic.
+    /// In a short window the meter's own lateness counts: it may have measured half a millisecond more or
+    /// less than the window, of static and dynamic power alike. So much of what it is off goes to both, in
+    /// proportion; the rest is dynamic.
     pub(crate) fn static_energy(&self, load: &Load) -> Option<f64> {
         let expected = self.static_watts()? * load.ns as f64 * 1e-3;
         let candidate = &self.candidates[self.in_use];
@@ -306,7 +309,8 @@ impl Model {
         true
     }
 
-    /// Compares what was foretold with what came: before the reading is learnt, so that nothing is judged by what it knows.
+    /// Compares what was foretold with what came: before the reading is learnt, so that nothing is judged by
+    /// what it knows.
     fn score(&mut self, reading: &Reading) {
         let lately = self.learner.lately();
         for candidate in &mut self.candidates {
@@ -356,7 +360,8 @@ impl Model {
     fn fit(&mut self) {
         let learner = &self.learner;
         let lately = learner.lately();
-        // What static power's drift does to levels it does not do to contrasts; the model's mistakes are in both.
+        // What static power's drift does to levels it does not do to contrasts; the model's mistakes are in
+        // both.
         let levels = |candidate: &Candidate| (1.0 - candidate.drift(lately)).max(LEAST_LEVELS);
         let line = learner.fit(&[Feature::Time], self.fixed_watts, None, levels(&self.candidates[0]));
         // Of a mix nothing else is expected than that all CPU time costs the same.

@@ -1,13 +1,14 @@
 //! Least squares with coefficients of zero or more, for a handful of unknowns, from the normal equations.
-//! (Bro and de Jong, "A fast non-negativity-constrained least squares algorithm", Journal of Chemometrics 11, 1997.)
+//! (Bro and de Jong, "A fast non-negativity-constrained least squares algorithm", Journal of Chemometrics 11,
+//! 1997.)
 
 use crate::amounts::{FEATURES, Features};
 
 /// A square matrix of features by features.
 pub(crate) type Matrix = [Features; FEATURES];
 
-/// The x ≥ 0 that minimises `x·Gx − 2 b·x`, over the unknowns that are `allowed`; the others stay 0. `g` must be symmetric
-/// and positive definite on the allowed ones: a ridge makes it so.
+/// The x ≥ 0 that minimises `x·Gx − 2 b·x`, over the unknowns that are `allowed`; the others stay 0. `g` must
+/// be symmetric and positive definite on the allowed ones: a ridge makes it so.
 pub(crate) fn solve(g: &Matrix, b: &Features, allowed: &[usize]) -> Features {
     let mut x = [0.0; FEATURES];
     let mut passive: Vec<usize> = Vec::with_capacity(allowed.len());
@@ -26,7 +27,8 @@ pub(crate) fn solve(g: &Matrix, b: &Features, allowed: &[usize]) -> Features {
                 passive.pop();
                 break;
             };
-            // Where a coefficient would turn negative, go there only as far as the first reaches zero, and leave it out.
+            // Where a coefficient would turn negative, go there only as far as the first reaches zero, and
+            // leave it out.
             let step = passive.iter().filter(|&&j| s[j] <= 0.0).map(|&j| x[j] / (x[j] - s[j]));
             let Some(step) = step.min_by(f64::total_cmp) else {
                 x = s;
@@ -54,7 +56,8 @@ fn dot(a: &Features, b: &Features) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The solution over `unknowns` whatever its signs, by Cholesky's decomposition; `None` if there is no single one.
+/// The solution over `unknowns` whatever its signs, by Cholesky's decomposition; `None` if there is no single
+/// one.
 fn unconstrained(g: &Matrix, b: &Features, unknowns: &[usize]) -> Option<Features> {
     let n = unknowns.len();
     let mut l = [[0.0; FEATURES]; FEATURES];
@@ -105,8 +108,8 @@ mod tests {
     }
 
     proptest! {
-        /// Where the truth has no negative coefficient it is found; and at any solution no coefficient could be changed for
-        /// the better (the conditions of Karush, Kuhn and Tucker).
+        /// Where the truth has no negative coefficient it is found; and at any solution no coefficient could
+        /// be changed for the better (the conditions of Karush, Kuhn and Tucker).
         #[test]
         fn it_is_the_best_there_is(
             rows in prop::collection::vec((prop::array::uniform12(0.0..1.0f64), -0.5..5.0f64), 16..40),

@@ -2,10 +2,11 @@
 
 /// Gives each of `weights` its share of `amount`, in order, as whole numbers that sum to `amount` exactly.
 ///
-/// Each share is the exact one rounded down or up. Which of the two is decided by where its stretch of the running sum
-/// meets the grid of whole numbers, and `phase` (from 0 to below 1) shifts that grid: with phases spread evenly over
-/// many splits, a weight whose exact share is 0.4 gets 1 in four splits of ten (systematic sampling). So a consumer that
-/// uses a fraction of a microjoule per window is neither forgotten nor needs a remainder of its own.
+/// Each share is the exact one rounded down or up. Which of the two is decided by where its stretch of the
+/// running sum meets the grid of whole numbers, and `phase` (from 0 to below 1) shifts that grid: with phases
+/// spread evenly over many splits, a weight whose exact share is 0.4 gets 1 in four splits of ten (systematic
+/// sampling). So a consumer that uses a fraction of a microjoule per window is neither forgotten nor needs a
+/// remainder of its own.
 ///
 /// With no weight at all nothing is given.
 pub(crate) fn split(amount: u64, weights: &[u64], phase: f64, mut give: impl FnMut(usize, u64)) {
@@ -23,12 +24,14 @@ pub(crate) fn split(amount: u64, weights: &[u64], phase: f64, mut give: impl FnM
     }
 }
 
-/// `(amount · sum + phase) / total`, for `sum ≤ total` and `phase < total`, where the product may exceed 128 bits.
+/// `(amount · sum + phase) / total`, for `sum ≤ total` and `phase < total`, where the product may exceed 128
+/// bits.
 fn mul_div(amount: u64, sum: u128, phase: u128, total: u128) -> u128 {
     let amount = u128::from(amount);
     match amount.checked_mul(sum).and_then(|p| p.checked_add(phase)) {
         Some(p) => p / total,
-        // Only for weights that sum to more than 2^64 ns, five centuries of CPU time: half the precision will do.
+        // Only for weights that sum to more than 2^64 ns, five centuries of CPU time: half the precision will
+        // do.
         None => (amount * (sum >> 64) + (phase >> 64)) / (total >> 64).max(1),
     }
 }

@@ -1,4 +1,5 @@
-//! The transform: sorts points into usage and energy, lets every account close what can be closed, and ends what is done.
+//! The transform: sorts points into usage and energy, lets every account close what can be closed, and ends
+//! what is done.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +98,8 @@ impl Transformer {
             state: State::open(config.state_file().as_deref()),
             written: Timestamp::default(),
         };
-        // Books are opened for the meters that are there, so that usage is kept for a slow one from the start.
+        // Books are opened for the meters that are there, so that usage is kept for a slow one from the
+        // start.
         for (id, series) in registry.series() {
             if series.domain.is_some() {
                 let role = transformer.cast(id);
@@ -117,7 +119,8 @@ impl Transformer {
                 }
                 match self.roles.get_mut(id) {
                     Some(Role::Usage { timeline, place, quantity, user, start, last }) => {
-                        // What was used before this window, and before these books were opened, is not this window's.
+                        // What was used before this window, and before these books were opened, is not this
+                        // window's.
                         let unseen = if *start < segment.window.start { value.steps() } else { 0 };
                         let before = last.replace(value.steps()).unwrap_or(unseen);
                         let amount = value.steps().saturating_sub(before);
@@ -213,8 +216,8 @@ impl Transformer {
         });
         let tenant = &mut self.tenants[slot];
         tenant.open_usage += 1;
-        // A consumer may come back on another package after its first series had ended. Those who leave are many where processes are
-        // short, and are not looked through for whoever is new or here.
+        // A consumer may come back on another package after its first series had ended. Those who leave are
+        // many where processes are short, and are not looked through for whoever is new or here.
         if tenant.open_usage == 1 && !is_new {
             tenant.left = false;
             self.leaving.retain(|(leaving, _)| *leaving != slot);

@@ -1,8 +1,9 @@
 //! Recent usage, window by window: what `account.rs` reads an energy window's weights from.
 //!
-//! Within a window usage is taken to be even, so that a cumulative curve of straight pieces results, whose value at any
-//! edge of an energy window is known and whose integral is the usage itself. There is one such timeline for CPU packages, one
-//! for cores, and one for each device, since each is told in windows of its own.
+//! Within a window usage is taken to be even, so that a cumulative curve of straight pieces results, whose
+//! value at any edge of an energy window is known and whose integral is the usage itself. There is one such
+//! timeline for CPU packages, one for cores, and one for each device, since each is told in windows of its
+//! own.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -63,14 +64,15 @@ impl Usage {
         }
         let next = self.spare.pop().unwrap_or_default();
         let uses = std::mem::replace(&mut self.staged, next);
-        // Nearly always the last: only where several sources tell of one place may one be later than the next.
+        // Nearly always the last: only where several sources tell of one place may one be later than the
+        // next.
         let at = self.first_after(window.end);
         self.windows.insert(at, UsageWindow { window, uses });
         self.end = Some(self.end.map_or(window.end, |e| e.max(window.end)));
     }
 
-    /// The first of the windows that end after `time`. Thousands are remembered where they are a millisecond long, and few of them
-    /// are asked for.
+    /// The first of the windows that end after `time`. Thousands are remembered where they are a millisecond
+    /// long, and few of them are asked for.
     fn first_after(&self, time: Timestamp) -> usize {
         self.windows.partition_point(|usage| usage.window.end <= time)
     }
@@ -80,8 +82,8 @@ impl Usage {
         self.end
     }
 
-    /// Calls `each` with every use that falls into `window` at `place` (`None`: anywhere), cut to the part that does.
-    /// Returns how many nanoseconds of `window` are covered by usage.
+    /// Calls `each` with every use that falls into `window` at `place` (`None`: anywhere), cut to the part
+    /// that does. Returns how many nanoseconds of `window` are covered by usage.
     pub(crate) fn within(
         &self,
         window: Window,

@@ -9,14 +9,15 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatteryConfig {
-    /// Time between readings, 100 ms to 1 hour. Batteries refresh every few seconds, and asking them costs something.
+    /// Time between readings, 100 ms to 1 hour. Batteries refresh every few seconds, and asking them costs
+    /// something.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The tree under which `class/power_supply` is looked up. What is read from anything but a real sysfs is labelled
-    /// `simulated`.
+    /// The tree under which `class/power_supply` is looked up. What is read from anything but a real sysfs is
+    /// labelled `simulated`.
     pub sysfs_root: String,
-    /// What is read: `power` (integrated over time), `level` (what is left in the battery: exact in the long run, and in
-    /// coarse steps), or `auto`: power where every battery tells it.
+    /// What is read: `power` (integrated over time), `level` (what is left in the battery: exact in the long
+    /// run, and in coarse steps), or `auto`: power where every battery tells it.
     pub method: Method,
 }
 

@@ -1,5 +1,5 @@
-//! The `battery` plugin: how many joules the whole machine used while its battery alone fed it, by what the battery's own
-//! gauge says. On mains it is silent: the battery does not know what the machine draws then.
+//! The `battery` plugin: how many joules the whole machine used while its battery alone fed it, by what the
+//! battery's own gauge says. On mains it is silent: the battery does not know what the machine draws then.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -1,5 +1,5 @@
-//! The pipeline element: counts what the batteries give while they alone feed the machine, and is silent while they don't.
-//! What they say is read in `supply.rs`; how joules are counted, `wattrace-meter` knows.
+//! The pipeline element: counts what the batteries give while they alone feed the machine, and is silent
+//! while they don't. What they say is read in `supply.rs`; how joules are counted, `wattrace-meter` knows.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -139,7 +139,8 @@ impl BatterySource {
         }
         let step = last.as_ref().and_then(|(before, at)| drained(before, &levels, now.since(*at)));
         match step {
-            // Levels move in steps: until the next one there is nothing to tell, and its window covers this time too.
+            // Levels move in steps: until the next one there is nothing to tell, and its window covers this
+            // time too.
             Some(0) => return,
             Some(microjoules) => *given = given.saturating_add(microjoules),
             // Another battery, a level that rose, or time that nobody watched: counted anew from here.

@@ -1,5 +1,6 @@
-//! What `class/power_supply` says: which batteries feed the machine just now, and how hard, or that something else feeds it.
-//! Every file may be missing, or say nonsense: drivers differ. Joules are counted in `source.rs`.
+//! What `class/power_supply` says: which batteries feed the machine just now, and how hard, or that something
+//! else feeds it. Every file may be missing, or say nonsense: drivers differ. Joules are counted in
+//! `source.rs`.
 
 use std::path::{Path, PathBuf};
 
@@ -56,7 +57,8 @@ pub(crate) fn class(sysfs_root: &Path) -> PathBuf {
     sysfs_root.join("class/power_supply")
 }
 
-/// Looks at all power supplies under `sysfs_root`. Those of devices (a mouse's battery) are none of the machine's.
+/// Looks at all power supplies under `sysfs_root`. Those of devices (a mouse's battery) are none of the
+/// machine's.
 pub fn look(sysfs_root: &Path) -> State {
     let class = class(sysfs_root);
     let (mut batteries, mut discharging) = (0, Vec::new());

@@ -10,12 +10,13 @@ use wattrace_api::{Error, Origin};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BmcConfig {
-    /// Time between readings, 1 s to 1 hour. BMCs refresh about once a second and answer slowly. Two readings of power that
-    /// are more than five intervals (and a minute) apart have a gap between them, whose energy is nobody's.
+    /// Time between readings, 1 s to 1 hour. BMCs refresh about once a second and answer slowly. Two readings
+    /// of power that are more than five intervals (and a minute) apart have a gap between them, whose energy
+    /// is nobody's.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The way to the BMC: `dcmi` (this machine's own, through `device`), `redfish` (over the network, at `endpoint`), or
-    /// `auto`: Redfish where an endpoint is given, else DCMI.
+    /// The way to the BMC: `dcmi` (this machine's own, through `device`), `redfish` (over the network, at
+    /// `endpoint`), or `auto`: Redfish where an endpoint is given, else DCMI.
     pub interface: Interface,
     /// DCMI: the kernel's device.
     pub device: PathBuf,
@@ -27,11 +28,13 @@ pub struct BmcConfig {
     pub password_file: PathBuf,
     /// Redfish: `session` (a token is asked for once) or `basic` (name and password go with every request).
     pub login: Login,
-    /// Redfish: a file with the authority that signed the BMC's certificate, in PEM. Empty: those that the system trusts.
+    /// Redfish: a file with the authority that signed the BMC's certificate, in PEM. Empty: those that the
+    /// system trusts.
     pub authority: PathBuf,
     /// Redfish: false: whoever answers is taken for the BMC, and `http://` is allowed.
     pub verify: bool,
-    /// Redfish: the id of the chassis that holds this machine and nothing else. Empty: the one that has a power reading.
+    /// Redfish: the id of the chassis that holds this machine and nothing else. Empty: the one that has a
+    /// power reading.
     pub chassis: String,
     /// Redfish: `power`, integrated, or `energy`, the BMC's own count, which many give in coarse steps.
     pub reading: Reading,

@@ -1,5 +1,5 @@
-//! The `bmc` plugin: how many joules the whole server used, power supplies and fans included, by its BMC (baseboard management
-//! controller): over IPMI DCMI through the kernel, or over Redfish through the network.
+//! The `bmc` plugin: how many joules the whole server used, power supplies and fans included, by its BMC
+//! (baseboard management controller): over IPMI DCMI through the kernel, or over Redfish through the network.
 //!
 //! | module | holds |
 //! | --- | --- |

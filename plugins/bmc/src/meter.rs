@@ -1,4 +1,5 @@
-//! The domain that both ways to the BMC meter: the whole server, at its power supplies. `dcmi` and `redfish` read it.
+//! The domain that both ways to the BMC meter: the whole server, at its power supplies. `dcmi` and `redfish`
+//! read it.
 
 use wattrace_api::{Domain, Follows, Origin, Resource, metric};
 use wattrace_meter::Subject;

@@ -16,10 +16,11 @@ use crate::tariff::{Schedule, TariffTime};
 pub struct CarbonConfig {
     /// Carbon intensity of the electricity, in grams of CO₂ equivalent per kilowatt hour; 0: see `country`.
     pub intensity: f64,
-    /// The country whose average intensity to take, by its ISO 3166 code: `FR` or `FRA`; also `EU` and `WORLD`.
+    /// The country whose average intensity to take, by its ISO 3166 code: `FR` or `FRA`; also `EU` and
+    /// `WORLD`.
     pub country: String,
-    /// A file that holds the intensity now, as a number, or as Electricity Maps' JSON. It is read again when it has
-    /// changed. Until it can be read, `intensity` or `country` is used, if one is given.
+    /// A file that holds the intensity now, as a number, or as Electricity Maps' JSON. It is read again when
+    /// it has changed. Until it can be read, `intensity` or `country` is used, if one is given.
     pub intensity_file: PathBuf,
     /// Price of a kilowatt hour; 0: see `tariff_times` and `tariff_file`.
     pub tariff: f64,
@@ -31,7 +32,8 @@ pub struct CarbonConfig {
     pub tariff_file: PathBuf,
     /// What the price is in: three letters, as in ISO 4217.
     pub currency: String,
-    /// Power usage effectiveness: how many joules the building uses for each that the machine does; 1 or more.
+    /// Power usage effectiveness: how many joules the building uses for each that the machine does; 1 or
+    /// more.
     pub pue: f64,
     /// Time between two looks at the files.
     #[serde(with = "humantime_serde")]

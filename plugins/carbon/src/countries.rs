@@ -1,12 +1,14 @@
 //! The built-in table of grid carbon intensities.
 //!
-//! Source: Ember, *Yearly Electricity Data* (CC BY 4.0, <https://ember-energy.org/data/yearly-electricity-data/>), as
-//! published in the Green Web Foundation's CO2.js (`average-intensities.json`), in the edition that has 2023 for most of
-//! Europe and 2022 for the others: grams of CO₂ equivalent per kilowatt hour *generated*, over the life cycle of the plants.
+//! Source: Ember, *Yearly Electricity Data* (CC BY 4.0,
+//! <https://ember-energy.org/data/yearly-electricity-data/>), as published in the Green Web Foundation's
+//! CO2.js (`average-intensities.json`), in the edition that has 2023 for most of Europe and 2022 for the
+//! others: grams of CO₂ equivalent per kilowatt hour *generated*, over the life cycle of the plants.
 //!
-//! Each value is the average over the year that stands next to it, of what is generated in the country: imports, losses
-//! in the grid, the hour and the season are not in it. Good enough to compare, not to time work by: for that, give
-//! `intensity_file`. Later editions revise such figures; that of Ukraine, of a year of war, is the least certain.
+//! Each value is the average over the year that stands next to it, of what is generated in the country:
+//! imports, losses in the grid, the hour and the season are not in it. Good enough to compare, not to time
+//! work by: for that, give `intensity_file`. Later editions revise such figures; that of Ukraine, of a year
+//! of war, is the least certain.
 
 /// A country's average.
 #[derive(Clone, Copy, Debug)]

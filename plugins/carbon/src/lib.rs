@@ -7,8 +7,8 @@
 //! | `rate` | what a kilowatt hour takes now: a fixed number, or a file's that is read again when it changes |
 //! | `transform` | the pipeline element: integrates the rate over energy, in integers |
 //!
-//! The energy comes from meters and from the `attribution` plugin, which this one follows. What is made of estimated
-//! joules is labelled `estimated`: the energy domain goes with it.
+//! The energy comes from meters and from the `attribution` plugin, which this one follows. What is made of
+//! estimated joules is labelled `estimated`: the energy domain goes with it.
 
 mod config;
 mod countries;

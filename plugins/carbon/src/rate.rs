@@ -1,5 +1,5 @@
-//! What a kilowatt hour takes now, in millionths of a gram or of a currency: fixed, or read from a file that others
-//! replace while we run.
+//! What a kilowatt hour takes now, in millionths of a gram or of a currency: fixed, or read from a file that
+//! others replace while we run.
 
 use std::fs::File;
 use std::io::Read;
@@ -53,7 +53,8 @@ pub(crate) struct Rate {
     is_from_file: bool,
     failures: u64,
     failing: bool,
-    /// What holds in the window at hand: up to how many of its nanoseconds, and per kilowatt hour. The last part is its end.
+    /// What holds in the window at hand: up to how many of its nanoseconds, and per kilowatt hour. The last
+    /// part is its end.
     parts: Vec<(u64, u64)>,
 }
 
@@ -93,8 +94,8 @@ impl Rate {
         Ok(rate)
     }
 
-    /// Looks whether the file has changed, if it is time to. A file that can't be read or makes no sense leaves the
-    /// rate as it was. Returns whether it looked.
+    /// Looks whether the file has changed, if it is time to. A file that can't be read or makes no sense
+    /// leaves the rate as it was. Returns whether it looked.
     pub(crate) fn check(&mut self, now: Timestamp) -> bool {
         if now < self.next_check {
             return false;
@@ -155,8 +156,8 @@ impl Rate {
         }
     }
 
-    /// What `energy` costs or emits that was used over the window covered last, evenly: microjoules times millionths per
-    /// kilowatt hour, the building's share included.
+    /// What `energy` costs or emits that was used over the window covered last, evenly: microjoules times
+    /// millionths per kilowatt hour, the building's share included.
     pub(crate) fn product(&self, energy: u64) -> u128 {
         let (whole, _) = self.parts.last().copied().unwrap_or_default();
         let (mut product, mut counted) = (0, 0);

@@ -100,8 +100,8 @@ impl Schedule {
         Ok(Some(Self { zone, times, otherwise }))
     }
 
-    /// Says what holds in `span`, in nanoseconds since the Unix epoch: up to how many of them which price. The last one is its
-    /// end.
+    /// Says what holds in `span`, in nanoseconds since the Unix epoch: up to how many of them which price.
+    /// The last one is its end.
     pub(crate) fn over(&self, span: Range<u64>, mut each: impl FnMut(u64, f64)) {
         // Prices change, and clocks are put forward and back, on whole minutes.
         let mut at = span.start;

@@ -1,10 +1,11 @@
 //! The pipeline element: adds a series of carbon, or cost, beside every series of energy.
 //!
-//! Each increment of energy is multiplied by the rate that is in force when it is reported, or, where prices depend on the
-//! time of day, by those that held in its window; as integers: microjoules by millionths per kilowatt hour. The products are
-//! summed without rounding, and the counter shows their sum's whole billionths. So it never drifts: it is off by less than a
-//! nanogram, however many windows went into it. What a series has beyond that when it ends goes to the next one of its
-//! kind: a thousand processes of a millisecond each would otherwise cost less than one that runs for a second.
+//! Each increment of energy is multiplied by the rate that is in force when it is reported, or, where prices
+//! depend on the time of day, by those that held in its window; as integers: microjoules by millionths per
+//! kilowatt hour. The products are summed without rounding, and the counter shows their sum's whole
+//! billionths. So it never drifts: it is off by less than a nanogram, however many windows went into it. What
+//! a series has beyond that when it ends goes to the next one of its kind: a thousand processes of a
+//! millisecond each would otherwise cost less than one that runs for a second.
 
 use std::mem;
 use std::sync::Arc;
@@ -75,8 +76,8 @@ impl Transformer {
     /// Reads the rates and declares the metrics.
     ///
     /// # Errors
-    /// Retry, if the only source of a rate is a file that can't be read. Fatal, if another plugin took a metric's
-    /// name.
+    /// Retry, if the only source of a rate is a file that can't be read. Fatal, if another plugin took a
+    /// metric's name.
     pub(crate) fn open(config: &CarbonConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
         let now = clock.now();
         if let Some(Country { grams_per_kwh, year, .. }) = countries::find(&config.country) {
@@ -177,7 +178,8 @@ impl Count {
         Ok(Self { rate, metrics, rate_series, failures_series, rests: Vec::new() })
     }
 
-    /// Looks at the file if it is time to, finds out what holds in `window`, and tells what is in force at its end.
+    /// Looks at the file if it is time to, finds out what holds in `window`, and tells what is in force at
+    /// its end.
     fn check(&mut self, window: Window, end: u64, out: &mut Batch) {
         let looked = self.rate.check(window.end);
         self.rate.cover(window, end);

@@ -1,4 +1,5 @@
-//! A table of processes and their joules, on standard output: redrawn in place on a terminal, plain text elsewhere.
+//! A table of processes and their joules, on standard output: redrawn in place on a terminal, plain text
+//! elsewhere.
 //!
 //! | file | holds |
 //! | --- | --- |

@@ -1,10 +1,11 @@
-//! When to do what: every batch goes into the state, every so often the state is drawn, a flush prints the totals.
+//! When to do what: every batch goes into the state, every so often the state is drawn, a flush prints the
+//! totals.
 
 use std::io::{self, ErrorKind, Stdout, Write};
 use std::sync::Arc;
 
 use wattrace_api::{Batch, Clock, Error, Output, Registry};
-use wattrace_lines::Pace;
+use wattrace_text_output::Pace;
 
 use crate::ConsoleConfig;
 use crate::screen::Screen;

@@ -1,5 +1,6 @@
-//! The processes' rows. A process that has ended keeps its row for the final table; of many such, the largest stay and
-//! the rest become one sum, so that a storm of short processes takes no more memory than a few hundred.
+//! The processes' rows. A process that has ended keeps its row for the final table; of many such, the largest
+//! stay and the rest become one sum, so that a storm of short processes takes no more memory than a few
+//! hundred.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;

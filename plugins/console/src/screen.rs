@@ -1,7 +1,8 @@
-//! Lines onto a terminal, in place of those drawn before; or, where there is no terminal, one table after the other.
+//! Lines onto a terminal, in place of those drawn before; or, where there is no terminal, one table after the
+//! other.
 //!
-//! No raw mode, no alternate screen, no hidden cursor: Ctrl-C and scrolling back work, and whenever the agent dies the
-//! terminal is as it was.
+//! No raw mode, no alternate screen, no hidden cursor: Ctrl-C and scrolling back work, and whenever the agent
+//! dies the terminal is as it was.
 
 use std::io::{self, IsTerminal, Stdout, Write};
 
@@ -61,8 +62,8 @@ impl<W: Write> Screen<W> {
         }
     }
 
-    /// Draws `lines`, none wider than `width`, where the last draw was. `width` is the terminal's now: if it has
-    /// become narrower, what was drawn has been wrapped and takes more lines.
+    /// Draws `lines`, none wider than `width`, where the last draw was. `width` is the terminal's now: if it
+    /// has become narrower, what was drawn has been wrapped and takes more lines.
     ///
     /// # Errors
     /// Those of the write.
@@ -74,8 +75,8 @@ impl<W: Write> Screen<W> {
                 queue!(self.bytes, MoveUp(above))?;
             }
             self.drawn.clear();
-            // Line by line, and the rest last: clearing all of it first would flicker, and tmux would push a table
-            // that fills the screen into the scrollback every time.
+            // Line by line, and the rest last: clearing all of it first would flicker, and tmux would push a
+            // table that fills the screen into the scrollback every time.
             for line in lines {
                 queue!(self.bytes, MoveToColumn(0), Clear(ClearType::UntilNewLine))?;
                 self.put(line)?;

@@ -1,5 +1,5 @@
-//! What the points add up to. [`State::take`] sums steps per domain, process and closing entry as batches come;
-//! [`State::settle`] turns what came since the last table into rates. `table` shows it.
+//! What the points add up to. [`State::take`] sums steps per domain, process and closing entry as batches
+//! come; [`State::settle`] turns what came since the last table into rates. `table` shows it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -199,7 +199,8 @@ const GAP: usize = 2;
 const NAME_MOST: usize = 40;
 const NAME_LEAST: usize = 8;
 
-/// Puts rows into columns under their titles. `joules` is the title of the column of energy; without, there is none.
+/// Puts rows into columns under their titles. `joules` is the title of the column of energy; without, there
+/// is none.
 fn columns(rows: &[Row], width: usize, joules: Option<String>) -> Vec<Line> {
     let column = |title: &str, worth, cell| Column { title: title.to_string(), cell, worth, is_name: false };
     let mut columns = vec![

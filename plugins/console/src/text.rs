@@ -2,8 +2,8 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Anybody may name a process, so a name may hold escape sequences, line feeds and what turns the reading direction
-/// around. Each such character becomes a `?`.
+/// Anybody may name a process, so a name may hold escape sequences, line feeds and what turns the reading
+/// direction around. Each such character becomes a `?`.
 pub(crate) fn harmless(name: &str) -> String {
     let is_invisible = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     name.chars().map(|c| if c.is_control() || is_invisible(c) { '?' } else { c }).collect()

@@ -1,4 +1,5 @@
-//! What there is to tell: the CPUs' clocks by package or core, and the sensors of temperature. `source.rs` reads them.
+//! What there is to tell: the CPUs' clocks by package or core, and the sensors of temperature. `source.rs`
+//! reads them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The `context` plugin: what explains energy rather than being energy: the CPUs' frequency and temperatures, under the names of
-//! OpenTelemetry's conventions for hardware. Off unless the configuration mentions it.
+//! The `context` plugin: what explains energy rather than being energy: the CPUs' frequency and temperatures,
+//! under the names of OpenTelemetry's conventions for hardware. Off unless the configuration mentions it.
 //!
 //! | module | holds |
 //! | --- | --- |

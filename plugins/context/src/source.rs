@@ -1,4 +1,5 @@
-//! The pipeline element: reads the CPUs' clocks and the thermometers on each tick, and follows them as they come and go.
+//! The pipeline element: reads the CPUs' clocks and the thermometers on each tick, and follows them as they
+//! come and go.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,19 +1,20 @@
-//! Writes every point as a row of a CSV file (RFC 4180, one line a row). How a row looks is here; caching, exact numbers
-//! and the file are `wattrace-lines`' business.
+//! Writes every point as a row of a CSV file (RFC 4180, one line a row). How a row looks is here; caching,
+//! exact numbers and the file are `wattrace-text-output`' business.
 //!
 //! ```csv
 //! metric,unit,kind,start_unix_nano,time_unix_nano,value,resource_type,resource_id,consumer_type,consumer_id,consumer_start_unix_nano,attributes
 //! hw.energy,J,counter,1700000000000000000,1700000001000000000,1.500000,package,0,,,,hw.id=package-0;hw.type=cpu
 //! ```
-//! The consumer's fields are empty for what is about the hardware itself, and so is the value of a gauge that is no
-//! number. In `attributes`, a `;`, `=` or `\` inside a key or a value has a `\` before it, and a line feed is `\n`.
+//! The consumer's fields are empty for what is about the hardware itself, and so is the value of a gauge that
+//! is no number. In `attributes`, a `;`, `=` or `\` inside a key or a value has a `\` before it, and a line
+//! feed is `\n`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::{Error, Plugin, Series, Setup};
-use wattrace_lines::{Format, Row, Settings};
+use wattrace_text_output::{Format, Row, Settings};
 
 /// The plugin.
 pub struct Csv;
@@ -24,7 +25,8 @@ pub struct Csv;
 pub struct CsvConfig {
     /// The file to write; "-" is standard output.
     pub path: PathBuf,
-    /// Whether to keep what earlier runs wrote and go on after it; otherwise the file is emptied at the start.
+    /// Whether to keep what earlier runs wrote and go on after it; otherwise the file is emptied at the
+    /// start.
     pub append: bool,
     /// How long rows may wait in memory for others. With "0s" every batch is written at once.
     #[serde(with = "humantime_serde")]
@@ -48,7 +50,7 @@ impl Plugin for Csv {
 
     fn start(config: CsvConfig, setup: &mut Setup) -> Result<(), Error> {
         let CsvConfig { path, append, flush_interval } = config;
-        wattrace_lines::add_output::<CsvRow>(
+        wattrace_text_output::add_output::<CsvRow>(
             setup,
             Settings { plugin: Self::NAME, path, append, flush_interval },
         )

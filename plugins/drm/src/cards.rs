@@ -1,4 +1,5 @@
-//! Which GPUs the kernel's direct rendering manager has: `class/drm/cardN`, each with its driver and its place on the bus.
+//! Which GPUs the kernel's direct rendering manager has: `class/drm/cardN`, each with its driver and its
+//! place on the bus.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,8 +21,8 @@ pub(crate) struct Card {
     pub(crate) meters: Vec<Meter>,
 }
 
-/// Drivers that tell neither energy nor use: NVIDIA's own (the plugin `nvidia` asks its library), and those of displays
-/// without an engine, as servers and virtual machines have them.
+/// Drivers that tell neither energy nor use: NVIDIA's own (the plugin `nvidia` asks its library), and those
+/// of displays without an engine, as servers and virtual machines have them.
 const SILENT: [&str; 12] = [
     "nvidia",
     "ast",
@@ -67,7 +68,8 @@ impl Card {
         sysfs::read_word(&self.device.join("power/runtime_status")).is_some_and(|state| state == "suspended")
     }
 
-    /// Whether a client that says so much of itself is one of this GPU's: on a bus without addresses only the driver is told.
+    /// Whether a client that says so much of itself is one of this GPU's: on a bus without addresses only the
+    /// driver is told.
     pub(crate) fn is_of(&self, address: &str, driver: &str) -> bool {
         if address.is_empty() { self.driver == driver } else { self.id == address }
     }

@@ -1,5 +1,5 @@
-//! The clients of one GPU: how long its engines worked for each since the last look. A client is told of once, however many
-//! descriptors lead to it.
+//! The clients of one GPU: how long its engines worked for each since the last look. A client is told of
+//! once, however many descriptors lead to it.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ impl Clients {
         self.round += 1;
     }
 
-    /// Takes in what one descriptor told at `at`. Returns the nanoseconds that engines worked for the client since the last
-    /// look; `None` if this look has seen it already.
+    /// Takes in what one descriptor told at `at`. Returns the nanoseconds that engines worked for the client
+    /// since the last look; `None` if this look has seen it already.
     ///
     /// Those of a client that the first look did not find began after it, and count from zero.
     pub(crate) fn take(&mut self, found: &Fdinfo<'_>, cycles: &[Cycles<'_>], at: Timestamp) -> Option<u64> {

@@ -9,15 +9,16 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DrmConfig {
-    /// Time between readings, 10 ms to 10 s. A GPU that tells power rather than energy (AMD's) is the better metered the
-    /// shorter it is.
+    /// Time between readings, 10 ms to 10 s. A GPU that tells power rather than energy (AMD's) is the better
+    /// metered the shorter it is.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// Within how long every process is looked at once for files of GPUs that it has opened, 1 s to 1 h. Processes that start
-    /// are looked at at every reading for so long.
+    /// Within how long every process is looked at once for files of GPUs that it has opened, 1 s to 1 h.
+    /// Processes that start are looked at at every reading for so long.
     #[serde(with = "humantime_serde")]
     pub sweep: Duration,
-    /// The tree under which `class/drm` is looked up. What is found anywhere but on a real sysfs is labelled `simulated`.
+    /// The tree under which `class/drm` is looked up. What is found anywhere but on a real sysfs is labelled
+    /// `simulated`.
     pub sysfs_root: String,
     /// The tree in which processes are looked up.
     pub proc_root: String,

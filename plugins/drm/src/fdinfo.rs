@@ -1,5 +1,6 @@
-//! What the kernel says of one client of a GPU: `/proc/PID/fdinfo/FD`, parsed. Keys are those that the kernel documents in
-//! `Documentation/gpu/drm-usage-stats.rst`; others, and lines that make no sense, are passed over.
+//! What the kernel says of one client of a GPU: `/proc/PID/fdinfo/FD`, parsed. Keys are those that the kernel
+//! documents in `Documentation/gpu/drm-usage-stats.rst`; others, and lines that make no sense, are passed
+//! over.
 
 /// A client of a GPU, as one look at it tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,8 +37,8 @@ struct Memory {
     is_resident: bool,
 }
 
-/// Parses `text`. `None`: it is no client of a GPU. Engines that are told in cycles are put into `cycles`, which is emptied
-/// first.
+/// Parses `text`. `None`: it is no client of a GPU. Engines that are told in cycles are put into `cycles`,
+/// which is emptied first.
 pub fn parse<'a>(text: &'a str, cycles: &mut Vec<Cycles<'a>>) -> Option<Fdinfo<'a>> {
     cycles.clear();
     let mut found = Fdinfo::default();

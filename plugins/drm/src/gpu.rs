@@ -1,4 +1,5 @@
-//! One GPU: its meters, its clients, and the series that they feed. Which descriptors lead to its clients is for `source.rs`.
+//! One GPU: its meters, its clients, and the series that they feed. Which descriptors lead to its clients is
+//! for `source.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::clients::Clients;
 use crate::fdinfo::{Cycles, Fdinfo};
 use crate::meters::{Meter, Reading};
 
-/// Readings of power that are further apart have something unknown between them. Longer than the longest interval.
+/// Readings of power that are further apart have something unknown between them. Longer than the longest
+/// interval.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// A GPU that is there.

@@ -1,6 +1,7 @@
-//! Which processes hold a GPU's file open. Nobody tells, so that it has to be looked for, at a cost that is bounded: each reading
-//! looks at a share of all processes, so that every one has its turn once a sweep, and at those that started lately. The files
-//! that were found are read at each reading by `source.rs`, without looking for them again.
+//! Which processes hold a GPU's file open. Nobody tells, so that it has to be looked for, at a cost that is
+//! bounded: each reading looks at a share of all processes, so that every one has its turn once a sweep, and
+//! at those that started lately. The files that were found are read at each reading by `source.rs`, without
+//! looking for them again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;

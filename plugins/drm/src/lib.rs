@@ -1,5 +1,6 @@
-//! The `drm` plugin: how many joules AMD's and Intel's GPUs used, and which processes they worked for, by what their kernel
-//! drivers (amdgpu, i915, xe, and others under Linux' direct rendering manager) show in sysfs and /proc.
+//! The `drm` plugin: how many joules AMD's and Intel's GPUs used, and which processes they worked for, by
+//! what their kernel drivers (amdgpu, i915, xe, and others under Linux' direct rendering manager) show in
+//! sysfs and /proc.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -14,8 +15,8 @@
 //! | `probe` | what of that is there, what is missing, and what gives it |
 //! | [`fuzzing`] | everything that reads text of others, for fuzzers |
 //!
-//! What GPUs of all makers have in common is in `wattrace-gpu`, and what meters have in common in `wattrace-meter`; who pays
-//! for the joules is for the attribution plugin to say.
+//! What GPUs of all makers have in common is in `wattrace-gpu`, and what meters have in common in
+//! `wattrace-meter`; who pays for the joules is for the attribution plugin to say.
 
 mod cards;
 mod clients;

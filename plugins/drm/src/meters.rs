@@ -1,5 +1,6 @@
-//! What meters a GPU has, by hwmon's conventions: `energyN_input` counts microjoules, `power1_average` and `power1_input` tell
-//! microwatts. Which of them is the whole GPU's depends on the driver; `cards.rs` knows that.
+//! What meters a GPU has, by hwmon's conventions: `energyN_input` counts microjoules, `power1_average` and
+//! `power1_input` tell microwatts. Which of them is the whole GPU's depends on the driver; `cards.rs` knows
+//! that.
 
 use std::path::{Path, PathBuf};
 
@@ -98,8 +99,8 @@ fn plain(label: &str) -> String {
     label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
-/// Whether a chip is that of an AMD processor with a GPU inside: only those tell the voltage of the northbridge. The power it
-/// tells is the processor's, cores included, which RAPL meters already.
+/// Whether a chip is that of an AMD processor with a GPU inside: only those tell the voltage of the
+/// northbridge. The power it tells is the processor's, cores included, which RAPL meters already.
 fn is_of_whole_package(chip: &Path) -> bool {
     sysfs::read_word(&chip.join("in1_label")).is_some_and(|label| label == "vddnb")
 }

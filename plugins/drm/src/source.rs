@@ -1,4 +1,5 @@
-//! The pipeline element: at each reading all meters, then all clients of all GPUs; now and then, which GPUs there are.
+//! The pipeline element: at each reading all meters, then all clients of all GPUs; now and then, which GPUs
+//! there are.
 
 use std::fs::File;
 use std::io::Read;
@@ -95,7 +96,8 @@ impl DrmSource {
         }
     }
 
-    /// Looks which GPUs there are: those that went, end; those that came, begin; one that came back is a new one.
+    /// Looks which GPUs there are: those that went, end; those that came, begin; one that came back is a new
+    /// one.
     fn list(&mut self, now: Timestamp, out: &mut Batch) -> Result<(), Error> {
         self.listed_at = now;
         let mut before = std::mem::take(&mut self.gpus);

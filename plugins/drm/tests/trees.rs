@@ -1,4 +1,5 @@
-//! The plugin against trees that stand in for sysfs and /proc: known energies and engine times in, joules and shares out.
+//! The plugin against trees that stand in for sysfs and /proc: known energies and engine times in, joules and
+//! shares out.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 

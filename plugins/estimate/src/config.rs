@@ -7,21 +7,21 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EstimateConfig {
-    /// When to estimate: `no-meter` (if nothing meters the packages when the agent starts), `always` (beside a meter, to
-    /// compare the two) or `never`.
+    /// When to estimate: `no-meter` (if nothing meters the packages when the agent starts), `always` (beside
+    /// a meter, to compare the two) or `never`.
     pub when: When,
-    /// Thermal design power of one package, in watts; 0: looked up by the CPU's name, and in a virtual machine scaled to
-    /// its share of the CPU.
+    /// Thermal design power of one package, in watts; 0: looked up by the CPU's name, and in a virtual
+    /// machine scaled to its share of the CPU.
     pub tdp_watts: f64,
     /// What one package draws when idle, in watts; 0: 12 % of the thermal design power.
     pub idle_watts: f64,
     /// What one package draws when all its CPUs are busy, in watts; 0: the thermal design power.
     pub full_watts: f64,
-    /// A file that `wattrace calibrate` wrote on a machine with a meter and the same CPU; empty: none. It says everything, so
-    /// that none of the watts above is given with it.
+    /// A file that `wattrace calibrate` wrote on a machine with a meter and the same CPU; empty: none. It
+    /// says everything, so that none of the watts above is given with it.
     pub profile: String,
-    /// The frequency at which a busy package draws `full_watts`, in MHz; 0: the CPU's base frequency, where it is known. It
-    /// matters where cycles are counted (`plugins.sched.counters`).
+    /// The frequency at which a busy package draws `full_watts`, in MHz; 0: the CPU's base frequency, where
+    /// it is known. It matters where cycles are counted (`plugins.sched.counters`).
     pub nominal_mhz: f64,
     /// Where the CPU's name is read.
     pub cpuinfo: String,

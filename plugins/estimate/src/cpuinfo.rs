@@ -5,7 +5,8 @@ use std::collections::HashSet;
 /// What `/proc/cpuinfo` says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CpuInfo {
-    /// The model's name. ARM kernels give a number instead; it is replaced by the core's name where that is known.
+    /// The model's name. ARM kernels give a number instead; it is replaced by the core's name where that is
+    /// known.
     pub model: String,
     /// Logical CPUs of all packages.
     pub cpus: u32,

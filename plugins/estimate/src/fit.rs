@@ -1,4 +1,5 @@
-//! From measured steps of load to a package's model. Pure; `wattrace calibrate` makes the steps, `profile` holds the result.
+//! From measured steps of load to a package's model. Pure; `wattrace calibrate` makes the steps, `profile`
+//! holds the result.
 
 use crate::profile::{CurvePoint, DEFAULT_EXPONENT, PackageModel};
 
@@ -9,7 +10,8 @@ pub struct Sample {
     pub level: usize,
     /// Busy CPU time over all CPU time, 0 to 1.
     pub busy: f64,
-    /// The part of all CPU time in which a busy CPU shared its core with another busy one; `None`: CPUs share no cores.
+    /// The part of all CPU time in which a busy CPU shared its core with another busy one; `None`: CPUs share
+    /// no cores.
     pub shared: Option<f64>,
     /// Mean power.
     pub watts: f64,
@@ -24,8 +26,8 @@ const NEAREST: f64 = 0.02;
 /// Least ratio of frequencies at one load that tells how power follows them.
 const LEAST_FREQUENCIES: f64 = 1.1;
 
-/// The CPU time in use as a part of what a wholly busy package has: time on a shared core counts `smt_factor`. Where nothing
-/// is said of sharing, each CPU counts alike.
+/// The CPU time in use as a part of what a wholly busy package has: time on a shared core counts
+/// `smt_factor`. Where nothing is said of sharing, each CPU counts alike.
 pub(crate) fn load(busy: f64, shared: Option<f64>, smt_factor: f64) -> f64 {
     match shared {
         Some(shared) => (busy - (1.0 - smt_factor) * shared.min(busy)) / smt_factor,
@@ -146,7 +148,8 @@ fn levels(samples: &[Sample], load_of: impl Fn(&Sample) -> f64) -> Vec<CurvePoin
     merged.into_iter().map(|(point, _)| point).collect()
 }
 
-/// Least squares of power on time alone and time shared: the ratio of the two, within what two threads of one core can be.
+/// Least squares of power on time alone and time shared: the ratio of the two, within what two threads of one
+/// core can be.
 fn smt_factor(samples: &[Sample]) -> f64 {
     let shared: Vec<(f64, f64, f64)> =
         samples.iter().filter_map(|s| Some((s.busy - s.shared?, s.shared?, s.watts))).collect();
@@ -165,7 +168,8 @@ fn smt_factor(samples: &[Sample]) -> f64 {
     (together / alone).clamp(0.5, 1.0)
 }
 
-/// How power above idle follows frequency: the slope of their logarithms within each level, if frequency varied there.
+/// How power above idle follows frequency: the slope of their logarithms within each level, if frequency
+/// varied there.
 fn exponent(samples: &[Sample], idle: f64) -> Option<f64> {
     let busy: Vec<(usize, f64, f64)> = samples
         .iter()

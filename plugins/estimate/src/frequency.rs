@@ -10,8 +10,8 @@ pub(crate) fn nominal_mhz(cpu: &CpuInfo) -> f64 {
     find(cpu, Path::new("/sys/devices/system/cpu/cpu0"))
 }
 
-/// By the model's name, by the kernel's word for one CPU, and in a virtual machine by `cpu MHz`, which is the base frequency
-/// there (on bare metal it is what the CPU happens to run at).
+/// By the model's name, by the kernel's word for one CPU, and in a virtual machine by `cpu MHz`, which is the
+/// base frequency there (on bare metal it is what the CPU happens to run at).
 fn find(cpu: &CpuInfo, sysfs: &Path) -> f64 {
     let number = |file: &str| fs::read_to_string(sysfs.join(file)).ok()?.trim().parse::<f64>().ok();
     let virtual_mhz = || Some(cpu.mhz).filter(|_| cpu.is_virtual);

@@ -1,5 +1,6 @@
-//! The `estimate` plugin: where nothing meters the CPU packages (most virtual machines), it estimates their energy from how
-//! busy they were, so that there are joules to attribute. All it makes is labelled `estimated`.
+//! The `estimate` plugin: where nothing meters the CPU packages (most virtual machines), it estimates their
+//! energy from how busy they were, so that there are joules to attribute. All it makes is labelled
+//! `estimated`.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -12,8 +13,8 @@
 //! | `power` | all that put together: watts under a load |
 //! | `transform` | the pipeline element |
 //!
-//! The CPU time comes from the `sched` plugin; the `attribution` plugin, which comes after this one, can't tell an
-//! estimated domain from a measured one but by its label.
+//! The CPU time comes from the `sched` plugin; the `attribution` plugin, which comes after this one, can't
+//! tell an estimated domain from a measured one but by its label.
 
 mod config;
 pub mod cpuinfo;

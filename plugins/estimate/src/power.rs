@@ -1,4 +1,5 @@
-//! What a package draws when idle and when busy: by a calibrated profile, else by the configuration, else by the CPU's name.
+//! What a package draws when idle and when busy: by a calibrated profile, else by the configuration, else by
+//! the CPU's name.
 
 use std::fs;
 use std::path::Path;
@@ -12,16 +13,17 @@ use crate::frequency;
 use crate::profile::{CurvePoint, DEFAULT_EXPONENT, PackageModel, Profile};
 use crate::tdp::{self, PerCpu, Tdp};
 
-/// The idle package's share of the thermal design power. B. Davy, "Building an AWS EC2 Carbon Emissions Dataset" (Teads,
-/// 2021), measured servers with RAPL at 0, 10, 50 and 100 % load and found 0.12, 0.32, 0.75 and 1.02 of it.
+/// The idle package's share of the thermal design power. B. Davy, "Building an AWS EC2 Carbon Emissions
+/// Dataset" (Teads, 2021), measured servers with RAPL at 0, 10, 50 and 100 % load and found 0.12, 0.32, 0.75
+/// and 1.02 of it.
 const IDLE_SHARE: f64 = 0.12;
 
 /// A model of one package's power.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Power {
     model: PackageModel,
-    /// Most watts above idle: what all CPUs busy draw at the model's own frequency. A package is held to its design power,
-    /// so that a higher frequency of some CPUs draws more only while others rest.
+    /// Most watts above idle: what all CPUs busy draw at the model's own frequency. A package is held to its
+    /// design power, so that a higher frequency of some CPUs draws more only while others rest.
     most: f64,
     /// Whether it is to be told in a [`Load`] what was on shared cores.
     pub(crate) shares_cores: bool,
@@ -157,8 +159,9 @@ fn by_design(config: &EstimateConfig, cpu: &CpuInfo) -> (f64, f64, String) {
         (idle * cpus, full * cpus, format!("{cpus} CPUs of {what}, {full} W each"))
     };
     match tdp::look_up(model) {
-        // A hypervisor lends CPUs one by one, and each guest is taken to draw its part of the whole. On bare metal fewer
-        // CPUs than the model has mean that some are switched off, and the package is there alone all the same.
+        // A hypervisor lends CPUs one by one, and each guest is taken to draw its part of the whole. On bare
+        // metal fewer CPUs than the model has mean that some are switched off, and the package is there alone
+        // all the same.
         Some(Tdp::Package { watts, cpus: Some(all) }) if cpu.is_virtual && cpus < f64::from(all) => of_tdp(
             f64::from(watts) * cpus / f64::from(all),
             format!("{cpus} of the {all} CPUs of {model}, {watts} W"),

@@ -1,5 +1,5 @@
-//! A calibrated profile: what `wattrace calibrate` found on a machine with a meter, in a file that machines without one
-//! estimate by. `fit` makes it, `power` uses it.
+//! A calibrated profile: what `wattrace calibrate` found on a machine with a meter, in a file that machines
+//! without one estimate by. `fit` makes it, `power` uses it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,14 +49,15 @@ pub struct PackageModel {
     /// Root of the mean square of measured minus modelled watts, over the steps.
     #[serde(default)]
     pub residual_watts: f64,
-    /// What a busy CPU counts while the CPU that shares its core is busy too, as a part of what it counts alone; 1 where CPUs
-    /// share no cores.
+    /// What a busy CPU counts while the CPU that shares its core is busy too, as a part of what it counts
+    /// alone; 1 where CPUs share no cores.
     #[serde(default = "one")]
     pub smt_factor: f64,
     /// Power above idle goes with the frequency to the power of this.
     #[serde(default = "default_exponent")]
     pub frequency_exponent: f64,
-    /// From small loads to 1. Between points the power lies on straight lines, below the first on that from `idle_watts`.
+    /// From small loads to 1. Between points the power lies on straight lines, below the first on that from
+    /// `idle_watts`.
     pub curve: Vec<CurvePoint>,
 }
 
@@ -72,9 +73,10 @@ pub struct CurvePoint {
     pub mhz: f64,
 }
 
-/// Power above idle is proportional to frequency times the square of the voltage, and voltage rises with frequency. For the
-/// voltages that Intel gave for the Pentium M (0.956 V at 600 MHz to 1.484 V at 1600 MHz; "Enhanced Intel SpeedStep Technology
-/// for the Intel Pentium M Processor", white paper, 2004) that comes to the frequency to the power of 1.9.
+/// Power above idle is proportional to frequency times the square of the voltage, and voltage rises with
+/// frequency. For the voltages that Intel gave for the Pentium M (0.956 V at 600 MHz to 1.484 V at 1600 MHz;
+/// "Enhanced Intel SpeedStep Technology for the Intel Pentium M Processor", white paper, 2004) that comes to
+/// the frequency to the power of 1.9.
 pub const DEFAULT_EXPONENT: f64 = 1.9;
 
 fn default_exponent() -> f64 {
@@ -89,7 +91,8 @@ impl Profile {
     /// Reads a profile.
     ///
     /// # Errors
-    /// Gone if there is no such file; fatal if it cannot be read or makes no sense. The message names the file and the key.
+    /// Gone if there is no such file; fatal if it cannot be read or makes no sense. The message names the
+    /// file and the key.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let place = path.display();
         let text = fs::read_to_string(path).map_err(|e| {

@@ -106,8 +106,8 @@ const AMD_CLIENTS: [(&str, u16); 10] = [
     ("", 65), ("X", 105), ("XT", 105), ("X3D", 120), ("G", 65), ("GE", 35), ("U", 15), ("HS", 35), ("H", 45), ("HX", 55),
 ];
 
-/// Families whose guests see no model, and ARM's cores: watts per logical CPU when idle and at full load. The first that
-/// fits counts.
+/// Families whose guests see no model, and ARM's cores: watts per logical CPU when idle and at full load. The
+/// first that fits counts.
 #[rustfmt::skip]
 const PER_CPU: [(&str, f64, f64); 16] = [
     ("Skylake", 0.64, 4.05), ("Cascadelake", 0.64, 3.80), ("Broadwell", 0.71, 3.54), ("Haswell", 1.90, 5.99),

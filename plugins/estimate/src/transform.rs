@@ -1,9 +1,9 @@
 //! The pipeline element: sums each package's CPU time per window and adds the energy that such a load takes.
 //!
-//! Energy over a window of length Δt: idle·Δt + dynamic·Δt, where the power above idle follows the load, and the frequency
-//! where cycles are counted ([`Power::dynamic_watts`]). It is summed in femtojoules (a microwatt over a nanosecond), in integers:
-//! the first term is exact, the second is as exact as a floating-point number, 16 digits. The counter shows
-//! the sum's whole microjoules; the rest is carried.
+//! Energy over a window of length Δt: idle·Δt + dynamic·Δt, where the power above idle follows the load, and
+//! the frequency where cycles are counted ([`Power::dynamic_watts`]). It is summed in femtojoules (a
+//! microwatt over a nanosecond), in integers: the first term is exact, the second is as exact as a
+//! floating-point number, 16 digits. The counter shows the sum's whole microjoules; the rest is carried.
 
 use std::sync::Arc;
 
@@ -26,7 +26,8 @@ pub(crate) struct Transformer {
 }
 
 impl Transformer {
-    /// Looks for meters and for the CPU's power. Sources are open by now, so their domains are in the registry.
+    /// Looks for meters and for the CPU's power. Sources are open by now, so their domains are in the
+    /// registry.
     pub(crate) fn open(config: &EstimateConfig, registry: Arc<Registry>) -> Result<Self, Error> {
         let yields = config.when == When::NoMeter;
         // Before it looks, so that none appears in between.
@@ -59,7 +60,8 @@ impl Transformer {
     }
 }
 
-/// Whether the packages' energy is in this domain: by a meter, or by the share of it that a host tells its guest.
+/// Whether the packages' energy is in this domain: by a meter, or by the share of it that a host tells its
+/// guest.
 fn meters_a_package(domain: &Domain) -> bool {
     domain.name == HOST_SHARE || domain.name.starts_with("package-") && domain.origin != Origin::Estimated
 }
@@ -200,8 +202,8 @@ impl Estimator {
         }
     }
 
-    /// What `series` counts as; `None`: it isn't a package's usage. Opens the package's domain if it is new, counting
-    /// from `start`.
+    /// What `series` counts as; `None`: it isn't a package's usage. Opens the package's domain if it is new,
+    /// counting from `start`.
     fn describe(&mut self, series: &Series, start: Timestamp) -> Option<Usage> {
         let quantity = QUANTITIES[self.usage.iter().position(|metric| *metric == series.metric_id)?];
         if series.resource.kind != ResourceKind::Package {
@@ -229,7 +231,8 @@ impl Estimator {
 
     fn open(&self, number: u32, start: Timestamp) -> SeriesId {
         let name = format!("package-{number}");
-        // Beside a meter the estimate goes by another name, and its joules are those that the meter counts already.
+        // Beside a meter the estimate goes by another name, and its joules are those that the meter counts
+        // already.
         let metered = self.registry.domains().iter().any(|domain| domain.name == name);
         let (name, within) = if metered { (format!("{name}-estimate"), Some(name)) } else { (name, None) };
         let domain = Domain {
@@ -250,7 +253,8 @@ impl Estimator {
     }
 }
 
-/// The entry of `window` and `package`. There are few, and the one in use is the last but for the number of packages.
+/// The entry of `window` and `package`. There are few, and the one in use is the last but for the number of
+/// packages.
 fn load_of(loads: &mut Vec<WindowLoad>, window: Window, package: usize, nothing: Load) -> &mut Load {
     let known = loads.iter().rposition(|load| load.package == package && load.window == window);
     let at = known.unwrap_or(loads.len());

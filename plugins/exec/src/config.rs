@@ -55,8 +55,8 @@ pub struct OutputConfig {
     pub command: Vec<String>,
     /// Variables of its environment, on top of the agent's PATH, HOME, USER, LANG, LC_ALL, TZ and TMPDIR.
     pub env: BTreeMap<String, String>,
-    /// How long it may take to say hello, to make room for more input and to answer a flush; then it is killed and
-    /// started anew.
+    /// How long it may take to say hello, to make room for more input and to answer a flush; then it is
+    /// killed and started anew.
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
 }

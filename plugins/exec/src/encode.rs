@@ -1,12 +1,12 @@
-//! Points as lines, in the jsonl output's shape. A series' line is rendered once, but for time and value, and kept until the
-//! series ends or its consumer changes.
+//! Points as lines, in the jsonl output's shape. A series' line is rendered once, but for time and value, and
+//! kept until the series ends or its consumer changes.
 
 use std::io::Write;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use wattrace_api::{Batch, Clock, Registry, Segment, Series, SeriesId, SeriesMap, Value};
-use wattrace_lines::{attributes_json, number::Scale};
+use wattrace_text_output::{attributes_json, number::Scale};
 
 /// The lines of all series that have had a point.
 pub(crate) struct Encoder {

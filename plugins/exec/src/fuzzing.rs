@@ -1,8 +1,8 @@
-//! What reads lines that a program wrote, for fuzzers to throw bytes at. Nothing here is for use; it must return, whatever it
-//! is given, soon and without a panic.
+//! What reads lines that a program wrote, for fuzzers to throw bytes at. Nothing here is for use; it must
+//! return, whatever it is given, soon and without a panic.
 
 use wattrace_api::{Batch, Clock, Registry, Timestamp};
-use wattrace_intake::Page;
+use wattrace_ingest::Page;
 
 use crate::inbox::Splitter;
 use crate::postings::{Postings, Shared};

@@ -1,5 +1,5 @@
-//! What a child has written on its standard output and nobody has read yet: lines, and in the end its end. Bounded in
-//! bytes: when it is full the child waits, as it would with a full pipe.
+//! What a child has written on its standard output and nobody has read yet: lines, and in the end its end.
+//! Bounded in bytes: when it is full the child waits, as it would with a full pipe.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! The thread of a child: it starts the child, puts its lines into the inbox, and reaps it. So there are no zombies, and the
-//! kernel kills the child when that thread, and with it the agent, dies (PR_SET_PDEATHSIG).
+//! The thread of a child: it starts the child, puts its lines into the inbox, and reaps it. So there are no
+//! zombies, and the kernel kills the child when that thread, and with it the agent, dies (PR_SET_PDEATHSIG).
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,7 +24,8 @@ const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "T
 /// What the child's thread tells of the start.
 pub(crate) type Begun = io::Result<(ChildStdin, Arc<Leash>)>;
 
-/// The thread's life: from the child's start, which it tells of in `started`, until the child has been reaped.
+/// The thread's life: from the child's start, which it tells of in `started`, until the child has been
+/// reaped.
 pub(crate) fn keep(program: &Program, inbox: &Inbox, started: &Sender<Begun>) {
     let mut child = match spawn(program) {
         Ok(child) => child,
@@ -52,8 +53,8 @@ pub(crate) fn keep(program: &Program, inbox: &Inbox, started: &Sender<Begun>) {
     inbox.ended(exit(status));
 }
 
-/// The ends that the agent holds, ready for waiting with a time limit, and the descriptor that tells of the child's death.
-/// Standard error has its reader from here on.
+/// The ends that the agent holds, ready for waiting with a time limit, and the descriptor that tells of the
+/// child's death. Standard error has its reader from here on.
 fn pipes(child: &mut Child, pid: Pid, element: &str) -> io::Result<(ChildStdin, ChildStdout, OwnedFd)> {
     let missing = || io::Error::other("a pipe is missing");
     let stdin = child.stdin.take().ok_or_else(missing)?;

@@ -1,5 +1,5 @@
-//! Wattrace plugin: sources and outputs that are programs in any language. Each is a child process that speaks JSON lines
-//! on its standard input and output; docs/exec-plugins.md has the protocol.
+//! Wattrace plugin: sources and outputs that are programs in any language. Each is a child process that
+//! speaks JSON lines on its standard input and output; docs/exec-plugins.md has the protocol.
 //!
 //! | module | does |
 //! | --- | --- |
@@ -14,7 +14,7 @@
 //! | `supervision` | what went wrong, counted, as metrics |
 //! | [`fuzzing`] | everything that reads lines of others, for fuzzers |
 //!
-//! Follow a line: `keeper` → `inbox` → `source` → `wire` → `postings` → `subject` → `wattrace-intake`.
+//! Follow a line: `keeper` → `inbox` → `source` → `wire` → `postings` → `subject` → `wattrace-ingest`.
 
 mod config;
 mod encode;

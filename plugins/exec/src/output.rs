@@ -1,5 +1,5 @@
-//! A program that takes what was measured elsewhere: every point is a line on its standard input, and it acknowledges by
-//! count. What it has not acknowledged when it dies was lost, and is counted as that.
+//! A program that takes what was measured elsewhere: every point is a line on its standard input, and it
+//! acknowledges by count. What it has not acknowledged when it dies was lost, and is counted as that.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

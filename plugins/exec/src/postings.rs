@@ -1,13 +1,14 @@
-//! From a line's point to a series' point: checked against its metric, the clock and its series' past, and opened if it is
-//! the first. What is wrong is said as a [`Fault`]; what to do about that is `source`'s business.
+//! From a line's point to a series' point: checked against its metric, the clock and its series' past, and
+//! opened if it is the first. What is wrong is said as a [`Fault`]; what to do about that is `source`'s
+//! business.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use wattrace_api::{Clock, Kind, Registry, Value};
-use wattrace_intake::number::{NumberFault, steps_of_text};
-use wattrace_intake::{Books, Declarations, Declared, Declaring, Fault, Page, Posted, Posting, UnixTime};
+use wattrace_ingest::number::{NumberFault, steps_of_text};
+use wattrace_ingest::{Books, Declarations, Declared, Declaring, Fault, Page, Posted, Posting, UnixTime};
 
 use crate::subject::{Subject, Subjects};
 use crate::wire::{MetricLine, PointLine, SeriesName, WireKind};

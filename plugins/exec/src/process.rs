@@ -1,5 +1,5 @@
-//! A child process as its element sees it: started, written to, ended. Its thread (`keeper`) does the rest. The child leads a
-//! process group, and what is left of the group dies with it.
+//! A child process as its element sees it: started, written to, ended. Its thread (`keeper`) does the rest.
+//! The child leads a process group, and what is left of the group dies with it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -88,8 +88,8 @@ impl Process {
         Ok(Self { element: program.element.clone(), stdin: Some(stdin), inbox, leash })
     }
 
-    /// Writes `bytes`, waiting for room until `deadline` with no progress. `meanwhile` is called before each wait, so that
-    /// a child that waits for its own output to be read is not waited for in vain.
+    /// Writes `bytes`, waiting for room until `deadline` with no progress. `meanwhile` is called before each
+    /// wait, so that a child that waits for its own output to be read is not waited for in vain.
     ///
     /// # Errors
     /// Why it cannot be written to.
@@ -134,7 +134,8 @@ impl Process {
         self.leash.signal(Signal::KILL);
     }
 
-    /// Ends it: closes its standard input, then asks it with SIGTERM, then kills it; each `patience` after the other.
+    /// Ends it: closes its standard input, then asks it with SIGTERM, then kills it; each `patience` after
+    /// the other.
     pub(crate) fn end(&mut self, patience: Duration) {
         self.close_stdin();
         self.inbox.close();

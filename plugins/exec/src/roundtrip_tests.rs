@@ -1,4 +1,5 @@
-//! What the jsonl output writes, the source reads; and what the source read, the output writes again, to the last digit.
+//! What the jsonl output writes, the source reads; and what the source read, the output writes again, to the
+//! last digit.
 
 use std::fs;
 

@@ -1,9 +1,9 @@
-//! A program that measures. A polled one is asked at every tick and waited for; one at its own pace has what it said
-//! since the last tick collected.
+//! A program that measures. A polled one is asked at every tick and waited for; one at its own pace has what
+//! it said since the last tick collected.
 //!
-//! Nothing that the program says is trusted: a line or a point that makes no sense is complained of, counted and left
-//! out. Only its death, its silence and a protocol that is not ours end the element; its series end with it, and
-//! the runner opens it anew.
+//! Nothing that the program says is trusted: a line or a point that makes no sense is complained of, counted
+//! and left out. Only its death, its silence and a protocol that is not ours end the element; its series end
+//! with it, and the runner opens it anew.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tracing::debug;
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Registry, Source, Tick, Timestamp};
-use wattrace_intake::{Page, Posted};
+use wattrace_ingest::{Page, Posted};
 
 use crate::config::SourceConfig;
 use crate::inbox::{self, Exit, Next};

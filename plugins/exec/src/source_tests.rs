@@ -120,8 +120,8 @@ impl std::io::Write for ToThread {
     }
 }
 
-/// What is logged while `f` runs, on this thread. The subscriber is everybody's: one of this thread alone would miss what
-/// other threads have been the first to log, without one.
+/// What is logged while `f` runs, on this thread. The subscriber is everybody's: one of this thread alone
+/// would miss what other threads have been the first to log, without one.
 fn logged(f: impl FnOnce()) -> String {
     static SUBSCRIBED: Once = Once::new();
     SUBSCRIBED.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| ToThread).init());

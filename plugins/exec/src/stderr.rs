@@ -1,10 +1,11 @@
-//! What a child writes on its standard error, in the log: line by line, with its name, made harmless, and not too often.
+//! What a child writes on its standard error, in the log: line by line, with its name, made harmless, and not
+//! too often.
 
 use std::io::{BufRead, BufReader, Read};
 use std::time::Instant;
 
 use tracing::warn;
-use wattrace_intake::Limit;
+use wattrace_ingest::Limit;
 
 use crate::inbox::Splitter;
 

@@ -1,5 +1,5 @@
-//! What a child's point is about, as a series: the way back from what [`Series::all_attributes`] and the jsonl output make
-//! of it, so that what they wrote can be read.
+//! What a child's point is about, as a series: the way back from what [`Series::all_attributes`] and the
+//! jsonl output make of it, so that what they wrote can be read.
 //!
 //! [`Series::all_attributes`]: wattrace_api::Series::all_attributes
 
@@ -11,7 +11,7 @@ use wattrace_api::{
     Attribute, AttributeValue, Consumer, ConsumerKind, Domain, Follows, Identity, MetricId, Origin, Registry,
     Resource, ResourceKind, SeriesSpec, Timestamp,
 };
-use wattrace_intake::Fault;
+use wattrace_ingest::Fault;
 
 use crate::postings::Shared;
 use crate::wire::{ConsumerName, ResourceName, Scalar};

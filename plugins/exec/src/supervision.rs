@@ -1,5 +1,5 @@
-//! What went wrong with the children: counted across their restarts, said in the log now and then, published as
-//! `wattrace.exec.anomalies`.
+//! What went wrong with the children: counted across their restarts, said in the log now and then, published
+//! as `wattrace.exec.anomalies`.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use wattrace_api::{
     Attribute, Batch, Clock, Error, Metric, MetricId, Registry, Resource, ResultExt, SeriesId, SeriesSpec,
     Source, Tick, Timestamp, Unit, Value, Window,
 };
-use wattrace_intake::Limit;
+use wattrace_ingest::Limit;
 
 const ANOMALIES: Metric = Metric::counter(
     "wattrace.exec.anomalies",

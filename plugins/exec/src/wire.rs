@@ -1,5 +1,5 @@
-//! The protocol's lines, as docs/exec-plugins.md has them. What is in them is checked elsewhere; here is decided what kind
-//! of line it is, and what its fields are called.
+//! The protocol's lines, as docs/exec-plugins.md has them. What is in them is checked elsewhere; here is
+//! decided what kind of line it is, and what its fields are called.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

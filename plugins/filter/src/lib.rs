@@ -1,8 +1,9 @@
-//! The `filter` plugin: keeps or drops points by what their series is about. Rules are tried in order, and the first
-//! that matches decides; which it is, is found out once per series, so that a point costs an array lookup.
+//! The `filter` plugin: keeps or drops points by what their series is about. Rules are tried in order, and
+//! the first that matches decides; which it is, is found out once per series, so that a point costs an array
+//! lookup.
 //!
-//! It stands behind all that computes: what attribution does not see, it can't attribute, and the books would not
-//! close. The ends of series always pass, so that ids are given back.
+//! It stands behind all that computes: what attribution does not see, it can't attribute, and the books would
+//! not close. The ends of series always pass, so that ids are given back.
 
 use std::sync::Arc;
 

@@ -1,9 +1,11 @@
-//! What an expression comes to: its unit's dimension, and whether it adds up over windows. Compiles it on the way.
+//! What an expression comes to: its unit's dimension, and whether it adds up over windows. Compiles it on the
+//! way.
 //!
-//! The *degree* of an expression says how it grows with the window: a gauge and a number have degree 0, a counter's
-//! increase and `dt` have 1. Products add degrees, quotients subtract them, and only what has the same degree can be
-//! added: the increase of a counter plus a gauge would depend on how often one looks. A whole of degree 1 adds up
-//! over windows, so it can be a counter; one of degree 0 can be a gauge; any other means nothing.
+//! The *degree* of an expression says how it grows with the window: a gauge and a number have degree 0, a
+//! counter's increase and `dt` have 1. Products add degrees, quotients subtract them, and only what has the
+//! same degree can be added: the increase of a counter plus a gauge would depend on how often one looks. A
+//! whole of degree 1 adds up over windows, so it can be a counter; one of degree 0 can be a gauge; any other
+//! means nothing.
 
 use crate::expression::{Expr, Operator};
 use crate::program::{Program, Step};
@@ -209,7 +211,8 @@ mod tests {
         }
     }
 
-    /// How tightly an expression's outermost operator binds, and its text with no more parentheses than it needs.
+    /// How tightly an expression's outermost operator binds, and its text with no more parentheses than it
+    /// needs.
     fn write(expression: &Expr) -> (u8, String) {
         let within = |e: &Expr, least: u8| match write(e) {
             (binding, text) if binding < least => format!("({text})"),

@@ -19,19 +19,19 @@ pub struct FormulaConfig {
 pub struct MetricConfig {
     /// The metric's name.
     pub name: String,
-    /// What to compute: inputs by their names, `dt` (the window's length), numbers, with a unit if they have one
-    /// (`0.4 [kg/(kW.h)]`), `+ - * /`, parentheses, `min(a, b)` and `max(a, b)`.
+    /// What to compute: inputs by their names, `dt` (the window's length), numbers, with a unit if they have
+    /// one (`0.4 [kg/(kW.h)]`), `+ - * /`, parentheses, `min(a, b)` and `max(a, b)`.
     pub expression: String,
-    /// The unit of the result, in UCUM; the expression must come to one of that kind, and is converted. Empty: what
-    /// it comes to.
+    /// The unit of the result, in UCUM; the expression must come to one of that kind, and is converted.
+    /// Empty: what it comes to.
     pub unit: String,
     /// `counter`, `gauge`, or `auto`: a counter if the expression adds up over windows.
     pub kind: ResultKind,
-    /// The inputs, by the names that the expression uses. Each is of one metric, and may be narrowed by resource,
-    /// consumer and attributes.
+    /// The inputs, by the names that the expression uses. Each is of one metric, and may be narrowed by
+    /// resource, consumer and attributes.
     pub inputs: BTreeMap<String, Pattern>,
-    /// The input each of whose series gives one result, about the same resource, domain and consumer. Empty: the one
-    /// that is first in the expression.
+    /// The input each of whose series gives one result, about the same resource, domain and consumer. Empty:
+    /// the one that is first in the expression.
     pub per: String,
     /// One sentence about the metric. Empty: the expression.
     pub description: String,

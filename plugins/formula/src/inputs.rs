@@ -1,5 +1,5 @@
-//! Which series of an input goes with which of the leading one: the one about the same resource, consumer and domain;
-//! or, if there is none, one about all consumers, all domains, or the whole host.
+//! Which series of an input goes with which of the leading one: the one about the same resource, consumer and
+//! domain; or, if there is none, one about all consumers, all domains, or the whole host.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -44,7 +44,8 @@ impl Inputs {
         Self { tracks, by_subject, known, generation: 0, leaving, warned: false }
     }
 
-    /// Opens a track of `series`, which stood at `steps` so far; `None` if there is one about the same already.
+    /// Opens a track of `series`, which stood at `steps` so far; `None` if there is one about the same
+    /// already.
     pub(crate) fn open(&mut self, input: usize, name: &str, series: &Series, steps: u64) -> Option<usize> {
         let subject = Subject {
             input,

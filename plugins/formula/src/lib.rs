@@ -13,10 +13,10 @@
 //! | `inputs` | which series of each input goes with which |
 //! | `transform` | the pipeline element: one for each formula, so that one can build on the one before |
 //!
-//! In an expression, a gauge stands for its value, and a counter for its increase over the window; `dt` is the
-//! window's length. So `energy / dt` is power, and every quantity keeps the unit its metric has. An expression that
-//! grows in proportion to the increases (`energy * 0.4 [g/kJ]`) adds up over windows and becomes a counter; one that
-//! does not (`energy / dt`) a gauge.
+//! In an expression, a gauge stands for its value, and a counter for its increase over the window; `dt` is
+//! the window's length. So `energy / dt` is power, and every quantity keeps the unit its metric has. An
+//! expression that grows in proportion to the increases (`energy * 0.4 [g/kJ]`) adds up over windows and
+//! becomes a counter; one that does not (`energy / dt`) a gauge.
 
 mod check;
 mod config;

@@ -1,13 +1,13 @@
-//! An input as a function of time, so that its increase can be read over the window of another: linear within each of
-//! its own windows, flat between them. Integrals are preserved: over windows that follow each other, increases add up
-//! to the whole.
+//! An input as a function of time, so that its increase can be read over the window of another: linear within
+//! each of its own windows, flat between them. Integrals are preserved: over windows that follow each other,
+//! increases add up to the whole.
 
 use std::collections::VecDeque;
 
 use wattrace_api::{Value, Window};
 
-/// Edges that are remembered. Beyond that the oldest are merged: far back it knows less finely how a counter grew,
-/// but not less exactly by how much.
+/// Edges that are remembered. Beyond that the oldest are merged: far back it knows less finely how a counter
+/// grew, but not less exactly by how much.
 const MOST_EDGES: usize = 64;
 
 /// One series of an input.

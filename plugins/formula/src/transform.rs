@@ -1,9 +1,9 @@
-//! The pipeline element: for each point of the leading input, reads the others over the same window and runs the
-//! program.
+//! The pipeline element: for each point of the leading input, reads the others over the same window and runs
+//! the program.
 //!
-//! A window is computed once every counter among the other inputs is known up to its end, so usually in the same
-//! batch. Where one is silent longer, windows of a leading counter are taken together, so that none of its increase
-//! is lost.
+//! A window is computed once every counter among the other inputs is known up to its end, so usually in the
+//! same batch. Where one is silent longer, windows of a leading counter are taken together, so that none of
+//! its increase is lost.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -1,8 +1,8 @@
 //! UCUM units as a factor and a dimension, for the units in which machines are measured.
 //!
-//! A dimension is the exponents of the base units. All computing is done in units with the factor 1: J, W, s, kg, m,
-//! A, By, K. Annotations (`{point}`) have no dimension. `Cel` counts as a difference of temperatures: there is no
-//! offset.
+//! A dimension is the exponents of the base units. All computing is done in units with the factor 1: J, W, s,
+//! kg, m, A, By, K. Annotations (`{point}`) have no dimension. `Cel` counts as a difference of temperatures:
+//! there is no offset.
 
 /// Exponents of m, s, kg, A, K (and Cel), By.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,8 +133,8 @@ impl Scale {
 /// Parentheses within each other. Metrics of other machines have units, too, of any length.
 const DEEPEST: usize = 20;
 
-/// Factors between `.` and `/`, from left to right, as UCUM has it: `g/kW.h` is (g/kW)·h. With at most `depth` parentheses
-/// within each other.
+/// Factors between `.` and `/`, from left to right, as UCUM has it: `g/kW.h` is (g/kW)·h. With at most
+/// `depth` parentheses within each other.
 fn product(rest: &mut &str, depth: usize) -> Result<Scale, String> {
     let mut scale = Scale::ONE;
     let mut exponent = 1;

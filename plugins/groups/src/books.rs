@@ -1,5 +1,6 @@
-//! The sums: the groups of each level, and for each group and quantity a counter. What one process adds goes into one group of
-//! each level; a process that has no group at a level goes into that level's *rest*, so that each level sums to all processes.
+//! The sums: the groups of each level, and for each group and quantity a counter. What one process adds goes
+//! into one group of each level; a process that has no group at a level goes into that level's *rest*, so
+//! that each level sums to all processes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,8 @@ pub(crate) struct Books {
     groups: Slab<Group>,
     /// By level.
     by_key: Vec<FxHashMap<Arc<str>, Index>>,
-    /// By level: whether there has ever been a group. Until then the rest is everything, and not worth telling.
+    /// By level: whether there has ever been a group. Until then the rest is everything, and not worth
+    /// telling.
     shown: Vec<bool>,
     quantities: Vec<Quantity>,
     by_quantity: FxHashMap<Quantity, Index>,

@@ -10,27 +10,28 @@ use wattrace_api::{ConsumerKind, Error};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GroupsConfig {
-    /// What processes are summed into; each level sums to all processes. `cgroup` and `tree` are off by default: there are
-    /// about as many of them as there are processes and services together, and who wants them has them in the processes'
-    /// own attributes.
+    /// What processes are summed into; each level sums to all processes. `cgroup` and `tree` are off by
+    /// default: there are about as many of them as there are processes and services together, and who wants
+    /// them has them in the processes' own attributes.
     pub levels: Vec<Level>,
-    /// How long a group whose last process has ended is kept, in case another process comes: a user or a job between two
-    /// short processes goes on as the same series.
+    /// How long a group whose last process has ended is kept, in case another process comes: a user or a job
+    /// between two short processes goes on as the same series.
     #[serde(with = "humantime_serde")]
     pub linger: Duration,
     /// Ask for names: of containers, pods and users. Without, everything goes by its id.
     pub names: bool,
-    /// Unix sockets on which a container engine answers Docker's API: Docker's, Podman's. Those that are not there are left
-    /// alone.
+    /// Unix sockets on which a container engine answers Docker's API: Docker's, Podman's. Those that are not
+    /// there are left alone.
     pub engines: Vec<PathBuf>,
     /// Who tells the names of Kubernetes' pods. Asked only when a pod is there.
     pub kubernetes: Kubernetes,
     /// This node's kubelet.
     pub kubelet_url: String,
-    /// Do not check the kubelet's certificate, which is self-signed on many clusters. Whoever can take the kubelet's place then
-    /// gets to see the service account's token.
+    /// Do not check the kubelet's certificate, which is self-signed on many clusters. Whoever can take the
+    /// kubelet's place then gets to see the service account's token.
     pub kubelet_insecure: bool,
-    /// The API server. Empty: what the variables KUBERNETES_SERVICE_HOST and _PORT say, as they do in every pod.
+    /// The API server. Empty: what the variables KUBERNETES_SERVICE_HOST and _PORT say, as they do in every
+    /// pod.
     pub api_url: String,
     /// This node's name. Empty: what the variable NODE_NAME says, else the host's name.
     pub node: String,

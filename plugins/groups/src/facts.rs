@@ -1,5 +1,5 @@
-//! What processes and groups are told of who they are: OpenTelemetry's names where it has them, `wattrace.*` where it has
-//! none (jobs, machines), `systemd.unit` for units.
+//! What processes and groups are told of who they are: OpenTelemetry's names where it has them, `wattrace.*`
+//! where it has none (jobs, machines), `systemd.unit` for units.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The `groups` plugin: sums processes into the containers, pods, systemd units, batch jobs, virtual machines, users, cgroups
-//! and process trees that they are in, and tells each process its own.
+//! The `groups` plugin: sums processes into the containers, pods, systemd units, batch jobs, virtual
+//! machines, users, cgroups and process trees that they are in, and tells each process its own.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -14,22 +14,24 @@
 //!
 //! # How the sums close
 //!
-//! Every level divides all processes: each increment of a process's counter goes into exactly one consumer of each level, in
-//! whole steps. What is in no group of a level (a process outside of any container) goes into the level's *rest*, a consumer of
-//! the level's kind with an empty id. So for every metric, resource and domain, and at any time,
+//! Every level divides all processes: each increment of a process's counter goes into exactly one consumer of
+//! each level, in whole steps. What is in no group of a level (a process outside of any container) goes into
+//! the level's *rest*, a consumer of the level's kind with an empty id. So for every metric, resource and
+//! domain, and at any time,
 //!
 //! > the sum over a level's consumers, those that have ended included = the sum over all processes
 //!
-//! exactly; and with `idle`, `irq`, `other` and `unattributed`, which pass untouched and are in no level, it is what was
-//! measured. A level that has never had a group says nothing, not even its rest; its first group brings the rest with it, with
-//! all that it has summed since the beginning.
+//! exactly; and with `idle`, `irq`, `other` and `unattributed`, which pass untouched and are in no level, it
+//! is what was measured. A level that has never had a group says nothing, not even its rest; its first group
+//! brings the rest with it, with all that it has summed since the beginning.
 //!
-//! A container is wholly in one pod (both are read from one path), so a pod is the sum of its containers and of what runs in it
-//! beside them. Cgroups are leaves: a cgroup is the sum of the processes that are directly in it.
+//! A container is wholly in one pod (both are read from one path), so a pod is the sum of its containers and
+//! of what runs in it beside them. Cgroups are leaves: a cgroup is the sum of the processes that are directly
+//! in it.
 //!
-//! A process that moves from one cgroup to another takes with it what it uses from then on: an increment belongs where the
-//! process is when it is told. A group is (kind, id, when it was first seen); it ends some time (`linger`) after its last
-//! process has.
+//! A process that moves from one cgroup to another takes with it what it uses from then on: an increment
+//! belongs where the process is when it is told. A group is (kind, id, when it was first seen); it ends some
+//! time (`linger`) after its last process has.
 
 mod books;
 mod config;

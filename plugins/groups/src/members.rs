@@ -1,5 +1,6 @@
-//! The processes that are summed: for each, the groups it is in now. They are found out when the process is first met, and
-//! again whenever something about it has changed (its cgroup, its user), which its consumer's revision tells.
+//! The processes that are summed: for each, the groups it is in now. They are found out when the process is
+//! first met, and again whenever something about it has changed (its cgroup, its user), which its consumer's
+//! revision tells.
 
 use std::sync::Arc;
 
@@ -251,7 +252,8 @@ impl Members {
 }
 
 impl Member {
-    /// Tells the process who it is, as far as it has not been told. Returns whether there was something to tell.
+    /// Tells the process who it is, as far as it has not been told. Returns whether there was something to
+    /// tell.
     fn tell(&mut self, levels: usize, books: &Books) -> bool {
         let mut facts = self.facts.of_process();
         for &group in &self.groups[..levels] {

@@ -1,6 +1,6 @@
-//! Names of groups, asked of whoever knows them: container engines, Kubernetes, the user database. Each is asked by a task of
-//! its own on the agent's runtime, never in the pipeline's path; the transform looks for answers between batches. Without
-//! answers everything goes by its id.
+//! Names of groups, asked of whoever knows them: container engines, Kubernetes, the user database. Each is
+//! asked by a task of its own on the agent's runtime, never in the pipeline's path; the transform looks for
+//! answers between batches. Without answers everything goes by its id.
 
 mod asker;
 pub(crate) mod engine;

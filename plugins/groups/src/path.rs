@@ -1,6 +1,7 @@
-//! What a cgroup's path says about a process: its container, pod, unit, job and machine. Pure functions over text, one file
-//! for each kind; the paths' forms are those that the runtimes and systemd are known to make (`path/tests.rs` has them all).
-//! Who else a process belongs to, its user and its tree, is not in the path: see `members.rs`.
+//! What a cgroup's path says about a process: its container, pod, unit, job and machine. Pure functions over
+//! text, one file for each kind; the paths' forms are those that the runtimes and systemd are known to make
+//! (`path/tests.rs` has them all). Who else a process belongs to, its user and its tree, is not in the path:
+//! see `members.rs`.
 
 mod container;
 mod job;
@@ -40,8 +41,9 @@ impl Place {
         }
     }
 
-    /// What the process's path in the unified hierarchy (v2) says and, where that is silent, what `/proc/PID/cgroup` says of
-    /// the others (v1), each of which may know something else: Slurm uses `freezer`, Docker all but the unified one.
+    /// What the process's path in the unified hierarchy (v2) says and, where that is silent, what
+    /// `/proc/PID/cgroup` says of the others (v1), each of which may know something else: Slurm uses
+    /// `freezer`, Docker all but the unified one.
     pub(crate) fn of_all(unified: Option<&str>, proc_cgroup: &str) -> Self {
         let mut place = unified.map(Self::of).unwrap_or_default();
         let mut lines: Vec<_> = proc_cgroup.lines().filter_map(legacy).collect();

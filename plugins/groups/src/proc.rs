@@ -1,4 +1,5 @@
-//! What only /proc knows of a process: its places in v1 hierarchies, its parents. It may be gone by the time it is read.
+//! What only /proc knows of a process: its places in v1 hierarchies, its parents. It may be gone by the time
+//! it is read.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
-//! The pipeline element: takes each increment of a process's counter into one group of every level, and gives the groups'
-//! counters out in the same window.
+//! The pipeline element: takes each increment of a process's counter into one group of every level, and gives
+//! the groups' counters out in the same window.
 //!
-//! In steady state a point costs a look at its series' entry and an addition per level; strings, maps and /proc come in when a
-//! process is met or changes.
+//! In steady state a point costs a look at its series' entry and an addition per level; strings, maps and
+//! /proc come in when a process is met or changes.
 
 use std::sync::Arc;
 
@@ -98,8 +98,8 @@ impl Transformer {
         }
     }
 
-    /// Begins the series of a batch that are new, parents before their children: who is gone may only be known to be where its
-    /// parent is, and the parent may have come there a moment ago.
+    /// Begins the series of a batch that are new, parents before their children: who is gone may only be
+    /// known to be where its parent is, and the parent may have come there a moment ago.
     fn meet(&mut self, batch: &Batch) {
         let Self { registry, flows, members, opened, .. } = self;
         let mut strangers = Vec::new();
@@ -124,7 +124,8 @@ impl Transformer {
     }
 }
 
-/// Whatever is counted of consumers; but CPU time per core is CPU time once more, and meant for whoever divides a core's energy.
+/// Whatever is counted of consumers; but CPU time per core is CPU time once more, and meant for whoever
+/// divides a core's energy.
 fn is_summed(metric: &Metric) -> bool {
     metric.kind == Kind::Counter
         && metric.name.starts_with("wattrace.consumer.")

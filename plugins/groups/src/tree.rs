@@ -1,5 +1,5 @@
-//! The process tree that a process belongs to: that of its oldest ancestor below init and kthreadd. What is known already
-//! saves the walk: a child's tree is its parent's.
+//! The process tree that a process belongs to: that of its oldest ancestor below init and kthreadd. What is
+//! known already saves the walk: a child's tree is its parent's.
 
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ fn is_top(pid: u32) -> bool {
     pid <= 2
 }
 
-/// The tree of the process `pid`, child of `parent`. `known` says the tree of a process that has been met before.
+/// The tree of the process `pid`, child of `parent`. `known` says the tree of a process that has been met
+/// before.
 pub(crate) fn root(pid: u32, parent: u32, proc: &Proc, known: impl Fn(u32) -> Option<Root>) -> Root {
     let (mut oldest, mut next) = (pid, parent);
     for _ in 0..DEEPEST {

@@ -1,5 +1,5 @@
-//! Names from a kubelet, an API server and a container engine: real servers, over TLS and a unix socket, that give answers in
-//! the form of real ones (`data/README.md`).
+//! Names from a kubelet, an API server and a container engine: real servers, over TLS and a unix socket, that
+//! give answers in the form of real ones (`data/README.md`).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod server;

@@ -1,5 +1,5 @@
-//! `host-share`, in the guest: a source of the energy that the host says is this machine's. How it is read is in `host/fetch.rs`,
-//! what is made of it in `host/reader.rs`.
+//! `host-share`, in the guest: a source of the energy that the host says is this machine's. How it is read is
+//! in `host/fetch.rs`, what is made of it in `host/reader.rs`.
 
 mod fetch;
 mod reader;
@@ -27,13 +27,14 @@ pub struct HostShare;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostShareConfig {
-    /// The file that the host writes for this machine, where it is mounted here, or a unix socket that gives the same line.
+    /// The file that the host writes for this machine, where it is mounted here, or a unix socket that gives
+    /// the same line.
     pub path: PathBuf,
     /// Time between readings, from 10 ms up.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// Which of the host's domains is meant; empty: the sum of all that are parts of the machine. To be named where the host only
-    /// has a meter of the whole machine, `psys` for example.
+    /// Which of the host's domains is meant; empty: the sum of all that are parts of the machine. To be named
+    /// where the host only has a meter of the whole machine, `psys` for example.
     pub domain: String,
     /// The host is taken to be silent when it has said nothing new for so long.
     #[serde(with = "humantime_serde")]

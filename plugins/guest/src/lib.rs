@@ -1,4 +1,5 @@
-//! A virtual machine is fed its share by its host: two plugins, one for each side, and the message between them.
+//! A virtual machine is fed its share by its host: two plugins, one for each side, and the message between
+//! them.
 //!
 //! | plugin | runs in | is | and |
 //! | --- | --- | --- | --- |
@@ -20,8 +21,9 @@
 //! | `host/fetch.rs` | how it is read: from a file or a socket |
 //! | `host/reader.rs` | from one message to the next: energy, restarts, staleness |
 //!
-//! What is said is cumulative and kept across the host agent's restarts, so that a message missed costs nothing. What is not
-//! known (energy while the host's agent was away) is nobody's, and counted as an anomaly.
+//! What is said is cumulative and kept across the host agent's restarts, so that a message missed costs
+//! nothing. What is not known (energy while the host's agent was away) is nobody's, and counted as an
+//! anomaly.
 
 mod host;
 mod message;

@@ -24,8 +24,8 @@ pub(crate) struct Share {
     pub(crate) machine: String,
     /// Changes when the host's agent starts anew. The counters go on; what was used meanwhile is not in them.
     pub(crate) session: u64,
-    /// When the counters stood at zero, in nanoseconds since the Unix epoch, by the host's clock. Another start is another
-    /// counter.
+    /// When the counters stood at zero, in nanoseconds since the Unix epoch, by the host's clock. Another
+    /// start is another counter.
     pub(crate) start_unix_nano: u64,
     /// The end of the last window that is in the counters.
     pub(crate) as_of_unix_nano: u64,
@@ -73,8 +73,8 @@ impl Share {
     }
 }
 
-/// The name of a machine's directory: what is no letter, digit, `_`, `-` or inner dot is written as `%` and two digits. `None`:
-/// it would be empty, or longer than file systems allow.
+/// The name of a machine's directory: what is no letter, digit, `_`, `-` or inner dot is written as `%` and
+/// two digits. `None`: it would be empty, or longer than file systems allow.
 pub(crate) fn directory_name(machine: &str) -> Option<String> {
     let mut name = String::with_capacity(machine.len());
     for (at, byte) in machine.bytes().enumerate() {

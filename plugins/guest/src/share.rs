@@ -1,5 +1,6 @@
-//! `guest-share`, on the host: an output that keeps, for each virtual machine, a small file with the energy that was attributed to
-//! it. Whose energy is which machine's is kept in `share/books.rs`, the files in `share/store.rs`.
+//! `guest-share`, on the host: an output that keeps, for each virtual machine, a small file with the energy
+//! that was attributed to it. Whose energy is which machine's is kept in `share/books.rs`, the files in
+//! `share/store.rs`.
 
 mod books;
 mod serve;
@@ -23,11 +24,14 @@ pub struct GuestShare;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuestShareConfig {
-    /// The directory of the machines' directories: machine `web` has `web/share.json`. Let each machine see its own only.
+    /// The directory of the machines' directories: machine `web` has `web/share.json`. Let each machine see
+    /// its own only.
     pub directory: PathBuf,
-    /// Whether each machine's directory also has a unix socket, `share.sock`, that gives the same line to whoever connects.
+    /// Whether each machine's directory also has a unix socket, `share.sock`, that gives the same line to
+    /// whoever connects.
     pub socket: bool,
-    /// The machines to share with, by the names or ids of consumers of the type `machine`; empty: all of them.
+    /// The machines to share with, by the names or ids of consumers of the type `machine`; empty: all of
+    /// them.
     pub machines: Vec<String>,
     /// Machines that are processes, where nothing tells of machines.
     pub processes: Vec<ProcessRule>,
@@ -121,7 +125,8 @@ struct ShareOutput {
 }
 
 impl ShareOutput {
-    /// Writes what is new, if it is time or if `all` is asked for. One that fails keeps no other from being written.
+    /// Writes what is new, if it is time or if `all` is asked for. One that fails keeps no other from being
+    /// written.
     fn publish(&mut self, all: bool) -> Result<(), Error> {
         let now = self.clock.now();
         let mut failed = None;

@@ -1,5 +1,5 @@
-//! Host and guest together: what the host attributed to a machine is what the guest counts, to the last microjoule, over restarts
-//! of both sides.
+//! Host and guest together: what the host attributed to a machine is what the guest counts, to the last
+//! microjoule, over restarts of both sides.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -92,7 +92,8 @@ fn what_the_host_attributes_is_what_the_guest_counts_over_restarts_of_both() {
     let path = dir.path().join("web/share.json");
     let mut random = random();
     let mut second = 10;
-    // All that the host ever attributed to the machine, that the guest ever counted, and that passed while it was away.
+    // All that the host ever attributed to the machine, that the guest ever counted, and that passed while it
+    // was away.
     let (mut attributed, mut before_guests, mut counted_by_guests) = (0, 0, 0);
     let mut in_guest: Option<(Rig, u64)> = None;
     for session in 0..4 {

@@ -1,5 +1,5 @@
-//! Which of the channels found are metered, under which names: the user's wishes, equal names told apart, and claims that
-//! contradict each other withdrawn. Pure but for asking on which file system the files lie.
+//! Which of the channels found are metered, under which names: the user's wishes, equal names told apart, and
+//! claims that contradict each other withdrawn. Pure but for asking on which file system the files lie.
 
 use std::collections::HashSet;
 
@@ -17,8 +17,8 @@ pub(crate) struct Meter {
     pub(crate) files: Files,
 }
 
-/// Says what each of `found` meters. `packages` are the kernel's numbers of CPU packages; `metered`: whether something better
-/// meters them already.
+/// Says what each of `found` meters. `packages` are the kernel's numbers of CPU packages; `metered`: whether
+/// something better meters them already.
 pub(crate) fn arrange(found: Vec<Found>, wishes: &Wishes, packages: &[u32], metered: bool) -> Vec<Meter> {
     let whole =
         |f: &&Found| f.driver == "power_meter" && !f.part && meaning(&f.driver, &f.label) == Meaning::Host;

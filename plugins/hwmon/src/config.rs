@@ -10,22 +10,24 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HwmonConfig {
-    /// Time between readings, 10 ms to 1 hour. Most chips refresh every 10 ms to 1 s. Power that is read at instants is
-    /// integrated; where two readings are more than five intervals (and ten seconds) apart, what lies between is left out.
+    /// Time between readings, 10 ms to 1 hour. Most chips refresh every 10 ms to 1 s. Power that is read at
+    /// instants is integrated; where two readings are more than five intervals (and ten seconds) apart, what
+    /// lies between is left out.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The tree under which `class/hwmon`, `bus/iio/devices` and `devices/system/cpu` are looked up. What is read from
-    /// anything but a real sysfs is labelled `simulated`.
+    /// The tree under which `class/hwmon`, `bus/iio/devices` and `devices/system/cpu` are looked up. What is
+    /// read from anything but a real sysfs is labelled `simulated`.
     pub sysfs_root: String,
     /// Domains to leave out, by patterns of their names: `["scmi-*"]`.
     pub exclude: Vec<String>,
-    /// Domains that meter the whole machine (`hw.host.energy`), by patterns, in addition to those that are known to.
+    /// Domains that meter the whole machine (`hw.host.energy`), by patterns, in addition to those that are
+    /// known to.
     pub host: Vec<String>,
-    /// Domains whose energy no other meter contains, so that totals count it, by patterns. A channel that is not known here
-    /// counts in no total unless it is named here.
+    /// Domains whose energy no other meter contains, so that totals count it, by patterns. A channel that is
+    /// not known here counts in no total unless it is named here.
     pub in_totals: Vec<String>,
-    /// Domains whose energy follows the CPU time of all processes, by patterns. That of a channel that is not known here is
-    /// attributed to nobody unless it is named here.
+    /// Domains whose energy follows the CPU time of all processes, by patterns. That of a channel that is not
+    /// known here is attributed to nobody unless it is named here.
     pub follow_cpus: Vec<String>,
     /// true: take the driver `amd_energy` for the packages' energy, where `rapl` meters none.
     pub amd_energy: bool,

@@ -1,5 +1,6 @@
-//! What channels there are: `class/hwmon` (power, energy, and voltage times current of the chips known for it) and the iio
-//! devices by which older kernels of Jetson boards show the same chip. What a channel means is for `meaning.rs` to say.
+//! What channels there are: `class/hwmon` (power, energy, and voltage times current of the chips known for
+//! it) and the iio devices by which older kernels of Jetson boards show the same chip. What a channel means
+//! is for `meaning.rs` to say.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,8 @@ impl Files {
 /// A channel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
-    /// The directory of the chip, without symbolic links, so that no other device can slip in under its number.
+    /// The directory of the chip, without symbolic links, so that no other device can slip in under its
+    /// number.
     pub directory: PathBuf,
     /// What the driver calls itself.
     pub driver: String,
@@ -53,8 +55,8 @@ pub struct Found {
     pub part: bool,
 }
 
-/// All channels under `sysfs_root` but those of GPUs and batteries, which are other plugins'. In an order that does not
-/// depend on the order in which drivers were loaded.
+/// All channels under `sysfs_root` but those of GPUs and batteries, which are other plugins'. In an order
+/// that does not depend on the order in which drivers were loaded.
 pub fn find(sysfs_root: &Path) -> Vec<Found> {
     let mut found = Vec::new();
     for directory in directories(&sysfs_root.join("class/hwmon")) {

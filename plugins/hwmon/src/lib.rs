@@ -1,5 +1,6 @@
-//! The `hwmon` plugin: how many joules parts of the machine, or all of it, used, by the sensors that boards carry: ACPI power
-//! meters, NVIDIA Grace and Jetson, Arm SCMI, and whatever else shows power or energy under `class/hwmon`.
+//! The `hwmon` plugin: how many joules parts of the machine, or all of it, used, by the sensors that boards
+//! carry: ACPI power meters, NVIDIA Grace and Jetson, Arm SCMI, and whatever else shows power or energy under
+//! `class/hwmon`.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -1,11 +1,11 @@
-//! What channels mean: from a driver's name and a channel's label to the domain, resource and metric that its joules are
-//! filed under, and what contains them. Pure; the directories are read by `find.rs`.
+//! What channels mean: from a driver's name and a channel's label to the domain, resource and metric that its
+//! joules are filed under, and what contains them. Pure; the directories are read by `find.rs`.
 
 use wattrace_api::{Domain, Follows, Origin, Resource, ResourceKind, metric};
 use wattrace_meter::Subject;
 
-/// Which domain holds the energy of a channel that nobody knows: the machine's, of which it is some part. So no total counts
-/// it, whether or not the machine as a whole is metered.
+/// Which domain holds the energy of a channel that nobody knows: the machine's, of which it is some part. So
+/// no total counts it, whether or not the machine as a whole is metered.
 pub(crate) const SOMEWHERE: &str = "host";
 
 /// The end of names of packages that the driver `amd_energy` meters.
@@ -24,7 +24,8 @@ pub(crate) enum Meaning {
     Uncore(u32),
     /// A board that holds package `n` and a GPU with a meter of its own.
     Module(u32),
-    /// A rail of a board whose rails are known: all of its kind, and disjoint from the others but for what `within` says.
+    /// A rail of a board whose rails are known: all of its kind, and disjoint from the others but for what
+    /// `within` says.
     Rail(ResourceKind, Option<&'static str>),
     /// Some part of the machine.
     Unknown,
@@ -112,7 +113,8 @@ impl Meaning {
         if name.is_empty() { slug(channel) } else { name }
     }
 
-    /// What its values are about. `packages` are the numbers by which the kernel knows the packages, in rising order.
+    /// What its values are about. `packages` are the numbers by which the kernel knows the packages, in
+    /// rising order.
     pub(crate) fn subject(&self, name: &str, packages: &[u32], origin: Origin) -> Subject {
         let package = |n: &u32| of_kernel(*n, packages);
         let of = |kind: ResourceKind, id: String| Resource { kind, id: id.into() };

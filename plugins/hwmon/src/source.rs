@@ -1,5 +1,6 @@
-//! The pipeline element: reads every channel on each tick, each with a window of its own, and follows chips as they come and
-//! go. What is there and what it means say `find.rs` and `arrange.rs`; how joules are counted, `wattrace-meter`.
+//! The pipeline element: reads every channel on each tick, each with a window of its own, and follows chips
+//! as they come and go. What is there and what it means say `find.rs` and `arrange.rs`; how joules are
+//! counted, `wattrace-meter`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The plugin on trees of whole boards whose truth is known: what is metered, under which name, and how many joules.
+//! The plugin on trees of whole boards whose truth is known: what is metered, under which name, and how many
+//! joules.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -26,7 +27,8 @@ impl Tree {
         Self(root)
     }
 
-    /// A chip as the kernel shows it: its files in a directory of its device, and a link to that in the class.
+    /// A chip as the kernel shows it: its files in a directory of its device, and a link to that in the
+    /// class.
     fn chip(&self, number: u32, device: &str, files: &[(&str, &str)]) -> PathBuf {
         let directory = self.0.path().join(format!("devices/{device}/hwmon/hwmon{number}"));
         fs::create_dir_all(&directory).unwrap();

@@ -1,5 +1,5 @@
-//! Writes every point as one JSON object a line. How a row looks is here; caching, exact numbers and the file are
-//! `wattrace-lines`' business.
+//! Writes every point as one JSON object a line. How a row looks is here; caching, exact numbers and the file
+//! are `wattrace-text-output`' business.
 //!
 //! ```json
 //! {"metric":"wattrace.consumer.energy","unit":"J","kind":"counter","start_unix_nano":1700000000000000000,"time_unix_nano":1700000001000000000,"value":1.500000,"resource":{"type":"package","id":"0"},"consumer":{"type":"process","id":"1234","start_unix_nano":1700000000000000000},"attributes":{"wattrace.domain":"package-0"}}
@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wattrace_api::{Error, Plugin, Series, Setup};
-use wattrace_lines::{Format, Row, Settings, attributes_json};
+use wattrace_text_output::{Format, Row, Settings, attributes_json};
 
 /// The plugin.
 pub struct Jsonl;
@@ -23,7 +23,8 @@ pub struct Jsonl;
 pub struct JsonlConfig {
     /// The file to write; "-" is standard output.
     pub path: PathBuf,
-    /// Whether to keep what earlier runs wrote and go on after it; otherwise the file is emptied at the start.
+    /// Whether to keep what earlier runs wrote and go on after it; otherwise the file is emptied at the
+    /// start.
     pub append: bool,
     /// How long lines may wait in memory for others. With "0s" every batch is written at once.
     #[serde(with = "humantime_serde")]
@@ -47,7 +48,7 @@ impl Plugin for Jsonl {
 
     fn start(config: JsonlConfig, setup: &mut Setup) -> Result<(), Error> {
         let JsonlConfig { path, append, flush_interval } = config;
-        wattrace_lines::add_output::<JsonLine>(
+        wattrace_text_output::add_output::<JsonLine>(
             setup,
             Settings { plugin: Self::NAME, path, append, flush_interval },
         )

@@ -1,4 +1,5 @@
-//! The file as a reader finds it: valid JSON whatever the names hold, the contract's keys, no line lost between runs.
+//! The file as a reader finds it: valid JSON whatever the names hold, the contract's keys, no line lost
+//! between runs.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 

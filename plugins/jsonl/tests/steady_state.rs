@@ -1,4 +1,5 @@
-//! In steady state a point costs no allocation: that of the csv output's too, for what they share is `wattrace-lines`.
+//! In steady state a point costs no allocation: that of the csv output's too, for what they share is
+//! `wattrace-text-output`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 

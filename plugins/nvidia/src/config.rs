@@ -9,14 +9,15 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NvidiaConfig {
-    /// Time between readings, 10 ms to 10 s. The driver refreshes its energy counters every 20 to 100 ms, and keeps samples of
-    /// utilisation for about ten seconds.
+    /// Time between readings, 10 ms to 10 s. The driver refreshes its energy counters every 20 to 100 ms, and
+    /// keeps samples of utilisation for about ten seconds.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The management library: a name that the dynamic linker finds, or a path. What another library than the driver's own says
-    /// is labelled `simulated`.
+    /// The management library: a name that the dynamic linker finds, or a path. What another library than the
+    /// driver's own says is labelled `simulated`.
     pub library: String,
-    /// How often GPUs that fell off the bus are looked for, at least 1 s; `0s`: never. The library is initialised anew for it.
+    /// How often GPUs that fell off the bus are looked for, at least 1 s; `0s`: never. The library is
+    /// initialised anew for it.
     #[serde(with = "humantime_serde")]
     pub rescan: Duration,
 }

@@ -1,5 +1,5 @@
-//! The driver's time stamps, microseconds of the wall clock, as times of the agent's clock, and back. The two are compared anew
-//! at every reading, so that a wall clock that is set does no more than disturb one window.
+//! The driver's time stamps, microseconds of the wall clock, as times of the agent's clock, and back. The two
+//! are compared anew at every reading, so that a wall clock that is set does no more than disturb one window.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

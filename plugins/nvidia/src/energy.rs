@@ -1,5 +1,5 @@
-//! A device's joules: from its energy counter where it has one (since Volta), else from its power, integrated over the samples
-//! that the driver keeps, or over what it reads at each tick.
+//! A device's joules: from its energy counter where it has one (since Volta), else from its power, integrated
+//! over the samples that the driver keeps, or over what it reads at each tick.
 
 use std::time::Duration;
 
@@ -132,7 +132,8 @@ impl Meter {
     }
 }
 
-/// Takes in samples (stamp, milliwatts). Calls `each` with each window without a gap, and each gap. Returns the last stamp.
+/// Takes in samples (stamp, milliwatts). Calls `each` with each window without a gap, and each gap. Returns
+/// the last stamp.
 fn integrate(
     integral: &mut PowerIntegral,
     time: &DriverTime,

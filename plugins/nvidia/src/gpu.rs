@@ -1,5 +1,5 @@
-//! One device: reads its energy, who holds its memory and whom it worked for, and feeds their series. Which devices there are
-//! is for `source.rs`.
+//! One device: reads its energy, who holds its memory and whom it worked for, and feeds their series. Which
+//! devices there are is for `source.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,8 @@ fn id_of(uuid: &str) -> &str {
 }
 
 impl Gpu {
-    /// Takes the first readings of a device, from which its counters count. `Ok(None)`: it was lost meanwhile.
+    /// Takes the first readings of a device, from which its counters count. `Ok(None)`: it was lost
+    /// meanwhile.
     ///
     /// # Errors
     /// Fatal, if another plugin has declared the metrics otherwise.
@@ -85,8 +86,8 @@ impl Gpu {
         }))
     }
 
-    /// Reads everything, and tells what is new: what was used before what that cost, so that the one is known when the other is
-    /// split.
+    /// Reads everything, and tells what is new: what was used before what that cost, so that the one is known
+    /// when the other is split.
     pub(crate) fn poll(
         &mut self,
         session: &Session,
@@ -125,7 +126,8 @@ impl Gpu {
         Ok(())
     }
 
-    /// Tells a device that is lost from one in a passing trouble, which costs nothing: the next window is longer.
+    /// Tells a device that is lost from one in a passing trouble, which costs nothing: the next window is
+    /// longer.
     fn passing<T>(&mut self, what: &str, read: Result<T, NvmlError>) -> Result<Option<T>, Lost> {
         match read {
             Ok(read) => Ok(Some(read)),

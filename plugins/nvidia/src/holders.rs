@@ -1,4 +1,5 @@
-//! A device's memory by process: of the whole device, or of each of its instances if it is cut into such (MIG).
+//! A device's memory by process: of the whole device, or of each of its instances if it is cut into such
+//! (MIG).
 
 use std::collections::BTreeMap;
 

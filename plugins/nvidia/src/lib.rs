@@ -1,5 +1,5 @@
-//! The `nvidia` plugin: how many joules NVIDIA's GPUs used, and which processes they worked for, by the driver's management
-//! library (NVML, `libnvidia-ml.so.1`).
+//! The `nvidia` plugin: how many joules NVIDIA's GPUs used, and which processes they worked for, by the
+//! driver's management library (NVML, `libnvidia-ml.so.1`).
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -14,7 +14,8 @@
 //! | `source` | the pipeline element: all devices, those that fall off the bus, those that come back |
 //! | `probe` | what of that is there, what is missing, and what gives it |
 //!
-//! What GPUs of all makers have in common is in `wattrace-gpu`; who pays for the joules is for the attribution plugin to say.
+//! What GPUs of all makers have in common is in `wattrace-gpu`; who pays for the joules is for the
+//! attribution plugin to say.
 
 mod config;
 mod driver_time;

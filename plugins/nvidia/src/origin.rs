@@ -1,5 +1,6 @@
-//! Whether what the library says comes from hardware: it does if it is the driver's own library. That is the one that everyone
-//! finds under the driver's name, or one under another name whose version is that of the driver in the kernel.
+//! Whether what the library says comes from hardware: it does if it is the driver's own library. That is the
+//! one that everyone finds under the driver's name, or one under another name whose version is that of the
+//! driver in the kernel.
 
 use std::fs;
 
@@ -10,7 +11,8 @@ use crate::session::is_standard;
 /// Stand-ins that are honest have this in their version, whatever name they go by.
 const STAND_IN: &str = "stand-in";
 
-/// The origin of numbers from `library`, which says that it is of `version`, on a kernel that says so much of its driver.
+/// The origin of numbers from `library`, which says that it is of `version`, on a kernel that says so much of
+/// its driver.
 pub(crate) fn of(library: &str, version: &str, kernel: &str) -> Origin {
     let own = is_standard(library) || (!version.is_empty() && mentions(kernel, version));
     if own && !version.contains(STAND_IN) { Origin::Measured } else { Origin::Simulated }

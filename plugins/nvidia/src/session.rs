@@ -1,5 +1,5 @@
-//! The management library, loaded and initialised, and the devices that it showed at that moment. A device that comes later, or
-//! comes back, is shown to a new session only.
+//! The management library, loaded and initialised, and the devices that it showed at that moment. A device
+//! that comes later, or comes back, is shown to a new session only.
 
 use std::ffi::OsStr;
 
@@ -70,7 +70,8 @@ impl Session {
     /// A device, to be asked.
     pub(crate) fn device(&self, place: Place) -> Option<Device<'_>> {
         let handle = self.shown.get(place.0)?.handle.0;
-        // SAFETY: the handle is this library's, which has not been shut down since it gave it out: `nvml` still lives.
+        // SAFETY: the handle is this library's, which has not been shut down since it gave it out: `nvml`
+        // still lives.
         Some(unsafe { Device::new(handle, &self.nvml) })
     }
 

@@ -1,5 +1,5 @@
-//! The pipeline element: polls every device, ends one that falls off the bus while the others go on, and looks for those that
-//! come (back).
+//! The pipeline element: polls every device, ends one that falls off the bus while the others go on, and
+//! looks for those that come (back).
 
 use std::sync::Arc;
 
@@ -47,7 +47,8 @@ impl NvidiaSource {
         Ok(source)
     }
 
-    /// Initialises the library anew. Devices that are still there go on, new ones begin, those that are not shown end.
+    /// Initialises the library anew. Devices that are still there go on, new ones begin, those that are not
+    /// shown end.
     fn look(&mut self, out: &mut Batch) -> Result<(), Error> {
         // The old one has to be shut down first, or the library shows what it showed before.
         self.session = None;

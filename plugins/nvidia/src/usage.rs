@@ -1,5 +1,6 @@
-//! A device's engine time by process. The driver tells percentages: of the samples that it took since a stamp, how many percent
-//! of each engine's time went to which process. Percent of what is known by the stamps of the samples themselves.
+//! A device's engine time by process. The driver tells percentages: of the samples that it took since a
+//! stamp, how many percent of each engine's time went to which process. Percent of what is known by the
+//! stamps of the samples themselves.
 
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::Sampling;
@@ -12,7 +13,8 @@ use wattrace_gpu::Users;
 use crate::driver_time::DriverTime;
 use crate::session::{is_lost, is_unsupported};
 
-/// Microseconds after which a sample that has not come will not come: the longest period of sampling that NVIDIA names.
+/// Microseconds after which a sample that has not come will not come: the longest period of sampling that
+/// NVIDIA names.
 const LATENESS: u64 = 1_000_000;
 
 /// What a device tells about its use, and up to when it was told.
@@ -32,7 +34,8 @@ impl Usage {
         Self { by_process: true, as_a_whole: true, last: time.stamp, end: time.now }
     }
 
-    /// Reads what was used since the last time into `users`. Returns the window that this covers; `None`: nothing new is known.
+    /// Reads what was used since the last time into `users`. Returns the window that this covers; `None`:
+    /// nothing new is known.
     ///
     /// # Errors
     /// The library's; nothing is lost by a passing one, the next window is longer.
@@ -126,8 +129,8 @@ fn overdue(last: u64, now: u64) -> Option<u64> {
     now.checked_sub(LATENESS).filter(|&edge| edge > last)
 }
 
-/// Calls `each` with the nanoseconds that every process used of a span: engines add up, and no engine works for longer than
-/// the span.
+/// Calls `each` with the nanoseconds that every process used of a span: engines add up, and no engine works
+/// for longer than the span.
 fn shares(uses: &[ProcessUtilizationSample], span: u64, mut each: impl FnMut(u32, u64)) {
     let engines: [fn(&ProcessUtilizationSample) -> u32; 3] = [|u| u.sm_util, |u| u.enc_util, |u| u.dec_util];
     for engine in engines {

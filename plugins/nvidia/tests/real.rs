@@ -1,5 +1,5 @@
-//! The plugin against a real GPU, where there is one: its joules beside the driver's own counter, and its use beside what the
-//! driver says raw. `cargo test -p wattrace-nvidia --test real -- --ignored --nocapture`
+//! The plugin against a real GPU, where there is one: its joules beside the driver's own counter, and its use
+//! beside what the driver says raw. `cargo test -p wattrace-nvidia --test real -- --ignored --nocapture`
 
 #![allow(clippy::unwrap_used, reason = "that is how tests fail")]
 

@@ -1,4 +1,5 @@
-//! The plugin against the stand-in library: known powers and uses in, joules and shares out; a device that is lost and returns.
+//! The plugin against the stand-in library: known powers and uses in, joules and shares out; a device that is
+//! lost and returns.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
 use std::fs;
@@ -180,7 +181,8 @@ fn without_a_counter_power_is_integrated_over_the_driver_s_samples_or_over_the_t
     let mut machine = Machine::start(vec![device("GPU-a", true), device("GPU-b", false)]);
     let (points, _) = machine.seconds(1, 4);
     let fine = of(&points, ENERGY, "a");
-    // From the first sample, at 0.1 s, to the last one; the step lies between two samples and is cut in half: 10 J.
+    // From the first sample, at 0.1 s, to the last one; the step lies between two samples and is cut in half:
+    // 10 J.
     assert_eq!(fine.last().unwrap().value, 0.8 * 40.0 + 0.1 * 140.0 + 3.0 * 240.0);
     windows_tile(&fine, 100);
     // The first reading was at second 1.

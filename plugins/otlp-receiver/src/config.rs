@@ -24,7 +24,8 @@ pub struct OtlpReceiverConfig {
     pub certificate: PathBuf,
     /// PEM file with the certificate's private key.
     pub key: PathBuf,
-    /// PEM file with the authorities of the certificates that senders must show. Empty: they need not show any.
+    /// PEM file with the authorities of the certificates that senders must show. Empty: they need not show
+    /// any.
     pub client_authority: PathBuf,
     /// What senders must say to be let in, as `Authorization: Bearer …`. Empty: nothing.
     pub bearer_token: Secret,
@@ -43,8 +44,8 @@ pub struct OtlpReceiverConfig {
     /// A series of which nothing has come for so long is ended, and a sender without series is forgotten.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
-    /// Attributes of senders' resources that are not kept. All others become attributes of the series, so that two
-    /// senders' series never merge.
+    /// Attributes of senders' resources that are not kept. All others become attributes of the series, so
+    /// that two senders' series never merge.
     pub drop_resource_attributes: Vec<String>,
 }
 

@@ -6,8 +6,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, DataPointFlags, Metric, NumberDataPoint, metric::Data,
 };
 use wattrace_api::{Attribute, AttributeValue, Kind, Value};
-use wattrace_intake::number::{NumberFault, steps_of_f64};
-use wattrace_intake::{Declared, Fault};
+use wattrace_ingest::number::{NumberFault, steps_of_f64};
+use wattrace_ingest::{Declared, Fault};
 
 /// How a metric's points add up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,8 @@ pub(crate) fn text(value: Option<&AnyValue>) -> String {
     }
 }
 
-/// Appends what tells attributes from others to `key`; they are sorted first, because their order says nothing.
+/// Appends what tells attributes from others to `key`; they are sorted first, because their order says
+/// nothing.
 pub(crate) fn key(attributes: &mut [KeyValue], key: &mut Vec<u8>) {
     attributes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     for attribute in &*attributes {

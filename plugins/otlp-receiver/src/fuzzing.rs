@@ -1,5 +1,5 @@
-//! What reads bytes that a sender sent, for fuzzers to throw bytes at. Nothing here is for use; it must return, whatever it is
-//! given, soon and without a panic.
+//! What reads bytes that a sender sent, for fuzzers to throw bytes at. Nothing here is for use; it must
+//! return, whatever it is given, soon and without a panic.
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message;

@@ -1,5 +1,6 @@
-//! What everybody has sent and the pipeline has not taken yet. It is bounded: while it is full, requests are sent away with
-//! "later", and nothing of them is kept. Whatever is acknowledged lies here and goes with the next poll.
+//! What everybody has sent and the pipeline has not taken yet. It is bounded: while it is full, requests are
+//! sent away with "later", and nothing of them is kept. Whatever is acknowledged lies here and goes with the
+//! next poll.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
 use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 use tracing::warn;
 use wattrace_api::{Attribute, Batch, Clock, Error, Registry, Timestamp};
-use wattrace_intake::{Declarations, Declaring, Fault, Limit, Page, UnixTime};
+use wattrace_ingest::{Declarations, Declaring, Fault, Limit, Page, UnixTime};
 
 use crate::config::{Limits, Settings};
 use crate::convert;

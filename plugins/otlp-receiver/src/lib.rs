@@ -1,5 +1,5 @@
-//! Wattrace plugin: receives metrics over OTLP, by gRPC and HTTP, so that an agent is a gateway for others. docs/gateway.md
-//! is its manual.
+//! Wattrace plugin: receives metrics over OTLP, by gRPC and HTTP, so that an agent is a gateway for others.
+//! docs/gateway.md is its manual.
 //!
 //! | module | does |
 //! | --- | --- |

@@ -1,4 +1,5 @@
-//! Sockets and connections: a loop per address that accepts, shakes hands, and serves; all bounded in number and time.
+//! Sockets and connections: a loop per address that accepts, shakes hands, and serves; all bounded in number
+//! and time.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;

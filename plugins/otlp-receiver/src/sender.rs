@@ -1,5 +1,5 @@
-//! One sender: what its OTLP resource says that it is, and its series. Two senders' series never merge, because what tells
-//! the senders apart is among their series' attributes.
+//! One sender: what its OTLP resource says that it is, and its series. Two senders' series never merge,
+//! because what tells the senders apart is among their series' attributes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
 use wattrace_api::{
     Attribute, Clock, MetricId, Registry, Resource, ResourceKind, SeriesSpec, Timestamp, Value,
 };
-use wattrace_intake::{Books, Declared, Fault, Page, Posted, Posting, UnixTime};
+use wattrace_ingest::{Books, Declared, Fault, Page, Posted, Posting, UnixTime};
 
 use crate::convert::{self, Flow};
 
@@ -106,8 +106,8 @@ impl Sender {
     }
 }
 
-/// Neither domain nor consumer is set: those are this machine's, and what other machines used is not to be split among
-/// its processes.
+/// Neither domain nor consumer is set: those are this machine's, and what other machines used is not to be
+/// split among its processes.
 fn spec(
     metric: MetricId,
     sender: &[Attribute],

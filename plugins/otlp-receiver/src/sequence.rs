@@ -1,9 +1,9 @@
-//! Requests that were lost, doubled or overtaken on the way. A sender that numbers its requests says so in a header,
-//! `wattrace-sequence: EPOCH:NUMBER`: the epoch is another one each time the sender's output starts, the numbers go up by
-//! one from 1.
+//! Requests that were lost, doubled or overtaken on the way. A sender that numbers its requests says so in a
+//! header, `wattrace-sequence: EPOCH:NUMBER`: the epoch is another one each time the sender's output starts,
+//! the numbers go up by one from 1.
 //!
-//! The last [`SPAN`] numbers are remembered one by one. A number that is skipped counts as missing at once, and if it
-//! comes after all, as late: what was lost for good is missing minus late.
+//! The last [`SPAN`] numbers are remembered one by one. A number that is skipped counts as missing at once,
+//! and if it comes after all, as late: what was lost for good is missing minus late.
 
 use std::str::FromStr;
 

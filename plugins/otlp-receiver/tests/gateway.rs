@@ -1,5 +1,5 @@
-//! The gateway with this repository's own `otlp` output as the sender: two agents' worth, both protocols, TLS and token,
-//! requests that are lost, pipelines that are behind.
+//! The gateway with this repository's own `otlp` output as the sender: two agents' worth, both protocols, TLS
+//! and token, requests that are lost, pipelines that are behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 mod common;

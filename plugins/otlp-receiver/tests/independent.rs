@@ -1,5 +1,5 @@
-//! The gateway with a sender that shares no code with it (`sender.py`): sums, deltas, gauges, restarts, ends, what is
-//! refused, and who is. `cargo xtask test` prepares the Python environment.
+//! The gateway with a sender that shares no code with it (`sender.py`): sums, deltas, gauges, restarts, ends,
+//! what is refused, and who is. `cargo xtask test` prepares the Python environment.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 mod common;

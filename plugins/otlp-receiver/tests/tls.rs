@@ -1,5 +1,5 @@
-//! The gateway over TLS, with a bearer token, and with certificates of senders. A test binary of its own, because the
-//! sender reads from the environment whom to trust.
+//! The gateway over TLS, with a bearer token, and with certificates of senders. A test binary of its own,
+//! because the sender reads from the environment whom to trust.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 mod common;

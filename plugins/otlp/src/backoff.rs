@@ -1,5 +1,5 @@
-//! How long to wait before trying again: longer each time, by chance a little more or less, and never less than the
-//! collector asked for.
+//! How long to wait before trying again: longer each time, by chance a little more or less, and never less
+//! than the collector asked for.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The plugin's table in the configuration, and how it and OpenTelemetry's environment variables (`env`) together
-//! become [`Settings`]. What the table says beats what the environment says.
+//! The plugin's table in the configuration, and how it and OpenTelemetry's environment variables (`env`)
+//! together become [`Settings`]. What the table says beats what the environment says.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,8 +19,9 @@ use crate::token::Token;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpConfig {
-    /// URL of the collector. Over HTTP `/v1/metrics` is added to it. Empty: what OTEL_EXPORTER_OTLP_METRICS_ENDPOINT
-    /// or OTEL_EXPORTER_OTLP_ENDPOINT says, else port 4317 (gRPC) or 4318 (HTTP) of this host.
+    /// URL of the collector. Over HTTP `/v1/metrics` is added to it. Empty: what
+    /// OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT says, else port 4317 (gRPC) or 4318
+    /// (HTTP) of this host.
     pub endpoint: String,
     /// `grpc` or `http/protobuf`. Empty: what OTEL_EXPORTER_OTLP_PROTOCOL says, else `grpc`.
     pub protocol: String,
@@ -34,13 +35,15 @@ pub struct OtlpConfig {
     pub headers: BTreeMap<String, String>,
     /// What is sent with every request as `Authorization: Bearer …`. Empty: nothing, unless a header says it.
     pub bearer_token: Secret,
-    /// File that holds the bearer token, so that this file need not. Read before every request: it may be exchanged at any time.
+    /// File that holds the bearer token, so that this file need not. Read before every request: it may be
+    /// exchanged at any time.
     pub bearer_token_file: PathBuf,
     /// `gzip` or `none`. Empty: what OTEL_EXPORTER_OTLP_COMPRESSION says, else `none`.
     pub compression: String,
     /// How many processes are exported one by one, the heaviest first; the rest is summed as `other`. 0: all.
     pub top: u32,
-    /// The resource's service.name. Empty: what OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES says, else `wattrace`.
+    /// The resource's service.name. Empty: what OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES says, else
+    /// `wattrace`.
     pub service_name: String,
     /// More attributes of the resource, on top of those in OTEL_RESOURCE_ATTRIBUTES.
     pub resource_attributes: BTreeMap<String, String>,

@@ -1,5 +1,6 @@
-//! Streams that have ended. Their last values are the points that must not be lost, so they are kept here until the
-//! collector has acknowledged a request that carried them; then each stream's end is told once, in the same way.
+//! Streams that have ended. Their last values are the points that must not be lost, so they are kept here
+//! until the collector has acknowledged a request that carried them; then each stream's end is told once, in
+//! the same way.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,8 +32,8 @@ pub(crate) enum Phase {
 }
 
 impl Ended {
-    /// The time of the mark that tells the end. A millisecond after the last value, because back ends that count in
-    /// milliseconds would take it for a second value of the same moment otherwise.
+    /// The time of the mark that tells the end. A millisecond after the last value, because back ends that
+    /// count in milliseconds would take it for a second value of the same moment otherwise.
     pub(crate) fn end_time(&self) -> Timestamp {
         self.last.time + std::time::Duration::from_millis(1)
     }

@@ -1,8 +1,8 @@
-//! The environment variables that OpenTelemetry defines for exporters, read through a function so that tests need not
-//! touch the process's environment. What they mean beside the configuration is decided in `config`.
+//! The environment variables that OpenTelemetry defines for exporters, read through a function so that tests
+//! need not touch the process's environment. What they mean beside the configuration is decided in `config`.
 //!
-//! As the specification asks, a value that makes no sense is said and ignored: an agent that inherited a stray
-//! variable still starts.
+//! As the specification asks, a value that makes no sense is said and ignored: an agent that inherited a
+//! stray variable still starts.
 
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ impl Env<'_> {
         (self.0)(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
     }
 
-    /// `OTEL_EXPORTER_OTLP_METRICS_<what>`, or else `OTEL_EXPORTER_OTLP_<what>`, with the name it was found under.
+    /// `OTEL_EXPORTER_OTLP_METRICS_<what>`, or else `OTEL_EXPORTER_OTLP_<what>`, with the name it was found
+    /// under.
     pub(crate) fn exporter(&self, what: &str) -> Option<(String, String)> {
         ["OTEL_EXPORTER_OTLP_METRICS_", "OTEL_EXPORTER_OTLP_"].into_iter().find_map(|prefix| {
             let name = format!("{prefix}{what}");

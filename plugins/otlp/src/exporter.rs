@@ -1,6 +1,6 @@
-//! The output: keeps the table up to date, and every interval sends what is in it. One set of requests is on its way at
-//! most; a task on the runtime carries it while the pipeline goes on. A set that did not arrive is not kept: the
-//! next one is made from the then latest values.
+//! The output: keeps the table up to date, and every interval sends what is in it. One set of requests is on
+//! its way at most; a task on the runtime carries it while the pipeline goes on. A set that did not arrive is
+//! not kept: the next one is made from the then latest values.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -160,8 +160,9 @@ impl Exporter {
         landing
     }
 
-    /// Counts lost points. Reasons: `refused` (the collector will never take the request), `rejected` (points of a request
-    /// it took), `unsent` (left at a flush), `overflow` (too many ended streams), `unknown_series`.
+    /// Counts lost points. Reasons: `refused` (the collector will never take the request), `rejected` (points
+    /// of a request it took), `unsent` (left at a flush), `overflow` (too many ended streams),
+    /// `unknown_series`.
     fn lose(&mut self, reason: &'static str, points: u64) {
         if points == 0 {
             return;
@@ -222,7 +223,8 @@ impl Output for Exporter {
         if left == 0 {
             return Ok(());
         }
-        // Nothing says whether this is the end. If it is not, these values stay and go with the next request all the same.
+        // Nothing says whether this is the end. If it is not, these values stay and go with the next request
+        // all the same.
         self.lose("unsent", left.saturating_sub(self.given_up));
         self.given_up = self.given_up.max(left);
         let endpoint = self.link.endpoint();

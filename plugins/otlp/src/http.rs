@@ -1,4 +1,5 @@
-//! OTLP as protobuf over HTTP/1.1. Which answers may be followed by another try is the OTLP specification's table.
+//! OTLP as protobuf over HTTP/1.1. Which answers may be followed by another try is the OTLP specification's
+//! table.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
@@ -111,7 +112,8 @@ fn outcome(response: &Response<Bytes>) -> Outcome {
     let status = response.status();
     let is_html = header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/html"));
     if status.is_success() && !is_html {
-        // Some collectors answer success with no body, or one of another kind: they took the request all the same.
+        // Some collectors answer success with no body, or one of another kind: they took the request all the
+        // same.
         let answer = ExportMetricsServiceResponse::decode(response.body().clone()).unwrap_or_default();
         return Outcome::accepted(answer.partial_success);
     }

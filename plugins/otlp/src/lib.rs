@@ -47,8 +47,8 @@ impl Plugin for Otlp {
     const DESCRIPTION: &'static str = "sends metrics to an OpenTelemetry collector, over gRPC or HTTP";
     type Config = OtlpConfig;
 
-    /// When OTEL_EXPORTER_OTLP_ENDPOINT or its metrics' variant is set, and OTEL_SDK_DISABLED and OTEL_METRICS_EXPORTER
-    /// do not object.
+    /// When OTEL_EXPORTER_OTLP_ENDPOINT or its metrics' variant is set, and OTEL_SDK_DISABLED and
+    /// OTEL_METRICS_EXPORTER do not object.
     fn on_by_default() -> bool {
         Env::process().wants_metrics()
     }

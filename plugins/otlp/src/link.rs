@@ -1,4 +1,5 @@
-//! What the log says about the collector: when it goes, when it comes back, when it refuses; never the same twice in a row.
+//! What the log says about the collector: when it goes, when it comes back, when it refuses; never the same
+//! twice in a row.
 
 use tracing::{info, warn};
 

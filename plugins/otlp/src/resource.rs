@@ -1,5 +1,5 @@
-//! The OTLP resource: which agent, on which host, all this comes from. What somebody chose (`config`) beats what is
-//! found out here.
+//! The OTLP resource: which agent, on which host, all this comes from. What somebody chose (`config`) beats
+//! what is found out here.
 
 use std::collections::BTreeMap;
 use std::fs;

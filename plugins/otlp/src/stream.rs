@@ -1,4 +1,5 @@
-//! A stream: what OTLP tells apart, a metric and its attributes. Here is decided when it has something to say.
+//! A stream: what OTLP tells apart, a metric and its attributes. Here is decided when it has something to
+//! say.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +8,8 @@ use wattrace_api::{Attribute, Kind, Series, Timestamp, Value};
 
 use crate::top::Account;
 
-/// After how long a consumer's unchanged counter is sent again. Cumulative streams may have gaps, so an idle process
-/// costs nothing until then; but Prometheus takes a stream for gone after five minutes.
+/// After how long a consumer's unchanged counter is sent again. Cumulative streams may have gaps, so an idle
+/// process costs nothing until then; but Prometheus takes a stream for gone after five minutes.
 pub(crate) const REFRESH: Duration = Duration::from_secs(60);
 
 /// A stream that lives.

@@ -1,6 +1,7 @@
-//! The latest value of every series, and which OTLP stream reports it: its own, or `other`, the sum of everybody below
-//! the top (`top` decides who that is). Counters are cumulative, so what comes between two exports costs nothing here,
-//! and nothing grows while the collector is away but the queue of streams that ended meanwhile (`ended`).
+//! The latest value of every series, and which OTLP stream reports it: its own, or `other`, the sum of
+//! everybody below the top (`top` decides who that is). Counters are cumulative, so what comes between two
+//! exports costs nothing here, and nothing grows while the collector is away but the queue of streams that
+//! ended meanwhile (`ended`).
 //!
 //! When an exec renames a process its attributes change,
 //! so its stream ends there and another begins, at the value and the time of the last point before.
@@ -27,7 +28,8 @@ pub(crate) struct Table {
     /// `None`: everybody has streams of their own.
     top: Option<Ranking<Weight>>,
     others: Vec<Other>,
-    /// Ended since the last ranking, and without a stream: whether they get one is decided with what their consumers used.
+    /// Ended since the last ranking, and without a stream: whether they get one is decided with what their
+    /// consumers used.
     leaving: Vec<Slot>,
     pub(crate) ended: EndedQueue,
     /// End of the latest window seen.
@@ -59,8 +61,8 @@ struct Other {
 }
 
 impl Table {
-    /// An empty table that gives streams of their own to `top` processes (0: to all) and keeps at most `capacity`
-    /// ended streams.
+    /// An empty table that gives streams of their own to `top` processes (0: to all) and keeps at most
+    /// `capacity` ended streams.
     pub(crate) fn new(registry: Arc<Registry>, top: usize, capacity: usize) -> Self {
         Self {
             registry,
@@ -107,7 +109,8 @@ impl Table {
             if let ConsumerKind::Process | ConsumerKind::Thread = consumer.kind() {
                 member = Some(top.join(consumer.identity()));
             }
-            // A thread below the top is left out, not summed: its process holds all it used. Nor can gauges be summed.
+            // A thread below the top is left out, not summed: its process holds all it used. Nor can gauges
+            // be summed.
             if let Some(ConsumerKind::Process | ConsumerKind::Other) = kind
                 && series.metric.kind == Kind::Counter
             {
@@ -140,8 +143,8 @@ impl Table {
         }
     }
 
-    /// Hands over what there is to send at `now`: the hardware's series always, a consumer's when it has changed or
-    /// was last sent a minute ago, what ended streams still have to tell.
+    /// Hands over what there is to send at `now`: the hardware's series always, a consumer's when it has
+    /// changed or was last sent a minute ago, what ended streams still have to tell.
     pub(crate) fn collect(&mut self, now: Timestamp, mut emit: impl FnMut(Point<'_>)) {
         self.round += 1;
         self.rank();
@@ -167,9 +170,10 @@ impl Table {
         }
     }
 
-    /// Gives the places among the top anew. Whoever gets one reports there all that `other` has not; whoever loses one
-    /// goes on in `other`. Who has left competes like all others: a heavy process is told by its name however short it
-    /// lived, and one series of it is not told apart from another that ends a moment later.
+    /// Gives the places among the top anew. Whoever gets one reports there all that `other` has not; whoever
+    /// loses one goes on in `other`. Who has left competes like all others: a heavy process is told by its
+    /// name however short it lived, and one series of it is not told apart from another that ends a moment
+    /// later.
     fn rank(&mut self) {
         let Some(top) = &mut self.top else { return };
         top.unweigh();

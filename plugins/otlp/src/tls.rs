@@ -1,5 +1,5 @@
-//! Whom to trust and who to be over TLS: the system's roots, unless OTEL_EXPORTER_OTLP_CERTIFICATE names an authority;
-//! and nobody, unless OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and _CLIENT_KEY say otherwise.
+//! Whom to trust and who to be over TLS: the system's roots, unless OTEL_EXPORTER_OTLP_CERTIFICATE names an
+//! authority; and nobody, unless OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and _CLIENT_KEY say otherwise.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The bearer token that a collector asks for: given, or read from a file before each request, so that one that is exchanged
-//! while the agent runs is in force at once.
+//! The bearer token that a collector asks for: given, or read from a file before each request, so that one
+//! that is exchanged while the agent runs is in force at once.
 
 use std::path::PathBuf;
 use std::sync::Arc;

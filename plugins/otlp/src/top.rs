@@ -1,9 +1,10 @@
-//! What makes a consumer heavy enough to be exported by itself, and the books that keep every sum right while that changes.
-//! Pure: it knows neither OTLP nor series; `table` drives it, and the ranking, which is `wattrace-ranking`'s.
+//! What makes a consumer heavy enough to be exported by itself, and the books that keep every sum right while
+//! that changes. Pure: it knows neither OTLP nor series; `table` drives it, and the ranking, which is
+//! `wattrace-ranking`'s.
 //!
-//! A counter's [`Account`] is cut at the moments when its consumer changes streams: what was used before the cut stays
-//! where it was reported, what comes after goes elsewhere. So each step is in exactly one stream, and the sum over all
-//! streams ever exported is the sum of the true values.
+//! A counter's [`Account`] is cut at the moments when its consumer changes streams: what was used before the
+//! cut stays where it was reported, what comes after goes elsewhere. So each step is in exactly one stream,
+//! and the sum over all streams ever exported is the sum of the true values.
 
 use wattrace_api::Timestamp;
 
@@ -70,8 +71,8 @@ impl Account {
     }
 }
 
-/// How heavy a consumer is: by its energy over all domains (those that lie within others count again, for everybody
-/// alike), and by its CPU time where there is no energy.
+/// How heavy a consumer is: by its energy over all domains (those that lie within others count again, for
+/// everybody alike), and by its CPU time where there is no energy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Weight {
     pub(crate) energy: u64,

@@ -1,5 +1,5 @@
-//! What becomes of a request, and the choice of the way there: `grpc` or `http`. When to try again is `exporter`'s
-//! business.
+//! What becomes of a request, and the choice of the way there: `grpc` or `http`. When to try again is
+//! `exporter`'s business.
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -51,8 +51,9 @@ impl Outcome {
     }
 }
 
-/// Numbers the requests in a header, `wattrace-sequence: EPOCH:NUMBER`, so that a gateway notices which were lost on the way.
-/// The epoch is another one for each output that is opened; the numbers go up by one from 1. Collectors ignore it.
+/// Numbers the requests in a header, `wattrace-sequence: EPOCH:NUMBER`, so that a gateway notices which were
+/// lost on the way. The epoch is another one for each output that is opened; the numbers go up by one from 1.
+/// Collectors ignore it.
 #[derive(Debug)]
 pub(crate) struct Sequence {
     epoch: u64,

@@ -1,6 +1,6 @@
-//! The output against a real collector (rotel) that forwards to an independent decoder (`decoder.py`): what comes out at
-//! the far end is what went in, over gRPC and over HTTP. `cargo xtask test` prepares the Python environment that both
-//! come from.
+//! The output against a real collector (rotel) that forwards to an independent decoder (`decoder.py`): what
+//! comes out at the far end is what went in, over gRPC and over HTTP. `cargo xtask test` prepares the Python
+//! environment that both come from.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 #[path = "common/collector.rs"]

@@ -1,5 +1,5 @@
-//! The output against servers in this process: both ways there, what is retried and what is not, and ports on which
-//! nobody or somebody else listens.
+//! The output against servers in this process: both ways there, what is retried and what is not, and ports on
+//! which nobody or somebody else listens.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 mod common;

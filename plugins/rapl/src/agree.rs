@@ -1,11 +1,12 @@
-//! Whether RAPL's interfaces say the same. They lead to the same registers, so that over the same span they must agree but for
-//! a refresh or two; where they don't (a wrong unit, a counter that stands still) it is better to know. Pure: what each says
-//! goes in, whom to believe and the disputes come out. `source` asks at its start.
+//! Whether RAPL's interfaces say the same. They lead to the same registers, so that over the same span they
+//! must agree but for a refresh or two; where they don't (a wrong unit, a counter that stands still) it is
+//! better to know. Pure: what each says goes in, whom to believe and the disputes come out. `source` asks at
+//! its start.
 
 use std::time::Duration;
 
-/// Part of the larger number by which two may differ: kernels round units (15.3 µJ for 2^-16 J), and the readings that are
-/// compared were not taken at the same instant.
+/// Part of the larger number by which two may differ: kernels round units (15.3 µJ for 2^-16 J), and the
+/// readings that are compared were not taken at the same instant.
 const TOLERANCE: f64 = 0.05;
 /// The hardware refreshes about every millisecond; each end of the span may fall on either side of a refresh.
 const REFRESHES: Duration = Duration::from_millis(2);
@@ -37,8 +38,8 @@ pub(crate) struct Verdict {
     pub(crate) disputes: Vec<(String, String)>,
 }
 
-/// Judges testimonies about the same span of `elapsed`, the preferred one first. The one that most others agree with is
-/// believed; if none is ahead, the first whose counters move.
+/// Judges testimonies about the same span of `elapsed`, the preferred one first. The one that most others
+/// agree with is believed; if none is ahead, the first whose counters move.
 pub(crate) fn judge(testimonies: &[Testimony], elapsed: Duration) -> Verdict {
     let votes = |at: usize| {
         let others = testimonies.iter().enumerate().filter(|&(other, _)| other != at);

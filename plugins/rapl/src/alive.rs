@@ -1,6 +1,7 @@
-//! Counters that are shown and count nothing. A virtual machine shows the whole host's (psys) for its processor's name, without the
-//! register behind it, and so do boards whose firmware does not feed it: each reading is the same. [`crate::probe`] has them left
-//! out, so that no 0 J are told as measured, and what does count, or an estimate, takes their place.
+//! Counters that are shown and count nothing. A virtual machine shows the whole host's (psys) for its
+//! processor's name, without the register behind it, and so do boards whose firmware does not feed it: each
+//! reading is the same. [`crate::probe`] has them left out, so that no 0 J are told as measured, and what
+//! does count, or an estimate, takes their place.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ fn always_moves((subject, _): &(Subject, Counter)) -> bool {
     subject.never_rests && subject.domain.origin == Origin::Measured
 }
 
-/// Waits until all counters have moved that always do, but not for long; takes those out that have not. Returns their names.
+/// Waits until all counters have moved that always do, but not for long; takes those out that have not.
+/// Returns their names.
 pub(crate) fn take_out_the_dead(opened: &mut Opened) -> Vec<String> {
     let mut watched: Vec<_> = std::mem::take(&mut opened.groups).into_iter().map(Watched::begin).collect();
     let deadline = Instant::now() + PATIENCE;

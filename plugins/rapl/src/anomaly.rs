@@ -28,7 +28,8 @@ pub(crate) enum Anomaly {
     BadReading,
     /// The counter grew by more than any hardware uses: the joules of that window are unknown, and nobody's.
     Jump,
-    /// The counter of a part that always draws power has stood still for seconds. Counted once, until it moves.
+    /// The counter of a part that always draws power has stood still for seconds. Counted once, until it
+    /// moves.
     Still,
     /// What was read had ended (its CPU went offline) and was opened anew: the joules in between are unknown.
     Reopened,
@@ -60,8 +61,8 @@ pub(crate) struct Anomalies {
 }
 
 impl Anomalies {
-    /// Counts one, and pushes the new count into the segment of `out` begun last. The series opens with its first point,
-    /// so that a healthy meter has none.
+    /// Counts one, and pushes the new count into the segment of `out` begun last. The series opens with its
+    /// first point, so that a healthy meter has none.
     pub(crate) fn count(&mut self, anomaly: Anomaly, subject: &Subject, opener: &Opener, out: &mut Batch) {
         let at = anomaly as usize;
         self.counts[at] += 1;
@@ -94,7 +95,8 @@ impl Opener {
     }
 
     fn open(&self, subject: &Subject, anomaly: Anomaly) -> SeriesId {
-        // The domain is told as an attribute: these are no joules, and must not pass for a meter of the domain.
+        // The domain is told as an attribute: these are no joules, and must not pass for a meter of the
+        // domain.
         self.registry.open(SeriesSpec {
             metric: self.metric,
             resource: subject.resource.clone(),

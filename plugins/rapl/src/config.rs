@@ -9,17 +9,17 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RaplConfig {
-    /// Time between readings, 1 ms to 1 day. RAPL itself refreshes about once a millisecond; its counters wrap after
-    /// minutes to hours, so that an interval of many minutes can miss a wrap.
+    /// Time between readings, 1 ms to 1 day. RAPL itself refreshes about once a millisecond; its counters
+    /// wrap after minutes to hours, so that an interval of many minutes can miss a wrap.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The tree under which `class/powercap` and `bus/event_source/devices` are looked up. What is found anywhere but
-    /// on a real sysfs is labelled `simulated`.
+    /// The tree under which `class/powercap` and `bus/event_source/devices` are looked up. What is found
+    /// anywhere but on a real sysfs is labelled `simulated`.
     pub sysfs_root: String,
     /// The tree under which the processor's registers are, `cpu/N/msr`.
     pub dev_root: String,
-    /// The way to the meter: `auto` (the first of `perf`, `powercap` and `msr` that is there, unless the others agree on
-    /// something else), or one of these.
+    /// The way to the meter: `auto` (the first of `perf`, `powercap` and `msr` that is there, unless the
+    /// others agree on something else), or one of these.
     pub interface: Interface,
     /// Whether cores are metered one by one where they can be (AMD), beside their package.
     pub cores: bool,

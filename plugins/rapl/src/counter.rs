@@ -1,5 +1,6 @@
-//! From a meter's raw readings to cumulative microjoules that never run backwards and never drift. Pure: a reading and
-//! the time since the last good one go in, a [`Step`] comes out. [`scale`] holds the exact factor of perf's counts.
+//! From a meter's raw readings to cumulative microjoules that never run backwards and never drift. Pure: a
+//! reading and the time since the last good one go in, a [`Step`] comes out. [`scale`] holds the exact factor
+//! of perf's counts.
 
 pub(crate) mod scale;
 
@@ -9,16 +10,17 @@ use scale::Scale;
 
 /// No package draws this much over a window: a counter that says so has been reset, or has jumped.
 const IMPLAUSIBLE_WATTS: u64 = 10_000;
-/// Windows shorter than this are judged as if they were so long: meters refresh in steps, and a short window may see all of
-/// a long step.
+/// Windows shorter than this are judged as if they were so long: meters refresh in steps, and a short window
+/// may see all of a long step.
 const SHORTEST_JUDGED: Duration = Duration::from_secs(1);
 
-/// The number of microjoules after which a powercap counter whose `max_energy_range_uj` is `max` reads the same again.
+/// The number of microjoules after which a powercap counter whose `max_energy_range_uj` is `max` reads the
+/// same again.
 ///
-/// `max` is the largest *value*, so the period is one step longer. The kernel gets `max` from a register of 32 bits as
-/// ⌊(2³² − 1)·u⌋ with u microjoules per count, about 61 on Intel's clients and 15 on servers' memory and AMD, so one step is
-/// u = max / (2³² − 1), and the period 2³²·u, to less than a microjoule. A counter with a smaller `max` than 2³² − 1 can't
-/// have come about that way: it counts single microjoules.
+/// `max` is the largest *value*, so the period is one step longer. The kernel gets `max` from a register of
+/// 32 bits as ⌊(2³² − 1)·u⌋ with u microjoules per count, about 61 on Intel's clients and 15 on servers'
+/// memory and AMD, so one step is u = max / (2³² − 1), and the period 2³²·u, to less than a microjoule. A
+/// counter with a smaller `max` than 2³² − 1 can't have come about that way: it counts single microjoules.
 pub fn period(max: u64) -> u64 {
     max.saturating_add((max / u64::from(u32::MAX)).max(1))
 }
@@ -34,7 +36,8 @@ pub(crate) enum Step {
     Still,
     /// It grew past its end and began anew; nothing is lost.
     Wrapped,
-    /// It ran backwards and can't have wrapped: what was used since the last reading is unknown, and counted by nobody.
+    /// It ran backwards and can't have wrapped: what was used since the last reading is unknown, and counted
+    /// by nobody.
     Reset,
     /// It grew by more than any hardware uses in that time: as with a reset, what was used is unknown.
     Jumped,
@@ -94,8 +97,8 @@ impl Counter {
         }
     }
 
-    /// Forgets the last reading: the next one is of a counter that began anew. What was counted stays. Returns whether there
-    /// had been one.
+    /// Forgets the last reading: the next one is of a counter that began anew. What was counted stays.
+    /// Returns whether there had been one.
     pub(crate) fn rebase(&mut self) -> bool {
         self.last.take().is_some()
     }
@@ -107,7 +110,8 @@ impl Counter {
             Some(0) => return Step::Still,
             Some(delta) => (delta, Step::Advanced),
             None => {
-                // `last` may exceed the period if the kernel told a wrong one; readings above the range are refused before.
+                // `last` may exceed the period if the kernel told a wrong one; readings above the range are
+                // refused before.
                 let rest = self.period.and_then(|period| period.checked_sub(last));
                 let Some(delta) = rest.and_then(|rest| rest.checked_add(reading)) else { return Step::Reset };
                 (delta, Step::Wrapped)
@@ -137,8 +141,8 @@ mod tests {
         assert_eq!(period(u64::MAX), u64::MAX);
     }
 
-    /// Random steps of up to 400 W over windows of up to 1 s, read through a counter that wraps: the total is the truth
-    /// to the last microjoule, at every reading.
+    /// Random steps of up to 400 W over windows of up to 1 s, read through a counter that wraps: the total is
+    /// the truth to the last microjoule, at every reading.
     #[test]
     fn the_total_is_the_truth_across_thousands_of_wraps() {
         for max in [999_999, 1_234_567, 65_532_610_987] {

@@ -1,5 +1,5 @@
-//! What RAPL's names mean: from a zone of powercap or an event of perf to the domain, resource and metric that its
-//! joules are filed under. Pure; the directories are read by `powercap` and `perf`.
+//! What RAPL's names mean: from a zone of powercap or an event of perf to the domain, resource and metric
+//! that its joules are filed under. Pure; the directories are read by `powercap` and `perf`.
 
 use std::fmt;
 
@@ -54,8 +54,8 @@ impl Part {
         (part, None)
     }
 
-    /// The part that one of perf's events meters: `energy-pkg`, `energy-ram`. perf's "gpu" is the graphics within a package,
-    /// RAPL's plane 1, which powercap calls `uncore`.
+    /// The part that one of perf's events meters: `energy-pkg`, `energy-ram`. perf's "gpu" is the graphics
+    /// within a package, RAPL's plane 1, which powercap calls `uncore`.
     pub(crate) fn of_event(name: &str) -> Part {
         match name {
             "energy-pkg" => Part::Package,
@@ -113,8 +113,9 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// The subject of the counter named `name` that meters `part` of the package at `place`. `within` says what already
-    /// contains its energy: cores and uncore, and parts yet unknown, lie in their package; memory does not.
+    /// The subject of the counter named `name` that meters `part` of the package at `place`. `within` says
+    /// what already contains its energy: cores and uncore, and parts yet unknown, lie in their package;
+    /// memory does not.
     pub(crate) fn new(name: String, part: &Part, place: Option<Place>, origin: Origin) -> Self {
         // psys spans all packages, whichever one's register it is read through.
         let place = place.filter(|_| *part != Part::Psys);

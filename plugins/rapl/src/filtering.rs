@@ -1,9 +1,10 @@
-//! Whether RAPL's numbers are blurred on purpose. Against attacks that read secrets from power, Intel's processors can add
-//! noise to what they report ("energy filtering"): when a bit asks for it, and wherever SGX is enabled. Joules over seconds stay
-//! right, those of milliseconds do not, so whoever looks closely should know.
+//! Whether RAPL's numbers are blurred on purpose. Against attacks that read secrets from power, Intel's
+//! processors can add noise to what they report ("energy filtering"): when a bit asks for it, and wherever
+//! SGX is enabled. Joules over seconds stay right, those of milliseconds do not, so whoever looks closely
+//! should know.
 //!
-//! Source: Intel, "Running Average Power Limit Energy Reporting" (INTEL-SA-00389, CVE-2020-8694 and -8695), and the Software
-//! Developer's Manual, volume 4, for the registers.
+//! Source: Intel, "Running Average Power Limit Energy Reporting" (INTEL-SA-00389, CVE-2020-8694 and -8695),
+//! and the Software Developer's Manual, volume 4, for the registers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ const ENERGY_FILTERING_ENABLE: u64 = 1;
 const FEATURE_CONTROL: u32 = 0x3a;
 const SGX_ENABLE: u64 = 1 << 18;
 
-/// How often it is looked at again: once on, it stays so until the next boot, but it may be switched on at any time.
+/// How often it is looked at again: once on, it stays so until the next boot, but it may be switched on at
+/// any time.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// How it stands.

@@ -1,5 +1,5 @@
-//! What reads text that somebody else wrote, for fuzzers to throw bytes at. Nothing here is for use; each function must return,
-//! whatever it is given, soon and without a panic.
+//! What reads text that somebody else wrote, for fuzzers to throw bytes at. Nothing here is for use; each
+//! function must return, whatever it is given, soon and without a panic.
 
 use std::hint::black_box;
 

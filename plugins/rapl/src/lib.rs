@@ -1,5 +1,5 @@
-//! The `rapl` plugin: how many joules the CPU packages, their cores, the memory and the platform used, by the meter
-//! that Intel and AMD processors carry (RAPL, "running average power limit").
+//! The `rapl` plugin: how many joules the CPU packages, their cores, the memory and the platform used, by the
+//! meter that Intel and AMD processors carry (RAPL, "running average power limit").
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -14,8 +14,8 @@ pub(crate) trait Reader: Send {
     /// Fills `raw`, one number per counter, in their order. Allocates nothing unless it fails.
     fn read(&mut self, raw: &mut [u64]) -> Result<Reading, Fault>;
 
-    /// The numbers stand still: looks whether what is read is still alive. `true`: it was dead and has been let go; the next
-    /// read opens it anew.
+    /// The numbers stand still: looks whether what is read is still alive. `true`: it was dead and has been
+    /// let go; the next read opens it anew.
     fn doubt(&mut self) -> bool {
         false
     }

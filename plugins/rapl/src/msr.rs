@@ -1,5 +1,6 @@
-//! The processor's own registers, through the device files of the kernel's module `msr`: a way around powercap and perf, and
-//! a third opinion beside them. [`registers`] says which there are, [`device`] reads one; here they are opened and read.
+//! The processor's own registers, through the device files of the kernel's module `msr`: a way around
+//! powercap and perf, and a third opinion beside them. [`registers`] says which there are, [`device`] reads
+//! one; here they are opened and read.
 
 pub(crate) mod device;
 pub(crate) mod registers;
@@ -30,8 +31,8 @@ pub(crate) fn directory(dev_root: &Path) -> PathBuf {
     dev_root.join("cpu")
 }
 
-/// Opens every counter that the processor below `sysfs_root` has, through the devices below `dev_root`; those of single
-/// cores if `cores`.
+/// Opens every counter that the processor below `sysfs_root` has, through the devices below `dev_root`; those
+/// of single cores if `cores`.
 pub(crate) fn open(sysfs_root: &Path, dev_root: &Path, cores: bool) -> Result<Opened, Unavailable> {
     let unavailable = |reason: String, remedy: &str| Unavailable {
         looked_in: directory(dev_root),
@@ -80,8 +81,8 @@ fn some(opened: Opened, otherwise: Unavailable) -> Result<Opened, Unavailable> {
     if opened.groups.is_empty() { Err(otherwise) } else { Ok(opened) }
 }
 
-/// The group of those of `wanted` that count on `on`; none if none does. As in the kernel, a register that reads zero isn't
-/// there: a real one passes zero once in hours.
+/// The group of those of `wanted` that count on `on`; none if none does. As in the kernel, a register that
+/// reads zero isn't there: a real one passes zero once in hours.
 fn open_group(
     cpu: x86::Cpu,
     dev_root: &Path,

@@ -1,5 +1,5 @@
-//! The kernel's interface of perf counters: the PMU `power`, one for each package, and `power_core`, one for each core
-//! (AMD). [`pmu`] reads what they offer, [`group`] reads the counters; here they are opened.
+//! The kernel's interface of perf counters: the PMU `power`, one for each package, and `power_core`, one for
+//! each core (AMD). [`pmu`] reads what they offer, [`group`] reads the counters; here they are opened.
 
 mod group;
 mod pmu;
@@ -26,7 +26,8 @@ pub(crate) fn directory(sysfs_root: &Path) -> PathBuf {
     sysfs_root.join("bus/event_source/devices/power")
 }
 
-/// Opens every event of the PMU `power` under `sysfs_root`, and of `power_core` if `cores`, on every CPU they name.
+/// Opens every event of the PMU `power` under `sysfs_root`, and of `power_core` if `cores`, on every CPU they
+/// name.
 pub(crate) fn open(sysfs_root: &Path, cores: bool) -> Result<Opened, Unavailable> {
     let directory = directory(sysfs_root);
     let unavailable = |reason: String, remedy: &str| Unavailable {

@@ -1,5 +1,6 @@
-//! The kernel's interface of files: `class/powercap/intel-rapl:0/energy_uj`, one file per counter, in microjoules.
-//! [`zones`] says which directories are counters of what, [`file`] reads one; here the two are put together.
+//! The kernel's interface of files: `class/powercap/intel-rapl:0/energy_uj`, one file per counter, in
+//! microjoules. [`zones`] says which directories are counters of what, [`file`] reads one; here the two are
+//! put together.
 
 pub(crate) mod file;
 pub(crate) mod zones;
@@ -56,8 +57,9 @@ pub(crate) fn open(sysfs_root: &Path) -> Result<Opened, Unavailable> {
     }
 }
 
-/// On AMD the kernel's zone `core` reads the register that each core has of its own on one CPU of the package, the first
-/// that came online (`rp->lead_cpu` in the kernel's `intel_rapl_common.c`): it is that core's, and not all cores'.
+/// On AMD the kernel's zone `core` reads the register that each core has of its own on one CPU of the
+/// package, the first that came online (`rp->lead_cpu` in the kernel's `intel_rapl_common.c`): it is that
+/// core's, and not all cores'.
 fn lone_core(sysfs_root: &Path) -> impl Fn(u32) -> Option<u32> {
     let amd = Cpu::of(sysfs_root).is_some_and(|cpu| cpu.vendor == Vendor::Amd);
     let topology = Topology::below(sysfs_root);
@@ -83,8 +85,8 @@ fn open_zone(zone: &Zone, real: bool, opened: &mut Opened) -> io::Result<()> {
     Ok(())
 }
 
-/// Every directory that has an `energy_uj`. In sysfs they all stand side by side (as links) in `class`, and children also
-/// in their parents; which of the two a stand-in copies doesn't matter.
+/// Every directory that has an `energy_uj`. In sysfs they all stand side by side (as links) in `class`, and
+/// children also in their parents; which of the two a stand-in copies doesn't matter.
 fn find(class: &Path) -> io::Result<Vec<Found>> {
     let mut found = BTreeMap::new();
     let mut level = vec![class.to_owned()];
@@ -98,7 +100,8 @@ fn find(class: &Path) -> io::Result<Vec<Found>> {
             let parent = directory.file_name().unwrap_or_default().to_string_lossy();
             for entry in entries {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                // Below a zone only its own children count: sysfs has links (`device`, `subsystem`) back up there.
+                // Below a zone only its own children count: sysfs has links (`device`, `subsystem`) back up
+                // there.
                 let child = name.strip_prefix(&*parent).is_some_and(|rest| rest.starts_with(':'));
                 if (child || directory == class) && entry.path().is_dir() {
                     found.entry(name).or_insert_with(|| entry.path());

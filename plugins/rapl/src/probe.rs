@@ -1,5 +1,5 @@
-//! Which of RAPL's interfaces can be used, and what gives those that can't. `doctor` asks [`probe`]; the source asks
-//! [`choose`]. Both open the very same things, so that they can't disagree.
+//! Which of RAPL's interfaces can be used, and what gives those that can't. `doctor` asks [`probe`]; the
+//! source asks [`choose`]. Both open the very same things, so that they can't disagree.
 
 use std::path::{Path, PathBuf};
 
@@ -111,8 +111,8 @@ pub fn probe(config: &RaplConfig) -> Probe {
     Probe { sysfs_root: sysfs_root.to_owned(), perf, powercap, msr }
 }
 
-/// In the order in which they are preferred: perf's counters never wrap and are read at once, and registers that the kernel
-/// reads need no table of units of our own.
+/// In the order in which they are preferred: perf's counters never wrap and are read at once, and registers
+/// that the kernel reads need no table of units of our own.
 const ALL: [Interface; 3] = [Interface::Perf, Interface::Powercap, Interface::Msr];
 
 /// What an interface meters, without the counters that stand still.
@@ -148,8 +148,9 @@ pub(crate) struct Candidate {
     pub(crate) opened: Opened,
 }
 
-/// Opens the interface that `config` asks for, and after it all others that are there and of the same origin, to compare with.
-/// That there is none is a state, not a failure; the error says what was looked for, where, and what gives it.
+/// Opens the interface that `config` asks for, and after it all others that are there and of the same origin,
+/// to compare with. That there is none is a state, not a failure; the error says what was looked for, where,
+/// and what gives it.
 pub(crate) fn choose(config: &RaplConfig) -> Result<Vec<Candidate>, Error> {
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut missing = Vec::new();

@@ -1,5 +1,6 @@
-//! A stand-in for the hardware, for tests of whatever consumes RAPL: a tree with the kernel's file names whose counters
-//! follow a known curve. Give its root as `plugins.rapl.sysfs_root`; all that is read there is labelled `simulated`.
+//! A stand-in for the hardware, for tests of whatever consumes RAPL: a tree with the kernel's file names
+//! whose counters follow a known curve. Give its root as `plugins.rapl.sysfs_root`; all that is read there is
+//! labelled `simulated`.
 //!
 //! ```
 //! use std::time::Duration;
@@ -42,8 +43,8 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// A counter in `class/powercap/DIRECTORY` that calls itself `name` and draws `watts`. Like an Intel client's, it wraps
-    /// after 262 kJ, and it begins at zero.
+    /// A counter in `class/powercap/DIRECTORY` that calls itself `name` and draws `watts`. Like an Intel
+    /// client's, it wraps after 262 kJ, and it begins at zero.
     pub fn new(directory: &str, name: &str, watts: f64) -> Self {
         // In whole microwatts, so that the curve is exact over any span.
         let microwatts = (watts * 1e6).round() as u128;
@@ -111,9 +112,10 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Sets every counter to where it stands `elapsed` after the start. Numbers have leading zeros: each is replaced in
-    /// place by one of the same width in one call, so that nobody ever reads a number cut short. Unlike the kernel, a file
-    /// system may show a reader that hits the very nanoseconds of the call a number half old and half new.
+    /// Sets every counter to where it stands `elapsed` after the start. Numbers have leading zeros: each is
+    /// replaced in place by one of the same width in one call, so that nobody ever reads a number cut short.
+    /// Unlike the kernel, a file system may show a reader that hits the very nanoseconds of the call a number
+    /// half old and half new.
     ///
     /// # Errors
     /// If a file can't be written.

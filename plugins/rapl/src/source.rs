@@ -1,5 +1,5 @@
-//! The pipeline element: reads every counter on each tick, keeps one bad counter from hurting the others, and at its start
-//! hears what the other interfaces say. [`meter`] holds the counters.
+//! The pipeline element: reads every counter on each tick, keeps one bad counter from hurting the others, and
+//! at its start hears what the other interfaces say. [`meter`] holds the counters.
 
 mod meter;
 
@@ -102,7 +102,8 @@ impl Source for RaplSource {
 }
 
 impl RaplSource {
-    /// Hears what every interface says of the time since all were opened, and goes on with the one to believe.
+    /// Hears what every interface says of the time since all were opened, and goes on with the one to
+    /// believe.
     fn compare(&mut self, comparison: Comparison, now: Timestamp, out: &mut Batch) -> Result<(), Error> {
         let Comparison { since, decided, mut others } = comparison;
         let elapsed = now.since(since);

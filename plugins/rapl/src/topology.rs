@@ -1,5 +1,5 @@
-//! Which CPUs there are, and the package, die and core of each, from `devices/system/cpu`. Read when meters are opened;
-//! `perf` and `msr` choose their CPUs by it.
+//! Which CPUs there are, and the package, die and core of each, from `devices/system/cpu`. Read when meters
+//! are opened; `perf` and `msr` choose their CPUs by it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,7 +17,8 @@ pub(crate) struct Cpu {
     pub(crate) place: Place,
 }
 
-/// The CPUs that see the same counter. Taken down while they are online: the kernel tells nothing of one that isn't.
+/// The CPUs that see the same counter. Taken down while they are online: the kernel tells nothing of one that
+/// isn't.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// Those of a package, or of one die of it.
@@ -78,8 +79,8 @@ impl Topology {
         }
     }
 
-    /// One of `cpus` for each place, with the die told only where a package has several. A second CPU of the same place
-    /// would count the same energy again.
+    /// One of `cpus` for each place, with the die told only where a package has several. A second CPU of the
+    /// same place would count the same energy again.
     pub(crate) fn one_per_place(&self, cpus: &[u32], dies: bool) -> Vec<Cpu> {
         let seen = cpus.iter().map(|&n| (n, self.package(n), if dies { self.die(n) } else { 0 }));
         arrange(seen.collect())
@@ -95,7 +96,8 @@ impl Topology {
     }
 }
 
-/// `0,28` or `0-1,4`: the numbers, as they stand there; an empty list has none. `None`: that is no list of CPUs.
+/// `0,28` or `0-1,4`: the numbers, as they stand there; an empty list has none. `None`: that is no list of
+/// CPUs.
 pub(crate) fn parse_cpus(list: &str) -> Option<Vec<u32>> {
     let mut cpus = Vec::new();
     for range in list.trim().split(',').filter(|range| !range.is_empty()) {

@@ -1,5 +1,5 @@
-//! Which processor this is, as far as its registers differ: from the kernel's `devices/system/cpu/modalias`, which lies in
-//! sysfs and so can be stood in for with the rest. `msr`, `powercap` and `filtering` ask.
+//! Which processor this is, as far as its registers differ: from the kernel's `devices/system/cpu/modalias`,
+//! which lies in sysfs and so can be stood in for with the rest. `msr`, `powercap` and `filtering` ask.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,8 @@ impl Cpu {
         Self::parse(&fs::read_to_string(sysfs_root.join("devices/system/cpu/modalias")).ok()?)
     }
 
-    /// `cpu:type:x86,ven0000fam0006mod009E:feature:…`, with the kernel's numbers of vendors (`asm/processor.h`).
+    /// `cpu:type:x86,ven0000fam0006mod009E:feature:…`, with the kernel's numbers of vendors
+    /// (`asm/processor.h`).
     pub(crate) fn parse(modalias: &str) -> Option<Self> {
         let rest = modalias.trim().strip_prefix("cpu:type:x86,ven")?;
         let (vendor, rest) = rest.split_once("fam")?;

@@ -10,12 +10,13 @@ use wattrace_select::Pattern;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RelabelConfig {
-    /// The rules. All that match a series are applied to it, in order; what they match is the series as it was
-    /// before.
+    /// The rules. All that match a series are applied to it, in order; what they match is the series as it
+    /// was before.
     pub rules: Vec<RuleConfig>,
 }
 
-/// `[[plugins.relabel.rules]]`. Within a rule, attributes are extracted, then renamed, then set, then dropped.
+/// `[[plugins.relabel.rules]]`. Within a rule, attributes are extracted, then renamed, then set, then
+/// dropped.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuleConfig {

@@ -1,4 +1,5 @@
-//! The `relabel` plugin: renames metrics, and renames, adds and drops attributes, of the series that rules select.
+//! The `relabel` plugin: renames metrics, and renames, adds and drops attributes, of the series that rules
+//! select.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -7,7 +7,8 @@ use wattrace_select::{Selector, pattern::glob};
 
 use crate::config::{Extract, RuleConfig};
 
-/// What a series says of itself by being what it is. These are never relabelled; the origin of a joule least of all.
+/// What a series says of itself by being what it is. These are never relabelled; the origin of a joule least
+/// of all.
 const GIVEN: [&str; 8] = [
     "hw.id",
     "hw.name",

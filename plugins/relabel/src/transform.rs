@@ -1,7 +1,9 @@
-//! The pipeline element: opens a series under the new labels for each that rules select, and moves its points there.
+//! The pipeline element: opens a series under the new labels for each that rules select, and moves its points
+//! there.
 //!
-//! The new series starts where the old one did, and ends with it. If an exec changes what the labels are made of, the
-//! new series ends there and another begins, at zero and at that time: so that no joule is under two names.
+//! The new series starts where the old one did, and ends with it. If an exec changes what the labels are made
+//! of, the new series ends there and another begins, at zero and at that time: so that no joule is under two
+//! names.
 
 use std::mem;
 use std::sync::Arc;
@@ -91,7 +93,8 @@ impl Transform for Transformer {
 }
 
 impl Renamer {
-    /// What becomes of `series` from `now` on. Once it has new labels it keeps some, whatever its consumer becomes.
+    /// What becomes of `series` from `now` on. Once it has new labels it keeps some, whatever its consumer
+    /// becomes.
     fn decide(&mut self, id: SeriesId, series: &Arc<Series>, before: Option<Fate>, now: Timestamp) -> Fate {
         let rules = self.rules.clone();
         let mut matching = rules.iter().filter(|rule| rule.selector.matches(series)).peekable();

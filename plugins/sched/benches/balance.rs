@@ -1,8 +1,10 @@
-//! Whether the books of every CPU close to the nanosecond under everything that makes a scheduler sweat: messages, forks,
-//! clones, execs, migrations, and CPUs that go offline and come back. Reads at odd intervals, from one millisecond up.
+//! Whether the books of every CPU close to the nanosecond under everything that makes a scheduler sweat:
+//! messages, forks, clones, execs, migrations, and CPUs that go offline and come back. Reads at odd
+//! intervals, from one millisecond up.
 //!
-//! `sudo cargo bench -p wattrace-sched --bench balance`, or as a part of `cargo xtask bench`. Needs hackbench (Debian's
-//! rt-tests) and stress-ng. `WATTRACE_SOAK_SWITCHES=144000000` is four hours of a server that switches 10,000 times a second.
+//! `sudo cargo bench -p wattrace-sched --bench balance`, or as a part of `cargo xtask bench`. Needs hackbench
+//! (Debian's rt-tests) and stress-ng. `WATTRACE_SOAK_SWITCHES=144000000` is four hours of a server that
+//! switches 10,000 times a second.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,14 +1,17 @@
-//! What accounting costs a whole program that does little but switch: hackbench, with nothing attached, with accounting, and less
-//! often with an empty program, and with bpftrace counting the same nanoseconds per process.
+//! What accounting costs a whole program that does little but switch: hackbench, with nothing attached, with
+//! accounting, and less often with an empty program, and with bpftrace counting the same nanoseconds per
+//! process.
 //!
-//! Two runs of hackbench differ by several per cent whatever is attached, and long ones as much as short ones: so there must be many,
-//! and short ones. Each CPU has its own, bound to it, all at the same time. A round is ten of them with nothing attached, twenty with
-//! something, and ten with nothing, so that a machine that gets slower or faster meanwhile does no harm. Reports the mean of the
-//! rounds' ratios with its 95 % interval. They run threads, since a switch between these is the cheapest there is, and so what
-//! accounting adds the largest part.
+//! Two runs of hackbench differ by several per cent whatever is attached, and long ones as much as short
+//! ones: so there must be many, and short ones. Each CPU has its own, bound to it, all at the same time. A
+//! round is ten of them with nothing attached, twenty with something, and ten with nothing, so that a machine
+//! that gets slower or faster meanwhile does no harm. Reports the mean of the rounds' ratios with its 95 %
+//! interval. They run threads, since a switch between these is the cheapest there is, and so what accounting
+//! adds the largest part.
 //!
-//! `sudo cargo bench -p wattrace-sched --bench hackbench [-- --rounds=200]`, or as a part of `cargo xtask bench`. Needs hackbench
-//! (Debian's rt-tests); without bpftrace the comparison is left out. A round takes three seconds.
+//! `sudo cargo bench -p wattrace-sched --bench hackbench [-- --rounds=200]`, or as a part of `cargo xtask
+//! bench`. Needs hackbench (Debian's rt-tests); without bpftrace the comparison is left out. A round takes
+//! three seconds.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};

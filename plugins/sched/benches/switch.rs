@@ -1,6 +1,6 @@
-//! What accounting costs a context switch: two threads on one CPU hand a byte to and fro through pipes, with no program, an
-//! empty program, one that only reads counters, and accounting of each kind attached, in interleaved rounds. Reports medians of
-//! each round's differences.
+//! What accounting costs a context switch: two threads on one CPU hand a byte to and fro through pipes, with
+//! no program, an empty program, one that only reads counters, and accounting of each kind attached, in
+//! interleaved rounds. Reports medians of each round's differences.
 //!
 //! `sudo cargo bench -p wattrace-sched`, or as a part of `cargo xtask bench`.
 

@@ -1,5 +1,5 @@
-//! The accounts: one reading takes in what happened to processes and what every CPU charged since the last; one emission
-//! says it. `reader.rs` reads a CPU's ledger, `processes.rs` keeps who it was charged to.
+//! The accounts: one reading takes in what happened to processes and what every CPU charged since the last;
+//! one emission says it. `reader.rs` reads a CPU's ledger, `processes.rs` keeps who it was charged to.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,8 +38,8 @@ const ANOMALIES: Metric = Metric::counter(
     "Events that were overwritten before they were read, and charges that went to the overflow entry of a full ledger page",
 );
 
-/// What reading a counter may cost at every switch, ns, unless `counters_force` is set. Where it traps into a hypervisor, it
-/// costs some thousand; on hardware some ten.
+/// What reading a counter may cost at every switch, ns, unless `counters_force` is set. Where it traps into a
+/// hypervisor, it costs some thousand; on hardware some ten.
 const DEAREST_COUNTER_NS: u64 = 400;
 
 /// What is read from the kernel, between ticks and on them.
@@ -196,7 +196,8 @@ impl Accounts {
         })
     }
 
-    /// Closes every page, then takes in events and entries. Events come first: they say who the entries are about.
+    /// Closes every page, then takes in events and entries. Events come first: they say who the entries are
+    /// about.
     pub(crate) fn read(&mut self) -> Result<(), Error> {
         for (number, cpu) in self.cpus.iter_mut().enumerate() {
             cpu.flush = self.kernel.flush(number).or_retry()?;
@@ -298,7 +299,8 @@ impl Accounts {
     }
 }
 
-/// Loads the programs, without counters if those are not to be had or too dear to read. Returns what was loaded.
+/// Loads the programs, without counters if those are not to be had or too dear to read. Returns what was
+/// loaded.
 fn load(options: Options, force: bool) -> Result<(Kernel, Options), KernelError> {
     let without = Options { counters: Vec::new(), ..options.clone() };
     if options.counters.is_empty() {

@@ -1,4 +1,5 @@
-//! A command line fit to be shown: arguments joined as one would type them, with what looks like a secret left out.
+//! A command line fit to be shown: arguments joined as one would type them, with what looks like a secret
+//! left out.
 
 /// What stands in a secret's place.
 const HIDDEN: &str = "***";
@@ -47,7 +48,8 @@ fn is_secret(name: &str) -> bool {
     SECRET.iter().any(|word| name.contains(word))
 }
 
-/// Where in `argument` the first value begins that its name makes a secret: `token=x`, `"token": "x"`, `--token x`.
+/// Where in `argument` the first value begins that its name makes a secret: `token=x`, `"token": "x"`,
+/// `--token x`.
 fn secret_in(argument: &str) -> Option<usize> {
     argument.match_indices(['=', ':', ' ']).find_map(|(at, sign)| {
         let (before, after) = (&argument[..at], &argument[at + 1..]);

@@ -1,5 +1,6 @@
-//! What the kernel programs cost, as metrics of the agent's own: measured now and then in short bursts, because measuring
-//! costs something itself. Between bursts a program's time is its runs times what one cost in the last.
+//! What the kernel programs cost, as metrics of the agent's own: measured now and then in short bursts,
+//! because measuring costs something itself. Between bursts a program's time is its runs times what one cost
+//! in the last.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

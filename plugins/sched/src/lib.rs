@@ -1,4 +1,5 @@
-//! The `sched` plugin: CPU time per process and package, every nanosecond once, counted by the kernel programs of `ebpf/`.
+//! The `sched` plugin: CPU time per process and package, every nanosecond once, counted by the kernel
+//! programs of `ebpf/`.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -50,13 +51,13 @@ pub struct SchedConfig {
     /// Time between readings, from 1 ms up.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// Bound on the kernel memory of all CPUs' ledgers, in MiB. More memory lets more threads run between two readings
-    /// before a reading is forced.
+    /// Bound on the kernel memory of all CPUs' ledgers, in MiB. More memory lets more threads run between two
+    /// readings before a reading is forced.
     pub ledger_mib: u32,
     /// Whether time in interrupts is told apart from the task they interrupt.
     pub irq: Interrupts,
-    /// Hardware counters to read per process: "cycles", "instructions", "cache-misses". They cost something at every context
-    /// switch, and are left out where reading one is dear (in most virtual machines).
+    /// Hardware counters to read per process: "cycles", "instructions", "cache-misses". They cost something
+    /// at every context switch, and are left out where reading one is dear (in most virtual machines).
     pub counters: Vec<Counter>,
     /// Whether to read the counters however dear they are.
     pub counters_force: bool,

@@ -1,5 +1,5 @@
-//! What only /proc and the cgroup tree know: who a process is that was there before us, and the path of a cgroup id.
-//! Everything here may vanish while it is read; then there is simply less to say.
+//! What only /proc and the cgroup tree know: who a process is that was there before us, and the path of a
+//! cgroup id. Everything here may vanish while it is read; then there is simply less to say.
 
 use std::ffi::CString;
 use std::fs;
@@ -128,7 +128,8 @@ fn path_of_handle(mount: &OwnedFd, id: u64) -> Option<String> {
     }
     const FILEID_KERNFS: i32 = 0xfe;
     let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id: id.to_ne_bytes() };
-    // SAFETY: `handle` is laid out as `struct file_handle` with eight bytes of handle, and lives through the call.
+    // SAFETY: `handle` is laid out as `struct file_handle` with eight bytes of handle, and lives through the
+    // call.
     let fd = unsafe {
         libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut handle).cast(), libc::O_PATH | libc::O_CLOEXEC)
     };

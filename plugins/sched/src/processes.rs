@@ -1,5 +1,5 @@
-//! The processes that ran since accounting began: made from fork events, or from the first ledger entry that names them;
-//! charged from entries; ended when they have exited and no slice of theirs is outstanding.
+//! The processes that ran since accounting began: made from fork events, or from the first ledger entry that
+//! names them; charged from entries; ended when they have exited and no slice of theirs is outstanding.
 //!
 //! A process that never runs is never looked at: this is what makes a tick's cost follow the work.
 
@@ -105,12 +105,13 @@ impl Processes {
         self.cgroups.made(event.cgroup, &String::from_utf8_lossy(path));
     }
 
-    /// A process executed a program: its name changes, its identity does not. `arguments` is its command line, if that is
-    /// read: each argument ended by a zero.
+    /// A process executed a program: its name changes, its identity does not. `arguments` is its command
+    /// line, if that is read: each argument ended by a zero.
     pub(crate) fn executed(&mut self, event: &Event, path: &[u8], arguments: &[u8]) {
         let at = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
         let given = String::from_utf8_lossy(path);
-        // A relative path says little without its directory. If the process is still there, /proc knows the whole one.
+        // A relative path says little without its directory. If the process is still there, /proc knows the
+        // whole one.
         let whole = (!given.starts_with('/')).then(|| executable(event.pid)).flatten();
         let path: Option<Arc<str>> = match whole {
             Some(whole) => Some(whole.into()),
@@ -171,15 +172,16 @@ impl Processes {
             let path = self.cgroups.path(entry.cgroup);
             process.tally.consumer.update(path.map(cgroup_attribute).into_iter().collect());
         }
-        // The leader's name can change without an exec (prctl), and an exec's event can be lost. But the entry has the name
-        // from when the thread first ran on this page: an event since then knows better.
+        // The leader's name can change without an exec (prctl), and an exec's event can be lost. But the
+        // entry has the name from when the thread first ran on this page: an event since then knows better.
         if entry.tid == entry.pid && process.named_at < page_start && process.comm != entry.comm {
             process.comm = entry.comm;
             process.tally.consumer.update(names(&process.comm, process.executable.as_deref()));
         }
     }
 
-    /// Finds a process, or makes one that no fork event told of: it was there before us, or the event was lost.
+    /// Finds a process, or makes one that no fork event told of: it was there before us, or the event was
+    /// lost.
     fn get_or_discover(&mut self, key: Key, comm: [u8; COMM_LEN], cgroup: u64) -> usize {
         if let Some(&at) = self.by_key.get(&key) {
             return at;
@@ -257,8 +259,9 @@ impl Processes {
         }
     }
 
-    /// Pushes what changed since the last time, with `start` as the start of series that are new, and ends the processes
-    /// that have exited: those that had no slice in the last reading, or all if there is no other reading (`last`).
+    /// Pushes what changed since the last time, with `start` as the start of series that are new, and ends
+    /// the processes that have exited: those that had no slice in the last reading, or all if there is no
+    /// other reading (`last`).
     pub(crate) fn emit(&mut self, start: Timestamp, last: bool, out: &mut Batch) {
         for at in self.dirty.drain(..) {
             if let Some(process) = self.all.get_mut(at) {

@@ -1,5 +1,5 @@
-//! Reading a CPU's ledger page by page, also while the CPU is offline: then its page cannot be closed, but nobody writes it
-//! either. What is read ahead of such a page is left out when the page is closed at last.
+//! Reading a CPU's ledger page by page, also while the CPU is offline: then its page cannot be closed, but
+//! nobody writes it either. What is read ahead of such a page is left out when the page is closed at last.
 
 use wattrace_common::ledger::{Entry, Page};
 
@@ -24,7 +24,8 @@ pub(crate) mod quantity {
 #[derive(Debug, Default)]
 pub(crate) struct CpuReader {
     ahead: Ahead,
-    /// Idle time that was read ahead of its page, on which it then was not: the CPU came back in that very moment.
+    /// Idle time that was read ahead of its page, on which it then was not: the CPU came back in that very
+    /// moment.
     idle_debt: u64,
     /// How the debt changed with the last reading: by so much more was charged than time passed (wraps).
     settled: u64,
@@ -39,14 +40,16 @@ struct Ahead {
 }
 
 impl CpuReader {
-    /// What a closed page holds that was not read before. `charge` is called for each of its entries that ran.
+    /// What a closed page holds that was not read before. `charge` is called for each of its entries that
+    /// ran.
     pub(crate) fn closed(&mut self, reading: &Reading<'_>, charge: impl FnMut(&Entry, &Quantities)) -> Page {
         let since = self.since(reading, reading.page, charge);
         self.ahead = Ahead::default();
         since
     }
 
-    /// The same of the open page of a CPU that is offline and has been idle since `slice_start_ns`, until `now`.
+    /// The same of the open page of a CPU that is offline and has been idle since `slice_start_ns`, until
+    /// `now`.
     pub(crate) fn offline(
         &mut self,
         reading: &Reading<'_>,
@@ -145,7 +148,8 @@ mod tests {
     fn a_cpu_that_goes_and_comes_back_is_charged_every_nanosecond_once() {
         let mut reader = CpuReader::default();
         let (mut used, mut idle) = (0, 0);
-        // Page 4 ran a task for 30 ns and idles since 100; the CPU is offline when it is read at 150, and at 250.
+        // Page 4 ran a task for 30 ns and idles since 100; the CPU is offline when it is read at 150, and at
+        // 250.
         let open = [entry(7, 30)];
         for now in [150, 250] {
             let part = reader.offline(&reading(4, page(50, 0, 20, 1), &open), 100, now, charged(&mut used));

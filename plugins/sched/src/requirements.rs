@@ -1,5 +1,5 @@
-//! What the kernel and our permissions must offer, each checked on its own and each with its remedy. `wattrace doctor`
-//! shows the list; loading reports the first that is missing instead of a bare errno.
+//! What the kernel and our permissions must offer, each checked on its own and each with its remedy.
+//! `wattrace doctor` shows the list; loading reports the first that is missing instead of a bare errno.
 
 use std::fs;
 use std::path::Path;
@@ -55,8 +55,8 @@ impl Facts {
         }
     }
 
-    /// Until 6.12 the lock of the kernel's ring buffer is one that sleeps on a real-time kernel. Only messages for people go
-    /// through it (`aya-log`), and there they do not.
+    /// Until 6.12 the lock of the kernel's ring buffer is one that sleeps on a real-time kernel. Only
+    /// messages for people go through it (`aya-log`), and there they do not.
     pub(crate) fn ring_buffer_is_safe(&self) -> bool {
         !self.realtime || version(&self.release).is_some_and(|v| v >= (6, 12))
     }

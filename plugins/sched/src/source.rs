@@ -1,5 +1,5 @@
-//! The source: reads the accounts at every tick, and in between whenever the kernel says that something fills up; what both
-//! found is emitted with the next tick. What is read is in `accounts.rs`.
+//! The source: reads the accounts at every tick, and in between whenever the kernel says that something fills
+//! up; what both found is emitted with the next tick. What is read is in `accounts.rs`.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

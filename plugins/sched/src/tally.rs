@@ -1,5 +1,5 @@
-//! What one consumer used, place by place, and the series that tell it. `processes.rs` and `threads.rs` keep one for each of
-//! theirs.
+//! What one consumer used, place by place, and the series that tell it. `processes.rs` and `threads.rs` keep
+//! one for each of theirs.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The threads that ran, where they are asked for: each a consumer of its own, beside the process that it is a part of
-//! (`processes.rs`, which calls this).
+//! The threads that ran, where they are asked for: each a consumer of its own, beside the process that it is
+//! a part of (`processes.rs`, which calls this).
 
 use std::sync::Arc;
 
@@ -37,7 +37,8 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Charges what the thread of `entry` used, at `places`, in reading number `reading`; its process is `of`.
+    /// Charges what the thread of `entry` used, at `places`, in reading number `reading`; its process is
+    /// `of`.
     pub(crate) fn charge(
         &mut self,
         entry: &Entry,

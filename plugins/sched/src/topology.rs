@@ -6,9 +6,11 @@ use std::path::Path;
 /// The CPUs that may ever be online, with the package of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
-    /// Package of each CPU, by CPU number; a CPU whose package is not told (it is offline) counts as package 0's.
+    /// Package of each CPU, by CPU number; a CPU whose package is not told (it is offline) counts as package
+    /// 0's.
     pub package_of: Vec<u32>,
-    /// The core of each CPU, named by the lowest of its CPUs; a CPU that is offline counts as a core of its own.
+    /// The core of each CPU, named by the lowest of its CPUs; a CPU that is offline counts as a core of its
+    /// own.
     pub core_of: Vec<u32>,
     /// The CPU that shares the core of each CPU: the next, of more than one. None for a CPU that is offline.
     pub sibling_of: Vec<Option<usize>>,

@@ -1,4 +1,5 @@
-//! The kernel programs on the running kernel. Needs root; says so and skips without it, and fails under CI=true.
+//! The kernel programs on the running kernel. Needs root; says so and skips without it, and fails under
+//! CI=true.
 //!
 //! Each test takes the whole machine as it is: other processes come and go meanwhile.
 #![allow(
@@ -25,7 +26,8 @@ use wattrace_sched::kernel::{Flush, Kernel, Options, Told};
 /// Held by a test that counts on the CPUs that there are, and alone by the one that takes one away.
 static CPUS: RwLock<()> = RwLock::new(());
 
-/// Flushes all CPUs, again and again while `work` is done; `see` sees every page. Every page must close and follow the last.
+/// Flushes all CPUs, again and again while `work` is done; `see` sees every page. Every page must close and
+/// follow the last.
 fn watch(
     options: &Options,
     mut work: impl FnMut(usize),
@@ -91,7 +93,8 @@ fn a_loop_that_never_yields_is_charged_at_every_flush() {
             assert_closed(0, &reading);
             let spun: u64 = reading.entries.iter().filter(|e| e.tid == spinner.tid).map(|e| e.ns).sum();
             assert!(spun > 0, "a running slice was not charged");
-            // A page of the program may have to be read back from disk, and an emulated CPU stands still at times.
+            // A page of the program may have to be read back from disk, and an emulated CPU stands still at
+            // times.
             let (idle, window) = (reading.page.idle_ns, reading.page.end_ns - reading.page.start_ns);
             let most = window / if is_emulated() { 2 } else { 50 };
             assert!(idle < most, "a busy CPU is not idle: {idle} of {window} ns");
@@ -185,7 +188,8 @@ fn events_that_were_overwritten_are_counted_and_the_latest_are_kept() {
 
 /// A process whose main thread ends while another goes on for 60 ms, and then ends the process with status 5.
 fn leave_a_thread_behind() -> u32 {
-    // SAFETY: the child does no more than spin in a thread and exit; the C library makes fork safe for its allocator.
+    // SAFETY: the child does no more than spin in a thread and exit; the C library makes fork safe for its
+    // allocator.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         std::thread::spawn(|| {

@@ -14,7 +14,8 @@ use crate::schedule::{Phase, Process, Schedule, Thread};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SimulatorConfig {
-    /// What runs: "real", this machine's own processes, metered by constant powers; or "script", `threads` on `machine`.
+    /// What runs: "real", this machine's own processes, metered by constant powers; or "script", `threads` on
+    /// `machine`.
     pub schedule: What,
     /// With "real": power of a package, W.
     pub idle_watts: f64,

@@ -1,5 +1,5 @@
-//! The meters as a source: what `plugins/rapl` does for real ones, with windows that end as long before a reading as what it
-//! shows is old. All that it gives is labelled `simulated`.
+//! The meters as a source: what `plugins/rapl` does for real ones, with windows that end as long before a
+//! reading as what it shows is old. All that it gives is labelled `simulated`.
 
 use std::sync::Arc;
 

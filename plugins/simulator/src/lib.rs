@@ -1,5 +1,5 @@
-//! The `simulator` plugin: a machine whose every thread's energy is known, so that attribution has a truth to be judged by. All
-//! that it gives is labelled `simulated`.
+//! The `simulator` plugin: a machine whose every thread's energy is known, so that attribution has a truth to
+//! be judged by. All that it gives is labelled `simulated`.
 //!
 //! | module | holds |
 //! | --- | --- |

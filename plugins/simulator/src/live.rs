@@ -1,4 +1,5 @@
-//! A simulation on the agent's clock, shared by the sources that read it. It begins when one of them first looks.
+//! A simulation on the agent's clock, shared by the sources that read it. It begins when one of them first
+//! looks.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 

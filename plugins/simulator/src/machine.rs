@@ -1,5 +1,5 @@
-//! The shape of a machine: its packages, cores and threads, at what frequencies they run, what is metered and how well. What
-//! running costs is `physics.rs`.
+//! The shape of a machine: its packages, cores and threads, at what frequencies they run, what is metered and
+//! how well. What running costs is `physics.rs`.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A meter as hardware has it: it counts in units of its own, is updated now and then, is a little noisy, wraps, and cannot
-//! always be read.
+//! A meter as hardware has it: it counts in units of its own, is updated now and then, is a little noisy,
+//! wraps, and cannot always be read.
 
 use crate::machine::{MeterShape, Part};
 use crate::random::Random;

@@ -1,5 +1,6 @@
-//! What a thread executes, as far as power is concerned: how fast, how often it waits for memory, and what one of its
-//! instructions costs. The figures are round ones of the orders that textbooks and SPEC CPU characterisations give.
+//! What a thread executes, as far as power is concerned: how fast, how often it waits for memory, and what
+//! one of its instructions costs. The figures are round ones of the orders that textbooks and SPEC CPU
+//! characterisations give.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +34,8 @@ pub struct Profile {
     pub stall_ns: f64,
     /// Energy of one of its instructions, as a multiple of the average one. No counter tells it.
     pub weight: f64,
-    /// Energy of one of its misses in the memory, as a multiple of the average one (rows that stay open cost less). No counter
-    /// tells it.
+    /// Energy of one of its misses in the memory, as a multiple of the average one (rows that stay open cost
+    /// less). No counter tells it.
     pub row_weight: f64,
 }
 

@@ -1,4 +1,5 @@
-//! What running costs: the power of every thread from what it executes and where, and the power that nobody causes.
+//! What running costs: the power of every thread from what it executes and where, and the power that nobody
+//! causes.
 //!
 //! ```text
 //! a core that runs     C · V(f)² · f · (clock + Σ its threads: instruction · IPC · weight)     V(f) = V0 + k·f
@@ -8,11 +9,11 @@
 //! static               package + cores' leakage + uncore + memory, rising slowly with the package's heat
 //! ```
 //!
-//! It is meant to be like hardware, not like anybody's model of it. Power is in no way linear in what the kernel or the
-//! counters tell: the voltage rises with the frequency, so that a cycle and an instruction cost more on a fast core; what an
-//! instruction costs depends on its kind, which nobody counts; a clock tree is shared by the threads of a core; and leakage
-//! follows the temperature. What is left out: power states of whole packages, contention for memory's bandwidth, and
-//! limits on power.
+//! It is meant to be like hardware, not like anybody's model of it. Power is in no way linear in what the
+//! kernel or the counters tell: the voltage rises with the frequency, so that a cycle and an instruction cost
+//! more on a fast core; what an instruction costs depends on its kind, which nobody counts; a clock tree is
+//! shared by the threads of a core; and leakage follows the temperature. What is left out: power states of
+//! whole packages, contention for memory's bandwidth, and limits on power.
 
 use crate::mix::{Mix, Profile};
 
@@ -33,7 +34,8 @@ pub struct Physics {
     pub smt_clock: f64,
     /// Cycles of an instruction where two threads run on the core, as a multiple of those where one does.
     pub smt_cycles: f64,
-    /// The time that a miss holds a thread up where two run on the core, as a multiple of that where one does.
+    /// The time that a miss holds a thread up where two run on the core, as a multiple of that where one
+    /// does.
     pub smt_stall: f64,
     /// Energy of a miss in the uncore, nJ.
     pub uncore_nj: f64,

@@ -1,5 +1,5 @@
-//! Random numbers that are the same on every machine and in every version: SplitMix64. All that is random in a simulation comes
-//! from a seed through here, so that a table of results can be made again.
+//! Random numbers that are the same on every machine and in every version: SplitMix64. All that is random in
+//! a simulation comes from a seed through here, so that a table of results can be made again.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]

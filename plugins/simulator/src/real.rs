@@ -1,6 +1,6 @@
-//! A meter for a real machine that has none: a constant power for each package and each of its busy CPUs, from the CPU time that
-//! passes by. What joules the machine really draws nobody knows; but those of this meter have a known truth, so that what
-//! comes after it in the pipeline can be checked on real processes.
+//! A meter for a real machine that has none: a constant power for each package and each of its busy CPUs,
+//! from the CPU time that passes by. What joules the machine really draws nobody knows; but those of this
+//! meter have a known truth, so that what comes after it in the pipeline can be checked on real processes.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! A script of what runs: processes with threads, each with the CPUs it may use, when it begins and ends, and the phases it goes
-//! through. Who gets a CPU when is `scheduler.rs`.
+//! A script of what runs: processes with threads, each with the CPUs it may use, when it begins and ends, and
+//! the phases it goes through. Who gets a CPU when is `scheduler.rs`.
 
 use std::time::Duration;
 

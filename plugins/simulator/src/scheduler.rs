@@ -1,6 +1,7 @@
-//! Who runs where: a small model of a scheduler, driven from one event to the next, with no time of its own. A thread that wakes
-//! gets an idle CPU, one whose core is idle if there is one, else it queues; a CPU whose queue is not empty changes threads every
-//! [`SLICE`]; a CPU that has nothing to do takes a thread from another's queue.
+//! Who runs where: a small model of a scheduler, driven from one event to the next, with no time of its own.
+//! A thread that wakes gets an idle CPU, one whose core is idle if there is one, else it queues; a CPU whose
+//! queue is not empty changes threads every [`SLICE`]; a CPU that has nothing to do takes a thread from
+//! another's queue.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

@@ -1,5 +1,5 @@
-//! A machine at work: lets its time pass from event to event, and keeps the truth and the meters. Everything follows from the
-//! machine, the schedule and the seed.
+//! A machine at work: lets its time pass from event to event, and keeps the truth and the meters. Everything
+//! follows from the machine, the schedule and the seed.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::schedule::Schedule;
 use crate::scheduler::Scheduler;
 use crate::truth::{Energy, Entry, Place, Truth, Use};
 
-/// The number of the first process; the next have the next. Linux gives none above 4194304, so no real process has it.
+/// The number of the first process; the next have the next. Linux gives none above 4194304, so no real
+/// process has it.
 pub const FIRST_PID: u32 = 5_000_001;
 
 /// A machine at work.

@@ -1,5 +1,6 @@
-//! A simulated machine as a tree of files with the kernel's names: its topology under `devices/system/cpu`, its meters under
-//! `class/powercap`. Whatever reads sysfs can be pointed at it, as `plugins.rapl.sysfs_root` is.
+//! A simulated machine as a tree of files with the kernel's names: its topology under `devices/system/cpu`,
+//! its meters under `class/powercap`. Whatever reads sysfs can be pointed at it, as `plugins.rapl.sysfs_root`
+//! is.
 
 use std::fs::{self, File};
 use std::io;
@@ -59,8 +60,8 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Sets every counter to what its meter shows. Each number replaces one of the same width in one call, so that nobody
-    /// reads one cut short.
+    /// Sets every counter to what its meter shows. Each number replaces one of the same width in one call, so
+    /// that nobody reads one cut short.
     ///
     /// # Errors
     /// If a file cannot be written.

@@ -1,5 +1,5 @@
-//! What every thread really used and caused, core by core, and what nobody caused. Whole nanojoules: what a meter measures is
-//! their sum and nothing else, to the last one.
+//! What every thread really used and caused, core by core, and what nobody caused. Whole nanojoules: what a
+//! meter measures is their sum and nothing else, to the last one.
 
 use std::ops::AddAssign;
 

@@ -1,5 +1,5 @@
-//! What the processes of a script use, as a source: the points that `plugins/sched` gives of real ones, with the same closing
-//! entries and the same ends.
+//! What the processes of a script use, as a source: the points that `plugins/sched` gives of real ones, with
+//! the same closing entries and the same ends.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -7,8 +7,8 @@
 //! | store.rs | one transaction that writes all of it |
 //!
 //! A batch is taken whole or not at all: while what is staged can't be committed, the next batch is refused
-//! ([`wattrace_api::ErrorKind::Retry`]), so that nothing is written twice. The database is locked only while a commit
-//! runs.
+//! ([`wattrace_api::ErrorKind::Retry`]), so that nothing is written twice. The database is locked only while
+//! a commit runs.
 
 mod schema;
 mod staged;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Output, Plugin, Setup};
-use wattrace_lines::Pace;
+use wattrace_text_output::Pace;
 
 use staged::Staged;
 
@@ -181,7 +181,8 @@ mod tests {
         assert_eq!(rows(dir.path()), (1000, 2000));
     }
 
-    /// Without a write-ahead log, as on a file system that can't have one, a reader makes the commit itself fail.
+    /// Without a write-ahead log, as on a file system that can't have one, a reader makes the commit itself
+    /// fail.
     #[test]
     fn what_fails_at_the_very_commit_is_written_once_later() {
         let dir = tempfile::tempdir().unwrap();

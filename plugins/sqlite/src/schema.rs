@@ -1,4 +1,5 @@
-//! Opening the database: is it ours, is it of this version, does it have its tables? What they hold is in schema.sql.
+//! Opening the database: is it ours, is it of this version, does it have its tables? What they hold is in
+//! schema.sql.
 
 use std::path::Path;
 use std::time::Duration;
@@ -47,7 +48,8 @@ fn check(path: &Path, connection: &Connection) -> Result<bool, Error> {
 }
 
 fn prepare(connection: &mut Connection, is_empty: bool) -> rusqlite::Result<()> {
-    // Readers and the writer don't wait for each other. Some network file systems can't: they stay with what they have.
+    // Readers and the writer don't wait for each other. Some network file systems can't: they stay with what
+    // they have.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "normal")?;
     if is_empty {

@@ -1,4 +1,5 @@
-//! What has been taken and not been committed yet, and which row of `series` each series has. `store` writes it out.
+//! What has been taken and not been committed yet, and which row of `series` each series has. `store` writes
+//! it out.
 
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use wattrace_api::{Batch, Clock, Registry, Series, SeriesId, SeriesMap, Value};
 /// A series' row in the table.
 pub(crate) struct SeriesRow {
     pub(crate) series: Arc<Series>,
-    /// The row's key, given by the database; means something only within the transaction that sets it, or once `saved`.
+    /// The row's key, given by the database; means something only within the transaction that sets it, or
+    /// once `saved`.
     pub(crate) key: i64,
     /// Whether the row has been committed.
     pub(crate) saved: bool,

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, named_params, params};
 use wattrace_api::Kind;
-use wattrace_lines::attributes_json;
+use wattrace_text_output::attributes_json;
 
 use crate::staged::Staged;
 

@@ -1,4 +1,5 @@
-//! The database as its readers find it: while the agent writes, after it was killed, and after somebody else had it.
+//! The database as its readers find it: while the agent writes, after it was killed, and after somebody else
+//! had it.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 

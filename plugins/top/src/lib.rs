@@ -1,5 +1,5 @@
-//! The `top` plugin: only the heaviest consumers go on one by one; what all the others use is summed into `other`, so
-//! that every total stays what it was, to the step.
+//! The `top` plugin: only the heaviest consumers go on one by one; what all the others use is summed into
+//! `other`, so that every total stays what it was, to the step.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -8,8 +8,8 @@
 //!
 //! Who is among the heaviest, `wattrace-ranking` knows.
 //!
-//! It stands behind all that computes per consumer, and before what renames. Outputs for metrics back ends have such
-//! a limit of their own (`plugins.otlp.top`); this one is for all outputs.
+//! It stands behind all that computes per consumer, and before what renames. Outputs for metrics back ends
+//! have such a limit of their own (`plugins.otlp.top`); this one is for all outputs.
 
 mod others;
 mod transform;
@@ -31,8 +31,8 @@ pub struct TopConfig {
     pub count: usize,
     /// The counter whose increase makes a consumer heavy, summed over all its series.
     pub by: String,
-    /// The consumers that compete, by their type: `process`, `thread`, `cgroup`, `container`, `pod`, `unit`, `job`, `machine`,
-    /// `user` or `tree`. All others pass.
+    /// The consumers that compete, by their type: `process`, `thread`, `cgroup`, `container`, `pod`, `unit`,
+    /// `job`, `machine`, `user` or `tree`. All others pass.
     pub consumer: String,
     /// Time between two rankings. What was used before counts half at each.
     #[serde(with = "humantime_serde")]

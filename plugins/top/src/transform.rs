@@ -1,9 +1,9 @@
-//! The pipeline element: sends each increment of a counter to a series of its consumer's own if the consumer has a
-//! place in the ranking, and to the sum of the others if not.
+//! The pipeline element: sends each increment of a counter to a series of its consumer's own if the consumer
+//! has a place in the ranking, and to the sum of the others if not.
 //!
-//! A counter is cut when its consumer gains or loses its place: what it counted before stays where it was reported,
-//! what comes after goes elsewhere. So each step is in exactly one series, and the sum over all series that ever went
-//! on is the sum of the true values. The originals don't go on.
+//! A counter is cut when its consumer gains or loses its place: what it counted before stays where it was
+//! reported, what comes after goes elsewhere. So each step is in exactly one series, and the sum over all
+//! series that ever went on is the sum of the true values. The originals don't go on.
 
 use std::mem;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The emulator: QEMU as installed, or Debian's packages of it unpacked beside everything else, where installing them would
-//! remove something.
+//! The emulator: QEMU as installed, or Debian's packages of it unpacked beside everything else, where
+//! installing them would remove something.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use crate::{debian, workspace};
 const PACKAGE: &str = "qemu-system-x86";
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// Full emulation, with all virtual CPUs in one thread. With a thread each, QEMU before 8.1 may run a stale translation
-/// of code that the kernel has just patched, as it does whenever a tracepoint gets its first program: the kernel then dies
-/// of an `int3` that is no longer there.
+/// Full emulation, with all virtual CPUs in one thread. With a thread each, QEMU before 8.1 may run a stale
+/// translation of code that the kernel has just patched, as it does whenever a tracepoint gets its first
+/// program: the kernel then dies of an `int3` that is no longer there.
 pub(crate) const TCG: &str = "tcg,thread=single";
 
 /// Where the emulator is.

@@ -1,5 +1,6 @@
-//! Which kernels, and getting them: the newest of a series that the package lists name, kept in `target/vm` as long as
-//! it is the newest. Only the bootable image is taken out of the package: what the tests need is built in.
+//! Which kernels, and getting them: the newest of a series that the package lists name, kept in `target/vm`
+//! as long as it is the newest. Only the bootable image is taken out of the package: what the tests need is
+//! built in.
 
 use std::fmt;
 use std::fs;
@@ -20,7 +21,8 @@ pub(crate) struct Series {
     rt: bool,
 }
 
-/// The kernels that `cargo xtask test` covers: Debian 12's own and its newer one, each with real-time preemption too.
+/// The kernels that `cargo xtask test` covers: Debian 12's own and its newer one, each with real-time
+/// preemption too.
 pub(crate) fn matrix() -> Vec<Series> {
     [("6.1", false), ("6.1", true), ("6.12", false), ("6.12", true)]
         .map(|(version, rt)| Series { version: version.to_owned(), rt })
@@ -120,8 +122,8 @@ fn extract(package: &str, release: &str, path: &Path) -> Result<()> {
     let mut files = fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let archive = files.next().context("apt-get downloaded nothing")??.path();
 
-    // The image is at the archive's beginning; the rest, some hundred megabytes of modules, is not even unpacked. tar hangs
-    // up on dpkg-deb then, which is why what dpkg-deb says to that is not shown.
+    // The image is at the archive's beginning; the rest, some hundred megabytes of modules, is not even
+    // unpacked. tar hangs up on dpkg-deb then, which is why what dpkg-deb says to that is not shown.
     let take = r#"dpkg-deb --fsys-tarfile "$0" 2>/dev/null | tar --extract --occurrence=1 --strip-components=2 "$1""#;
     let mut shell = Command::new("sh");
     shell.current_dir(&dir).args(["-c", take]).arg(archive).arg(format!("./boot/vmlinuz-{release}"));

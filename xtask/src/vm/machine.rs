@@ -1,5 +1,5 @@
-//! One virtual machine: boots a kernel into the tests and returns what they printed. The kernel's messages have a serial
-//! port of their own, so that neither garbles the other.
+//! One virtual machine: boots a kernel into the tests and returns what they printed. The kernel's messages
+//! have a serial port of their own, so that neither garbles the other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use crate::workspace;
 const TOPOLOGY: &str = "8,sockets=2,cores=2,threads=2";
 /// After this many seconds a machine hangs.
 const PATIENCE: &str = "600";
-/// A first console, a reboot (which ends the machine) instead of standing still after a panic, few messages. Emulated
-/// time stamp counters are in step, but the kernel takes them for unreliable; and what protects from speculation is
-/// slow to emulate.
+/// A first console, a reboot (which ends the machine) instead of standing still after a panic, few messages.
+/// Emulated time stamp counters are in step, but the kernel takes them for unreliable; and what protects from
+/// speculation is slow to emulate.
 const KERNEL: &str = "console=ttyS0 panic=-1 quiet tsc=reliable mitigations=off";
 /// What in the kernel's messages is a fault: a kernel program must not make the kernel complain.
 const COMPLAINTS: [&str; 6] =

@@ -1,6 +1,7 @@
-//! `vm`: the privileged tests on kernels other than this machine's. Debian's kernels are downloaded but not installed
-//! ([`kernels`]); each boots under QEMU ([`emulator`], [`machine`]) into the test binaries and what they need ([`userland`], packed by
-//! [`archive`]), runs them and powers off; [`report`] reads what they printed.
+//! `vm`: the privileged tests on kernels other than this machine's. Debian's kernels are downloaded but not
+//! installed ([`kernels`]); each boots under QEMU ([`emulator`], [`machine`]) into the test binaries and what
+//! they need ([`userland`], packed by [`archive`]), runs them and powers off; [`report`] reads what they
+//! printed.
 
 mod archive;
 mod emulator;
@@ -31,8 +32,8 @@ pub(crate) fn run(kernels: &[Series], accel: &str, write_docs: bool) -> Result<(
     test(&emulator, &images(kernels)?, accel, write_docs)
 }
 
-/// Runs the tests on the kernels of the matrix. A machine that cannot get them is told so and skips them; under CI=true that
-/// is an error.
+/// Runs the tests on the kernels of the matrix. A machine that cannot get them is told so and skips them;
+/// under CI=true that is an error.
 pub(crate) fn run_where_possible() -> Result<()> {
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     let obtained = ensure_tools().and_then(|emulator| Ok((emulator, images(&matrix())?)));

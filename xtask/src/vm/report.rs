@@ -1,5 +1,5 @@
-//! What the tests of one kernel printed: read back from the marked lines of `userland`'s script and from the test
-//! runner's own summaries, and told as a table.
+//! What the tests of one kernel printed: read back from the marked lines of `userland`'s script and from the
+//! test runner's own summaries, and told as a table.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! What a virtual machine finds at boot: the test binaries at their paths on this machine, as they know each other by
-//! them, the programs the tests call, the libraries of all these, and busybox for the rest.
+//! What a virtual machine finds at boot: the test binaries at their paths on this machine, as they know each
+//! other by them, the programs the tests call, the libraries of all these, and busybox for the rest.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -22,7 +22,8 @@ const TESTS: [(&str, &str, &[&str]); 4] = [
     ("wattrace", "exec", AGAINST_RUSAGE),
     ("wattrace", "packages", &[]),
 ];
-/// Tests that take rusage for the truth, and what they call. On emulated CPUs it is not: see [`super::report`].
+/// Tests that take rusage for the truth, and what they call. On emulated CPUs it is not: see
+/// [`super::report`].
 pub(crate) const AGAINST_RUSAGE: &[&str] = &[
     "three_hundred_short_processes_are_all_listed_and_their_time_is_right",
     "a_process_tree_is_followed_through_grandchildren_and_threads_of_work",
@@ -79,7 +80,8 @@ impl Userland {
     }
 }
 
-/// Builds the tests, with the features that `cargo test` for all packages gives them; returns cargo's messages.
+/// Builds the tests, with the features that `cargo test` for all packages gives them; returns cargo's
+/// messages.
 fn build_tests() -> Result<String> {
     say("vm", "building the tests");
     let mut cargo = host_cargo();
@@ -116,7 +118,8 @@ fn executable(messages: &str, package: &str, target: &str, test: bool) -> Result
     path.with_context(|| format!("cargo has built no {target} of {package}"))
 }
 
-/// A script that says which kernel and CPUs it finds, then runs each of the tests, between lines for [`super::report`].
+/// A script that says which kernel and CPUs it finds, then runs each of the tests, between lines for
+/// [`super::report`].
 fn script_of(tests: &[(PathBuf, &str, &[&str])]) -> String {
     let mut script = String::from(
         "export CI=true\necho \"vm: kernel $(uname -r)\"\necho \"vm: build $(uname -v)\"\n\

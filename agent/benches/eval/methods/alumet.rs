@@ -1,5 +1,6 @@
-//! Alumet's `energy-attribution`: at each reading of the meter, the joules since the last one times each process's CPU usage (a part
-//! of the whole machine), interpolated to the meter's timestamp from the usages told before and after it.
+//! Alumet's `energy-attribution`: at each reading of the meter, the joules since the last one times each
+//! process's CPU usage (a part of the whole machine), interpolated to the meter's timestamp from the usages
+//! told before and after it.
 
 use std::collections::BTreeMap;
 

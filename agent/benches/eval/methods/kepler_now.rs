@@ -1,5 +1,6 @@
-//! Kepler since 0.10: of each zone's energy, summed over packages, the part of the machine's CPU time that was busy is active, the
-//! rest is idle; active energy is divided by the CPU time of the processes that are there now.
+//! Kepler since 0.10: of each zone's energy, summed over packages, the part of the machine's CPU time that
+//! was busy is active, the rest is idle; active energy is divided by the CPU time of the processes that are
+//! there now.
 
 use super::{Books, Method};
 use crate::observe::Sample;

@@ -1,5 +1,6 @@
-//! Kepler before 0.10, its ratio model: idle power is the least that was seen; what is above it is divided among all that ran by
-//! instructions (packages, summed) and by cache misses (memory, summed). It counts in the kernel, so it sees the short-lived.
+//! Kepler before 0.10, its ratio model: idle power is the least that was seen; what is above it is divided
+//! among all that ran by instructions (packages, summed) and by cache misses (memory, summed). It counts in
+//! the kernel, so it sees the short-lived.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! No method, but the limit of all: each window's measured energy, divided in proportion to what was really static in it and what each
-//! process really caused, as known at the readings of usage. What it is off is due to the meters (early or late, in steps, noisy)
-//! and to the readings, and no model of power can mend it.
+//! No method, but the limit of all: each window's measured energy, divided in proportion to what was really
+//! static in it and what each process really caused, as known at the readings of usage. What it is off is due
+//! to the meters (early or late, in steps, noisy) and to the readings, and no model of power can mend it.
 
 use std::collections::BTreeMap;
 

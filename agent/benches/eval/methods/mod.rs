@@ -1,5 +1,5 @@
-//! Others' formulas, as they are published, on what their tools can see. What their programs do wrong beside the formula (lost
-//! slices, wraps, scans that end early) is left out. `page.md` has the sources.
+//! Others' formulas, as they are published, on what their tools can see. What their programs do wrong beside
+//! the formula (lost slices, wraps, scans that end early) is left out. `page.md` has the sources.
 
 mod alumet;
 mod kepler_now;
@@ -62,8 +62,8 @@ pub(crate) fn all(window: Duration) -> Vec<Box<dyn Method>> {
     ]
 }
 
-/// Part of the machine's CPU time that each living process used since the last reading, by /proc's ticks; processes that were
-/// not there then are left out.
+/// Part of the machine's CPU time that each living process used since the last reading, by /proc's ticks;
+/// processes that were not there then are left out.
 fn utilisation(before: &Sample, now: &Sample) -> BTreeMap<usize, f64> {
     let ticks = (now.usage_at - before.usage_at) * 100.0 * now.cpus;
     let part = |(number, view): (&usize, &crate::observe::View)| {

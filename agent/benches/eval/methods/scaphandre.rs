@@ -1,4 +1,5 @@
-//! Scaphandre: the host's power between two readings times each process's part of the machine's CPU time between them.
+//! Scaphandre: the host's power between two readings times each process's part of the machine's CPU time
+//! between them.
 
 use super::{Books, Method, utilisation};
 use crate::observe::Sample;

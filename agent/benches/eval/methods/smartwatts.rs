@@ -1,11 +1,13 @@
-//! SmartWatts: for each package and each of its frequencies (in steps of 100 MHz) a linear model of power by hardware counters; its
-//! constant term is static power. A process's power is what the model says of its counters alone. A process is a target of
-//! its own, counted from the reading that first finds it to the last that does.
+//! SmartWatts: for each package and each of its frequencies (in steps of 100 MHz) a linear model of power by
+//! hardware counters; its constant term is static power. A process's power is what the model says of its
+//! counters alone. A process is a target of its own, counted from the reading that first finds it to the last
+//! that does.
 //!
-//! Once as it comes: learnt from the last 60 readings as soon as there are 10, with a constant term when there are 60, and anew
-//! when the median error exceeds 2 W. And once tuned, for machines as small as these and for short windows: learnt anew at every
-//! reading from those of the last minute, always with a constant term. Coefficients are 0 or more. (The program's penalty on
-//! them is too small to matter next to counters of billions.)
+//! Once as it comes: learnt from the last 60 readings as soon as there are 10, with a constant term when
+//! there are 60, and anew when the median error exceeds 2 W. And once tuned, for machines as small as these
+//! and for short windows: learnt anew at every reading from those of the last minute, always with a constant
+//! term. Coefficients are 0 or more. (The program's penalty on them is too small to matter next to counters
+//! of billions.)
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -82,7 +82,8 @@ impl Drop for Load {
     }
 }
 
-/// Runs the calling thread on one CPU. Should that fail (the CPU has gone), it runs anywhere: what is measured is what ran.
+/// Runs the calling thread on one CPU. Should that fail (the CPU has gone), it runs anywhere: what is
+/// measured is what ran.
 fn pin(cpu: usize) {
     // SAFETY: the set is plain data, initialised by the macros; 0 is the calling thread.
     unsafe {
@@ -111,8 +112,8 @@ fn work(duty: &AtomicU32, stop: &AtomicBool) {
     }
 }
 
-/// Work of many kinds at once, as programs do it: floating-point and integer arithmetic, branches, loads and stores in and
-/// beyond the first cache.
+/// Work of many kinds at once, as programs do it: floating-point and integer arithmetic, branches, loads and
+/// stores in and beyond the first cache.
 struct Burner {
     data: Vec<f64>,
     state: u64,

@@ -85,7 +85,8 @@ impl Machine {
         self.packages.iter().flatten().any(|cpus| cpus.len() > 1)
     }
 
-    /// All steps: every load in turn, up and down in alternation, so that what drifts (temperature) is not taken for load.
+    /// All steps: every load in turn, up and down in alternation, so that what drifts (temperature) is not
+    /// taken for load.
     pub(super) fn steps(&self) -> Vec<Step> {
         let mut once: Vec<Step> = [0, 4, 2, 1, 3].into_iter().map(Step::Level).collect();
         if self.shares_cores() {

@@ -1,5 +1,5 @@
-//! What comes out of the pipeline during a calibration: each domain's energy and each package's CPU time by window, and the means
-//! of a step.
+//! What comes out of the pipeline during a calibration: each domain's energy and each package's CPU time by
+//! window, and the means of a step.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -159,7 +159,8 @@ impl Output for ReadingsOutput {
             for (id, value) in segment.points() {
                 if self.roles.get(id).is_none() {
                     let series = self.registry.get(id);
-                    // A series that began in this window has all of its value from it; of another the past is not known.
+                    // A series that began in this window has all of its value from it; of another the past is
+                    // not known.
                     let last = series.as_ref().and_then(|s| (s.start >= segment.window.start).then_some(0));
                     let role = series.map_or(Role::Nothing, |s| role_of(&s, &mut readings));
                     self.roles.insert(id, (role, last));

@@ -1,4 +1,5 @@
-//! What an agent answered, for people: a table, and below it, in lines of their own, what would not fit into one.
+//! What an agent answered, for people: a table, and below it, in lines of their own, what would not fit into
+//! one.
 
 use std::time::Duration;
 

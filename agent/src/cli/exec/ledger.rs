@@ -1,5 +1,5 @@
-//! What comes out of the pipeline while a command runs: last values per process and domain, and what they were when the
-//! command began.
+//! What comes out of the pipeline while a command runs: last values per process and domain, and what they
+//! were when the command began.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -208,7 +208,8 @@ impl Report {
 /// Programs listed for people.
 const MOST_NAMES: usize = 20;
 
-/// Indices of the process `root`, started at `since` or later, and of all its descendants, in order of their start.
+/// Indices of the process `root`, started at `since` or later, and of all its descendants, in order of their
+/// start.
 fn tree(root: u32, since: u64, processes: &[Process]) -> Vec<usize> {
     let mut children: HashMap<&Identity, Vec<usize>> = HashMap::new();
     for (at, p) in processes.iter().enumerate() {
@@ -219,7 +220,8 @@ fn tree(root: u32, since: u64, processes: &[Process]) -> Vec<usize> {
     let (ours, root) = (i64::from(std::process::id()), root.to_string());
     let is_root = |p: &Process| {
         let identity = p.consumer.identity();
-        // Start times come from another clock's reading than `since`; a pid is not reused within milliseconds.
+        // Start times come from another clock's reading than `since`; a pid is not reused within
+        // milliseconds.
         identity.id == root
             && int(&p.consumer, "process.parent_pid") == ours
             && identity.start_unix_nano + 10_000_000 >= since

@@ -197,7 +197,8 @@ fn an_output_that_stands_still_in_a_storm_of_ends_is_started_afresh() {
             queue.push(world.pool.share(batch));
         }
         assert!(matches!(queue.next(Duration::ZERO), Next::Reset));
-        // All that is still queued was pushed after the reset; everything else was counted and its ids are free.
+        // All that is still queued was pushed after the reset; everything else was counted and its ids are
+        // free.
         let points = 4 * (MOST_RESCUED / 2) as u64;
         assert_eq!(queue.abandon() + health.lost.load(Relaxed), points, "{policy:?}");
         assert_eq!(world.registry.series().len(), 1, "only the one that never ended");

@@ -1,4 +1,5 @@
-//! Windows against values worked out by hand, and random histories: no increase is lost, whatever is late or ends.
+//! Windows against values worked out by hand, and random histories: no increase is lost, whatever is late or
+//! ends.
 
 use std::collections::HashMap;
 

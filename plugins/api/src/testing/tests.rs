@@ -9,8 +9,8 @@ use crate::{ErrorKind, metric};
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct NoConfig {}
 
-/// An autonomous source that sends 1, 2, 3 and, told to stop, 99; an async output that keeps what it sees; and a source that
-/// adds another one when it is polled.
+/// An autonomous source that sends 1, 2, 3 and, told to stop, 99; an async output that keeps what it sees;
+/// and a source that adds another one when it is polled.
 struct Kinds;
 
 static WRITTEN: Mutex<Vec<u64>> = Mutex::new(Vec::new());

@@ -148,7 +148,8 @@ fn what_a_late_meter_is_off_in_short_windows_is_static_as_well_as_dynamic() {
 #[test]
 fn shared_cycles_cost_less_on_a_fast_core_too() {
     let mut model = model(Weights::Fitted);
-    // A second's use at `ghz`, a part of it beside another thread, and what that draws: two share the cost of the clock.
+    // A second's use at `ghz`, a part of it beside another thread, and what that draws: two share the cost of
+    // the clock.
     let used = |ghz: f64, beside: f64| {
         let cycles = ghz * 1e9;
         [SECOND, (beside * 1e9) as u64, cycles as u64, (cycles * 1.2) as u64, 0]

@@ -225,11 +225,13 @@ fn a_meter_that_ends_takes_its_books_with_it() {
     let (books, _) = s.books(std::slice::from_ref(&batch));
     let total: u64 = books.values().sum();
     assert_eq!(total, 1000, "closed with what there was: {books:?}");
-    // The meter's own series, idle, unattributed, residual and the process's energy, static power, and two of each basis.
+    // The meter's own series, idle, unattributed, residual and the process's energy, static power, and two of
+    // each basis.
     assert_eq!(batch.ended().len(), 10);
 }
 
-/// A second on two CPUs, of which one process had 0.6 and another 0.3, at 10 W at no load and 20 W per busy CPU.
+/// A second on two CPUs, of which one process had 0.6 and another 0.3, at 10 W at no load and 20 W per busy
+/// CPU.
 fn by_policy(idle: Idle) -> HashMap<String, u64> {
     let mut s = Scene::new(AttributionConfig { idle, ..with_idle_watts("package-0", 10.0) });
     let (nobody, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
@@ -387,7 +389,8 @@ fn static_power_that_was_learnt_is_known_after_a_restart() {
 }
 
 proptest! {
-    /// Whatever the windows, drifts, gaps, overlaps of ends and starts: what comes out is what was measured, always.
+    /// Whatever the windows, drifts, gaps, overlaps of ends and starts: what comes out is what was measured,
+    /// always.
     #[test]
     fn the_books_close_over_random_histories(
         usage in prop::collection::vec((1..400u64, 0..300u64, 0..300u64, 0..300u64, any::<bool>()), 1..40),

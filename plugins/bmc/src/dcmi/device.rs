@@ -1,4 +1,5 @@
-//! Sending a command to the BMC: through the kernel's `/dev/ipmi0`, or to whatever stands in for it in a test.
+//! Sending a command to the BMC: through the kernel's `/dev/ipmi0`, or to whatever stands in for it in a
+//! test.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -14,8 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something that answers IPMI commands.
 pub(crate) trait Device: Send {
-    /// Sends a command; puts the reply, from the completion code on, into `reply` and returns its length, at most that of
-    /// `reply`.
+    /// Sends a command; puts the reply, from the completion code on, into `reply` and returns its length, at
+    /// most that of `reply`.
     fn request(&mut self, function: u8, command: u8, data: &[u8], reply: &mut [u8]) -> io::Result<usize>;
 }
 
@@ -89,7 +90,8 @@ impl Kernel {
             id: self.last,
             message: Message { function, command, length, data: data.as_mut_ptr() },
         };
-        // SAFETY: the descriptor is open, and all that `request` points to lives until the call returns; the kernel copies it.
+        // SAFETY: the descriptor is open, and all that `request` points to lives until the call returns; the
+        // kernel copies it.
         match unsafe { libc::ioctl(self.file.as_raw_fd(), SEND_COMMAND, &raw mut request) } {
             0 => Ok(self.last),
             _ => Err(io::Error::last_os_error()),
@@ -119,8 +121,8 @@ impl Kernel {
             id: 0,
             message: Message { function: 0, command: 0, length: room, data: reply.as_mut_ptr() },
         };
-        // SAFETY: the descriptor is open; `received` points to memory that is valid for the lengths it names, which the
-        // kernel does not exceed: it truncates.
+        // SAFETY: the descriptor is open; `received` points to memory that is valid for the lengths it names,
+        // which the kernel does not exceed: it truncates.
         if unsafe { libc::ioctl(self.file.as_raw_fd(), RECEIVE_TRUNCATED, &raw mut received) } != 0 {
             let error = io::Error::last_os_error();
             // What did not fit was truncated, and the rest is there.

@@ -16,7 +16,8 @@ const LENGTH: usize = 19;
 pub struct Reading {
     /// Now.
     pub watts: u16,
-    /// When, in seconds, by the BMC's clock, which may be anything. It stands still if the BMC no longer measures.
+    /// When, in seconds, by the BMC's clock, which may be anything. It stands still if the BMC no longer
+    /// measures.
     pub seconds: u32,
 }
 
@@ -56,7 +57,8 @@ pub fn parse(reply: &[u8]) -> Result<Reading, Refusal> {
     match reply.first() {
         None => return Err(Refusal::Nonsense("is empty")),
         Some(0) => {}
-        // Invalid command, for this sensor, for this LUN; no such data; not in this state, insufficient privilege.
+        // Invalid command, for this sensor, for this LUN; no such data; not in this state, insufficient
+        // privilege.
         Some(&code @ (0xc1 | 0xc2 | 0xcb | 0xcd | 0xd4)) => return Err(Refusal::Unsupported(code)),
         Some(&code) => return Err(Refusal::NotNow(code)),
     }

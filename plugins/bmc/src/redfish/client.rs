@@ -1,5 +1,5 @@
-//! Requests to a Redfish service over HTTPS: whose certificate is believed, how it knows who asks, and what can go wrong. What
-//! the answers say is `model.rs`'s.
+//! Requests to a Redfish service over HTTPS: whose certificate is believed, how it knows who asks, and what
+//! can go wrong. What the answers say is `model.rs`'s.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,5 +1,6 @@
-//! Which chassis of a Redfish service is this machine, and where its power is told. A service may show several: blades in an
-//! enclosure, drawers of disks; one that holds other machines as well would charge this one with theirs.
+//! Which chassis of a Redfish service is this machine, and where its power is told. A service may show
+//! several: blades in an enclosure, drawers of disks; one that holds other machines as well would charge this
+//! one with theirs.
 
 use serde_json::Value;
 
@@ -35,7 +36,8 @@ impl From<Trouble> for Nowhere {
     }
 }
 
-/// Looks through the service for the chassis `wanted`, or, if that is empty, for the only one that can be meant.
+/// Looks through the service for the chassis `wanted`, or, if that is empty, for the only one that can be
+/// meant.
 pub(crate) fn discover(client: &mut Client, wanted: &str, reading: Reading) -> Result<Place, Nowhere> {
     let root = client.get("/redfish/v1/")?;
     let collection = link(&root, "Chassis").unwrap_or_else(|| "/redfish/v1/Chassis".to_owned());

@@ -1,4 +1,5 @@
-//! What a Redfish service's answers say. Pure: JSON goes in. Whatever is missing, null, or of another type is no answer.
+//! What a Redfish service's answers say. Pure: JSON goes in. Whatever is missing, null, or of another type is
+//! no answer.
 
 use serde_json::Value;
 

@@ -94,7 +94,8 @@ impl RedfishSource {
                 let why = format!("{}: tells no number of {:?}", self.place.path, self.place.reading);
                 self.channel.miss(now, &why, &self.opener, out);
             }
-            // Energy moves in steps: until the next one there is nothing to tell, and its window covers this time too.
+            // Energy moves in steps: until the next one there is nothing to tell, and its window covers this
+            // time too.
             (Ok(_), Some(_)) if self.place.reading == Reading::Energy && told == self.last => {}
             (Ok(_), Some(number)) => {
                 self.last = told;

@@ -1,5 +1,5 @@
-//! A small Redfish service that stands in for a BMC: over TLS or not, with sessions and basic authentication, whose answers the
-//! test sets, and which remembers what it was asked.
+//! A small Redfish service that stands in for a BMC: over TLS or not, with sessions and basic authentication,
+//! whose answers the test sets, and which remembers what it was asked.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -78,8 +78,8 @@ impl Server {
         std::mem::take(&mut self.bmc.lock().unwrap().asked)
     }
 
-    /// A service as vendors' are: a root, and a rack server whose chassis tells its power in the older resource, beside a drawer
-    /// of disks that tells none.
+    /// A service as vendors' are: a root, and a rack server whose chassis tells its power in the older
+    /// resource, beside a drawer of disks that tells none.
     pub(crate) fn with_older_chassis(self) -> Self {
         let link = |path: &str| json!({"@odata.id": path});
         self.set("/redfish/v1/", json!({"RedfishVersion": "1.6.0", "Chassis": link("/redfish/v1/Chassis")}));

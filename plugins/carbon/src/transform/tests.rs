@@ -19,8 +19,8 @@ fn config(text: &str) -> CarbonConfig {
     toml::from_str(text).unwrap()
 }
 
-/// Writes `text` as if it had been written `age` seconds after the epoch: file systems' clocks are too coarse for
-/// tests.
+/// Writes `text` as if it had been written `age` seconds after the epoch: file systems' clocks are too coarse
+/// for tests.
 fn write(path: &Path, text: &str, age: u64) {
     fs::write(path, text).unwrap();
     let file = File::options().write(true).open(path).unwrap();
@@ -164,7 +164,8 @@ fn a_window_in_which_the_price_changes_costs_each_part_its_own() {
         "tariff = 0.20\ntime_zone = 'UTC'\ntariff_times = [{ from = '01:00', to = '02:00', price = 0.50 }]";
     let mut s = Scene::of::<Carbon>(config(text));
     let meter = s.energy(None);
-    // The scene's clock begins with the Unix epoch, at midnight: three quarters of an hour at 0.20, one at 0.50.
+    // The scene's clock begins with the Unix epoch, at midnight: three quarters of an hour at 0.20, one at
+    // 0.50.
     let batch = s.pass(900, 4500, &[(meter, KWH)]);
     let cost = last(&s, &batch, "hw.cost").unwrap();
     assert_eq!(cost.steps, 275_000_000);

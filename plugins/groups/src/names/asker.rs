@@ -1,5 +1,5 @@
-//! Asks one source of names, and asks again, later and later, for what it could not say yet. A group that is over is no longer
-//! asked for, and one that nobody knows is given up.
+//! Asks one source of names, and asks again, later and later, for what it could not say yet. A group that is
+//! over is no longer asked for, and one that nobody knows is given up.
 
 use std::future::Future;
 use std::time::Duration;

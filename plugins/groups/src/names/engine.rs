@@ -114,8 +114,8 @@ pub(crate) fn named(id: &Arc<str>, inspected: &Inspected) -> Answer {
     Answer { level: Level::Container, key: id.clone(), of_group: Vec::new(), of_processes: names }
 }
 
-/// `registry:5000/nginx:1.27@sha256:…`: the name without tag and digest, and the tag. An image that has no name is told by its
-/// id, `sha256:…`.
+/// `registry:5000/nginx:1.27@sha256:…`: the name without tag and digest, and the tag. An image that has no
+/// name is told by its id, `sha256:…`.
 pub(crate) fn image(reference: &str) -> Vec<Attribute> {
     if reference.starts_with("sha256:") {
         return vec![Attribute::new("container.image.id", reference)];

@@ -1,5 +1,6 @@
-//! Pods' names, namespaces and labels, and their containers' names and images, from this node's kubelet or from the API server.
-//! Both answer with a list of pods (`pods.rs` reads it); the whole list is kept, so that one answer serves many questions.
+//! Pods' names, namespaces and labels, and their containers' names and images, from this node's kubelet or
+//! from the API server. Both answer with a list of pods (`pods.rs` reads it); the whole list is kept, so that
+//! one answer serves many questions.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -147,7 +147,8 @@ impl Pods {
             let of_group: Vec<_> = labels
                 .map(|(label, value)| Attribute::new(format!("k8s.pod.label.{label}"), &**value))
                 .collect();
-            // A static pod's cgroup has the hash of its file; in the API it is another's mirror, with a uid of its own.
+            // A static pod's cgroup has the hash of its file; in the API it is another's mirror, with a uid
+            // of its own.
             let hash = pod.metadata.annotations.get("kubernetes.io/config.hash");
             for uid in hash.into_iter().chain([&pod.metadata.uid]).filter(|uid| !uid.is_empty()) {
                 let (key, of_processes): (Arc<str>, _) = (uid.as_str().into(), of_pod.clone());
@@ -190,7 +191,8 @@ impl Status {
 }
 
 impl ContainerStatus {
-    /// Its id and that of the one before: what starts and fails in a moment is no longer the same when it is asked for.
+    /// Its id and that of the one before: what starts and fails in a moment is no longer the same when it is
+    /// asked for.
     fn ids(&self) -> impl Iterator<Item = &str> {
         let before = self.last_state.terminated.as_ref().and_then(|terminated| terminated.id.as_deref());
         let all = before.into_iter().chain(self.id.as_deref());

@@ -1,5 +1,5 @@
-//! Containers and Kubernetes pods in a cgroup's path. Of containers in containers it is the innermost, and its pod, if it has
-//! one, is further out in the same path; so a pod's containers are always wholly in it.
+//! Containers and Kubernetes pods in a cgroup's path. Of containers in containers it is the innermost, and
+//! its pod, if it has one, is further out in the same path; so a pod's containers are always wholly in it.
 
 use std::sync::Arc;
 
@@ -65,7 +65,8 @@ const BY_FOLDER: [(&str, &str); 6] = [
 pub(crate) fn find(path: &str) -> (Option<Container>, Option<Pod>) {
     let (mut container, mut pod): (Option<Container>, Option<Pod>) = (None, None);
     let (mut folder, mut kubernetes, mut qos) = ("", false, Qos::Guaranteed);
-    // A containerd that was told the wrong driver makes `….slice:cri-containerd:<id>` of what should be three folders.
+    // A containerd that was told the wrong driver makes `….slice:cri-containerd:<id>` of what should be three
+    // folders.
     for piece in path.split(['/', ':']).filter(|piece| !piece.is_empty()) {
         if piece.contains("kubepods") {
             (kubernetes, qos) = (true, Qos::Guaranteed);

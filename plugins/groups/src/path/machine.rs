@@ -1,5 +1,6 @@
 //! Virtual machines in a cgroup's path: libvirt's (with systemd `machine-qemu\x2d1\x2dname.scope`, without it
-//! `/machine/qemu-1-name.libvirt-qemu`, long ago `/libvirt/qemu/name`) and Proxmox' (`/qemu.slice/100.scope`).
+//! `/machine/qemu-1-name.libvirt-qemu`, long ago `/libvirt/qemu/name`) and Proxmox'
+//! (`/qemu.slice/100.scope`).
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The systemd unit in a cgroup's path: the first name that is no slice, as systemd itself looks for it. Below a user's own
-//! manager (`user@1000.service`) it is that manager's unit.
+//! The systemd unit in a cgroup's path: the first name that is no slice, as systemd itself looks for it.
+//! Below a user's own manager (`user@1000.service`) it is that manager's unit.
 
 use std::sync::Arc;
 

@@ -289,7 +289,8 @@ fn on_a_v1_machine_parents_are_looked_at_before_their_children_whatever_the_orde
     let old_time = scene.cpu_time(&old);
     scene.pass(&[(old_time, 1)], &[]);
 
-    // Within a second: it joins a job and executes a program there, and its children live and die, and theirs.
+    // Within a second: it joins a job and executes a program there, and its children live and die, and
+    // theirs.
     scene.in_proc(100, 1, 'S', "4:freezer:/slurm/uid_1000/job_7/step_0\n0::/\n");
     old.update(vec![Attribute::new("process.executable.name", "slurm_script")]);
     let child = scene.process(101, "/", Some(&old));

@@ -1,4 +1,5 @@
-//! A small HTTP server on a thread of its own: plain, over TLS or on a unix socket. What it answers the test says.
+//! A small HTTP server on a thread of its own: plain, over TLS or on a unix socket. What it answers the test
+//! says.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
 use std::convert::Infallible;

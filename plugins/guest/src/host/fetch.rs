@@ -26,8 +26,9 @@ pub(super) struct Fetched {
 impl Fetched {
     /// The end of the message's last window by this machine's clock, which read `now` when it was fetched.
     ///
-    /// From a socket that is exact, but for the time on the way. A file has the host's wall-clock time, and counts as of
-    /// `now` if the two clocks disagree so much that it comes from the future, or from more than `longest` ago.
+    /// From a socket that is exact, but for the time on the way. A file has the host's wall-clock time, and
+    /// counts as of `now` if the two clocks disagree so much that it comes from the future, or from more than
+    /// `longest` ago.
     pub(super) fn as_of(&self, now: Timestamp, clock: &Clock, longest: Duration) -> Timestamp {
         let longest = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
         let age = if self.is_live {

@@ -1,4 +1,5 @@
-//! From one message to the next: how much energy came in between, over which window, and what else happened. Pure.
+//! From one message to the next: how much energy came in between, over which window, and what else happened.
+//! Pure.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ pub(super) enum Anomaly {
     Stale,
     /// The host's agent started anew: what this machine used meanwhile is not known, and nobody's.
     Restart,
-    /// The host counts from another beginning, which overlaps what was counted here: nothing is counted until the next message.
+    /// The host counts from another beginning, which overlaps what was counted here: nothing is counted until
+    /// the next message.
     Reset,
     /// A counter ran backwards: the joules of that window are unknown, and nobody's.
     Backwards,

@@ -155,7 +155,8 @@ impl Books {
             ConsumerKind::Process => !self.processes.is_empty(),
             _ => false,
         };
-        // Not yet looked at: no revision is that high. The value of a series with a past is not all of this window's.
+        // Not yet looked at: no revision is that high. The value of a series with a past is not all of this
+        // window's.
         may_be.then(|| Tally {
             revision: u64::MAX,
             last: (series.start >= at).then_some(0),

@@ -1,4 +1,5 @@
-//! The machines' directories: a file each, replaced as a whole, so that a reader sees one message or the next.
+//! The machines' directories: a file each, replaced as a whole, so that a reader sees one message or the
+//! next.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ impl Store {
         Self { root: root.to_owned() }
     }
 
-    /// What earlier runs left, by directory: the counters go on from there. What cannot be read begins anew, with a word about it.
+    /// What earlier runs left, by directory: the counters go on from there. What cannot be read begins anew,
+    /// with a word about it.
     pub(super) fn read_all(&self) -> Vec<(String, Share)> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,

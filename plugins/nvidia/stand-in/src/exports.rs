@@ -1,5 +1,5 @@
-//! The functions of NVML that the plugin calls, by the names and with the layouts of NVIDIA's library. What each returns is the
-//! business of `machine.rs`.
+//! The functions of NVML that the plugin calls, by the names and with the layouts of NVIDIA's library. What
+//! each returns is the business of `machine.rs`.
 #![expect(non_upper_case_globals, reason = "NVML's own names")]
 
 use std::ffi::c_char;

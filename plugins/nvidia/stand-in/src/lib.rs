@@ -7,8 +7,8 @@
 //! | `machine` | that scenario at an instant: energy counted, samples taken, who is there |
 //! | [`exports`] | the functions of NVML that the plugin calls, and no more |
 //!
-//! The file is named by the environment variable `WATTRACE_NVML_SCENARIO`, or else lies beside the library, under its name with
-//! `.toml` after it: so each copy of the library is a machine of its own.
+//! The file is named by the environment variable `WATTRACE_NVML_SCENARIO`, or else lies beside the library,
+//! under its name with `.toml` after it: so each copy of the library is a machine of its own.
 
 pub mod exports;
 pub mod scenario;

@@ -1,4 +1,5 @@
-//! A scenario at an instant: what the GPUs have used, which samples the driver holds, who is there. `exports.rs` asks.
+//! A scenario at an instant: what the GPUs have used, which samples the driver holds, who is there.
+//! `exports.rs` asks.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -117,7 +118,8 @@ impl Machine {
     }
 }
 
-/// Whether `device` is off the bus, or was since the library was `initialised`: then it stays lost for those who did that.
+/// Whether `device` is off the bus, or was since the library was `initialised`: then it stays lost for those
+/// who did that.
 pub(crate) fn is_lost(device: &Device, initialised: f64, now: f64) -> bool {
     device.lost.iter().any(|&(from, to)| from <= now && (now < to || from > initialised))
 }

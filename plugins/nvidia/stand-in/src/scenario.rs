@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 pub struct Scenario {
     /// The driver's version. One that holds `stand-in` is known for what it is.
     pub driver: String,
-    /// `monotonic`: the system's, zero when the library is first initialised. Otherwise a file that holds nanoseconds, which are
-    /// time since boot and since the epoch alike: a test's clock.
+    /// `monotonic`: the system's, zero when the library is first initialised. Otherwise a file that holds
+    /// nanoseconds, which are time since boot and since the epoch alike: a test's clock.
     pub clock: String,
     /// The GPUs.
     pub devices: Vec<Device>,
@@ -48,7 +48,8 @@ pub struct Device {
     pub power_samples: bool,
     /// Whether it tells utilisation by process; not if it is cut into instances.
     pub per_process: bool,
-    /// From when to when it is off the bus. It returns with its counter at zero, to those who initialise the library anew.
+    /// From when to when it is off the bus. It returns with its counter at zero, to those who initialise the
+    /// library anew.
     pub lost: Vec<(f64, f64)>,
     /// From when to when its energy cannot be read, for no reason given.
     pub troubled: Vec<(f64, f64)>,

@@ -1,4 +1,5 @@
-//! What the tests share: a gateway in a rig, and senders that are this repository's own `otlp` output in rigs of theirs.
+//! What the tests share: a gateway in a rig, and senders that are this repository's own `otlp` output in rigs
+//! of theirs.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,5 +1,6 @@
-//! A real collector (rotel) that forwards to an independent decoder (`decoder.py`), and what arrives behind it.
-//! `cargo xtask test` prepares the Python environment that both come from. The agent's own tests use this file too.
+//! A real collector (rotel) that forwards to an independent decoder (`decoder.py`), and what arrives behind
+//! it. `cargo xtask test` prepares the Python environment that both come from. The agent's own tests use this
+//! file too.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -78,8 +79,8 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Starts a collector that receives over `protocol` (`grpc`, `http`) and the decoder in `decoder`; `None` if their Python
-/// environment is not there, which fails under CI=true.
+/// Starts a collector that receives over `protocol` (`grpc`, `http`) and the decoder in `decoder`; `None` if
+/// their Python environment is not there, which fails under CI=true.
 pub(crate) fn start(protocol: &str, decoder: &Path) -> Option<Pipe> {
     let Ok(python) = std::env::var("WATTRACE_TEST_PYTHON") else {
         assert!(std::env::var("CI").is_err(), "WATTRACE_TEST_PYTHON is not set: run `cargo xtask test`");

@@ -1,4 +1,5 @@
-//! What the integration tests share: known series, driven through the plugin as the agent drives it, and servers.
+//! What the integration tests share: known series, driven through the plugin as the agent drives it, and
+//! servers.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::net::SocketAddr;

@@ -1,8 +1,8 @@
 //! The exact factor from perf's counts to microjoules, a fraction of integers.
 //!
-//! The kernel writes the factor in decimal, `2.3283064365386962890625e-10` joules, which is 2⁻³² to the last digit. Read
-//! as a decimal fraction and reduced it is exact, here 15625 / 2²⁶ µJ, where a float would round, and a
-//! factor such as `1e-9` would not even have one.
+//! The kernel writes the factor in decimal, `2.3283064365386962890625e-10` joules, which is 2⁻³² to the last
+//! digit. Read as a decimal fraction and reduced it is exact, here 15625 / 2²⁶ µJ, where a float would round,
+//! and a factor such as `1e-9` would not even have one.
 
 /// Microjoules per count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,8 @@ impl Scale {
         Self { numerator, denominator: self.denominator / common }
     }
 
-    /// Reads joules per count in decimal, with or without an exponent. `None` if `text` is no positive number, or so long
-    /// a one that a count times it would not fit into 128 bits.
+    /// Reads joules per count in decimal, with or without an exponent. `None` if `text` is no positive
+    /// number, or so long a one that a count times it would not fit into 128 bits.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (mantissa, exponent) = match text.trim().split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),

@@ -1,8 +1,9 @@
 //! Which registers count energy, and in what units, by processor. Pure; `device` reads them.
 //!
-//! Sources: Intel's "Software Developer's Manual", volume 3 ("Platform specific power management support") and volume 4
-//! (registers by model); AMD's "Processor Programming Reference" of families 17h to 1Ah; and where models depart from them,
-//! the kernel's tables in `arch/x86/events/rapl.c` and `drivers/powercap/intel_rapl_common.c`.
+//! Sources: Intel's "Software Developer's Manual", volume 3 ("Platform specific power management support")
+//! and volume 4 (registers by model); AMD's "Processor Programming Reference" of families 17h to 1Ah; and
+//! where models depart from them, the kernel's tables in `arch/x86/events/rapl.c` and
+//! `drivers/powercap/intel_rapl_common.c`.
 
 use crate::counter::scale::Scale;
 use crate::domain::Part;
@@ -13,7 +14,8 @@ use crate::x86::{Cpu, Vendor};
 pub(crate) struct Registers {
     /// The one that tells the unit.
     pub(super) unit: u32,
-    /// Those that there is one of in each package, or in each die; which of them a model has shows when they are read.
+    /// Those that there is one of in each package, or in each die; which of them a model has shows when they
+    /// are read.
     pub(super) package: &'static [(Part, u32)],
     /// The one that each core has.
     pub(super) core: Option<u32>,
@@ -43,8 +45,9 @@ const AMD: Registers = Registers {
 
 /// Intel's small cores before Goldmont (Silvermont, Airmont): their unit is 2^ESU µJ instead of 2^-ESU J.
 const COUNT_MICROJOULES: [u32; 5] = [0x37, 0x4a, 0x4c, 0x5a, 0x5d];
-/// Haswell, Broadwell (-DE too), Skylake and Ice Lake (-D too) servers, and Knights Landing and Mill: memory is counted in
-/// 15.3 µJ, which is 2^-16 J rounded ("Intel Xeon Processor E5-1600 and E5-2600 v3 Product Families", datasheet, volume 2).
+/// Haswell, Broadwell (-DE too), Skylake and Ice Lake (-D too) servers, and Knights Landing and Mill: memory
+/// is counted in 15.3 µJ, which is 2^-16 J rounded ("Intel Xeon Processor E5-1600 and E5-2600 v3 Product
+/// Families", datasheet, volume 2).
 const DRAM_OF_2_TO_MINUS_16: [u32; 8] = [0x3f, 0x4f, 0x56, 0x55, 0x6a, 0x6c, 0x57, 0x85];
 /// Sapphire and Emerald Rapids: the platform is counted in whole joules.
 const PSYS_OF_JOULES: [u32; 2] = [0x8f, 0xcf];
@@ -58,7 +61,8 @@ impl Registers {
     }
 }
 
-/// Microjoules per count of the register of `part`, where the unit's register reads `unit`: ESU is its bits 12 to 8.
+/// Microjoules per count of the register of `part`, where the unit's register reads `unit`: ESU is its bits
+/// 12 to 8.
 pub(crate) fn scale(cpu: Cpu, part: &Part, unit: u64) -> Option<Scale> {
     let esu = (unit >> 8) as u32 & 0x1f;
     let is = |models: &[u32]| cpu.vendor == Vendor::Intel && cpu.family == 6 && models.contains(&cpu.model);

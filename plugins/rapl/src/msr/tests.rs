@@ -127,8 +127,8 @@ fn what_is_missing_is_named_with_what_gives_it() {
 }
 
 proptest! {
-    /// Whatever the unit, wherever the register stands and however it advances within a lap and within reason: what is counted is
-    /// what was used, to the last microjoule, through every wrap.
+    /// Whatever the unit, wherever the register stands and however it advances within a lap and within
+    /// reason: what is counted is what was used, to the last microjoule, through every wrap.
     #[test]
     fn registers_of_32_bits_lose_nothing_at_their_wraps(
         esu in 3_i32..=20,

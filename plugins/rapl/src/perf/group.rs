@@ -1,5 +1,6 @@
-//! The perf counters of one piece of hardware, in one group on one of its CPUs: opened, read with one system call, and
-//! opened anew on another CPU when the one they were on has gone offline. `super` says which counters there are.
+//! The perf counters of one piece of hardware, in one group on one of its CPUs: opened, read with one system
+//! call, and opened anew on another CPU when the one they were on has gone offline. `super` says which
+//! counters there are.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -52,7 +53,8 @@ impl Home {
     fn open(&self) -> io::Result<(u32, Vec<File>)> {
         let mut cpus = self.counted_on();
         let online = self.topology.online();
-        // A kernel that fixes its mask at boot names CPUs that are offline now: any other of the same place counts as well.
+        // A kernel that fixes its mask at boot names CPUs that are offline now: any other of the same place
+        // counts as well.
         cpus.retain(|cpu| online.contains(cpu));
         cpus.extend(online);
         let mut refused = io::Error::from_raw_os_error(libc::ENODEV);
@@ -146,8 +148,8 @@ impl Reader for CounterGroup {
         Ok(reading)
     }
 
-    /// The kernel moves counters off a CPU that goes offline, unless it was the last one of its package or core: then they
-    /// stay, and stand still even when the CPU is back.
+    /// The kernel moves counters off a CPU that goes offline, unless it was the last one of its package or
+    /// core: then they stay, and stand still even when the CPU is back.
     fn doubt(&mut self) -> bool {
         let counted_on = self.home.counted_on();
         let dead = !counted_on.is_empty() && !counted_on.contains(&self.cpu);

@@ -1,5 +1,5 @@
-//! What a PMU's directory offers: its number, the CPUs to count on, its events and their scales. Read once at the start;
-//! the parsing is pure.
+//! What a PMU's directory offers: its number, the CPUs to count on, its events and their scales. Read once at
+//! the start; the parsing is pure.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! One `energy_uj`: opened once, read at offset 0 each time into a buffer on the stack, one system call a reading.
+//! One `energy_uj`: opened once, read at offset 0 each time into a buffer on the stack, one system call a
+//! reading.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -25,7 +26,8 @@ pub(crate) struct Number {
     newline: bool,
 }
 
-/// Reads decimal digits with space around them. `None`: there are none, or other things too, or more than 64 bits hold.
+/// Reads decimal digits with space around them. `None`: there are none, or other things too, or more than 64
+/// bits hold.
 pub(crate) fn parse(text: &[u8]) -> Option<Number> {
     let digits = text.trim_ascii();
     if digits.is_empty() {
@@ -77,8 +79,8 @@ impl CounterFile {
         Ok(number.value)
     }
 
-    /// Whether the open file has been taken out of its directory, so that its number stands still for ever. sysfs says so
-    /// by an error; other file systems, on which stand-ins lie, only by the count of links.
+    /// Whether the open file has been taken out of its directory, so that its number stands still for ever.
+    /// sysfs says so by an error; other file systems, on which stand-ins lie, only by the count of links.
     fn is_unlinked(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|m| m.nlink() == 0))
     }

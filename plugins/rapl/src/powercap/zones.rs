@@ -25,9 +25,9 @@ pub(crate) struct Zone {
     pub(crate) place: Option<Place>,
 }
 
-/// Says what each of `found` meters, and leaves out second ways to the same counter: what `intel-rapl-mmio` has and
-/// `intel-rapl` has as well. Whatever name a zone has, it is kept. `lone_core` says of a package whose zone `core` meters one
-/// core only the lowest CPU of that core.
+/// Says what each of `found` meters, and leaves out second ways to the same counter: what `intel-rapl-mmio`
+/// has and `intel-rapl` has as well. Whatever name a zone has, it is kept. `lone_core` says of a package
+/// whose zone `core` meters one core only the lowest CPU of that core.
 pub(crate) fn arrange(mut found: Vec<Found>, lone_core: impl Fn(u32) -> Option<u32>) -> Vec<Zone> {
     found.sort_by_cached_key(|zone| {
         let (control, numbers) = split(&zone.directory);

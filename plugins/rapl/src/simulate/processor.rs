@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// A CPU's registers as a file, in place of the device `cpu/N/msr`. Those that were not set read zero, or nothing.
+/// A CPU's registers as a file, in place of the device `cpu/N/msr`. Those that were not set read zero, or
+/// nothing.
 #[derive(Debug)]
 pub struct Registers {
     file: File,
@@ -31,8 +32,8 @@ impl Registers {
     }
 }
 
-/// Makes a processor under `sysfs_root`: its `modalias` (`cpu:type:x86,ven0000fam0006mod009E:feature:`), and CPUs that are all
-/// online, each with its number, its package and the CPUs of its core.
+/// Makes a processor under `sysfs_root`: its `modalias` (`cpu:type:x86,ven0000fam0006mod009E:feature:`), and
+/// CPUs that are all online, each with its number, its package and the CPUs of its core.
 ///
 /// # Errors
 /// If a file can't be made.
@@ -51,8 +52,8 @@ pub fn cpus(sysfs_root: &Path, modalias: &str, cpus: &[(u32, u32, &str)]) -> io:
     Ok(())
 }
 
-/// Makes a `power` PMU under `sysfs_root` that is really the kernel's `cpu-clock`: a true perf counter, of nanoseconds,
-/// which its scale declares to be `watts` nanojoules each. It meters package 0 on CPU 0.
+/// Makes a `power` PMU under `sysfs_root` that is really the kernel's `cpu-clock`: a true perf counter, of
+/// nanoseconds, which its scale declares to be `watts` nanojoules each. It meters package 0 on CPU 0.
 ///
 /// # Errors
 /// If a file can't be made.

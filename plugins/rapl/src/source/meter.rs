@@ -1,5 +1,5 @@
-//! Counters that are read together, on their way into the pipeline: each reading gets the window since the last good one,
-//! and what is irregular is counted. `super` polls them.
+//! Counters that are read together, on their way into the pipeline: each reading gets the window since the
+//! last good one, and what is irregular is counted. `super` polls them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,16 @@ use crate::counter::{Counter, Step};
 use crate::domain::Subject;
 use crate::meter::{Fault, Group, Reader, Reading};
 
-/// Numbers that stand still for so long make one look whether their source is alive: many refreshes of the hardware.
+/// Numbers that stand still for so long make one look whether their source is alive: many refreshes of the
+/// hardware.
 const DOUBTFUL: Duration = Duration::from_millis(20);
 /// And then not oftener than so.
 const DOUBT_AGAIN: Duration = Duration::from_secs(1);
 /// A part that always draws power can't have used less than one step of its counter in so long.
 const STILL: Duration = Duration::from_secs(5);
 
-/// How old what a counter shows is, in the mean: half of the 976 µs after which RAPL updates it. A window that ends so long
-/// before a reading covers the energy in it as well as can be known.
+/// How old what a counter shows is, in the mean: half of the 976 µs after which RAPL updates it. A window
+/// that ends so long before a reading covers the energy in it as well as can be known.
 pub(crate) const AGE: Duration = Duration::from_micros(488);
 
 /// Up to when a reading that was just taken covers energy.
@@ -101,7 +102,8 @@ impl Meter {
         Ok(())
     }
 
-    /// Warns of counters that would wrap twice between two readings: a period would be lost, and nobody could tell.
+    /// Warns of counters that would wrap twice between two readings: a period would be lost, and nobody could
+    /// tell.
     pub(super) fn warn_of_missed_wraps(&self, interval: Duration) {
         const WATTS: u64 = 1_000;
         for Channel { subject, counter, .. } in &self.channels {
@@ -115,8 +117,8 @@ impl Meter {
         }
     }
 
-    /// What it has counted since its last reading, `elapsed` ago, without taking note of it: nothing of what can't be read
-    /// now, nor of what may have wrapped more than once.
+    /// What it has counted since its last reading, `elapsed` ago, without taking note of it: nothing of what
+    /// can't be read now, nor of what may have wrapped more than once.
     pub(super) fn preview(&mut self, elapsed: Duration) -> Vec<Energy> {
         const WATTS: u64 = 1_000;
         if self.reader.read(&mut self.raw).is_err() {
@@ -205,8 +207,8 @@ impl Meter {
 }
 
 impl Channel {
-    /// Takes a reading; pushes what has been counted into the segment of `out` begun last, if the window's joules are known.
-    /// Returns what was irregular.
+    /// Takes a reading; pushes what has been counted into the segment of `out` begun last, if the window's
+    /// joules are known. Returns what was irregular.
     fn take(&mut self, reading: Reading, raw: u64, window: Window, out: &mut Batch) -> Option<Anomaly> {
         let domain = &self.subject.domain.name;
         let reopened = reading == Reading::Anew && self.counter.rebase();

@@ -32,7 +32,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Ends come first: the end of an interrupt whose beginning was not seen is known for what it is, the converse not.
+    /// Ends come first: the end of an interrupt whose beginning was not seen is known for what it is, the
+    /// converse not.
     pub(super) fn attach_irq(&mut self, realtime: bool) -> Result<(), KernelError> {
         for (name, end) in [("irq_exit", "exit"), ("irq_enter", "entry")] {
             self.load_raw(name)?;
@@ -63,7 +64,8 @@ impl Kernel {
     }
 }
 
-/// A program on the context switch that accounts for nothing, attached while this is kept: what the benchmark compares with.
+/// A program on the context switch that accounts for nothing, attached while this is kept: what the benchmark
+/// compares with.
 pub struct Baseline {
     _ebpf: Ebpf,
     _counters: counters::Installed,
@@ -106,8 +108,8 @@ impl Baseline {
     }
 }
 
-/// Tries again what was interrupted: the kernel gives up checking a program (EAGAIN) when a signal is pending for the thread,
-/// and where processes come and go in storms, one may be for a while.
+/// Tries again what was interrupted: the kernel gives up checking a program (EAGAIN) when a signal is pending
+/// for the thread, and where processes come and go in storms, one may be for a while.
 pub(super) fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
     const PATIENCE: Duration = Duration::from_secs(2);
     let begun = Instant::now();

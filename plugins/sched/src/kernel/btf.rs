@@ -79,8 +79,8 @@ impl<'a> Btf<'a> {
         wanted.iter().map(find).collect()
     }
 
-    /// Offset in bits of `member` in `t`, looking into anonymous structs and unions, but for those that were `seen`: types that
-    /// hold each other would be looked into over and over.
+    /// Offset in bits of `member` in `t`, looking into anonymous structs and unions, but for those that were
+    /// `seen`: types that hold each other would be looked into over and over.
     fn member_bits(&self, t: &Type<'_>, member: &str, depth: u32, seen: &mut HashSet<u32>) -> Option<u32> {
         for m in t.members.chunks_exact(12) {
             let (name, id, offset) = (u32_at(m, 0).ok()?, u32_at(m, 4).ok()?, u32_at(m, 8).ok()?);

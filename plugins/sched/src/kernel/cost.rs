@@ -1,5 +1,5 @@
-//! What the kernel programs cost: the kernel's own statistics, which cost something themselves and so are on only while a
-//! [`Burst`] is kept.
+//! What the kernel programs cost: the kernel's own statistics, which cost something themselves and so are on
+//! only while a [`Burst`] is kept.
 
 use std::os::fd::OwnedFd;
 

@@ -1,5 +1,6 @@
-//! Hardware counters: a perf event per CPU and counter, handed to the kernel programs in a map. What a reading costs is
-//! measured first: where it traps into a hypervisor, it is a hundred times dearer than the switch it is made at.
+//! Hardware counters: a perf event per CPU and counter, handed to the kernel programs in a map. What a
+//! reading costs is measured first: where it traps into a hypervisor, it is a hundred times dearer than the
+//! switch it is made at.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 
@@ -79,8 +80,8 @@ pub(super) struct Installed {
     maps: Vec<MapData>,
 }
 
-/// Opens `counters` on every CPU that is online and hands them to the kernel programs. They count while the result is kept.
-/// Simulated ones count nanoseconds.
+/// Opens `counters` on every CPU that is online and hands them to the kernel programs. They count while the
+/// result is kept. Simulated ones count nanoseconds.
 ///
 /// # Errors
 /// The machine or the hypervisor has no such counter, or we lack the permission.
@@ -149,7 +150,8 @@ fn put(map: &MapData, cpu: u32, counter: &OwnedFd) -> std::io::Result<()> {
         value: &raw const value as u64,
         flags: 0,
     };
-    // SAFETY: `update` is laid out as the kernel's attributes for this command, and what it points to lives through the call.
+    // SAFETY: `update` is laid out as the kernel's attributes for this command, and what it points to lives
+    // through the call.
     let done =
         unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, &raw const update, size_of::<Update>()) };
     if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }

@@ -1,5 +1,5 @@
-//! Reading what the kernel programs log of processes and cgroups: each CPU's ring of events, merged by time. `common/`
-//! describes the rings, `ebpf/src/log.rs` writes them.
+//! Reading what the kernel programs log of processes and cgroups: each CPU's ring of events, merged by time.
+//! `common/` describes the rings, `ebpf/src/log.rs` writes them.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -61,8 +61,8 @@ impl Log {
 
     /// Hands what happened until `until` (`CLOCK_MONOTONIC`, ns; not in the future) to `tell`, in order.
     ///
-    /// Whatever caused an event was logged before it, on whichever CPU, and `until` has passed: so no effect is told before
-    /// its cause.
+    /// Whatever caused an event was logged before it, on whichever CPU, and `until` has passed: so no effect
+    /// is told before its cause.
     pub(super) fn drain(&mut self, until: u64, mut tell: impl FnMut(&Told)) {
         for cpu in 0..self.read.len() {
             self.gather(cpu, until);

@@ -19,7 +19,8 @@ pub(super) struct Mapped<T> {
     _map: MapData,
 }
 
-// SAFETY: the mapping is shared memory that any thread may read; what may be written meanwhile is read volatile.
+// SAFETY: the mapping is shared memory that any thread may read; what may be written meanwhile is read
+// volatile.
 unsafe impl<T> Send for Mapped<T> {}
 
 impl<T> Mapped<T> {
@@ -68,7 +69,8 @@ impl<T> Mapped<T> {
 
 impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
-        // SAFETY: this is the mapping made in `take`, and nobody holds a pointer into it beyond a borrow of `self`.
+        // SAFETY: this is the mapping made in `take`, and nobody holds a pointer into it beyond a borrow of
+        // `self`.
         unsafe { libc::munmap(self.start.cast(), self.bytes) };
     }
 }

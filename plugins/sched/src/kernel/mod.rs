@@ -1,5 +1,5 @@
-//! The kernel programs, loaded: attaching them, closing the ledgers' pages, and the memory they are read from.
-//! What lies there is described in `common/`; what becomes of it in `processes.rs`.
+//! The kernel programs, loaded: attaching them, closing the ledgers' pages, and the memory they are read
+//! from. What lies there is described in `common/`; what becomes of it in `processes.rs`.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -85,13 +85,15 @@ pub struct Options {
     pub separate_irq: bool,
     /// Hardware counters to read at every switch.
     pub counters: Vec<Counter>,
-    /// Whether each of them is to be perf's clock, which counts nanoseconds: for tests where there is no such hardware.
+    /// Whether each of them is to be perf's clock, which counts nanoseconds: for tests where there is no such
+    /// hardware.
     pub simulated_counters: bool,
     /// Whether command lines are read.
     pub command_lines: bool,
     /// Whether exits of threads are told that are not the last of their processes.
     pub thread_exits: bool,
-    /// Whether to use the kernel's type information, if there is any. Without, programs are attached as raw tracepoints.
+    /// Whether to use the kernel's type information, if there is any. Without, programs are attached as raw
+    /// tracepoints.
     pub typed: bool,
 }
 
@@ -148,7 +150,8 @@ pub struct Reading<'a> {
 }
 
 impl Kernel {
-    /// Loads the programs, attaches them and begins accounting. It begins on a CPU with its first flush or context switch.
+    /// Loads the programs, attaches them and begins accounting. It begins on a CPU with its first flush or
+    /// context switch.
     ///
     /// # Errors
     /// [`KernelError`]: what is missing, or which step the kernel refused.
@@ -281,8 +284,8 @@ impl Kernel {
         }
     }
 
-    /// The page of `cpu` that was closed last. It stays as it is until the next [`Kernel::flush`] of that CPU, which the
-    /// exclusive borrow keeps away.
+    /// The page of `cpu` that was closed last. It stays as it is until the next [`Kernel::flush`] of that
+    /// CPU, which the exclusive borrow keeps away.
     pub fn closed_page(&mut self, cpu: usize) -> Reading<'_> {
         let ledger = self.cpus.at(cpu);
         // SAFETY: `ledger` points into the mapping. The kernel writes these two fields in `flush` only.
@@ -292,8 +295,9 @@ impl Kernel {
         self.reading(cpu, open.wrapping_sub(1), page)
     }
 
-    /// The open page of `cpu`, which is offline, and when its running slice began; `None` if accounting has not begun there.
-    /// Should the CPU be back in this moment, what is read may be older than what the page holds, never more.
+    /// The open page of `cpu`, which is offline, and when its running slice began; `None` if accounting has
+    /// not begun there. Should the CPU be back in this moment, what is read may be older than what the page
+    /// holds, never more.
     pub fn open_page(&mut self, cpu: usize) -> Option<(Reading<'_>, u64)> {
         let ledger = self.cpus.at(cpu);
         // SAFETY: `ledger` points into the mapping; the fields are plain data.
@@ -310,7 +314,8 @@ impl Kernel {
     fn reading(&mut self, cpu: usize, number: u32, page: Page) -> Reading<'_> {
         let first = (2 * cpu + (number & 1) as usize) * self.entries_per_page;
         let count = (page.count as usize).min(self.entries_per_page);
-        // SAFETY: initialised by the kernel (zeroed at least), and not written while the page is closed or its CPU offline.
+        // SAFETY: initialised by the kernel (zeroed at least), and not written while the page is closed or
+        // its CPU offline.
         let (entries, counts) = unsafe {
             (
                 self.entries.slice(first, count),
@@ -320,8 +325,8 @@ impl Kernel {
         Reading { number, page, entries, counts }
     }
 
-    /// Hands what happened to processes and cgroups until `until` (`CLOCK_MONOTONIC`, ns; not in the future) to `tell`, in
-    /// order.
+    /// Hands what happened to processes and cgroups until `until` (`CLOCK_MONOTONIC`, ns; not in the future)
+    /// to `tell`, in order.
     pub fn drain_log(&mut self, until: u64, tell: impl FnMut(&Told)) {
         self.log.drain(until, tell);
     }
@@ -331,8 +336,8 @@ impl Kernel {
         self.log.lost()
     }
 
-    /// Why the kernel cannot say that something fills, so that pages and rings are read at ticks only; `None`: it can. Some
-    /// distributions forbid perf to all but root (`kernel.perf_event_paranoid` above 2).
+    /// Why the kernel cannot say that something fills, so that pages and rings are read at ticks only;
+    /// `None`: it can. Some distributions forbid perf to all but root (`kernel.perf_event_paranoid` above 2).
     pub fn cannot_wake(&self) -> Option<&str> {
         self.wake.refusal()
     }

@@ -1,5 +1,5 @@
-//! Where the members that the kernel programs read lie in the running kernel's structures: from its type information
-//! (`btf.rs`), or where it has none, found in a copy of our own `task_struct` (`scan.rs`).
+//! Where the members that the kernel programs read lie in the running kernel's structures: from its type
+//! information (`btf.rs`), or where it has none, found in a copy of our own `task_struct` (`scan.rs`).
 
 use super::btf::{Btf, BtfError};
 
@@ -17,7 +17,8 @@ const NEEDED: [Member; 8] = [
     ("SIGNAL_LIVE", &[("signal_struct", "live")]),
     ("BINPRM_FILENAME", &[("linux_binprm", "filename")]),
 ];
-/// The scheduler's clock: a kernel without group scheduling has no way to it, and time is then read from another.
+/// The scheduler's clock: a kernel without group scheduling has no way to it, and time is then read from
+/// another.
 const CLOCK: &[Member] = &[
     ("TASK_CFS_RQ", &[("task_struct", "se"), ("sched_entity", "cfs_rq")]),
     ("CFS_RQ_RQ", &[("cfs_rq", "rq")]),

@@ -1,6 +1,6 @@
-//! For kernels without type information: finds the members of `task_struct` by what they must hold. A program copies the
-//! structure of the thread that runs it; two threads of ours know enough about themselves to tell their ids, start times,
-//! leader, exit signal and shared signal state in the copies.
+//! For kernels without type information: finds the members of `task_struct` by what they must hold. A program
+//! copies the structure of the thread that runs it; two threads of ours know enough about themselves to tell
+//! their ids, start times, leader, exit signal and shared signal state in the copies.
 
 use std::collections::HashSet;
 use std::fs;
@@ -71,7 +71,8 @@ pub(super) fn offsets() -> Result<Offsets, KernelError> {
 /// Bytes behind the ids in which the pointers to a task's relatives lie.
 const FAMILY: usize = 192;
 
-/// `signal_struct` begins with `sigcnt, live, nr_threads`, 32 bits each: all the number of threads, as a rule.
+/// `signal_struct` begins with `sigcnt, live, nr_threads`, 32 bits each: all the number of threads, as a
+/// rule.
 const SIGNAL_LIVE: u32 = 4;
 
 /// The copy of the main thread's structure, and where in another thread's it is pointed to.
@@ -102,10 +103,12 @@ impl Scanner {
         program.try_into().map_err(refused("use program scan"))
     }
 
-    /// Copies the memory at `from`, or the calling thread's `task_struct` if that is 0, whose address it returns.
+    /// Copies the memory at `from`, or the calling thread's `task_struct` if that is 0, whose address it
+    /// returns.
     fn copy(&mut self, from: u64) -> Result<(u64, Vec<u8>), KernelError> {
         let scan = self.scan.at(0);
-        // SAFETY: within the mapping; nobody else uses this element, and the kernel only during the call below.
+        // SAFETY: within the mapping; nobody else uses this element, and the kernel only during the call
+        // below.
         unsafe { (&raw mut (*scan).from).write_volatile(from) };
         self.program()?.test_run(RawTracePointRunOptions::new()).map_err(refused("run program scan"))?;
         // SAFETY: as above.
@@ -121,7 +124,8 @@ impl Scanner {
         Ok(Seen { tid, pid: std::process::id(), start_ticks, address, memory })
     }
 
-    /// The main thread's: what one of our pointers points to, where the process's id stands as the thread's too.
+    /// The main thread's: what one of our pointers points to, where the process's id stands as the thread's
+    /// too.
     fn leader(&mut self, other: &Seen) -> Result<Option<Leader>, KernelError> {
         let Some(&pid_at) =
             find(other, |at| (word(other, at), word(other, at + 4)) == (other.tid, other.pid)).first()
@@ -137,8 +141,9 @@ impl Scanner {
             let (_, memory) = self.copy(address)?;
             let seen = Seen { tid: other.pid, pid: other.pid, start_ticks: 0, address, memory };
             if (word(&seen, pid_at), word(&seen, pid_at + 4)) == (other.pid, other.pid) {
-                // The leader points to itself there, too. It is not far behind the ids, with a parent's pointers between; the
-                // copy reaches into other threads' structures, which have such a pointer as well.
+                // The leader points to itself there, too. It is not far behind the ids, with a parent's
+                // pointers between; the copy reaches into other threads' structures, which have such a
+                // pointer as well.
                 let near = pid_at..pid_at + FAMILY;
                 let same = |&&at: &&usize| {
                     near.contains(&at) && long(other, at) == address && long(&seen, at) == address
@@ -152,7 +157,8 @@ impl Scanner {
 
     /// What both threads point to and begins with three times the number of our threads.
     fn signal(&mut self, other: &Seen, leader: &Seen) -> Result<usize, KernelError> {
-        // The copy reaches into other threads' structures, which have the same pointer further on: the first is ours.
+        // The copy reaches into other threads' structures, which have the same pointer further on: the first
+        // is ours.
         let mut pointers = HashSet::new();
         let mut shared = find(other, |at| {
             at.is_multiple_of(8) && is_pointer(long(other, at)) && long(other, at) == long(leader, at)
@@ -181,7 +187,8 @@ impl Scanner {
 /// How often the threads are counted before it is given up.
 const TRIES: usize = 500;
 
-/// Whether this may be an address of the kernel's: in the upper half of 57 bits, but none of the last page, which are errors.
+/// Whether this may be an address of the kernel's: in the upper half of 57 bits, but none of the last page,
+/// which are errors.
 fn is_pointer(value: u64) -> bool {
     (0xff00_0000_0000_0000..u64::MAX - 4095).contains(&value) && value.is_multiple_of(8)
 }

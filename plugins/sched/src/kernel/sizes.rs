@@ -20,8 +20,8 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// The largest that keep within the bound and are of use: no page needs more entries than there can be threads. The
-    /// least lets a busy CPU run for a while.
+    /// The largest that keep within the bound and are of use: no page needs more entries than there can be
+    /// threads. The least lets a busy CPU run for a while.
     pub(super) fn within(options: &Options, most_threads: usize) -> Self {
         let cpus = options.siblings.len().max(1);
         let counted = if options.counters.is_empty() { 0 } else { size_of::<Counts>() };

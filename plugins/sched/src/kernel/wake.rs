@@ -1,5 +1,6 @@
-//! The kernel's word that something fills up: a perf buffer per CPU, in which nothing but its filling matters. perf's
-//! buffers can be written even within the scheduler, where the kernel's ring buffer must not be used.
+//! The kernel's word that something fills up: a perf buffer per CPU, in which nothing but its filling
+//! matters. perf's buffers can be written even within the scheduler, where the kernel's ring buffer must not
+//! be used.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 

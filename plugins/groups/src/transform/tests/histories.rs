@@ -1,5 +1,5 @@
-//! Random histories: processes come, use CPU time and energy on two packages, move, change users, and end; and at every
-//! moment each level says exactly what a model of it says, and sums to all processes.
+//! Random histories: processes come, use CPU time and energy on two packages, move, change users, and end;
+//! and at every moment each level says exactly what a model of it says, and sums to all processes.
 
 use proptest::prelude::*;
 use proptest::sample::Index;

@@ -29,8 +29,8 @@ fn perf_s_joules_follow_the_clock() {
             microjoules = point.steps;
         }
     }
-    // Nanoseconds times watts are nanojoules. However long anything was held up, the span between the first and the last
-    // reading lies between these two; a thousandth is for the two clocks' rates.
+    // Nanoseconds times watts are nanojoules. However long anything was held up, the span between the first
+    // and the last reading lies between these two; a thousandth is for the two clocks' rates.
     let used = |from: Timestamp, to: Timestamp| (to.0 - from.0) * u64::from(WATTS) / 1_000;
     let least = used(after_first, before_last) / 1_000 * 999;
     let most = used(before_first, rig.clock.now()) / 1_000 * 1_001 + 1_000;

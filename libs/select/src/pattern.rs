@@ -1,0 +1,185 @@
+//! Which series are meant: globs over the metric, the resource, the consumer and the attributes. A
+//! [`Pattern`] is what stands in the configuration; it is compiled once, to a [`Selector`], which `decisions`
+//! asks once per series.
+
+use std::collections::BTreeMap;
+
+use globset::{GlobBuilder, GlobMatcher};
+use serde::{Deserialize, Serialize};
+use wattrace_api::{ConsumerKind, Error, Series};
+
+/// A choice of series. What is left out does not matter; all that is given must match.
+///
+/// Globs are those of a shell, over the whole text: `?` one character, `*` any number of them (`/` and `.`
+/// too), `[ab]`, `{this,that}`, and `\` before one of these to mean itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pattern {
+    /// Glob over the metric's name: `hw.*`.
+    pub metric: String,
+    /// Glob over the resource, by `type` or by `type/id`: `package`, `gpu/*`, `{dram,core}/0`.
+    pub resource: String,
+    /// Glob over the consumer, by `type` or by `type/id`: `process`, `process/1234`,
+    /// `cgroup//system.slice/*`. `none`: series about the hardware itself.
+    pub consumer: String,
+    /// Globs over attributes, by the names in which outputs write them: `{ "process.executable.name" =
+    /// "postgres*" }`. A series that lacks one of them does not match.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// What `Pattern::consumer` calls series without one.
+const NO_CONSUMER: &str = "none";
+
+impl Pattern {
+    /// Compiles it. `key` says where it stands in the configuration, for the messages.
+    ///
+    /// # Errors
+    /// Fatal, if a glob is none or a consumer's type does not exist; the message names the key.
+    pub fn compile(&self, key: &str) -> Result<Selector, Error> {
+        let part = |name: &str, text: &str| {
+            (!text.is_empty()).then(|| glob(&format!("{key}.{name}"), text)).transpose()
+        };
+        let known = |kind: &ConsumerKind| kind.as_str() == self.consumer;
+        let is_literal =
+            !self.consumer.is_empty() && !self.consumer.contains(['*', '?', '[', '{', '/', '\\']);
+        if is_literal && self.consumer != NO_CONSUMER && !ConsumerKind::ALL.iter().any(known) {
+            let kinds: Vec<_> = ConsumerKind::ALL.iter().map(|kind| kind.as_str()).collect();
+            let message = format!(
+                "{key}.consumer: there is no consumer type \"{}\"; the types are {}, and none",
+                self.consumer,
+                kinds.join(", ")
+            );
+            return Err(Error::fatal(message));
+        }
+        let attributes = self
+            .attributes
+            .iter()
+            .map(|(name, text)| Ok((name.clone(), glob(&format!("{key}.attributes.\"{name}\""), text)?)));
+        Ok(Selector {
+            metric: part("metric", &self.metric)?,
+            resource: part("resource", &self.resource)?,
+            consumer: part("consumer", &self.consumer)?,
+            attributes: attributes.collect::<Result<_, Error>>()?,
+        })
+    }
+}
+
+/// Compiles the glob that stands at `key`.
+///
+/// # Errors
+/// Fatal, if it is none; the message names the key.
+pub fn glob(key: &str, text: &str) -> Result<GlobMatcher, Error> {
+    let glob = GlobBuilder::new(text).backslash_escape(true).build();
+    // The library's message already quotes the glob.
+    glob.map(|glob| glob.compile_matcher()).map_err(|e| Error::fatal(format!("{key}: {e}")))
+}
+
+/// A compiled [`Pattern`].
+#[derive(Debug, Clone)]
+pub struct Selector {
+    metric: Option<GlobMatcher>,
+    resource: Option<GlobMatcher>,
+    consumer: Option<GlobMatcher>,
+    attributes: Vec<(String, GlobMatcher)>,
+}
+
+impl Selector {
+    /// Whether `series` is meant, by what is known of its consumer now. Not for every point: see
+    /// [`crate::Decisions`].
+    pub fn matches(&self, series: &Series) -> bool {
+        self.metric.as_ref().is_none_or(|glob| glob.is_match(&*series.metric.name))
+            && self.matches_resource(series)
+            && self.matches_consumer(series)
+            && self.matches_attributes(series)
+    }
+
+    /// Whether the answer may change when an exec changes a consumer's attributes.
+    pub fn may_change(&self) -> bool {
+        !self.attributes.is_empty()
+    }
+
+    fn matches_resource(&self, series: &Series) -> bool {
+        let resource = &series.resource;
+        self.resource.as_ref().is_none_or(|glob| matches_either(glob, resource.kind.as_str(), &resource.id))
+    }
+
+    fn matches_consumer(&self, series: &Series) -> bool {
+        self.consumer.as_ref().is_none_or(|glob| match &series.consumer {
+            Some(consumer) => matches_either(glob, consumer.kind().as_str(), &consumer.identity().id),
+            None => glob.is_match(NO_CONSUMER),
+        })
+    }
+
+    fn matches_attributes(&self, series: &Series) -> bool {
+        if self.attributes.is_empty() {
+            return true;
+        }
+        let all = series.all_attributes();
+        self.attributes.iter().all(|(key, glob)| {
+            all.iter().any(|attribute| attribute.key == *key && glob.is_match(attribute.value.to_string()))
+        })
+    }
+}
+
+fn matches_either(glob: &GlobMatcher, kind: &str, id: &str) -> bool {
+    glob.is_match(kind) || glob.is_match(format!("{kind}/{id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wattrace_api::{Resource, ResourceKind, metric};
+
+    use super::*;
+    use crate::testing::Scene;
+
+    fn pattern(json: &str) -> Pattern {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn refusal(json: &str) -> String {
+        pattern(json).compile("plugins.x.rules[0].select").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_part_that_is_given_must_match() {
+        let scene = Scene::new();
+        let bash = scene.process(7, "bash");
+        let gpu = Resource { kind: ResourceKind::Gpu, id: "a/b".into() };
+        let of = |id| scene.rig.registry.get(id).unwrap();
+        let process: Arc<_> = of(scene.energy(Some(&bash)));
+        let package = of(scene.energy(None));
+        let gpu = of(scene.open(&metric::HW_ENERGY, gpu, None, None));
+        for (json, expected) in [
+            ("{}", [true, true, true]),
+            (r#"{"metric": "hw.*"}"#, [false, true, true]),
+            (r#"{"metric": "hw"}"#, [false, false, false]),
+            (r#"{"metric": "{hw,wattrace.consumer}.energy"}"#, [true, true, true]),
+            (r#"{"resource": "package"}"#, [true, true, false]),
+            (r#"{"resource": "gpu/a/*"}"#, [false, false, true]),
+            (r#"{"resource": "{package,gpu/x}"}"#, [true, true, false]),
+            (r#"{"resource": "*/1"}"#, [false, false, false]),
+            (r#"{"consumer": "none"}"#, [false, true, true]),
+            (r#"{"consumer": "process/7"}"#, [true, false, false]),
+            (r#"{"consumer": "process/8"}"#, [false, false, false]),
+            (r#"{"consumer": "*"}"#, [true, true, true]),
+            (r#"{"attributes": {"process.executable.name": "ba*"}}"#, [true, false, false]),
+            (r#"{"attributes": {"wattrace.domain": "package-0"}}"#, [true, true, false]),
+            (r#"{"metric": "hw.*", "attributes": {"wattrace.origin": "simulated"}}"#, [false, true, false]),
+        ] {
+            let selector = pattern(json).compile("key").unwrap();
+            assert_eq!([&process, &package, &gpu].map(|s| selector.matches(s)), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_match_is_refused_by_its_key() {
+        let message = refusal(r#"{"metric": "hw.{energy"}"#);
+        assert!(message.starts_with("plugins.x.rules[0].select.metric: "), "{message}");
+        let message = refusal(r#"{"attributes": {"a.b": "[z"}}"#);
+        assert!(message.starts_with("plugins.x.rules[0].select.attributes.\"a.b\": "), "{message}");
+        let message = refusal(r#"{"consumer": "proces"}"#);
+        assert!(message.contains("select.consumer") && message.contains("process, thread"), "{message}");
+    }
+}
