@@ -266,7 +266,7 @@ fn a_source_that_never_returns_holds_up_neither_its_neighbours_last_poll_nor_the
         // worker that gets stuck has nothing else to do that would have woken another one.
         let interval = Duration::from_millis(10);
         if blocking {
-            scene.setup.blocking_source("stuck", Trigger::every(interval), open_stuck);
+            scene.setup.source("stuck", Trigger::every(interval), open_stuck);
         } else {
             scene.setup.source("stuck", Trigger::every(interval), open_stuck);
         }

@@ -149,7 +149,7 @@ impl Stage {
         let now = Timestamp(at.as_nanos() as u64);
         self.clock.set(now);
         let mut batch = Batch::default();
-        source(self).poll(&Tick { scheduled: now, missed: 0, last: false }, &mut batch)?;
+        source(self).poll(&Tick::at(now), &mut batch)?;
         Ok(batch)
     }
 

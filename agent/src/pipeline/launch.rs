@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
-use wattrace_api::added::Open;
+use wattrace_api::spec::Open;
 use wattrace_api::{Added, ElementKind, Error, Trigger};
 
 use super::autonomous::AutonomousTask;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use wattrace_api::Error;
-use wattrace_api::added::Open;
+use wattrace_api::spec::Open;
 
 use super::guard::contained;
 use super::health::Health;

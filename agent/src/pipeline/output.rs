@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use wattrace_api::added::Open;
+use wattrace_api::spec::Open;
 use wattrace_api::{Batch, Error, ErrorKind, Output};
 
 use super::guard::{Backoff, contained};

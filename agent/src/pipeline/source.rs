@@ -123,7 +123,7 @@ impl SourceTask {
                     biased;
                     request = requests.recv() => {
                         let last = !matches!(request, Some(Request::Poll(_)));
-                        Woken::Asked(Tick { scheduled: self.clock.now(), missed: 0, last }, request)
+                        Woken::Asked(Tick { last, ..Tick::at(self.clock.now()) }, request)
                     }
                     Ok(()) = self.orders.changed() => {
                         orders = *self.orders.borrow_and_update();

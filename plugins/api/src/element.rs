@@ -1,7 +1,7 @@
 //! The three kinds of pipeline element. The runner owns the concurrency: an element is called from one thread
 //! at a time, sees `&mut self`, and never thinks about the others.
 
-use std::future::{Future, ready};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::batch::Batch;
@@ -40,28 +40,55 @@ impl Trigger {
     }
 }
 
+/// Why a source is polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TickCause {
+    /// Its timer fired.
+    Timer,
+    /// Its wake-up descriptor became readable ([`Source::wakeup`]).
+    Wakeup,
+    /// Somebody asked: `wattrace control trigger`, the start or end of a measurement, the end of the agent.
+    Request,
+}
+
 /// One firing of a source's trigger.
 #[derive(Clone, Copy, Debug)]
 pub struct Tick {
     /// When it was to fire.
     pub scheduled: Timestamp,
-    /// Ticks missed since the last one; this tick's window spans them.
+    /// Ticks of the timer that were missed since the last one; this tick's window spans them.
     pub missed: u64,
-    /// The last tick before the agent stops.
+    /// Why it fired.
+    pub cause: TickCause,
+    /// The last tick before the source is closed.
     pub last: bool,
 }
 
+impl Tick {
+    /// A tick of the timer at `scheduled`, with none missed before it.
+    pub fn at(scheduled: Timestamp) -> Self {
+        Self { scheduled, missed: 0, cause: TickCause::Timer, last: false }
+    }
+}
+
 /// Produces measurements.
+///
+/// Every source has a thread of its own, on which it is polled. A poll that blocks delays only this source's own
+/// ticks; the runner counts the ticks it misses.
 pub trait Source: Send {
-    /// Reads what has come since the last poll into `out`: one segment per window, cumulative counters, ends
-    /// of series.
-    ///
-    /// It runs on a worker of the async runtime and so must return within microseconds; a source that waits
-    /// (for a network, a slow device) is registered with [`crate::Setup::blocking_source`] and gets a thread.
+    /// Reads what has come since the last poll into `out`: one segment per window, cumulative counters, ends of
+    /// series.
     ///
     /// # Errors
-    /// What the kind says. Points pushed before the error still count.
+    /// The kind decides what follows ([`crate::ErrorKind`]). Points pushed before the error still count.
     fn poll(&mut self, tick: &Tick, out: &mut Batch) -> Result<(), Error>;
+
+    /// A descriptor that becomes readable when the source needs a poll before its next tick: a kernel buffer that
+    /// fills, a connection with data, an eventfd that another thread writes to. The runner asks once per opening.
+    /// The poll with [`TickCause::Wakeup`] makes the descriptor unreadable again, or it is polled at once again.
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// Computes: sees every batch on its way, in the order in which transforms were added.
@@ -118,28 +145,6 @@ pub trait Output: Send {
 
     /// Points that were taken by [`Output::write`] and then lost, by reason, since the last call.
     /// An output that hands over later (to a network) counts its losses here.
-    fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
-        Vec::new()
-    }
-}
-
-/// An [`Output`] whose calls wait as futures do: for a client library that is async. It has a thread of its
-/// own as well, on which its futures are polled, so that one that blocks all the same holds up nobody else.
-pub trait AsyncOutput: Send {
-    /// See [`Output::write`].
-    fn write(&mut self, batch: &Batch) -> impl Future<Output = Result<(), Error>> + Send;
-
-    /// See [`Output::flush`].
-    fn flush(&mut self) -> impl Future<Output = Result<(), Error>> + Send {
-        ready(Ok(()))
-    }
-
-    /// See [`Output::undelivered`].
-    fn undelivered(&self) -> u64 {
-        0
-    }
-
-    /// See [`Output::take_losses`].
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }

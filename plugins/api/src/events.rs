@@ -2,7 +2,7 @@
 //! any type of its own. Publishing never waits, and where nobody listens it costs a look.
 //!
 //! ```
-//! use wattrace_api::events::{Events, Heard};
+//! use wattrace_api::events::{Events, Received};
 //!
 //! #[derive(Clone, Debug, PartialEq)]
 //! struct LidClosed;
@@ -10,7 +10,7 @@
 //! let events = Events::default();
 //! let mut lid = events.subscribe::<LidClosed>();
 //! events.publish(LidClosed);
-//! assert_eq!(lid.try_next(), Some(Heard::Event(LidClosed)));
+//! assert_eq!(lid.try_next(), Some(Received::Event(LidClosed)));
 //! assert_eq!(lid.try_next(), None);
 //! ```
 
@@ -35,22 +35,9 @@ pub struct ResourceAppeared {
     pub domain: Arc<Domain>,
 }
 
-/// An energy counter has ended, and its last value has passed every output. Published by the registry.
-#[derive(Clone, Debug)]
-pub struct ResourceGone {
-    /// The hardware.
-    pub resource: Resource,
-    /// Its energy counter.
-    pub domain: Arc<Domain>,
-}
-
 /// A consumer is there. Published by the source that found it.
 #[derive(Clone, Debug)]
 pub struct ConsumerStarted(pub Arc<Consumer>);
-
-/// A consumer has ended; its last points may still be under way. Published by the source that found it.
-#[derive(Clone, Debug)]
-pub struct ConsumerEnded(pub Arc<Consumer>);
 
 /// The bus.
 #[derive(Clone, Debug, Default)]
@@ -89,9 +76,9 @@ impl Events {
     }
 }
 
-/// What a subscriber hears.
+/// What a subscriber receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard<E> {
+pub enum Received<E> {
     /// An event.
     Event(E),
     /// It did not listen for so long that so many events, the oldest, went by.
@@ -104,19 +91,19 @@ pub struct Subscription<E>(broadcast::Receiver<E>);
 
 impl<E: Clone + Send + 'static> Subscription<E> {
     /// Waits for the next event; `None` once the agent has ended.
-    pub async fn next(&mut self) -> Option<Heard<E>> {
+    pub async fn next(&mut self) -> Option<Received<E>> {
         match self.0.recv().await {
-            Ok(event) => Some(Heard::Event(event)),
-            Err(RecvError::Lagged(missed)) => Some(Heard::Missed(missed)),
+            Ok(event) => Some(Received::Event(event)),
+            Err(RecvError::Lagged(missed)) => Some(Received::Missed(missed)),
             Err(RecvError::Closed) => None,
         }
     }
 
     /// The next event, if there is one already: for elements, which do not wait.
-    pub fn try_next(&mut self) -> Option<Heard<E>> {
+    pub fn try_next(&mut self) -> Option<Received<E>> {
         match self.0.try_recv() {
-            Ok(event) => Some(Heard::Event(event)),
-            Err(TryRecvError::Lagged(missed)) => Some(Heard::Missed(missed)),
+            Ok(event) => Some(Received::Event(event)),
+            Err(TryRecvError::Lagged(missed)) => Some(Received::Missed(missed)),
             Err(TryRecvError::Empty | TryRecvError::Closed) => None,
         }
     }
@@ -138,8 +125,8 @@ mod tests {
         let (mut first, mut second, mut other) =
             (events.subscribe::<A>(), events.subscribe::<A>(), events.subscribe::<B>());
         events.publish(A(1));
-        assert_eq!((first.try_next(), first.try_next()), (Some(Heard::Event(A(1))), None));
-        assert_eq!(second.try_next(), Some(Heard::Event(A(1))));
+        assert_eq!((first.try_next(), first.try_next()), (Some(Received::Event(A(1))), None));
+        assert_eq!(second.try_next(), Some(Received::Event(A(1))));
         assert_eq!(other.try_next(), None);
     }
 
@@ -159,9 +146,9 @@ mod tests {
         let mut lazy = events.subscribe::<A>();
         let published = BEHIND as u64 + 10;
         (0..published).for_each(|n| events.publish(A(n)));
-        assert_eq!(lazy.try_next(), Some(Heard::Missed(10)));
+        assert_eq!(lazy.try_next(), Some(Received::Missed(10)));
         let heard: Vec<_> = std::iter::from_fn(|| lazy.try_next()).collect();
-        assert_eq!((heard.len(), heard.last()), (BEHIND, Some(&Heard::Event(A(published - 1)))));
+        assert_eq!((heard.len(), heard.last()), (BEHIND, Some(&Received::Event(A(published - 1)))));
     }
 
     #[tokio::test]
@@ -169,6 +156,6 @@ mod tests {
         let events = Events::default();
         let mut subscription = events.subscribe::<A>();
         let (heard, ()) = tokio::join!(subscription.next(), async { events.publish(A(7)) });
-        assert_eq!(heard, Some(Heard::Event(A(7))));
+        assert_eq!(heard, Some(Received::Event(A(7))));
     }
 }

@@ -7,10 +7,10 @@
 //! | [`subject`] | what a value is about: [`Resource`], [`Domain`], [`Consumer`], [`Attribute`]s |
 //! | [`series`], [`registry`] | metric × subject, interned in the [`Registry`] to a small [`SeriesId`] |
 //! | [`batch`] | the columns that flow through the pipeline |
-//! | [`element`] | [`Source`], [`Transform`], [`Output`], [`AsyncOutput`] |
-//! | [`feed`] | what a source that produces when it wants is given |
-//! | [`plugin`] | [`Plugin`], and the [`Setup`] through which it adds its elements |
-//! | [`added`] | an element that was added, and how more are added at runtime |
+//! | [`role`], [`increments`] | what a series stands for; by how much a counter grew |
+//! | [`element`] | [`Source`], [`Transform`], [`Output`] |
+//! | [`plugin`] | [`Plugin`], and the [`Setup`] through which it declares its elements |
+//! | [`spec`], [`host`] | a declared element; for whoever runs plugins: how they are started |
 //! | [`events`] | what plugins tell each other |
 //! | [`directory`] | who is who: the living processes, for sources that know only a pid |
 //! | [`finding`] | what a plugin can tell `wattrace doctor` |
@@ -20,37 +20,41 @@
 //! The runner that drives all this is the `wattrace` crate in `agent/`; nothing here knows it, nor any
 //! hardware.
 
-pub mod added;
 pub mod batch;
 pub mod directory;
 pub mod element;
 pub mod error;
 pub mod events;
-pub mod feed;
 pub mod finding;
+pub mod host;
+pub mod increments;
 pub mod metric;
 pub mod plugin;
 pub mod registry;
+pub mod role;
 pub mod secret;
 pub mod series;
+pub mod spec;
 pub mod subject;
 pub mod testing;
 pub mod time;
 pub mod unit;
 
-pub use added::{Added, ElementKind, Elements};
 pub use batch::{Batch, Segment, SegmentMut};
 pub use directory::Directory;
-pub use element::{AsyncOutput, Output, Source, Tick, Transform, Trigger};
+pub use element::{Output, Source, Tick, TickCause, Transform, Trigger};
 pub use error::{Error, ErrorKind, ResultExt};
-pub use events::{Events, Heard, Subscription};
-pub use feed::Feed;
+pub use events::{Events, Received, Subscription};
 pub use finding::{Finding, Verdict};
+pub use host::{Host, PluginElement};
+pub use increments::Increments;
 pub use metric::{Kind, Metric, MetricId, Value};
 pub use plugin::{Plugin, Setup};
 pub use registry::{MetricError, Registry};
+pub use role::{Role, Usage};
 pub use secret::Secret;
 pub use series::{Series, SeriesId, SeriesMap, SeriesSet, SeriesSpec};
+pub use spec::{ElementKind, ElementSpec};
 pub use subject::{
     Attribute, AttributeValue, Consumer, ConsumerKind, Domain, Follows, Identity, Origin, Resource,
     ResourceKind,

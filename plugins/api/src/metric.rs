@@ -139,7 +139,7 @@ pub const CONSUMER_CORE_TIME: Metric = Metric::counter(
     "wattrace.consumer.cpu.time per core instead of per CPU package",
 );
 /// What hardware counters count for a consumer: cycles, instructions, misses of the last-level cache.
-pub const CONSUMER_COUNTS: [Metric; 3] = [
+pub static CONSUMER_COUNTS: [Metric; 3] = [
     Metric::counter(
         "wattrace.consumer.cpu.cycles",
         Unit::Count("{cycle}"),

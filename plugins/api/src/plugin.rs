@@ -1,20 +1,17 @@
 //! A plugin: a configuration and a function that adds elements. The only way anything gets into the pipeline.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 
-use crate::added::{Added, Change, Elements};
-use crate::element::{AsyncOutput, Output, Source, Transform, Trigger};
+use crate::element::{Output, Source, Transform, Trigger};
 use crate::error::Error;
 use crate::events::Events;
-use crate::feed::Feed;
 use crate::finding::Finding;
 use crate::registry::Registry;
+use crate::spec::ElementSpec;
 use crate::time::Clock;
 
 /// A plugin's declaration. The type itself is never instantiated: its elements hold the state.
@@ -47,39 +44,22 @@ pub trait Plugin: 'static {
 
 /// What a plugin is given at its start.
 ///
-/// Elements open in this order: sources, transforms, outputs; within a kind in the order of the agent's
-/// plugin list. So a transform's `open` sees in the registry what the sources have found.
+/// Elements open in this order: sources, transforms, outputs; within a kind in the order of the agent's plugin
+/// list. So a transform's `open` sees in the registry what the sources have found.
 pub struct Setup {
     registry: Arc<Registry>,
     clock: Clock,
     runtime: Handle,
-    plugin: &'static str,
-    added: Vec<(&'static str, Added)>,
-    changes: mpsc::UnboundedSender<Change>,
-    changed: Option<mpsc::UnboundedReceiver<Change>>,
+    specs: Vec<ElementSpec>,
 }
 
 impl Setup {
-    /// For the runner and the test rig.
-    pub fn new(registry: Arc<Registry>, clock: Clock, runtime: Handle) -> Self {
-        let (changes, changed) = mpsc::unbounded_channel();
-        Self { registry, clock, runtime, plugin: "", added: Vec::new(), changes, changed: Some(changed) }
+    pub(crate) fn new(registry: Arc<Registry>, clock: Clock, runtime: Handle) -> Self {
+        Self { registry, clock, runtime, specs: Vec::new() }
     }
 
-    /// For the runner: a setup for plugins that join a running pipeline, which takes `changes`.
-    pub fn joining(
-        registry: Arc<Registry>,
-        clock: Clock,
-        runtime: Handle,
-        changes: mpsc::UnboundedSender<Change>,
-    ) -> Self {
-        Self { registry, clock, runtime, plugin: "", added: Vec::new(), changes, changed: None }
-    }
-
-    /// For the runner and the test rig: what comes from here on is `plugin`'s.
-    pub fn enter(&mut self, plugin: &'static str) {
-        self.plugin = plugin;
-        self.registry = self.registry.for_plugin(plugin);
+    pub(crate) fn into_specs(self) -> Vec<ElementSpec> {
+        self.specs
     }
 
     /// Where metrics are declared and series opened.
@@ -92,53 +72,25 @@ impl Setup {
         self.clock.clone()
     }
 
-    /// The async runtime, for an element that has something to run beside its calls.
+    /// The async runtime: for a client library that is async (`runtime.block_on` inside an output's `write`), and
+    /// for a server that an element runs beside its calls.
     pub fn runtime(&self) -> Handle {
         self.runtime.clone()
     }
 
-    /// The bus on which plugins tell each other what happens.
+    /// The bus on which plugins publish events.
     pub fn events(&self) -> Events {
         self.registry.events().clone()
     }
 
-    /// Adds and removes elements later, while the pipeline runs.
-    pub fn elements(&self) -> Elements {
-        Elements { plugin: self.plugin, changes: self.changes.clone() }
-    }
-
-    /// Adds an element.
-    pub fn add(&mut self, added: Added) {
-        self.added.push((self.plugin, added));
-    }
-
-    /// Adds a source that never waits.
+    /// Adds a source. It has a thread of its own, so its `poll` may block.
     pub fn source<S: Source + 'static>(
         &mut self,
         name: impl Into<String>,
         trigger: Trigger,
         open: impl FnMut() -> Result<S, Error> + Send + 'static,
     ) {
-        self.add(Added::source(name, trigger, open));
-    }
-
-    /// Adds a source that may wait, on a thread of its own.
-    pub fn blocking_source<S: Source + 'static>(
-        &mut self,
-        name: impl Into<String>,
-        trigger: Trigger,
-        open: impl FnMut() -> Result<S, Error> + Send + 'static,
-    ) {
-        self.add(Added::blocking_source(name, trigger, open));
-    }
-
-    /// Adds a source that produces when it wants. See [`Added::autonomous`].
-    pub fn autonomous<F: Future<Output = Result<(), Error>> + Send + 'static>(
-        &mut self,
-        name: impl Into<String>,
-        open: impl FnMut(Feed) -> F + Send + 'static,
-    ) {
-        self.add(Added::autonomous(name, open));
+        self.specs.push(ElementSpec::source(name, trigger, open));
     }
 
     /// Adds a transform after those that are there.
@@ -147,39 +99,15 @@ impl Setup {
         name: impl Into<String>,
         open: impl FnMut() -> Result<T, Error> + Send + 'static,
     ) {
-        self.add(Added::transform(name, open));
+        self.specs.push(ElementSpec::transform(name, open));
     }
 
-    /// Adds an output.
+    /// Adds an output. It has a thread of its own behind a bounded queue, so its `write` may block.
     pub fn output<O: Output + 'static>(
         &mut self,
         name: impl Into<String>,
         open: impl FnMut() -> Result<O, Error> + Send + 'static,
     ) {
-        self.add(Added::output(name, open));
-    }
-
-    /// Adds an output whose calls are futures.
-    pub fn async_output<O: AsyncOutput + 'static>(
-        &mut self,
-        name: impl Into<String>,
-        open: impl FnMut() -> Result<O, Error> + Send + 'static,
-    ) {
-        self.add(Added::async_output(name, self.runtime.clone(), open));
-    }
-
-    /// What was added since the last call, with the plugins' names. For the runner and the test rig.
-    pub fn take_added(&mut self) -> Vec<(&'static str, Added)> {
-        std::mem::take(&mut self.added)
-    }
-
-    /// Where the changes arrive that [`Elements`] asks for. For the runner and the test rig; there is one.
-    pub fn take_changes(&mut self) -> Option<mpsc::UnboundedReceiver<Change>> {
-        self.changed.take()
-    }
-
-    /// The sender for [`Setup::joining`]. For the runner.
-    pub fn changes(&self) -> mpsc::UnboundedSender<Change> {
-        self.changes.clone()
+        self.specs.push(ElementSpec::output(name, open));
     }
 }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::directory::Directory;
-use crate::events::{Events, ResourceAppeared, ResourceGone};
-use crate::metric::{HW_ENERGY, HW_HOST_ENERGY, Kind, Metric, MetricId};
+use crate::events::{Events, ResourceAppeared};
+use crate::metric::{Kind, Metric, MetricId};
+use crate::role::Role;
 use crate::series::{Series, SeriesId, SeriesSpec};
 use crate::subject::Domain;
 use crate::unit::UnitError;
@@ -124,16 +125,19 @@ impl Registry {
     /// Opens a series. Its opener is its only writer, and ends it.
     pub fn open(&self, spec: SeriesSpec) -> SeriesId {
         let mut inner = self.lock();
+        let metric = inner.metrics[spec.metric.0 as usize].metric.clone();
+        let role = Role::of(&metric, spec.domain.is_some(), spec.consumer.is_some());
         let series = Arc::new(Series {
-            metric: inner.metrics[spec.metric.0 as usize].metric.clone(),
+            metric,
             metric_id: spec.metric,
             resource: spec.resource,
             domain: spec.domain,
             consumer: spec.consumer,
             attributes: spec.attributes,
             start: spec.start,
+            role,
         });
-        let appeared = meter(&series)
+        let appeared = metered(&series)
             .map(|domain| ResourceAppeared { resource: series.resource.clone(), domain: domain.clone() });
         let id = match inner.free.pop() {
             Some(id) => {
@@ -163,19 +167,12 @@ impl Registry {
         if ended.is_empty() {
             return;
         }
-        let mut gone = Vec::new();
         let mut inner = self.lock();
         for &id in ended {
-            if let Some(series) = inner.series.get_mut(id.index()).and_then(Option::take) {
+            if inner.series.get_mut(id.index()).and_then(Option::take).is_some() {
                 inner.free.push(id);
-                gone.extend(meter(&series).map(|domain| ResourceGone {
-                    resource: series.resource.clone(),
-                    domain: domain.clone(),
-                }));
             }
         }
-        drop(inner);
-        gone.into_iter().for_each(|gone| self.events.publish(gone));
     }
 
     /// All open series, in the order of their ids.
@@ -187,16 +184,13 @@ impl Registry {
 
     /// The energy domains that have a meter now: those of open energy series about the hardware itself.
     pub fn domains(&self) -> Vec<Arc<Domain>> {
-        self.series().iter().filter_map(|(_, series)| meter(series).cloned()).collect()
+        self.series().iter().filter_map(|(_, series)| metered(series).cloned()).collect()
     }
 }
 
-/// The domain whose counter this series is. What is computed from a meter names its domain as well, and is
-/// none.
-fn meter(series: &Series) -> Option<&Arc<Domain>> {
-    let name = &series.metric.name;
-    let counts = series.consumer.is_none() && (*name == HW_ENERGY.name || *name == HW_HOST_ENERGY.name);
-    series.domain.as_ref().filter(|_| counts)
+/// The domain whose counter this series is.
+fn metered(series: &Series) -> Option<&Arc<Domain>> {
+    series.domain.as_ref().filter(|_| series.role == Role::Meter)
 }
 
 /// A declaration in the words of a conflict.
@@ -210,7 +204,7 @@ fn told(metric: &Metric, plugin: &str) -> String {
 mod tests {
     use super::*;
     use crate::Timestamp;
-    use crate::events::Heard;
+    use crate::events::Received;
     use crate::metric;
     use crate::{Resource, Unit};
 
@@ -242,11 +236,10 @@ mod tests {
     }
 
     #[test]
-    fn energy_counters_tell_when_they_appear_and_go() {
+    fn an_energy_counter_is_announced_when_it_is_opened() {
         let registry = Registry::new();
         let events = registry.for_plugin("other").events().clone();
         let mut appeared = events.subscribe::<ResourceAppeared>();
-        let mut gone = events.subscribe::<ResourceGone>();
         let energy = registry.metric(&metric::HW_ENERGY).unwrap();
         let domain = Domain {
             name: "package-0".into(),
@@ -256,13 +249,10 @@ mod tests {
             idle_microwatts: None,
         };
         registry.open(spec(energy));
-        let id = registry.open(SeriesSpec { domain: Some(Arc::new(domain)), ..spec(energy) });
-        let Some(Heard::Event(event)) = appeared.try_next() else { panic!("not told") };
+        registry.open(SeriesSpec { domain: Some(Arc::new(domain)), ..spec(energy) });
+        let Some(Received::Event(event)) = appeared.try_next() else { panic!("not told") };
         assert_eq!(event.domain.name, "package-0");
         assert!(appeared.try_next().is_none(), "a series without a domain is no meter");
-        assert!(gone.try_next().is_none());
-        registry.release(&[id]);
-        assert!(matches!(gone.try_next(), Some(Heard::Event(e)) if e.domain.name == "package-0"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use crate::metric::{Metric, MetricId};
+use crate::role::Role;
 use crate::subject::{Attribute, Consumer, Domain, Resource, ResourceKind};
 use crate::time::Timestamp;
 
@@ -64,9 +65,18 @@ pub struct Series {
     pub attributes: Vec<Attribute>,
     /// When its counter stood at zero.
     pub start: Timestamp,
+    /// What it stands for.
+    pub role: Role,
 }
 
 impl Series {
+    /// Whether a total over all domains counts it. A domain that lies within another one, and a meter of the whole
+    /// machine, count what other domains count already.
+    pub fn counts_in_totals(&self) -> bool {
+        let is_part = self.domain.as_ref().is_some_and(|domain| domain.within.is_some());
+        !is_part && !self.resource.kind.is_whole_machine()
+    }
+
     /// All that tells this series from others, under the names in which every output writes it: what it is
     /// about (`hw.*`, `wattrace.domain`, `wattrace.origin`, `wattrace.consumer.type`, `cpu.package`), its own
     /// attributes, and what is known of its consumer now. Compute it once per series and

@@ -41,6 +41,11 @@ impl ResourceKind {
         }
     }
 
+    /// Whether a meter of it counts the whole machine, and so what other meters count as well. A total leaves it out.
+    pub fn is_whole_machine(&self) -> bool {
+        matches!(self, ResourceKind::Psys | ResourceKind::Host)
+    }
+
     /// OpenTelemetry's `hw.type` for it.
     pub fn hw_type(&self) -> &str {
         match self {

@@ -14,34 +14,31 @@
 
 mod allocations;
 
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
-
-use crate::added::{Added, Change, ElementKind};
 use crate::batch::Batch;
-use crate::element::{Output, Source, Tick, Transform};
+use crate::element::{Output, Source, Tick, TickCause, Transform};
 use crate::error::Error;
-use crate::feed::Feed;
+use crate::host::Host;
 use crate::metric::{Metric, Value};
 use crate::plugin::{Plugin, Setup};
 use crate::registry::Registry;
 use crate::series::{Series, SeriesId, SeriesSpec};
+use crate::spec::ElementSpec;
 use crate::subject::Resource;
 use crate::time::{Clock, Timestamp, Window};
 
 pub use allocations::Allocations;
 
-/// Longest wait for what an autonomous source is expected to produce.
+/// Longest wait for a source that is expected to ask for a poll.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A registry, a clock and the elements of the plugins under test.
 ///
-/// It may be used in a plain `#[test]` only: async outputs and autonomous sources run on a runtime that it
-/// brings along.
+/// Use it in a plain `#[test]`, outside of an async runtime: it brings its own.
 pub struct Rig {
     /// The registry that the elements share.
     pub registry: Arc<Registry>,
@@ -49,21 +46,11 @@ pub struct Rig {
     pub clock: Clock,
     /// Opened sources by name.
     pub sources: Vec<(String, Box<dyn Source>)>,
-    /// Autonomous sources by name, on their way.
-    pub autonomous: Vec<(String, Producing)>,
     /// Opened transforms by name, in order.
     pub transforms: Vec<(String, Box<dyn Transform>)>,
     /// Opened outputs by name.
     pub outputs: Vec<(String, Box<dyn Output>)>,
-    changes: Vec<mpsc::UnboundedReceiver<Change>>,
     runtime: Option<tokio::runtime::Runtime>,
-}
-
-/// An autonomous source on its way.
-pub struct Producing {
-    batches: mpsc::Receiver<Batch>,
-    stopping: watch::Sender<bool>,
-    task: JoinHandle<Result<(), Error>>,
 }
 
 impl Default for Rig {
@@ -79,10 +66,8 @@ impl Rig {
             registry: Registry::new(),
             clock: Clock::manual(Timestamp(0)),
             sources: Vec::new(),
-            autonomous: Vec::new(),
             transforms: Vec::new(),
             outputs: Vec::new(),
-            changes: Vec::new(),
             runtime: None,
         }
     }
@@ -92,12 +77,22 @@ impl Rig {
     /// # Errors
     /// Those of the plugin's start and of its elements' opening.
     pub fn start<P: Plugin>(&mut self, config: P::Config) -> Result<(), Error> {
+        self.start_with(P::NAME, |setup| P::start(config, setup))
+    }
+
+    /// Opens the elements that `start` declares for the plugin `name`.
+    ///
+    /// # Errors
+    /// Those of `start` and of the elements' opening.
+    pub fn start_with(
+        &mut self,
+        name: &'static str,
+        start: impl FnOnce(&mut Setup) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let handle = self.runtime()?.handle().clone();
-        let mut setup = Setup::new(self.registry.clone(), self.clock.clone(), handle);
-        setup.enter(P::NAME);
-        P::start(config, &mut setup)?;
-        self.changes.extend(setup.take_changes());
-        setup.take_added().into_iter().try_for_each(|(_, added)| self.open(added))
+        let mut host = Host::new(self.registry.clone(), self.clock.clone(), handle);
+        host.start(name, start)?;
+        host.take_elements().into_iter().try_for_each(|element| self.open(element.spec))
     }
 
     fn runtime(&mut self) -> Result<&tokio::runtime::Runtime, Error> {
@@ -107,45 +102,11 @@ impl Rig {
         })
     }
 
-    fn open(&mut self, added: Added) -> Result<(), Error> {
-        match added {
-            Added::Source { name, mut open, .. } => self.sources.push((name, open()?)),
-            Added::Autonomous { name, mut open } => {
-                let (sender, batches) = mpsc::channel(1);
-                let (stopping, stop) = watch::channel(false);
-                let source = open(Feed::new(sender, Arc::new(Batch::default), stop));
-                let task = self.runtime()?.spawn(source);
-                self.autonomous.push((name, Producing { batches, stopping, task }));
-            }
-            Added::Transform { name, mut open } => self.transforms.push((name, open()?)),
-            Added::Output { name, mut open } => self.outputs.push((name, open()?)),
-        }
-        Ok(())
-    }
-
-    /// Carries out what elements have asked for through [`crate::Elements`] since the last call.
-    ///
-    /// # Errors
-    /// Those of opening the elements that were added.
-    pub fn settle(&mut self) -> Result<(), Error> {
-        let mut changes = Vec::new();
-        for receiver in &mut self.changes {
-            changes.extend(std::iter::from_fn(|| receiver.try_recv().ok()));
-        }
-        for change in changes {
-            match change {
-                Change::Add { added, .. } => self.open(added)?,
-                Change::Remove { kind: ElementKind::Source, name, .. } => {
-                    self.sources.retain(|(n, _)| *n != name);
-                    self.autonomous.retain(|(n, _)| *n != name);
-                }
-                Change::Remove { kind: ElementKind::Transform, name, .. } => {
-                    self.transforms.retain(|(n, _)| *n != name);
-                }
-                Change::Remove { kind: ElementKind::Output, name, .. } => {
-                    self.outputs.retain(|(n, _)| *n != name);
-                }
-            }
+    fn open(&mut self, spec: ElementSpec) -> Result<(), Error> {
+        match spec {
+            ElementSpec::Source { name, mut open, .. } => self.sources.push((name, open()?)),
+            ElementSpec::Transform { name, mut open } => self.transforms.push((name, open()?)),
+            ElementSpec::Output { name, mut open } => self.outputs.push((name, open()?)),
         }
         Ok(())
     }
@@ -157,7 +118,7 @@ impl Rig {
     pub fn tick(&mut self, now: Timestamp) -> Result<Batch, Error> {
         self.clock.set(now);
         let mut batch = Batch::default();
-        let tick = Tick { scheduled: now, missed: 0, last: false };
+        let tick = Tick::at(now);
         for (_, source) in &mut self.sources {
             source.poll(&tick, &mut batch)?;
         }
@@ -199,47 +160,22 @@ impl Rig {
         named(&mut self.outputs, name)?.write(batch)
     }
 
-    /// Waits for what the autonomous source `name` produces next, and passes it on as [`Rig::pass`] does.
+    /// Waits until the source `name` wants a poll before its next tick ([`Source::wakeup`]), polls it, and passes the
+    /// batch on as [`Rig::pass`] does.
     ///
     /// # Errors
-    /// The source's, if it ended with one; that it ended, or that nothing came in twenty seconds; those of
-    /// the others.
-    pub fn receive(&mut self, name: &str) -> Result<Batch, Error> {
-        let runtime = self.runtime.as_ref().ok_or_else(|| Error::fatal("nothing was started"))?;
-        let at = self.autonomous.iter().position(|(n, _)| n == name);
-        let at = at.ok_or_else(|| missing(name))?;
-        let source = &mut self.autonomous[at].1;
-        let received = runtime.block_on(async { timeout(PATIENCE, source.batches.recv()).await });
-        match received {
-            Ok(Some(batch)) => self.pass(batch),
-            Ok(None) => {
-                let (_, source) = self.autonomous.remove(at);
-                runtime.block_on(source.task).map_err(Error::fatal)??;
-                Err(Error::gone(format!("{name} has ended")))
-            }
-            Err(_) => Err(Error::fatal(format!("{name} produced nothing in {PATIENCE:?}"))),
+    /// The first that an element gives; that there is no such source, that it has no wake-up descriptor, or that the
+    /// descriptor did not become readable in twenty seconds.
+    pub fn wake(&mut self, name: &str) -> Result<Batch, Error> {
+        let source = named(&mut self.sources, name)?;
+        let wakeup =
+            source.wakeup().ok_or_else(|| Error::fatal(format!("{name} has no wake-up descriptor")))?;
+        if !is_readable_within(wakeup, PATIENCE).map_err(Error::fatal)? {
+            return Err(Error::fatal(format!("{name} did not ask to be polled in {PATIENCE:?}")));
         }
-    }
-
-    /// Tells the autonomous source `name` that the agent stops. Returns what it sent since the last
-    /// [`Rig::receive`].
-    ///
-    /// # Errors
-    /// The source's, if it ended with one; that it did not end in twenty seconds.
-    pub fn stop(&mut self, name: &str) -> Result<Vec<Batch>, Error> {
-        let at = self.autonomous.iter().position(|(n, _)| n == name).ok_or_else(|| missing(name))?;
-        let (_, mut source) = self.autonomous.remove(at);
-        let runtime = self.runtime.as_ref().ok_or_else(|| Error::fatal("nothing was started"))?;
-        let _ = source.stopping.send(true);
-        let end = async {
-            let mut rest = Vec::new();
-            while let Some(batch) = source.batches.recv().await {
-                rest.push(batch);
-            }
-            source.task.await.map_err(Error::fatal)?.map(|()| rest)
-        };
-        let ended = runtime.block_on(async { timeout(PATIENCE, end).await });
-        ended.map_err(|_| Error::fatal(format!("{name} did not end in {PATIENCE:?}")))?
+        let mut batch = Batch::default();
+        source.poll(&Tick { cause: TickCause::Wakeup, ..Tick::at(self.clock.now()) }, &mut batch)?;
+        self.pass(batch)
     }
 
     /// Passes a batch through the transforms and to the outputs.
@@ -289,6 +225,17 @@ impl Rig {
             }
         }
         points
+    }
+}
+
+/// Waits until `descriptor` is readable, for `patience` at most.
+fn is_readable_within(descriptor: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
+    let mut polled = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let milliseconds = libc::c_int::try_from(patience.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: `polled` is one valid element for the length of the call.
+    match unsafe { libc::poll(&mut polled, 1, milliseconds) } {
+        ready @ 0.. => Ok(ready > 0),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -40,7 +40,7 @@ impl Plugin for Battery {
         config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
         // The firmware is asked, which takes its time.
-        setup.blocking_source("energy", Trigger::every(config.interval), move || {
+        setup.source("energy", Trigger::every(config.interval), move || {
             source::BatterySource::open(&config, registry.clone(), clock.clone())
         });
         Ok(())

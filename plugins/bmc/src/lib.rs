@@ -56,12 +56,12 @@ impl Plugin for Bmc {
         let trigger = Trigger::every(config.interval);
         if config.by_redfish() {
             let refused = Refused::default();
-            setup.blocking_source("redfish", trigger, move || {
+            setup.source("redfish", trigger, move || {
                 RedfishSource::open(&config, refused.clone(), registry.clone(), clock.clone())
             });
         } else {
             let mut open = device::kernel(config.device.clone());
-            setup.blocking_source("dcmi", trigger, move || {
+            setup.source("dcmi", trigger, move || {
                 DcmiSource::open(open()?, &config, registry.clone(), clock.clone())
             });
         }

@@ -15,7 +15,7 @@ use rustls::pki_types::PrivateKeyDer;
 use server::{PASSWORD, Server};
 use tempfile::TempDir;
 use wattrace_api::testing::Rig;
-use wattrace_api::{Added, Error, ErrorKind, Origin, Plugin, Resource, Setup, Source, Timestamp, Verdict};
+use wattrace_api::{ElementSpec, Error, ErrorKind, Host, Origin, Plugin, Resource, Source, Timestamp, Verdict};
 use wattrace_bmc::{Bmc, BmcConfig, Login, Reading};
 
 const SECOND: u64 = 1_000_000_000;
@@ -164,10 +164,9 @@ struct Reopened(Box<dyn FnMut() -> Result<Box<dyn Source>, Error> + Send>);
 impl Reopened {
     fn new(config: &BmcConfig) -> Self {
         let (runtime, rig) = (tokio::runtime::Runtime::new().unwrap(), Rig::new());
-        let mut setup = Setup::new(rig.registry.clone(), rig.clock.clone(), runtime.handle().clone());
-        setup.enter(Bmc::NAME);
-        Bmc::start(config.clone(), &mut setup).unwrap();
-        let Added::Source { open, .. } = setup.take_added().remove(0).1 else { unreachable!() };
+        let mut host = Host::new(rig.registry.clone(), rig.clock.clone(), runtime.handle().clone());
+        host.start(Bmc::NAME, |setup| Bmc::start(config.clone(), setup)).unwrap();
+        let ElementSpec::Source { open, .. } = host.take_elements().remove(0).spec else { unreachable!() };
         Self(open)
     }
 

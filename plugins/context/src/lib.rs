@@ -40,7 +40,7 @@ impl Plugin for Context {
         config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
         // Sensors sit on slow buses.
-        setup.blocking_source("gauges", Trigger::every(config.interval), move || {
+        setup.source("gauges", Trigger::every(config.interval), move || {
             source::ContextSource::open(&config, registry.clone(), clock.clone())
         });
         Ok(())

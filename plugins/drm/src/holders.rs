@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wattrace_api::events::{ConsumerStarted, Events, Heard};
+use wattrace_api::events::{ConsumerStarted, Events, Received};
 use wattrace_api::{ConsumerKind, Subscription, Timestamp};
 
 /// What a descriptor of a GPU leads to.
@@ -59,7 +59,7 @@ impl Holders {
     pub(crate) fn advance(&mut self, now: Timestamp) {
         while let Some(heard) = self.started.try_next() {
             // What was missed meanwhile is found by the sweep.
-            let Heard::Event(ConsumerStarted(consumer)) = heard else { continue };
+            let Received::Event(ConsumerStarted(consumer)) = heard else { continue };
             if consumer.kind() == ConsumerKind::Process
                 && let Ok(pid) = consumer.identity().id.parse()
             {

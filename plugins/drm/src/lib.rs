@@ -47,7 +47,7 @@ impl Plugin for Drm {
         config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
         // A driver may ask its GPU's firmware, and wait for it.
-        setup.blocking_source("gpus", Trigger::every(config.interval), move || {
+        setup.source("gpus", Trigger::every(config.interval), move || {
             source::DrmSource::open(&config, registry.clone(), clock.clone())
         });
         Ok(())

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use wattrace_api::{
-    Batch, ConsumerKind, Domain, Error, Follows, Heard, Metric, MetricId, Origin, Registry, Resource,
+    Batch, ConsumerKind, Domain, Error, Follows, Received, Metric, MetricId, Origin, Registry, Resource,
     ResourceKind, ResultExt, Series, SeriesId, SeriesMap, SeriesSpec, Subscription, Timestamp, Transform,
     Value, Window, metric,
 };
@@ -53,9 +53,9 @@ impl Transformer {
     fn is_needless(&mut self) -> bool {
         let Some(appeared) = &mut self.appeared else { return false };
         std::iter::from_fn(|| appeared.try_next()).any(|heard| match heard {
-            Heard::Event(event) => meters_a_package(&event.domain),
+            Received::Event(event) => meters_a_package(&event.domain),
             // More than a thousand at once is no machine's hardware.
-            Heard::Missed(_) => false,
+            Received::Missed(_) => false,
         })
     }
 }

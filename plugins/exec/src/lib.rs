@@ -68,7 +68,7 @@ impl Plugin for Exec {
             let trigger = Trigger::every(config.interval);
             let (registry, clock, name) = (registry.clone(), clock.clone(), config.name.clone());
             let shared = postings::Shared::default();
-            setup.blocking_source(name, trigger, move || {
+            setup.source(name, trigger, move || {
                 ExecSource::open(&config, registry.clone(), clock.clone(), tally.clone(), shared.clone())
             });
         }

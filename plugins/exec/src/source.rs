@@ -42,7 +42,7 @@ pub(crate) struct ExecSource {
 
 /// What a line was to whoever waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
+enum Received {
     Greeting,
     Answer,
     More,
@@ -86,14 +86,14 @@ impl ExecSource {
         let patience = if tick.last { self.deadline.min(LAST) } else { self.deadline };
         let deadline = Instant::now() + patience;
         if !self.greeted {
-            self.hear(deadline, "say hello", Heard::Greeting, page)?;
+            self.hear(deadline, "say hello", Received::Greeting, page)?;
             self.greeted = true;
         }
         if self.polled {
             // What it said unasked counts, but is no answer to what it is asked now.
             self.collect(Instant::now(), page)?;
             self.ask(tick, patience)?;
-            self.hear(deadline, "answer a poll", Heard::Answer, page)?;
+            self.hear(deadline, "answer a poll", Received::Answer, page)?;
         } else if !tick.last {
             self.collect(Instant::now(), page)?;
         }
@@ -136,7 +136,7 @@ impl ExecSource {
         &mut self,
         deadline: Instant,
         what: &str,
-        wanted: Heard,
+        wanted: Received,
         page: &mut Page<'_>,
     ) -> Result<(), Error> {
         loop {
@@ -184,26 +184,26 @@ impl ExecSource {
         Error::fatal(format!("the program ended with {}", exit.how))
     }
 
-    fn take(&mut self, line: &inbox::Line, page: &mut Page<'_>) -> Result<Heard, Error> {
+    fn take(&mut self, line: &inbox::Line, page: &mut Page<'_>) -> Result<Received, Error> {
         let number = line.number;
         let Some(text) = &line.text else {
             self.complaints.about(Anomaly::BadLine, number, "it is longer than max_line and refused");
-            return Ok(Heard::More);
+            return Ok(Received::More);
         };
         let line = match Line::parse(text) {
             Ok(line) => line,
             Err(what) => {
                 self.complaints.about(Anomaly::BadLine, number, what);
-                return Ok(Heard::More);
+                return Ok(Received::More);
             }
         };
         if !self.greeted && !matches!(line, Line::Hello(_)) {
             let what = format!("the first line is to be {{\"wattrace\":\"{PROTOCOL}\"}}");
             self.complaints.about(Anomaly::BadLine, number, what);
-            return Ok(Heard::More);
+            return Ok(Received::More);
         }
         match line {
-            Line::Hello(version) if version == PROTOCOL => Ok(Heard::Greeting),
+            Line::Hello(version) if version == PROTOCOL => Ok(Received::Greeting),
             Line::Hello(version) => Err(Error::fatal(format!(
                 "the program speaks {version}, and this agent {PROTOCOL}: update one of them"
             ))),
@@ -211,11 +211,11 @@ impl ExecSource {
                 if let Err(fault) = self.postings.declare(&metric) {
                     self.complaints.about(Anomaly::BadLine, number, fault);
                 }
-                Ok(Heard::More)
+                Ok(Received::More)
             }
             Line::Point(point) => {
                 self.post(number, &point, page);
-                Ok(Heard::More)
+                Ok(Received::More)
             }
             Line::Points(points) => Ok(self.points(number, &points, page)),
             Line::Error(ErrorLine { kind, message }) => Err(match kind {
@@ -225,12 +225,12 @@ impl ExecSource {
             }),
             Line::Ack(_) | Line::Lost(_) | Line::Flushed(_) => {
                 self.complaints.about(Anomaly::BadLine, number, "ack, lost and flushed are for outputs");
-                Ok(Heard::More)
+                Ok(Received::More)
             }
         }
     }
 
-    fn points(&mut self, number: u64, line: &PointsLine<'_>, page: &mut Page<'_>) -> Heard {
+    fn points(&mut self, number: u64, line: &PointsLine<'_>, page: &mut Page<'_>) -> Received {
         for point in &line.points {
             self.post(number, point, page);
         }
@@ -240,7 +240,7 @@ impl ExecSource {
                 self.complaints.about(Anomaly::BadPoint, number, what);
             }
         }
-        if line.more { Heard::More } else { Heard::Answer }
+        if line.more { Received::More } else { Received::Answer }
     }
 
     fn post(&mut self, number: u64, point: &PointLine<'_>, page: &mut Page<'_>) {

@@ -58,14 +58,14 @@ impl Scene {
     fn poll(&self, source: &mut ExecSource, seconds: u64) -> (Batch, Result<(), Error>) {
         self.clock.set(Timestamp(seconds * 1_000_000_000));
         let mut batch = Batch::default();
-        let tick = Tick { scheduled: self.clock.now(), missed: 0, last: false };
+        let tick = Tick::at(self.clock.now());
         let result = source.poll(&tick, &mut batch);
         (batch, result)
     }
 
     fn last(&self, source: &mut ExecSource) -> Batch {
         let mut batch = Batch::default();
-        source.poll(&Tick { scheduled: self.clock.now(), missed: 0, last: true }, &mut batch).unwrap();
+        source.poll(&Tick { last: true, ..Tick::at(self.clock.now()) }, &mut batch).unwrap();
         batch
     }
 

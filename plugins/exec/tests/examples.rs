@@ -35,7 +35,7 @@ fn rig(config: ExecConfig) -> Rig {
 
 fn poll(rig: &mut Rig, seconds: u64, last: bool) -> (Batch, Result<(), wattrace_api::Error>) {
     rig.clock.set(Timestamp(seconds * 1_000_000_000));
-    let (mut batch, tick) = (Batch::default(), Tick { scheduled: rig.clock.now(), missed: 0, last });
+    let (mut batch, tick) = (Batch::default(), Tick { last, ..Tick::at(rig.clock.now()) });
     let result = rig.sources[0].1.poll(&tick, &mut batch);
     (batch, result)
 }
@@ -157,7 +157,7 @@ fn trouble_is_published_as_a_metric() {
     let mut rig = rig(ExecConfig { sources: vec![source], ..ExecConfig::default() });
     poll(&mut rig, 2, false).1.unwrap();
     let mut batch = Batch::default();
-    let tick = Tick { scheduled: rig.clock.now(), missed: 0, last: false };
+    let tick = Tick::at(rig.clock.now());
     rig.sources[1].1.poll(&tick, &mut batch).unwrap();
     let points = rig.points(&batch);
     assert_eq!(points.len(), 1);

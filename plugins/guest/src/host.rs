@@ -85,7 +85,7 @@ impl Plugin for HostShare {
         config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
         // A file of another machine's may take its time.
-        setup.blocking_source("energy", Trigger::every(config.interval), move || {
+        setup.source("energy", Trigger::every(config.interval), move || {
             HostShareSource::open(&config, registry.clone(), clock.clone())
         });
         Ok(())

@@ -61,7 +61,7 @@ impl Plugin for Hwmon {
         let wishes = config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
         // Chips sit on slow buses, and ACPI's meters may run firmware.
-        setup.blocking_source("energy", Trigger::every(config.interval), move || {
+        setup.source("energy", Trigger::every(config.interval), move || {
             source::HwmonSource::open(&config, &wishes, registry.clone(), clock.clone())
         });
         Ok(())

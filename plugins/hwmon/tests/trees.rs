@@ -377,7 +377,7 @@ fn chips_come_and_go_and_when_all_are_gone_that_is_a_state() {
     fs::remove_dir_all(tree.0.path().join("devices")).unwrap();
     rig.clock.set(Timestamp(7 * SECOND));
     let mut batch = Batch::default();
-    let tick = Tick { scheduled: Timestamp(7 * SECOND), missed: 0, last: false };
+    let tick = Tick::at(Timestamp(7 * SECOND));
     let error = rig.sources[0].1.poll(&tick, &mut batch).unwrap_err();
     assert_eq!((error.kind(), batch.ended().len()), (ErrorKind::Gone, 2));
     assert!(error.to_string().contains("modprobe"), "{error}");

@@ -45,7 +45,7 @@ impl Plugin for Nvidia {
         config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
         // The library may block for milliseconds per call, and for longer when a device is in trouble.
-        setup.blocking_source("gpus", Trigger::every(config.interval), move || {
+        setup.source("gpus", Trigger::every(config.interval), move || {
             source::NvidiaSource::open(&config, registry.clone(), clock.clone())
         });
         Ok(())

@@ -56,7 +56,7 @@ impl Plugin for OtlpReceiver {
         settings.warn_if_open_to_all();
         let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
         // It may wait for a request that is just being taken in.
-        setup.blocking_source("metrics", Trigger::every(settings.interval), move || {
+        setup.source("metrics", Trigger::every(settings.interval), move || {
             let _within = runtime.enter();
             Receiver::open(&settings, registry.clone(), clock.clone())
         });

@@ -264,6 +264,7 @@ pub(crate) mod tests {
             consumer: None,
             attributes: Vec::new(),
             start: residual.start,
+            role: residual.role,
         });
         let points = [point(&energy, &[], None), point(&residual, &[], Some(Value::of_gauge(0.25)))];
         let requests = packed(&points, LIMIT);

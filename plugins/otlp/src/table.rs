@@ -300,6 +300,7 @@ fn other_of(others: &mut Vec<Other>, series: &Arc<Series>) -> usize {
         consumer: Some(Arc::new(Consumer::closing(ConsumerKind::Other))),
         attributes: series.attributes.clone(),
         start: series.start,
+        role: series.role,
     });
     let (account, stream) = (Account::new(true, series.start), Stream::of(&series));
     others.push(Other { series, account, changed: false, stream });

@@ -31,7 +31,7 @@ fn a_tick_allocates_nothing() {
         rig.clock.set(Timestamp(second * 1_000_000_000));
         batch.clear();
         let before = Allocations::of_this_thread();
-        let tick = Tick { scheduled: rig.clock.now(), missed: 0, last: false };
+        let tick = Tick::at(rig.clock.now());
         rig.sources[0].1.poll(&tick, &mut batch).unwrap();
         // Until the first wrap the batch's columns still grow, and then that anomaly's series opens.
         if second > 3 {

@@ -8,7 +8,7 @@ use aya_log::EbpfLogger;
 use tracing::{debug, error, warn};
 use wattrace_api::events::ResourceAppeared;
 use wattrace_api::{
-    Attribute, Batch, Clock, Consumer, ConsumerKind, Domain, Error, Follows, Heard, Metric, MetricId,
+    Attribute, Batch, Clock, Consumer, ConsumerKind, Domain, Error, Follows, Received, Metric, MetricId,
     Registry, Resource, ResultExt, SeriesId, SeriesSpec, Subscription, Timestamp, Unit, Value, Window,
     metric,
 };
@@ -290,8 +290,8 @@ impl Accounts {
         // From the next window on, so that each core's first one is whole.
         while let Some(heard) = self.meters.try_next() {
             match heard {
-                Heard::Event(appeared) => self.per_core |= follows_a_core(&appeared.domain),
-                Heard::Missed(_) => {
+                Received::Event(appeared) => self.per_core |= follows_a_core(&appeared.domain),
+                Received::Missed(_) => {
                     self.per_core |= self.registry.domains().iter().any(|d| follows_a_core(d))
                 }
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 use wattrace_api::directory::Keeper;
-use wattrace_api::events::{ConsumerEnded, ConsumerStarted};
+use wattrace_api::events::ConsumerStarted;
 use wattrace_api::{Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, Registry, Timestamp};
 use wattrace_common::COMM_LEN;
 use wattrace_common::ledger::Entry;
@@ -273,8 +273,6 @@ impl Processes {
         }
         let (all, by_key, reading) = (&mut self.all, &mut self.by_key, self.reading);
         let (directory, threads) = (&self.directory, &mut self.threads);
-        let events = self.registry.events();
-        let told = events.wanted::<ConsumerEnded>();
         self.exited.retain(|&at| {
             if all[at].ran_in == reading && !last {
                 return true;
@@ -282,9 +280,6 @@ impl Processes {
             let process = all.remove(at);
             by_key.remove(&process.key);
             directory.withdraw(process.key.0, &process.tally.consumer);
-            if told {
-                events.publish(ConsumerEnded(process.tally.consumer.clone()));
-            }
             process.tally.end(out);
             if let Some(threads) = &mut *threads {
                 threads.end_of(process.key, out);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use wattrace_api::directory::Keeper;
-use wattrace_api::events::{ConsumerEnded, ConsumerStarted};
+use wattrace_api::events::ConsumerStarted;
 use wattrace_api::{
     Attribute, Batch, Clock, Consumer, ConsumerKind, Error, Identity, Metric, MetricId, Registry, Resource,
     ResultExt, SeriesId, SeriesSpec, Source, Tick, Timestamp, Value, Window, metric,
@@ -201,7 +201,7 @@ impl UsageSource {
     /// Ends the processes that had ended before this window, or all that have if there is no other reading.
     fn farewell(&mut self, simulation: &Simulation, last: bool, out: &mut Batch) {
         let before = self.window.start.since(self.began).as_nanos() as u64;
-        let (registry, directory) = (&self.registry, &self.directory);
+        let directory = &self.directory;
         self.processes.retain(|account| {
             let life = simulation.life(&simulation.processes()[account.process]);
             let Some(end) = life.and_then(|life| life.end) else { return true };
@@ -211,9 +211,6 @@ impl UsageSource {
             let ended = self.began + std::time::Duration::from_nanos(end);
             account.consumer.ended_at(self.clock.unix_nanos(ended));
             directory.withdraw(account.pid, &account.consumer);
-            if registry.events().wanted::<ConsumerEnded>() {
-                registry.events().publish(ConsumerEnded(account.consumer.clone()));
-            }
             account.emitted.iter().flatten().flatten().for_each(|(series, _)| out.end(*series));
             false
         });

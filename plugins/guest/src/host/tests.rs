@@ -30,7 +30,7 @@ fn started(path: &Path) -> Result<Rig, Error> {
 fn poll(rig: &mut Rig, second: u64) -> (Vec<Point>, Option<Error>) {
     rig.clock.set(Timestamp(second * SECOND));
     let mut batch = Batch::default();
-    let tick = Tick { scheduled: rig.clock.now(), missed: 0, last: false };
+    let tick = Tick::at(rig.clock.now());
     let error = rig.sources[0].1.poll(&tick, &mut batch).err();
     (rig.points(&batch), error)
 }

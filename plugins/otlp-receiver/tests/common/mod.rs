@@ -63,7 +63,7 @@ impl Gateway {
 
     fn take(&mut self, last: bool) {
         let (mut batch, now) = (Batch::default(), self.rig.clock.now());
-        self.rig.sources[0].1.poll(&Tick { scheduled: now, missed: 0, last }, &mut batch).unwrap();
+        self.rig.sources[0].1.poll(&Tick { last, ..Tick::at(now) }, &mut batch).unwrap();
         for point in self.rig.points(&batch) {
             self.latest.insert(point.id, point);
         }

@@ -183,7 +183,7 @@ fn one_that_vanishes_is_retried_and_only_when_all_are_gone_the_source_ends() {
     fs::remove_dir_all(bench.root.path().join("class")).unwrap();
     bench.rig.clock.set(Timestamp(4 * SECOND));
     let mut batch = Batch::default();
-    let tick = Tick { scheduled: Timestamp(4 * SECOND), missed: 0, last: false };
+    let tick = Tick::at(Timestamp(4 * SECOND));
     let error = bench.rig.sources[0].1.poll(&tick, &mut batch).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone);
     assert!(error.to_string().contains("modprobe"), "{error}");

@@ -46,7 +46,7 @@ impl Bench {
         self.rig.clock.set(now);
         self.bmc.0.lock().unwrap().push_back(answer);
         let mut batch = Batch::default();
-        let polled = self.source.poll(&Tick { scheduled: now, missed: 0, last: false }, &mut batch);
+        let polled = self.source.poll(&Tick::at(now), &mut batch);
         let shown = self.rig.points(&batch).into_iter().map(|p| {
             let anomaly = p.series.attributes.iter().find(|a| a.key == "wattrace.anomaly");
             let what = anomaly.map_or(p.metric, |a| a.value.to_string());
