@@ -1,0 +1,27 @@
+//! HTTP and TLS for plugins. Everything that speaks either of them goes through here, so that timeouts,
+//! limits and trust in certificates are decided in one place.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`client`] | the client: requests with a timeout and a size limit, async or blocking |
+//! | [`connect`] | connections over TCP, TLS and unix sockets: for the client, and for tonic's channels |
+//! | [`tls`] | rustls configurations of clients and servers, made from PEM files |
+//! | [`error`] | why there is no answer |
+//! | [`testing`] | certificates for tests |
+//!
+//! Servers bring their own accept loops: they need only [`ServerTls`].
+//! docs/decisions/0005-http-and-clients.md says why these libraries were chosen.
+
+pub mod client;
+pub mod connect;
+pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod tls;
+
+pub use client::{Answer, BlockingClient, Client, Limits};
+pub use connect::Connector;
+pub use error::{Error, chain};
+pub use tls::{ClientTls, Identity, PemFile, ServerTls, TlsError, Trust};
