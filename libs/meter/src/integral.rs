@@ -1,6 +1,6 @@
-//! From samples of power to cumulative energy, by the trapezoid rule, in integers: no rounding ever adds up,
-//! and a span in which nobody looked is told apart rather than filled in. `counter.rs` deals with meters that
-//! count energy themselves.
+//! From samples of power to cumulative energy, by the trapezoid rule, in integers: rounding errors do not add up, and
+//! a span without samples is a gap that is left out rather than filled in. `counter.rs` is for meters that count
+//! energy themselves.
 
 use std::time::Duration;
 
@@ -8,9 +8,8 @@ use wattrace_api::{Timestamp, Window};
 
 /// Energy under a curve of power that is known at instants.
 ///
-/// Between two samples the power is taken for a straight line: exact for power that changes slowly against
-/// the samples, an estimate of what lies between for power that does not. The first sample only sets the
-/// beginning.
+/// Between two samples the power is assumed to change linearly: exact for power that changes slowly compared with the
+/// samples, otherwise an estimate. The first sample only sets the beginning.
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,14 +21,14 @@ use wattrace_api::{Timestamp, Window};
 /// assert_eq!(energy.sample(second(0), 10_000_000), Sampled::Based);
 /// assert_eq!(energy.sample(second(2), 30_000_000), Sampled::Advanced(Window::new(second(0), second(2))));
 /// assert_eq!(energy.microjoules(), 40_000_000);
-/// // Nobody looked for a minute: those joules are not known, and not invented.
+/// // There was no sample for a minute: that energy is unknown, and left out.
 /// assert_eq!(energy.sample(second(62), 30_000_000), Sampled::Gap(Window::new(second(2), second(62))));
 /// assert_eq!((energy.microjoules(), energy.unknown()), (40_000_000, Duration::from_secs(60)));
 /// ```
 #[derive(Clone, Debug)]
 pub struct PowerIntegral {
-    longest: Duration,
-    most: u64,
+    max_gap: Duration,
+    max_microwatts: u64,
     last: Option<(Timestamp, u64)>,
     interrupted: bool,
     /// Sum of (p₀ + p₁)·Δt in microwatt-nanoseconds: twice the area, so that halving waits until the end.
@@ -41,17 +40,17 @@ pub struct PowerIntegral {
 /// What a sample did to the integral.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampled {
-    /// The first one: energy is counted from here.
+    /// The first sample: energy is counted from here.
     Based,
-    /// The energy of this window, from the last sample to this one, was added.
+    /// The energy of this window, from the previous sample to this one, was added.
     Advanced(Window),
-    /// The last sample lies too far back. The energy of this window is unknown, nobody's, and left out;
-    /// counting goes on from this sample.
+    /// The previous sample is too old. The energy of this window is unknown, and left out; counting continues from
+    /// this sample.
     Gap(Window),
-    /// It is not later than the last one, and says nothing: a driver that repeats itself, or one whose clock
-    /// went back.
+    /// The sample is not later than the previous one, and is ignored: a driver repeats itself, or its clock went
+    /// back.
     Stale,
-    /// More than [`PowerIntegral::at_most`] allows: taken for no sample at all.
+    /// The sample is above [`PowerIntegral::at_most`], and is ignored.
     Implausible,
 }
 
@@ -59,22 +58,29 @@ pub enum Sampled {
 const DOUBLED_PER_MICROJOULE: u128 = 2 * 1_000_000_000;
 
 impl PowerIntegral {
-    /// Nothing counted yet. Two samples further apart than `longest` have a gap between them.
-    pub fn new(longest: Duration) -> Self {
-        let (known, unknown) = (Duration::ZERO, Duration::ZERO);
-        Self { longest, most: u64::MAX, last: None, interrupted: false, doubled: 0, known, unknown }
+    /// Nothing counted yet. Two samples further apart than `max_gap` have a gap between them.
+    pub fn new(max_gap: Duration) -> Self {
+        Self {
+            max_gap,
+            max_microwatts: u64::MAX,
+            last: None,
+            interrupted: false,
+            doubled: 0,
+            known: Duration::ZERO,
+            unknown: Duration::ZERO,
+        }
     }
 
-    /// Refuses samples above `microwatts`, as a broken meter gives them.
+    /// Ignores samples above `microwatts`, which a broken meter reports.
     #[must_use]
     pub fn at_most(mut self, microwatts: u64) -> Self {
-        self.most = microwatts;
+        self.max_microwatts = microwatts;
         self
     }
 
     /// Takes the power at an instant, in microwatts. Allocates nothing.
     pub fn sample(&mut self, at: Timestamp, microwatts: u64) -> Sampled {
-        if microwatts > self.most {
+        if microwatts > self.max_microwatts {
             return Sampled::Implausible;
         }
         let Some((from, before)) = self.last else {
@@ -86,7 +92,7 @@ impl PowerIntegral {
         }
         self.last = Some((at, microwatts));
         let (window, span) = (Window::new(from, at), at.since(from));
-        if std::mem::take(&mut self.interrupted) || span > self.longest {
+        if std::mem::take(&mut self.interrupted) || span > self.max_gap {
             self.unknown += span;
             return Sampled::Gap(window);
         }
@@ -96,8 +102,8 @@ impl PowerIntegral {
         Sampled::Advanced(window)
     }
 
-    /// Says that what lies between the last sample and the next one is a gap, however short: the device was
-    /// away, or reset.
+    /// Makes the span between the last sample and the next one a gap, however short: the device was absent, or was
+    /// reset.
     pub fn interrupt(&mut self) {
         self.interrupted = self.last.is_some();
     }
@@ -107,7 +113,7 @@ impl PowerIntegral {
         u64::try_from(self.doubled / DOUBLED_PER_MICROJOULE).unwrap_or(u64::MAX)
     }
 
-    /// When the last sample was taken that counted.
+    /// When the last sample was taken that was not ignored.
     pub fn last(&self) -> Option<Timestamp> {
         self.last.map(|(at, _)| at)
     }
@@ -117,7 +123,7 @@ impl PowerIntegral {
         self.known
     }
 
-    /// Time in gaps, whose energy was not.
+    /// Time in gaps, whose energy was not counted.
     pub fn unknown(&self) -> Duration {
         self.unknown
     }
@@ -134,10 +140,9 @@ mod tests {
         Timestamp(nanos)
     }
 
-    /// Power along a straight line, sampled at odd and uneven instants: the energy is the exact area at each
-    /// of them.
+    /// Power along a straight line, sampled at irregular instants.
     #[test]
-    fn a_line_of_power_has_its_exact_area_however_it_is_sampled() {
+    fn linear_power_gives_the_exact_energy_at_every_sample() {
         // p(t) = 5 W + 3 µW per µs: in microwatts at t µs, 5e6 + 3t; the area to t is 5e6·t + 1.5·t² µW·µs.
         let power = |us: u64| 5 * WATT + 3 * us;
         let truth =
@@ -157,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_tiny_steps_lose_nothing() {
+    fn a_million_tiny_steps_add_up_exactly() {
         // 1 µW for 1 ns at a time: each step is a billionth of a microjoule, and a second is one.
         let mut energy = PowerIntegral::new(Duration::from_secs(1));
         energy.sample(at(0), 1);
@@ -170,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_claims_no_joules_and_the_longest_span_is_none() {
+    fn a_gap_adds_no_energy_and_a_span_of_the_maximum_is_not_a_gap() {
         let mut energy = PowerIntegral::new(Duration::from_secs(10));
         energy.sample(at(0), WATT);
         assert_eq!(
@@ -196,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_the_bound_is_no_sample_and_leaves_its_window_to_the_next() {
+    fn an_implausible_sample_is_ignored_and_the_next_one_covers_its_window() {
         let mut energy = PowerIntegral::new(Duration::from_secs(10)).at_most(100 * WATT);
         assert_eq!(energy.sample(at(0), u64::MAX), Sampled::Implausible);
         energy.sample(at(SECOND), 100 * WATT);
@@ -220,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_numbers_overflow_nothing() {
+    fn the_largest_numbers_do_not_overflow() {
         let mut energy = PowerIntegral::new(Duration::MAX);
         energy.sample(at(0), u64::MAX);
         energy.sample(at(u64::MAX), u64::MAX);

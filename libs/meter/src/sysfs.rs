@@ -1,5 +1,5 @@
-//! Files of the kernel that hold a number or a word, distrusted: opened once, read at offset 0 each time, and
-//! whatever is no number is said so with its path. Also whether a tree is the kernel's own or a stand-in.
+//! Files of the kernel that hold a number or a word. Their content is not trusted: a file that does not hold a number
+//! is an error that names its path. Also whether a file is the kernel's own or a simulated one.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -12,29 +12,49 @@ use wattrace_api::Origin;
 
 /// `statfs(2)`'s number for sysfs.
 const SYSFS_MAGIC: u64 = 0x6265_6572;
-/// A word is not longer than this.
-const LONGEST_WORD: u64 = 4096;
+/// Words are cut at this length.
+const MAX_WORD: u64 = 4096;
 
-/// Why there is no number now.
+/// Why there is no reading now.
 #[derive(Debug)]
 pub struct Fault {
-    /// Whether the file isn't there any more, rather than having said something senseless.
+    /// Whether the file or device is gone, rather than its content being bad.
     pub gone: bool,
-    /// Where and what.
+    /// Where, and what is wrong.
     pub what: String,
 }
 
-/// A file that holds a whole number.
+impl Fault {
+    /// The content is bad.
+    pub fn bad(what: String) -> Self {
+        Self { gone: false, what }
+    }
+
+    /// What was read is gone.
+    pub fn gone(what: String) -> Self {
+        Self { gone: true, what }
+    }
+
+    fn of_io(path: &Path, e: &io::Error) -> Self {
+        // ENODEV: the device behind the open file is gone.
+        let gone = e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV);
+        Self { gone, what: format!("{}: {e}", path.display()) }
+    }
+}
+
+/// A file that holds a whole number. It stays open, and is read at offset 0 each time.
 #[derive(Debug)]
 pub struct NumberFile {
     path: PathBuf,
-    /// `None` after it has vanished, until it opens again.
+    /// `None` until the first read, and after the file is gone.
     file: Option<File>,
     last: Option<i128>,
+    /// Whether a newline was seen at the end. From then on a text without it is incomplete.
+    has_newline: bool,
 }
 
-/// Reads decimal digits, perhaps with a minus, with space around them. `None`: anything else, or more than 20
-/// digits.
+/// Parses decimal digits with an optional minus sign and surrounding white space. `None`: anything else, or more than
+/// 20 digits.
 pub fn parse_number(text: &[u8]) -> Option<i128> {
     let text = text.trim_ascii();
     let (negative, digits) = match text.strip_prefix(b"-") {
@@ -51,7 +71,7 @@ pub fn parse_number(text: &[u8]) -> Option<i128> {
 impl NumberFile {
     /// The file at `path`; it is opened when it is first read.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, file: None, last: None }
+        Self { path, file: None, last: None, has_newline: false }
     }
 
     /// Where it is.
@@ -59,79 +79,96 @@ impl NumberFile {
         &self.path
     }
 
-    /// The number in it now. Allocates nothing unless it fails.
+    /// Opens the file, which [`NumberFile::read`] does as well.
     ///
     /// # Errors
-    /// [`Fault`], with the path in its words.
+    /// If it cannot be opened.
+    pub fn open(&mut self) -> io::Result<()> {
+        self.file = Some(File::open(&self.path)?);
+        Ok(())
+    }
+
+    /// The number in it now. Opens the path again if the number stands still because the open file was removed from
+    /// its directory. Allocates nothing unless it fails.
+    ///
+    /// # Errors
+    /// [`Fault`], which names the path.
     pub fn read(&mut self) -> Result<i128, Fault> {
-        let mut value = self.read_once()?;
-        // A file that was taken out of its directory stands still for ever. sysfs says so by an error; other
-        // file systems, on which stand-ins lie, only by the count of links.
-        if self.last == Some(value) && self.is_unlinked() {
-            self.file = None;
-            value = self.read_once()?;
+        let mut value = self.read_open()?;
+        if self.last == Some(value) && self.close_if_unlinked() {
+            value = self.read_open()?;
         }
         self.last = Some(value);
         Ok(value)
     }
 
-    fn read_once(&mut self) -> Result<i128, Fault> {
+    /// The number in it now, with one system call: for a file that is read a thousand times a second. Does not notice
+    /// that the path leads to another file now: [`NumberFile::close_if_unlinked`] does.
+    ///
+    /// # Errors
+    /// [`Fault`], which names the path.
+    pub fn read_open(&mut self) -> Result<i128, Fault> {
         let file = match &mut self.file {
             Some(file) => file,
-            closed => closed.insert(File::open(&self.path).map_err(|e| fault(&self.path, &e))?),
+            closed => closed.insert(File::open(&self.path).map_err(|e| Fault::of_io(&self.path, &e))?),
         };
         let mut buffer = [0_u8; 64];
-        match file.read_at(&mut buffer, 0) {
-            // A full buffer may hide more digits.
-            Ok(length) => {
-                parse_number(&buffer[..length]).filter(|_| length < buffer.len()).ok_or_else(|| {
-                    let text = buffer[..length].escape_ascii();
-                    Fault {
-                        gone: false,
-                        what: format!("{}: is not a number: \"{text}\"", self.path.display()),
-                    }
-                })
-            }
+        let length = match file.read_at(&mut buffer, 0) {
+            Ok(length) => length,
             Err(e) => {
                 self.file = None;
-                Err(fault(&self.path, &e))
+                return Err(Fault::of_io(&self.path, &e));
             }
+        };
+        let text = &buffer[..length];
+        let bad = |why: &str| {
+            Err(Fault::bad(format!("{}: {why}: \"{}\"", self.path.display(), text.escape_ascii())))
+        };
+        // If the buffer is full, more digits may follow.
+        let Some(value) = parse_number(text).filter(|_| length < buffer.len()) else {
+            return bad("is not a number");
+        };
+        let newline = text.ends_with(b"\n");
+        if self.has_newline && !newline {
+            return bad("ends before its newline");
         }
+        self.has_newline = newline;
+        Ok(value)
     }
 
-    fn is_unlinked(&self) -> bool {
-        self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|m| m.nlink() == 0))
+    /// Closes the file if it was removed from its directory; the next read opens the path again. A removed file of
+    /// sysfs gives an error when it is read. On other file systems, where simulated trees are, only the count of
+    /// links tells.
+    pub fn close_if_unlinked(&mut self) -> bool {
+        let unlinked = self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|m| m.nlink() == 0));
+        if unlinked {
+            self.file = None;
+        }
+        unlinked
     }
 }
 
-fn fault(path: &Path, e: &io::Error) -> Fault {
-    // ENODEV: the device behind the file went, with the file still open.
-    let gone = e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV);
-    Fault { gone, what: format!("{}: {e}", path.display()) }
-}
-
-/// The number in a file that is read rarely, and so not kept open.
+/// The number in a file that is read rarely, and so is not kept open.
 ///
 /// # Errors
-/// [`Fault`], with the path in its words.
+/// [`Fault`], which names the path.
 pub fn read_number(path: &Path) -> Result<i128, Fault> {
-    NumberFile::new(path.to_owned()).read_once()
+    NumberFile::new(path.to_owned()).read_open()
 }
 
-/// The first line of a small file, without the space around it; `None` if it can't be read, is empty, or is
-/// no text.
+/// The first line of a small file, trimmed; `None` if it cannot be read, is empty, or is not UTF-8.
 pub fn read_word(path: &Path) -> Option<String> {
     let mut text = Vec::new();
-    File::open(path).ok()?.take(LONGEST_WORD).read_to_end(&mut text).ok()?;
+    File::open(path).ok()?.take(MAX_WORD).read_to_end(&mut text).ok()?;
     let line = text.split(|&b| b == b'\n' || b == 0).next()?;
     let word = std::str::from_utf8(line).ok()?.trim();
     (!word.is_empty()).then(|| word.to_owned())
 }
 
-/// The names in a directory, sorted; those that are no text are left out.
+/// The names in a directory, sorted; those that are not UTF-8 are left out.
 ///
 /// # Errors
-/// If the directory can't be read.
+/// If the directory cannot be read.
 pub fn names(directory: &Path) -> io::Result<Vec<String>> {
     let entries = std::fs::read_dir(directory)?;
     let mut names: Vec<_> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
@@ -141,7 +178,7 @@ pub fn names(directory: &Path) -> io::Result<Vec<String>> {
 
 /// `measured` if `path` lies on a real sysfs, else `simulated`.
 ///
-/// Give it what is read itself rather than the root above it: something else may be mounted in between.
+/// Pass the file that is read rather than the root above it: something else may be mounted in between.
 pub fn origin(path: &Path) -> Origin {
     let magic = File::open(path).and_then(|file| file_system(&file));
     if magic.is_ok_and(|magic| magic == SYSFS_MAGIC) { Origin::Measured } else { Origin::Simulated }
@@ -165,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_numbers() {
+    fn numbers_are_parsed_and_nonsense_is_refused() {
         for (text, value) in [
             (&b"0\n"[..], 0),
             (b" 42 \n", 42),
@@ -181,31 +218,61 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_file_that_vanishes_is_gone_until_it_is_back_and_one_replaced_is_read_anew() {
+    fn file() -> (tempfile::TempDir, PathBuf, NumberFile) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("power1_input");
-        let mut file = NumberFile::new(path.clone());
+        let file = NumberFile::new(path.clone());
+        (dir, path, file)
+    }
+
+    #[test]
+    fn a_bad_text_names_the_file_and_the_next_good_one_is_read() {
+        let (_dir, path, mut file) = file();
+        fs::write(&path, "123456\n").unwrap();
+        assert_eq!(file.read().unwrap(), 123_456);
+        for bad in ["", "\n", "abc\n", "1234", "1 2\n", &"0".repeat(100)] {
+            fs::write(&path, bad).unwrap();
+            let fault = file.read().unwrap_err();
+            assert!(!fault.gone && fault.what.starts_with(path.to_str().unwrap()), "{bad:?}: {}", fault.what);
+        }
+        fs::write(&path, "123999\n").unwrap();
+        assert_eq!(file.read().unwrap(), 123_999);
+    }
+
+    #[test]
+    fn a_file_that_never_had_a_newline_needs_none() {
+        let (_dir, path, mut file) = file();
+        fs::write(&path, "17").unwrap();
+        assert_eq!((file.read().unwrap(), file.read().unwrap()), (17, 17));
+    }
+
+    #[test]
+    fn a_removed_file_is_gone_until_it_is_back() {
+        let (_dir, path, mut file) = file();
         assert!(file.read().unwrap_err().gone);
+        fs::write(&path, "17\n").unwrap();
+        assert_eq!(file.read().unwrap(), 17);
+        assert!(!file.close_if_unlinked());
+        fs::remove_file(&path).unwrap();
+        assert!(file.read().unwrap_err().gone);
+        assert!(file.read_open().unwrap_err().gone);
+        fs::write(&path, "18\n").unwrap();
+        assert_eq!(file.read_open().unwrap(), 18);
+    }
+
+    #[test]
+    fn a_replaced_file_is_noticed_when_its_number_stands_still() {
+        let (dir, path, mut file) = file();
         fs::write(&path, "17\n").unwrap();
         assert_eq!(file.read().unwrap(), 17);
         fs::write(dir.path().join("new"), "20\n").unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();
-        // Once more the old number, then it is noticed that it stands still.
+        assert_eq!(file.read_open().unwrap(), 17, "the open file is read");
         assert_eq!(file.read().unwrap(), 20);
-        fs::remove_file(&path).unwrap();
-        assert!(file.read().unwrap_err().gone);
-        fs::write(&path, "x\n").unwrap();
-        let fault = file.read().unwrap_err();
-        assert!(
-            !fault.gone && fault.what.contains("power1_input: is not a number: \"x\\n\""),
-            "{}",
-            fault.what
-        );
     }
 
     #[test]
-    fn words_are_first_lines_and_binary_is_none() {
+    fn a_word_is_the_first_line_and_binary_content_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("name");
         for (bytes, word) in
@@ -218,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn sysfs_is_real_and_a_directory_of_anyone_s_is_not() {
+    fn sysfs_is_measured_and_other_file_systems_are_simulated() {
         let elsewhere = tempfile::tempdir().unwrap();
         assert_eq!(origin(elsewhere.path()), Origin::Simulated);
         assert_eq!(origin(&elsewhere.path().join("absent")), Origin::Simulated);

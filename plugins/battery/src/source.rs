@@ -8,7 +8,7 @@ use std::time::Duration;
 use wattrace_api::{
     Batch, Clock, Domain, Error, Follows, Registry, Resource, Source, Tick, Timestamp, metric,
 };
-use wattrace_meter::{Channel, Opener, Period, Subject, sysfs};
+use wattrace_meter::{Channel, Subject, sysfs};
 
 use crate::config::{BatteryConfig, Method};
 use crate::supply::{Battery, Level, State, all_tell_power, class, look};
@@ -20,7 +20,6 @@ const MOST_WATTS: u128 = 1_000;
 pub(crate) struct BatterySource {
     root: PathBuf,
     clock: Clock,
-    opener: Opener,
     channel: Channel,
     method: Way,
     /// What feeds the machine instead of the batteries, as it was last logged.
@@ -52,7 +51,6 @@ impl BatterySource {
             return Err(gone(&root));
         }
         let now = clock.now();
-        let opener = Opener::new(registry, now)?;
         let domain = Domain {
             name: "battery".to_owned(),
             origin: sysfs::origin(&class(&root)),
@@ -67,12 +65,12 @@ impl BatterySource {
             Method::Level => false,
         };
         let (channel, method) = if by_power {
-            (Channel::of_power(subject, config.longest_gap(), now, &opener)?, Way::Power)
+            (Channel::of_power(subject, config.longest_gap(), now, &registry)?, Way::Power)
         } else {
-            (Channel::of_energy(subject, Period::Unknown, now, &opener)?, Way::Level { last: None, given: 0 })
+            (Channel::of_energy(subject, now, &registry)?, Way::Level { last: None, given: 0 })
         };
         let (external, mut first) = (None, Batch::default());
-        let mut source = Self { root, clock, opener, channel, method, external, first: Batch::default() };
+        let mut source = Self { root, clock, channel, method, external, first: Batch::default() };
         source.read(&mut first)?;
         source.first = first;
         Ok(source)
@@ -120,11 +118,11 @@ impl BatterySource {
                     class(&self.root).display(),
                     battery.name
                 );
-                return self.channel.miss(now, &why, &self.opener, out);
+                return self.channel.miss(now, &why, out);
             };
             sum += i128::from(microwatts);
         }
-        self.channel.take(now, sum, &self.opener, out);
+        self.channel.take(now, sum, out);
     }
 
     fn by_level(&mut self, batteries: &[Battery], now: Timestamp, out: &mut Batch) {
@@ -133,7 +131,7 @@ impl BatterySource {
         for battery in batteries {
             let Some(level) = battery.level else {
                 let why = format!("{}: {} tells no level", class(&self.root).display(), battery.name);
-                return self.channel.miss(now, &why, &self.opener, out);
+                return self.channel.miss(now, &why, out);
             };
             levels.push((battery.name.clone(), level));
         }
@@ -148,7 +146,7 @@ impl BatterySource {
         }
         *last = Some((levels, now));
         let given = i128::from(*given);
-        self.channel.take(now, given, &self.opener, out);
+        self.channel.take(now, given, out);
     }
 }
 

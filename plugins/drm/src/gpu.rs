@@ -9,7 +9,7 @@ use wattrace_api::{
 };
 use wattrace_gpu::{Users, Who};
 use wattrace_meter::sysfs::{self, Fault, NumberFile};
-use wattrace_meter::{Channel, Opener, Period, Subject};
+use wattrace_meter::{Channel, Subject};
 
 use crate::cards::Card;
 use crate::clients::Clients;
@@ -41,20 +41,15 @@ impl Gpu {
     ///
     /// # Errors
     /// Fatal, if another plugin has declared the metrics otherwise.
-    pub(crate) fn open(
-        card: Card,
-        registry: &Arc<Registry>,
-        clock: &Clock,
-        opener: &Opener,
-    ) -> Result<Self, Error> {
+    pub(crate) fn open(card: Card, registry: &Arc<Registry>, clock: &Clock) -> Result<Self, Error> {
         let resource = Resource::gpu(card.id.clone());
         let mut metered = Vec::new();
         for meter in &card.meters {
             let subject = subject(&card, meter, resource.clone());
             let now = clock.now();
             let channel = match meter.reading {
-                Reading::Energy => Channel::of_energy(subject, Period::Unknown, now, opener)?,
-                Reading::Power => Channel::of_power(subject, LONGEST, now, opener)?,
+                Reading::Energy => Channel::of_energy(subject, now, registry)?,
+                Reading::Power => Channel::of_power(subject, LONGEST, now, registry)?,
             };
             let (file, reading) = (NumberFile::new(meter.path.clone()), meter.reading);
             metered.push(Metered { file, channel, reading, read: None });
@@ -63,7 +58,7 @@ impl Gpu {
         let users = Users::new(registry.clone(), resource, Duration::ZERO)?;
         let mut gpu = Self { card, metered, clients: Clients::default(), users };
         gpu.read_meters(clock);
-        gpu.tell_meters(opener, &mut Batch::default());
+        gpu.tell_meters(&mut Batch::default());
         Ok(gpu)
     }
 
@@ -85,11 +80,11 @@ impl Gpu {
     }
 
     /// Tells what [`Gpu::read_meters`] has read.
-    pub(crate) fn tell_meters(&mut self, opener: &Opener, out: &mut Batch) {
+    pub(crate) fn tell_meters(&mut self, out: &mut Batch) {
         for metered in &mut self.metered {
             match metered.read.take() {
-                Some((at, Ok(number))) => metered.channel.take(at, number, opener, out),
-                Some((at, Err(fault))) => metered.channel.miss(at, &fault.what, opener, out),
+                Some((at, Ok(number))) => metered.channel.take(at, number, out),
+                Some((at, Err(fault))) => metered.channel.miss(at, &fault.what, out),
                 None => {}
             }
         }

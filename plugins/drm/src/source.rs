@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick, Timestamp, Window};
 use wattrace_gpu::Who;
-use wattrace_meter::Opener;
 
 use crate::cards;
 use crate::config::DrmConfig;
@@ -21,7 +20,6 @@ pub(crate) struct DrmSource {
     config: DrmConfig,
     registry: Arc<Registry>,
     clock: Clock,
-    opener: Opener,
     who: Who,
     gpus: Vec<Gpu>,
     holders: Holders,
@@ -36,12 +34,11 @@ impl DrmSource {
     /// Finds the GPUs and who holds them, and takes the first readings, from which everything counts.
     pub(crate) fn open(config: &DrmConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
         let now = clock.now();
-        let opener = Opener::new(registry.clone(), now)?;
         let cards = cards::find(Path::new(&config.sysfs_root));
         if cards.is_empty() {
             return Err(nothing(config));
         }
-        let open = |card| Gpu::open(card, &registry, &clock, &opener);
+        let open = |card| Gpu::open(card, &registry, &clock);
         let gpus = cards.into_iter().map(open).collect::<Result<Vec<_>, Error>>()?;
         let proc_root = PathBuf::from(&config.proc_root);
         let holders = Holders::open(proc_root.clone(), config.sweep, registry.events(), now);
@@ -50,7 +47,6 @@ impl DrmSource {
             config: config.clone(),
             registry,
             clock,
-            opener,
             who,
             gpus,
             holders,
@@ -104,7 +100,7 @@ impl DrmSource {
         for card in cards::find(Path::new(&self.config.sysfs_root)) {
             match before.iter().position(|gpu| gpu.card == card) {
                 Some(at) => self.gpus.push(before.remove(at)),
-                None => self.gpus.push(Gpu::open(card, &self.registry, &self.clock, &self.opener)?),
+                None => self.gpus.push(Gpu::open(card, &self.registry, &self.clock)?),
             }
         }
         for gpu in before {
@@ -136,7 +132,7 @@ impl Source for DrmSource {
         self.look();
         // What was used before what it cost, so that the one is known when the other is split.
         self.tell(tick.last, out);
-        self.gpus.iter_mut().for_each(|gpu| gpu.tell_meters(&self.opener, out));
+        self.gpus.iter_mut().for_each(|gpu| gpu.tell_meters(out));
         Ok(())
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick};
+use wattrace_meter::Channel;
 use wattrace_meter::sysfs::{self, Fault, NumberFile};
-use wattrace_meter::{Channel, Opener, Period};
 
 use crate::arrange::{Meter, arrange};
 use crate::config::{HwmonConfig, Wishes};
@@ -21,7 +21,7 @@ pub(crate) struct HwmonSource {
     wishes: Wishes,
     longest: Duration,
     clock: Clock,
-    opener: Opener,
+    registry: Arc<Registry>,
     /// The chips that were there when channels were last looked for.
     seen: Vec<String>,
     channels: Vec<(Reader, Channel)>,
@@ -86,10 +86,10 @@ impl HwmonSource {
         registry: Arc<Registry>,
         clock: Clock,
     ) -> Result<Self, Error> {
-        let opener = Opener::new(registry, clock.now())?;
         let (root, longest) = (PathBuf::from(&config.sysfs_root), config.longest_gap());
         let (seen, channels, first) = (Vec::new(), Vec::new(), Batch::default());
-        let mut source = Self { root, wishes: wishes.clone(), longest, clock, opener, seen, channels, first };
+        let mut source =
+            Self { root, wishes: wishes.clone(), longest, clock, registry, seen, channels, first };
         source.look()?;
         if source.channels.is_empty() {
             return Err(Error::gone(format!(
@@ -107,7 +107,7 @@ impl HwmonSource {
     fn look(&mut self) -> Result<(), Error> {
         self.seen = listing(&self.root);
         let better = |name: &str| name.starts_with("package-") && !name.ends_with(AMD_ENERGY);
-        let metered = self.opener.registry().domains().iter().any(|domain| better(&domain.name));
+        let metered = self.registry.domains().iter().any(|domain| better(&domain.name));
         for Meter { subject, files } in meters(&self.root, &self.wishes, metered) {
             let name = &subject.domain.name;
             if self.channels.iter().any(|(_, open)| open.subject().domain.name == *name) {
@@ -116,8 +116,8 @@ impl HwmonSource {
             tracing::info!(domain = name, file = %files.first().display(), "hwmon channel opened");
             let now = self.clock.now();
             let channel = match files {
-                Files::Energy(_) => Channel::of_energy(subject, Period::Unknown, now, &self.opener)?,
-                _ => Channel::of_power(subject, self.longest, now, &self.opener)?,
+                Files::Energy(_) => Channel::of_energy(subject, now, &self.registry)?,
+                _ => Channel::of_power(subject, self.longest, now, &self.registry)?,
             };
             self.channels.push((Reader::of(files), channel));
         }
@@ -126,13 +126,13 @@ impl HwmonSource {
 
     /// Reads every channel; those whose files are gone end.
     fn read(&mut self, out: &mut Batch) {
-        let Self { channels, clock, opener, seen, .. } = self;
+        let Self { channels, clock, seen, .. } = self;
         channels.retain_mut(|(reader, channel)| {
             let read = reader.read();
             // After the reading, so that no window claims time that the meter has not seen.
             let now = clock.now();
             match read {
-                Ok(value) => channel.take(now, value, opener, out),
+                Ok(value) => channel.take(now, value, out),
                 Err(fault) if fault.gone => {
                     tracing::warn!(
                         domain = channel.subject().domain.name,
@@ -144,7 +144,7 @@ impl HwmonSource {
                     seen.clear();
                     return false;
                 }
-                Err(fault) => channel.miss(now, &fault.what, opener, out),
+                Err(fault) => channel.miss(now, &fault.what, out),
             }
             true
         });

@@ -10,7 +10,7 @@ use wattrace_api::{
     SeriesSpec, Timestamp, Value, Window, metric,
 };
 use wattrace_gpu::{Users, Who};
-use wattrace_meter::{Anomalies, Anomaly, Opener};
+use wattrace_meter::{Anomalies, Anomaly, METER_ANOMALIES};
 
 use crate::driver_time::DriverTime;
 use crate::energy::{Meter, Told};
@@ -27,7 +27,6 @@ pub(crate) struct Gpu {
     /// Where the present session has it.
     pub(crate) place: Place,
     domain: String,
-    resource: Resource,
     anomalies: Anomalies,
     meter: Meter,
     energy: Option<SeriesId>,
@@ -68,14 +67,15 @@ impl Gpu {
             Meter::Nothing => None,
             _ => Some(open_energy(registry, &domain, resource.clone(), name, session.origin, time.now)?),
         };
+        let anomalies =
+            Anomalies::new(registry.clone(), &METER_ANOMALIES, resource.clone(), domain.clone(), time.now)?;
         let has_instances = holders::has_instances(&device);
         tracing::info!(domain, name, meter = meter.describe(), has_instances, "NVIDIA GPU");
         Ok(Some(Self {
             uuid: uuid.to_owned(),
             place,
             domain,
-            resource: resource.clone(),
-            anomalies: Anomalies::default(),
+            anomalies,
             meter,
             energy,
             usage: Usage::new(&time),
@@ -93,7 +93,6 @@ impl Gpu {
         session: &Session,
         clock: &Clock,
         who: &mut Who,
-        opener: &Opener,
         out: &mut Batch,
     ) -> Result<(), Lost> {
         let Some(device) = session.device(self.place) else { return Err(Lost(NvmlError::NotFound)) };
@@ -116,12 +115,12 @@ impl Gpu {
             out.begin(window);
             match told {
                 Told::Energy(microjoules) => out.push(energy, Value::of_steps(microjoules)),
-                Told::Unknown(anomaly) => self.count(anomaly, opener, out),
+                Told::Unknown(anomaly) => self.anomalies.count(anomaly, out),
             }
         }
         if !metered {
             out.begin(Window::new(time.now, time.now));
-            self.count(Anomaly::BadReading, opener, out);
+            self.anomalies.count(Anomaly::BadReading, out);
         }
         Ok(())
     }
@@ -142,10 +141,6 @@ impl Gpu {
                 Ok(None)
             }
         }
-    }
-
-    fn count(&mut self, anomaly: Anomaly, opener: &Opener, out: &mut Batch) {
-        self.anomalies.count(anomaly, &self.resource, &self.domain, opener, out);
     }
 
     /// Ends its series.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick, Timestamp};
 use wattrace_gpu::Who;
-use wattrace_meter::Opener;
 
 use crate::config::NvidiaConfig;
 use crate::gpu::Gpu;
@@ -17,7 +16,6 @@ pub(crate) struct NvidiaSource {
     registry: Arc<Registry>,
     clock: Clock,
     who: Who,
-    opener: Opener,
     /// `None` between two of them.
     session: Option<Session>,
     gpus: Vec<Gpu>,
@@ -31,13 +29,11 @@ impl NvidiaSource {
     pub(crate) fn open(config: &NvidiaConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
         let who = Who::new(registry.directory().clone(), clock.clone(), "/proc");
         let looked_at = clock.now();
-        let opener = Opener::new(registry.clone(), looked_at)?;
         let mut source = Self {
             config: config.clone(),
             registry,
             clock,
             who,
-            opener,
             session: None,
             gpus: Vec::new(),
             looked_at,
@@ -112,7 +108,7 @@ impl Source for NvidiaSource {
             if tick.last {
                 gpu.users.hurry();
             }
-            match gpu.poll(session, &self.clock, &mut self.who, &self.opener, out) {
+            match gpu.poll(session, &self.clock, &mut self.who, out) {
                 Ok(()) => self.gpus.push(gpu),
                 Err(lost) => lost_now.push((gpu, lost)),
             }

@@ -1,7 +1,7 @@
-//! A channel of each kind against scripted readings.
+//! A channel of power and one of energy, with scripted readings.
 
 use wattrace_api::testing::Rig;
-use wattrace_api::{Follows, Origin, metric};
+use wattrace_api::{Domain, Follows, Origin, Resource, metric};
 
 use super::*;
 
@@ -10,14 +10,12 @@ const WATT: i128 = 1_000_000;
 
 struct Bench {
     rig: Rig,
-    opener: Opener,
     channel: Channel,
 }
 
 impl Bench {
-    fn new(make: impl FnOnce(Subject, &Opener) -> Result<Channel, Error>) -> Self {
+    fn new(open: impl FnOnce(Subject, &Arc<Registry>) -> Result<Channel, Error>) -> Self {
         let rig = Rig::new();
-        let opener = Opener::new(rig.registry.clone(), Timestamp(0)).unwrap();
         let domain = Domain {
             name: "rail".to_owned(),
             origin: Origin::Simulated,
@@ -26,28 +24,30 @@ impl Bench {
             idle_microwatts: None,
         };
         let subject = Subject { metric: metric::HW_ENERGY, resource: Resource::HOST, domain };
-        let channel = make(subject, &opener).unwrap();
-        Self { rig, opener, channel }
+        let channel = open(subject, &rig.registry).unwrap();
+        Self { rig, channel }
     }
 
     fn power() -> Self {
-        Self::new(|subject, opener| Channel::of_power(subject, Duration::from_secs(10), Timestamp(0), opener))
+        Self::new(|subject, registry| {
+            Channel::of_power(subject, Duration::from_secs(10), Timestamp(0), registry)
+        })
     }
 
     fn energy() -> Self {
-        Self::new(|subject, opener| Channel::of_energy(subject, Period::Unknown, Timestamp(0), opener))
+        Self::new(|subject, registry| Channel::of_energy(subject, Timestamp(0), registry))
     }
 
-    /// `metric anomaly = steps [from, to]` in seconds.
+    /// `energy = microjoules [from, to]` in seconds, or `anomaly = count [from, to]`.
     fn take(&mut self, second: u64, reading: i128) -> Vec<String> {
         let mut out = Batch::default();
-        self.channel.take(Timestamp(second * SECOND), reading, &self.opener, &mut out);
+        self.channel.take(Timestamp(second * SECOND), reading, &mut out);
         self.shown(&out)
     }
 
     fn miss(&mut self, second: u64) -> Vec<String> {
         let mut out = Batch::default();
-        self.channel.miss(Timestamp(second * SECOND), &"torn", &self.opener, &mut out);
+        self.channel.miss(Timestamp(second * SECOND), &"torn", &mut out);
         self.shown(&out)
     }
 
@@ -63,11 +63,11 @@ impl Bench {
 }
 
 #[test]
-fn power_becomes_energy_and_what_is_odd_is_counted() {
+fn power_is_integrated_and_irregular_readings_are_counted() {
     let mut bench = Bench::power();
     assert!(bench.take(1, 10 * WATT).is_empty());
     assert_eq!(bench.take(2, 20 * WATT), ["energy = 15000000 [1, 2]"]);
-    // A bad reading leaves its window to the next one; an implausible one is as bad.
+    // The next good reading covers the window of a bad or an implausible one.
     assert_eq!(bench.miss(3), ["bad_reading = 1 [2, 3]"]);
     assert_eq!(bench.take(4, 1 << 70), ["implausible = 1 [2, 4]"]);
     assert_eq!(bench.take(5, 20 * WATT), ["energy = 75000000 [2, 5]"]);
@@ -79,7 +79,7 @@ fn power_becomes_energy_and_what_is_odd_is_counted() {
 }
 
 #[test]
-fn a_counter_goes_on_and_what_is_odd_is_counted() {
+fn a_counter_is_followed_and_irregular_readings_are_counted() {
     let mut bench = Bench::energy();
     assert!(bench.take(1, 500 * WATT).is_empty());
     assert_eq!(bench.take(2, 510 * WATT), ["energy = 10000000 [1, 2]"]);
@@ -93,19 +93,19 @@ fn a_counter_goes_on_and_what_is_odd_is_counted() {
 }
 
 #[test]
-fn a_counter_that_stands_still_is_told_of_once_a_minute_later_and_again_after_it_moved() {
+fn a_counter_that_stands_still_for_a_minute_is_counted_once_until_it_moves() {
     let mut bench = Bench::energy();
     bench.take(0, 7);
     let stalled = |points: &[String]| points.iter().any(|p| p.starts_with("stalled"));
-    let told: Vec<_> = (1..200).filter(|&s| stalled(&bench.take(s, 7))).collect();
-    assert_eq!(told, [60]);
+    let seconds: Vec<_> = (1..200).filter(|&s| stalled(&bench.take(s, 7))).collect();
+    assert_eq!(seconds, [60]);
     bench.take(200, 8);
-    let told: Vec<_> = (201..400).filter(|&s| stalled(&bench.take(s, 8))).collect();
-    assert_eq!(told, [260]);
+    let seconds: Vec<_> = (201..400).filter(|&s| stalled(&bench.take(s, 8))).collect();
+    assert_eq!(seconds, [260]);
 }
 
 #[test]
-fn the_end_ends_all_its_series() {
+fn end_ends_all_series_of_the_channel() {
     let mut bench = Bench::power();
     bench.miss(1);
     let mut out = Batch::default();

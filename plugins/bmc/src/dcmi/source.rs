@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick, Timestamp};
-use wattrace_meter::{Anomaly, Channel, Opener};
+use wattrace_meter::{Anomaly, Channel};
 
 use super::device::Device;
 use super::wire::{self, Reading, Refusal};
@@ -19,7 +19,6 @@ const ROOM: usize = 64;
 pub(crate) struct DcmiSource {
     device: Box<dyn Device>,
     clock: Clock,
-    opener: Opener,
     channel: Channel,
     /// The last reading that was new, when it came, and whether it was told that it stands still.
     last: Option<(Reading, Timestamp, bool)>,
@@ -72,14 +71,13 @@ impl DcmiSource {
             }
         };
         let now = clock.now();
-        let opener = Opener::new(registry, now)?;
-        let mut channel = Channel::of_power(server(config.origin()), config.longest_gap(), now, &opener)?;
+        let mut channel = Channel::of_power(server(config.origin()), config.longest_gap(), now, &registry)?;
         if let Some(reading) = reading {
             // A first one gives no point.
-            channel.take(now, microwatts(reading), &opener, &mut Batch::default());
+            channel.take(now, microwatts(reading), &mut Batch::default());
         }
         let last = reading.map(|reading| (reading, now, false));
-        Ok(Self { device, clock, opener, channel, last })
+        Ok(Self { device, clock, channel, last })
     }
 
     /// Whether the BMC repeats itself, clock and all, since long ago; told once.
@@ -106,20 +104,20 @@ impl Source for DcmiSource {
         let now = self.clock.now();
         match asked {
             Ok(reading) => {
-                self.channel.take(now, microwatts(reading), &self.opener, out);
+                self.channel.take(now, microwatts(reading), out);
                 if self.has_stalled(reading, now) {
-                    self.channel.note(now, Anomaly::Stalled, &self.opener, out);
+                    self.channel.note(now, Anomaly::Stalled, out);
                 }
                 Ok(())
             }
             // The BMC is busy, or mumbles: it is asked again at the next tick.
             Err(trouble @ Trouble::Refused(_)) => {
-                self.channel.miss(now, &trouble, &self.opener, out);
+                self.channel.miss(now, &trouble, out);
                 Ok(())
             }
             // It is silent, perhaps being reset: it is asked less and less often.
             Err(trouble) => {
-                self.channel.miss(now, &trouble, &self.opener, out);
+                self.channel.miss(now, &trouble, out);
                 Err(Error::retry(format!("{trouble}; `sudo ipmitool mc info` shows whether it is well")))
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick};
-use wattrace_meter::{Channel, Opener, Period};
+use wattrace_meter::Channel;
 
 use super::client::{Client, Credentials, Trouble};
 use super::discover::{Nowhere, Place, discover};
@@ -21,7 +21,6 @@ pub(crate) struct RedfishSource {
     refused: Refused,
     place: Place,
     clock: Clock,
-    opener: Opener,
     channel: Channel,
     /// The last energy that was told.
     last: Option<i128>,
@@ -63,13 +62,12 @@ impl RedfishSource {
         }
         tracing::info!(chassis = place.chassis, path = place.path, "Redfish opened");
         let now = clock.now();
-        let opener = Opener::new(registry, now)?;
         let subject = server(config.origin());
         let channel = match place.reading {
-            Reading::Power => Channel::of_power(subject, config.longest_gap(), now, &opener)?,
-            Reading::Energy => Channel::of_energy(subject, Period::Unknown, now, &opener)?,
+            Reading::Power => Channel::of_power(subject, config.longest_gap(), now, &registry)?,
+            Reading::Energy => Channel::of_energy(subject, now, &registry)?,
         };
-        let mut source = Self { client, credentials, refused, place, clock, opener, channel, last: None };
+        let mut source = Self { client, credentials, refused, place, clock, channel, last: None };
         // A first one gives no point.
         source.read(&mut Batch::default())?;
         Ok(source)
@@ -84,7 +82,7 @@ impl RedfishSource {
                 Reading::Energy => model::microjoules(answer),
             },
             Err(trouble) => {
-                self.channel.miss(now, trouble, &self.opener, out);
+                self.channel.miss(now, trouble, out);
                 None
             }
         };
@@ -92,14 +90,14 @@ impl RedfishSource {
             (Err(trouble), _) => return Err(consequence(trouble, &self.credentials, &self.refused)),
             (Ok(_), None) => {
                 let why = format!("{}: tells no number of {:?}", self.place.path, self.place.reading);
-                self.channel.miss(now, &why, &self.opener, out);
+                self.channel.miss(now, &why, out);
             }
             // Energy moves in steps: until the next one there is nothing to tell, and its window covers this
             // time too.
             (Ok(_), Some(_)) if self.place.reading == Reading::Energy && told == self.last => {}
             (Ok(_), Some(number)) => {
                 self.last = told;
-                self.channel.take(now, number, &self.opener, out);
+                self.channel.take(now, number, out);
             }
         }
         Ok(())
