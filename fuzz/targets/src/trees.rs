@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use wattrace_context::Frequency;
-use wattrace_context::fuzzing::{clocks, lowest, thermometers};
+use wattrace_context::fuzzing::{clocks, thermometers};
 use wattrace_sched::fuzzing::last_cpu;
 use wattrace_sched::topology::Topology;
 
@@ -57,7 +57,7 @@ pub fn context(bytes: &[u8]) {
         _ = black_box(clocks(tree.root(), of));
     }
     if let Ok(list) = std::str::from_utf8(bytes) {
-        _ = black_box(lowest(list));
+        _ = black_box(wattrace_topology::parse_list(list));
     }
 }
 

@@ -1,11 +1,11 @@
-//! A counter of energy that the hardware refreshes in steps, slower than it may be read: a GPU's. Pure:
-//! readings and the times at which they were taken go in, cumulative microjoules and windows come out.
+//! An energy counter that the hardware refreshes less often than it is read, as GPUs do. No I/O: readings and
+//! their times go in, cumulative microjoules and windows come out.
 
 use std::time::Duration;
 
 use wattrace_api::{Timestamp, Window};
 
-/// A counter that stands still for longer than any meter takes to refresh really says that nothing was used.
+/// Longer than any meter takes to refresh: a counter that did not change for so long used no energy.
 const LONGEST_REFRESH: Duration = Duration::from_secs(1);
 
 /// Energy since the first reading.
@@ -13,49 +13,48 @@ const LONGEST_REFRESH: Duration = Duration::from_secs(1);
 pub struct SteppedCounter {
     microjoules_per_count: u64,
     last: Option<u64>,
-    /// Counts since the first reading, resets left out.
+    /// Counts since the first reading, without those of windows with a reset.
     counts: u64,
-    /// When the value that `last` holds was first seen.
+    /// When the value in `last` was first seen.
     edge: Timestamp,
 }
 
-/// What a reading did.
+/// The result of a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The first one: energy is counted from here.
-    Based,
-    /// It has not been refreshed since: the window stays open.
-    Standing,
-    /// The energy of this window, from the last change to this one, was added.
+    /// The first reading: energy is counted from here.
+    First,
+    /// The counter has not been refreshed: the window stays open.
+    Unchanged,
+    /// The energy of this window, from the previous change to this one, was added.
     Advanced(Window),
-    /// It ran backwards: the driver was loaded anew. The energy of this window is unknown, nobody's, and left
-    /// out.
+    /// The counter went back: the driver was reloaded. The energy of this window is unknown and left out.
     Reset(Window),
 }
 
 impl SteppedCounter {
-    /// Nothing counted yet.
+    /// A counter without a reading yet.
     pub fn new(microjoules_per_count: u64) -> Self {
         Self { microjoules_per_count, last: None, counts: 0, edge: Timestamp(0) }
     }
 
-    /// Microjoules counted. Never decreases.
+    /// Microjoules counted so far. Never decreases.
     pub fn microjoules(&self) -> u64 {
         self.counts.saturating_mul(self.microjoules_per_count)
     }
 
-    /// Takes a reading that was taken at `now`.
+    /// Takes a reading of `now`.
     ///
-    /// A window reaches from the reading in which a change was first seen to the next such reading, so that
-    /// its edges are off by one refresh at most, and the errors of neighbouring windows cancel.
+    /// A window starts and ends at readings in which a change was first seen. So each edge is off by one refresh
+    /// at most, and the errors of neighbouring windows cancel.
     pub fn take(&mut self, reading: u64, now: Timestamp) -> Progress {
         let Some(last) = self.last else {
             (self.last, self.edge) = (Some(reading), now);
-            return Progress::Based;
+            return Progress::First;
         };
         let window = Window::new(self.edge, now);
         if window.nanos() == 0 || (reading == last && now.since(self.edge) < LONGEST_REFRESH) {
-            return Progress::Standing;
+            return Progress::Unchanged;
         }
         (self.last, self.edge) = (Some(reading), now);
         match reading.checked_sub(last) {
@@ -81,27 +80,27 @@ mod tests {
     }
 
     #[test]
-    fn windows_reach_from_change_to_change_and_tile() {
+    fn windows_start_and_end_at_changes_and_leave_no_gap() {
         let mut counter = SteppedCounter::new(1_000);
-        assert_eq!(counter.take(7_000, ms(0)), Progress::Based);
-        assert_eq!(counter.take(7_000, ms(10)), Progress::Standing);
+        assert_eq!(counter.take(7_000, ms(0)), Progress::First);
+        assert_eq!(counter.take(7_000, ms(10)), Progress::Unchanged);
         assert_eq!(counter.take(7_003, ms(20)), Progress::Advanced(window(0, 20)));
-        assert_eq!(counter.take(7_003, ms(30)), Progress::Standing);
+        assert_eq!(counter.take(7_003, ms(30)), Progress::Unchanged);
         assert_eq!(counter.take(7_005, ms(40)), Progress::Advanced(window(20, 40)));
         assert_eq!(counter.microjoules(), 5_000);
     }
 
     #[test]
-    fn standing_still_for_a_second_is_using_nothing() {
+    fn a_counter_that_does_not_change_for_a_second_used_nothing() {
         let mut counter = SteppedCounter::new(1);
         counter.take(5, ms(0));
-        assert_eq!(counter.take(5, ms(999)), Progress::Standing);
+        assert_eq!(counter.take(5, ms(999)), Progress::Unchanged);
         assert_eq!(counter.take(5, ms(1_000)), Progress::Advanced(window(0, 1_000)));
         assert_eq!(counter.microjoules(), 0);
     }
 
     #[test]
-    fn a_reset_adds_nothing_and_counting_goes_on_from_there() {
+    fn a_reset_adds_nothing_and_later_readings_count_from_it() {
         let mut counter = SteppedCounter::new(1);
         counter.take(1_000, ms(0));
         counter.take(1_500, ms(10));
@@ -111,10 +110,10 @@ mod tests {
     }
 
     #[test]
-    fn no_time_has_no_window() {
+    fn a_second_reading_at_the_same_time_waits_for_the_next() {
         let mut counter = SteppedCounter::new(1);
         counter.take(1, ms(5));
-        assert_eq!(counter.take(9, ms(5)), Progress::Standing);
+        assert_eq!(counter.take(9, ms(5)), Progress::Unchanged);
         assert_eq!(counter.take(9, ms(6)), Progress::Advanced(window(5, 6)));
         assert_eq!(counter.microjoules(), 8);
     }

@@ -1,17 +1,17 @@
-//! What the GPU plugins (`nvidia`, `drm`) share, whatever the maker of the GPU.
+//! What the GPU plugins (`nvidia`, `drm`) share, whatever the GPU's vendor.
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`who`] | a pid → the consumer that all plugins share; one of our own where nobody follows the processes |
-//! | [`users`] | the series of one GPU: time that its engines worked for a process, memory that a process holds |
-//! | [`energy`] | counters of energy that the hardware refreshes in steps → cumulative microjoules, each with its window |
+//! | [`resolver`] | a pid → the consumer that all plugins share, or one made from /proc |
+//! | [`usage`] | the series of one GPU: engine time and memory by process |
+//! | [`energy`] | an energy counter that the hardware refreshes in steps → microjoules with their windows |
 //!
-//! It is no plugin, and reads no GPU.
+//! It is not a plugin, and reads no GPU.
 
 pub mod energy;
-pub mod users;
-pub mod who;
+pub mod resolver;
+pub mod usage;
 
 pub use energy::{Progress, SteppedCounter};
-pub use users::Users;
-pub use who::Who;
+pub use resolver::ProcessResolver;
+pub use usage::ProcessUsage;

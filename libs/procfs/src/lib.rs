@@ -5,8 +5,8 @@
 //! returns an `Option`: `None` means that there is no such process, that it may not be read, or that the file
 //! makes no sense. Callers have nothing different to do in these three cases.
 //!
-//! The `procfs` crate was considered: 12,800 lines and three more crates for six fields, and its `stat` fails as a
-//! whole if any of 52 fields does not parse.
+//! The `procfs` crate was considered: 12,800 lines and three more crates for six fields, and its `stat` fails
+//! as a whole if any of 52 fields does not parse.
 
 mod stat;
 

@@ -1,6 +1,7 @@
 //! Parses `/proc/PID/stat`: `pid (comm) state ppid … starttime …`. `lib.rs` reads the file.
 
-/// Nanoseconds per tick of the times in `/proc/PID/stat`: `USER_HZ` is 100 on every architecture that runs eBPF.
+/// Nanoseconds per tick of the times in `/proc/PID/stat`: `USER_HZ` is 100 on every architecture that runs
+/// eBPF.
 pub const TICK_NANOS: u64 = 10_000_000;
 
 /// What is used of `/proc/PID/stat`.
@@ -17,8 +18,8 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Parses the file's content. The name may contain spaces, parentheses and newlines, so it ends at the last
-    /// closing parenthesis.
+    /// Parses the file's content. The name may contain spaces, parentheses and newlines, so it ends at the
+    /// last closing parenthesis.
     pub fn parse(content: &[u8]) -> Option<Self> {
         let open = content.iter().position(|&byte| byte == b'(')?;
         let close = content.iter().rposition(|&byte| byte == b')')?;

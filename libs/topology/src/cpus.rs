@@ -59,8 +59,8 @@ impl Cpus {
         packages
     }
 
-    /// The package of a CPU; `None` if the kernel does not say: the CPU is offline, or the number is -1 because
-    /// there is only one package.
+    /// The package of a CPU; `None` if the kernel does not say: the CPU is offline, or the number is -1
+    /// because there is only one package.
     pub fn package(&self, cpu: u32) -> Option<u32> {
         self.topology(cpu, "physical_package_id")?.trim().parse().ok()
     }
@@ -70,8 +70,8 @@ impl Cpus {
         self.topology(cpu, "die_id")?.trim().parse().ok()
     }
 
-    /// The CPUs that share the core of `cpu` (SMT siblings), ascending, with `cpu` among them; `cpu` alone if the
-    /// kernel does not say.
+    /// The CPUs that share the core of `cpu` (SMT siblings), ascending, with `cpu` among them; `cpu` alone if
+    /// the kernel does not say.
     pub fn core(&self, cpu: u32) -> Vec<u32> {
         // `core_cpus_list` is the newer name (5.1) of the same file.
         let list =

@@ -1,7 +1,7 @@
 //! Reads lists of CPUs (`list.rs`), and the package, die and core of each CPU from `/sys/devices/system/cpu`.
 //!
-//! [`Cpus`] reads one file a question, for callers that ask about a CPU now and then: CPUs go online and offline
-//! while the agent runs. [`Topology`] is a snapshot of all CPUs, for callers that index by CPU.
+//! [`Cpus`] reads one file a question, for callers that ask about a CPU now and then: CPUs go online and
+//! offline while the agent runs. [`Topology`] is a snapshot of all CPUs, for callers that index by CPU.
 
 mod cpus;
 mod list;
@@ -14,8 +14,8 @@ pub use list::parse_list;
 
 /// The CPUs that may ever be online, with the package and core of each: a snapshot.
 ///
-/// The kernel describes no CPU that is offline. Such a CPU counts as package 0's, as a core of its own, without
-/// siblings.
+/// The kernel describes no CPU that is offline. Such a CPU counts as package 0's, as a core of its own,
+/// without siblings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
     /// The package of each CPU, by CPU number.

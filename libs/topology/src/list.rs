@@ -3,8 +3,8 @@
 /// No machine has a CPU with this number. A list comes from a file, and a file may contain anything.
 const TOO_MANY: u32 = 1 << 16;
 
-/// The numbers of a list such as `0-3,8`, ascending; an empty list (an empty line) has none. `None`: it is not a
-/// list of CPUs.
+/// The numbers of a list such as `0-3,8`, ascending; an empty list (an empty line) has none. `None`: it is
+/// not a list of CPUs.
 pub fn parse_list(text: &str) -> Option<Vec<u32>> {
     let (text, mut cpus) = (text.trim(), Vec::new());
     if text.is_empty() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use wattrace_api::Resource;
 use wattrace_meter::sysfs::{names, read_word};
+use wattrace_topology::Cpus;
 
 use crate::config::Frequency;
 
@@ -28,18 +29,13 @@ pub struct Gauge {
 
 /// The clocks of what `of` says, of all CPUs that are online and tell theirs.
 pub fn clocks(sysfs_root: &Path, of: Frequency) -> Vec<Gauge> {
-    let cpus = sysfs_root.join("devices/system/cpu");
+    let cpus = Cpus::below(sysfs_root);
     // By package, and by the lowest CPU of the core.
     let mut found: BTreeMap<(u32, Option<u32>), Vec<PathBuf>> = BTreeMap::new();
-    for name in names(&cpus).unwrap_or_default() {
-        let Some(number) = name.strip_prefix("cpu").and_then(|n| n.parse::<u32>().ok()) else { continue };
-        let cpu = cpus.join(&name);
-        let file = cpu.join("cpufreq/scaling_cur_freq");
-        let topology = |what: &str| read_word(&cpu.join("topology").join(what));
-        let package = topology("physical_package_id").and_then(|n| n.parse().ok());
-        let (Some(package), true) = (package, file.exists()) else { continue };
-        let core = (of == Frequency::Core)
-            .then(|| topology("thread_siblings_list").and_then(|l| lowest(&l)).unwrap_or(number));
+    for cpu in cpus.present() {
+        let file = cpus.directory(cpu).join("cpufreq/scaling_cur_freq");
+        let (Some(package), true) = (cpus.package(cpu), file.exists()) else { continue };
+        let core = (of == Frequency::Core).then(|| cpus.core(cpu).first().copied().unwrap_or(cpu));
         found.entry((package, core)).or_default().push(file);
     }
     let gauge = |((package, core), files)| {
@@ -67,11 +63,6 @@ pub fn clocks(sysfs_root: &Path, of: Frequency) -> Vec<Gauge> {
         }
     };
     if of == Frequency::Off { Vec::new() } else { found.into_iter().map(gauge).collect() }
-}
-
-/// The lowest number of a list such as `2-3,10`.
-pub fn lowest(list: &str) -> Option<u32> {
-    list.split([',', '-']).filter_map(|n| n.trim().parse().ok()).min()
 }
 
 /// All sensors of temperature: those of hwmon, and the thermal zones that hwmon does not show as well.
