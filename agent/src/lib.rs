@@ -1,19 +1,19 @@
-//! Wattrace as a library: the pipeline runner, configuration and commands, from which an agent is made by
-//! naming plugins.
+//! Wattrace as a library: the pipeline runner, the configuration and the commands. An agent is made of these and a
+//! list of plugins.
 //!
 //! ```no_run
 //! fn main() -> std::process::ExitCode {
-//!     // The standard agent, plus `.plugin::<Mine>()` for one's own.
+//!     // The standard agent; `.plugin::<Mine>()` adds a plugin of your own.
 //!     wattrace::Agent::builder().standard_plugins().run()
 //! }
 //! ```
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`plugins`] | the list of plugins an agent is made of |
+//! | [`plugins`] | the list of standard plugins |
 //! | [`config`] | configuration: file, `--set`, defaults; errors that name the line |
-//! | [`pipeline`] | the runner: tasks, queues, isolation |
-//! | `control` | the socket by which a running agent is controlled, and reload |
+//! | [`pipeline`] | the runner: threads, queues, isolation |
+//! | `control` | the socket that controls a running agent, and reload |
 //! | `cli` | the commands |
 //! | `observe` | the agent's own metrics |
 
@@ -37,7 +37,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent without any plugin.
+    /// An agent without plugins.
     pub fn builder() -> Self {
         Self { plugins: Vec::new() }
     }
@@ -48,13 +48,13 @@ impl Agent {
         self
     }
 
-    /// Adds `P`. Elements of one kind stand in the pipeline in the order in which their plugins were added.
+    /// Adds `P`. Elements of one kind are ordered as their plugins were added.
     pub fn plugin<P: Plugin>(mut self) -> Self {
         self.plugins.push(Registered::of::<P>());
         self
     }
 
-    /// Does what the command line says, with this agent's plugins. Returns the process's exit code.
+    /// Runs the command on the command line with this agent's plugins. Returns the process's exit code.
     pub fn run(self) -> ExitCode {
         cli::main(&self.plugins)
     }

@@ -1,33 +1,36 @@
-//! The agent's own metrics: what it costs, and what its elements did with their points.
+//! The source of the agent's own metrics: the resources it uses, and the points that its elements processed.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use wattrace_api::{
-    Attribute, Batch, ElementKind, Error, Metric, Output, Registry, Resource, ResultExt, SeriesId,
-    SeriesSpec, Setup, Source, Tick, Timestamp, Trigger, Unit, Value, Window, metric,
+    Attribute, Batch, Clock, ElementKind, Error, Metric, Registry, Resource, ResultExt, SeriesId, SeriesSpec,
+    Setup, Source, Tick, Timestamp, Trigger, Unit, Value, Window, metric,
 };
 
 use crate::pipeline::control::Control;
 use crate::pipeline::health::Health;
 
-/// How often they are read. They change slowly, and cost something themselves.
+/// The plugin name under which the agent's own elements appear: `source/agent/self`.
+pub(crate) const PLUGIN: &str = "agent";
+
+/// Interval of the metrics. They change slowly, and reading them is not free.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 const CPU_TIME: Metric = Metric::counter(
     "wattrace.agent.cpu.time",
     Unit::Second,
     metric::NANOSECOND,
-    "CPU time the agent itself used",
+    "CPU time used by the agent itself",
 );
 const MEMORY: Metric =
-    Metric::gauge("wattrace.agent.memory.usage", Unit::Byte, "Memory the agent itself holds (RSS)");
+    Metric::gauge("wattrace.agent.memory.usage", Unit::Byte, "Resident memory of the agent itself (RSS)");
 const POINTS: Metric = Metric::counter(
     "wattrace.agent.points",
     Unit::Count("{point}"),
     1.0,
-    "Points by the element they passed and what became of them: passed, lost, or left out by a transform that is told to",
+    "Points by element and outcome: passed, lost, or left out by a transform as configured",
 );
 const ERRORS: Metric = Metric::counter(
     "wattrace.agent.errors",
@@ -45,39 +48,26 @@ const LATENESS: Metric = Metric::counter(
     "wattrace.agent.tick.lateness",
     Unit::Second,
     metric::NANOSECOND,
-    "Time between when a source's ticks were to fire and when they did, summed",
+    "Sum of the delays of a source's ticks",
 );
 
-/// Handed the control of the pipeline once it runs.
-pub(crate) struct Observed(Arc<OnceLock<Control>>);
-
-impl Observed {
-    /// Watches the elements of this pipeline from now on.
-    pub(crate) fn watch(&self, control: Control) {
-        // Only the first call counts, and there is only one.
-        let _ = self.0.set(control);
-    }
-}
-
-/// Adds the source of the agent's own metrics.
-pub(crate) fn add(setup: &mut Setup) -> Observed {
-    let pipeline = Arc::new(OnceLock::new());
-    let (registry, clock, watched) = (setup.registry(), setup.clock(), pipeline.clone());
+/// Adds the source. It observes the elements of the pipeline from when `pipeline` is set.
+pub(crate) fn add_source(setup: &mut Setup, pipeline: Arc<OnceLock<Control>>) {
+    let (registry, clock) = (setup.registry(), setup.clock());
     setup.source("self", Trigger::every(INTERVAL), move || {
         let start = clock.now();
         let open = |m: &Metric| open(&registry, m, Vec::new(), start);
         Ok(SelfSource {
             registry: registry.clone(),
             clock: clock.clone(),
-            pipeline: watched.clone(),
+            pipeline: pipeline.clone(),
             start,
             window: Window::new(start, start),
             cpu_time: open(&CPU_TIME)?,
             memory: open(&MEMORY)?,
-            elements_series: Vec::new(),
+            elements: Vec::new(),
         })
     });
-    Observed(pipeline)
 }
 
 fn open(
@@ -92,33 +82,34 @@ fn open(
 
 struct SelfSource {
     registry: Arc<Registry>,
-    clock: wattrace_api::Clock,
+    clock: Clock,
     pipeline: Arc<OnceLock<Control>>,
     start: Timestamp,
     window: Window,
     cpu_time: SeriesId,
     memory: SeriesId,
-    elements_series: Vec<(Arc<Health>, ElementSeries)>,
+    /// The elements of the pipeline, with the series of each.
+    elements: Vec<(Arc<Health>, ElementSeries)>,
 }
 
-/// An element's series, and where in its books each one's value stands.
+/// The series of an element, each with the count of its health record that it publishes.
 type ElementSeries = Vec<(SeriesId, fn(&Health) -> &AtomicU64)>;
 
 impl SelfSource {
-    /// Opens the series of elements that have joined, and ends those of elements that have left.
-    fn follow_elements(&mut self, out: &mut Batch) -> Result<(), Error> {
-        let elements = self.pipeline.get().map(Control::health).unwrap_or_default();
-        self.elements_series.retain(|(known, series)| {
-            let is_there = elements.iter().any(|health| Arc::ptr_eq(health, known));
-            if !is_there {
+    /// Opens the series of elements that joined the pipeline, and ends those of elements that left.
+    fn update_elements(&mut self, out: &mut Batch) -> Result<(), Error> {
+        let current = self.pipeline.get().map(Control::health).unwrap_or_default();
+        self.elements.retain(|(known, series)| {
+            let exists = current.iter().any(|health| Arc::ptr_eq(health, known));
+            if !exists {
                 series.iter().for_each(|&(id, _)| out.end(id));
             }
-            is_there
+            exists
         });
-        for health in elements {
-            if !self.elements_series.iter().any(|(known, _)| Arc::ptr_eq(known, &health)) {
+        for health in current {
+            if !self.elements.iter().any(|(known, _)| Arc::ptr_eq(known, &health)) {
                 let series = self.open_element(&health)?;
-                self.elements_series.push((health, series));
+                self.elements.push((health, series));
             }
         }
         Ok(())
@@ -148,14 +139,14 @@ impl SelfSource {
 
 impl Source for SelfSource {
     fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
-        self.follow_elements(out)?;
+        self.update_elements(out)?;
         self.window = Window::new(self.window.end, self.clock.now());
         out.begin(self.window);
         out.push(self.cpu_time, Value::of_steps(cpu_time_nanos()));
         if let Some(bytes) = resident_bytes() {
             out.push(self.memory, Value::of_gauge(bytes as f64));
         }
-        for (health, series) in &self.elements_series {
+        for (health, series) in &self.elements {
             for (id, count) in series {
                 out.push(*id, Value::of_steps(count(health).load(Relaxed)));
             }
@@ -164,10 +155,10 @@ impl Source for SelfSource {
     }
 }
 
-/// CPU time of all our threads.
+/// CPU time of all threads of this process.
 fn cpu_time_nanos() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place to write to; this clock always exists.
+    // SAFETY: `time` is valid for writes, and this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
@@ -175,16 +166,7 @@ fn cpu_time_nanos() -> u64 {
 fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    // SAFETY: it has no preconditions.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    Some(pages * u64::try_from(page).ok()?)
-}
-
-/// The type of an output that isn't there.
-pub(crate) struct NoOutput;
-
-impl Output for NoOutput {
-    fn write(&mut self, _batch: &Batch) -> Result<(), Error> {
-        Ok(())
-    }
+    // SAFETY: the call has no preconditions.
+    let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Some(pages * u64::try_from(page_size).ok()?)
 }

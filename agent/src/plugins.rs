@@ -3,20 +3,22 @@
 use serde::Deserialize as _;
 use wattrace_api::{Error, Finding, Plugin, Setup};
 
-/// A plugin with its type put away, so that plugins can stand in a list.
+/// A plugin with its type erased, so that a list can hold it.
 #[derive(Clone, Copy)]
 pub struct Registered {
     /// Its name, as in `[plugins.NAME]`.
     pub name: &'static str,
     /// One line about it.
     pub description: &'static str,
-    /// Whether it takes part when the configuration does not mention it.
+    /// Whether it runs when the configuration does not mention it.
     pub on_by_default: fn() -> bool,
+    /// Whether it shows the machine to a person on the terminal.
+    pub is_interactive: bool,
     /// All its keys with their defaults.
     pub defaults: fn() -> Result<toml::Table, toml::ser::Error>,
-    /// Whether a table is one of its configurations.
+    /// Whether a table is a valid configuration of it.
     pub check: fn(toml::Table) -> Result<(), toml::de::Error>,
-    /// Looks whether it could work here, with a configuration.
+    /// Whether it could work here with a configuration, and what is missing.
     pub diagnose: fn(toml::Table) -> Vec<Finding>,
     /// Starts it with a configuration.
     pub start: fn(toml::Table, &mut Setup) -> Result<(), Error>,
@@ -29,12 +31,13 @@ impl std::fmt::Debug for Registered {
 }
 
 impl Registered {
-    /// `P`, ready for a list.
+    /// `P` for a list.
     pub fn of<P: Plugin>() -> Self {
         Self {
             name: P::NAME,
             description: P::DESCRIPTION,
             on_by_default: P::on_by_default,
+            is_interactive: P::IS_INTERACTIVE,
             defaults: || toml::Table::try_from(P::Config::default()),
             check: |table| P::Config::deserialize(table).map(drop),
             diagnose: |table| P::Config::deserialize(table).map(|c| P::diagnose(&c)).unwrap_or_default(),
@@ -43,11 +46,11 @@ impl Registered {
     }
 }
 
-/// The standard plugins that were compiled in, each behind a cargo feature of its name. Their order is the
-/// order of elements of one kind: usage is opened before meters, an estimate looks for meters, attribution
-/// comes after both, carbon prices what it gave, and groups sum all that processes have. Then come transforms
-/// that compute (formulas need every consumer), then those that leave something out (top before filter, so
-/// that `other` sums all), and relabel last, since the others know metrics by their first names.
+/// The standard plugins that were compiled in, each behind a cargo feature of its name. Their order is the order of
+/// elements of one kind. Sources of usage open before meters. Of the transforms, `estimate` needs to know which meters
+/// there are; attribution needs usage and energy, carbon the attributed energy, groups everything that processes have.
+/// Then come those that compute (formulas need every consumer) and those that leave points out (`top` before `filter`, so
+/// that `other` sums everything). `relabel` is last, since the others know metrics by their original names.
 pub fn standard() -> Vec<Registered> {
     vec![
         #[cfg(feature = "sched")]

@@ -1,21 +1,21 @@
-//! `wattrace calibrate`: loads the CPUs step by step on a machine that has a meter, reads meter and CPU time
-//! through the normal pipeline, and writes what a package draws under which load as a profile, for machines
-//! that have no meter.
+//! `wattrace calibrate`: loads the CPUs step by step on a machine that has a meter, reads energy and CPU time through
+//! the normal pipeline, and writes a profile of what a package draws at which load, for machines without a meter.
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `calibrate/plan.rs` | which CPUs are loaded in which step |
 //! | `calibrate/load.rs` | the threads that load them |
-//! | `calibrate/readings.rs` | what comes out of the pipeline, and each step's means of it |
+//! | `calibrate/recorder.rs` | what the pipeline produces, and the means of each step |
+//! | `calibrate/report.rs` | the results for people |
 //!
-//! The model is fitted in `plugins/estimate/src/fit.rs`.
+//! `plugins/estimate/src/fit.rs` fits the model.
 
 mod load;
 mod plan;
-mod readings;
+mod recorder;
+mod report;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,28 +23,32 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
-use wattrace_api::{Clock, Origin, Registry, Timestamp, Window};
+use wattrace_api::{Clock, Origin, Timestamp, Window};
 use wattrace_estimate::cpuinfo::CpuInfo;
 use wattrace_estimate::fit::{Sample, fit};
 use wattrace_estimate::profile::{Profile, SCHEMA};
 
 use self::load::Load;
-use self::plan::{Machine, REPETITIONS, Step};
-use self::readings::{Readings, ReadingsOutput, StepMeans, lock};
-use super::{Configuration, Failure, print, session};
+use self::plan::{Machine, Step};
+use self::recorder::{CalibrationRecorder, Recording, StepMeans, lock};
+use super::failure::{Failure, print};
+use super::options::Configuration;
+use super::session;
 use crate::config::{Config, Request};
+use crate::observe;
 use crate::pipeline::Pipeline;
 use crate::plugins::Registered;
 
-/// How long the last readings may take.
-const STOPPING: Duration = Duration::from_millis(4500);
-/// The first part of a step is left out: frequencies and voltages settle.
+/// Time limit for the last readings.
+const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
+/// The first part of a step is left out: frequencies and voltages settle in it.
 const SETTLING: f64 = 0.25;
-/// Readings a step.
-const READINGS: u32 = 10;
-/// More CPU time of others than this, as a part of all, is warned of.
-const BUSY: f64 = 0.05;
+/// Readings in a step.
+const READINGS_PER_STEP: u32 = 10;
+/// Minimum length of a step.
+const MIN_STEP: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -58,45 +62,52 @@ pub(super) struct Options {
     duration: Duration,
 }
 
+/// What a calibration needs to know.
+struct Calibration<'a> {
+    plugins: &'a [Registered],
+    config: Config,
+    machine: Machine,
+    steps: Vec<Step>,
+    /// The length of each step.
+    length: Duration,
+}
+
 pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode, Failure> {
     let machine = Machine::find().map_err(Failure::new)?;
     let steps = machine.steps();
     let length = options.duration / steps.len() as u32;
-    if length < Duration::from_millis(500) {
-        let least = Duration::from_millis(500) * steps.len() as u32;
+    if length < MIN_STEP {
+        let least = MIN_STEP * steps.len() as u32;
         return Err(Failure::usage(format!("--duration: {} steps take at least {least:?}", steps.len())));
     }
     let config = Config::load(&request(options, length, plugins), plugins).map_err(Failure::usage)?;
-    // Before the minute of load, not after it.
-    let beside = options.output.with_extension("toml.new");
-    fs::write(&beside, "")
-        .map_err(|e| Failure::new(format!("--output {}: {e}", options.output.display())))?;
-    let result = calibrate(options, &config, &machine, &steps, length, plugins);
-    let (profile, report) = match result {
-        Ok(found) => found,
-        Err(failure) => {
-            let _ = fs::remove_file(&beside);
-            return Err(failure);
-        }
-    };
+    let cannot_write =
+        |e: std::io::Error| Failure::new(format!("--output {}: {e}", options.output.display()));
+    // Written before the measurement, so that an error is reported before it.
+    let temporary = options.output.with_extension("toml.new");
+    fs::write(&temporary, "").map_err(cannot_write)?;
+    let calibration = Calibration { plugins, config, machine, steps, length };
+    let (profile, means) = calibration.run().inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })?;
     let text = profile.to_toml().map_err(Failure::new)?;
-    fs::write(&beside, text)
-        .and_then(|()| fs::rename(&beside, &options.output))
-        .map_err(|e| Failure::new(format!("--output {}: {e}", options.output.display())))?;
-    print(&report)?;
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, &options.output))
+        .map_err(cannot_write)?;
+    print(&report::text(&options.output, &profile, &means))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The configuration, with intervals that fit the steps unless the user says otherwise, and only with what
-/// measures.
+/// The configuration: by default only the plugins that measure, with intervals that fit the steps.
 fn request(options: &Options, length: Duration, plugins: &[Registered]) -> Request {
     let mut request = options.configuration.request();
     let has = |name: &&str| plugins.iter().any(|p| p.name == *name);
     let measuring: Vec<&str> = ["sched", "rapl"].into_iter().filter(has).collect();
-    let interval = (length / READINGS).clamp(Duration::from_millis(20), Duration::from_secs(1)).as_millis();
+    let interval = (length / READINGS_PER_STEP).clamp(Duration::from_millis(20), Duration::from_secs(1));
+    let interval = interval.as_millis();
     let mut set: Vec<_> =
         measuring.iter().map(|name| format!("plugins.{name}.interval={interval}ms")).collect();
-    // For the frequencies. Where the processor has counters and reading one is dear, sched leaves it out.
+    // For the frequencies. The plugin leaves the counters out if reading them is expensive here.
     if has(&"sched") && has_counters() {
         set.push("plugins.sched.counters=[\"cycles\"]".to_owned());
     }
@@ -106,174 +117,121 @@ fn request(options: &Options, length: Duration, plugins: &[Registered]) -> Reque
     request
 }
 
-/// Whether the kernel knows counters of the processor's: `cpu`, on hybrid ones `cpu_core`, on ARM
-/// `armv8_pmuv3_0`.
+/// Whether the kernel has a driver for the processor's counters: `cpu`, `cpu_core` on hybrid processors,
+/// `armv8_pmuv3_0` on ARM.
 fn has_counters() -> bool {
     let Ok(devices) = fs::read_dir("/sys/bus/event_source/devices") else { return false };
     let mut names = devices.flatten().filter_map(|device| device.file_name().into_string().ok());
     names.any(|name| name == "cpu" || name.starts_with("cpu_") || name.starts_with("armv8"))
 }
 
-fn calibrate(
-    options: &Options,
-    config: &Config,
-    machine: &Machine,
-    steps: &[Step],
-    length: Duration,
-    plugins: &[Registered],
-) -> Result<(Profile, String), Failure> {
-    let runtime = session::runtime()?;
-    let readings = Arc::new(Mutex::new(Readings::default()));
-    let measured =
-        runtime.block_on(measure(config, machine, steps, length, plugins, &readings, runtime.handle()));
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    let windows = measured?;
-    let readings = lock(&readings);
-    let means: Vec<_> = windows.iter().flat_map(|(step, window)| readings.means(*step, *window)).collect();
-    let profile = profile(&readings, &means, machine)?;
-    let report = report(options, &profile, &means);
-    Ok((profile, report))
+impl Calibration<'_> {
+    /// Measures, and fits the profile. Returns it with the means of all steps.
+    fn run(&self) -> Result<(Profile, Vec<StepMeans>), Failure> {
+        let runtime = session::runtime()?;
+        let recording = Arc::new(Mutex::new(Recording::default()));
+        let measured = runtime.block_on(self.measure(&recording, runtime.handle()));
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        let windows = measured?;
+        let recording = lock(&recording);
+        let means: Vec<_> =
+            windows.iter().flat_map(|(step, window)| recording.means(*step, *window)).collect();
+        let profile = self.profile(&recording, &means)?;
+        Ok((profile, means))
+    }
+
+    /// Goes through the steps. Returns each with the window in which its load was constant.
+    async fn measure(
+        &self,
+        recording: &Arc<Mutex<Recording>>,
+        runtime: &Handle,
+    ) -> Result<Vec<(Step, Window)>, Failure> {
+        let pipeline = self.start(recording, runtime)?;
+        pipeline.poll_all().await;
+        pipeline.flush(Instant::now() + STOP_TIMEOUT).await;
+        if let Some(missing) = lock(recording).missing() {
+            return Err(refusal(missing, &pipeline));
+        }
+        eprintln!(
+            "wattrace: calibrating, {} steps of {:.1?} on {} CPUs; the machine should be idle otherwise",
+            self.steps.len(),
+            self.length,
+            self.machine.cpus()
+        );
+        let clock = Clock::system();
+        let load = Load::start().map_err(|e| Failure::new(format!("cannot load the CPUs: {e}")))?;
+        let mut windows = Vec::new();
+        for (number, step) in self.steps.iter().enumerate() {
+            load.set(&self.machine.duties(*step));
+            let settled = clock.now() + self.length.mul_f64(SETTLING);
+            let end = clock.now() + self.length;
+            eprintln!("wattrace: step {} of {}: {step}", number + 1, self.steps.len());
+            sleep(end.since(clock.now())).await;
+            windows.push((*step, Window::new(settled, Timestamp(end.0))));
+        }
+        drop(load);
+        let health = pipeline.stop(Instant::now() + STOP_TIMEOUT).await;
+        session::report_losses(&health);
+        Ok(windows)
+    }
+
+    /// Starts a pipeline that fills `recording`.
+    fn start(&self, recording: &Arc<Mutex<Recording>>, runtime: &Handle) -> Result<Pipeline, Failure> {
+        let mut host = session::start_plugins(&self.config, self.plugins, runtime)?;
+        let (registry, since) = (host.registry().clone(), host.clock().now());
+        let recording = recording.clone();
+        host.start(observe::PLUGIN, |setup| {
+            let open = move || Ok(CalibrationRecorder::new(recording.clone(), registry.clone(), since));
+            setup.output("command", open);
+            Ok(())
+        })
+        .map_err(Failure::new)?;
+        session::start_pipeline(host, &self.config)
+    }
+
+    fn profile(&self, recording: &Recording, means: &[StepMeans]) -> Result<Profile, Failure> {
+        let machine = &self.machine;
+        let sample = |mean: &StepMeans| Sample {
+            level: mean.step.number(),
+            busy: mean.busy,
+            shared: machine.shares_cores().then_some(mean.shared),
+            watts: mean.watts,
+            mhz: mean.mhz,
+        };
+        let samples = |is_wanted: &dyn Fn(&StepMeans) -> bool| -> Vec<Sample> {
+            means.iter().filter(|m| is_wanted(m)).map(sample).collect()
+        };
+        let package = fit(&samples(&|m| m.is_package))
+            .map_err(|cause| Failure::new(format!("no profile can be made: {cause}; nothing was written")))?;
+        let mut idle_watts = BTreeMap::new();
+        for domain in recording.domains() {
+            // The idle power of a domain that does not depend on the CPUs' load cannot be found by loading them.
+            if let Ok(model) = fit(&samples(&|m| m.domain == domain.name)) {
+                idle_watts.insert(domain.name.clone(), model.idle_watts);
+            }
+        }
+        let cpu = CpuInfo::parse(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
+        let is_simulated = recording.domains().any(|domain| domain.origin == Origin::Simulated);
+        let others = means.iter().map(|m| m.others).sum::<f64>() / means.len().max(1) as f64;
+        Ok(Profile {
+            schema: SCHEMA.to_owned(),
+            cpu: cpu.model,
+            packages: machine.packages(),
+            cpus_per_package: machine.cpus() as f64 / f64::from(machine.packages()),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            origin: if is_simulated { Origin::Simulated } else { Origin::Measured }.as_str().to_owned(),
+            others_percent: (others * 1e3).round() / 10.0,
+            package,
+            idle_watts,
+        })
+    }
 }
 
-/// Goes through the steps. Returns each with the window in which its load stood still.
-async fn measure(
-    config: &Config,
-    machine: &Machine,
-    steps: &[Step],
-    length: Duration,
-    plugins: &[Registered],
-    readings: &Arc<Mutex<Readings>>,
-    runtime: &tokio::runtime::Handle,
-) -> Result<Vec<(Step, Window)>, Failure> {
-    let output = {
-        let readings = readings.clone();
-        move |registry: &Arc<Registry>| ReadingsOutput::new(readings.clone(), registry.clone())
-    };
-    let pipeline = session::start(config, plugins, &[], Some(output), runtime)?;
-    pipeline.poll_all().await;
-    pipeline.flush(Instant::now() + STOPPING).await;
-    if let Some(lacking) = lock(readings).lacking() {
-        return Err(refusal(lacking, &pipeline));
-    }
-    eprintln!(
-        "wattrace: calibrating, {} steps of {length:.1?} on {} CPUs; the machine should do nothing else meanwhile",
-        steps.len(),
-        machine.cpus()
-    );
-    let clock = Clock::system();
-    let load = Load::start().map_err(|e| Failure::new(format!("cannot load the CPUs: {e}")))?;
-    let mut windows = Vec::new();
-    for (number, step) in steps.iter().enumerate() {
-        load.set(&machine.duties(*step));
-        let settled = clock.now() + length.mul_f64(SETTLING);
-        let end = clock.now() + length;
-        eprintln!("wattrace: step {} of {}: {step}", number + 1, steps.len());
-        sleep(end.since(clock.now())).await;
-        windows.push((*step, Window::new(settled, Timestamp(end.0))));
-    }
-    drop(load);
-    let health = pipeline.stop(Instant::now() + STOPPING).await;
-    session::report_losses(&health);
-    Ok(windows)
-}
-
-/// Why there is nothing to calibrate by, with what the sources say of it.
-fn refusal(lacking: &str, pipeline: &Pipeline) -> Failure {
+/// The failure that `missing` causes, with the state of each source.
+fn refusal(missing: &str, pipeline: &Pipeline) -> Failure {
     let health = pipeline.health();
     let sources = health.iter().filter(|h| h.name.starts_with("source/"));
-    let said: Vec<_> = sources.map(|h| format!("  {} is {}", h.name, h.state())).collect();
-    Failure::new(format!("calibration needs {lacking}.\n{}", said.join("\n")))
-}
-
-fn profile(readings: &Readings, means: &[StepMeans], machine: &Machine) -> Result<Profile, Failure> {
-    let sample = |mean: &StepMeans| Sample {
-        level: mean.step.number(),
-        busy: mean.busy,
-        shared: machine.shares_cores().then_some(mean.shared),
-        watts: mean.watts,
-        mhz: mean.mhz,
-    };
-    let of = |chosen: &dyn Fn(&StepMeans) -> bool| -> Vec<Sample> {
-        means.iter().filter(|m| chosen(m)).map(sample).collect()
-    };
-    let package = fit(&of(&|m| m.is_package))
-        .map_err(|why| Failure::new(format!("no profile comes of this: {why}; nothing was written")))?;
-    let mut idle_watts = BTreeMap::new();
-    for domain in readings.domains() {
-        // A domain that does not follow the CPUs has no idle power to be found by loading them.
-        if let Ok(model) = fit(&of(&|m| m.domain == domain.name)) {
-            idle_watts.insert(domain.name.clone(), model.idle_watts);
-        }
-    }
-    let cpu = CpuInfo::parse(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
-    let simulated = readings.domains().any(|domain| domain.origin == Origin::Simulated);
-    let others = means.iter().map(|m| m.others).sum::<f64>() / means.len().max(1) as f64;
-    Ok(Profile {
-        schema: SCHEMA.to_owned(),
-        cpu: cpu.model,
-        packages: machine.packages(),
-        cpus_per_package: machine.cpus() as f64 / f64::from(machine.packages()),
-        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-        created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        origin: if simulated { Origin::Simulated } else { Origin::Measured }.as_str().to_owned(),
-        others_percent: (others * 1e3).round() / 10.0,
-        package,
-        idle_watts,
-    })
-}
-
-/// What was found, for people.
-fn report(options: &Options, profile: &Profile, means: &[StepMeans]) -> String {
-    let model = &profile.package;
-    let mut text = format!(
-        "{}, {:.0} CPUs a package ({} meter)\n\n",
-        profile.cpu, profile.cpus_per_package, profile.origin
-    );
-    let row = |text: &mut String, cells: [&str; 5]| {
-        let [step, busy, watts, mhz, others] = cells;
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {step:<28} {busy:>7} {watts:>10} {mhz:>6} {others:>8}");
-    };
-    row(&mut text, ["load", "busy %", "package W", "MHz", "others %"]);
-    for mean in means.iter().filter(|m| m.is_package) {
-        let percent = |part: f64| format!("{:.1}", part * 100.0);
-        let mhz = mean.mhz.map_or("-".to_owned(), |mhz| format!("{mhz:.0}"));
-        let step = format!("{} ({})", mean.step, mean.domain);
-        row(
-            &mut text,
-            [&step, &percent(mean.busy), &format!("{:.2}", mean.watts), &mhz, &percent(mean.others)],
-        );
-    }
-    let _ = writeln!(
-        text,
-        "\none package: {:.2} W idle, {:.2} W with all CPUs busy; the model is {:.2} W off on average ({REPETITIONS} repetitions)",
-        model.idle_watts,
-        model.full_watts(),
-        model.residual_watts
-    );
-    let worst = means.iter().map(|m| m.others).fold(0.0, f64::max);
-    if worst > BUSY {
-        let _ = writeln!(
-            text,
-            "WARNING: other processes used up to {:.0} % of the CPUs during the steps ({:.1} % on average). Their work is \
-             counted as load like ours, and draws more or less than it: calibrate again when the machine is quiet",
-            worst * 100.0,
-            profile.others_percent
-        );
-    }
-    let path = fs::canonicalize(&options.output).unwrap_or_else(|_| options.output.clone());
-    let idle: Vec<_> =
-        profile.idle_watts.iter().map(|(domain, watts)| format!("{domain} = {watts}")).collect();
-    let _ = write!(
-        text,
-        "\nwritten to {}. On machines with the same CPU and no meter:\n\n  [plugins.estimate]\n  profile = \"{}\"\n\n\
-         On this machine:\n\n  [plugins.attribution]\n  idle_watts = {{ {} }}\n",
-        path.display(),
-        path.display(),
-        idle.join(", ")
-    );
-    if model.smt_factor < 1.0 {
-        let _ = writeln!(text, "  smt_factor = {}", model.smt_factor);
-    }
-    text
+    let states: Vec<_> = sources.map(|h| format!("  {} is {}", h.name, h.state())).collect();
+    Failure::new(format!("calibration needs {missing}.\n{}", states.join("\n")))
 }

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use wattrace_api::{Clock, Registry, Setup};
-
-use super::{Configuration, Failure, print, session};
+use super::failure::{Failure, print};
+use super::options::Configuration;
+use super::session;
 use crate::config::{Config, DEFAULT_PATH, TEMPLATE};
 use crate::plugins::Registered;
 
@@ -17,18 +17,18 @@ use crate::plugins::Registered;
 pub(super) enum Options {
     /// Write a configuration file with every key, commented out
     Init(Init),
-    /// Check a configuration and tell all that is wrong with it
+    /// Check a configuration and report all that is wrong with it
     Check(Configuration),
-    /// Show the configuration that would be used, every key
+    /// Show the configuration that would be used, with every key
     Show(Configuration),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Init {
-    /// Where to; - is standard output
+    /// The file to write; - is standard output
     #[arg(default_value = "wattrace.toml")]
     file: PathBuf,
-    /// Overwrite a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }
@@ -40,9 +40,8 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
             let config = load(configuration, plugins)?;
             // Starting a plugin checks its values and touches nothing yet.
             let runtime = session::runtime()?;
-            let mut setup = Setup::new(Registry::new(), Clock::system(), runtime.handle().clone());
-            session::start_plugins(&config, plugins, &[], &mut setup)?;
-            print("the configuration is fine\n")?;
+            session::start_plugins(&config, plugins, runtime.handle())?;
+            print("the configuration is valid\n")?;
         }
         Options::Show(configuration) => print(&load(configuration, plugins)?.to_toml())?,
     }
@@ -57,19 +56,19 @@ fn write_template(init: &Init) -> Result<(), Failure> {
     if init.file.as_os_str() == "-" {
         return print(TEMPLATE);
     }
-    let mut how = OpenOptions::new();
-    how.write(true);
+    let mut options = OpenOptions::new();
+    options.write(true);
     if init.force {
-        how.create(true).truncate(true);
+        options.create(true).truncate(true);
     } else {
-        how.create_new(true);
+        options.create_new(true);
     }
     let name = init.file.display();
-    let written = how.open(&init.file).and_then(|mut file| file.write_all(TEMPLATE.as_bytes()));
+    let written = options.open(&init.file).and_then(|mut file| file.write_all(TEMPLATE.as_bytes()));
     match written {
         Ok(()) => print(&format!("wrote {name}; use it with --config {name}, or put it at {DEFAULT_PATH}\n")),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(Failure::new(format!("{name} is there already; --force overwrites it")))
+            Err(Failure::new(format!("{name} exists already; --force overwrites it")))
         }
         Err(e) => Err(Failure::new(format!("cannot write {name}: {e}"))),
     }

@@ -1,4 +1,4 @@
-//! `wattrace doctor`: asks every plugin that would run whether it could, and shows what it found.
+//! `wattrace doctor`: diagnoses every enabled plugin and shows the findings.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,8 @@ use clap::Args;
 use serde::Serialize;
 use wattrace_api::{Finding, Verdict};
 
-use super::{Configuration, Failure, Format, print};
+use super::failure::{Failure, print};
+use super::options::{Configuration, Format};
 use crate::config::Config;
 use crate::plugins::Registered;
 
@@ -14,12 +15,12 @@ use crate::plugins::Registered;
 pub(super) struct Options {
     #[command(flatten)]
     configuration: Configuration,
-    /// How to write what was found
+    /// How to write the findings
     #[arg(short, long, value_enum, default_value = "human")]
     format: Format,
 }
 
-/// What a plugin found.
+/// The findings of a plugin.
 #[derive(Debug, Serialize)]
 struct Report {
     plugin: &'static str,
@@ -27,7 +28,7 @@ struct Report {
     findings: Vec<Finding>,
 }
 
-/// Exits with 0 if every enabled plugin could work, 1 if one couldn't.
+/// Exits with 0 if every enabled plugin can work here, otherwise with 1.
 pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode, Failure> {
     let config = Config::load(&options.configuration.request(), plugins).map_err(Failure::usage)?;
     let reports: Vec<Report> = config
@@ -42,7 +43,10 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
     match options.format {
         Format::Human => print(&human(&reports))?,
         Format::Json => {
-            let json = serde_json::json!({ "schema": "wattrace.doctor/1", "version": env!("CARGO_PKG_VERSION"), "plugins": reports });
+            let version = env!("CARGO_PKG_VERSION");
+            let json = serde_json::json!({
+                "schema": "wattrace.doctor/1", "version": version, "plugins": reports,
+            });
             print(&format!("{json:#}\n"))?;
         }
     }

@@ -1,13 +1,12 @@
-//! `wattrace completions` and `wattrace man`: made from the very definition of the command line, so that they
-//! cannot disagree.
+//! `wattrace completions` and `wattrace man`, generated from the definition of the command line.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::{Cli, Failure, print};
+use super::failure::{Failure, print};
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
@@ -22,22 +21,22 @@ pub(super) struct Man {
     directory: Option<PathBuf>,
 }
 
-pub(super) fn completions(options: &Completions) -> Result<ExitCode, Failure> {
+pub(super) fn completions(options: &Completions, cli: &mut Command) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut Cli::command(), "wattrace", &mut script);
+    clap_complete::generate(options.shell, cli, "wattrace", &mut script);
     print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn man(options: &Man) -> Result<ExitCode, Failure> {
+pub(super) fn man(options: &Man, cli: Command) -> Result<ExitCode, Failure> {
     match &options.directory {
         Some(directory) => {
             let cannot = |e| Failure::new(format!("cannot write into {}: {e}", directory.display()));
-            clap_mangen::generate_to(Cli::command(), directory).map_err(cannot)?;
+            clap_mangen::generate_to(cli, directory).map_err(cannot)?;
         }
         None => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Failure::new)?;
+            clap_mangen::Man::new(cli).render(&mut page).map_err(Failure::new)?;
             print(&String::from_utf8_lossy(&page))?;
         }
     }

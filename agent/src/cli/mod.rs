@@ -1,5 +1,5 @@
-//! The commands. Each is a file of its own; this one maps the command line to them and their results to exit
-//! codes.
+//! The command line. Each command has a file of its own; this one parses the arguments, runs the command, and turns
+//! its result into an exit code.
 
 #[cfg(all(feature = "sched", feature = "estimate"))]
 mod calibrate;
@@ -7,26 +7,26 @@ mod config;
 mod control;
 mod doctor;
 mod exec;
+mod failure;
 mod manual;
+mod options;
 mod plugins;
 mod run;
 mod session;
 mod table;
 
-use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Request;
 use crate::plugins::Registered;
 
 /// Traces energy to processes on Linux.
 #[derive(Debug, Parser)]
 #[command(name = "wattrace", version, max_term_width = 110, arg_required_else_help = true)]
 struct Cli {
-    /// Say more: -v what was found, -vv what is done
+    /// Log more: -v what was found, -vv what is done
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]
@@ -37,12 +37,12 @@ struct Cli {
 enum Command {
     /// Trace the whole machine until stopped
     Run(run::Options),
-    /// Run a command and say what it and its children used
+    /// Run a command and report what it and its children used
     Exec(exec::Options),
-    /// Find what the CPU packages draw at which load, by their meter, for machines that have none
+    /// Measure what the CPU packages draw at which load, for machines that have no meter
     #[cfg(all(feature = "sched", feature = "estimate"))]
     Calibrate(calibrate::Options),
-    /// Look at what is there, what is missing, and what would give it
+    /// Show what works here, what is missing, and how to get it
     Doctor(doctor::Options),
     /// Write, check or show a configuration
     #[command(subcommand)]
@@ -50,7 +50,7 @@ enum Command {
     /// List the plugins of this agent
     #[command(subcommand)]
     Plugins(plugins::Options),
-    /// Have a running agent tell or do something
+    /// Query or control a running agent
     Control(control::Options),
     /// Write completions for a shell, as in: wattrace completions bash > /etc/bash_completion.d/wattrace
     Completions(manual::Completions),
@@ -58,36 +58,7 @@ enum Command {
     Man(manual::Man),
 }
 
-/// Options of all commands that take a configuration.
-#[derive(Debug, Clone, Args)]
-struct Configuration {
-    /// Configuration file [default: /etc/wattrace/wattrace.toml, if there is one]
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<std::path::PathBuf>,
-    /// Set a key, as in plugins.rapl.interval=100ms; a value that is no TOML is taken as a string
-    #[arg(short, long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
-    /// Run with exactly these plugins
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
-    plugins: Option<Vec<String>>,
-}
-
-impl Configuration {
-    fn request(&self) -> Request {
-        Request { file: self.config.clone(), set: self.set.clone(), only: self.plugins.clone() }
-    }
-}
-
-/// How a command writes its result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Human,
-    /// For programs
-    Json,
-}
-
-/// Parses the command line and does what it says.
+/// Parses the command line and runs the command.
 pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.verbose);
@@ -100,8 +71,8 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
         Command::Config(options) => config::main(&options, plugins),
         Command::Plugins(options) => plugins::main(&options, plugins),
         Command::Control(options) => control::main(options),
-        Command::Completions(options) => manual::completions(&options),
-        Command::Man(options) => manual::man(&options),
+        Command::Completions(options) => manual::completions(&options, &mut Cli::command()),
+        Command::Man(options) => manual::man(&options, Cli::command()),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("wattrace: {}", failure.message);
@@ -109,37 +80,7 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
     })
 }
 
-/// Why a command could not be carried out, for the user, and with which exit code it ends.
-#[derive(Debug)]
-struct Failure {
-    message: String,
-    code: u8,
-}
-
-impl Failure {
-    /// The command failed.
-    fn new(message: impl ToString) -> Self {
-        Self { message: message.to_string(), code: 1 }
-    }
-
-    /// What the user wrote makes no sense.
-    fn usage(message: impl ToString) -> Self {
-        Self { message: message.to_string(), code: 2 }
-    }
-}
-
-/// Prints to standard output. Whoever reads it may stop reading: that ends the command quietly.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("cannot write to standard output: {e}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// WARN means degraded and nothing lost, ERROR that someone must act; both are always shown.
+/// Logs to stderr. WARN means degraded without loss, ERROR that someone must act; both are always shown.
 fn log_to_stderr(verbose: u8) {
     let level = match verbose {
         0 => "warn",

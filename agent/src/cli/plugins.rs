@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{Failure, print};
+use super::failure::{Failure, print};
 use crate::plugins::Registered;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Options {
-    /// List them with what they do, and whether they run when the configuration does not mention them
+    /// List them with their purpose, and whether they run when the configuration does not mention them
     List,
 }
 

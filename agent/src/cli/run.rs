@@ -1,5 +1,5 @@
-//! `wattrace run`: traces the whole machine until a signal comes or the time is up. Meanwhile it obeys
-//! `wattrace control`, and SIGHUP, which reloads.
+//! `wattrace run`: traces the whole machine until a signal arrives or the time is up. Meanwhile it serves
+//! `wattrace control`, and reloads on SIGHUP.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,21 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tracing::{info, warn};
-use wattrace_api::Registry;
 
-use super::{Configuration, Failure, session};
+use super::failure::Failure;
+use super::options::Configuration;
+use super::session;
 use crate::config::Config;
-use crate::control::commands::Commands;
+use crate::control::executor::Executor;
 use crate::control::reload::Reloader;
 use crate::control::server::Server;
-use crate::observe::NoOutput;
 use crate::plugins::Registered;
 
-/// Stopping takes no longer than this.
-const STOPPING: Duration = Duration::from_millis(4500);
+/// Time limit for stopping.
+const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -36,7 +37,7 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
     let config = Config::load(&options.configuration.request(), plugins).map_err(Failure::usage)?;
     let runtime = session::runtime()?;
     let result = runtime.block_on(run(options, config, plugins, runtime.handle()));
-    // A source that does not return from its poll must not keep us from ending.
+    // Does not wait for tasks that never end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result.map(|()| ExitCode::SUCCESS)
 }
@@ -45,42 +46,43 @@ async fn run(
     options: &Options,
     config: Config,
     plugins: &[Registered],
-    runtime: &tokio::runtime::Handle,
+    runtime: &Handle,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let pipeline = session::start(&config, plugins, &[], None::<fn(&Arc<Registry>) -> NoOutput>, runtime)?;
+    let host = session::start_plugins(&config, plugins, runtime)?;
+    let pipeline = session::start_pipeline(host, &config)?;
     if !pipeline.has_source() {
         return Err(session::nothing_to_measure(&pipeline.health()));
     }
     session::report_missing(&pipeline.health());
     let path = config.agent.control_socket.clone();
     let reloader = Reloader::new(options.configuration.request(), plugins, config, pipeline.control());
-    let commands = Arc::new(Commands::new(pipeline.control(), reloader));
-    let server = listen(&path, commands.clone()).await;
-    signals.wait(options.duration, &commands).await;
+    let executor = Arc::new(Executor::new(pipeline.control(), reloader));
+    let server = listen(&path, executor.clone()).await;
+    signals.wait(options.duration, &executor).await;
     if let Some(server) = server {
         server.stop().await;
     }
-    let health = pipeline.stop(Instant::now() + STOPPING).await;
+    let health = pipeline.stop(Instant::now() + STOP_TIMEOUT).await;
     session::report_losses(&health);
     Ok(())
 }
 
-/// Lets others control the agent. Tracing goes on without, too.
-async fn listen(path: &Path, commands: Arc<Commands>) -> Option<Server> {
+/// Listens on the control socket. If that fails, the agent runs without it.
+async fn listen(path: &Path, executor: Arc<Executor>) -> Option<Server> {
     if path.as_os_str().is_empty() {
         return None;
     }
-    let refused = match Server::start(path, commands).await {
+    let cause = match Server::start(path, executor).await {
         Ok(server) => return Some(server),
-        Err(why) => why,
+        Err(cause) => cause,
     };
     let path = path.display();
-    warn!("agent.control_socket: {path}: {refused}; this agent runs without `wattrace control`");
+    warn!("agent.control_socket: {path}: {cause}; this agent runs without `wattrace control`");
     None
 }
 
-/// The signals that concern us.
+/// The signals that the agent handles.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -98,7 +100,7 @@ impl Signals {
     }
 
     /// Waits for SIGINT or SIGTERM, or until `duration` has passed. SIGHUP reloads.
-    async fn wait(&mut self, duration: Option<Duration>, commands: &Arc<Commands>) {
+    async fn wait(&mut self, duration: Option<Duration>, executor: &Arc<Executor>) {
         let time_is_up = async {
             match duration {
                 Some(duration) => tokio::time::sleep(duration).await,
@@ -111,9 +113,9 @@ impl Signals {
                 _ = self.interrupt.recv() => return info!("interrupted, stopping"),
                 _ = self.terminate.recv() => return info!("terminated, stopping"),
                 _ = self.hangup.recv() => {
-                    let commands = commands.clone();
-                    // Beside us: whoever wants to stop need not wait for it.
-                    tokio::spawn(async move { commands.reload_and_log().await });
+                    let executor = executor.clone();
+                    // A task of its own, so that a reload does not delay SIGTERM.
+                    tokio::spawn(async move { executor.reload_and_log().await });
                 }
                 () = &mut time_is_up => return,
             }

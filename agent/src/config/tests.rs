@@ -1,4 +1,4 @@
-//! Configuration: what is accepted, what is refused, and where the message points.
+//! What a configuration may contain, what is refused, and which location the message names.
 
 use std::io::Write as _;
 
@@ -25,7 +25,7 @@ fn plugin<'a>(config: &'a Config, name: &str) -> &'a PluginConfig {
 }
 
 #[test]
-fn no_configuration_is_all_defaults() {
+fn an_empty_configuration_has_all_defaults() {
     let config = load("", &[]).unwrap();
     assert_eq!(config.agent, AgentConfig::default());
     for registered in standard() {
@@ -37,7 +37,7 @@ fn no_configuration_is_all_defaults() {
 }
 
 #[test]
-fn a_partial_table_enables_and_keeps_the_other_defaults() {
+fn a_partial_table_enables_its_plugin_and_keeps_the_other_defaults() {
     let config = load("[plugins.jsonl]\npath = '/tmp/x'\n[plugins.rapl]\nenabled = false\n", &[]).unwrap();
     let jsonl = plugin(&config, "jsonl");
     assert!(jsonl.enabled && !plugin(&config, "rapl").enabled);
@@ -47,7 +47,7 @@ fn a_partial_table_enables_and_keeps_the_other_defaults() {
 }
 
 #[test]
-fn set_overrides_the_file_and_takes_bare_words() {
+fn set_overrides_the_file_and_accepts_bare_words() {
     let set = ["plugins.rapl.interval=100ms", "plugins.csv.path=out.csv", "agent.queue=7"];
     let config = load("[plugins.rapl]\ninterval = '5s'\n", &set).unwrap();
     assert_eq!(plugin(&config, "rapl").table["interval"].as_str(), Some("100ms"));
@@ -60,7 +60,7 @@ fn set_overrides_the_file_and_takes_bare_words() {
 }
 
 #[test]
-fn each_mistake_is_told_with_its_line_and_the_nearest_key() {
+fn each_mistake_is_reported_with_its_line_and_the_most_similar_key() {
     let text =
         "[agent]\n\n[plugins.rapl]\nintervall = '1s'\n[plugins.schad]\n[plugin]\n[plugins.csv]\npath = 3\n";
     let message = load(text, &["plugins.rapl.sysfsroot=/x", "rapl.interval=1s", "nonsense"]).unwrap_err();
@@ -78,7 +78,7 @@ fn each_mistake_is_told_with_its_line_and_the_nearest_key() {
 }
 
 #[test]
-fn durations_that_make_no_sense_are_refused_where_they_stand() {
+fn invalid_values_are_refused_with_their_line() {
     for bad in ["-1s", "5", "ten"] {
         let message = load(&format!("[plugins.sched]\ninterval = '{bad}'"), &[]).unwrap_err();
         assert!(message.starts_with("F:2: plugins.sched.interval"), "{message}");
@@ -92,7 +92,7 @@ fn durations_that_make_no_sense_are_refused_where_they_stand() {
 }
 
 #[test]
-fn only_the_named_plugins_run_with_plugins() {
+fn the_option_plugins_enables_exactly_the_named_ones() {
     let request = Request { only: Some(vec!["sched".into(), "csv".into()]), ..Request::default() };
     let config = Config::load(&request, &standard()).unwrap();
     let on: Vec<_> = config.plugins.iter().filter(|p| p.enabled).map(|p| p.name).collect();
@@ -102,11 +102,22 @@ fn only_the_named_plugins_run_with_plugins() {
     assert!(message.contains("--plugins: unknown key shed; did you mean `sched`?"), "{message}");
 }
 
-/// The template is documentation that could grow stale: every key of every plugin, and nothing else, with its
-/// default.
+#[test]
+fn transforms_of_an_output_must_be_plugins() {
+    let table = "[agent.outputs.'output/otlp/*']\ntransforms = ['top', 'filtr']";
+    let message = load(table, &[]).unwrap_err();
+    let expected =
+        "F:1: agent.outputs.\"output/otlp/*\".transforms: no plugin `filtr`; did you mean `filter`?";
+    assert_eq!(message, expected);
+    let config = load(&table.replace("filtr", "filter"), &[]).unwrap();
+    let transforms = config.agent.outputs.values().next().unwrap().transforms.as_ref().unwrap();
+    assert_eq!(*transforms, ["top", "filter"]);
+}
+
+/// The template is documentation: it must have every key of every plugin with its default, and nothing else.
 #[test]
 fn the_template_holds_every_key_commented_out_with_its_default() {
-    assert_eq!(load(TEMPLATE, &[]).unwrap(), load("", &[]).unwrap(), "the template itself changes nothing");
+    assert_eq!(load(TEMPLATE, &[]).unwrap(), load("", &[]).unwrap(), "all keys are commented out");
     let uncommented: String = TEMPLATE
         .lines()
         .map(|line| match line.strip_prefix("#") {
@@ -124,7 +135,7 @@ fn the_template_holds_every_key_commented_out_with_its_default() {
 }
 
 #[test]
-fn what_is_shown_means_the_same_when_read_again() {
+fn the_shown_configuration_reads_back_as_the_same() {
     let config = load("[plugins.sched]\ninterval = '250ms'", &["plugins.jsonl.path=-"]).unwrap();
     assert_eq!(load(&config.to_toml(), &[]).unwrap(), config);
 }

@@ -1,26 +1,26 @@
-//! Control of a running agent from outside: a unix socket on which `wattrace control` and other programs say
-//! what to do.
+//! Control of a running agent: a unix socket that accepts the commands of `wattrace control` and of other programs.
 //!
 //! ```text
-//! client ── a line of JSON ──▶ server ──▶ commands ──▶ pipeline::control
+//! client ── a line of JSON ──▶ server ──▶ executor ──▶ pipeline::control
 //!        ◀── a line of JSON ──                └──────▶ reload
 //! ```
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `protocol.rs`, `element.rs` | what goes over the socket: commands, replies, elements; `wattrace.control/1` |
-//! | `line.rs` | lines of bounded length on a socket that may be slow |
-//! | `socket.rs` | the socket's file: made for its owner alone, taken over from the dead, left to the living |
-//! | `server.rs` | connections: how many, how long, how much |
-//! | `commands.rs` | from a command to its reply |
-//! | `reload.rs` | the configuration read anew, and the plugins restarted whose tables changed |
-//! | `client.rs` | the other end |
+//! | `command.rs` | the commands, as clap and serde both read them |
+//! | `protocol.rs` | requests and replies: `wattrace.control/1` |
+//! | `line.rs` | lines of limited length on a socket that may be slow |
+//! | `socket.rs` | the socket's file: its permissions, and what happens if it exists already |
+//! | `server.rs` | connections and their limits: how many, how long, how much |
+//! | `executor.rs` | carries out a command and makes the reply |
+//! | `reload.rs` | reads the configuration again and restarts the plugins whose tables changed |
+//! | `client.rs` | the client's end |
 //!
-//! The commands themselves are `pipeline/control.rs`'; how replies look to people is `cli/control.rs`'.
+//! `pipeline/control.rs` acts on the elements, and `cli/control.rs` formats replies for people.
 
 pub(crate) mod client;
-pub(crate) mod commands;
-pub(crate) mod element;
+pub(crate) mod command;
+pub(crate) mod executor;
 mod line;
 pub(crate) mod protocol;
 pub(crate) mod reload;

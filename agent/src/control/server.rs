@@ -1,5 +1,5 @@
-//! The agent's end of the control socket. A client may be slow, silent or malicious and holds up nobody:
-//! connections, their requests' lengths and the time for each are bounded, and each has a task of its own.
+//! The server of the control socket. A slow, silent or malicious client delays no other: the number of connections, the
+//! length of requests and the time for each are limited, and each connection has a task of its own.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -12,21 +12,21 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::commands::Commands;
+use super::executor::Executor;
 use super::line::Lines;
-use super::protocol::{Command, Kind, LONGEST_REQUEST, Problem, Reply};
+use super::protocol::{MAX_REQUEST, Problem, ProblemKind, Reply, read_request};
 use super::socket::Socket;
 
-/// Connections at a time.
-const MOST_CLIENTS: usize = 16;
+/// Maximum number of connections.
+const MAX_CLIENTS: usize = 16;
 
-/// How long a client may take for a request, and for taking its reply.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit of a client for sending a request, and for receiving the reply.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After a failure to accept, which will not be over at once (no file descriptor is left, say).
-const BREATH: Duration = Duration::from_millis(200);
+/// Delay after a failed accept: its cause (no free file descriptor, for example) takes a while to pass.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
-/// Listens and answers until stopped.
+/// Listens and replies until it is stopped.
 pub(crate) struct Server {
     task: JoinHandle<()>,
 }
@@ -35,22 +35,22 @@ impl Server {
     /// Listens on `path`.
     ///
     /// # Errors
-    /// Why that cannot be, with the remedy.
-    pub(crate) async fn start(path: &Path, commands: Arc<Commands>) -> Result<Self, String> {
+    /// The cause, with the remedy.
+    pub(crate) async fn start(path: &Path, executor: Arc<Executor>) -> Result<Self, String> {
         let socket = Socket::listen(path).await?;
         info!("control: listening on {}", path.display());
-        Ok(Self { task: tokio::spawn(accept(socket, commands)) })
+        Ok(Self { task: tokio::spawn(accept(socket, executor)) })
     }
 
-    /// Hangs up and removes the socket.
+    /// Closes the connections and removes the socket.
     pub(crate) async fn stop(self) {
         self.task.abort();
-        // It was aborted; the socket goes with the task.
+        // The result is that it was aborted. The task owns the socket, so its file is removed now.
         _ = self.task.await;
     }
 }
 
-async fn accept(socket: Socket, commands: Arc<Commands>) {
+async fn accept(socket: Socket, executor: Arc<Executor>) {
     let mut clients = JoinSet::new();
     let mut failing = false;
     loop {
@@ -58,11 +58,11 @@ async fn accept(socket: Socket, commands: Arc<Commands>) {
             accepted = socket.listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     failing = false;
-                    if clients.len() < MOST_CLIENTS {
-                        let commands = commands.clone();
+                    if clients.len() < MAX_CLIENTS {
+                        let executor = executor.clone();
                         clients.spawn(async move {
-                            if let Err(e) = serve(Lines::new(stream, LONGEST_REQUEST), &commands).await {
-                                debug!("control: a client was hung up on: {e}");
+                            if let Err(e) = serve(Lines::new(stream, MAX_REQUEST), &executor).await {
+                                debug!("control: a connection was closed: {e}");
                             }
                         });
                     } else {
@@ -71,9 +71,9 @@ async fn accept(socket: Socket, commands: Arc<Commands>) {
                 }
                 Err(e) => {
                     if !std::mem::replace(&mut failing, true) {
-                        warn!("control: no client can be accepted: {e}; it is tried again");
+                        warn!("control: cannot accept connections: {e}; retrying");
                     }
-                    sleep(BREATH).await;
+                    sleep(ACCEPT_RETRY).await;
                 }
             },
             Some(_) = clients.join_next(), if !clients.is_empty() => {}
@@ -81,37 +81,37 @@ async fn accept(socket: Socket, commands: Arc<Commands>) {
     }
 }
 
-/// Answers a client's requests, one after the other, until it closes or takes too long.
-async fn serve(mut client: Lines, commands: &Commands) -> io::Result<()> {
+/// Replies to a client's requests, one after the other, until it disconnects or exceeds its time limit.
+async fn serve(mut client: Lines, executor: &Executor) -> io::Result<()> {
     loop {
         let line = match in_time(client.next()).await {
             Ok(Some(line)) => line,
             Ok(None) => return Ok(()),
             Err(e) if e.kind() == ErrorKind::InvalidData => {
-                let reply = Reply::refused("", Problem::new(Kind::BadRequest, e));
-                // What is left of the line is not for us to read.
+                let reply = Reply::refused("", Problem::new(ProblemKind::BadRequest, e));
+                // The rest of the line is not read.
                 return in_time(client.send(&reply)).await;
             }
             Err(e) => return Err(e),
         };
-        let reply = match Command::from_request(&line) {
-            Ok(command) => commands.answer(command).await,
+        let reply = match read_request(&line) {
+            Ok(command) => executor.execute(command).await,
             Err(problem) => Reply::refused("", problem),
         };
         in_time(client.send(&reply)).await?;
     }
 }
 
-async fn in_time<T>(doing: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(PATIENCE, doing).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+async fn in_time<T>(operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(CLIENT_TIMEOUT, operation).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
 }
 
-/// Tells a client too many why nobody talks to it, without waiting for it.
+/// Sends the reply `busy` to a client above the limit, without waiting.
 fn refuse(stream: &UnixStream) {
-    let message = format!("{MOST_CLIENTS} clients are connected already; try again in {PATIENCE:?}");
-    let reply = Reply::refused("", Problem::new(Kind::Busy, message));
+    let message = format!("{MAX_CLIENTS} clients are connected already; try again in {CLIENT_TIMEOUT:?}");
+    let reply = Reply::refused("", Problem::new(ProblemKind::Busy, message));
     if let Ok(line) = serde_json::to_string(&reply) {
-        // A new socket has room for it.
+        // The buffer of a new socket has room for it.
         _ = stream.try_write(format!("{line}\n").as_bytes());
     }
 }

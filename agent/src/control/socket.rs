@@ -1,5 +1,5 @@
-//! The control socket's file. It is made for its owner alone, taken over from an agent that died, left to one
-//! that lives, and removed at the end.
+//! The file of the control socket: only its owner may connect. A socket that a dead agent left behind is replaced, one
+//! that an agent listens on is left alone, and ours is removed at the end.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -10,55 +10,60 @@ use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
-/// Connections that may wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: u32 = 16;
 
-/// What `sun_path` holds, less the zero at its end.
-const LONGEST_PATH: usize = 107;
+/// Size of `sun_path` without its terminating zero.
+const MAX_PATH: usize = 107;
 
-/// A socket that listens.
+/// A listening socket. Dropping it removes its file.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
+    /// Device and inode of the file.
     file: Option<(u64, u64)>,
 }
 
-/// Who holds a path that is taken.
-enum Holder {
-    Dead,
-    Alive,
-    NoSocket,
+/// What exists at a path that is in use.
+enum Existing {
+    /// A socket that nothing listens on.
+    Stale,
+    /// A socket that an agent listens on.
+    InUse,
+    NotASocket,
     Unknown(io::Error),
 }
 
 impl Socket {
-    /// Listens on `path`; its directory is made if it is missing.
+    /// Listens on `path`. Creates its directory if it is missing.
     ///
     /// # Errors
-    /// Why that cannot be, with the remedy.
+    /// The cause, with the remedy.
     pub(super) async fn listen(path: &Path) -> Result<Self, String> {
         let length = path.as_os_str().as_bytes().len();
-        if length > LONGEST_PATH {
-            return Err(format!("is {length} bytes long; a socket's path has {LONGEST_PATH} at most"));
+        if length > MAX_PATH {
+            return Err(format!("is {length} bytes long; the path of a socket has at most {MAX_PATH}"));
         }
         let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(directory).map_err(|e| cannot(&format!("make {}", directory.display()), &e))?;
-        let _turn = turn(directory).await;
+        let _lock = lock(directory).await;
         let socket = match bind(path) {
-            Err(e) if e.kind() == ErrorKind::AddrInUse => match holder(path).await {
-                Holder::Dead => {
+            Err(e) if e.kind() == ErrorKind::AddrInUse => match existing(path).await {
+                Existing::Stale => {
                     fs::remove_file(path).and_then(|()| bind(path)).map_err(|e| cannot("replace it", &e))?
                 }
-                Holder::Alive => return Err("another agent listens there: give this one another path".into()),
-                Holder::NoSocket => {
-                    return Err("is there already and is no socket: choose another path".into());
+                Existing::InUse => {
+                    return Err("another agent listens there: choose another path for this one".into());
                 }
-                Holder::Unknown(e) => return Err(cannot("look who listens there", &e)),
+                Existing::NotASocket => {
+                    return Err("exists and is no socket: choose another path".into());
+                }
+                Existing::Unknown(e) => return Err(cannot("find out whether an agent listens there", &e)),
             },
             result => result.map_err(|e| cannot("listen", &e))?,
         };
-        // Nobody can connect before it listens, so that nobody finds it without these permissions.
+        // Before listen(2) nobody can connect, so nobody connects without these permissions.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|e| cannot("chmod it", &e))?;
         let listener = socket.listen(BACKLOG).map_err(|e| cannot("listen", &e))?;
         let file = fs::symlink_metadata(path).ok().map(|m| identity(&m));
@@ -70,7 +75,7 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let now = fs::symlink_metadata(&self.path).ok().map(|m| identity(&m));
         if now.is_some() && now == self.file {
-            // At worst it is left behind, and the next agent replaces it.
+            // If this fails, the next agent replaces the file.
             _ = fs::remove_file(&self.path);
         }
     }
@@ -95,9 +100,9 @@ fn bind(path: &Path) -> io::Result<UnixSocket> {
     Ok(socket)
 }
 
-/// Agents that start at the same time look and bind one after the other. Whoever else holds the lock on the
-/// directory holds nobody up for long: what it guards against is rare.
-async fn turn(directory: &Path) -> Option<File> {
+/// Locks the directory, so that agents that start at the same time check and bind one after the other. After a second it
+/// goes on without the lock, since another program may hold one on the same directory.
+async fn lock(directory: &Path) -> Option<File> {
     let directory = File::open(directory).ok()?;
     for _ in 0..20 {
         if directory.try_lock().is_ok() {
@@ -108,15 +113,15 @@ async fn turn(directory: &Path) -> Option<File> {
     None
 }
 
-async fn holder(path: &Path) -> Holder {
+async fn existing(path: &Path) -> Existing {
     if fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
-        return Holder::NoSocket;
+        return Existing::NotASocket;
     }
     match UnixStream::connect(path).await {
-        // Alive, with as many waiting as it lets wait.
-        Err(e) if e.kind() == ErrorKind::WouldBlock => Holder::Alive,
-        Err(e) if e.kind() == ErrorKind::ConnectionRefused => Holder::Dead,
-        Err(e) => Holder::Unknown(e),
-        Ok(_) => Holder::Alive,
+        // Its backlog is full.
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Existing::InUse,
+        Err(e) if e.kind() == ErrorKind::ConnectionRefused => Existing::Stale,
+        Err(e) => Existing::Unknown(e),
+        Ok(_) => Existing::InUse,
     }
 }

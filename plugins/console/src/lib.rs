@@ -63,6 +63,7 @@ impl Plugin for Console {
     const NAME: &'static str = "console";
     const DESCRIPTION: &'static str = "Shows a table of processes and their joules";
     type Config = ConsoleConfig;
+    const IS_INTERACTIVE: bool = true;
 
     fn start(config: ConsoleConfig, setup: &mut Setup) -> Result<(), Error> {
         if config.interval.is_zero() {

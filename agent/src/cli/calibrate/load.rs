@@ -1,4 +1,4 @@
-//! Threads that keep CPUs busy, each pinned to one, for as much of its time as it is told.
+//! The load of a calibration: threads that keep CPUs busy, each pinned to one CPU and with a duty of its own.
 
 use std::hint::black_box;
 use std::io;
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A CPU that works a part of its time does so in every period of this length.
+/// A thread with a duty works for that part of every period of this length.
 const PERIOD: Duration = Duration::from_millis(10);
-/// A duty of all the time.
-const WHOLE: u32 = 1000;
+/// The duty of a thread that always works.
+const FULL_DUTY: u32 = 1000;
 
 /// The CPUs that this process may run on, ascending.
 pub(super) fn allowed() -> io::Result<Vec<usize>> {
@@ -24,7 +24,7 @@ pub(super) fn allowed() -> io::Result<Vec<usize>> {
     }
 }
 
-/// The load; gone when dropped.
+/// The load. Dropping it ends the threads.
 pub(super) struct Load {
     workers: Vec<Worker>,
     stop: Arc<AtomicBool>,
@@ -38,26 +38,26 @@ struct Worker {
 }
 
 impl Load {
-    /// A thread on each of the CPUs that we may use, none of which works yet.
+    /// Starts a thread on each CPU that this process may use. None of them works yet.
     pub(super) fn start() -> io::Result<Self> {
         let mut load = Self { workers: Vec::new(), stop: Arc::default() };
         for cpu in allowed()? {
             let (duty, stop) = (Arc::new(AtomicU32::new(0)), load.stop.clone());
-            let of_thread = duty.clone();
+            let thread_duty = duty.clone();
             let spawned = thread::Builder::new().name(format!("load-{cpu}")).spawn(move || {
                 pin(cpu);
-                work(&of_thread, &stop);
+                work(&thread_duty, &stop);
             });
             load.workers.push(Worker { cpu, duty, thread: Some(spawned?) });
         }
         Ok(load)
     }
 
-    /// How much of its time each CPU works from now on, 0 to 1, by CPU number.
+    /// Sets the duty of each CPU, 0 to 1, by CPU number.
     pub(super) fn set(&self, duties: &[f64]) {
         for worker in &self.workers {
             let duty = duties.get(worker.cpu).copied().unwrap_or(0.0);
-            worker.duty.store((duty * f64::from(WHOLE)).round() as u32, Relaxed);
+            worker.duty.store((duty * f64::from(FULL_DUTY)).round() as u32, Relaxed);
             worker.wake();
         }
     }
@@ -76,16 +76,16 @@ impl Drop for Load {
         self.stop.store(true, Relaxed);
         for worker in &mut self.workers {
             worker.wake();
-            // It fails only if the thread panicked, which took its load away as well.
+            // An error means that the thread panicked, which has ended it too.
             let _ = worker.thread.take().map(JoinHandle::join);
         }
     }
 }
 
-/// Runs the calling thread on one CPU. Should that fail (the CPU has gone), it runs anywhere: what is
-/// measured is what ran.
+/// Pins the calling thread to a CPU. If that fails (the CPU went offline), it runs on any: the calibration measures
+/// what ran, not what was planned.
 fn pin(cpu: usize) {
-    // SAFETY: the set is plain data, initialised by the macros; 0 is the calling thread.
+    // SAFETY: a set of CPUs is plain data, for which zero is valid; 0 is the calling thread.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
@@ -101,10 +101,10 @@ fn work(duty: &AtomicU32, stop: &AtomicBool) {
         match now {
             0 => thread::park(),
             part => {
-                while began.elapsed() < PERIOD * part.min(WHOLE) / WHOLE {
+                while began.elapsed() < PERIOD * part.min(FULL_DUTY) / FULL_DUTY {
                     burner.burn();
                 }
-                if part < WHOLE {
+                if part < FULL_DUTY {
                     thread::sleep(PERIOD.saturating_sub(began.elapsed()));
                 }
             }
@@ -112,8 +112,8 @@ fn work(duty: &AtomicU32, stop: &AtomicBool) {
     }
 }
 
-/// Work of many kinds at once, as programs do it: floating-point and integer arithmetic, branches, loads and
-/// stores in and beyond the first cache.
+/// A mix of work, as programs do it: floating-point and integer arithmetic, branches, loads and stores within and
+/// beyond the first-level cache.
 struct Burner {
     data: Vec<f64>,
     state: u64,
@@ -121,13 +121,13 @@ struct Burner {
 
 impl Default for Burner {
     fn default() -> Self {
-        // 256 KiB: more than a first-level cache, less than a second-level one of most servers.
+        // 256 KiB: more than the first-level cache, less than the second-level cache of most servers.
         Self { data: (0..32768).map(f64::from).collect(), state: 1 }
     }
 }
 
 impl Burner {
-    /// Some tens of microseconds of work.
+    /// Works for some tens of microseconds.
     fn burn(&mut self) {
         for _ in 0..8192 {
             self.state ^= self.state << 13;
@@ -148,8 +148,8 @@ mod tests {
 
     use super::*;
 
-    /// What the kernel says in `file` of the thread that loads `cpu`; `None`: there is no such thread.
-    fn of_thread(cpu: usize, file: &str) -> Option<String> {
+    /// The contents of `file` in /proc for the thread that loads `cpu`; `None` if there is no such thread.
+    fn thread_file(cpu: usize, file: &str) -> Option<String> {
         let mut tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
         let name = format!("load-{cpu}\n");
         let task =
@@ -157,27 +157,27 @@ mod tests {
         fs::read_to_string(task.path().join(file)).ok()
     }
 
-    fn until(what: &str, is_so: impl Fn() -> bool) {
+    fn wait_until(what: &str, condition: impl Fn() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !is_so() {
+        while !condition() {
             assert!(Instant::now() < deadline, "{what}");
             thread::sleep(Duration::from_millis(1));
         }
     }
 
     #[test]
-    fn cpus_work_when_told_and_rest_when_told() {
+    fn a_cpu_works_and_rests_as_set_and_dropping_the_load_ends_its_thread() {
         let first = allowed().unwrap()[0];
         let load = Load::start().unwrap();
         let mut duties = vec![0.0; first + 1];
         duties[first] = 1.0;
         load.set(&duties);
-        let nanos = || of_thread(first, "schedstat")?.split(' ').next()?.parse::<u64>().ok();
-        until("nothing works", || nanos().is_some_and(|nanos| nanos > 50_000_000));
+        let nanos = || thread_file(first, "schedstat")?.split(' ').next()?.parse::<u64>().ok();
+        wait_until("the CPU does not work", || nanos().is_some_and(|nanos| nanos > 50_000_000));
         load.set(&[]);
-        let sleeps = || of_thread(first, "stat").is_some_and(|stat| stat.contains(") S "));
-        until("it does not rest", sleeps);
+        let sleeps = || thread_file(first, "stat").is_some_and(|stat| stat.contains(") S "));
+        wait_until("the CPU does not rest", sleeps);
         drop(load);
-        assert_eq!(of_thread(first, "comm"), None);
+        assert_eq!(thread_file(first, "comm"), None);
     }
 }

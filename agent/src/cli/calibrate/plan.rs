@@ -1,27 +1,27 @@
-//! Which CPUs are loaded in which step. Pure, but for reading the machine's topology.
+//! The steps of a calibration: which CPUs are loaded in each. Only `Machine::find` reads the machine.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use wattrace_sched::topology::Topology;
+use wattrace_topology::Topology;
 
-/// How often each load comes.
+/// How often each load is repeated.
 pub(super) const REPETITIONS: usize = 3;
-/// Parts of each package's CPUs that are loaded.
+/// The loads, as parts of each package's CPUs.
 const LEVELS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 
 /// A load that is held for a while.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Step {
-    /// The level of this number; cores before the second CPUs of cores.
+    /// One of [`LEVELS`]; the first CPUs of all cores are loaded before their second ones.
     Level(usize),
-    /// Both CPUs of half of the cores: what tells a shared core from two.
+    /// Both CPUs of half of the cores: shows what sharing a core means for power.
     Pairs,
 }
 
 impl Step {
-    /// The same for repetitions of the same load.
+    /// A number for each load; repetitions of a load have the same.
     pub(super) fn number(self) -> usize {
         match self {
             Step::Level(level) => level,
@@ -41,9 +41,9 @@ impl fmt::Display for Step {
 
 /// The machine's CPUs.
 pub(super) struct Machine {
-    /// By package and core.
+    /// CPU numbers by package and core.
     packages: Vec<Vec<Vec<usize>>>,
-    /// One more than the highest CPU's number.
+    /// One more than the highest CPU number.
     numbers: usize,
 }
 
@@ -54,14 +54,13 @@ impl Machine {
         let allowed = super::load::allowed().map_err(|e| format!("sched_getaffinity: {e}"))?;
         let missing = (0..package_of.len()).filter(|cpu| !allowed.contains(cpu)).count();
         if missing > 0 {
-            tracing::warn!("{missing} CPUs are offline or not ours to use: they stay idle throughout");
+            tracing::warn!("{missing} CPUs are offline or this process may not use them: they stay idle");
         }
-        Self::of(&package_of, &core_of, &allowed)
-            .ok_or_else(|| "there is no CPU that may be loaded".to_owned())
+        Self::new(&package_of, &core_of, &allowed).ok_or_else(|| "this process may use no CPU".to_owned())
     }
 
-    /// From the package and the core of each CPU, for those that are `allowed`.
-    fn of(package_of: &[u32], core_of: &[u32], allowed: &[usize]) -> Option<Self> {
+    /// From the package and the core of each CPU, for the CPUs in `allowed`.
+    fn new(package_of: &[u32], core_of: &[u32], allowed: &[usize]) -> Option<Self> {
         let mut packages: BTreeMap<u32, BTreeMap<u32, Vec<usize>>> = BTreeMap::new();
         for &cpu in allowed {
             if let (Some(&package), Some(&core)) = (package_of.get(cpu), core_of.get(cpu)) {
@@ -85,8 +84,8 @@ impl Machine {
         self.packages.iter().flatten().any(|cpus| cpus.len() > 1)
     }
 
-    /// All steps: every load in turn, up and down in alternation, so that what drifts (temperature) is not
-    /// taken for load.
+    /// All steps: every load in each repetition, in alternating order, so that a drift (of temperature, for example) is
+    /// not mistaken for an effect of the load.
     pub(super) fn steps(&self) -> Vec<Step> {
         let mut once: Vec<Step> = [0, 4, 2, 1, 3].into_iter().map(Step::Level).collect();
         if self.shares_cores() {
@@ -100,16 +99,18 @@ impl Machine {
         all
     }
 
-    /// How much of its time each CPU works in a step, by CPU number.
+    /// The duty of each CPU in a step, 0 to 1, by CPU number.
     pub(super) fn duties(&self, step: Step) -> Vec<f64> {
         let mut duties = vec![0.0; self.numbers];
         for cores in &self.packages {
             match step {
                 Step::Level(level) => {
                     let mut left = LEVELS[level] * cores.iter().map(Vec::len).sum::<usize>() as f64;
-                    let most = cores.iter().map(Vec::len).max().unwrap_or(0);
+                    let cpus_per_core = cores.iter().map(Vec::len).max().unwrap_or(0);
                     // The first CPU of each core, then the second of each, …
-                    for cpu in (0..most).flat_map(|n| cores.iter().filter_map(move |cpus| cpus.get(n))) {
+                    for cpu in
+                        (0..cpus_per_core).flat_map(|n| cores.iter().filter_map(move |cpus| cpus.get(n)))
+                    {
                         duties[*cpu] = left.clamp(0.0, 1.0);
                         left -= 1.0;
                     }
@@ -128,14 +129,14 @@ impl Machine {
 mod tests {
     use super::*;
 
-    /// Two packages of two cores, whose second CPUs come after all first ones.
+    /// Two packages of two cores with two CPUs each; the second CPUs are numbered after all first ones.
     fn two_sockets() -> Machine {
         let all: Vec<usize> = (0..8).collect();
-        Machine::of(&[0, 0, 1, 1, 0, 0, 1, 1], &[0, 1, 2, 3, 0, 1, 2, 3], &all).unwrap()
+        Machine::new(&[0, 0, 1, 1, 0, 0, 1, 1], &[0, 1, 2, 3, 0, 1, 2, 3], &all).unwrap()
     }
 
     #[test]
-    fn cores_are_loaded_before_their_second_cpus_in_every_package_alike() {
+    fn the_first_cpus_of_cores_are_loaded_before_the_second_ones_in_every_package() {
         let machine = two_sockets();
         assert_eq!((machine.cpus(), machine.packages(), machine.shares_cores()), (8, 2, true));
         let duties = |step| machine.duties(step);
@@ -146,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn few_cpus_work_a_part_of_their_time() {
-        let machine = Machine::of(&[0, 0], &[0, 1], &[0, 1]).unwrap();
+    fn a_level_between_two_cpus_is_a_partial_duty() {
+        let machine = Machine::new(&[0, 0], &[0, 1], &[0, 1]).unwrap();
         assert!(!machine.shares_cores());
         assert_eq!(machine.duties(Step::Level(1)), [0.5, 0.0]);
         assert_eq!(machine.duties(Step::Level(3)), [1.0, 0.5]);
@@ -158,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn four_cpus_of_a_core_come_one_by_one_and_what_is_not_ours_is_left_alone() {
-        let machine = Machine::of(&[0; 8], &[0, 0, 0, 0, 4, 4, 4, 4], &[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
+    fn cores_with_four_cpus_are_filled_evenly_and_cpus_that_are_not_allowed_stay_idle() {
+        let machine = Machine::new(&[0; 8], &[0, 0, 0, 0, 4, 4, 4, 4], &[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
         assert_eq!(machine.duties(Step::Level(1)), [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
         assert_eq!(machine.duties(Step::Pairs), [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
-        let machine = Machine::of(&[0; 4], &[0, 0, 2, 2], &[1, 2, 3]).unwrap();
+        let machine = Machine::new(&[0; 4], &[0, 0, 2, 2], &[1, 2, 3]).unwrap();
         assert_eq!(machine.duties(Step::Level(4)), [0.0, 1.0, 1.0, 1.0]);
-        assert!(Machine::of(&[0], &[0], &[7]).is_none());
+        assert!(Machine::new(&[0], &[0], &[7]).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! The report of `wattrace exec`, for programs (`wattrace.exec/1`) and for people.
+//! The report of `wattrace exec`: the object `wattrace.exec/1` for programs, and a summary for people.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -7,10 +7,10 @@ use serde::Serialize;
 use wattrace_api::metric::{CONSUMER_CPU_TIME, CONSUMER_ENERGY};
 use wattrace_api::{AttributeValue, Consumer, Identity, Origin, Value};
 
-use super::ledger::{Ledger, Process};
+use super::recorder::{ProcessRecord, Recording};
 use crate::cli::table::aligned;
 
-/// `wattrace.exec/1`: see the field names.
+/// The object `wattrace.exec/1`, field by field. docs/user-guide.md explains them.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     schema: &'static str,
@@ -39,9 +39,8 @@ struct DomainJson {
     other_j: f64,
     idle_j: f64,
     unattributed_j: f64,
-    /// Whether it counts towards the total: contained in no other domain, and not the whole host.
     #[serde(skip)]
-    counts: bool,
+    counts_in_totals: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,49 +72,47 @@ fn seconds(nanoseconds: u64) -> f64 {
 }
 
 impl Report {
-    /// The report on the process `root` and its descendants.
+    /// The report on the process `root` and its descendants, from what was recorded.
     pub(super) fn new(
         command: &[String],
         exit_code: u8,
         root: u32,
         window: Range<u64>,
-        ledger: &Ledger,
+        recording: &Recording,
     ) -> Self {
-        let tree = tree(root, window.start, &ledger.processes);
-        let energy_of = |p: &Process, domain: usize| p.energy.get(domain).map_or(0, |e| e.steps());
+        let tree = tree(root, window.start, &recording.processes);
+        let energy_of = |p: &ProcessRecord, domain: usize| p.energy.get(domain).copied().unwrap_or(0);
         let (mut domains, mut total_energy) = (Vec::new(), 0);
-        for (at, d) in ledger.domains.iter().enumerate() {
-            let all: u64 = ledger.processes.iter().map(|p| energy_of(p, at)).sum();
-            let of_command: u64 = tree.iter().map(|&p| energy_of(&ledger.processes[p], at)).sum();
-            // What contains other domains, or is contained in one, would count twice.
-            let counts = d.domain.within.is_none() && !d.whole_host;
-            if counts {
+        for (at, d) in recording.domains.iter().enumerate() {
+            let all: u64 = recording.processes.iter().map(|p| energy_of(p, at)).sum();
+            let of_command: u64 = tree.iter().map(|&p| energy_of(&recording.processes[p], at)).sum();
+            if d.counts_in_totals {
                 total_energy += of_command;
             }
             domains.push(DomainJson {
                 domain: d.domain.name.clone(),
                 origin: d.domain.origin.as_str(),
-                measured_j: joules(d.measured.steps()),
+                measured_j: joules(d.measured),
                 command_j: joules(of_command),
                 other_j: joules(all - of_command),
-                idle_j: joules(d.idle.steps()),
-                unattributed_j: joules(d.unattributed.steps()),
-                counts,
+                idle_j: joules(d.idle),
+                unattributed_j: joules(d.unattributed),
+                counts_in_totals: d.counts_in_totals,
             });
         }
-        let processes: Vec<_> = tree.iter().map(|&p| &ledger.processes[p]).collect();
-        let cpu_time = processes.iter().map(|p| p.cpu_time.steps()).sum();
-        let name = |at: usize| ledger.domains[at].domain.name.clone();
-        let energy = |p: &Process| {
-            let spans = p.energy.iter().enumerate();
-            spans.map(|(at, span)| (name(at), joules(span.steps()))).collect()
+        let processes: Vec<_> = tree.iter().map(|&p| &recording.processes[p]).collect();
+        let cpu_time = processes.iter().map(|p| p.cpu_time).sum();
+        let name = |at: usize| recording.domains[at].domain.name.clone();
+        let energy = |p: &ProcessRecord| {
+            let by_domain = p.energy.iter().enumerate();
+            by_domain.map(|(at, &microjoules)| (name(at), joules(microjoules))).collect()
         };
         Self {
             schema: "wattrace.exec/1",
             command: command.to_vec(),
             exit_code,
-            // The least certain of all.
-            origin: ledger.domains.iter().map(|d| d.domain.origin).max().map_or("none", Origin::as_str),
+            // The least certain one.
+            origin: recording.domains.iter().map(|d| d.domain.origin).max().map_or("none", Origin::as_str),
             window: WindowJson { start_unix_nano: window.start, end_unix_nano: window.end },
             domains,
             total: Total {
@@ -127,7 +124,7 @@ impl Report {
         }
     }
 
-    /// A summary: the books of each domain, and the command's processes by name.
+    /// A summary: the energy of each domain, and the command's processes by name.
     pub(super) fn for_people(&self) -> String {
         let wall = (self.window.end_unix_nano - self.window.start_unix_nano) as f64 * 1e-9;
         let mut text = format!(
@@ -181,18 +178,18 @@ impl Report {
             group.2 += self
                 .domains
                 .iter()
-                .filter(|d| d.counts)
+                .filter(|d| d.counts_in_totals)
                 .filter_map(|d| p.energy_j.get(&d.domain))
                 .sum::<f64>();
         }
         let mut groups: Vec<_> = groups.into_iter().collect();
         groups
             .sort_by(|a, b| (b.1.2, b.1.1).partial_cmp(&(a.1.2, a.1.1)).unwrap_or(std::cmp::Ordering::Equal));
-        let rest = groups.len().saturating_sub(MOST_NAMES);
+        let rest = groups.len().saturating_sub(MAX_PROGRAMS);
         let joules =
             if self.origin == "none" { "J (origin none)".into() } else { format!("J ({})", self.origin) };
         let mut rows = vec![["program".into(), "processes".into(), "CPU s".into(), joules]];
-        for (name, (count, cpu, energy)) in groups.iter().take(MOST_NAMES) {
+        for (name, (count, cpu, energy)) in groups.iter().take(MAX_PROGRAMS) {
             let name: String = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
             let energy = if self.origin == "none" { "-".into() } else { format!("{energy:.3}") };
             rows.push([name, count.to_string(), format!("{cpu:.3}"), energy]);
@@ -205,12 +202,12 @@ impl Report {
     }
 }
 
-/// Programs listed for people.
-const MOST_NAMES: usize = 20;
+/// Maximum number of programs in the summary.
+const MAX_PROGRAMS: usize = 20;
 
 /// Indices of the process `root`, started at `since` or later, and of all its descendants, in order of their
 /// start.
-fn tree(root: u32, since: u64, processes: &[Process]) -> Vec<usize> {
+fn tree(root: u32, since: u64, processes: &[ProcessRecord]) -> Vec<usize> {
     let mut children: HashMap<&Identity, Vec<usize>> = HashMap::new();
     for (at, p) in processes.iter().enumerate() {
         if let Some(parent) = p.consumer.parent() {
@@ -218,10 +215,10 @@ fn tree(root: u32, since: u64, processes: &[Process]) -> Vec<usize> {
         }
     }
     let (ours, root) = (i64::from(std::process::id()), root.to_string());
-    let is_root = |p: &Process| {
+    let is_root = |p: &ProcessRecord| {
         let identity = p.consumer.identity();
-        // Start times come from another clock's reading than `since`; a pid is not reused within
-        // milliseconds.
+        // The tolerance is for the difference between the kernel's clock and that of `since`. A pid is not reused
+        // within milliseconds.
         identity.id == root
             && int(&p.consumer, "process.parent_pid") == ours
             && identity.start_unix_nano + 10_000_000 >= since
@@ -241,7 +238,7 @@ fn tree(root: u32, since: u64, processes: &[Process]) -> Vec<usize> {
     found
 }
 
-fn process(p: &Process, energy_j: BTreeMap<String, f64>) -> ProcessJson {
+fn process(p: &ProcessRecord, energy_j: BTreeMap<String, f64>) -> ProcessJson {
     let consumer = &p.consumer;
     let text = |key| consumer.attribute(key).map(|v| v.to_string()).unwrap_or_default();
     ProcessJson {
@@ -255,7 +252,7 @@ fn process(p: &Process, energy_j: BTreeMap<String, f64>) -> ProcessJson {
             Some(AttributeValue::Int(code)) => Some(code),
             _ => None,
         },
-        cpu_time_s: seconds(p.cpu_time.steps()),
+        cpu_time_s: seconds(p.cpu_time),
         energy_j,
     }
 }

@@ -1,7 +1,7 @@
-//! Steps are told apart by windows, and CPU time by whose it is.
+//! Windows belong to steps, and CPU time to the load or to other processes.
 
 use wattrace_api::testing::Rig;
-use wattrace_api::{Consumer, Identity, Resource, SeriesId, SeriesSpec, Timestamp, Value};
+use wattrace_api::{Consumer, Identity, Metric, Resource, SeriesId, SeriesSpec, Value, metric};
 
 use super::*;
 
@@ -10,9 +10,14 @@ fn consumer(kind: ConsumerKind, id: u32) -> Option<Arc<Consumer>> {
     Some(Arc::new(Consumer::new(Identity { kind, id, start_unix_nano: 0 }, None, Vec::new())))
 }
 
-fn open(rig: &Rig, what: &wattrace_api::Metric, consumer: Option<Arc<Consumer>>) -> SeriesId {
+fn open(rig: &Rig, what: &Metric, consumer: Option<Arc<Consumer>>) -> SeriesId {
     let metric = rig.registry.metric(what).unwrap();
     rig.registry.open(SeriesSpec { consumer, ..SeriesSpec::new(metric, Resource::package(0), Timestamp(0)) })
+}
+
+fn recorder(rig: &Rig, since: u64) -> (CalibrationRecorder, Arc<Mutex<Recording>>) {
+    let recording = Arc::new(Mutex::new(Recording::default()));
+    (CalibrationRecorder::new(recording.clone(), rig.registry.clone(), Timestamp(since)), recording)
 }
 
 fn meter(rig: &Rig, name: &str, origin: Origin) -> SeriesId {
@@ -24,24 +29,23 @@ fn meter(rig: &Rig, name: &str, origin: Origin) -> SeriesId {
 }
 
 #[test]
-fn a_step_is_made_of_the_windows_within_it() {
+fn the_means_of_a_step_are_over_the_windows_within_it() {
     let rig = Rig::new();
     let energy = meter(&rig, "package-0", Origin::Simulated);
     let time = &metric::CONSUMER_CPU_TIME;
     let idle = open(&rig, time, consumer(ConsumerKind::Idle, 0));
-    let ours = open(&rig, time, consumer(ConsumerKind::Process, std::process::id()));
+    let own = open(&rig, time, consumer(ConsumerKind::Process, std::process::id()));
     let other = open(&rig, time, consumer(ConsumerKind::Process, 1));
     let container = open(&rig, time, consumer(ConsumerKind::Container, 0));
     let cycles = open(&rig, &metric::CONSUMER_COUNTS[0], consumer(ConsumerKind::Process, 1));
-    let readings = Arc::new(Mutex::new(Readings::default()));
-    let mut output = ReadingsOutput::new(readings.clone(), rig.registry.clone());
+    let (mut output, recording) = recorder(&rig, 0);
     let second = 1_000_000_000;
-    // Each second: 30 J; of two CPUs, one idle, 0.8 s ours and 0.2 s another's, at 2.5 GHz.
+    // Each second: 30 J; of two CPUs one is idle, 0.8 s are this process's and 0.2 s another's, at 2.5 GHz.
     for n in 1..=4 {
         let points = [
             (energy, n * 30_000_000),
             (idle, n * second),
-            (ours, n * second / 5 * 4),
+            (own, n * second / 5 * 4),
             (other, n * second / 5),
             (container, n * second),
             (cycles, n * second * 5 / 2),
@@ -53,38 +57,36 @@ fn a_step_is_made_of_the_windows_within_it() {
         }
         output.write(&batch).unwrap();
     }
-    let readings = lock(&readings);
-    assert_eq!(readings.lacking(), None);
+    let recording = lock(&recording);
+    assert_eq!(recording.missing(), None);
     let span = Window::new(Timestamp(second / 2), Timestamp(3 * second));
-    let means = readings.means(Step::Level(2), span);
+    let means = recording.means(Step::Level(2), span);
     assert_eq!(means.len(), 1);
     let mean = &means[0];
     assert_eq!((&*mean.domain, mean.is_package, mean.watts), ("package-0", true, 30.0));
     assert_eq!((mean.busy, mean.others, mean.shared, mean.mhz), (0.5, 0.1, 0.0, Some(2500.0)));
-    assert!(readings.means(Step::Level(2), Window::new(Timestamp(0), Timestamp(1))).is_empty());
+    assert!(recording.means(Step::Level(2), Window::new(Timestamp(0), Timestamp(1))).is_empty());
 }
 
 #[test]
-fn an_estimate_is_no_meter_to_calibrate_by() {
+fn an_estimate_is_not_a_meter_for_calibration() {
     let rig = Rig::new();
     let estimate = meter(&rig, "package-0", Origin::Estimated);
-    let readings = Arc::new(Mutex::new(Readings::default()));
-    let mut output = ReadingsOutput::new(readings.clone(), rig.registry.clone());
+    let (mut output, recording) = recorder(&rig, 0);
     let window = Window::new(Timestamp(0), Timestamp(10));
     output.write(&rig.batch(window, &[(estimate, 5)])).unwrap();
-    assert!(lock(&readings).lacking().unwrap().contains("sched"));
+    assert!(lock(&recording).missing().unwrap().contains("sched"));
     let idle = open(&rig, &metric::CONSUMER_CPU_TIME, consumer(ConsumerKind::Idle, 0));
     output.write(&rig.batch(window, &[(idle, 5)])).unwrap();
-    assert!(lock(&readings).lacking().unwrap().contains("meter"));
+    assert!(lock(&recording).missing().unwrap().contains("meter"));
 }
 
 #[test]
-fn a_counter_with_a_past_says_nothing_of_its_first_window() {
+fn the_first_window_of_a_counter_from_before_the_recorder_does_not_count() {
     let rig = Rig::new();
     let energy = meter(&rig, "package-0", Origin::Measured);
     let idle = open(&rig, &metric::CONSUMER_CPU_TIME, consumer(ConsumerKind::Idle, 0));
-    let readings = Arc::new(Mutex::new(Readings::default()));
-    let mut output = ReadingsOutput::new(readings.clone(), rig.registry.clone());
+    let (mut output, recording) = recorder(&rig, 50);
     let mut batch = Batch::default();
     for (from, to, microjoules) in [(100, 200, 999), (200, 300, 1_000)] {
         batch.begin(Window::new(Timestamp(from), Timestamp(to)));
@@ -92,7 +94,7 @@ fn a_counter_with_a_past_says_nothing_of_its_first_window() {
         batch.push(idle, Value::of_steps(to));
     }
     output.write(&batch).unwrap();
-    let means = lock(&readings).means(Step::Pairs, Window::new(Timestamp(0), Timestamp(300)));
-    // A microjoule in 100 ns.
+    let means = lock(&recording).means(Step::Pairs, Window::new(Timestamp(0), Timestamp(300)));
+    // One microjoule in 100 ns.
     assert_eq!(means[0].watts, 10.0);
 }

@@ -1,0 +1,243 @@
+//! An output that records what each process and each domain used since the command began. `report.rs` makes the report
+//! of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wattrace_api::{
+    Batch, Consumer, ConsumerKind, Domain, Error, Increments, Output, Registry, Role, Series, SeriesMap,
+    Timestamp, Usage,
+};
+
+/// One domain, in microjoules since the command began.
+#[derive(Debug)]
+pub(super) struct DomainRecord {
+    pub(super) domain: Arc<Domain>,
+    /// Whether totals over all domains count it.
+    pub(super) counts_in_totals: bool,
+    pub(super) measured: u64,
+    pub(super) idle: u64,
+    pub(super) unattributed: u64,
+}
+
+/// One process.
+#[derive(Debug)]
+pub(super) struct ProcessRecord {
+    pub(super) consumer: Arc<Consumer>,
+    /// Nanoseconds since the command began.
+    pub(super) cpu_time: u64,
+    /// Microjoules since the command began, by index of the domain. Shorter if the last domains have none.
+    pub(super) energy: Vec<u64>,
+}
+
+/// Everything that the report needs.
+#[derive(Debug, Default)]
+pub(super) struct Recording {
+    pub(super) domains: Vec<DomainRecord>,
+    pub(super) processes: Vec<ProcessRecord>,
+}
+
+pub(super) fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
+    recording.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Recording {
+    /// The command begins now: everything counts from zero.
+    pub(super) fn reset(&mut self) {
+        for d in &mut self.domains {
+            (d.measured, d.idle, d.unattributed) = (0, 0, 0);
+        }
+        for p in &mut self.processes {
+            p.cpu_time = 0;
+            p.energy.fill(0);
+        }
+    }
+
+    fn domain(&mut self, domain: &Arc<Domain>, counts_in_totals: bool) -> usize {
+        if let Some(at) = self.domains.iter().position(|d| d.domain.name == domain.name) {
+            return at;
+        }
+        let domain = domain.clone();
+        self.domains.push(DomainRecord { domain, counts_in_totals, measured: 0, idle: 0, unattributed: 0 });
+        self.domains.len() - 1
+    }
+
+    fn add(&mut self, target: Target, steps: u64) {
+        match target {
+            Target::Measured(domain) => self.domains[domain].measured += steps,
+            Target::Idle(domain) => self.domains[domain].idle += steps,
+            Target::Unattributed(domain) => self.domains[domain].unattributed += steps,
+            Target::CpuTime(process) => self.processes[process].cpu_time += steps,
+            Target::Energy { process, domain } => {
+                let energy = &mut self.processes[process].energy;
+                energy.resize(energy.len().max(domain + 1), 0);
+                energy[domain] += steps;
+            }
+        }
+    }
+}
+
+/// The sum to which the points of a series are added.
+#[derive(Clone, Copy)]
+enum Target {
+    Measured(usize),
+    Idle(usize),
+    Unattributed(usize),
+    CpuTime(usize),
+    Energy { process: usize, domain: usize },
+}
+
+/// The output that fills a [`Recording`].
+pub(super) struct CommandRecorder {
+    recording: Arc<Mutex<Recording>>,
+    registry: Arc<Registry>,
+    /// When it began to observe.
+    since: Timestamp,
+    /// Per series, decided once; `None`: the report does not need it.
+    targets: SeriesMap<Option<(Target, Increments)>>,
+    /// Index of each process by the address of its consumer, which the recording keeps alive.
+    processes: HashMap<usize, usize>,
+}
+
+impl CommandRecorder {
+    pub(super) fn new(recording: Arc<Mutex<Recording>>, registry: Arc<Registry>, since: Timestamp) -> Self {
+        Self { recording, registry, since, targets: SeriesMap::default(), processes: HashMap::new() }
+    }
+}
+
+/// The target of a series; `None`: the report does not need it.
+fn target(
+    series: &Series,
+    recording: &mut Recording,
+    processes: &mut HashMap<usize, usize>,
+) -> Option<Target> {
+    let kind = series.consumer.as_ref().map(|consumer| consumer.kind());
+    match (series.role, kind) {
+        (Role::Usage(Usage::CpuTime), Some(ConsumerKind::Process)) => {
+            Some(Target::CpuTime(process(series, recording, processes)?))
+        }
+        (Role::Meter | Role::Energy, kind) => {
+            let domain = recording.domain(series.domain.as_ref()?, series.counts_in_totals());
+            match kind {
+                None => Some(Target::Measured(domain)),
+                Some(ConsumerKind::Idle) => Some(Target::Idle(domain)),
+                Some(ConsumerKind::Unattributed) => Some(Target::Unattributed(domain)),
+                Some(ConsumerKind::Process) => {
+                    Some(Target::Energy { process: process(series, recording, processes)?, domain })
+                }
+                Some(_) => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn process(
+    series: &Series,
+    recording: &mut Recording,
+    processes: &mut HashMap<usize, usize>,
+) -> Option<usize> {
+    let consumer = series.consumer.as_ref()?;
+    Some(*processes.entry(Arc::as_ptr(consumer) as usize).or_insert_with(|| {
+        let consumer = consumer.clone();
+        recording.processes.push(ProcessRecord { consumer, cpu_time: 0, energy: Vec::new() });
+        recording.processes.len() - 1
+    }))
+}
+
+impl Output for CommandRecorder {
+    fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+        let mut recording = lock(&self.recording);
+        for segment in batch.segments() {
+            for (id, value) in segment.points() {
+                let open = || {
+                    let series = self.registry.get(id)?;
+                    let target = target(&series, &mut recording, &mut self.processes)?;
+                    Some((target, Increments::new(&series, self.since)))
+                };
+                if let Some((target, increments)) = self.targets.get_or_insert_with(id, open) {
+                    let steps = increments.next(segment.window, value);
+                    recording.add(*target, steps);
+                }
+            }
+        }
+        for &id in batch.ended() {
+            self.targets.remove(id);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wattrace_api::testing::Rig;
+    use wattrace_api::{Follows, Identity, Origin, Resource, SeriesId, SeriesSpec, Window, metric};
+
+    use super::*;
+
+    fn domain(within: Option<&str>) -> Option<Arc<Domain>> {
+        let name = if within.is_some() { "core-0" } else { "package-0" }.to_owned();
+        let (origin, follows) = (Origin::Measured, Follows::Package(0));
+        let within = within.map(str::to_owned);
+        Some(Arc::new(Domain { name, origin, follows, within, idle_microwatts: None }))
+    }
+
+    fn open(rig: &Rig, start: u64, spec: impl FnOnce(SeriesSpec) -> SeriesSpec) -> SeriesId {
+        let energy = rig.registry.metric(&metric::HW_ENERGY).unwrap();
+        rig.registry.open(spec(SeriesSpec::new(energy, Resource::package(0), Timestamp(start))))
+    }
+
+    fn recorder(rig: &Rig) -> (CommandRecorder, Arc<Mutex<Recording>>) {
+        let recording = Arc::new(Mutex::new(Recording::default()));
+        (CommandRecorder::new(recording.clone(), rig.registry.clone(), Timestamp(100)), recording)
+    }
+
+    fn window(start: u64, end: u64) -> Window {
+        Window::new(Timestamp(start), Timestamp(end))
+    }
+
+    #[test]
+    fn only_what_is_used_after_the_command_began_counts() {
+        let rig = Rig::new();
+        let (mut recorder, recording) = recorder(&rig);
+        let meter = open(&rig, 100, |s| SeriesSpec { domain: domain(None), ..s });
+        let part = open(&rig, 100, |s| SeriesSpec { domain: domain(Some("package-0")), ..s });
+        recorder.write(&rig.batch(window(100, 200), &[(meter, 500), (part, 50)])).unwrap();
+        lock(&recording).reset();
+        recorder.write(&rig.batch(window(200, 300), &[(meter, 700), (part, 60)])).unwrap();
+        let recording = lock(&recording);
+        let measured: Vec<_> = recording.domains.iter().map(|d| (d.measured, d.counts_in_totals)).collect();
+        assert_eq!(measured, [(200, true), (10, false)]);
+    }
+
+    #[test]
+    fn a_counter_from_before_the_recorder_or_one_that_goes_back_adds_nothing() {
+        let rig = Rig::new();
+        let (mut recorder, recording) = recorder(&rig);
+        let meter = open(&rig, 5, |s| SeriesSpec { domain: domain(None), ..s });
+        for (value, expected) in [(9_000, 0), (9_010, 10), (40, 10), (45, 15)] {
+            recorder.write(&rig.batch(window(200, 300), &[(meter, value)])).unwrap();
+            assert_eq!(lock(&recording).domains[0].measured, expected);
+        }
+    }
+
+    #[test]
+    fn the_cpu_time_of_a_process_is_the_sum_over_its_packages() {
+        let rig = Rig::new();
+        let (mut recorder, recording) = recorder(&rig);
+        let identity = Identity { kind: ConsumerKind::Process, id: "7".into(), start_unix_nano: 0 };
+        let process = Arc::new(Consumer::new(identity, None, Vec::new()));
+        let time = rig.registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
+        let [first, second] = [0, 1].map(|package| {
+            let consumer = Some(process.clone());
+            let spec = SeriesSpec::new(time, Resource::package(package), Timestamp(150));
+            rig.registry.open(SeriesSpec { consumer, ..spec })
+        });
+        recorder.write(&rig.batch(window(100, 200), &[(first, 30), (second, 4)])).unwrap();
+        let mut last = rig.batch(window(200, 300), &[(first, 31)]);
+        last.end(first);
+        recorder.write(&last).unwrap();
+        let recording = lock(&recording);
+        assert_eq!((recording.processes.len(), recording.processes[0].cpu_time), (1, 35));
+    }
+}
