@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use scene::{Does, OFTEN, STOPPING, Scene, Watched, assert_each_once, books, find};
+use scene::{Does, OFTEN, STOPPING, Scene, Watched, assert_each_once, books, declared, find};
 use wattrace::pipeline::health::State;
 use wattrace::pipeline::status::Condition;
-use wattrace_api::{Added, Batch, Error, Tick, Trigger, Value};
+use wattrace_api::{Batch, Error, Tick, Trigger, Value};
 
 #[test]
 fn a_source_that_panics_at_every_third_poll_is_opened_anew_and_its_neighbour_ticks_on() {
@@ -20,7 +20,7 @@ fn a_source_that_panics_at_every_third_poll_is_opened_anew_and_its_neighbour_tic
     let (open, polls, opened) =
         (scene.opener(), Arc::new(Watched::<u64>::default()), Arc::new(AtomicU64::new(0)));
     let (polled, openings) = (polls.clone(), opened.clone());
-    scene.setup.source("shaky", Trigger::every(OFTEN), move || {
+    scene.source("shaky", Trigger::every(OFTEN), move || {
         openings.fetch_add(1, Relaxed);
         let (id, polled) = (open("shaky"), polled.clone());
         Ok(Does(move |_: &Tick, out: &mut Batch| {
@@ -33,7 +33,7 @@ fn a_source_that_panics_at_every_third_poll_is_opened_anew_and_its_neighbour_tic
             Ok(())
         }))
     });
-    scene.setup.source("hopeless", Trigger::every(OFTEN), || {
+    scene.source("hopeless", Trigger::every(OFTEN), || {
         Ok(Does(|_: &Tick, _: &mut Batch| -> Result<(), Error> { panic!("the meter is {}", "on fire") }))
     });
     scene.steady("neighbour");
@@ -74,7 +74,7 @@ fn each_kind_of_error_has_its_consequence_and_no_other() {
             // Times opened, times polled.
             let seen = Arc::new(Watched::<[u64; 2]>::default());
             let (open, shared) = (scene.opener(), seen.clone());
-            scene.setup.source(name, Trigger::every(OFTEN), move || {
+            scene.source(name, Trigger::every(OFTEN), move || {
                 shared.change(|[opened, _]| *opened += 1);
                 let (id, seen) = (open(name), shared.clone());
                 Ok(Does(move |_: &Tick, out: &mut Batch| {
@@ -127,7 +127,7 @@ fn a_slow_output_loses_old_points_to_the_count_but_no_last_one_and_its_neighbour
     let mut scene = Scene::new();
     scene.steady("steady");
     let open = scene.opener();
-    scene.setup.source("mayflies", Trigger::every(OFTEN), move || {
+    scene.source("mayflies", Trigger::every(OFTEN), move || {
         let (open, mut n) = (open.clone(), 0);
         Ok(Does(move |_: &Tick, out: &mut Batch| {
             n += 1;
@@ -173,7 +173,7 @@ fn an_output_that_fails_every_other_time_gets_each_batch_once_and_in_order() {
     {
         let mut scene = Scene::new();
         let open = scene.opener();
-        scene.setup.source("brief", Trigger::every(OFTEN), move || {
+        scene.source("brief", Trigger::every(OFTEN), move || {
             let (id, mut n) = (open("brief"), 0);
             Ok(Does(move |_: &Tick, out: &mut Batch| {
                 if n < BATCHES {
@@ -206,7 +206,7 @@ fn a_transform_that_panics_once_is_passed_by_and_comes_back() {
     scene.steady("steady");
     let (open, calls, opened) = (scene.opener(), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let openings = opened.clone();
-    scene.setup.transform("shaky", move || {
+    scene.transform("shaky", move || {
         openings.fetch_add(1, Relaxed);
         let (id, calls) = (open("sum"), calls.clone());
         Ok(Does(move |batch: &mut Batch| {
@@ -217,7 +217,7 @@ fn a_transform_that_panics_once_is_passed_by_and_comes_back() {
         }))
     });
     let open = scene.opener();
-    scene.setup.transform("after", move || {
+    scene.transform("after", move || {
         let (id, mut n) = (open("after"), 0);
         Ok(Does(move |batch: &mut Batch| {
             // At the end comes what the one before held back: nothing.
@@ -247,55 +247,47 @@ fn a_transform_that_panics_once_is_passed_by_and_comes_back() {
 }
 
 #[test]
-fn a_source_that_never_returns_holds_up_neither_its_neighbours_last_poll_nor_the_end() {
+fn a_source_that_never_returns_delays_neither_its_neighbours_last_poll_nor_the_end() {
     const LAST: u64 = 1_000_000;
-    for blocking in [true, false] {
-        let mut scene = Scene::new();
-        let gate = Arc::new(Watched::<bool>::default());
-        let (at_gate, reached) = (gate.clone(), Arc::new(Watched::<bool>::default()));
-        let tell = reached.clone();
-        let open_stuck = move || {
-            let (gate, tell) = (at_gate.clone(), tell.clone());
-            Ok(Does(move |_: &Tick, _: &mut Batch| {
-                tell.open();
-                gate.pass();
-                Ok(())
-            }))
-        };
-        // First in the order in which sources are asked for their last poll, and alone when it ticks: the
-        // worker that gets stuck has nothing else to do that would have woken another one.
-        let interval = Duration::from_millis(10);
-        if blocking {
-            scene.setup.source("stuck", Trigger::every(interval), open_stuck);
-        } else {
-            scene.setup.source("stuck", Trigger::every(interval), open_stuck);
-        }
-        let open = scene.opener();
-        scene.setup.source("neighbour", Trigger { interval, offset: interval / 2 }, move || {
-            let id = open("neighbour");
-            Ok(Does(move |tick: &Tick, out: &mut Batch| {
-                if tick.last {
-                    // Not a wait for something to happen: a last poll that takes its time.
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                out.push(id, Value::of_steps(if tick.last { LAST } else { 1 }));
-                Ok(())
-            }))
-        });
-        let log = scene.log();
-        let running = scene.start(256);
-        reached.pass();
-        let before = log.change(|log| log.points.len());
-        log.until("the neighbour ticks on", |log| log.points.len() > before + 10);
-        let health = running.stop(STOPPING);
-        assert_eq!(log.change(|log| log.last("neighbour")), LAST, "blocking: {blocking}");
-        assert_eq!(find(&health, "source/test/neighbour").state(), State::Stopped);
-        let stuck = find(&health, "source/test/stuck").state().to_string();
-        assert!(stuck.contains("does not return from its poll"), "{stuck}");
-        gate.open();
-        let [_, given, _] = books(&health, "source/test/neighbour");
-        assert_eq!(books(&health, "output/test/log"), [0, given, 0]);
-    }
+    let mut scene = Scene::new();
+    let gate = Arc::new(Watched::<bool>::default());
+    let (at_gate, reached) = (gate.clone(), Arc::new(Watched::<bool>::default()));
+    let arrived = reached.clone();
+    // First in the order in which sources are asked for their last poll.
+    let interval = Duration::from_millis(10);
+    scene.source("stuck", Trigger::every(interval), move || {
+        let (gate, arrived) = (at_gate.clone(), arrived.clone());
+        Ok(Does(move |_: &Tick, _: &mut Batch| {
+            arrived.open();
+            gate.pass();
+            Ok(())
+        }))
+    });
+    let open = scene.opener();
+    scene.source("neighbour", Trigger { interval, offset: interval / 2 }, move || {
+        let id = open("neighbour");
+        Ok(Does(move |tick: &Tick, out: &mut Batch| {
+            if tick.last {
+                // Not a wait for an event: a last poll that takes its time.
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            out.push(id, Value::of_steps(if tick.last { LAST } else { 1 }));
+            Ok(())
+        }))
+    });
+    let log = scene.log();
+    let running = scene.start(256);
+    reached.pass();
+    let before = log.change(|log| log.points.len());
+    log.until("the neighbour ticks on", |log| log.points.len() > before + 10);
+    let health = running.stop(STOPPING);
+    assert_eq!(log.change(|log| log.last("neighbour")), LAST);
+    assert_eq!(find(&health, "source/test/neighbour").state(), State::Stopped);
+    let stuck = find(&health, "source/test/stuck").state().to_string();
+    assert!(stuck.contains("does not return from its poll"), "{stuck}");
+    gate.open();
+    let [_, given, _] = books(&health, "source/test/neighbour");
+    assert_eq!(books(&health, "output/test/log"), [0, given, 0]);
 }
 
 #[test]
@@ -328,7 +320,7 @@ fn a_transform_that_never_returns_does_not_keep_the_agent_from_its_end() {
     let gate = Arc::new(Watched::<bool>::default());
     let (at_gate, reached) = (gate.clone(), Arc::new(Watched::<bool>::default()));
     let tell = reached.clone();
-    scene.setup.transform("stuck", move || {
+    scene.transform("stuck", move || {
         let (gate, tell) = (at_gate.clone(), tell.clone());
         Ok(Does(move |_: &mut Batch| {
             tell.open();
@@ -349,7 +341,7 @@ fn elements_that_never_open_hold_up_neither_the_start_nor_the_end_and_join_when_
         let mut scene = Scene::new();
         let gate = Arc::new(Watched::<bool>::default());
         let (open, at_gate) = (scene.opener(), gate.clone());
-        scene.setup.source("stuck", Trigger::every(OFTEN), move || {
+        scene.source("stuck", Trigger::every(OFTEN), move || {
             at_gate.pass();
             let id = open("source");
             Ok(Does(move |_: &Tick, out: &mut Batch| {
@@ -358,7 +350,7 @@ fn elements_that_never_open_hold_up_neither_the_start_nor_the_end_and_join_when_
             }))
         });
         let (open, at_gate) = (scene.opener(), gate.clone());
-        scene.setup.transform("stuck", move || {
+        scene.transform("stuck", move || {
             at_gate.pass();
             let id = open("transform");
             Ok(Does(move |batch: &mut Batch| {
@@ -371,12 +363,7 @@ fn elements_that_never_open_hold_up_neither_the_start_nor_the_end_and_join_when_
             at_gate.pass();
             Ok(Does(|_: &Batch| Ok(())))
         };
-        scene.setup.output("stuck", open_output.clone());
-        let at_gate = gate.clone();
-        scene.setup.autonomous("endless", move |_| {
-            at_gate.pass();
-            async { Ok(()) }
-        });
+        scene.add_output("stuck", open_output.clone());
         scene.steady("neighbour");
         let log = scene.log();
         let began = Instant::now();
@@ -386,15 +373,15 @@ fn elements_that_never_open_hold_up_neither_the_start_nor_the_end_and_join_when_
         assert_eq!(log.change(|log| log.last("transform")), 0, "batches pass the transform by");
 
         let open_late = open_output.clone();
-        let late = Added::output("late", open_late);
-        running.wait_for(running.control().replace_plugin("late", vec![("late", late)]));
-        let stuck = ["source/test/stuck", "source/test/endless", "transform/test/stuck", "output/test/stuck"];
-        for name in [stuck[0], stuck[2], stuck[3], "output/late/late"] {
+        let late = declared(&running.control(), "late", |setup| setup.output("late", open_late));
+        running.wait_for(running.control().replace_plugin("late", late));
+        let stuck = ["source/test/stuck", "transform/test/stuck", "output/test/stuck"];
+        for name in [stuck[0], stuck[1], stuck[2], "output/late/late"] {
             let state = running.status(name).state;
             assert!(matches!(state, Condition::Opening | Condition::Stuck), "{name}: {state:?}");
         }
         // Outputs may take their time.
-        for name in &stuck[..3] {
+        for name in &stuck[..2] {
             running.until(&format!("{name} is told"), |_| running.status(name).state == Condition::Stuck);
             assert!(running.status(name).reason.starts_with("opening since 20"), "{name}");
         }
@@ -433,7 +420,7 @@ fn what_a_filter_leaves_out_is_no_loss_but_counted() {
     scene.steady("dropped");
     let rule = serde_json::json!({ "action": "drop", "select": { "resource": "package/dropped" } });
     let config = serde_json::from_value(serde_json::json!({ "rules": [rule] })).unwrap();
-    Filter::start(config, &mut scene.setup).unwrap();
+    scene.plugin("test", |setup| Filter::start(config, setup).unwrap());
     let log = scene.log();
     let running = scene.start(256);
     log.until("some were kept", |log| log.last("kept") > 10);

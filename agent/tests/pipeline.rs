@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use scene::{Does, OFTEN, STOPPING, Scene, Watched, assert_each_once, books, counting, find, pattern, soon};
+use scene::{Does, OFTEN, STOPPING, Scene, Watched, assert_each_once, books, find, pattern, soon};
 use tokio::time::Instant;
 use wattrace::pipeline::control::ControlError;
 use wattrace::pipeline::pattern::Pattern;
@@ -20,10 +20,10 @@ use wattrace_api::{Batch, Error, Tick, Trigger, Value};
 fn status_tells_of_every_element_what_it_did_and_why_it_does_not_work() {
     let mut scene = Scene::new();
     scene.steady("steady");
-    scene.setup.source("missing", Trigger::every(OFTEN), || {
+    scene.source("missing", Trigger::every(OFTEN), || {
         Err::<Does<fn(&Tick, &mut Batch) -> Result<(), Error>>, _>(Error::gone("no such device; plug it in"))
     });
-    scene.setup.transform("odd", || {
+    scene.transform("odd", || {
         Ok(Does(|batch: &mut Batch| {
             batch.retain(|_, value| value.steps() % 2 == 1);
             Ok(())
@@ -62,7 +62,7 @@ fn a_paused_element_stands_still_and_goes_on_where_it_was() {
     scene.steady("paused");
     scene.steady("neighbour");
     let tagged = scene.opener();
-    scene.setup.transform("tag", move || {
+    scene.transform("tag", move || {
         let tag = tagged("tag");
         Ok(Does(move |batch: &mut Batch| {
             batch.push(tag, Value::of_steps(1));
@@ -112,7 +112,7 @@ fn a_paused_element_stands_still_and_goes_on_where_it_was() {
 fn a_manual_source_is_polled_when_told_and_any_interval_can_be_set() {
     let mut scene = Scene::new();
     let open = scene.opener();
-    scene.setup.add(counting("manual", Trigger::MANUAL, open));
+    scene.counting("manual", Trigger::MANUAL, open);
     scene.steady("steady");
     let log = scene.log();
     let running = scene.start(64);
@@ -136,10 +136,7 @@ fn a_manual_source_is_polled_when_told_and_any_interval_can_be_set() {
     let error = control.set_interval(&pattern("source/*"), Duration::from_micros(1)).unwrap_err();
     assert_eq!(error.to_string(), "interval 1us: must be 1ms to 1day, or 0s for none");
     let error = control.set_interval(&pattern("output/*"), OFTEN).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "output/* matches output/test/log, and only sources that are polled can be told to tick"
-    );
+    assert_eq!(error.to_string(), "output/* matches output/test/log, and `set-interval` is for sources only");
     let error = control.pause(&pattern("source/rapl/*")).unwrap_err();
     assert!(matches!(error, ControlError::NoMatch { .. }), "{error}");
     assert!(error.to_string().contains("source/test/manual, source/test/steady"), "{error}");
@@ -162,11 +159,11 @@ fn a_flush_reaches_what_was_written_before_it_and_a_late_one_is_told() {
     }
     let mut scene = Scene::new();
     let open = scene.opener();
-    scene.setup.add(counting("manual", Trigger::MANUAL, open));
+    scene.counting("manual", Trigger::MANUAL, open);
     let (seen, gate) = (Arc::new(Watched::<Vec<u64>>::default()), Arc::new(Watched::<bool>::default()));
     gate.open();
     let (shared, at_gate) = (seen.clone(), gate.clone());
-    scene.setup.output("buffered", move || Ok(Buffered(Vec::new(), shared.clone(), at_gate.clone())));
+    scene.add_output("buffered", move || Ok(Buffered(Vec::new(), shared.clone(), at_gate.clone())));
     let settings = Settings { flush_interval: Duration::from_millis(20), ..Settings::default() };
     let running = scene.start_with(settings);
     let control = running.control();
@@ -194,12 +191,10 @@ fn a_flush_reaches_what_was_written_before_it_and_a_late_one_is_told() {
 fn sources_that_never_return_leave_the_others_and_are_told_as_stuck() {
     let mut scene = Scene::new();
     let gate = Arc::new(Watched::<bool>::default());
-    // Not so often that each would have a thread of its own.
     let shared = Trigger::every(OFTEN * 10);
-    // More than there are workers, none of which was registered as blocking.
     for name in ["stuck1", "stuck2", "stuck3"] {
         let gate = gate.clone();
-        scene.setup.source(name, shared, move || {
+        scene.source(name, shared, move || {
             let gate = gate.clone();
             Ok(Does(move |_: &Tick, _: &mut Batch| {
                 gate.pass();
@@ -208,7 +203,7 @@ fn sources_that_never_return_leave_the_others_and_are_told_as_stuck() {
         });
     }
     let open = scene.opener();
-    scene.setup.add(counting("neighbour", shared, open));
+    scene.counting("neighbour", shared, open);
     let log = scene.log();
     let running = scene.start(64);
     log.until("the neighbour ticks on", |log| log.last("neighbour") > 20);
@@ -241,7 +236,7 @@ fn a_transform_that_never_returns_is_told_as_stuck_and_control_still_answers() {
     scene.steady("steady");
     let gate = Arc::new(Watched::<bool>::default());
     let at_gate = gate.clone();
-    scene.setup.transform("stuck", move || {
+    scene.transform("stuck", move || {
         let gate = at_gate.clone();
         Ok(Does(move |_: &mut Batch| {
             gate.pass();

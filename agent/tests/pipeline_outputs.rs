@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use scene::{Does, STOPPING, Scene, Watched, assert_each_once, books, counting, find, pattern, soon};
+use scene::{Does, STOPPING, Scene, Watched, assert_each_once, books, find, pattern, soon};
 use wattrace::pipeline::health::State;
 use wattrace::pipeline::pattern::Pattern;
 use wattrace::pipeline::settings::{OutputSettings, QueuePolicy, Settings};
@@ -16,26 +16,26 @@ use wattrace::pipeline::status::ElementStatus;
 use wattrace_api::{Batch, ElementKind, Error, Tick, Trigger, Value};
 
 #[test]
-fn an_async_output_waits_without_holding_up_its_neighbour_and_loses_nothing() {
-    struct Slow(Arc<Watched<Vec<u64>>>, u64);
-    impl wattrace_api::AsyncOutput for Slow {
-        async fn write(&mut self, batch: &Batch) -> Result<(), Error> {
-            self.1 += 1;
-            tokio::time::sleep(Duration::from_millis(3)).await;
-            if self.1.is_multiple_of(5) {
+fn an_output_that_waits_for_its_back_end_delays_no_neighbour_and_loses_nothing() {
+    let mut scene = Scene::new();
+    let open = scene.opener();
+    scene.counting("manual", Trigger::MANUAL, open);
+    let seen = Arc::new(Watched::<Vec<u64>>::default());
+    let (shared, runtime) = (seen.clone(), scene.runtime());
+    scene.add_output("slow", move || {
+        let (seen, runtime, mut calls) = (shared.clone(), runtime.clone(), 0_u64);
+        Ok(Does(move |batch: &Batch| {
+            calls += 1;
+            // As with an async client library.
+            runtime.block_on(async { tokio::time::sleep(Duration::from_millis(3)).await });
+            if calls.is_multiple_of(5) {
                 return Err(Error::retry("the server is busy"));
             }
             let values = batch.segments().flat_map(|s| s.values.iter().map(|v| v.steps()));
-            self.0.change(|seen| seen.extend(values));
+            seen.change(|seen| seen.extend(values));
             Ok(())
-        }
-    }
-    let mut scene = Scene::new();
-    let open = scene.opener();
-    scene.setup.add(counting("manual", Trigger::MANUAL, open));
-    let seen = Arc::new(Watched::<Vec<u64>>::default());
-    let shared = seen.clone();
-    scene.setup.async_output("slow", move || Ok(Slow(shared.clone(), 0)));
+        }))
+    });
     let log = scene.log();
     let running = scene.start(64);
     for _ in 0..12 {
@@ -135,7 +135,7 @@ fn at_the_end_a_blocked_output_gets_what_is_under_way_and_never_keeps_it_from_ot
 fn add_two_hundred(scene: &mut Scene, milliseconds: [u64; 10]) {
     for n in 0..200 {
         let (open, interval) = (scene.opener(), Duration::from_millis(milliseconds[n % 10]));
-        scene.setup.source(format!("s{n}"), Trigger::every(interval), move || {
+        scene.source(&format!("s{n}"), Trigger::every(interval), move || {
             let (id, mut n) = (open("s"), 0);
             Ok(Does(move |_: &Tick, out: &mut Batch| {
                 n += 1;
@@ -194,7 +194,7 @@ fn two_hundred_sources_miss_no_tick_for_outputs_that_sleep_and_fail_and_each_dro
     let written = Arc::new(AtomicU64::new(0));
     for scene in [&mut scene, &mut twin] {
         let count = written.clone();
-        scene.setup.output("writes", move || {
+        scene.add_output("writes", move || {
             let count = count.clone();
             Ok(Does(move |batch: &Batch| {
                 count.fetch_add(batch.len() as u64, Relaxed);
@@ -202,7 +202,7 @@ fn two_hundred_sources_miss_no_tick_for_outputs_that_sleep_and_fail_and_each_dro
             }))
         });
     }
-    scene.setup.output("sleeps", || {
+    scene.add_output("sleeps", || {
         Ok(Does(|_: &Batch| {
             // The subject of the test.
             std::thread::sleep(Duration::from_secs(5));
@@ -236,7 +236,7 @@ fn two_hundred_sources_miss_no_tick_for_outputs_that_sleep_and_fail_and_each_dro
         health.iter().filter(|h| h.kind == ElementKind::Source).map(|h| h.points_out.load(Relaxed)).sum();
     for s in control.status(&pattern("output/*")) {
         assert_eq!((s.points_in, s.points_out + s.lost), (given, given), "{s:?}");
-        assert_eq!(s.losses.iter().map(|l| l.1).sum::<u64>(), s.lost);
+        assert_eq!(s.losses.iter().map(|l| l.points).sum::<u64>(), s.lost);
         match s.name.as_str() {
             "output/test/writes" => assert_eq!(written.load(Relaxed), s.points_out + twins),
             _ => assert!(s.lost > 0, "{s:?}"),

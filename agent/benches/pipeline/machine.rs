@@ -1,10 +1,11 @@
 //! What the cases read from the machine: time, memory, allocations; and a pipeline to put elements into.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::runtime::{Builder, Runtime};
-use wattrace_api::{Clock, Registry, Setup};
+use wattrace_api::{Clock, Host, Registry, Setup};
 
 struct Counting;
 
@@ -66,11 +67,22 @@ pub(crate) fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime starts")
 }
 
-/// For elements to be put into.
-pub(crate) fn setup(runtime: &Runtime) -> Setup {
-    let mut setup = Setup::new(Registry::new(), Clock::system(), runtime.handle().clone());
-    setup.enter("bench");
-    setup
+/// A host with the elements that `declare` adds, as those of the plugin `bench`.
+pub(crate) fn host(runtime: &Runtime, declare: impl FnOnce(&mut Setup)) -> Host {
+    let mut host = Host::new(Registry::new(), Clock::system(), runtime.handle().clone());
+    host.start("bench", |setup| Ok(declare(setup))).expect("declaring elements cannot fail");
+    host
+}
+
+/// A descriptor that is always readable: a source that has it as its wake-up descriptor is polled as fast as its
+/// batches are accepted.
+pub(crate) fn always_readable() -> OwnedFd {
+    // SAFETY: the flags are valid; the result is checked before it is owned.
+    unsafe {
+        let event = libc::eventfd(1, libc::EFD_CLOEXEC);
+        assert!(event >= 0, "eventfd: {}", std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(event)
+    }
 }
 
 /// Says whether a target was met.

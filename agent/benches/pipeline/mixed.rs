@@ -13,8 +13,8 @@ use wattrace::pipeline::Pipeline;
 use wattrace::pipeline::pattern::Pattern;
 use wattrace::pipeline::settings::Settings;
 use wattrace_api::{
-    Batch, Clock, Error, Output, Resource, ResultExt, SeriesId, SeriesSpec, Source, Tick, Timestamp, Trigger,
-    Value, Window, metric,
+    Batch, Clock, Error, Output, Resource, ResultExt, SeriesId, SeriesSpec, Setup, Source, Tick, Timestamp,
+    Trigger, Value, Window, metric,
 };
 
 use crate::late::{Spans, Watch};
@@ -103,14 +103,11 @@ pub(crate) fn run(_: u64) {
     machine::target("points neither written nor counted as lost, 0", open as f64, open == 0);
 }
 
-/// One round: a line of numbers for [`run`], and one for people.
-pub(crate) fn round(troubled: u64) {
-    let runtime = machine::runtime();
-    let mut setup = machine::setup(&runtime);
-    let (missed, clock) = (Spans::new(Mutex::default()), setup.clock());
+/// 200 sources of ten series, with intervals from the list.
+fn add_sources(setup: &mut Setup, missed: &Spans) {
     for n in 0..200 {
         let (registry, interval) = (setup.registry(), Duration::from_millis(MILLISECONDS[n % 10]));
-        let (missed, clock) = (missed.clone(), clock.clone());
+        let (missed, clock) = (missed.clone(), setup.clock());
         setup.source(format!("{n}"), Trigger::every(interval), move || {
             let metric = registry.metric(&metric::HW_ENERGY).or_fatal()?;
             let open = |_| registry.open(SeriesSpec::new(metric, Resource::HOST, Timestamp(0)));
@@ -118,23 +115,38 @@ pub(crate) fn round(troubled: u64) {
             Ok(Ten { series, value: 0, interval, clock: clock.clone(), missed: Arc::clone(&missed) })
         });
     }
+}
+
+/// An output that works; if `troubled`, beside one that sleeps and one that fails every other time.
+fn add_outputs(setup: &mut Setup, troubled: bool) {
     setup.output("writes", || Ok(Writes(|| Ok(()))));
-    if troubled == 1 {
-        setup.output("sleeps", || {
-            Ok(Writes(|| {
-                sleep(Duration::from_secs(5));
-                Ok(())
-            }))
-        });
-        let mut calls = 0;
-        setup.output("fails", move || {
-            Ok(Writes(move || {
-                calls += 1;
-                if calls % 2 == 1 { Err(Error::retry("every other time")) } else { Ok(()) }
-            }))
-        });
+    if !troubled {
+        return;
     }
-    let pipeline = Pipeline::start(setup, Settings { realtime: true, ..Settings::default() });
+    setup.output("sleeps", || {
+        Ok(Writes(|| {
+            sleep(Duration::from_secs(5));
+            Ok(())
+        }))
+    });
+    let mut calls = 0;
+    setup.output("fails", move || {
+        Ok(Writes(move || {
+            calls += 1;
+            if calls % 2 == 1 { Err(Error::retry("every other time")) } else { Ok(()) }
+        }))
+    });
+}
+
+/// One round: a line of numbers for [`run`], and one for people.
+pub(crate) fn round(troubled: u64) {
+    let runtime = machine::runtime();
+    let missed = Spans::new(Mutex::default());
+    let host = machine::host(&runtime, |setup| {
+        add_sources(setup, &missed);
+        add_outputs(setup, troubled == 1);
+    });
+    let pipeline = Pipeline::start(host, Settings { realtime: true, ..Settings::default() });
     let control = pipeline.control();
     let Some(watch) = Watch::start() else {
         println!("0 0 0 0 0\nwithout real-time priority nobody can tell the machine's misses from ours");

@@ -3,6 +3,7 @@
 //! ten thousand, and at the end.
 
 use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -11,8 +12,9 @@ use tokio::time::Instant;
 use wattrace::pipeline::Pipeline;
 use wattrace::pipeline::settings::{QueuePolicy, Settings};
 use wattrace_api::{
-    Attribute, Batch, Consumer, ConsumerKind, Error, Identity, MetricId, Output, Registry, Resource,
-    ResultExt, Series, SeriesId, SeriesMap, SeriesSpec, Timestamp, Transform, Value, Window, metric,
+    Attribute, Batch, Clock, Consumer, ConsumerKind, Error, Identity, MetricId, Output, Registry, Resource,
+    ResultExt, Series, SeriesId, SeriesMap, SeriesSpec, Setup, Source, Tick, Timestamp, Transform, Trigger,
+    Value, Window, metric,
 };
 
 use crate::machine;
@@ -87,49 +89,68 @@ impl Output for Keep {
     }
 }
 
-pub(crate) fn run(consumers: u64) {
-    let runtime = machine::runtime();
-    let mut setup = machine::setup(&runtime);
-    let ended = Arc::new(AtomicU64::new(0));
-    let (registry, clock, gone) = (setup.registry(), setup.clock(), ended.clone());
-    setup.autonomous("storm", move |feed| {
-        let (registry, clock, gone) = (registry.clone(), clock.clone(), gone.clone());
-        async move {
-            let metric = registry.metric(&metric::CONSUMER_CPU_TIME).or_fatal()?;
-            let mut alive: VecDeque<Vec<SeriesId>> = VecDeque::new();
-            let mut begun = 0;
-            while begun < consumers || !alive.is_empty() {
-                let mut batch = feed.batch();
-                batch.begin(Window::new(Timestamp(0), clock.now()));
-                if begun < consumers {
-                    let start = |pid: u64| {
-                        let identity = Identity {
-                            kind: ConsumerKind::Process,
-                            id: pid.to_string().into(),
-                            start_unix_nano: pid,
-                        };
-                        let attributes =
-                            vec![Attribute::new("process.executable.name", format!("true-{pid}"))];
-                        let consumer = Some(Arc::new(Consumer::new(identity, None, attributes)));
-                        registry.open(SeriesSpec {
-                            consumer,
-                            ..SeriesSpec::new(metric, Resource::package(0), clock.now())
-                        })
-                    };
-                    alive.push_back((begun..begun + AT_ONCE).map(start).collect());
-                    begun += AT_ONCE;
-                }
-                alive.iter().flatten().for_each(|&id| batch.push(id, Value::of_steps(1_000_000)));
-                if alive.len() == LIFE || begun == consumers {
-                    alive.pop_front().into_iter().flatten().for_each(|id| batch.end(id));
-                }
-                feed.send(batch).await;
-                while begun > AHEAD + gone.load(Relaxed) / 2 {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            }
-            Ok(())
+/// Starts and ends consumers, at each poll [`AT_ONCE`] of them.
+struct Storm {
+    registry: Arc<Registry>,
+    clock: Clock,
+    metric: MetricId,
+    consumers: u64,
+    begun: u64,
+    alive: VecDeque<Vec<SeriesId>>,
+    ended: Arc<AtomicU64>,
+    always: OwnedFd,
+}
+
+impl Storm {
+    fn begin(&self, pid: u64) -> SeriesId {
+        let kind = ConsumerKind::Process;
+        let identity = Identity { kind, id: pid.to_string().into(), start_unix_nano: pid };
+        let attributes = vec![Attribute::new("process.executable.name", format!("true-{pid}"))];
+        let consumer = Some(Arc::new(Consumer::new(identity, None, attributes)));
+        let about = SeriesSpec::new(self.metric, Resource::package(0), self.clock.now());
+        self.registry.open(SeriesSpec { consumer, ..about })
+    }
+}
+
+impl Source for Storm {
+    fn poll(&mut self, _: &Tick, out: &mut Batch) -> Result<(), Error> {
+        if (self.begun == self.consumers && self.alive.is_empty())
+            || self.begun > AHEAD + self.ended.load(Relaxed) / 2
+        {
+            std::thread::sleep(Duration::from_millis(1));
+            return Ok(());
         }
+        out.begin(Window::new(Timestamp(0), self.clock.now()));
+        if self.begun < self.consumers {
+            let begun = (self.begun..self.begun + AT_ONCE).map(|pid| self.begin(pid)).collect();
+            self.alive.push_back(begun);
+            self.begun += AT_ONCE;
+        }
+        self.alive.iter().flatten().for_each(|&id| out.push(id, Value::of_steps(1_000_000)));
+        if self.alive.len() == LIFE || self.begun == self.consumers {
+            self.alive.pop_front().into_iter().flatten().for_each(|id| out.end(id));
+        }
+        Ok(())
+    }
+
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.always.as_fd())
+    }
+}
+
+fn add_elements(setup: &mut Setup, consumers: u64, ended: &Arc<AtomicU64>) {
+    let (registry, clock, gone) = (setup.registry(), setup.clock(), ended.clone());
+    setup.source("storm", Trigger::MANUAL, move || {
+        Ok(Storm {
+            metric: registry.metric(&metric::CONSUMER_CPU_TIME).or_fatal()?,
+            registry: registry.clone(),
+            clock: clock.clone(),
+            consumers,
+            begun: 0,
+            alive: VecDeque::new(),
+            ended: gone.clone(),
+            always: machine::always_readable(),
+        })
     });
     let registry = setup.registry();
     setup.transform("attribute", move || {
@@ -141,13 +162,19 @@ pub(crate) fn run(consumers: u64) {
             found: Vec::new(),
         })
     });
-    let registry = setup.registry();
-    let (all, counted) = (registry.clone(), ended.clone());
+    let (registry, counted) = (setup.registry(), ended.clone());
     setup.output("keep", move || {
         Ok(Keep { registry: registry.clone(), kept: SeriesMap::default(), ended: counted.clone() })
     });
+}
+
+pub(crate) fn run(consumers: u64) {
+    let runtime = machine::runtime();
+    let ended = Arc::new(AtomicU64::new(0));
+    let host = machine::host(&runtime, |setup| add_elements(setup, consumers, &ended));
+    let all = host.registry().clone();
     let settings = Settings { queue_policy: QueuePolicy::Block, ..Settings::default() };
-    let pipeline = Pipeline::start(setup, settings);
+    let pipeline = Pipeline::start(host, settings);
     let wait = |consumers: u64| {
         while ended.load(Relaxed) < 2 * consumers {
             std::thread::sleep(Duration::from_millis(1));

@@ -3,6 +3,7 @@
 //! what series cost more than others there, they cost because of this machine's caches.
 
 use std::num::NonZeroU32;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,8 +15,8 @@ use wattrace::pipeline::Pipeline;
 use wattrace::pipeline::pattern::Pattern;
 use wattrace::pipeline::settings::{QueuePolicy, Settings};
 use wattrace_api::{
-    Batch, Error, Output, Registry, Resource, ResultExt, SeriesId, SeriesMap, SeriesSpec, Setup, Timestamp,
-    Transform, Value, Window, metric,
+    Batch, Error, Output, Registry, Resource, ResultExt, SeriesId, SeriesMap, SeriesSpec, Setup, Source,
+    Tick, Timestamp, Transform, Trigger, Value, Window, metric,
 };
 
 use crate::machine;
@@ -124,7 +125,7 @@ impl Columns {
         Ok(Self { ids: ids?, values: (1..=series as u64).map(Value::of_steps).collect(), rounds: 0 })
     }
 
-    /// Lets all series go on: a part at a time, its window and columns.
+    /// The next window of all series: a part of [`BATCH`] series at a time, its window and columns.
     fn advance(&mut self) -> impl Iterator<Item = (Window, &[SeriesId], &[Value])> {
         self.rounds += 1;
         let window = Window::new(Timestamp(self.rounds), Timestamp(self.rounds + 1));
@@ -132,6 +133,42 @@ impl Columns {
             values.iter_mut().for_each(|v| *v = Value::of_steps(v.steps() + 7));
             (window, ids, &*values)
         })
+    }
+
+    /// The part from series `first` on: a window of at most [`BATCH`] series.
+    fn advance_from(&mut self, first: usize) -> (Window, &[SeriesId], &[Value]) {
+        let end = (first + BATCH).min(self.ids.len());
+        self.rounds += u64::from(first == 0);
+        let values = &mut self.values[first..end];
+        values.iter_mut().for_each(|v| *v = Value::of_steps(v.steps() + 7));
+        (Window::new(Timestamp(self.rounds), Timestamp(self.rounds + 1)), &self.ids[first..end], values)
+    }
+}
+
+/// The source: a batch per poll, and always something to poll for.
+struct Load {
+    columns: Columns,
+    /// The first series of the next window.
+    next: usize,
+    always: OwnedFd,
+}
+
+impl Source for Load {
+    fn poll(&mut self, _: &Tick, out: &mut Batch) -> Result<(), Error> {
+        while out.len() < BATCH {
+            let (window, ids, values) = self.columns.advance_from(self.next);
+            out.begin(window);
+            out.extend(ids, values);
+            self.next += ids.len();
+            if self.next == self.columns.ids.len() {
+                self.next = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.always.as_fd())
     }
 }
 
@@ -146,22 +183,9 @@ fn sum(registry: &Arc<Registry>) -> Result<Sum, Error> {
 
 fn add_elements(setup: &mut Setup, series: usize, every_batch: Duration) {
     let registry = setup.registry();
-    setup.autonomous("load", move |feed| {
-        let registry = registry.clone();
-        async move {
-            let mut columns = Columns::open(&registry, series)?;
-            let mut batch = feed.batch();
-            while !feed.is_stopping() {
-                for (window, ids, values) in columns.advance() {
-                    batch.begin(window);
-                    batch.extend(ids, values);
-                    if batch.len() >= BATCH {
-                        feed.send(std::mem::replace(&mut batch, feed.batch())).await;
-                    }
-                }
-            }
-            Ok(())
-        }
+    setup.source("load", Trigger::MANUAL, move || {
+        let columns = Columns::open(&registry, series)?;
+        Ok(Load { columns, next: 0, always: machine::always_readable() })
     });
     let registry = setup.registry();
     setup.transform("scale", move || Ok(scale(&registry)));
@@ -238,10 +262,9 @@ pub(crate) fn cost(series: u64) {
     machine::stay_on_one_cpu();
     let bare = bare(series as usize).expect("it runs");
     let runtime = machine::runtime();
-    let mut setup = machine::setup(&runtime);
-    add_elements(&mut setup, series as usize, Duration::ZERO);
+    let host = machine::host(&runtime, |setup| add_elements(setup, series as usize, Duration::ZERO));
     let settings = Settings { queue_policy: QueuePolicy::Block, ..Settings::default() };
-    let pipeline = Pipeline::start(setup, settings);
+    let pipeline = Pipeline::start(host, settings);
     sleep(Duration::from_secs(2));
     let before = readings(&pipeline);
     sleep(Duration::from_secs(2));
@@ -262,10 +285,9 @@ fn readings(pipeline: &Pipeline) -> [u64; 4] {
 pub(crate) fn lossless(series: u64) {
     machine::stay_on_one_cpu();
     let runtime = machine::runtime();
-    let mut setup = machine::setup(&runtime);
-    add_elements(&mut setup, series as usize, Duration::ZERO);
+    let host = machine::host(&runtime, |setup| add_elements(setup, series as usize, Duration::ZERO));
     let settings = Settings { queue_policy: QueuePolicy::Block, ..Settings::default() };
-    let pipeline = Pipeline::start(setup, settings);
+    let pipeline = Pipeline::start(host, settings);
     sleep(Duration::from_secs(2));
     let before = readings(&pipeline);
     sleep(Duration::from_secs(4));
@@ -295,9 +317,9 @@ pub(crate) fn lossless(series: u64) {
 /// With an output that is much slower than the source, and a queue that drops.
 pub(crate) fn saturated(series: u64) {
     let runtime = machine::runtime();
-    let mut setup = machine::setup(&runtime);
-    add_elements(&mut setup, series as usize, Duration::from_millis(2));
-    let pipeline = Pipeline::start(setup, Settings::default());
+    let host =
+        machine::host(&runtime, |setup| add_elements(setup, series as usize, Duration::from_millis(2)));
+    let pipeline = Pipeline::start(host, Settings::default());
     sleep(Duration::from_secs(5));
     println!(
         "saturation, {series} series, an output that sleeps 2 ms per batch behind a queue of 2,000,000 points:"

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wattrace_api::{Added, ElementKind, Setup, Trigger};
+use wattrace_api::{ElementKind, Host, PluginElement, Trigger};
 
-use super::core::Core;
+use super::commands::Command;
+use super::context::Context;
+use super::elements::ask_all;
 use super::health::Health;
+use super::membership;
 use super::pattern::Pattern;
-use super::roster::ask_all;
-use super::source::Request;
 use super::status::ElementStatus;
 
 /// Controls a running pipeline. From [`super::Pipeline::control`].
 #[derive(Clone)]
-pub struct Control(pub(super) Arc<Core>);
+pub struct Control(pub(super) Arc<Context>);
 
 /// A command cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +31,7 @@ pub enum ControlError {
         there: Vec<String>,
     },
     /// The elements that match are of kinds for which the command means nothing.
-    #[error("{pattern} matches {}, and only {what} can be told to {command}", .matching.join(", "))]
+    #[error("{pattern} matches {}, and `{command}` is for {what} only", .matching.join(", "))]
     NotFor {
         /// What was looked for.
         pattern: Pattern,
@@ -51,7 +52,7 @@ pub enum ControlError {
 pub struct Done {
     /// Elements that have done it.
     pub done: Vec<String>,
-    /// Elements that were told, and had not answered in time.
+    /// Elements that did not answer in time.
     pub late: Vec<String>,
 }
 
@@ -59,7 +60,7 @@ impl Control {
     /// Every element that matches, as it stands: sources in the order of their ticks, transforms in theirs,
     /// outputs.
     pub fn status(&self, pattern: &Pattern) -> Vec<ElementStatus> {
-        let (entries, clock) = (self.0.roster.entries(), &self.0.clock);
+        let (entries, clock) = (self.0.elements.entries(), &self.0.clock);
         (entries.sources.iter().map(|s| ElementStatus::of_source(s, clock)))
             .chain(entries.transforms.iter().map(|t| ElementStatus::of_transform(t, clock)))
             .chain(entries.outputs.iter().map(|o| ElementStatus::of_output(o, clock)))
@@ -69,12 +70,11 @@ impl Control {
 
     /// The books of every element there is now.
     pub fn health(&self) -> Vec<Arc<Health>> {
-        self.0.roster.health()
+        self.0.elements.health()
     }
 
-    /// Pauses elements: a source is no longer polled (its next window spans the pause) or, if autonomous,
-    /// listened to; batches pass a transform by; an output's batches wait in its queue, as long as there is
-    /// room, and are never waited for.
+    /// Pauses elements: a source is no longer polled (its next window spans the pause), batches bypass a transform, an
+    /// output's batches wait in its queue as long as there is room, and nobody waits for that output.
     ///
     /// # Errors
     /// [`ControlError::NoMatch`].
@@ -92,10 +92,10 @@ impl Control {
 
     fn set_paused(&self, pattern: &Pattern, paused: bool) -> Result<Done, ControlError> {
         let done = self.matching(pattern, |_| true, "", "")?;
-        let entries = self.0.roster.entries();
+        let entries = self.0.elements.entries();
         for source in entries.sources.iter().filter(|s| pattern.matches(&s.health.name)) {
             source.health.pause(paused);
-            source.orders.send_modify(|orders| orders.paused = paused);
+            source.commands.send(Command::Pause(paused));
         }
         for transform in entries.transforms.iter().filter(|t| pattern.matches(&t.health.name)) {
             transform.health.pause(paused);
@@ -111,12 +111,12 @@ impl Control {
     /// covers energy. Waits for them until `deadline`.
     ///
     /// # Errors
-    /// [`ControlError::NoMatch`]; [`ControlError::NotFor`] if no managed source matches.
+    /// [`ControlError::NoMatch`]; [`ControlError::NotFor`] if no source matches.
     pub async fn trigger(&self, pattern: &Pattern, deadline: Instant) -> Result<Done, ControlError> {
-        let done = self.matching(pattern, |h| self.is_managed(h), "sources that are polled", "trigger")?;
-        let mut sources = self.0.roster.entries().sources;
+        let done = self.matching(pattern, |h| h.kind == ElementKind::Source, "sources", "trigger")?;
+        let mut sources = self.0.elements.entries().sources;
         sources.retain(|s| done.contains(&s.health.name));
-        let silent = ask_all(&sources, Request::Poll, deadline).await;
+        let silent = ask_all(&sources, Command::Poll, deadline).await;
         let late: Vec<_> = silent.into_iter().map(|s| s.health.name.clone()).collect();
         Ok(Done { done: done.into_iter().filter(|name| !late.contains(name)).collect(), late })
     }
@@ -128,9 +128,9 @@ impl Control {
     pub async fn flush(&self, pattern: &Pattern, deadline: Instant) -> Result<Done, ControlError> {
         let names = self.matching(pattern, |h| h.kind == ElementKind::Output, "outputs", "flush")?;
         let now = Instant::now();
-        self.0.pass(now + deadline.saturating_duration_since(now) / 2).await;
+        self.0.drain_transforms(now + deadline.saturating_duration_since(now) / 2).await;
         let mut result = Done::default();
-        let outputs = self.0.roster.entries().outputs;
+        let outputs = self.0.elements.entries().outputs;
         let flushes: Vec<_> = (outputs.into_iter().filter(|o| names.contains(&o.health.name)))
             .map(|mut output| {
                 let number = output.queue.want_flush();
@@ -152,7 +152,7 @@ impl Control {
     /// Ticks fall on whole multiples of it; a source that ticked so long after them still does.
     ///
     /// # Errors
-    /// [`ControlError::NoMatch`]; [`ControlError::NotFor`] if no managed source matches;
+    /// [`ControlError::NoMatch`]; [`ControlError::NotFor`] if no source matches;
     /// [`ControlError::Value`] if it is shorter than a millisecond or longer than a day.
     pub fn set_interval(&self, pattern: &Pattern, interval: Duration) -> Result<Done, ControlError> {
         let bounds = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
@@ -162,35 +162,35 @@ impl Control {
                 "interval {interval}: must be 1ms to 1day, or 0s for none"
             )));
         }
-        let done = self.matching(pattern, |h| self.is_managed(h), "sources that are polled", "tick")?;
-        for source in self.0.roster.entries().sources.iter().filter(|s| done.contains(&s.health.name)) {
-            source.orders.send_modify(|orders| {
-                orders.trigger = Trigger::after(interval, orders.trigger.offset);
-            });
+        let done = self.matching(pattern, |h| h.kind == ElementKind::Source, "sources", "set-interval")?;
+        for source in self.0.elements.lock().sources.iter_mut().filter(|s| done.contains(&s.health.name)) {
+            source.trigger = Trigger::after(interval, source.trigger.offset);
+            source.commands.send(Command::SetTrigger(source.trigger));
         }
         Ok(Done { done, late: Vec::new() })
     }
 
-    /// A setup for plugins that are to join this pipeline: start them with it, then hand what they added to
-    /// [`Control::replace_plugin`]. [`Setup::enter`] it for each plugin.
-    pub fn setup(&self) -> Setup {
-        let core = &self.0;
-        Setup::joining(core.registry.clone(), core.clock.clone(), core.runtime.clone(), core.changes.clone())
+    /// A host for plugins that are to join this pipeline: start them on it, then hand the elements that they declared
+    /// to [`Control::replace_plugin`].
+    pub fn host(&self) -> Host {
+        Host::new(self.0.registry.clone(), self.0.clock.clone(), self.0.runtime.clone())
     }
 
-    /// Removes all elements of the plugin `name` and adds those in `added` ([`Setup::take_added`]); either
-    /// may be none. The removed get their last calls, and their series end, before the new ones open;
-    /// transforms come to stand where the plugin's stand. All other elements go on and keep their state. What
-    /// does not leave within two seconds is abandoned, and said.
-    pub async fn replace_plugin(&self, name: &str, added: Vec<(&'static str, Added)>) {
+    /// Removes all elements of the plugin `name` and adds `elements`; either may be none. The removed elements get
+    /// their last calls, and their series end, before the new ones open; transforms take the place of the plugin's
+    /// earlier ones. All other elements keep running and keep their state. What does not leave within two seconds is
+    /// abandoned, and reported.
+    pub async fn replace_plugin(&self, name: &str, elements: Vec<PluginElement>) {
         let _changing = self.0.changing.lock().await;
-        let leaving = self.0.select(|plugin, _| plugin == name);
-        self.0.leave(leaving).await;
-        self.0.join(added).await;
-    }
-
-    fn is_managed(&self, health: &Health) -> bool {
-        self.0.roster.lock().sources.iter().any(|s| s.managed && s.health.name == health.name)
+        let leaving = self.0.elements.select(|plugin, _| plugin == name);
+        membership::leave(&self.0, leaving).await;
+        self.0.output_transforms.remove(name);
+        membership::join(&self.0, elements).await;
+        for output in self.0.elements.entries().outputs {
+            if self.0.settings.transforms_of(&output.health.name).iter().any(|plugin| plugin == name) {
+                output.queue.reset();
+            }
+        }
     }
 
     /// Names of the elements that match and for which `is` holds.

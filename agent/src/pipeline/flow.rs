@@ -1,5 +1,5 @@
-//! Batches in flight: recycled when the last output has let go of one, and with it the ids of the series it
-//! ended.
+//! Batches in flight. When the last output drops a batch, its memory is recycled, and the ids of the series that it
+//! ended are released.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -9,7 +9,7 @@ use wattrace_api::{Batch, Registry, SeriesId, SeriesSet};
 
 /// Empty batches, kept with their memory.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct BatchPool {
     registry: Arc<Registry>,
     spare: Mutex<Spare>,
 }
@@ -30,7 +30,7 @@ fn most_room(points: usize) -> usize {
     4 * points.max(64)
 }
 
-impl Pool {
+impl BatchPool {
     pub(crate) fn new(registry: Arc<Registry>) -> Arc<Self> {
         Arc::new(Self { registry, spare: Mutex::default() })
     }
@@ -101,7 +101,7 @@ impl Drop for Ends {
 pub(crate) struct Shared {
     batch: Batch,
     ends: Option<Arc<Ends>>,
-    pool: Arc<Pool>,
+    pool: Arc<BatchPool>,
 }
 
 impl Shared {
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn spare_batches_go_to_those_who_need_their_memory_and_are_bounded() {
-        let (ids, pool) = (ids(1), Pool::new(Registry::new()));
+        let (ids, pool) = (ids(1), BatchPool::new(Registry::new()));
         let give = |points: usize| {
             let mut batch = Batch::default();
             batch.extend(&vec![ids[0]; points], &vec![Value::of_steps(1); points]);

@@ -180,9 +180,8 @@ impl Health {
 
     /// Notes that a call into it begins; it ends with the value.
     pub(crate) fn busy(&self) -> Busy<'_> {
-        let since = self.clock.now().0.max(1);
-        self.busy_since.store(since, Relaxed);
-        Busy { health: self, since }
+        self.busy_since.store(self.clock.now().0.max(1), Relaxed);
+        Busy { health: self }
     }
 
     /// The same of its opening.
@@ -196,11 +195,16 @@ impl Health {
         self.opening.load(Relaxed)
     }
 
-    /// It is open.
+    /// It is open. What had failed still counts as failing until a call succeeds.
     pub(crate) fn opened(&self) {
         let mut details = self.details();
-        if details.state == State::Opening {
+        let found = matches!(details.state, State::Gone(_));
+        if found || details.state == State::Opening {
             self.enter(&mut details, State::Running);
+        }
+        drop(details);
+        if found {
+            info!("{} works again", self.name);
         }
     }
 
@@ -313,17 +317,9 @@ impl Health {
     }
 }
 
-/// A call into an element.
+/// A call into an element; it ends when this is dropped.
 pub(crate) struct Busy<'a> {
     health: &'a Health,
-    since: u64,
-}
-
-impl Busy<'_> {
-    /// How long it has taken so far.
-    pub(crate) fn took(&self) -> Duration {
-        Duration::from_nanos(self.health.clock.now().0.saturating_sub(self.since))
-    }
 }
 
 impl Drop for Busy<'_> {

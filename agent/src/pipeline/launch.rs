@@ -1,232 +1,222 @@
-//! From what a plugin added to a running element: opens it, gives it its task or thread, and enters it in the
-//! roster.
+//! From what a plugin declared to a running element: opens it, gives it its thread or its place in the chain, and adds
+//! it to the elements.
 
-use std::future::Future;
-use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tokio::sync::watch;
+use tracing::warn;
 use wattrace_api::spec::Open;
-use wattrace_api::{Added, ElementKind, Error, Trigger};
+use wattrace_api::{
+    ElementKind, ElementSpec, Error, Output, PluginElement, Source, Timestamp, Transform, Trigger,
+};
 
-use super::autonomous::AutonomousTask;
-use super::core::Core;
+use super::commands;
+use super::context::Context;
+use super::elements::{OutputEntry, SourceEntry, TransformEntry};
 use super::flow::LiveSet;
+use super::guard::Backoff;
 use super::health::Health;
 use super::opening::Opener;
 use super::output::OutputThread;
+use super::output_transforms::share;
 use super::queue::Queue;
-use super::realtime;
-use super::roster::{OutputEntry, SourceEntry, TransformEntry};
-use super::source::{Orders, Place, Requests, SourceTask};
-use super::transforms::Stage;
+use super::source::SourceThread;
+use super::stage::Stage;
 
-/// How long a call may take before it is said not to return: into what must not wait, and into what may.
+/// How long a call may take before the watchdog reports it: a poll or a transform, and a write.
 const QUICK: Duration = Duration::from_secs(2);
 const SLOW: Duration = Duration::from_secs(10);
 
-/// How long the start waits for an element's opening, and for all of them together; one comes after the
-/// other, and none gets less than a moment. What has not opened by then joins when it has.
+/// How long the start waits for one element to open, and for all of them together; they open one after the other, and
+/// none gets less than `MIN_OPENING`. An element that has not opened by then joins when it has.
 const OPENING: Duration = Duration::from_secs(2);
 const ALL_OPENING: Duration = Duration::from_secs(3);
-const MOMENT: Duration = Duration::from_millis(50);
+const MIN_OPENING: Duration = Duration::from_millis(50);
 
-/// Elements that are open, or being opened, and not running yet. Outputs' threads do so already.
+/// The shortest wait before a failed source is tried again.
+const MIN_RETRY: Duration = Duration::from_millis(100);
+
+/// Elements that are open, or being opened, and not running yet. Outputs' threads run already.
 pub(crate) struct Opened {
-    sources: Vec<(SourceEntry, SourceRun)>,
+    /// Each with the sender that starts its thread.
+    sources: Vec<(SourceEntry, mpsc::Sender<()>)>,
     transforms: Vec<(TransformEntry, Stage)>,
     outputs: Vec<OutputEntry>,
     deadline: Instant,
 }
 
-enum SourceRun {
-    Managed(SourceTask, Requests),
-    Autonomous(AutonomousTask, Requests),
-}
-
-/// Opens elements (pairs of plugin and element): the sources first, since a transform's opening looks at what
-/// they have found. One that cannot be opened does not keep the others from running; one whose name is taken
-/// is dropped.
-pub(crate) fn open(core: &Core, added: Vec<(&'static str, Added)>) -> Opened {
+/// Opens elements: the sources first, since a transform's opening looks at what they have found. An element that cannot
+/// be opened does not keep the others from running; one whose name is taken is dropped.
+pub(crate) fn open(context: &Context, elements: Vec<PluginElement>) -> Opened {
     let deadline = Instant::now() + ALL_OPENING;
     let mut opened = Opened { sources: Vec::new(), transforms: Vec::new(), outputs: Vec::new(), deadline };
-    let (found, rest): (Vec<_>, Vec<_>) =
-        added.into_iter().partition(|(_, added)| added.kind() == ElementKind::Source);
+    let (sources, rest): (Vec<_>, Vec<_>) =
+        elements.into_iter().partition(|element| element.spec.kind() == ElementKind::Source);
+    let rest = take_output_transforms(context, rest);
     let mut names = Vec::new();
-    for (plugin, added) in found.into_iter().chain(rest) {
-        let patience = match &added {
-            Added::Source { blocking: false, .. } | Added::Autonomous { .. } | Added::Transform { .. } => {
-                QUICK
-            }
-            _ => SLOW,
-        };
-        let health = Health::new(added.kind(), plugin, added.name(), patience, core.clock.clone());
-        if core.roster.has(&health.name) || names.contains(&health.name) {
-            warn!("{} is there already: another one of that name is not added", health.name);
+    for PluginElement { plugin, spec } in sources.into_iter().chain(rest) {
+        let patience = if spec.kind() == ElementKind::Output { SLOW } else { QUICK };
+        let health = Health::new(spec.kind(), plugin, spec.name(), patience, context.clock.clone());
+        if context.elements.has(&health.name) || names.contains(&health.name) {
+            warn!("there is an element {} already: the second one is not added", health.name);
             continue;
         }
         names.push(health.name.clone());
-        opened.add(core, plugin, added, health);
+        match spec {
+            ElementSpec::Source { trigger, open, .. } => {
+                opened.add_source(context, plugin, health, trigger, open);
+            }
+            ElementSpec::Transform { open, .. } => opened.add_transform(context, plugin, health, open),
+            ElementSpec::Output { transforms, open, .. } => {
+                opened.add_output(context, plugin, health, transforms, open);
+            }
+        }
     }
     opened
 }
 
-impl Opened {
-    fn add(&mut self, core: &Core, plugin: &'static str, added: Added, health: Arc<Health>) {
-        let (pool, clock) = (core.pool.clone(), core.clock.clone());
-        let (downstream, rediscover) = (core.to_transforms.clone(), core.settings.rediscover);
-        match added {
-            Added::Source { trigger, blocking, open, .. } => {
-                let (opener, source) = self.begin(&health, open);
-                let (requests, received) = mpsc::unbounded_channel();
-                let (orders, obeyed) = watch::channel(Orders { trigger, paused: false });
-                let place = match blocking {
-                    _ if realtime::is_fast(trigger) => Place::Here,
-                    true => Place::Pool,
-                    false => Place::Lane(core.lane.clone()),
-                };
-                let entry = SourceEntry { plugin, health: health.clone(), requests, orders, managed: true };
-                let orders = obeyed;
-                let live = LiveSet::default();
-                let task = SourceTask {
-                    health,
-                    orders,
-                    place,
-                    opener,
-                    source,
-                    live,
-                    pool,
-                    clock,
-                    rediscover,
-                    downstream,
-                };
-                self.sources.push((entry, SourceRun::Managed(task, received)));
+/// Takes out the transforms that outputs have for themselves, and keeps how to open them.
+fn take_output_transforms(context: &Context, elements: Vec<PluginElement>) -> Vec<PluginElement> {
+    let mut rest = Vec::new();
+    for PluginElement { plugin, spec } in elements {
+        match spec {
+            ElementSpec::Transform { open, .. } if context.settings.is_for_outputs(plugin) => {
+                context.output_transforms.add(plugin, open);
             }
-            Added::Autonomous { open, .. } => {
-                // It opens on the thread that it then runs on; to the start it is as good as open.
-                health.opened();
-                let (requests, received) = mpsc::unbounded_channel();
-                let (orders, obeyed) = watch::channel(Orders { trigger: Trigger::MANUAL, paused: false });
-                let entry = SourceEntry { plugin, health: health.clone(), requests, orders, managed: false };
-                let task = AutonomousTask { health, orders: obeyed, open, pool, rediscover, downstream };
-                self.sources.push((entry, SourceRun::Autonomous(task, received)));
-            }
-            Added::Transform { open, .. } => {
-                let (opener, transform) = self.begin(&health, open);
-                let entry = TransformEntry { plugin, health: health.clone() };
-                let rank = core.settings.rank(plugin);
-                self.transforms.push((entry, Stage::new(health, rank, opener, transform)));
-            }
-            Added::Output { open, .. } => {
-                let queue = Queue::new(core.settings.queue_of(&health.name), health.clone());
-                let (flushed, seen) = watch::channel(0);
-                let (opening, opened) = std::sync::mpsc::channel();
-                let thread = OutputThread {
-                    health: health.clone(),
-                    open,
-                    output: None,
-                    queue: queue.clone(),
-                    opening: Some(opening),
-                    flushed,
-                    flush_interval: core.settings.flush_interval,
-                    unwritten: 0,
-                };
-                spawn_thread(&health, move || thread.run());
-                // It says that it has opened by letting go of its end.
-                if opened.recv_timeout(self.patience()) == Err(RecvTimeoutError::Timeout) {
-                    still_opening(&health);
-                }
-                self.outputs.push(OutputEntry { plugin, health, queue, flushed: seen });
-            }
+            spec => rest.push(PluginElement { plugin, spec }),
         }
     }
+    rest
+}
 
-    /// How long the next opening may take.
-    fn patience(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now()).clamp(MOMENT, OPENING)
+impl Opened {
+    fn add_source(
+        &mut self,
+        context: &Context,
+        plugin: &'static str,
+        health: Arc<Health>,
+        trigger: Trigger,
+        open: Open<dyn Source>,
+    ) {
+        let (sender, receiver) = match commands::channel() {
+            Ok(channel) => channel,
+            Err(e) => return health.failed(&Error::fatal(format!("cannot create an eventfd: {e}"))),
+        };
+        let thread = SourceThread {
+            health: health.clone(),
+            open,
+            source: None,
+            trigger,
+            paused: false,
+            realtime: context.settings.realtime,
+            rediscover: context.settings.rediscover,
+            resume: Timestamp(0),
+            backoff: Backoff::new(trigger.interval.max(MIN_RETRY)),
+            live: LiveSet::default(),
+            points: 0,
+            commands: receiver,
+            pool: context.pool.clone(),
+            clock: context.clock.clone(),
+            inbox: context.inbox.clone(),
+        };
+        let (opening, opened) = mpsc::channel();
+        let (start, started) = mpsc::channel();
+        spawn_thread(&health, move || thread.run(opening, &started));
+        self.wait_until_open(&health, &opened);
+        self.sources.push((SourceEntry { plugin, health, commands: sender, trigger }, start));
     }
 
-    /// Opens an element, waiting for it as long as there is time. What came of it is kept in its health; an
-    /// opening that takes longer is left under way.
-    fn begin<E: ?Sized + Send + 'static>(
-        &self,
-        health: &Arc<Health>,
-        open: Open<E>,
-    ) -> (Opener<E>, Option<Box<E>>) {
+    fn add_transform(
+        &mut self,
+        context: &Context,
+        plugin: &'static str,
+        health: Arc<Health>,
+        open: Open<dyn Transform>,
+    ) {
         let mut opener = Opener::new(health.clone(), open);
         opener.begin();
-        let element = match opener.result_within(self.patience()) {
-            Some(Ok(element)) => {
+        let transform = match opener.result_within(self.patience()) {
+            Some(Ok(transform)) => {
                 health.opened();
-                Some(element)
+                Some(transform)
             }
             Some(Err(error)) => {
                 health.failed(&error);
                 None
             }
             None => {
-                still_opening(health);
+                still_opening(&health);
                 None
             }
         };
-        (opener, element)
+        let entry = TransformEntry { plugin, health: health.clone() };
+        let rank = context.settings.rank(plugin);
+        self.transforms.push((entry, Stage::new(health, rank, opener, transform)));
     }
 
-    /// The outputs' queues.
-    pub(crate) fn queues(&self) -> Vec<Arc<Queue>> {
-        self.outputs.iter().map(|entry| entry.queue.clone()).collect()
+    fn add_output(
+        &mut self,
+        context: &Context,
+        plugin: &'static str,
+        health: Arc<Health>,
+        transforms: Vec<Open<dyn Transform>>,
+        open: Open<dyn Output>,
+    ) {
+        let queue = Queue::new(context.settings.queue_of(&health.name), health.clone());
+        let (flushed, seen) = watch::channel(0);
+        let thread = OutputThread {
+            health: health.clone(),
+            registry: context.registry.clone(),
+            open,
+            configured: context.settings.transforms_of(&health.name),
+            output_transforms: context.output_transforms.clone(),
+            transforms: transforms.into_iter().map(share).collect(),
+            output: None,
+            queue: queue.clone(),
+            flushed,
+            flush_interval: context.settings.flush_interval,
+            unwritten: 0,
+        };
+        let (opening, opened) = mpsc::channel();
+        spawn_thread(&health, move || thread.run(opening));
+        self.wait_until_open(&health, &opened);
+        self.outputs.push(OutputEntry { plugin, health, queue, flushed: seen });
     }
 
-    /// The transforms, which go to their thread.
-    pub(crate) fn take_stages(&mut self, core: &Core) -> Vec<Stage> {
+    /// Waits until an element's thread has opened it, which it reports by dropping its sender.
+    fn wait_until_open(&self, health: &Health, opened: &mpsc::Receiver<()>) {
+        if opened.recv_timeout(self.patience()) == Err(RecvTimeoutError::Timeout) {
+            still_opening(health);
+        }
+    }
+
+    /// How long the next opening may take.
+    fn patience(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now()).clamp(MIN_OPENING, OPENING)
+    }
+
+    /// Adds the outputs to the elements. Returns their queues.
+    pub(crate) fn take_outputs(&mut self, context: &Context) -> Vec<Arc<Queue>> {
+        let queues = self.outputs.iter().map(|entry| entry.queue.clone()).collect();
+        context.elements.lock().outputs.append(&mut self.outputs);
+        queues
+    }
+
+    /// Adds the transforms to the elements. Returns them for their thread.
+    pub(crate) fn take_stages(&mut self, context: &Context) -> Vec<Stage> {
         let (entries, stages): (Vec<_>, Vec<_>) = self.transforms.drain(..).unzip();
-        core.roster.lock().transforms.extend(entries);
+        context.elements.lock().transforms.extend(entries);
         stages
     }
 
-    /// Enters the outputs, which are going already.
-    pub(crate) fn enter_outputs(&mut self, core: &Core) {
-        core.roster.lock().outputs.append(&mut self.outputs);
-    }
-
-    /// Sets the sources going.
-    pub(crate) fn run_sources(self, core: &Arc<Core>) {
-        for (entry, run) in self.sources {
-            let health = entry.health.clone();
-            {
-                let mut entries = core.roster.lock();
-                entries.sources.push(entry);
-                // Requests to all go out in the order in which their ticks fall.
-                entries.sources.sort_by_key(|s| s.orders.borrow().trigger.offset);
-            }
-            match run {
-                SourceRun::Managed(task, requests) => {
-                    let realtime = core.settings.realtime;
-                    let alone = move |task: SourceTask, requests| {
-                        spawn_thread(&health.clone(), move || {
-                            run_alone(&health, realtime, task.run(requests))
-                        });
-                    };
-                    if matches!(task.place, Place::Here) {
-                        alone(task, requests);
-                    } else {
-                        core.runtime.spawn(async move {
-                            if let Some((task, requests)) = task.run(requests).await {
-                                alone(task, requests);
-                            }
-                        });
-                    }
-                }
-                SourceRun::Autonomous(task, requests) => {
-                    let (core, runtime) = (Arc::downgrade(core), core.runtime.clone());
-                    spawn_thread(&health.clone(), move || {
-                        run_autonomous(&health, task, requests, &core, &runtime)
-                    });
-                }
-            }
+    /// Adds the sources to the elements and starts them.
+    pub(crate) fn start_sources(self, context: &Context) {
+        for (entry, start) in self.sources {
+            context.elements.add_source(entry);
+            // An error means that its thread could not be started, which its health shows.
+            let _ = start.send(());
         }
     }
 }
@@ -238,37 +228,5 @@ fn still_opening(health: &Health) {
 fn spawn_thread(health: &Health, run: impl FnOnce() + Send + 'static) {
     if let Err(e) = std::thread::Builder::new().name(health.name.clone()).spawn(run) {
         health.failed(&Error::fatal(format!("cannot start its thread: {e}")));
-    }
-}
-
-/// A source's task on this thread, which has a runtime of its own, so that no other has a part in when it
-/// ticks.
-fn run_alone<T>(health: &Health, realtime: bool, task: impl Future<Output = T>) {
-    match realtime.then(realtime::take_priority) {
-        None => {}
-        Some(Ok(())) => info!("{} runs with real-time priority", health.name),
-        Some(Err(e)) => warn!(
-            "{} runs without real-time priority: {e}; agent.realtime needs root or CAP_SYS_NICE: \
-             sudo setcap cap_sys_nice+ep $(command -v wattrace), together with the capabilities it has",
-            health.name
-        ),
-    }
-    match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => drop(runtime.block_on(task)),
-        Err(e) => health.failed(&Error::fatal(format!("cannot start its runtime: {e}"))),
-    }
-}
-
-/// An autonomous source on this thread. When it comes to its own end, nothing of it stays.
-fn run_autonomous(
-    health: &Arc<Health>,
-    task: AutonomousTask,
-    requests: Requests,
-    core: &Weak<Core>,
-    runtime: &Handle,
-) {
-    let own_end = runtime.block_on(task.run(requests));
-    if let Some(core) = core.upgrade().filter(|_| own_end) {
-        core.roster.strike(health);
     }
 }

@@ -1,5 +1,5 @@
-//! Opening an element, on a thread: one whose opening does not return holds up neither the start nor its
-//! neighbours. Outputs have a thread anyway and open on that (`output.rs`).
+//! Opening a transform on a thread of its own: an opening that does not return stops neither the start nor the other
+//! transforms. Sources and outputs open on the threads they have (`source.rs`, `output.rs`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -53,17 +53,6 @@ impl<E: ?Sized + Send + 'static> Opener<E> {
                 result
             }
         });
-    }
-
-    /// Begins, unless it is under way, and waits for the result.
-    pub(crate) async fn result(&mut self) -> Result<Box<E>, Error> {
-        self.begin();
-        let result = match &mut self.under_way {
-            Some(result) => result.await.unwrap_or_else(|_| Err(no_answer())),
-            None => Err(no_answer()),
-        };
-        self.under_way = None;
-        result
     }
 
     /// The result, if it comes within `patience`; the thread that began it must be the one that asks, lest it

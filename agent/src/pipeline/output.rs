@@ -1,34 +1,39 @@
-//! An output's thread: opens it, takes batches from its queue and writes them, trying again where that can
-//! help. An async output has one too (`plugins/api/src/added.rs`).
+//! An output's thread: opens the output and the transforms of its own, takes batches from its queue and writes them, with
+//! retries where these can help.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use wattrace_api::spec::Open;
-use wattrace_api::{Batch, Error, ErrorKind, Output};
+use wattrace_api::{Batch, Error, ErrorKind, Output, OutputChain, Registry};
 
 use super::guard::{Backoff, contained};
 use super::health::Health;
+use super::output_transforms::{OutputTransforms, SharedOpen, open_by};
 use super::queue::{Next, Queue};
 
-/// How long an output may be left alone: losses that it counts in the background are asked for at least so
-/// often.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Losses that an output counts in the background are collected at least this often.
+const MAX_IDLE: Duration = Duration::from_secs(1);
 
-/// How often an output is restarted over one batch.
-const MOST_RESTARTS: u32 = 3;
+/// How often an output is reopened because of one batch.
+const MAX_REOPENINGS: u32 = 3;
 
 /// An output and all that its thread needs.
 pub(crate) struct OutputThread {
     pub(crate) health: Arc<Health>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) open: Open<dyn Output>,
+    /// Plugins whose transforms the configuration gives this output.
+    pub(crate) configured: Vec<String>,
+    /// How to open these.
+    pub(crate) output_transforms: Arc<OutputTransforms>,
+    /// Transforms that its plugin gives it; they come after the configured ones.
+    pub(crate) transforms: Vec<SharedOpen>,
     /// `None` while it is failing.
-    pub(crate) output: Option<Box<dyn Output>>,
+    pub(crate) output: Option<OutputChain>,
     pub(crate) queue: Arc<Queue>,
-    /// Dropped once the first opening has come to an end, whatever came of it: someone waits for that.
-    pub(crate) opening: Option<mpsc::Sender<()>>,
     /// Number of the last flush that was carried out.
     pub(crate) flushed: watch::Sender<u64>,
     /// How often it is flushed without being asked to; zero: never.
@@ -38,12 +43,12 @@ pub(crate) struct OutputThread {
 }
 
 impl OutputThread {
-    /// Runs until the queue is closed and empty.
-    pub(crate) fn run(mut self) {
+    /// Opens the output, says so by dropping `opening`, and runs until the queue is closed and empty.
+    pub(crate) fn run(mut self, opening: impl Sized) {
         if let Err(error) = self.open() {
             self.health.failed(&error);
         }
-        self.opening = None;
+        drop(opening);
         let mut flushed = Instant::now();
         loop {
             if !self.flush_interval.is_zero() && flushed.elapsed() >= self.flush_interval {
@@ -51,8 +56,8 @@ impl OutputThread {
                 flushed = Instant::now();
             }
             let due = match self.flush_interval {
-                Duration::ZERO => PATIENCE,
-                interval => interval.saturating_sub(flushed.elapsed()).min(PATIENCE),
+                Duration::ZERO => MAX_IDLE,
+                interval => interval.saturating_sub(flushed.elapsed()).min(MAX_IDLE),
             };
             match self.queue.next(due) {
                 Next::Rescued(batch, ends) => {
@@ -62,7 +67,7 @@ impl OutputThread {
                 Next::Batch(batch) => self.write(&batch),
                 Next::Flush(number) => {
                     self.flush();
-                    // Nobody may be waiting any more.
+                    // An error means that the deadline of the request has passed.
                     let _ = self.flushed.send(number);
                 }
                 Next::Reset => self.close(),
@@ -72,6 +77,7 @@ impl OutputThread {
             self.count_losses();
         }
         self.health.lose(self.unwritten, "the agent stopped before they could be written");
+        self.finish();
         self.flush();
         self.close();
         self.health.stopped();
@@ -79,12 +85,25 @@ impl OutputThread {
 
     fn open(&mut self) -> Result<(), Error> {
         let _busy = self.health.opening();
-        self.output = Some(contained(&mut self.open)?);
+        let mut transforms = self.output_transforms.of(&self.configured)?;
+        transforms.extend(self.transforms.iter().map(open_by));
+        let opened = contained(|| OutputChain::open(&self.registry, &mut transforms, &mut self.open))?;
+        self.output = Some(opened);
         self.health.opened();
         Ok(())
     }
 
-    /// Drops the output, after asking it what it takes along.
+    /// Lets the output's own transforms write what they held back.
+    fn finish(&mut self) {
+        let _busy = self.health.busy();
+        if let Some(output) = &mut self.output
+            && let Err(error) = contained(|| output.finish())
+        {
+            self.health.failed(&error);
+        }
+    }
+
+    /// Drops the output; what it has not delivered is lost.
     fn close(&mut self) {
         self.count_losses();
         if let Some(output) = self.output.take() {
@@ -97,37 +116,32 @@ impl OutputThread {
             for (reason, points) in output.take_losses() {
                 self.health.lose(points, reason);
             }
+            self.health.left_out.fetch_add(output.take_left_out(), Relaxed);
         }
     }
 
-    /// Writes `batch`, again and again if that can help; gives up when the agent is stopping.
+    /// Writes `batch`, with retries as long as these can help; gives up when the agent is stopping.
     fn write(&mut self, batch: &Batch) {
         let mut backoff = Backoff::new(Duration::from_millis(100));
-        let (mut restarts, mut last_try) = (0, false);
+        let (mut reopenings, mut last_try, mut prepared) = (0, false, false);
         loop {
-            let error = match self.try_write(batch) {
-                Ok(()) => {
-                    self.health.calls.fetch_add(1, Relaxed);
-                    self.health.points_out.fetch_add(batch.len() as u64, Relaxed);
-                    return match self.output.as_ref().and_then(|output| output.trouble()) {
-                        Some(why) => self.health.troubled(why),
-                        None => self.health.works(),
-                    };
-                }
+            let error = match self.try_write(batch, &mut prepared) {
+                Ok(()) => return self.written(batch),
                 Err(error) => error,
             };
             self.health.failed(&error);
             match error.kind() {
                 ErrorKind::Gone => return self.drain(batch.len() as u64),
                 ErrorKind::Retry => {}
-                // An output that was opened and then failed with this batch so often fails because of it.
+                // An output that opens and then fails with this batch every time fails because of it.
                 ErrorKind::Fatal if self.output.is_some() => {
                     self.close();
-                    restarts += 1;
+                    prepared = false;
+                    reopenings += 1;
                 }
                 ErrorKind::Fatal => {}
             }
-            if restarts == MOST_RESTARTS {
+            if reopenings == MAX_REOPENINGS {
                 return self.health.lose(batch.len() as u64, "the output failed with them again and again");
             }
             if last_try {
@@ -138,13 +152,28 @@ impl OutputThread {
         }
     }
 
-    fn try_write(&mut self, batch: &Batch) -> Result<(), Error> {
+    /// One try. Its own transforms see the batch once per opening of the output: `prepared` says whether they have.
+    fn try_write(&mut self, batch: &Batch, prepared: &mut bool) -> Result<(), Error> {
         if self.output.is_none() {
             self.open()?;
         }
         let _busy = self.health.busy();
         let output = self.output.as_mut().ok_or_else(|| Error::fatal("it is not open"))?;
-        contained(|| output.write(batch))
+        if !*prepared {
+            contained(|| output.prepare(batch))?;
+            *prepared = true;
+        }
+        contained(|| output.write_prepared(batch))
+    }
+
+    fn written(&mut self, batch: &Batch) {
+        let Some(output) = &self.output else { return };
+        self.health.calls.fetch_add(1, Relaxed);
+        self.health.points_out.fetch_add(output.points(batch) as u64, Relaxed);
+        match output.trouble() {
+            Some(why) => self.health.troubled(why),
+            None => self.health.works(),
+        }
     }
 
     fn flush(&mut self) {
@@ -156,11 +185,11 @@ impl OutputThread {
         }
     }
 
-    /// The output has nowhere to write any more: what comes is counted as lost until the agent stops.
+    /// The output is gone: what comes is counted as lost until the agent stops.
     fn drain(&mut self, mut points: u64) {
         self.close();
         loop {
-            match self.queue.next(PATIENCE) {
+            match self.queue.next(MAX_IDLE) {
                 Next::Rescued(batch, _) => points += batch.len() as u64,
                 Next::Batch(batch) => points += batch.len() as u64,
                 Next::Flush(number) => drop(self.flushed.send(number)),

@@ -57,7 +57,7 @@ struct State {
     waited_for: bool,
     reset: bool,
     paused: bool,
-    hurried: bool,
+    unblocked: bool,
     closed: bool,
 }
 
@@ -66,7 +66,7 @@ struct State {
 /// millisecond has its batches taken by thirties: what they wait is less than an eye sees, and no window
 /// depends on it.
 pub(crate) const LINGER: Duration = Duration::from_millis(50);
-pub(crate) const ENOUGH: usize = 32;
+pub(crate) const WAKE_AT_BATCHES: usize = 32;
 
 /// Ends kept beyond the queue before the output is started afresh instead.
 const MOST_RESCUED: usize = 200_000;
@@ -111,11 +111,11 @@ impl Queue {
         if self.bounds.policy == QueuePolicy::Block && !has_room(&state) {
             state.waited_for = true;
             self.changed.notify_all();
-            let full = |s: &mut State| !has_room(s) && !s.paused && !s.hurried && !s.closed;
+            let full = |s: &mut State| !has_room(s) && !s.paused && !s.unblocked && !s.closed;
             state = self.room.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
             state.waited_for = false;
         }
-        let unbounded = self.bounds.policy == QueuePolicy::Block && state.hurried;
+        let unbounded = self.bounds.policy == QueuePolicy::Block && state.unblocked;
         if !has_room(&state) && !unbounded {
             if self.bounds.policy == QueuePolicy::DropNewest {
                 let dropped = state.rescue(&batch, usize::MAX);
@@ -193,9 +193,15 @@ impl Queue {
 
     /// Lets nobody wait for room any more: what is still under way, a bounded number of batches, is taken in
     /// addition.
-    pub(crate) fn hurry(&self) {
-        self.lock().hurried = true;
+    pub(crate) fn stop_blocking(&self) {
+        self.lock().unblocked = true;
         self.room.notify_all();
+    }
+
+    /// Makes the output close, and reopen with what comes next.
+    pub(crate) fn reset(&self) {
+        self.lock().reset = true;
+        self.changed.notify_all();
     }
 
     /// Says that nothing more will come.
@@ -226,7 +232,9 @@ impl State {
     /// it.
     fn is_enough(&self, bounds: Bounds) -> bool {
         let urgent = self.closed || self.reset || self.waited_for || self.flushes > self.flushed;
-        urgent || self.batches >= ENOUGH.min(bounds.batches.div_ceil(2)) || self.points >= bounds.points / 2
+        urgent
+            || self.batches >= WAKE_AT_BATCHES.min(bounds.batches.div_ceil(2))
+            || self.points >= bounds.points / 2
     }
 
     /// Whether a batch of so many points may be added. Into an empty queue any may, or a large one would

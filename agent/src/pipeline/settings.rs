@@ -46,6 +46,9 @@ pub struct OutputSettings {
     /// What happens when there is no room.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<QueuePolicy>,
+    /// Plugins whose transforms this output has for itself, in order. They do not run for other outputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transforms: Option<Vec<String>>,
 }
 
 /// How much an output's queue holds, and what happens when there is no room.
@@ -96,20 +99,29 @@ impl Default for Settings {
 impl Settings {
     /// What the queue of the output `name`, `output/plugin/element`, holds.
     pub(crate) fn queue_of(&self, name: &str) -> Bounds {
-        fn longest<T>(
-            all: &[(Pattern, OutputSettings)],
-            name: &str,
-            says: fn(&OutputSettings) -> Option<T>,
-        ) -> Option<T> {
-            let matching = all.iter().filter(|(pattern, _)| pattern.matches(name));
-            let saying = matching.filter_map(|(pattern, s)| Some((pattern.weight(), says(s)?)));
-            saying.max_by_key(|(weight, _)| *weight).map(|(_, said)| said)
-        }
         Bounds {
-            batches: longest(&self.outputs, name, |s| s.queue).unwrap_or(self.queue).get(),
-            points: longest(&self.outputs, name, |s| s.queue_points).unwrap_or(self.queue_points).get(),
-            policy: longest(&self.outputs, name, |s| s.policy).unwrap_or(self.queue_policy),
+            batches: self.of_output(name, |s| s.queue).unwrap_or(self.queue).get(),
+            points: self.of_output(name, |s| s.queue_points).unwrap_or(self.queue_points).get(),
+            policy: self.of_output(name, |s| s.policy).unwrap_or(self.queue_policy),
         }
+    }
+
+    /// Plugins whose transforms the output `name` has for itself.
+    pub(crate) fn transforms_of(&self, name: &str) -> Vec<String> {
+        self.of_output(name, |s| s.transforms.clone()).unwrap_or_default()
+    }
+
+    /// Whether outputs have the transforms of `plugin` for themselves, so that they are not in the common chain.
+    pub(crate) fn is_for_outputs(&self, plugin: &str) -> bool {
+        let lists = self.outputs.iter().filter_map(|(_, settings)| settings.transforms.as_ref());
+        lists.flatten().any(|name| name == plugin)
+    }
+
+    /// A setting of the output `name`: of the longest pattern that matches it and has the setting.
+    fn of_output<T>(&self, name: &str, get: impl Fn(&OutputSettings) -> Option<T>) -> Option<T> {
+        let matching = self.outputs.iter().filter(|(pattern, _)| pattern.matches(name));
+        let set = matching.filter_map(|(pattern, settings)| Some((pattern.weight(), get(settings)?)));
+        set.max_by_key(|(weight, _)| *weight).map(|(_, value)| value)
     }
 
     /// Where the transforms of `plugin` stand among the others.
@@ -123,11 +135,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_pattern_that_says_something_says_it() {
+    fn the_longest_pattern_that_has_a_setting_decides() {
         let says = |queue, queue_points, policy| OutputSettings {
             queue: NonZeroUsize::new(queue),
             queue_points: NonZeroUsize::new(queue_points),
             policy,
+            transforms: None,
         };
         let settings = Settings {
             outputs: vec![
@@ -145,5 +158,15 @@ mod tests {
         assert_eq!(queue("output/otlp/traces"), (1024, 500, QueuePolicy::DropNewest));
         assert_eq!(queue("output/csv/file"), (4096, 500, QueuePolicy::DropNewest));
         assert_eq!(Settings::default().queue_of("output/csv/file").points, 2_000_000);
+    }
+
+    #[test]
+    fn the_transforms_of_an_output_leave_the_common_chain() {
+        let own = OutputSettings { transforms: Some(vec!["top".into()]), ..OutputSettings::default() };
+        let settings =
+            Settings { outputs: vec![("output/otlp/*".parse().unwrap(), own)], ..Settings::default() };
+        assert_eq!(settings.transforms_of("output/otlp/metrics"), ["top"]);
+        assert!(settings.transforms_of("output/csv/file").is_empty());
+        assert!(settings.is_for_outputs("top") && !settings.is_for_outputs("filter"));
     }
 }

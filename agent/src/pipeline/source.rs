@@ -1,268 +1,320 @@
-//! A managed source's task: waits for ticks and requests, polls, sends what came of it to the transforms.
+//! A source's thread. One loop runs every source: it waits for a tick of its timer, its wake-up descriptor or a command,
+//! polls the source, and sends what the poll produced to the transforms.
 
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
-use tracing::warn;
-use wattrace_api::{Batch, Clock, Error, ErrorKind, Source, Tick, Timestamp, Trigger};
+use tracing::{info, warn};
+use wattrace_api::spec::Open;
+use wattrace_api::{Batch, Clock, Error, ErrorKind, Source, Tick, TickCause, Timestamp, Trigger};
 
-use super::flow::{LiveSet, Pool};
+use super::commands::{Command, Commands};
+use super::flow::{BatchPool, LiveSet};
 use super::guard::{Backoff, contained};
 use super::health::Health;
-use super::lane::Lane;
-use super::opening::Opener;
-use super::realtime;
-use super::transforms::Upstream;
-use super::trigger::Timer;
+use super::inbox::Inbox;
+use super::timer::Timer;
 
-/// What the runner may ask of a source's task.
-pub(crate) enum Request {
-    /// Poll now, then answer.
-    Poll(oneshot::Sender<()>),
-    /// Poll once more, then end.
-    Stop(oneshot::Sender<()>),
-    /// Poll once more, end all series, then end.
-    Remove(oneshot::Sender<()>),
-}
+/// Shorter intervals get real-time priority with `agent.realtime`, and the shortest way of waiting for a tick.
+const FAST: Duration = Duration::from_millis(10);
 
-/// How a source is to run, until told otherwise.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Orders {
+/// The priority: above ordinary threads, below everybody else who asks for real time.
+const PRIORITY: libc::c_int = 1;
+
+/// A source and all that its thread needs.
+pub(crate) struct SourceThread {
+    pub(crate) health: Arc<Health>,
+    pub(crate) open: Open<dyn Source>,
+    /// `None` while it is failing or gone.
+    pub(crate) source: Option<Box<dyn Source>>,
     pub(crate) trigger: Trigger,
     pub(crate) paused: bool,
-}
-
-/// Where a source is polled.
-pub(crate) enum Place {
-    /// On a worker of the runtime, one source at a time.
-    Lane(Arc<Lane>),
-    /// On a thread that is free.
-    Pool,
-    /// Where its task runs: it has a thread of its own.
-    Here,
-}
-
-/// A poll in the lane that takes longer than this was the last one there.
-const TOO_LONG: Duration = Duration::from_millis(50);
-
-/// A source and all that its task needs.
-pub(crate) struct SourceTask {
-    pub(crate) health: Arc<Health>,
-    pub(crate) orders: watch::Receiver<Orders>,
-    pub(crate) place: Place,
-    pub(crate) opener: Opener<dyn Source>,
-    /// `None` while it is failing, or still being opened.
-    pub(crate) source: Option<Box<dyn Source>>,
-    /// What it has sent and not ended.
-    pub(crate) live: LiveSet,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) clock: Clock,
+    pub(crate) realtime: bool,
+    /// How often a device that is gone is looked for; zero: never.
     pub(crate) rediscover: Duration,
-    pub(crate) downstream: Upstream,
+    /// No polls before this moment; without an open source, the moment to reopen it.
+    pub(crate) resume: Timestamp,
+    pub(crate) backoff: Backoff,
+    /// Which series it has sent and not ended.
+    pub(crate) live: LiveSet,
+    /// Points of the last batch.
+    pub(crate) points: usize,
+    pub(crate) commands: Commands,
+    pub(crate) pool: Arc<BatchPool>,
+    pub(crate) clock: Clock,
+    pub(crate) inbox: Arc<Inbox>,
 }
 
-/// What a source's task hears requests through.
-pub(crate) type Requests = mpsc::UnboundedReceiver<Request>;
-
-/// How a task's run comes to its end.
-enum End {
-    Stopped,
-    /// The source is told to tick so fast that it is to have a thread of its own.
-    Moves,
+/// What the thread waits for.
+enum Event {
+    Tick(Tick),
+    Wakeup,
+    Command(Command),
+    /// It is time to reopen the source.
+    Reopen,
 }
 
-/// Why the task woke up.
-enum Woken {
-    Ticked(Tick),
-    Asked(Tick, Option<Request>),
-    LooksAgain,
+/// Whether the loop goes on.
+#[derive(PartialEq)]
+enum Flow {
+    Continue,
+    /// It has ended, by a command or because nobody receives its points any more.
+    End,
 }
 
-impl SourceTask {
-    /// Runs until asked to stop, or until it is to go on on a thread of its own: then it comes back.
-    pub(crate) async fn run(mut self, mut requests: Requests) -> Option<(Self, Requests)> {
-        match self.work(&mut requests).await {
-            Ok(End::Stopped) => None,
-            Ok(End::Moves) => Some((Self { place: Place::Here, ..self }, requests)),
-            Err(e) => {
-                self.health.failed(&Error::fatal(format!("its timer fails: {e}")));
-                None
-            }
+impl SourceThread {
+    /// Opens the source, says so by dropping `opening`, waits for `start`, and runs until a command ends it.
+    pub(crate) fn run(mut self, opening: impl Sized, start: &Receiver<()>) {
+        self.reopen();
+        drop(opening);
+        // An error means that the pipeline did not start.
+        if start.recv().is_err() {
+            return;
+        }
+        if let Err(e) = self.work() {
+            self.health.failed(&Error::fatal(format!("its timer fails: {e}")));
         }
     }
 
-    async fn work(&mut self, requests: &mut Requests) -> std::io::Result<End> {
-        // Still: whoever started it has waited long enough.
-        if self.opener.is_under_way() {
-            match self.opener.result().await {
-                Ok(source) => {
-                    self.source = Some(source);
-                    self.health.opened();
-                }
-                Err(error) => self.health.failed(&error),
-            }
-        }
-        let mut orders = *self.orders.borrow_and_update();
-        let mut timer = self.timer(orders)?;
-        let mut backoff = Backoff::new(orders.trigger.interval.max(Duration::from_millis(100)));
-        let (mut resume, mut points) = (Timestamp(0), 0);
-        let mut look_again = Instant::now() + self.rediscover;
+    fn work(&mut self) -> io::Result<()> {
+        let mut timer = self.restart_timer()?;
         loop {
-            // What is gone does not tick, so that a missing device costs nothing.
-            let gone = self.health.is_gone();
-            let looks = gone && !orders.paused && !self.rediscover.is_zero();
-            let ticks = !gone && !orders.paused;
-            let woken = if ticks && timer.blocks() && is_unasked(requests, &self.orders) {
-                // The shortest way, for what happens a thousand times a second.
-                Woken::Ticked(timer.tick().await?)
-            } else {
-                tokio::select! {
-                    biased;
-                    request = requests.recv() => {
-                        let last = !matches!(request, Some(Request::Poll(_)));
-                        Woken::Asked(Tick { last, ..Tick::at(self.clock.now()) }, request)
-                    }
-                    Ok(()) = self.orders.changed() => {
-                        orders = *self.orders.borrow_and_update();
-                        if realtime::is_fast(orders.trigger) && !matches!(self.place, Place::Here) {
-                            return Ok(End::Moves);
-                        }
-                        // Anew, so that what did not tick while paused does not count as missed.
-                        timer = self.timer(orders)?;
-                        continue;
-                    }
-                    tick = timer.tick(), if ticks => Woken::Ticked(tick?),
-                    () = sleep_until(look_again), if looks => Woken::LooksAgain,
+            let flow = match self.wait(&mut timer)? {
+                Event::Tick(tick) => self.tick(&tick),
+                Event::Wakeup => {
+                    let tick = Tick { cause: TickCause::Wakeup, ..Tick::at(self.clock.now()) };
+                    self.poll(&tick, false)
                 }
+                Event::Reopen => {
+                    self.reopen();
+                    // Ticks that passed while it was closed were not missed.
+                    timer = self.restart_timer()?;
+                    Flow::Continue
+                }
+                Event::Command(Command::SetTrigger(trigger)) => {
+                    self.trigger = trigger;
+                    timer = self.restart_timer()?;
+                    Flow::Continue
+                }
+                Event::Command(Command::Pause(paused)) => {
+                    self.paused = paused;
+                    timer = self.restart_timer()?;
+                    Flow::Continue
+                }
+                Event::Command(request) => self.request(request),
             };
-            let (tick, request) = match woken {
-                Woken::Asked(tick, request) => (tick, request),
-                Woken::LooksAgain => {
-                    match self.opener.result().await {
-                        Ok(source) => {
-                            self.source = Some(source);
-                            self.health.works();
-                            timer = self.timer(orders)?;
-                        }
-                        Err(error) => self.health.failed(&error),
-                    }
-                    look_again = Instant::now() + self.rediscover;
-                    continue;
-                }
-                Woken::Ticked(tick) => {
-                    let now = self.clock.now();
-                    let late = now.since(tick.scheduled).as_nanos() as u64;
-                    self.health.ticks.fetch_add(1, Relaxed);
-                    self.health.missed.fetch_add(tick.missed, Relaxed);
-                    self.health.late_ns.fetch_add(late, Relaxed);
-                    self.health.latest_ns.fetch_max(late, Relaxed);
-                    if now < resume {
-                        continue;
-                    }
-                    (tick, None)
-                }
-            };
-            let mut batch = self.pool.take(points);
-            match self.poll(tick, &mut batch).await {
-                Ok(()) => backoff.reset(),
-                Err(error) => {
-                    self.health.failed(&error);
-                    resume = self.clock.now() + backoff.wait();
-                    look_again = Instant::now() + self.rediscover;
-                    if error.kind() != ErrorKind::Retry {
-                        self.live.note(&batch);
-                        self.live.end_all(&mut batch);
-                        self.source = None;
-                    }
-                }
-            }
-            self.live.note(&batch);
-            let (reply, removed) = match request {
-                Some(Request::Poll(reply) | Request::Stop(reply)) => (Some(reply), false),
-                Some(Request::Remove(reply)) => (Some(reply), true),
-                None => (None, tick.last),
-            };
-            if removed {
-                self.live.end_all(&mut batch);
-            }
-            points = batch.len();
-            self.health.points_out.fetch_add(points as u64, Relaxed);
-            if batch.is_empty() {
-                self.pool.give_back(batch);
-            } else if !self.downstream.send(batch).await {
-                return Ok(End::Stopped);
-            }
-            if tick.last {
+            if flow == Flow::End {
                 self.health.stopped();
-            }
-            if let Some(reply) = reply {
-                // Whoever asked may have stopped waiting.
-                let _ = reply.send(());
-            }
-            if tick.last {
-                return Ok(End::Stopped);
+                return Ok(());
             }
         }
     }
 
-    /// Its thread, where it has one and ticks so fast that it hears soon enough what is asked of it, waits
-    /// for nothing else.
-    fn timer(&self, orders: Orders) -> std::io::Result<Timer> {
-        let alone = matches!(self.place, Place::Here) && realtime::is_fast(orders.trigger);
-        Timer::start(orders.trigger, self.clock.clone(), alone)
-    }
-
-    /// Polls the source, opening it anew if it had failed. What is gone stays gone.
-    async fn poll(&mut self, tick: Tick, batch: &mut Batch) -> Result<(), Error> {
-        if self.health.is_gone() {
-            return Ok(());
-        }
-        let mut source = match self.source.take() {
-            Some(source) => source,
-            None => self.opener.result().await?,
-        };
-        self.health.calls.fetch_add(1, Relaxed);
-        let pass = match &self.place {
-            Place::Lane(lane) => lane.enter().await,
-            _ => None,
-        };
-        let here = matches!(self.place, Place::Here);
-        let result = if here || pass.is_some() {
-            let busy = self.health.busy();
-            let result = contained(|| source.poll(&tick, batch));
-            let took = busy.took();
-            drop((busy, pass));
-            self.source = Some(source);
-            if took > TOO_LONG && !here {
-                warn!(
-                    "{} took {took:?} for a poll while others waited: from now on a thread polls it",
+    /// A timer for the trigger, started now; takes real-time priority if the trigger is fast.
+    fn restart_timer(&self) -> io::Result<Option<Timer>> {
+        if self.realtime && self.is_fast() {
+            match take_priority() {
+                Ok(()) => info!("{} runs with real-time priority", self.health.name),
+                Err(e) => warn!(
+                    "{} runs without real-time priority: {e}; agent.realtime needs root or CAP_SYS_NICE: \
+                     sudo setcap cap_sys_nice+ep $(command -v wattrace), together with the capabilities it has",
                     self.health.name
-                );
-                self.place = Place::Pool;
+                ),
             }
-            result
-        } else {
-            let (mut inner, health) = (std::mem::take(batch), self.health.clone());
-            let polled = tokio::task::spawn_blocking(move || {
-                let _busy = health.busy();
-                let result = contained(|| source.poll(&tick, &mut inner));
-                (source, inner, result)
-            });
-            let (source, inner, result) = polled.await.map_err(Error::fatal)?;
-            (self.source, *batch) = (Some(source), inner);
-            result
-        };
-        if result.is_ok() {
-            self.health.works();
         }
-        result
+        let blocking = self.is_fast() && !self.paused && self.is_woken_by_timer_only();
+        Timer::start(self.trigger, self.clock.clone(), blocking)
+    }
+
+    fn is_fast(&self) -> bool {
+        !self.trigger.interval.is_zero() && self.trigger.interval < FAST
+    }
+
+    /// Whether the thread may wait for a tick in the timer's own read: one system call a tick. Commands are looked at
+    /// after each tick then, so the next tick must be near.
+    fn is_woken_by_timer_only(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.wakeup().is_none())
+    }
+
+    /// Waits for the next event.
+    fn wait(&mut self, timer: &mut Option<Timer>) -> io::Result<Event> {
+        loop {
+            if let Some(command) = self.commands.next() {
+                return Ok(Event::Command(command));
+            }
+            let ticks = !self.paused && !self.health.is_gone();
+            let blocking =
+                timer.as_mut().filter(|timer| timer.blocks() && ticks && self.is_woken_by_timer_only());
+            if let Some(timer) = blocking {
+                return Ok(Event::Tick(timer.wait()?));
+            }
+            let wait = self.time_until_resume();
+            if self.source.is_none() && wait == Some(Duration::ZERO) {
+                return Ok(Event::Reopen);
+            }
+            let due = timer.as_ref().filter(|_| ticks).map_or(NONE, |timer| timer.descriptor().as_raw_fd());
+            let [commanded, ticked, woken] =
+                readable([self.commands.descriptor().as_raw_fd(), due, self.wakeup_descriptor()], wait)?;
+            if commanded {
+                self.commands.clear();
+            } else if ticked {
+                if let Some(tick) = timer.as_mut().map(Timer::take).transpose()?.flatten() {
+                    return Ok(Event::Tick(tick));
+                }
+            } else if woken {
+                return Ok(Event::Wakeup);
+            }
+        }
+    }
+
+    /// How long until the source is reopened or may be polled again; `None`: nothing of the kind is scheduled.
+    fn time_until_resume(&self) -> Option<Duration> {
+        if self.resume == Timestamp(0) || (self.source.is_none() && self.paused) {
+            return None;
+        }
+        if self.health.is_gone() && self.rediscover.is_zero() {
+            return None;
+        }
+        let left = self.resume.since(self.clock.now());
+        (self.source.is_none() || !left.is_zero()).then_some(left)
+    }
+
+    /// The source's wake-up descriptor, unless it is paused or its last poll failed a moment ago.
+    fn wakeup_descriptor(&self) -> RawFd {
+        let is_watched = !self.paused && self.clock.now() >= self.resume;
+        let source = self.source.as_ref().filter(|_| is_watched);
+        source.and_then(|source| source.wakeup()).map_or(NONE, |wakeup| wakeup.as_raw_fd())
+    }
+
+    /// A tick of the timer.
+    fn tick(&mut self, tick: &Tick) -> Flow {
+        let now = self.clock.now();
+        let late = now.since(tick.scheduled).as_nanos() as u64;
+        self.health.ticks.fetch_add(1, Relaxed);
+        self.health.missed.fetch_add(tick.missed, Relaxed);
+        self.health.late_ns.fetch_add(late, Relaxed);
+        self.health.latest_ns.fetch_max(late, Relaxed);
+        if now < self.resume { Flow::Continue } else { self.poll(tick, false) }
+    }
+
+    /// A command that asks for a poll.
+    fn request(&mut self, command: Command) -> Flow {
+        let (reply, last, remove) = match command {
+            Command::Poll(reply) => (reply, false, false),
+            Command::Stop(reply) => (reply, true, false),
+            Command::Remove(reply) => (reply, true, true),
+            Command::SetTrigger(_) | Command::Pause(_) => return Flow::Continue,
+        };
+        let tick = Tick { cause: TickCause::Request, last, ..Tick::at(self.clock.now()) };
+        let flow = self.poll(&tick, remove);
+        // An error means that the deadline of the command has passed.
+        let _ = reply.send(());
+        if last { Flow::End } else { flow }
+    }
+
+    /// Polls the source, reopening it first if it had failed, and sends what the poll produced. With `end`, all its
+    /// series end.
+    fn poll(&mut self, tick: &Tick, end: bool) -> Flow {
+        let mut batch = self.pool.take(self.points);
+        if self.source.is_none() && !self.health.is_gone() {
+            self.reopen();
+        }
+        if let Some(source) = &mut self.source {
+            self.health.calls.fetch_add(1, Relaxed);
+            let busy = self.health.busy();
+            let result = contained(|| source.poll(tick, &mut batch));
+            drop(busy);
+            self.live.note(&batch);
+            match result {
+                Ok(()) => {
+                    self.backoff.reset();
+                    self.resume = Timestamp(0);
+                    self.health.works();
+                }
+                Err(error) => self.fail(&error, &mut batch),
+            }
+        }
+        if end {
+            self.live.end_all(&mut batch);
+        }
+        self.points = batch.len();
+        self.health.points_out.fetch_add(self.points as u64, Relaxed);
+        if batch.is_empty() {
+            self.pool.give_back(batch);
+            Flow::Continue
+        } else if self.inbox.send(batch) {
+            Flow::Continue
+        } else {
+            Flow::End
+        }
+    }
+
+    /// Draws the consequences of an error.
+    fn fail(&mut self, error: &Error, batch: &mut Batch) {
+        self.schedule_retry(error);
+        if error.kind() != ErrorKind::Retry {
+            self.live.end_all(batch);
+            self.source = None;
+        }
+    }
+
+    fn schedule_retry(&mut self, error: &Error) {
+        self.health.failed(error);
+        let wait = match error.kind() {
+            ErrorKind::Gone => self.rediscover,
+            ErrorKind::Retry | ErrorKind::Fatal => self.backoff.wait(),
+        };
+        self.resume = self.clock.now() + wait;
+    }
+
+    /// Opens the source, for the first time or after a failure.
+    fn reopen(&mut self) {
+        let opened = {
+            let _busy = self.health.opening();
+            contained(&mut self.open)
+        };
+        match opened {
+            Ok(source) => {
+                self.source = Some(source);
+                self.resume = Timestamp(0);
+                self.health.opened();
+            }
+            Err(error) => self.schedule_retry(&error),
+        }
     }
 }
 
-/// Whether nothing is asked of a source, and no order changes.
-fn is_unasked(requests: &Requests, orders: &watch::Receiver<Orders>) -> bool {
-    requests.is_empty() && !requests.is_closed() && !orders.has_changed().unwrap_or(false)
+/// A descriptor that is never readable.
+const NONE: RawFd = -1;
+
+/// Waits until one of `descriptors` is readable or `timeout` has passed (`None`: for as long as it takes). Returns
+/// which of them are readable, or in a state in which reading says what is wrong.
+fn readable<const N: usize>(descriptors: [RawFd; N], timeout: Option<Duration>) -> io::Result<[bool; N]> {
+    let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let timeout = timeout
+        .map(|t| libc::timespec { tv_sec: t.as_secs() as libc::time_t, tv_nsec: t.subsec_nanos().into() });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `polled` holds N valid elements, `timeout` is null or valid, and no signal mask is changed.
+    let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), N as libc::nfds_t, timeout, std::ptr::null()) };
+    if ready < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+        return Ok([false; N]);
+    }
+    Ok(polled.map(|p| p.revents != 0))
+}
+
+/// Gives the calling thread real-time priority (`SCHED_FIFO`). Threads that it starts do not inherit it.
+fn take_priority() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: PRIORITY };
+    // SAFETY: `parameters` is valid for the call; 0 is the calling thread.
+    let failed =
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameters) };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,64 +1,91 @@
-//! What `status` tells of an element: a snapshot, ready to be shown or serialised.
+//! The status of an element: a snapshot. The control socket carries it as it is (`wattrace.control/1`), and its client
+//! shows it, so a field that exists keeps its serialised name and its meaning.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wattrace_api::Clock;
 
+use super::elements::{OutputEntry, SourceEntry, TransformEntry};
 use super::health::{Health, State};
 use super::queue::Queue;
-use super::roster::{OutputEntry, SourceEntry, TransformEntry};
 use super::settings::{Bounds, QueuePolicy};
 
-/// An element's condition in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// An element's condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Condition {
-    /// It is being opened, for the first time.
+    /// It is being opened for the first time.
     Opening,
     /// It works.
     Running,
-    /// It was told to pause.
+    /// It is paused by a command.
     Paused,
-    /// What it deals with isn't there; it is looked for again if `agent.rediscover` says so.
+    /// Its device or interface is absent; the runner looks for it again every `agent.rediscover`.
     Gone,
-    /// It failed, and is tried again.
+    /// It failed and is retried.
     Failing,
-    /// It is in a call from which it should long have returned.
+    /// A call into it has not returned within its time limit.
     Stuck,
     /// It has ended.
     Stopped,
 }
 
-/// An element, as it stands.
-#[derive(Clone, Debug, Serialize)]
+impl Condition {
+    /// Its serialised name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Condition::Opening => "opening",
+            Condition::Running => "running",
+            Condition::Paused => "paused",
+            Condition::Gone => "gone",
+            Condition::Failing => "failing",
+            Condition::Stuck => "stuck",
+            Condition::Stopped => "stopped",
+        }
+    }
+}
+
+/// Points lost for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Why.
+    pub reason: String,
+    /// How many.
+    pub points: u64,
+}
+
+/// The status of an element. Counts are since it joined the pipeline.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ElementStatus {
     /// `kind/plugin/element`.
     pub name: String,
     /// Its condition.
     pub state: Condition,
-    /// Why it is gone, failing or stuck; empty otherwise.
+    /// Why it is gone, failing or stuck; otherwise empty.
     pub reason: String,
-    /// What went wrong last, even if it works again; empty if nothing has.
+    /// The last error, even if it works again; empty if there was none.
     pub last_error: String,
-    /// When the call began that it is stuck in, in nanoseconds since the Unix epoch; 0 if it is not stuck.
+    /// Start of the call that it is stuck in, in nanoseconds since the Unix epoch; 0 if it is not stuck.
     pub stuck_since_unix_nano: u64,
-    /// Polls, batches seen, written or produced.
+    /// Polls of a source; batches that a transform or an output received.
     pub calls: u64,
     /// Errors and contained panics.
     pub errors: u64,
-    /// Points that came to it.
+    /// Points received.
     pub points_in: u64,
-    /// Points that it gave out, passed on or wrote.
+    /// Points produced, passed on or written.
     pub points_out: u64,
-    /// Points lost in it, all in all.
+    /// Points lost.
+    #[serde(rename = "points_lost")]
     pub lost: u64,
-    /// The same by reason.
-    pub losses: Vec<(&'static str, u64)>,
-    /// Points that a transform left out because it is told to.
+    /// The lost points by reason.
+    pub losses: Vec<Loss>,
+    /// Points that a transform removed because its configuration says so.
+    #[serde(rename = "points_left_out")]
     pub left_out: u64,
-    /// Of a source that ticks.
+    /// Of a source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticks: Option<TickStatus>,
     /// Of an output.
@@ -66,34 +93,41 @@ pub struct ElementStatus {
     pub queue: Option<QueueStatus>,
 }
 
-/// How a source ticks.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// The ticks of a source.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct TickStatus {
-    /// Nanoseconds between ticks; 0: it is polled when asked only.
+    /// Nanoseconds between ticks; 0: it is polled on request only.
     pub interval_ns: u64,
     /// Ticks that took place.
+    #[serde(rename = "count")]
     pub ticks: u64,
-    /// Ticks that did not; the window of the next one spans theirs.
+    /// Ticks that did not take place; the window of the next one spans theirs.
     pub missed: u64,
-    /// Mean time from when a tick was to fire to when it did.
+    /// Mean delay of ticks.
     pub lateness_mean_ns: u64,
-    /// The longest such time.
+    /// Maximum delay of a tick.
     pub lateness_max_ns: u64,
 }
 
-/// How full an output's queue is.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// The fill level of an output's queue.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct QueueStatus {
-    /// Batches that wait.
+    /// Batches in the queue.
     pub depth: usize,
-    /// Batches that may wait.
+    /// Batches that fit.
     pub capacity: usize,
-    /// Points that wait.
+    /// Points in the queue.
     pub points: usize,
-    /// Points that may wait.
+    /// Points that fit.
     pub capacity_points: usize,
-    /// What happens when there is no room.
+    /// What happens when it is full.
     pub policy: QueuePolicy,
+}
+
+impl From<(&'static str, u64)> for Loss {
+    fn from((reason, points): (&'static str, u64)) -> Self {
+        Self { reason: reason.into(), points }
+    }
 }
 
 impl From<&Queue> for QueueStatus {
@@ -105,11 +139,16 @@ impl From<&Queue> for QueueStatus {
 }
 
 impl ElementStatus {
+    /// Whether it is gone, failing or stuck.
+    pub fn has_problem(&self) -> bool {
+        !self.reason.is_empty()
+    }
+
     pub(crate) fn of_source(source: &SourceEntry, clock: &Clock) -> Self {
         let mut status = Self::of(&source.health, clock);
         let h = &source.health;
-        status.ticks = source.managed.then(|| TickStatus {
-            interval_ns: nanos(source.orders.borrow().trigger.interval),
+        status.ticks = Some(TickStatus {
+            interval_ns: nanos(source.trigger.interval),
             ticks: h.ticks.load(Relaxed),
             missed: h.missed.load(Relaxed),
             lateness_mean_ns: h.late_ns.load(Relaxed) / h.ticks.load(Relaxed).max(1),
@@ -153,7 +192,7 @@ impl ElementStatus {
             points_in: health.points_in.load(Relaxed),
             points_out: health.points_out.load(Relaxed),
             lost: health.lost.load(Relaxed),
-            losses: health.losses(),
+            losses: health.losses().into_iter().map(Loss::from).collect(),
             left_out: health.left_out.load(Relaxed),
             ticks: None,
             queue: None,

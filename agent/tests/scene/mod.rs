@@ -4,11 +4,13 @@
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
 use wattrace::pipeline::Pipeline;
 use wattrace::pipeline::control::Control;
@@ -17,8 +19,8 @@ use wattrace::pipeline::pattern::Pattern;
 use wattrace::pipeline::settings::Settings;
 use wattrace::pipeline::status::ElementStatus;
 use wattrace_api::{
-    Added, Batch, Clock, Error, Output, Registry, Resource, ResourceKind, SeriesId, SeriesSpec, Setup,
-    Source, Tick, Timestamp, Transform, Trigger, Value, metric,
+    Batch, Clock, Error, Host, Output, PluginElement, Registry, Resource, ResourceKind, SeriesId, SeriesSpec,
+    Setup, Source, Tick, Timestamp, Transform, Trigger, Value, metric,
 };
 
 /// Longest wait for something that must happen.
@@ -109,25 +111,86 @@ impl Log {
     }
 }
 
-/// Elements being put together.
+/// A source made of a closure, polled whenever its descriptor is readable.
+pub(crate) struct Wakes<F>(pub(crate) Arc<UnixStream>, pub(crate) F);
+
+impl<F: FnMut(&Tick, &mut Batch) -> Result<(), Error> + Send> Source for Wakes<F> {
+    fn poll(&mut self, tick: &Tick, out: &mut Batch) -> Result<(), Error> {
+        (self.1)(tick, out)
+    }
+
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}
+
+/// Elements that a pipeline is made of.
 pub(crate) struct Scene {
     runtime: Runtime,
-    registry: Arc<Registry>,
-    pub(crate) setup: Setup,
+    host: Host,
 }
 
 impl Scene {
     pub(crate) fn new() -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let registry = Registry::new();
-        let mut setup = Setup::new(registry.clone(), Clock::system(), runtime.handle().clone());
-        setup.enter("test");
-        Self { runtime, registry, setup }
+        let host = Host::new(Registry::new(), Clock::system(), runtime.handle().clone());
+        Self { runtime, host }
+    }
+
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        self.host.registry().clone()
+    }
+
+    pub(crate) fn runtime(&self) -> Handle {
+        self.host.runtime().clone()
+    }
+
+    /// Adds what `start` declares for `plugin`.
+    pub(crate) fn plugin(&mut self, plugin: &'static str, start: impl FnOnce(&mut Setup)) {
+        self.host.start(plugin, |setup| Ok(start(setup))).unwrap();
+    }
+
+    /// Adds a source `test/name`.
+    pub(crate) fn source<S: Source + 'static>(
+        &mut self,
+        name: &str,
+        trigger: Trigger,
+        open: impl FnMut() -> Result<S, Error> + Send + 'static,
+    ) {
+        self.plugin("test", |setup| setup.source(name, trigger, open));
+    }
+
+    /// Adds a transform `test/name`.
+    pub(crate) fn transform<T: Transform + 'static>(
+        &mut self,
+        name: &str,
+        open: impl FnMut() -> Result<T, Error> + Send + 'static,
+    ) {
+        self.plugin("test", |setup| setup.transform(name, open));
+    }
+
+    /// Adds an output `test/name`.
+    pub(crate) fn add_output<O: Output + 'static>(
+        &mut self,
+        name: &str,
+        open: impl FnMut() -> Result<O, Error> + Send + 'static,
+    ) {
+        self.plugin("test", |setup| setup.output(name, open));
+    }
+
+    /// Adds a source `name` that sends 1, 2, 3, … on a series of its name.
+    pub(crate) fn counting(
+        &mut self,
+        name: &'static str,
+        trigger: Trigger,
+        open: impl Fn(&str) -> SeriesId + Send + 'static,
+    ) {
+        self.plugin("test", |setup| counting(setup, name, trigger, open));
     }
 
     /// Opens series that carry a label.
     pub(crate) fn opener(&self) -> impl Fn(&str) -> SeriesId + Send + Sync + Clone + 'static {
-        let registry = self.registry.clone();
+        let registry = self.registry();
         move |label| {
             let metric = registry.metric(&metric::HW_ENERGY).unwrap();
             let resource = Resource { kind: ResourceKind::Package, id: label.to_owned().into() };
@@ -139,7 +202,7 @@ impl Scene {
     /// Adds a source `name` that gives out 1, 2, 3, … on a series of its name.
     pub(crate) fn steady(&mut self, name: &'static str) {
         let open = self.opener();
-        self.setup.add(counting(name, Trigger::every(OFTEN), open));
+        self.counting(name, Trigger::every(OFTEN), open);
     }
 
     /// Adds an output `name` that logs all it is given once `before` has let the batch pass.
@@ -149,10 +212,9 @@ impl Scene {
         before: impl Fn(u64) -> Result<(), Error> + Send + Sync + 'static,
     ) -> (Arc<Watched<Log>>, Arc<AtomicU64>) {
         let (log, opened) = (Arc::new(Watched::<Log>::default()), Arc::new(AtomicU64::new(0)));
-        let (registry, before, calls) =
-            (self.registry.clone(), Arc::new(before), Arc::new(AtomicU64::new(0)));
+        let (registry, before, calls) = (self.registry(), Arc::new(before), Arc::new(AtomicU64::new(0)));
         let (shared, openings) = (log.clone(), opened.clone());
-        self.setup.output(name, move || {
+        self.add_output(name, move || {
             openings.fetch_add(1, Relaxed);
             let (registry, log, before, calls) =
                 (registry.clone(), shared.clone(), before.clone(), calls.clone());
@@ -175,7 +237,7 @@ impl Scene {
     }
 
     pub(crate) fn start_with(self, settings: Settings) -> Running {
-        Running { pipeline: Pipeline::start(self.setup, settings), runtime: self.runtime }
+        Running { pipeline: Pipeline::start(self.host, settings), runtime: self.runtime }
     }
 }
 
@@ -258,18 +320,30 @@ pub(crate) fn soon() -> tokio::time::Instant {
     tokio::time::Instant::now() + PATIENCE / 2
 }
 
-/// A source that gives 1, 2, 3, … on a series of its name.
+/// Declares a source that sends 1, 2, 3, … on a series of its name.
 pub(crate) fn counting(
+    setup: &mut Setup,
     name: &'static str,
     trigger: Trigger,
     open: impl Fn(&str) -> SeriesId + Send + 'static,
-) -> Added {
-    Added::source(name, trigger, move || {
+) {
+    setup.source(name, trigger, move || {
         let (id, mut n) = (open(name), 0);
         Ok(Does(move |_: &Tick, out: &mut Batch| {
             n += 1;
             out.push(id, Value::of_steps(n));
             Ok(())
         }))
-    })
+    });
+}
+
+/// What `start` declares for `plugin`, which is to join the pipeline.
+pub(crate) fn declared(
+    control: &Control,
+    plugin: &'static str,
+    start: impl FnOnce(&mut Setup),
+) -> Vec<PluginElement> {
+    let mut host = control.host();
+    host.start(plugin, |setup| Ok(start(setup))).unwrap();
+    host.take_elements()
 }

@@ -2,7 +2,7 @@
 
 use wattrace_api::{Clock, ElementKind, Registry, Resource, SeriesSpec, Timestamp, Value, metric};
 
-use super::super::flow::Pool;
+use super::super::flow::BatchPool;
 use super::*;
 
 fn series(registry: &Registry) -> SeriesId {
@@ -21,14 +21,14 @@ fn bounded(bounds: Bounds) -> (Arc<Queue>, Arc<Health>) {
 
 struct World {
     registry: Arc<Registry>,
-    pool: Arc<Pool>,
+    pool: Arc<BatchPool>,
     living: SeriesId,
 }
 
 impl World {
     fn new() -> Self {
         let registry = Registry::new();
-        Self { pool: Pool::new(registry.clone()), living: series(&registry), registry }
+        Self { pool: BatchPool::new(registry.clone()), living: series(&registry), registry }
     }
 
     /// A batch whose living series stands at `value`.
@@ -117,7 +117,7 @@ fn block_waits_for_room_and_for_no_longer() {
         let pushing = threads.spawn(|| queue.push(world.batch(3, None)));
         std::thread::sleep(Duration::from_millis(20));
         assert!(!pushing.is_finished(), "there is no room");
-        queue.hurry();
+        queue.stop_blocking();
         pushing.join().unwrap();
     });
     queue.push(world.batch(4, None));
