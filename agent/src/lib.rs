@@ -1,5 +1,5 @@
-//! Wattrace as a library: the pipeline runner, the configuration and the commands. An agent is made of these and a
-//! list of plugins.
+//! Wattrace as a library: the pipeline runner, the configuration and the commands. An agent is made of these
+//! and a list of plugins.
 //!
 //! ```no_run
 //! fn main() -> std::process::ExitCode {

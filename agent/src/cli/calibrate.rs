@@ -1,5 +1,6 @@
-//! `wattrace calibrate`: loads the CPUs step by step on a machine that has a meter, reads energy and CPU time through
-//! the normal pipeline, and writes a profile of what a package draws at which load, for machines without a meter.
+//! `wattrace calibrate`: loads the CPUs step by step on a machine that has a meter, reads energy and CPU time
+//! through the normal pipeline, and writes a profile of what a package draws at which load, for machines
+//! without a meter.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -205,7 +206,8 @@ impl Calibration<'_> {
             .map_err(|cause| Failure::new(format!("no profile can be made: {cause}; nothing was written")))?;
         let mut idle_watts = BTreeMap::new();
         for domain in recording.domains() {
-            // The idle power of a domain that does not depend on the CPUs' load cannot be found by loading them.
+            // The idle power of a domain that does not depend on the CPUs' load cannot be found by loading
+            // them.
             if let Ok(model) = fit(&samples(&|m| m.domain == domain.name)) {
                 idle_watts.insert(domain.name.clone(), model.idle_watts);
             }

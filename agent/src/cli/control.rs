@@ -1,5 +1,5 @@
-//! `wattrace control`: sends a command to a running agent (`control/client.rs`) and prints the reply, for people as
-//! `control/text.rs` formats it.
+//! `wattrace control`: sends a command to a running agent (`control/client.rs`) and prints the reply, for
+//! people as `control/text.rs` formats it.
 
 mod text;
 
@@ -53,8 +53,8 @@ pub(super) fn main(options: Options) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(code))
 }
 
-/// The socket of the agent that runs as a service. Errors elsewhere in its configuration do not matter here: the
-/// running agent can still be reached.
+/// The socket of the agent that runs as a service. Errors elsewhere in its configuration do not matter here:
+/// the running agent can still be reached.
 fn configured_socket() -> PathBuf {
     let file = std::fs::read_to_string(DEFAULT_PATH).ok();
     let table = file.and_then(|text| text.parse::<toml::Table>().ok());

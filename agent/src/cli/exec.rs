@@ -1,5 +1,6 @@
-//! `wattrace exec`: runs a command, traces the machine while it runs, and reports what it and its children used.
-//! `exec/recorder.rs` records the points that the pipeline produces, `exec/report.rs` makes the report of them.
+//! `wattrace exec`: runs a command, traces the machine while it runs, and reports what it and its children
+//! used. `exec/recorder.rs` records the points that the pipeline produces, `exec/report.rs` makes the report
+//! of them.
 
 mod recorder;
 mod report;
@@ -94,8 +95,8 @@ async fn run(
     plugins: &[Registered],
     runtime: &Handle,
 ) -> Result<(Report, ExitStatus), Failure> {
-    // Caught from before the command starts: the terminal sends an interrupt to the command too, and the report
-    // follows when the command ends.
+    // Caught from before the command starts: the terminal sends an interrupt to the command too, and the
+    // report follows when the command ends.
     let signals = [SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()];
     let [interrupt, quit, terminate] =
         signals.map(|kind| signal(kind).map_err(|e| Failure::new(format!("cannot listen for signals: {e}"))));
@@ -165,7 +166,8 @@ async fn spawn(command: &[String], runtime: &Handle) -> Result<(Child, u64), Fai
     let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("no command was given"))?;
     let mut prepared = Command::new(program);
     prepared.args(arguments);
-    // SAFETY: the closure makes one async-signal-safe call. exec(2) resets handlers, but not an ignored signal.
+    // SAFETY: the closure makes one async-signal-safe call. exec(2) resets handlers, but not an ignored
+    // signal.
     unsafe {
         prepared.pre_exec(|| {
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);

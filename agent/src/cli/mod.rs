@@ -1,5 +1,5 @@
-//! The command line. Each command has a file of its own; this one parses the arguments, runs the command, and turns
-//! its result into an exit code.
+//! The command line. Each command has a file of its own; this one parses the arguments, runs the command, and
+//! turns its result into an exit code.
 
 #[cfg(all(feature = "sched", feature = "estimate"))]
 mod calibrate;

@@ -1,5 +1,5 @@
-//! What the commands that trace share: start the plugins, start the pipeline with their elements, and report what
-//! is missing or was lost.
+//! What the commands that trace share: start the plugins, start the pipeline with their elements, and report
+//! what is missing or was lost.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};

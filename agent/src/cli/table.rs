@@ -1,7 +1,7 @@
 //! Tables for people.
 
-/// Rows whose columns are padded to the widest cell: those in `left` align left, the others right. Each line begins
-/// with `indent`.
+/// Rows whose columns are padded to the widest cell: those in `left` align left, the others right. Each line
+/// begins with `indent`.
 pub(super) fn aligned<const N: usize>(rows: &[[String; N]], left: &[usize], indent: &str) -> String {
     let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);

@@ -16,7 +16,8 @@ use crate::pipeline::settings::{OutputSettings, QueuePolicy, Settings};
 pub struct AgentConfig {
     /// Maximum number of batches in each output's queue.
     pub queue: NonZeroUsize,
-    /// Maximum number of points in each output's queue, in all batches together. A single batch may exceed it.
+    /// Maximum number of points in each output's queue, in all batches together. A single batch may exceed
+    /// it.
     pub queue_points: NonZeroUsize,
     /// What happens to a batch when a queue is full.
     pub queue_policy: QueuePolicy,

@@ -1,6 +1,6 @@
-//! The configuration, in two stages: `document.rs` reads what was written, the file and `--set`, each value with its
-//! location; `resolve.rs` turns it into a [`Config`] in which every key is known and has a value, or into a list of
-//! all problems. `agent.rs` holds the table `[agent]`.
+//! The configuration, in two stages: `document.rs` reads what was written, the file and `--set`, each value
+//! with its location; `resolve.rs` turns it into a [`Config`] in which every key is known and has a value, or
+//! into a list of all problems. `agent.rs` holds the table `[agent]`.
 //!
 //! Defaults are those of the configuration types themselves (`Default`).
 
@@ -68,7 +68,8 @@ impl Config {
     /// Loads the configuration that `request` describes, for an agent made of `plugins`.
     ///
     /// # Errors
-    /// All problems at once: an unreadable file, syntax, unknown keys (with the most similar known one), wrong types.
+    /// All problems at once: an unreadable file, syntax, unknown keys (with the most similar known one),
+    /// wrong types.
     pub fn load(request: &Request, plugins: &[Registered]) -> Result<Self, ConfigErrors> {
         let mut document = Document::default();
         let mut problems = Vec::new();

@@ -1,5 +1,5 @@
-//! Resolves a document against the keys and defaults of an agent: overlays the defaults with the settings, and reports
-//! every setting that is unknown or invalid, with its location.
+//! Resolves a document against the keys and defaults of an agent: overlays the defaults with the settings,
+//! and reports every setting that is unknown or invalid, with its location.
 
 use serde::Deserialize as _;
 use toml::{Table, Value};

@@ -1,5 +1,5 @@
-//! The commands to a running agent, modelled once: clap parses them from the command line of `wattrace control`,
-//! serde from the requests on the socket (`protocol.rs`), and `executor.rs` carries them out.
+//! The commands to a running agent, modelled once: clap parses them from the command line of `wattrace
+//! control`, serde from the requests on the socket (`protocol.rs`), and `executor.rs` carries them out.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Carries out the commands of `command.rs` through the pipeline's control, and makes the replies of `protocol.rs`.
+//! Carries out the commands of `command.rs` through the pipeline's control, and makes the replies of
+//! `protocol.rs`.
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,5 +1,5 @@
-//! Lines on a unix socket whose peer may be slow, silent or malicious: the length of a line is limited here, and the
-//! caller limits the time. Server and client both use it.
+//! Lines on a unix socket whose peer may be slow, silent or malicious: the length of a line is limited here,
+//! and the caller limits the time. Server and client both use it.
 
 use std::io::{self, ErrorKind};
 
@@ -19,7 +19,8 @@ impl Lines {
         Self { stream, received: Vec::new(), max_length }
     }
 
-    /// The next line, without its terminator; `None` if the peer has closed the connection, even within a line.
+    /// The next line, without its terminator; `None` if the peer has closed the connection, even within a
+    /// line.
     ///
     /// # Errors
     /// Those of the socket; `InvalidData` if the line is too long.

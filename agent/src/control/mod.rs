@@ -1,4 +1,5 @@
-//! Control of a running agent: a unix socket that accepts the commands of `wattrace control` and of other programs.
+//! Control of a running agent: a unix socket that accepts the commands of `wattrace control` and of other
+//! programs.
 //!
 //! ```text
 //! client ── a line of JSON ──▶ server ──▶ executor ──▶ pipeline::control

@@ -1,6 +1,6 @@
-//! The protocol of the control socket: a request is a line of JSON with a [`Command`], and is answered by a line
-//! of JSON with a [`Reply`]. Programs other than ours rely on it: a field that exists keeps its meaning, and an
-//! incompatible change gets the schema `/2`. The lines themselves are `line.rs`'.
+//! The protocol of the control socket: a request is a line of JSON with a [`Command`], and is answered by a
+//! line of JSON with a [`Reply`]. Programs other than ours rely on it: a field that exists keeps its meaning,
+//! and an incompatible change gets the schema `/2`. The lines themselves are `line.rs`'.
 
 use std::fmt::{self, Display};
 
@@ -58,8 +58,8 @@ pub(crate) struct Reply {
     /// Of `list`: the names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) names: Option<Vec<String>>,
-    /// Of `status`: every element that matches. Of `trigger`, `flush` and `reload`: the affected elements that do
-    /// not work.
+    /// Of `status`: every element that matches. Of `trigger`, `flush` and `reload`: the affected elements
+    /// that do not work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) elements: Option<Vec<ElementStatus>>,
     /// Names of the elements that have carried out the command.

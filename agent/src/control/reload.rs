@@ -1,5 +1,5 @@
-//! Reload: reads the configuration again from its sources, checks all of it, and only then restarts the plugins whose
-//! tables have changed. All other plugins keep running, with their counters and their state.
+//! Reload: reads the configuration again from its sources, checks all of it, and only then restarts the
+//! plugins whose tables have changed. All other plugins keep running, with their counters and their state.
 
 use toml::Table;
 use wattrace_api::PluginElement;

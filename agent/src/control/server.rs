@@ -1,5 +1,6 @@
-//! The server of the control socket. A slow, silent or malicious client delays no other: the number of connections, the
-//! length of requests and the time for each are limited, and each connection has a task of its own.
+//! The server of the control socket. A slow, silent or malicious client delays no other: the number of
+//! connections, the length of requests and the time for each are limited, and each connection has a task of
+//! its own.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};

@@ -1,5 +1,5 @@
-//! The file of the control socket: only its owner may connect. A socket that a dead agent left behind is replaced, one
-//! that an agent listens on is left alone, and ours is removed at the end.
+//! The file of the control socket: only its owner may connect. A socket that a dead agent left behind is
+//! replaced, one that an agent listens on is left alone, and ours is removed at the end.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -100,8 +100,8 @@ fn bind(path: &Path) -> io::Result<UnixSocket> {
     Ok(socket)
 }
 
-/// Locks the directory, so that agents that start at the same time check and bind one after the other. After a second it
-/// goes on without the lock, since another program may hold one on the same directory.
+/// Locks the directory, so that agents that start at the same time check and bind one after the other. After
+/// a second it goes on without the lock, since another program may hold one on the same directory.
 async fn lock(directory: &Path) -> Option<File> {
     let directory = File::open(directory).ok()?;
     for _ in 0..20 {

@@ -82,8 +82,8 @@ impl Drop for Load {
     }
 }
 
-/// Pins the calling thread to a CPU. If that fails (the CPU went offline), it runs on any: the calibration measures
-/// what ran, not what was planned.
+/// Pins the calling thread to a CPU. If that fails (the CPU went offline), it runs on any: the calibration
+/// measures what ran, not what was planned.
 fn pin(cpu: usize) {
     // SAFETY: a set of CPUs is plain data, for which zero is valid; 0 is the calling thread.
     unsafe {
@@ -112,8 +112,8 @@ fn work(duty: &AtomicU32, stop: &AtomicBool) {
     }
 }
 
-/// A mix of work, as programs do it: floating-point and integer arithmetic, branches, loads and stores within and
-/// beyond the first-level cache.
+/// A mix of work, as programs do it: floating-point and integer arithmetic, branches, loads and stores within
+/// and beyond the first-level cache.
 struct Burner {
     data: Vec<f64>,
     state: u64,

@@ -84,8 +84,8 @@ impl Machine {
         self.packages.iter().flatten().any(|cpus| cpus.len() > 1)
     }
 
-    /// All steps: every load in each repetition, in alternating order, so that a drift (of temperature, for example) is
-    /// not mistaken for an effect of the load.
+    /// All steps: every load in each repetition, in alternating order, so that a drift (of temperature, for
+    /// example) is not mistaken for an effect of the load.
     pub(super) fn steps(&self) -> Vec<Step> {
         let mut once: Vec<Step> = [0, 4, 2, 1, 3].into_iter().map(Step::Level).collect();
         if self.shares_cores() {

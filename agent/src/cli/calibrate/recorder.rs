@@ -1,5 +1,5 @@
-//! An output that records, during a calibration, each domain's energy and each package's CPU time by window, and the
-//! means of a step.
+//! An output that records, during a calibration, each domain's energy and each package's CPU time by window,
+//! and the means of a step.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -76,8 +76,8 @@ impl Recording {
         self.domains.iter().map(|record| &*record.domain)
     }
 
-    /// The means of every domain over the windows that lie within `span`. A domain without such windows has none:
-    /// on a machine so busy that a whole step passed without a reading, the step's repetitions remain.
+    /// The means of every domain over the windows that lie within `span`. A domain without such windows has
+    /// none: on a machine so busy that a whole step passed without a reading, the step's repetitions remain.
     pub(super) fn means(&self, step: Step, span: Window) -> Vec<StepMeans> {
         self.domains.iter().filter_map(|record| self.domain_means(record, step, span)).collect()
     }
@@ -144,8 +144,8 @@ impl Recording {
         }
     }
 
-    /// The target of a meter. Estimates are left out, since a profile is what they are made from, and so are devices,
-    /// whose energy does not depend on the CPUs' load.
+    /// The target of a meter. Estimates are left out, since a profile is what they are made from, and so are
+    /// devices, whose energy does not depend on the CPUs' load.
     fn energy_target(&mut self, series: &Series) -> Option<Target> {
         let domain = series.domain.as_ref()?;
         if domain.origin == Origin::Estimated || matches!(domain.follows, Follows::Device(_)) {

@@ -1,5 +1,5 @@
-//! An output that records what each process and each domain used since the command began. `report.rs` makes the report
-//! of it.
+//! An output that records what each process and each domain used since the command began. `report.rs` makes
+//! the report of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -217,8 +217,8 @@ fn tree(root: u32, since: u64, processes: &[ProcessRecord]) -> Vec<usize> {
     let (ours, root) = (i64::from(std::process::id()), root.to_string());
     let is_root = |p: &ProcessRecord| {
         let identity = p.consumer.identity();
-        // The tolerance is for the difference between the kernel's clock and that of `since`. A pid is not reused
-        // within milliseconds.
+        // The tolerance is for the difference between the kernel's clock and that of `since`. A pid is not
+        // reused within milliseconds.
         identity.id == root
             && int(&p.consumer, "process.parent_pid") == ours
             && identity.start_unix_nano + 10_000_000 >= since
