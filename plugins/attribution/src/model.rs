@@ -1,265 +1,113 @@
-//! By what a domain's dynamic energy is divided: the bases that are configured, what each has learnt, how
-//! well it foretells the domain's power, and which one is in use.
+//! The power model of one domain: learns from the meter how power depends on usage, and gives the weights by which the
+//! books divide energy. It knows nothing of series, consumers or shares.
+//!
+//! Its face is [`PowerModel`]: [`observe`](PowerModel::observe) takes in a window, [`weigh`](PowerModel::weigh) gives a
+//! consumer's weight, [`static_power`](PowerModel::static_power) and [`static_energy`](PowerModel::static_energy) the
+//! part that is drawn at no load. [`StateFile`] keeps what was learnt across restarts.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `constants.rs` | every tuned constant |
+//! | `observation.rs`, `features.rs` | windows added up to observations; the terms of power |
+//! | `basis.rs`, `candidate.rs` | the kinds of weights; one of them with its coefficients and errors |
+//! | `learner.rs`, `difference_fit.rs`, `nnls.rs` | the fit of power to features, with coefficients of zero or more |
+//! | `trial.rs` | when a candidate is withdrawn in favour of CPU time |
+//! | `state.rs` | the state file |
 
-use std::time::Duration;
+mod basis;
+mod candidate;
+mod constants;
+mod difference_fit;
+mod features;
+mod learner;
+mod nnls;
+mod observation;
+mod state;
+mod trial;
 
 use wattrace_api::ResourceKind;
 
-use crate::Weights;
-use crate::amounts::{Amounts, FEATURES, Feature, Features, Quantity, features};
-use crate::contest::Contest;
-use crate::contrasts::Lately;
-use crate::learner::{Coefficients, Learner, Reading};
-
-/// What energy is divided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Basis {
-    /// Time on CPUs, or on a device.
-    Time,
-    Cycles,
-    Instructions,
-    /// Misses of the last-level cache.
-    Misses,
-    /// CPU time, less where a core's other CPU was busy.
-    SharedCores,
-    /// Everything that is counted, each with the coefficient that fits the meter.
-    Fitted,
-}
-
-impl Basis {
-    /// As it is told, in the words of `plugins.attribution.weights` where there is one.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Basis::Time => "cpu-time",
-            Basis::Cycles => "cycles",
-            Basis::Instructions => "instructions",
-            Basis::Misses => "cache-misses",
-            Basis::SharedCores => "smt",
-            Basis::Fitted => "fitted",
-        }
-    }
-
-    /// What it takes power to be a sum of, of what was seen; empty: it does not apply here.
-    fn features(self, learner: &Learner) -> Vec<Feature> {
-        let seen = |features: &[Feature]| features.iter().copied().filter(|&f| learner.has(f)).collect();
-        match self {
-            Basis::Time => vec![Feature::Time],
-            Basis::Cycles => seen(&[Feature::Cycles]),
-            Basis::Instructions => seen(&[Feature::Instructions]),
-            Basis::Misses => seen(&[Feature::Misses]),
-            Basis::SharedCores if learner.has(Feature::Shared) => vec![Feature::Alone, Feature::Shared],
-            Basis::SharedCores => Vec::new(),
-            Basis::Fitted => {
-                let mut all: Vec<Feature> = seen(&[
-                    Feature::CyclesAlone,
-                    Feature::CyclesShared,
-                    Feature::FastAlone,
-                    Feature::FastShared,
-                    Feature::Instructions,
-                    Feature::InstructionsFast,
-                    Feature::Misses,
-                ]);
-                match learner.has(Feature::Shared) {
-                    true => all.extend([Feature::Alone, Feature::Shared]),
-                    false if all.is_empty() => return Vec::new(),
-                    false => all.push(Feature::Time),
-                }
-                all
-            }
-        }
-    }
-}
-
-/// A basis and what is known of it.
-#[derive(Debug)]
-pub(crate) struct Candidate {
-    pub(crate) basis: Basis,
-    coefficients: Option<Coefficients>,
-    /// Mean relative error of the power that it foretold, and over how many readings.
-    error: f64,
-    scored: u32,
-    /// The same of windows that are much shorter than a reading.
-    window_error: f64,
-    windows: u32,
-    /// With CPU time, about changes of power.
-    contest: Contest,
-}
-
-impl Candidate {
-    /// How much of what power is off, over the last seconds, is static power's drift rather than the model's
-    /// mistake, 0 to 1: by how much of each is to be expected.
-    fn drift(&self, lately: Option<&Lately>) -> f64 {
-        let (Some(coefficients), Some(lately)) = (self.coefficients, lately) else { return 0.0 };
-        if self.scored < TRIED {
-            return 0.0;
-        }
-        let drift = DRIFT * coefficients[Feature::Always as usize];
-        let mistake = self.error * lately.watts;
-        let (drift, mistake) = (drift * drift, mistake * mistake);
-        if drift > 0.0 { drift / (drift + mistake) } else { 0.0 }
-    }
-
-    /// How far static power has lately drifted from its coefficient, W.
-    fn drifted(&self, lately: Option<&Lately>) -> f64 {
-        let (Some(coefficients), Some(now)) = (self.coefficients, lately) else { return 0.0 };
-        (now.watts - watts(&coefficients, &now.rates)) * self.drift(lately)
-    }
-
-    /// How much of what a window is off is the meter's lateness rather than the model's mistake, 0 to 1.
-    /// Lateness averages out over a reading, mistakes do not.
-    fn lateness(&self) -> f64 {
-        if self.windows < TRIED || self.scored < TRIED || self.window_error <= self.error {
-            return 0.0;
-        }
-        1.0 - (self.error / self.window_error).powi(2)
-    }
-
-    /// Mean relative error of the power that it foretold; `None` before it has foretold anything.
-    pub(crate) fn error(&self) -> Option<f64> {
-        (self.scored > 0).then_some(self.error)
-    }
-}
-
-/// Readings are gathered until they span so much: meters that update every millisecond say little about a
-/// single one.
-const READING: Duration = Duration::from_millis(100);
-/// Readings that an error is a mean over, at most; and before it counts.
-const MEMORY: u32 = 20;
-const TRIED: u32 = 10;
-/// Windows that their error is a mean over, at most.
-const WINDOWS: u32 = 1000;
-/// How far static power may be from its mean, as a part of it: it is some percent more when the hardware is
-/// warm.
-const DRIFT: f64 = 0.03;
-/// What levels weigh at least, beside contrasts: of static power only they tell.
-const LEAST_LEVELS: f64 = 0.01;
-/// Of a core's dynamic power, what one of its CPUs accounts for while both are busy, relative to one that is
-/// busy alone, until it is given or learnt: two together draw about a quarter more than one.
-const SMT_FACTOR: f64 = 0.63;
+use crate::amounts::{Amounts, Quantity};
+use crate::config::Weights;
+use basis::Basis;
+use candidate::Candidate;
+use constants::{DEFAULT_SMT_FACTOR, MIN_LEVEL_WEIGHT, SHORT_WINDOW, SMT_FACTORS};
+use features::{FEATURES, Feature, features, picojoules, watts};
+pub(crate) use learner::Learner;
+pub(crate) use observation::ObservedWindow;
+use observation::{Accumulator, Observation};
+pub(crate) use state::StateFile;
 
 /// A domain's model.
 #[derive(Debug)]
-pub(crate) struct Model {
-    pub(crate) learner: Learner,
-    /// The first is time, the last the one that is wanted.
+pub(crate) struct PowerModel {
+    learner: Learner,
+    /// The first is CPU time, the last the preferred one.
     candidates: Vec<Candidate>,
     in_use: usize,
-    /// Whether the wanted one is withdrawn while it foretells power worse than CPU time does.
+    /// Whether candidates are withdrawn while they predict power worse than CPU time does.
     on_trial: bool,
-    fixed_watts: Option<f64>,
-    smt_factor: Option<f64>,
-    gathered: Gathered,
-    /// The last reading that was learnt.
-    before: Option<Reading>,
+    given_watts: Option<f64>,
+    given_smt_factor: Option<f64>,
+    accumulator: Accumulator,
+    previous: Option<Observation>,
 }
 
-#[derive(Debug, Default)]
-struct Gathered {
-    load: Features,
-    microjoules: u64,
-    ns: u64,
-    busy_ns: u64,
-    all_ns: u64,
+/// How well one of the model's candidates does.
+pub(crate) struct CandidateStatus {
+    /// The kind of weights, as in `plugins.attribution.weights`.
+    pub(crate) name: &'static str,
+    /// Mean relative error of the power that it predicted, once it has predicted some.
+    pub(crate) error: Option<f64>,
+    /// Energy is divided by it now.
+    pub(crate) in_use: bool,
 }
 
-/// A window's readings in sum.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
-    pub(crate) features: Features,
-    pub(crate) microjoules: u64,
-    pub(crate) ns: u64,
-    pub(crate) busy_ns: u64,
-    pub(crate) idle_ns: u64,
-}
-
-impl Model {
-    /// The model of a domain of `kind`, with static power `fixed_watts` if that is known.
+impl PowerModel {
+    /// The model of a domain of `kind` that goes on from what `learner` knows. Static power and the weight of shared
+    /// CPU time are learnt unless they are given.
     pub(crate) fn new(
         weights: Weights,
         kind: &ResourceKind,
-        fixed_watts: Option<f64>,
-        smt_factor: Option<f64>,
+        given_watts: Option<f64>,
+        given_smt_factor: Option<f64>,
         learner: Learner,
     ) -> Self {
-        let dram = *kind == ResourceKind::Dram;
-        let wanted: &[Basis] = match weights {
-            Weights::CpuTime => &[],
-            Weights::Fitted if dram => &[Basis::Misses, Basis::Fitted],
-            Weights::Fitted => &[Basis::Fitted],
-            // Memory draws power when it is accessed, whatever the CPU does meanwhile.
-            _ if dram => &[Basis::Misses],
-            Weights::Cycles => &[Basis::Cycles],
-            Weights::Instructions => &[Basis::Instructions],
-            Weights::Smt => &[Basis::SharedCores],
-        };
-        let candidate = |&basis: &Basis| Candidate {
-            basis,
-            coefficients: None,
-            error: 0.0,
-            scored: 0,
-            window_error: 0.0,
-            windows: 0,
-            contest: Contest::default(),
-        };
+        let bases = [Basis::Time].iter().chain(Basis::wanted(weights, kind));
         let mut model = Self {
             learner,
-            candidates: [Basis::Time].iter().chain(wanted).map(candidate).collect(),
+            candidates: bases.map(|&basis| Candidate::new(basis)).collect(),
             in_use: 0,
             on_trial: weights == Weights::Fitted,
-            fixed_watts,
-            smt_factor,
-            gathered: Gathered::default(),
-            before: None,
+            given_watts,
+            given_smt_factor,
+            accumulator: Accumulator::default(),
+            previous: None,
         };
         model.fit();
         model
     }
 
-    pub(crate) fn candidates(&self) -> &[Candidate] {
-        &self.candidates
+    /// Learns from a window. Returns whether there is news to publish.
+    pub(crate) fn observe(&mut self, window: &ObservedWindow) -> bool {
+        self.score_window(window);
+        let Some(observation) = self.accumulator.add(window) else { return false };
+        self.compare(&observation);
+        self.score(&observation);
+        self.learner.learn(&observation);
+        self.fit();
+        true
     }
 
-    /// What energy is divided by now.
-    pub(crate) fn basis(&self) -> Basis {
-        self.candidates[self.in_use].basis
-    }
-
-    /// Static power in watts, once it can be told.
-    pub(crate) fn static_watts(&self) -> Option<f64> {
-        let lately = self.learner.lately();
-        let learnt = |candidate: &Candidate| {
-            let mean = candidate.coefficients?[Feature::Always as usize];
-            Some((mean + candidate.drifted(lately)).max(0.0))
-        };
-        self.fixed_watts
-            .or_else(|| learnt(&self.candidates[self.in_use]))
-            .or_else(|| learnt(&self.candidates[0]))
-    }
-
-    /// Static energy in a window, µJ; `None` before static power can be told.
-    ///
-    /// In a short window the meter's own lateness counts: it may have measured half a millisecond more or
-    /// less than the window, of static and dynamic power alike. So much of what it is off goes to both, in
-    /// proportion; the rest is dynamic.
-    pub(crate) fn static_energy(&self, load: &Load) -> Option<f64> {
-        let expected = self.static_watts()? * load.ns as f64 * 1e-3;
-        let candidate = &self.candidates[self.in_use];
-        let Some(coefficients) = &candidate.coefficients else { return Some(expected) };
-        let dynamic = picojoules(coefficients, &load.features) as f64 * 1e-6;
-        let off = load.microjoules as f64 - expected - dynamic;
-        let of_static = expected / (expected + dynamic).max(f64::MIN_POSITIVE);
-        Some(expected + off * of_static * candidate.lateness())
-    }
-
-    /// What `amounts` weigh. Weights are compared within a domain and window only.
-    pub(crate) fn weight(&self, amounts: &Amounts) -> u64 {
-        let candidate = &self.candidates[self.in_use];
+    /// The weight of `amounts`. Weights are comparable within a domain and window only.
+    pub(crate) fn weigh(&self, amounts: &Amounts) -> u64 {
+        let candidate = self.candidate();
         let time = amounts[Quantity::Time as usize];
         match candidate.basis {
             Basis::Time => time,
             Basis::Cycles => amounts[Quantity::Cycles as usize],
             Basis::Instructions => amounts[Quantity::Instructions as usize],
-            Basis::Misses => amounts[Quantity::Misses as usize],
+            Basis::CacheMisses => amounts[Quantity::CacheMisses as usize],
             Basis::SharedCores => {
                 let shared = amounts[Quantity::Shared as usize].min(time);
                 time - shared + (shared as f64 * self.smt_factor()) as u64
@@ -271,100 +119,114 @@ impl Model {
         }
     }
 
+    /// Static power in watts, given or learnt; `None` before it is known.
+    pub(crate) fn static_power(&self) -> Option<f64> {
+        let recent = self.learner.recent();
+        let learnt = |candidate: &Candidate| {
+            let mean = candidate.coefficients?[Feature::Always as usize];
+            Some((mean + candidate.drift(recent)).max(0.0))
+        };
+        self.given_watts.or_else(|| learnt(self.candidate())).or_else(|| learnt(&self.candidates[0]))
+    }
+
+    /// Static energy in a window, µJ; `None` before static power is known.
+    ///
+    /// In a short window the meter itself is early or late: it may have measured half a millisecond more or less than
+    /// the window, of static and dynamic power alike. That part of the error is shared between both in proportion; the
+    /// rest is dynamic.
+    pub(crate) fn static_energy(&self, window: &ObservedWindow) -> Option<f64> {
+        let expected = self.static_power()? * window.ns as f64 * 1e-3;
+        let candidate = self.candidate();
+        let Some(coefficients) = &candidate.coefficients else { return Some(expected) };
+        let dynamic = picojoules(coefficients, &window.features) as f64 * 1e-6;
+        let error = window.microjoules as f64 - expected - dynamic;
+        let static_part = expected / (expected + dynamic).max(f64::MIN_POSITIVE);
+        Some(expected + error * static_part * candidate.meter_part())
+    }
+
+    /// How well each candidate does. Their number and order never change.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = CandidateStatus> {
+        self.candidates.iter().enumerate().map(|(at, candidate)| CandidateStatus {
+            name: candidate.basis.name(),
+            error: candidate.error(),
+            in_use: at == self.in_use,
+        })
+    }
+
+    /// What it has learnt.
+    pub(crate) fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// What it has learnt.
+    pub(crate) fn into_learner(self) -> Learner {
+        self.learner
+    }
+
+    /// The candidate that energy is divided by now.
+    fn candidate(&self) -> &Candidate {
+        &self.candidates[self.in_use]
+    }
+
     fn smt_factor(&self) -> f64 {
         let learnt = || {
-            let c = self.candidates[self.in_use].coefficients?;
+            let c = self.candidate().coefficients?;
             let (alone, shared) = (c[Feature::Alone as usize], c[Feature::Shared as usize]);
-            (alone > 0.0 && shared > 0.0).then(|| (shared / alone).clamp(0.5, 1.0))
+            (alone > 0.0 && shared > 0.0)
+                .then(|| (shared / alone).clamp(*SMT_FACTORS.start(), *SMT_FACTORS.end()))
         };
-        self.smt_factor.or_else(learnt).unwrap_or(SMT_FACTOR)
+        self.given_smt_factor.or_else(learnt).unwrap_or(DEFAULT_SMT_FACTOR)
     }
 
-    /// Learns from a window. Returns whether there was a reading in it, and so something new to tell.
-    pub(crate) fn learn(&mut self, load: &Load) -> bool {
-        self.score_window(load);
-        let sum = &mut self.gathered;
-        sum.load.iter_mut().zip(load.features).for_each(|(sum, f)| *sum += f);
-        sum.microjoules += load.microjoules;
-        sum.ns += load.ns;
-        sum.busy_ns += load.busy_ns;
-        sum.all_ns += load.busy_ns + load.idle_ns;
-        if sum.ns < READING.as_nanos() as u64 || sum.all_ns == 0 {
-            return false;
-        }
-        let seconds = sum.ns as f64 * 1e-9;
-        let mut rates = sum.load.map(|f| f / seconds);
-        rates[Feature::Always as usize] = 1.0;
-        let reading = Reading {
-            rates,
-            utilisation: sum.busy_ns as f64 / sum.all_ns as f64,
-            watts: sum.microjoules as f64 * 1e-6 / seconds,
-            seconds,
-        };
-        self.gathered = Gathered::default();
-        self.compare(&reading);
-        self.score(&reading);
-        self.learner.learn(&reading);
-        self.fit();
-        true
-    }
-
-    /// Compares what was foretold with what came: before the reading is learnt, so that nothing is judged by
-    /// what it knows.
-    fn score(&mut self, reading: &Reading) {
-        let lately = self.learner.lately();
+    /// Compares each candidate's prediction with the observation, before it is learnt: a candidate must not be judged
+    /// by what it was fitted to.
+    fn score(&mut self, observation: &Observation) {
+        let recent = self.learner.recent();
         for candidate in &mut self.candidates {
-            let Some(coefficients) = candidate.coefficients else { continue };
-            let drifted = if self.fixed_watts.is_none() { candidate.drifted(lately) } else { 0.0 };
-            let foretold = watts(&coefficients, &reading.rates) + drifted;
-            let error = (foretold - reading.watts).abs() / reading.watts.max(f64::MIN_POSITIVE);
-            candidate.scored = (candidate.scored + 1).min(MEMORY);
-            candidate.error += (error.min(10.0) - candidate.error) / f64::from(candidate.scored);
+            let drift = if self.given_watts.is_none() { candidate.drift(recent) } else { 0.0 };
+            candidate.score(observation, drift);
         }
     }
 
-    /// Compares what changes since the last reading were foretold with those that came, in the same way.
-    fn compare(&mut self, reading: &Reading) {
-        let Some(before) = self.before.replace(*reading) else { return };
-        let off = |candidate: &Candidate| {
+    /// Compares the changes since the previous observation with those that the candidates predicted, in the same way.
+    fn compare(&mut self, observation: &Observation) {
+        let Some(previous) = self.previous.replace(*observation) else { return };
+        let error_of = |candidate: &Candidate| {
             let coefficients = candidate.coefficients?;
-            let foretold = watts(&coefficients, &reading.rates) - watts(&coefficients, &before.rates);
-            Some(foretold - (reading.watts - before.watts))
+            let predicted = watts(&coefficients, &observation.rates) - watts(&coefficients, &previous.rates);
+            Some(predicted - (observation.watts - previous.watts))
         };
-        let Some((time, mixes)) = self.candidates.split_first_mut() else { return };
-        let Some(off_time) = off(time) else { return };
-        for mix in mixes {
-            if let Some(off_mix) = off(mix) {
-                mix.contest.take(off_mix, off_time, mix.error.min(time.error) * reading.watts);
+        let Some((time, others)) = self.candidates.split_first_mut() else { return };
+        let Some(time_error) = error_of(time) else { return };
+        for other in others {
+            if let Some(error) = error_of(other) {
+                let usual = other.mean_error().min(time.mean_error()) * observation.watts;
+                other.trial.add(error, time_error, usual);
             }
         }
     }
 
-    /// The same for a window that is much shorter than a reading, by what is in use.
-    fn score_window(&mut self, load: &Load) {
-        if load.ns == 0 || load.ns > READING.as_nanos() as u64 / 2 {
+    /// Compares a short window's energy with what the candidate in use predicted.
+    fn score_window(&mut self, window: &ObservedWindow) {
+        if window.ns == 0 || window.ns > SHORT_WINDOW.as_nanos() as u64 {
             return;
         }
-        let Some(static_watts) = self.static_watts() else { return };
+        let Some(static_watts) = self.static_power() else { return };
         let candidate = &mut self.candidates[self.in_use];
         let Some(coefficients) = &candidate.coefficients else { return };
-        let foretold =
-            static_watts * load.ns as f64 * 1e-3 + picojoules(coefficients, &load.features) as f64 * 1e-6;
-        let error = (foretold - load.microjoules as f64).abs() / (load.microjoules as f64).max(foretold);
-        if error.is_finite() {
-            candidate.windows = (candidate.windows + 1).min(WINDOWS);
-            candidate.window_error += (error - candidate.window_error) / f64::from(candidate.windows);
-        }
+        let dynamic = picojoules(coefficients, &window.features) as f64 * 1e-6;
+        let predicted = static_watts * window.ns as f64 * 1e-3 + dynamic;
+        candidate.score_window(predicted, window.microjoules as f64);
     }
 
+    /// Fits every candidate to what was learnt, and chooses the one to use.
     fn fit(&mut self) {
         let learner = &self.learner;
-        let lately = learner.lately();
-        // What static power's drift does to levels it does not do to contrasts; the model's mistakes are in
-        // both.
-        let levels = |candidate: &Candidate| (1.0 - candidate.drift(lately)).max(LEAST_LEVELS);
-        let line = learner.fit(&[Feature::Time], self.fixed_watts, None, levels(&self.candidates[0]));
-        // Of a mix nothing else is expected than that all CPU time costs the same.
+        let recent = learner.recent();
+        // Static power's drift disturbs levels but not differences; the model's own errors are in both.
+        let level_weight = |candidate: &Candidate| (1.0 - candidate.drift_part(recent)).max(MIN_LEVEL_WEIGHT);
+        let line = learner.fit(&[Feature::Time], self.given_watts, None, level_weight(&self.candidates[0]));
+        // Where the observations leave a choice, all CPU time is expected to cost the same.
         let expected = line.map(|line| {
             let mut expected = [0.0; FEATURES];
             expected[Feature::Always as usize] = line[Feature::Always as usize];
@@ -374,45 +236,35 @@ impl Model {
             expected
         });
         for candidate in &mut self.candidates {
-            let features = candidate.basis.features(learner);
-            let levels = levels(candidate);
+            let features = candidate.basis.features(|feature| learner.has_seen(feature));
+            let level_weight = level_weight(candidate);
             candidate.coefficients = match candidate.basis {
                 Basis::Time => line,
                 _ if features.is_empty() => None,
                 Basis::Fitted | Basis::SharedCores => {
-                    expected.and_then(|e| learner.fit(&features, self.fixed_watts, Some(&e), levels))
+                    expected.and_then(|e| learner.fit(&features, self.given_watts, Some(&e), level_weight))
                 }
-                _ => learner.fit(&features, self.fixed_watts, None, levels),
+                _ => learner.fit(&features, self.given_watts, None, level_weight),
             };
         }
         self.in_use = self.choose();
     }
 
     fn choose(&self) -> usize {
-        let last = self.candidates.len() - 1;
         if self.on_trial {
-            let stands = |c: &(usize, &Candidate)| {
-                c.1.coefficients.is_some() && c.1.scored >= TRIED && !c.1.contest.is_lost()
+            let passes = |c: &(usize, &Candidate)| {
+                c.1.coefficients.is_some() && c.1.is_scored() && !c.1.trial.is_lost()
             };
-            let mixes = self.candidates.iter().enumerate().skip(1);
-            // The later of two that are equally good.
-            let best = mixes.rev().filter(stands).min_by(|a, b| a.1.error.total_cmp(&b.1.error));
+            let others = self.candidates.iter().enumerate().skip(1);
+            // Reversed, so that the later of two equally good ones is chosen.
+            let best =
+                others.rev().filter(passes).min_by(|a, b| a.1.mean_error().total_cmp(&b.1.mean_error()));
             return best.map_or(0, |(at, _)| at);
         }
-        let applies = !self.candidates[last].basis.features(&self.learner).is_empty();
+        let last = self.candidates.len() - 1;
+        let applies = !self.candidates[last].basis.features(|f| self.learner.has_seen(f)).is_empty();
         if applies { last } else { 0 }
     }
-}
-
-/// The power that coefficients foretell of use at these rates.
-fn watts(coefficients: &Coefficients, rates: &Features) -> f64 {
-    coefficients.iter().zip(rates).map(|(c, rate)| c * rate).sum()
-}
-
-/// The energy that coefficients (in joules per unit) give to features, in whole picojoules.
-fn picojoules(coefficients: &Coefficients, features: &Features) -> u64 {
-    let joules: f64 = coefficients.iter().zip(features).skip(1).map(|(c, f)| c * f).sum();
-    (joules * 1e12) as u64
 }
 
 #[cfg(test)]

@@ -1,155 +1,165 @@
 //! The model on loads whose power is known.
 
 use super::*;
+use crate::model::observation::ObservedWindow;
 
 const SECOND: u64 = 1_000_000_000;
 
-fn model(weights: Weights) -> Model {
-    Model::new(weights, &ResourceKind::Package, None, None, Learner::default())
+fn model(weights: Weights) -> PowerModel {
+    PowerModel::new(weights, &ResourceKind::Package, None, None, Learner::default())
 }
 
-/// A second on two CPUs of somebody who used `amounts`, and what it took.
-fn load(amounts: &Amounts, watts: f64) -> Load {
-    let busy_ns = amounts[Quantity::Time as usize];
-    let microjoules = (watts * 1e6) as u64;
-    Load { features: features(amounts), microjoules, ns: SECOND, busy_ns, idle_ns: 2 * SECOND - busy_ns }
+/// A second on two CPUs, of which a consumer used `amounts`, at a power of `watts`.
+fn load(amounts: &Amounts, watts: f64) -> ObservedWindow {
+    let idle_ns = 2 * SECOND - amounts[Quantity::Time as usize];
+    let mut window = ObservedWindow::new((watts * 1e6) as u64, SECOND, idle_ns);
+    window.add(amounts);
+    window
 }
 
-/// Time and instructions of a load, at 3 GHz.
+/// The kind of weights in use.
+fn in_use(model: &PowerModel) -> &'static str {
+    let mut used = model.candidates().filter(|candidate| candidate.in_use);
+    let name = used.next().unwrap().name;
+    assert!(used.next().is_none(), "two are in use");
+    name
+}
+
+/// The amounts of a load at 3 GHz, given its seconds of CPU time and instructions per cycle.
 fn amounts(time: f64, ipc: f64) -> Amounts {
     let cycles = time * 3e9;
     [(time * 1e9) as u64, 0, cycles as u64, (cycles * ipc) as u64, 0]
 }
 
 #[test]
-fn a_mix_finds_out_what_instructions_cost() {
+fn the_fit_finds_the_cost_of_instructions() {
     let mut model = model(Weights::Fitted);
     let power = |time: f64, ipc: f64| 10.0 + time * (5.0 + 4.0 * ipc);
     for i in 0..60u32 {
         let (time, ipc) = (f64::from(i % 5) / 2.5, 0.5 + f64::from(i % 3));
-        model.learn(&load(&amounts(time, ipc), power(time, ipc)));
+        model.observe(&load(&amounts(time, ipc), power(time, ipc)));
     }
-    assert_eq!(model.basis(), Basis::Fitted);
-    let weight = |time, ipc| model.weight(&amounts(time, ipc)) as f64 * 1e-12;
+    assert_eq!(in_use(&model), "fitted");
+    let weight = |time, ipc| model.weigh(&amounts(time, ipc)) as f64 * 1e-12;
     for (time, ipc) in [(1.0, 0.5), (0.3, 2.5), (2.0, 1.0)] {
         let (found, truth) = (weight(time, ipc), power(time, ipc) - 10.0);
         assert!((found / truth - 1.0).abs() < 0.02, "{found} for {truth}");
     }
-    let watts = model.static_watts().unwrap();
+    let watts = model.static_power().unwrap();
     assert!((watts - 10.0).abs() < 0.2, "{watts}");
 }
 
 #[test]
-fn a_mix_that_foretells_worse_than_time_is_withdrawn() {
+fn a_fit_that_predicts_worse_than_cpu_time_is_withdrawn() {
     let mut model = model(Weights::Fitted);
-    let seen = |model: &mut Model, i: u32, watts: f64| {
+    let observe = |model: &mut PowerModel, i: u32, watts: f64| {
         let time = f64::from(i % 5) / 2.5;
-        model.learn(&load(&amounts(time, 0.5 + f64::from(i % 3)), watts));
+        model.observe(&load(&amounts(time, 0.5 + f64::from(i % 3)), watts));
     };
-    // Instructions seem to cost something at first...
+    // At first instructions cost something.
     for i in 0..60 {
         let ipc = 0.5 + f64::from(i % 3);
-        seen(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * ipc));
+        observe(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * ipc));
     }
-    assert_eq!(model.basis(), Basis::Fitted);
-    // ...and then it is the other way round: what was learnt misleads.
+    assert_eq!(in_use(&model), "fitted");
+    // Then the opposite is true, so what was learnt is wrong.
     for i in 0..20 {
         let ipc = 0.5 + f64::from(i % 3);
-        seen(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * (3.0 - ipc)));
+        observe(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * (3.0 - ipc)));
     }
-    assert_eq!(model.basis(), Basis::Time);
+    assert_eq!(in_use(&model), "cpu-time");
 }
 
 #[test]
-fn a_mix_stays_where_only_the_level_speaks_against_it() {
+fn a_fit_is_not_withdrawn_for_an_error_of_the_level_alone() {
     let mut model = model(Weights::Fitted);
     let power = |time: f64, ipc: f64| 10.0 + time * (5.0 + 4.0 * ipc);
     for i in 0..120u32 {
         let (time, ipc) = (f64::from(i % 5) / 2.5, 0.5 + f64::from(i % 3));
-        model.learn(&load(&amounts(time, ipc), power(time, ipc)));
+        model.observe(&load(&amounts(time, ipc), power(time, ipc)));
     }
-    // A load that hardly varies. What no counter tells makes it draw what CPU time foretells by chance.
+    // A load that hardly varies. A cause that no counter shows makes it draw the power that CPU time predicts.
     let mut withdrawn = 0;
     for i in 0..40u32 {
         let [jitter, noise] = [13, 17].map(|n| f64::from(i * 7919 % n) / f64::from(n - 1) - 0.5);
         let (time, ipc) = (1.5 + 0.01 * jitter, 1.2);
-        model.learn(&load(&amounts(time, ipc), power(time, 1.5) + 0.1 * noise));
-        withdrawn += u32::from(model.basis() != Basis::Fitted);
+        model.observe(&load(&amounts(time, ipc), power(time, 1.5) + 0.1 * noise));
+        withdrawn += u32::from(in_use(&model) != "fitted");
     }
     assert_eq!(withdrawn, 0);
 }
 
 #[test]
-fn shared_cores_weigh_less_by_what_is_given_or_learnt() {
+fn shared_cores_weigh_less_by_a_given_or_learnt_factor() {
     let mut model = model(Weights::Smt);
     let of = |alone: u64, shared: u64| [(alone + shared) * SECOND, shared * SECOND, 0, 0, 0];
-    assert_eq!(model.weight(&of(1, 1)), 2 * SECOND, "nothing was shared yet");
+    assert_eq!(model.weigh(&of(1, 1)), 2 * SECOND, "no core was shared yet");
     for i in 0..40 {
         let (alone, shared) = ([0.0, 0.5, 1.0, 0.2][i % 4], [0.0, 0.4, 0.0, 1.6][i % 4]);
         let amounts = [((alone + shared) * 1e9) as u64, (shared * 1e9) as u64, 0, 0, 0];
-        model.learn(&load(&amounts, 10.0 + 20.0 * alone + 14.0 * shared));
+        model.observe(&load(&amounts, 10.0 + 20.0 * alone + 14.0 * shared));
     }
-    let weight = model.weight(&of(1, 1)) as f64 / SECOND as f64;
+    let weight = model.weigh(&of(1, 1)) as f64 / SECOND as f64;
     assert!((weight - 1.7).abs() < 0.01, "{weight}");
-    model.smt_factor = Some(0.5);
-    assert_eq!(model.weight(&of(1, 1)), 3 * SECOND / 2);
+    model.given_smt_factor = Some(0.5);
+    assert_eq!(model.weigh(&of(1, 1)), 3 * SECOND / 2);
 }
 
 #[test]
-fn static_power_is_followed_as_it_drifts_unless_it_is_given() {
+fn static_power_follows_its_drift_unless_it_is_given() {
     let line = |i: u32, watts: f64| {
         load(&[u64::from(i % 5) * SECOND / 2, 0, 0, 0, 0], watts + 5.0 * f64::from(i % 5))
     };
     for (fixed, expected) in [(None, 10.3), (Some(9.5), 9.5)] {
-        let mut model = Model::new(Weights::Fitted, &ResourceKind::Package, fixed, None, Learner::default());
-        (0..300).for_each(|i| _ = model.learn(&line(i, 10.0)));
-        (0..60).for_each(|i| _ = model.learn(&line(i, 10.3)));
-        let watts = model.static_watts().unwrap();
+        let mut model =
+            PowerModel::new(Weights::Fitted, &ResourceKind::Package, fixed, None, Learner::default());
+        (0..300).for_each(|i| _ = model.observe(&line(i, 10.0)));
+        (0..60).for_each(|i| _ = model.observe(&line(i, 10.3)));
+        let watts = model.static_power().unwrap();
         assert!((watts - expected).abs() < 0.05, "{watts}");
     }
 }
 
 #[test]
-fn what_a_late_meter_is_off_in_short_windows_is_static_as_well_as_dynamic() {
+fn the_error_of_a_late_meter_in_short_windows_is_shared_by_static_and_dynamic_energy() {
     let mut model = model(Weights::Fitted);
     let window = |time: f64, watts: f64, late: f64| {
         let second = load(&amounts(time, 1.0), watts);
-        let (ns, part) = (SECOND / 100, |amount: u64| amount / 100);
-        Load {
+        ObservedWindow {
             features: second.features.map(|f| f / 100.0),
             microjoules: (second.microjoules as f64 * (0.01 + late)) as u64,
-            ns,
-            busy_ns: part(second.busy_ns),
-            idle_ns: part(second.idle_ns),
+            ns: SECOND / 100,
+            busy_ns: second.busy_ns / 100,
+            idle_ns: second.idle_ns / 100,
         }
     };
     let power = |time: f64| 10.0 + 5.0 * time;
-    let off = |model: &Model, late: f64| {
+    let error = |model: &PowerModel, late: f64| {
         let microjoules = model.static_energy(&window(1.0, power(1.0), late)).unwrap();
         microjoules / 100_000.0 - 1.0
     };
-    // As punctual as can be: whatever it is off is the load's.
+    // The meter is never late: an error is the load's.
     for i in 0..400 {
         let time = f64::from(i / 10 % 5) / 2.5;
-        model.learn(&window(time, power(time), 0.0));
+        model.observe(&window(time, power(time), 0.0));
     }
-    assert!(off(&model, 0.0005).abs() < 0.01, "{}", off(&model, 0.0005));
-    // Half a millisecond early and late by turns.
+    assert!(error(&model, 0.0005).abs() < 0.01, "{}", error(&model, 0.0005));
+    // The meter is half a millisecond early and late, alternately.
     for i in 0..4000 {
         let (time, late) = (f64::from(i / 10 % 5) / 2.5, if i % 2 == 0 { 0.0005 } else { -0.0005 });
-        model.learn(&window(time, power(time), late));
+        model.observe(&window(time, power(time), late));
     }
     for late in [0.0005, -0.0005] {
-        let off = off(&model, late) / late / 100.0;
-        assert!((off - 1.0).abs() < 0.05, "{off} of what it was late");
+        let part = error(&model, late) / late / 100.0;
+        assert!((part - 1.0).abs() < 0.05, "{part} of the delay");
     }
 }
 
 #[test]
-fn shared_cycles_cost_less_on_a_fast_core_too() {
+fn shared_cycles_cost_less_at_every_frequency() {
     let mut model = model(Weights::Fitted);
-    // A second's use at `ghz`, a part of it beside another thread, and what that draws: two share the cost of
-    // the clock.
+    // A second's use at `ghz`, a part of it beside another thread, and its power: two threads share the cost of the
+    // clock.
     let used = |ghz: f64, beside: f64| {
         let cycles = ghz * 1e9;
         [SECOND, (beside * 1e9) as u64, cycles as u64, (cycles * 1.2) as u64, 0]
@@ -162,12 +172,12 @@ fn shared_cycles_cost_less_on_a_fast_core_too() {
         load.features = load.features.map(|f| f * times);
         load.microjoules += (times * power(ghz, beside) * 1e6) as u64;
         (load.busy_ns, load.idle_ns) = (times as u64 * SECOND, (2 - times as u64) * SECOND);
-        model.learn(&load);
+        model.observe(&load);
     }
-    assert_eq!(model.basis(), Basis::Fitted);
+    assert_eq!(in_use(&model), "fitted");
     for ghz in [2.0, 3.2] {
         for beside in [0.0, 1.0] {
-            let weight = model.weight(&used(ghz, beside)) as f64 * 1e-12;
+            let weight = model.weigh(&used(ghz, beside)) as f64 * 1e-12;
             let truth = power(ghz, beside);
             assert!(
                 (weight / truth - 1.0).abs() < 0.02,
@@ -178,12 +188,12 @@ fn shared_cycles_cost_less_on_a_fast_core_too() {
 }
 
 #[test]
-fn memory_goes_by_misses_where_they_are_counted() {
-    let mut dram = Model::new(Weights::Cycles, &ResourceKind::Dram, None, None, Learner::default());
-    assert_eq!(dram.basis(), Basis::Time);
+fn memory_is_divided_by_cache_misses_where_they_are_counted() {
+    let mut dram = PowerModel::new(Weights::Cycles, &ResourceKind::Dram, None, None, Learner::default());
+    assert_eq!(in_use(&dram), "cpu-time");
     for _ in 0..2 {
-        dram.learn(&load(&[SECOND, 0, 5, 5, 1_000_000], 3.0));
+        dram.observe(&load(&[SECOND, 0, 5, 5, 1_000_000], 3.0));
     }
-    assert_eq!(dram.basis(), Basis::Misses);
-    assert_eq!(dram.weight(&[SECOND, 0, 5, 5, 7]), 7);
+    assert_eq!(in_use(&dram), "cache-misses");
+    assert_eq!(dram.weigh(&[SECOND, 0, 5, 5, 7]), 7);
 }

@@ -1,19 +1,20 @@
-//! Attribution against scripted meters and usage, and against random histories.
+//! Attribution of scripted meters and usage, and of random histories.
 
 use std::collections::HashMap;
 
 use proptest::prelude::*;
 use wattrace_api::testing::Rig;
-use wattrace_api::{Domain, Follows, Identity, Metric, Origin, Resource, SeriesSpec, Window};
+use wattrace_api::{
+    Consumer, ConsumerKind, Domain, Follows, Identity, Metric, Origin, Resource, SeriesSpec, Window, metric,
+};
 
 use super::*;
-use crate::Attribution;
-use crate::ledger::AGENT_ENERGY;
-use crate::{GpuIdle, Idle};
+use crate::books::AGENT_ENERGY;
+use crate::{Attribution, GpuIdle, Idle};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// A rig with attribution in it, and helpers to speak of packages, processes and meters.
+/// A rig with attribution in it, and helpers that open packages' meters and processes.
 struct Scene {
     rig: Rig,
 }
@@ -90,12 +91,13 @@ fn with_idle_watts(domain: &str, watts: f64) -> AttributionConfig {
 }
 
 #[test]
-fn books_that_are_opened_late_leave_what_was_before_alone() {
+fn energy_and_usage_from_before_attribution_started_do_not_count() {
     let mut scene = Scene::new(AttributionConfig::default());
     let (meter, process) = (scene.meter("package-0", Some(0)), scene.process(1, 0));
     let hour = 3600 * SECOND;
-    // An hour of history, told in the first window that these books see.
+    // An hour of history, in the first points that attribution sees.
     let first = scene.pass(hour, hour + SECOND, &[(process, 600 * SECOND), (meter, 36_000_000_000)]);
+    assert_eq!(first.len(), 2, "a first point that only sets the reference closes no window");
     let second =
         scene.pass(hour + SECOND, hour + 2 * SECOND, &[(process, 601 * SECOND), (meter, 36_010_000_000)]);
     let (books, residual) = scene.books(&[first, second]);
@@ -104,7 +106,7 @@ fn books_that_are_opened_late_leave_what_was_before_alone() {
 }
 
 #[test]
-fn the_agents_own_part_is_told_apart_as_well() {
+fn the_agents_own_share_has_a_series_of_its_own_as_well() {
     let mut scene = Scene::new(AttributionConfig::default());
     let meter = scene.meter("package-0", Some(0));
     let (agent, other) = (scene.process(std::process::id(), 0), scene.process(1, 0));
@@ -118,7 +120,7 @@ fn the_agents_own_part_is_told_apart_as_well() {
 }
 
 #[test]
-fn two_loads_share_the_dynamic_energy_by_their_time_and_idle_gets_the_static() {
+fn dynamic_energy_is_divided_by_cpu_time_and_static_energy_goes_to_idle() {
     let mut s = Scene::new(with_idle_watts("package-0", 10.0));
     let (idle, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
     let meter = s.meter("package-0", Some(0));
@@ -133,7 +135,7 @@ fn two_loads_share_the_dynamic_energy_by_their_time_and_idle_gets_the_static() {
 }
 
 #[test]
-fn a_packages_joules_stay_on_the_package() {
+fn a_packages_energy_goes_to_its_own_users() {
     let mut s = Scene::new(AttributionConfig::default());
     let (zero, one) = (s.process(1, 0), s.process(2, 1));
     let (m0, m1, host) =
@@ -148,7 +150,7 @@ fn a_packages_joules_stay_on_the_package() {
 }
 
 #[test]
-fn an_energy_window_between_usage_windows_takes_parts_of_both_and_waits_for_the_second() {
+fn an_energy_window_across_two_usage_windows_waits_for_the_second_and_uses_both() {
     let mut s = Scene::new(AttributionConfig::default());
     let a = s.process(1, 0);
     s.rig.clock.set(Timestamp(50));
@@ -157,7 +159,7 @@ fn an_energy_window_between_usage_windows_takes_parts_of_both_and_waits_for_the_
     let b = s.process(2, 0);
     let first = s.pass(0, 100, &[(a, 100)]);
     let waiting = s.pass(50, 150, &[(meter, 1000)]);
-    assert_eq!(waiting.len(), 1, "nothing is known about 100 to 150 yet");
+    assert_eq!(waiting.len(), 1, "usage from 100 to 150 is not known yet");
     let second = s.pass(100, 200, &[(b, 50)]);
     let (books, residual) = s.books(&[first, waiting, second]);
     // 50 ns of a and 25 ns of b.
@@ -179,7 +181,7 @@ fn energy_from_before_usage_was_known_is_unattributed() {
 }
 
 #[test]
-fn a_consumer_ends_after_its_last_joule() {
+fn a_consumers_energy_ends_with_its_last_window() {
     let mut s = Scene::new(AttributionConfig::default());
     let (a, meter) = (s.process(1, 0), s.meter("package-0", Some(0)));
     s.pass(0, 100, &[(meter, 10)]);
@@ -194,7 +196,7 @@ fn a_consumer_ends_after_its_last_joule() {
 }
 
 #[test]
-fn a_consumer_waits_for_a_slow_meter_and_no_longer_than_the_history() {
+fn a_consumers_energy_stays_open_for_a_slow_meter_but_no_longer_than_the_history() {
     let config = AttributionConfig { history: std::time::Duration::from_nanos(1000), ..Default::default() };
     let mut s = Scene::new(config);
     let (a, b, meter) = (s.process(1, 0), s.process(2, 0), s.meter("package-0", Some(0)));
@@ -207,7 +209,7 @@ fn a_consumer_waits_for_a_slow_meter_and_no_longer_than_the_history() {
         ended.extend_from_slice(s.pass(i * 100, i * 100 + 100, &[(b, i)]).ended());
     }
     assert_eq!(ended.len(), 1, "its energy of window 0 to 1");
-    // What the meter says at last about the forgotten time belongs to nobody.
+    // Energy that the meter reports for the forgotten time is unattributed.
     let late = s.pass(1, 1901, &[(meter, 1901)]);
     let (books, residual) = s.books(&[late]);
     assert!(books[&("package-0".to_string(), "unattributed".to_string())] >= 800);
@@ -215,7 +217,7 @@ fn a_consumer_waits_for_a_slow_meter_and_no_longer_than_the_history() {
 }
 
 #[test]
-fn a_meter_that_ends_takes_its_books_with_it() {
+fn a_meter_that_ends_closes_and_ends_its_account() {
     let mut s = Scene::new(AttributionConfig::default());
     let (a, meter) = (s.process(1, 0), s.meter("package-0", Some(0)));
     s.pass(0, 100, &[(a, 10)]);
@@ -225,13 +227,13 @@ fn a_meter_that_ends_takes_its_books_with_it() {
     let (books, _) = s.books(std::slice::from_ref(&batch));
     let total: u64 = books.values().sum();
     assert_eq!(total, 1000, "closed with what there was: {books:?}");
-    // The meter's own series, idle, unattributed, residual and the process's energy, static power, and two of
-    // each basis.
+    // The meter's own series, idle, unattributed, residual, the process's energy, static power, and two for each
+    // kind of weights.
     assert_eq!(batch.ended().len(), 10);
 }
 
-/// A second on two CPUs, of which one process had 0.6 and another 0.3, at 10 W at no load and 20 W per busy
-/// CPU.
+/// Energy by consumer for a second on two CPUs, of which one process used 0.6 s and another 0.3 s, at 10 W at no load
+/// and 20 W per busy CPU.
 fn by_policy(idle: Idle) -> HashMap<String, u64> {
     let mut s = Scene::new(AttributionConfig { idle, ..with_idle_watts("package-0", 10.0) });
     let (nobody, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
@@ -251,7 +253,7 @@ fn by_policy(idle: Idle) -> HashMap<String, u64> {
 }
 
 #[test]
-fn static_energy_goes_where_the_policy_says_and_is_told_apart() {
+fn static_energy_goes_where_the_policy_says_and_has_its_own_series() {
     let near = |a: u64, b: u64| a.abs_diff(b) <= 1;
     for (policy, one, two, idle, shared_out) in [
         (Idle::Separate, 12_000_000, 6_000_000, 10_000_000, 0),
@@ -266,7 +268,7 @@ fn static_energy_goes_where_the_policy_says_and_is_told_apart() {
 }
 
 #[test]
-fn threads_divide_what_their_process_got() {
+fn threads_divide_the_energy_of_their_process() {
     let mut s = Scene::new(with_idle_watts("package-0", 10.0));
     let (nobody, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
     let thread = |tid: u32, pid: u32| {
@@ -290,17 +292,15 @@ fn threads_divide_what_their_process_got() {
 }
 
 #[test]
-fn a_cores_joules_follow_the_use_of_that_core() {
+fn a_cores_energy_is_divided_by_the_use_of_that_core() {
     let mut s = Scene::new(AttributionConfig::default());
-    let of_core = |s: &Scene, series: &str, cpu, pid: u32| {
+    let of_core = |s: &Scene, cpu, pid: u32| {
         let identity =
             Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
         let consumer = Consumer::new(identity, None, Vec::new());
-        assert_eq!(series, metric::CONSUMER_CORE_TIME.name);
         s.open(&metric::CONSUMER_CORE_TIME, Resource::core(cpu), None, Some(consumer))
     };
-    let name = &*metric::CONSUMER_CORE_TIME.name;
-    let (a, b) = (of_core(&s, name, 0, 1), of_core(&s, name, 2, 2));
+    let (a, b) = (of_core(&s, 0, 1), of_core(&s, 2, 2));
     let domain = |name: &str, follows| {
         let (name, origin) = (name.to_owned(), Origin::Simulated);
         Some(Domain { name, origin, follows, within: None, idle_microwatts: None })
@@ -314,7 +314,8 @@ fn a_cores_joules_follow_the_use_of_that_core() {
     assert_eq!((of("core-cpu-2", "process1"), of("core-cpu-2", "process2")), (None, Some(9)));
 }
 
-/// A GPU that is used by one process for half of the second, and idle while another holds memory of it.
+/// Energy by domain and consumer for a GPU that one process uses for half of the first second only, while another one
+/// holds memory of it.
 fn gpu(config: AttributionConfig) -> HashMap<(String, String), u64> {
     let mut s = Scene::new(config);
     let gpu = || Resource::gpu("GPU-1".to_owned());
@@ -328,7 +329,7 @@ fn gpu(config: AttributionConfig) -> HashMap<(String, String), u64> {
     let meter = s.open(&metric::HW_ENERGY, gpu(), Some(domain), None);
     let user = s.open(&metric::CONSUMER_GPU_TIME, gpu(), None, Some(process(1)));
     let holder = s.open(&metric::CONSUMER_GPU_MEMORY, gpu(), None, Some(process(2)));
-    // CPU time of the same second says nothing about it.
+    // CPU time of the same second does not count.
     let elsewhere = s.process(3, 0);
     let mut held = Batch::default();
     held.begin(Window::new(Timestamp(0), Timestamp(SECOND)));
@@ -336,7 +337,7 @@ fn gpu(config: AttributionConfig) -> HashMap<(String, String), u64> {
     let held = s.rig.pass(held).unwrap();
     let used = s.pass(0, SECOND, &[(elsewhere, SECOND), (user, SECOND / 2)]);
     let energy = s.pass(0, SECOND, &[(meter, 150_000_000)]);
-    // Then nobody uses it, which is told.
+    // A second without use, which is reported as such.
     let rest = s.pass(SECOND, 2 * SECOND, &[(user, SECOND / 2), (meter, 200_000_000)]);
     let (books, residual) = s.books(&[held, used, energy, rest]);
     assert_eq!(residual, 0.0);
@@ -344,7 +345,7 @@ fn gpu(config: AttributionConfig) -> HashMap<(String, String), u64> {
 }
 
 #[test]
-fn a_gpus_joules_follow_its_engines_and_its_idle_ones_whom_they_are_said_to() {
+fn a_gpus_energy_is_divided_by_engine_time_and_its_static_part_by_policy() {
     let config = with_idle_watts("gpu-GPU-1", 50.0);
     let of = |books: &HashMap<_, u64>, c: &str| books.get(&("gpu-GPU-1".to_owned(), c.to_owned())).copied();
     let books = gpu(config.clone());
@@ -356,7 +357,7 @@ fn a_gpus_joules_follow_its_engines_and_its_idle_ones_whom_they_are_said_to() {
 }
 
 #[test]
-fn static_power_that_was_learnt_is_known_after_a_restart() {
+fn learnt_static_power_is_kept_across_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let config = AttributionConfig { state: directory.path().join("state.json"), ..Default::default() };
     // Loads of 0 to 90 %, at 10 W at no load and 20 W at full load.
@@ -385,12 +386,11 @@ fn static_power_that_was_learnt_is_known_after_a_restart() {
     assert!(idle.abs_diff(10_000_000) < 100_000, "the first window of a new run: {idle} uJ");
     std::fs::write(&config.state, "{").unwrap();
     let idle = run(&[9]);
-    assert!(idle < 9_000_000, "a broken file teaches nothing: {idle} uJ");
+    assert!(idle < 9_000_000, "a broken file is ignored: {idle} uJ");
 }
 
 proptest! {
-    /// Whatever the windows, drifts, gaps, overlaps of ends and starts: what comes out is what was measured,
-    /// always.
+    /// Whatever the windows, gaps and overlaps: the books sum to what was measured.
     #[test]
     fn the_books_close_over_random_histories(
         usage in prop::collection::vec((1..400u64, 0..300u64, 0..300u64, 0..300u64, any::<bool>()), 1..40),

@@ -1,18 +1,17 @@
-//! Least squares with coefficients of zero or more, for a handful of unknowns, from the normal equations.
-//! (Bro and de Jong, "A fast non-negativity-constrained least squares algorithm", Journal of Chemometrics 11,
-//! 1997.)
+//! Least squares with coefficients of zero or more, for a few unknowns, from the normal equations (Bro and de Jong,
+//! "A fast non-negativity-constrained least squares algorithm", Journal of Chemometrics 11, 1997).
 
-use crate::amounts::{FEATURES, Features};
+use super::features::{FEATURES, Features};
 
 /// A square matrix of features by features.
-pub(crate) type Matrix = [Features; FEATURES];
+pub(super) type Matrix = [Features; FEATURES];
 
 /// The x ≥ 0 that minimises `x·Gx − 2 b·x`, over the unknowns that are `allowed`; the others stay 0. `g` must
 /// be symmetric and positive definite on the allowed ones: a ridge makes it so.
-pub(crate) fn solve(g: &Matrix, b: &Features, allowed: &[usize]) -> Features {
+pub(super) fn solve(g: &Matrix, b: &Features, allowed: &[usize]) -> Features {
     let mut x = [0.0; FEATURES];
     let mut passive: Vec<usize> = Vec::with_capacity(allowed.len());
-    // Each round adds the unknown that helps most. Three times the unknowns is more than it ever took.
+    // Each round adds the unknown that reduces the error most. In tests it never took three rounds per unknown.
     for _ in 0..3 * allowed.len() {
         let gain = |&j: &usize| (b[j] - dot(&g[j], &x)) / g[j][j].sqrt();
         let candidates = allowed.iter().copied().filter(|j| !passive.contains(j));
@@ -27,8 +26,8 @@ pub(crate) fn solve(g: &Matrix, b: &Features, allowed: &[usize]) -> Features {
                 passive.pop();
                 break;
             };
-            // Where a coefficient would turn negative, go there only as far as the first reaches zero, and
-            // leave it out.
+            // Where a coefficient would become negative, move only until the first one reaches zero, and leave
+            // that one out.
             let step = passive.iter().filter(|&&j| s[j] <= 0.0).map(|&j| x[j] / (x[j] - s[j]));
             let Some(step) = step.min_by(f64::total_cmp) else {
                 x = s;
@@ -56,8 +55,7 @@ fn dot(a: &Features, b: &Features) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The solution over `unknowns` whatever its signs, by Cholesky's decomposition; `None` if there is no single
-/// one.
+/// The solution over `unknowns` without the constraint, by Cholesky's decomposition; `None` if it is not unique.
 fn unconstrained(g: &Matrix, b: &Features, unknowns: &[usize]) -> Option<Features> {
     let n = unknowns.len();
     let mut l = [[0.0; FEATURES]; FEATURES];
@@ -108,10 +106,10 @@ mod tests {
     }
 
     proptest! {
-        /// Where the truth has no negative coefficient it is found; and at any solution no coefficient could
-        /// be changed for the better (the conditions of Karush, Kuhn and Tucker).
+        /// A truth without negative coefficients is found. At any solution, changing a coefficient would increase
+        /// the error (the conditions of Karush, Kuhn and Tucker).
         #[test]
-        fn it_is_the_best_there_is(
+        fn the_solution_is_optimal(
             rows in prop::collection::vec((prop::array::uniform12(0.0..1.0f64), -0.5..5.0f64), 16..40),
             truth in prop::array::uniform12(0.0..3.0f64),
         ) {
@@ -127,13 +125,13 @@ mod tests {
                 let gradient = b[j] - dot(&g[j], &x);
                 prop_assert!(x[j] >= 0.0);
                 prop_assert!(gradient < 1e-6, "more of {j} would be better: {gradient}");
-                prop_assert!(x[j] == 0.0 || gradient.abs() < 1e-6, "another amount of {j} would be better: {gradient}");
+                prop_assert!(x[j] == 0.0 || gradient.abs() < 1e-6, "another {j} would be better: {gradient}");
             }
         }
     }
 
     #[test]
-    fn what_is_not_allowed_stays_zero_and_twins_do_no_harm() {
+    fn unknowns_that_are_not_allowed_stay_zero_and_equal_columns_are_solved() {
         let mut rows = Vec::new();
         for i in 0..20 {
             let u = f64::from(i) / 20.0;

@@ -1,9 +1,8 @@
-//! Recent usage, window by window: what `account.rs` reads an energy window's weights from.
+//! Recent usage by window. `account.rs` reads from it who used how much during an energy window.
 //!
-//! Within a window usage is taken to be even, so that a cumulative curve of straight pieces results, whose
-//! value at any edge of an energy window is known and whose integral is the usage itself. There is one such
-//! timeline for CPU packages, one for cores, and one for each device, since each is told in windows of its
-//! own.
+//! Usage is taken to be even within a window, so an energy window gets from each usage window the part that it
+//! overlaps. There is one timeline for CPU packages, one for cores and one for each device, because each of them is
+//! reported in windows of its own.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,19 +17,20 @@ use crate::amounts::Quantity;
 pub(crate) enum User {
     /// Nobody.
     Idle,
-    /// Somebody unknown.
+    /// An unknown consumer.
     Unattributed,
     /// The consumer in this slot.
     Consumer(usize),
-    /// The thread in this slot, whose process has used it already.
+    /// The thread in this slot. Its process's amounts contain its own.
     Thread(usize),
 }
 
-/// How much of one quantity `user` used at `place`: a package's or a core's number; 0 on a device.
+/// How much of one quantity `user` used.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Use {
+pub(crate) struct UsedAmount {
     pub(crate) user: User,
-    pub(crate) place: u32,
+    /// The package's or the core's number; 0 on a device.
+    pub(crate) location: u32,
     pub(crate) quantity: Quantity,
     pub(crate) amount: u64,
 }
@@ -38,41 +38,41 @@ pub(crate) struct Use {
 #[derive(Debug, Default)]
 struct UsageWindow {
     window: Window,
-    uses: Vec<Use>,
+    amounts: Vec<UsedAmount>,
 }
 
-/// The windows not yet used up by every domain, in the order in which they end.
+/// The windows that some domain still needs, in the order in which they end.
 #[derive(Debug, Default)]
-pub(crate) struct Usage {
+pub(crate) struct Timeline {
     windows: VecDeque<UsageWindow>,
-    spare: Vec<Vec<Use>>,
+    spare: Vec<Vec<UsedAmount>>,
     end: Option<Timestamp>,
-    /// Uses of the segment that is being taken in.
-    staged: Vec<Use>,
+    /// Amounts of the segment that is being read.
+    staged: Vec<UsedAmount>,
 }
 
-impl Usage {
-    /// Notes a use in the window that the next [`Usage::add`] names.
-    pub(crate) fn stage(&mut self, used: Use) {
+impl Timeline {
+    /// Adds an amount to the window that the next [`Timeline::add`] names.
+    pub(crate) fn stage(&mut self, used: UsedAmount) {
         self.staged.push(used);
     }
 
-    /// Takes in what was staged, as the uses of `window`.
-    pub(crate) fn add(&mut self, window: Window) {
+    /// Adds what was staged as the usage of `window`.
+    fn add(&mut self, window: Window) {
         if self.staged.is_empty() {
             return;
         }
         let next = self.spare.pop().unwrap_or_default();
-        let uses = std::mem::replace(&mut self.staged, next);
-        // Nearly always the last: only where several sources tell of one place may one be later than the
-        // next.
+        let amounts = std::mem::replace(&mut self.staged, next);
+        // Nearly always the last one. Where several sources report on one timeline, their windows may come out of
+        // order.
         let at = self.first_after(window.end);
-        self.windows.insert(at, UsageWindow { window, uses });
+        self.windows.insert(at, UsageWindow { window, amounts });
         self.end = Some(self.end.map_or(window.end, |e| e.max(window.end)));
     }
 
-    /// The first of the windows that end after `time`. Thousands are remembered where they are a millisecond
-    /// long, and few of them are asked for.
+    /// Index of the first window that ends after `time`. Windows of a millisecond are remembered by the thousand,
+    /// and an energy window needs few of them.
     fn first_after(&self, time: Timestamp) -> usize {
         self.windows.partition_point(|usage| usage.window.end <= time)
     }
@@ -82,12 +82,12 @@ impl Usage {
         self.end
     }
 
-    /// Calls `each` with every use that falls into `window` at `place` (`None`: anywhere), cut to the part
-    /// that does. Returns how many nanoseconds of `window` are covered by usage.
+    /// Calls `each` with every amount used in `window` at `location` (`None`: anywhere), cut to the part that lies in
+    /// `window`. Returns how many nanoseconds of `window` usage covers.
     pub(crate) fn within(
         &self,
         window: Window,
-        place: Option<u32>,
+        location: Option<u32>,
         mut each: impl FnMut(User, Quantity, u64),
     ) -> u64 {
         let mut covered = 0;
@@ -99,28 +99,28 @@ impl Usage {
                 continue;
             }
             covered += part;
-            for usage in usage.uses.iter().filter(|u| place.is_none_or(|p| p == u.place)) {
+            for used in usage.amounts.iter().filter(|u| location.is_none_or(|l| l == u.location)) {
                 let amount = if part == whole {
-                    usage.amount
+                    used.amount
                 } else {
-                    (u128::from(usage.amount) * u128::from(part) / u128::from(whole)) as u64
+                    (u128::from(used.amount) * u128::from(part) / u128::from(whole)) as u64
                 };
                 if amount > 0 {
-                    each(usage.user, usage.quantity, amount);
+                    each(used.user, used.quantity, amount);
                 }
             }
         }
         covered.min(window.nanos())
     }
 
-    /// Forgets what nobody needs: windows that end at or before `needed`.
+    /// Forgets the windows that end at or before `needed`.
     fn forget(&mut self, needed: Timestamp) {
         while let Some(first) = self.windows.front()
             && first.window.end <= needed
         {
-            if let Some(mut used) = self.windows.pop_front() {
-                used.uses.clear();
-                self.spare.push(used.uses);
+            if let Some(mut usage) = self.windows.pop_front() {
+                usage.amounts.clear();
+                self.spare.push(usage.amounts);
             }
         }
     }
@@ -134,32 +134,32 @@ impl Usage {
 /// All timelines.
 #[derive(Debug)]
 pub(crate) struct Timelines {
-    all: Vec<Usage>,
+    all: Vec<Timeline>,
     devices: FxHashMap<Resource, usize>,
 }
 
-/// The timeline of packages, and that of cores; devices follow.
+/// Numbers of the timelines of packages and of cores. Those of devices are higher.
 pub(crate) const PACKAGES: usize = 0;
 pub(crate) const CORES: usize = 1;
 
 impl Default for Timelines {
     fn default() -> Self {
-        Self { all: vec![Usage::default(), Usage::default()], devices: FxHashMap::default() }
+        Self { all: vec![Timeline::default(), Timeline::default()], devices: FxHashMap::default() }
     }
 }
 
 impl Timelines {
-    /// The number of the timeline of `device`, which is begun if it is new.
+    /// The number of the timeline of `device`, which is created if it is new.
     pub(crate) fn of_device(&mut self, device: &Resource) -> usize {
         if let Some(&number) = self.devices.get(device) {
             return number;
         }
-        self.all.push(Usage::default());
+        self.all.push(Timeline::default());
         self.devices.insert(device.clone(), self.all.len() - 1);
         self.all.len() - 1
     }
 
-    /// The timeline that a domain's energy follows, and the place on it (`None`: all of it).
+    /// The number of the timeline that a domain's energy follows, and the location on it (`None`: all of it).
     pub(crate) fn followed(&mut self, follows: &Follows) -> (usize, Option<u32>) {
         match follows {
             Follows::Cpus => (PACKAGES, None),
@@ -169,34 +169,34 @@ impl Timelines {
         }
     }
 
-    pub(crate) fn get(&self, number: usize) -> &Usage {
+    pub(crate) fn get(&self, number: usize) -> &Timeline {
         &self.all[number]
     }
 
-    pub(crate) fn get_mut(&mut self, number: usize) -> &mut Usage {
+    pub(crate) fn get_mut(&mut self, number: usize) -> &mut Timeline {
         &mut self.all[number]
     }
 
-    /// The uses that were staged are those of `window`.
+    /// Adds what was staged, on every timeline, as the usage of `window`.
     pub(crate) fn add(&mut self, window: Window) {
-        self.all.iter_mut().for_each(|usage| usage.add(window));
+        self.all.iter_mut().for_each(|timeline| timeline.add(window));
     }
 
-    /// Up to when usage is known somewhere.
+    /// Up to when usage is known on any timeline.
     pub(crate) fn end(&self) -> Option<Timestamp> {
-        self.all.iter().filter_map(Usage::end).max()
+        self.all.iter().filter_map(Timeline::end).max()
     }
 
     /// Forgets windows that end at or before `needed`, and those older than `history`.
     pub(crate) fn forget(&mut self, needed: Timestamp, history: Duration) {
         let history = u64::try_from(history.as_nanos()).unwrap_or(u64::MAX);
         let oldest = Timestamp(self.end().unwrap_or_default().0.saturating_sub(history));
-        self.all.iter_mut().for_each(|usage| usage.forget(needed.max(oldest)));
+        self.all.iter_mut().for_each(|timeline| timeline.forget(needed.max(oldest)));
     }
 
-    /// From when on usage is remembered somewhere.
+    /// From when on usage is remembered on any timeline.
     pub(crate) fn start(&self) -> Option<Timestamp> {
-        self.all.iter().filter_map(Usage::start).min()
+        self.all.iter().filter_map(Timeline::start).min()
     }
 }
 
@@ -210,25 +210,29 @@ mod tests {
 
     fn timelines() -> Timelines {
         let mut timelines = Timelines::default();
-        let usage = timelines.get_mut(PACKAGES);
-        let of =
-            |slot, place, amount| Use { user: User::Consumer(slot), place, quantity: Quantity::Time, amount };
-        usage.stage(of(1, 0, 80));
-        usage.stage(of(2, 1, 50));
-        usage.add(window(0, 100));
-        usage.stage(of(1, 0, 40));
-        usage.add(window(100, 200));
+        let packages = timelines.get_mut(PACKAGES);
+        let of = |slot, location, amount| UsedAmount {
+            user: User::Consumer(slot),
+            location,
+            quantity: Quantity::Time,
+            amount,
+        };
+        packages.stage(of(1, 0, 80));
+        packages.stage(of(2, 1, 50));
+        packages.add(window(0, 100));
+        packages.stage(of(1, 0, 40));
+        packages.add(window(100, 200));
         timelines
     }
 
-    fn within(usage: &Usage, w: Window, package: Option<u32>) -> (u64, Vec<(User, u64)>) {
+    fn within(usage: &Timeline, w: Window, package: Option<u32>) -> (u64, Vec<(User, u64)>) {
         let mut seen = Vec::new();
         let covered = usage.within(w, package, |user, _, ns| seen.push((user, ns)));
         (covered, seen)
     }
 
     #[test]
-    fn a_window_takes_the_part_that_it_overlaps_on_its_package() {
+    fn a_window_gets_the_part_that_it_overlaps_on_its_package() {
         let timelines = timelines();
         let usage = timelines.get(PACKAGES);
         let (one, two) = (User::Consumer(1), User::Consumer(2));
@@ -239,16 +243,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_up_or_too_old_is_forgotten() {
+    fn windows_that_are_not_needed_or_too_old_are_forgotten() {
         let mut usage = timelines();
         usage.forget(Timestamp(99), Duration::from_secs(1));
         assert_eq!(usage.start(), Some(Timestamp(0)));
         usage.forget(Timestamp(100), Duration::from_secs(1));
         assert_eq!(usage.start(), Some(Timestamp(100)));
-        // A device's usage is old as well once that of CPUs has gone on.
+        // A device's usage is as old as the newest usage on any timeline makes it.
         let gpu = usage.of_device(&Resource::gpu("x".into()));
         assert_eq!(usage.followed(&Follows::Device(Resource::gpu("x".into()))), (gpu, None));
-        let used = Use { user: User::Idle, place: 0, quantity: Quantity::Time, amount: 1 };
+        let used = UsedAmount { user: User::Idle, location: 0, quantity: Quantity::Time, amount: 1 };
         usage.get_mut(gpu).stage(used);
         usage.add(window(200, 2000));
         usage.forget(Timestamp(0), Duration::from_nanos(1000));

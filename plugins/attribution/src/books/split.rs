@@ -1,14 +1,14 @@
-//! Splitting a whole number by weights: no remainder, and no bias over many splits.
+//! Splitting a whole number by weights, without a remainder and without a bias over many splits.
 
-/// Gives each of `weights` its share of `amount`, in order, as whole numbers that sum to `amount` exactly.
+/// Calls `give` with the share of each of `weights` in `amount`, in order. Shares are whole numbers that sum to
+/// `amount` exactly.
 ///
-/// Each share is the exact one rounded down or up. Which of the two is decided by where its stretch of the
-/// running sum meets the grid of whole numbers, and `phase` (from 0 to below 1) shifts that grid: with phases
-/// spread evenly over many splits, a weight whose exact share is 0.4 gets 1 in four splits of ten (systematic
-/// sampling). So a consumer that uses a fraction of a microjoule per window is neither forgotten nor needs a
-/// remainder of its own.
+/// Each share is the exact one rounded down or up (systematic sampling): it counts the whole numbers that the running
+/// sum of weights, scaled to `amount` and shifted by `phase` (from 0 to below 1), crosses. With phases spread evenly
+/// over many splits, a weight whose exact share is 0.4 gets 1 in four splits of ten. So a consumer that uses a
+/// fraction of a microjoule per window gets the right sum without a remainder of its own.
 ///
-/// With no weight at all nothing is given.
+/// If all weights are zero, nothing is given.
 pub(crate) fn split(amount: u64, weights: &[u64], phase: f64, mut give: impl FnMut(usize, u64)) {
     let total: u128 = weights.iter().copied().map(u128::from).sum();
     if total == 0 {
@@ -30,13 +30,12 @@ fn mul_div(amount: u64, sum: u128, phase: u128, total: u128) -> u128 {
     let amount = u128::from(amount);
     match amount.checked_mul(sum).and_then(|p| p.checked_add(phase)) {
         Some(p) => p / total,
-        // Only for weights that sum to more than 2^64 ns, five centuries of CPU time: half the precision will
-        // do.
+        // Only for weights that sum to more than 2^64 ns, five centuries of CPU time: half the precision is enough.
         None => (amount * (sum >> 64) + (phase >> 64)) / (total >> 64).max(1),
     }
 }
 
-/// The phases 0, 0.618…, 0.236…, …: multiples of the golden ratio, which spread as evenly as can be.
+/// The phases 0.618…, 0.236…, 0.854…, …: multiples of the golden ratio, whose fractions spread evenly.
 #[derive(Debug, Default)]
 pub(crate) struct Phases(u64);
 

@@ -1,0 +1,78 @@
+//! The terms that the power model takes power to be a sum of, computed from the amounts that are counted. `learner.rs`
+//! fits their coefficients.
+
+use crate::amounts::Amounts;
+
+/// A term of power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Feature {
+    /// Time passes: static power.
+    Always,
+    /// CPU time, s.
+    Time,
+    /// CPU time while the other CPU of the core was idle, s.
+    Alone,
+    /// CPU time while the other CPU of the core was busy, s.
+    Shared,
+    /// 10⁹ cycles.
+    Cycles,
+    /// 10⁹ cycles while the other CPU of the core was idle.
+    CyclesAlone,
+    /// 10⁹ cycles while it was busy: two threads share the cost of a core's clock.
+    CyclesShared,
+    /// `CyclesAlone` · (10⁹ cycles per second)²: voltage rises with frequency, and power with its square.
+    FastAlone,
+    /// `CyclesShared` · (10⁹ cycles per second)².
+    FastShared,
+    /// 10⁹ instructions.
+    Instructions,
+    /// `Instructions` · (10⁹ cycles per second)².
+    InstructionsFast,
+    /// 10⁶ misses of the last-level cache.
+    CacheMisses,
+}
+
+/// Number of features.
+pub(super) const FEATURES: usize = 12;
+
+/// A value of each [`Feature`].
+pub(super) type Features = [f64; FEATURES];
+
+/// Watts per unit of each feature's rate, or joules per unit of the feature.
+pub(super) type Coefficients = Features;
+
+/// The features of a consumer's amounts. Homogeneous: half the amounts give half the features.
+pub(super) fn features(amounts: &Amounts) -> Features {
+    let [ns, shared_ns, cycles, instructions, misses] = amounts.map(|amount| amount as f64);
+    let (time, shared) = (ns * 1e-9, shared_ns.min(ns) * 1e-9);
+    let (cycles, instructions) = (cycles * 1e-9, instructions * 1e-9);
+    // Cycles are not counted separately while the core is shared: the clock is taken to be the same then.
+    let (ghz, shared_part) = if ns > 0.0 { (cycles / time, shared / time) } else { (0.0, 0.0) };
+    let (cycles_shared, fast) = (cycles * shared_part, ghz * ghz);
+    [
+        0.0,
+        time,
+        time - shared,
+        shared,
+        cycles,
+        cycles - cycles_shared,
+        cycles_shared,
+        (cycles - cycles_shared) * fast,
+        cycles_shared * fast,
+        instructions,
+        instructions * fast,
+        misses * 1e-6,
+    ]
+}
+
+/// The power that `coefficients` predict for features per second.
+pub(super) fn watts(coefficients: &Coefficients, rates: &Features) -> f64 {
+    coefficients.iter().zip(rates).map(|(c, rate)| c * rate).sum()
+}
+
+/// The dynamic energy that `coefficients` predict for features, in whole picojoules.
+pub(super) fn picojoules(coefficients: &Coefficients, features: &Features) -> u64 {
+    let joules: f64 = coefficients.iter().zip(features).skip(1).map(|(c, f)| c * f).sum();
+    (joules * 1e12) as u64
+}
