@@ -1,5 +1,5 @@
-//! Elements of a running pipeline: those that join, leave, are replaced or found again, that wake up by a descriptor, and
-//! fast ones.
+//! Elements of a running pipeline: those that join, leave, are replaced or found again, that wake up by a
+//! descriptor, and fast ones.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod scene;
@@ -67,7 +67,8 @@ fn elements_come_and_go_at_runtime_and_leave_nothing_behind() {
     replace("late", Vec::new());
     assert_eq!(control.status(&Pattern::all()).len(), 2);
     log.until("the transform's series ended with it", |log| log.ends_of("late") == 1);
-    // A thread of the runtime's blocking pool, on which elements were opened, stays for a while; elements' do not.
+    // A thread of the runtime's blocking pool, on which elements were opened, stays for a while; elements' do
+    // not.
     running.until("threads have ended", |_| threads() <= threads_before + 2);
     let last = held.load(Relaxed);
     log.until("points go on", {

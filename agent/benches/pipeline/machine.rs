@@ -74,8 +74,8 @@ pub(crate) fn host(runtime: &Runtime, declare: impl FnOnce(&mut Setup)) -> Host 
     host
 }
 
-/// A descriptor that is always readable: a source that has it as its wake-up descriptor is polled as fast as its
-/// batches are accepted.
+/// A descriptor that is always readable: a source that has it as its wake-up descriptor is polled as fast as
+/// its batches are accepted.
 pub(crate) fn always_readable() -> OwnedFd {
     // SAFETY: the flags are valid; the result is checked before it is owned.
     unsafe {

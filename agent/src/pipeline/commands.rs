@@ -52,10 +52,12 @@ pub(crate) fn channel() -> io::Result<(CommandSender, Commands)> {
 }
 
 impl CommandSender {
-    /// Sends a command and wakes the thread. To a source that has ended it is a no-op: the reply's sender is dropped.
+    /// Sends a command and wakes the thread. To a source that has ended it is a no-op: the reply's sender is
+    /// dropped.
     pub(crate) fn send(&self, command: Command) {
         if self.queue.send(command).is_ok() {
-            // SAFETY: eight valid bytes. It can only fail when the counter is full, and then the thread is woken.
+            // SAFETY: eight valid bytes. It can only fail when the counter is full, and then the thread is
+            // woken.
             unsafe { libc::write(self.event.as_raw_fd(), (&raw const ONE).cast(), size_of::<u64>()) };
         }
     }

@@ -73,8 +73,9 @@ impl Control {
         self.0.elements.health()
     }
 
-    /// Pauses elements: a source is no longer polled (its next window spans the pause), batches bypass a transform, an
-    /// output's batches wait in its queue as long as there is room, and nobody waits for that output.
+    /// Pauses elements: a source is no longer polled (its next window spans the pause), batches bypass a
+    /// transform, an output's batches wait in its queue as long as there is room, and nobody waits for that
+    /// output.
     ///
     /// # Errors
     /// [`ControlError::NoMatch`].
@@ -133,7 +134,7 @@ impl Control {
         let outputs = self.0.elements.entries().outputs;
         let flushes: Vec<_> = (outputs.into_iter().filter(|o| names.contains(&o.health.name)))
             .map(|mut output| {
-                let number = output.queue.want_flush();
+                let number = output.queue.request_flush();
                 async move {
                     let done = output.flushed_by(number, deadline).await;
                     (output.health.name.clone(), done)
@@ -170,16 +171,16 @@ impl Control {
         Ok(Done { done, late: Vec::new() })
     }
 
-    /// A host for plugins that are to join this pipeline: start them on it, then hand the elements that they declared
-    /// to [`Control::replace_plugin`].
+    /// A host for plugins that are to join this pipeline: start them on it, then hand the elements that they
+    /// declared to [`Control::replace_plugin`].
     pub fn host(&self) -> Host {
         Host::new(self.0.registry.clone(), self.0.clock.clone(), self.0.runtime.clone())
     }
 
-    /// Removes all elements of the plugin `name` and adds `elements`; either may be none. The removed elements get
-    /// their last calls, and their series end, before the new ones open; transforms take the place of the plugin's
-    /// earlier ones. All other elements keep running and keep their state. What does not leave within two seconds is
-    /// abandoned, and reported.
+    /// Removes all elements of the plugin `name` and adds `elements`; either may be none. The removed
+    /// elements get their last calls, and their series end, before the new ones open; transforms take the
+    /// place of the plugin's earlier ones. All other elements keep running and keep their state. What does
+    /// not leave within two seconds is abandoned, and reported.
     pub async fn replace_plugin(&self, name: &str, elements: Vec<PluginElement>) {
         let _changing = self.0.changing.lock().await;
         let leaving = self.0.elements.select(|plugin, _| plugin == name);

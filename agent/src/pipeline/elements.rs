@@ -44,8 +44,8 @@ impl OutputEntry {
         matches!(timeout_at(deadline, self.flushed.wait_for(|&done| done >= number)).await, Ok(Ok(_)))
     }
 
-    /// Waits until its thread has ended. After `deadline` the output is abandoned, and what waits for it counts as
-    /// lost.
+    /// Waits until its thread has ended. After `deadline` the output is abandoned, and what waits for it
+    /// counts as lost.
     pub(crate) async fn end_by(&mut self, deadline: Instant) {
         let ended = async { while self.flushed.changed().await.is_ok() {} };
         if timeout_at(deadline, ended).await.is_err() {
@@ -120,8 +120,9 @@ impl Elements {
     }
 }
 
-/// Sends a command to the sources, one after the other, and waits for their replies until `deadline`. A source that
-/// does not reply delays those after it by a share of the time only. Returns those that have not replied.
+/// Sends a command to the sources, one after the other, and waits for their replies until `deadline`. A
+/// source that does not reply delays those after it by a share of the time only. Returns those that have not
+/// replied.
 pub(crate) async fn ask_all(
     sources: &[SourceEntry],
     command: fn(oneshot::Sender<()>) -> Command,

@@ -1,5 +1,5 @@
-//! Batches in flight. When the last output drops a batch, its memory is recycled, and the ids of the series that it
-//! ended are released.
+//! Batches in flight. When the last output drops a batch, its memory is recycled, and the ids of the series
+//! that it ended are released.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wattrace_api::{Batch, Registry, SeriesId, SeriesSet};
 
-/// Empty batches, kept with their memory.
+/// Empty batches, kept for their memory.
 #[derive(Debug)]
 pub(crate) struct BatchPool {
     registry: Arc<Registry>,
@@ -17,15 +17,15 @@ pub(crate) struct BatchPool {
 #[derive(Debug, Default)]
 struct Spare {
     batches: VecDeque<Batch>,
-    /// For how many points they have room, all together.
+    /// For how many points they have memory, altogether.
     room: usize,
 }
 
-/// More than are ever in flight at once in steady state; beyond that memory is given back.
+/// More than are in flight at once in steady state; memory beyond that is freed.
 const MOST_SPARE: usize = 256;
 const MOST_ROOM: usize = 2_000_000;
 
-/// For how many points a batch may have memory that holds so many.
+/// The largest capacity that a batch with so many points keeps.
 fn most_room(points: usize) -> usize {
     4 * points.max(64)
 }
@@ -39,8 +39,8 @@ impl BatchPool {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An empty batch for about so many points. One with memory for many times more is left to those who need
-    /// it, or it would hold that memory while it waits in queues, which count points.
+    /// An empty batch for about so many points. A batch with memory for many times more is left to those who
+    /// need it: it would hold that memory while it waits in queues, which are bounded in points.
     pub(crate) fn take(&self, points: usize) -> Batch {
         let fitting = points..=most_room(points);
         // Who has real-time priority must not wait for a thread that has none and was put aside with the lock
@@ -54,7 +54,7 @@ impl BatchPool {
         batch
     }
 
-    /// Takes a batch back that went nowhere.
+    /// Returns a batch to the pool.
     pub(crate) fn give_back(&self, mut batch: Batch) {
         batch.clear();
         let mut spare = self.spare();
@@ -63,16 +63,16 @@ impl BatchPool {
             spare.batches.push_back(batch);
         }
         while spare.batches.len() > MOST_SPARE || spare.room > MOST_ROOM {
-            // The one that nobody has wanted for longest.
+            // The one that was returned first.
             let Some(oldest) = spare.batches.pop_front() else { break };
             spare.room -= oldest.capacity();
         }
     }
 
-    /// Closes a batch for sharing among the outputs.
+    /// Makes a batch immutable, to be shared by the outputs.
     pub(crate) fn share(self: &Arc<Self>, mut batch: Batch) -> Arc<Shared> {
         if batch.capacity() > most_room(batch.len()) {
-            // Most of what was in it was taken out, or it was another's.
+            // Most of its points were removed, or its memory was a larger batch's.
             let mut fitting = self.take(batch.len());
             fitting.append(&batch);
             self.give_back(std::mem::replace(&mut batch, fitting));
@@ -83,7 +83,7 @@ impl BatchPool {
     }
 }
 
-/// The ends of series that a batch told of. Once nobody holds this any more, their ids are free.
+/// The series that a batch ended. When the last reference is dropped, their ids are released.
 #[derive(Debug)]
 pub(crate) struct Ends {
     registry: Arc<Registry>,
@@ -96,7 +96,7 @@ impl Drop for Ends {
     }
 }
 
-/// A batch that every output sees.
+/// A batch that all outputs share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     batch: Batch,
@@ -105,7 +105,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Keeps the ids of the ended series from being given out again.
+    /// Keeps the ids of the ended series from being reused.
     pub(crate) fn ends(&self) -> Option<Arc<Ends>> {
         self.ends.clone()
     }
@@ -124,23 +124,24 @@ impl Drop for Shared {
     }
 }
 
-/// Which series an element has sent points of and not ended: what is to be ended for it if it fails or goes.
+/// The series of which an element has sent points and which it has not ended: the runner ends them if it
+/// fails or leaves.
 #[derive(Debug, Default)]
 pub(crate) struct LiveSet {
     live: SeriesSet,
-    /// The column before a transform, to tell its own series from those that passed.
+    /// The column before a transform, to distinguish its own series from those that pass.
     before: Vec<SeriesId>,
     passed: SeriesSet,
 }
 
 impl LiveSet {
-    /// Notes all points of `batch`, and its ends.
+    /// Notes the points and ends of `batch`.
     pub(crate) fn note(&mut self, batch: &Batch) {
         self.live.insert_all(batch.series());
         self.note_ends(batch);
     }
 
-    /// Remembers what a transform is given.
+    /// Notes what a transform receives.
     pub(crate) fn before(&mut self, batch: &mut Batch) {
         batch.mark();
         self.before.clear();
@@ -151,7 +152,7 @@ impl LiveSet {
     pub(crate) fn note_added(&mut self, batch: &Batch) {
         match batch.added() {
             Some(added) => self.live.insert_all(added),
-            // It made a batch of its own out of what it was given.
+            // It has replaced the batch.
             None => {
                 self.passed.clear();
                 self.passed.insert_all(&self.before);

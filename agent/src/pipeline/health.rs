@@ -17,11 +17,11 @@ pub enum State {
     Opening,
     /// It works.
     Running,
-    /// What it deals with isn't there. The text says what, and the remedy.
+    /// Its device or interface is absent. The text names it, and the remedy.
     Gone(String),
-    /// It failed and will be tried again.
+    /// It failed and is retried.
     Failing(String),
-    /// It was stopped with the agent, removed, or came to its own end.
+    /// It was stopped with the agent, or removed.
     Stopped,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for State {
     }
 }
 
-/// The books about one element.
+/// State and counters of one element.
 #[derive(Debug)]
 pub struct Health {
     /// `kind/plugin/element`.
@@ -48,32 +48,32 @@ pub struct Health {
     pub calls: AtomicU64,
     /// Points that came to it.
     pub points_in: AtomicU64,
-    /// Points that it gave out, passed on or wrote.
+    /// Points that it sent, passed on or wrote.
     pub points_out: AtomicU64,
     /// Points lost here.
     pub lost: AtomicU64,
-    /// Points that a transform left out because it is told to.
+    /// Points that a transform left out as configured.
     pub left_out: AtomicU64,
-    /// Ticks that took place.
+    /// Ticks of the timer.
     pub ticks: AtomicU64,
-    /// Ticks that did not take place; the next window spans them.
+    /// Ticks that were missed; the next window spans them.
     pub missed: AtomicU64,
-    /// Nanoseconds between when ticks were to fire and when they did.
+    /// Sum of the ticks' lateness, ns.
     pub late_ns: AtomicU64,
-    /// The longest of them.
+    /// The greatest lateness, ns.
     pub latest_ns: AtomicU64,
     /// Errors and contained panics.
     pub errors: AtomicU64,
     paused: AtomicBool,
-    /// Whether its state is [`State::Running`]: what every call asks is known without the lock.
+    /// Whether its state is [`State::Running`], so that calls need not take the lock.
     running: AtomicBool,
-    /// When the call began that it is in, on the monotonic clock; 0: it is in none.
+    /// When the current call into it began, in ns of the monotonic clock; 0: there is none.
     busy_since: AtomicU64,
-    /// The same, once that has been said to be too long.
+    /// The same, once the call has been reported as stuck.
     stuck_since: AtomicU64,
     /// Whether that call is its opening.
     opening: AtomicBool,
-    /// How long a call may take.
+    /// How long a call may take before it is reported as stuck.
     patience: Duration,
     clock: Clock,
     details: Mutex<Details>,
@@ -90,12 +90,13 @@ struct Details {
 struct Loss {
     reason: &'static str,
     points: u64,
-    untold: u64,
-    told: Instant,
+    /// Points that have not been reported yet.
+    unreported: u64,
+    reported: Instant,
 }
 
-/// Losses of one kind are told at once, and then no more often than this.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
+/// A loss is reported at once, and further ones for the same reason no more often than this.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Health {
     pub(crate) fn new(
@@ -135,23 +136,23 @@ impl Health {
         self.details.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts it into another state; returns the one before.
+    /// Sets its state; returns the previous one.
     fn enter(&self, details: &mut Details, state: State) -> State {
         self.running.store(state == State::Running, Relaxed);
         std::mem::replace(&mut details.state, state)
     }
 
-    /// Its condition now.
+    /// Its state.
     pub fn state(&self) -> State {
         self.details().state.clone()
     }
 
-    /// Whether what it deals with isn't there.
+    /// Whether its device or interface is absent.
     pub(crate) fn is_gone(&self) -> bool {
         !self.running.load(Relaxed) && matches!(self.details().state, State::Gone(_))
     }
 
-    /// What went wrong last; empty if nothing has.
+    /// The last error; empty if there was none.
     pub fn last_error(&self) -> String {
         self.details().last_error.clone()
     }
@@ -161,7 +162,7 @@ impl Health {
         self.details().losses.iter().map(|l| (l.reason, l.points)).collect()
     }
 
-    /// Whether it was told to pause.
+    /// Whether it is paused.
     pub fn paused(&self) -> bool {
         self.paused.load(Relaxed)
     }
@@ -170,7 +171,7 @@ impl Health {
         self.paused.store(paused, Relaxed);
     }
 
-    /// When the call began from which it should long have returned.
+    /// When the call began that is reported as stuck.
     pub fn stuck_since(&self) -> Option<wattrace_api::Timestamp> {
         match self.stuck_since.load(Relaxed) {
             0 => None,
@@ -178,19 +179,19 @@ impl Health {
         }
     }
 
-    /// Notes that a call into it begins; it ends with the value.
+    /// Notes that a call into it begins; dropping the value ends it.
     pub(crate) fn busy(&self) -> Busy<'_> {
         self.busy_since.store(self.clock.now().0.max(1), Relaxed);
         Busy { health: self }
     }
 
-    /// The same of its opening.
+    /// Notes that its opening begins.
     pub(crate) fn opening(&self) -> Busy<'_> {
         self.opening.store(true, Relaxed);
         self.busy()
     }
 
-    /// Whether the call that it is in, if any, is its opening.
+    /// Whether the current call, if any, is its opening.
     pub(crate) fn is_opening(&self) -> bool {
         self.opening.load(Relaxed)
     }
@@ -208,7 +209,7 @@ impl Health {
         }
     }
 
-    /// Looks whether it is in a call for longer than `patience`; says so once.
+    /// Reports a call that takes longer than `patience`, once.
     pub(crate) fn check(&self) {
         let patience = self.patience;
         let (busy, stuck) = (self.busy_since.load(Relaxed), self.stuck_since.load(Relaxed));
@@ -224,7 +225,7 @@ impl Health {
         }
     }
 
-    /// It worked; says so if it had failed before.
+    /// A call succeeded; logs it after a failure.
     pub(crate) fn works(&self) {
         if self.running.load(Relaxed) {
             return;
@@ -234,7 +235,7 @@ impl Health {
         }
     }
 
-    /// It works, but to no avail, and has said so itself.
+    /// It works, but cannot deliver; it has logged that itself.
     pub(crate) fn troubled(&self, why: &str) {
         let mut details = self.details();
         if !matches!(&details.state, State::Failing(known) if known == why) {
@@ -243,7 +244,7 @@ impl Health {
         }
     }
 
-    /// It failed. Says so once per message, not once per tick.
+    /// A call failed. Logged once per message, not once per tick.
     pub(crate) fn failed(&self, error: &Error) {
         let why = error.to_string();
         let state = match error.kind() {
@@ -256,7 +257,7 @@ impl Health {
             self.enter(&mut details, state.clone()) == state
         };
         if known && error.kind() == ErrorKind::Gone {
-            // Looked for again, and still not there: a state, not an error.
+            // Looked for again and still absent: a state, not an error.
             return;
         }
         self.errors.fetch_add(1, Relaxed);
@@ -264,17 +265,17 @@ impl Health {
             return;
         }
         match error.kind() {
-            // What was never there is for whoever starts the pipeline to tell.
+            // The start reports what was absent from the beginning.
             ErrorKind::Gone if self.calls.load(Relaxed) == 0 => {
                 info!("{} is not available: {why}", self.name)
             }
             ErrorKind::Gone => warn!("{} is no longer available: {why}", self.name),
-            ErrorKind::Retry => warn!("{}: {why}; it is tried again", self.name),
-            ErrorKind::Fatal => error!("{}: {why}; it is restarted", self.name),
+            ErrorKind::Retry => warn!("{}: {why}; retrying", self.name),
+            ErrorKind::Fatal => error!("{}: {why}; restarting it", self.name),
         }
     }
 
-    /// It did not come back from what it was `doing` when the agent ended, and is left behind.
+    /// It did not return from what it was `doing` when the agent ended.
     pub(crate) fn abandoned(&self, doing: &str) {
         self.errors.fetch_add(1, Relaxed);
         let doing = if self.is_opening() { "its opening" } else { doing };
@@ -290,30 +291,30 @@ impl Health {
         }
     }
 
-    /// Counts points that are lost here for good, and says so.
+    /// Counts points that are lost here, and reports them.
     pub(crate) fn lose(&self, points: u64, reason: &'static str) {
         if points == 0 {
             return;
         }
         self.lost.fetch_add(points, Relaxed);
         let mut details = self.details();
-        let untold = match details.losses.iter_mut().find(|l| l.reason == reason) {
+        let unreported = match details.losses.iter_mut().find(|l| l.reason == reason) {
             Some(loss) => {
                 loss.points += points;
-                loss.untold += points;
-                if loss.told.elapsed() < TELL_AGAIN {
+                loss.unreported += points;
+                if loss.reported.elapsed() < REPORT_INTERVAL {
                     return;
                 }
-                loss.told = Instant::now();
-                std::mem::take(&mut loss.untold)
+                loss.reported = Instant::now();
+                std::mem::take(&mut loss.unreported)
             }
             None => {
-                details.losses.push(Loss { reason, points, untold: 0, told: Instant::now() });
+                details.losses.push(Loss { reason, points, unreported: 0, reported: Instant::now() });
                 points
             }
         };
         drop(details);
-        warn!("{}: {untold} points lost: {reason}", self.name);
+        warn!("{}: {unreported} points lost: {reason}", self.name);
     }
 }
 

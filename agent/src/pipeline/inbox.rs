@@ -1,5 +1,6 @@
-//! The channel from the sources to the transforms' thread: bounded in batches and in points, so that sources wait while
-//! the transforms are busy. Messages that change the chain travel in the same order as the batches.
+//! The channel from the sources to the transforms' thread: bounded in batches and in points, so that sources
+//! wait while the transforms are busy. Messages that change the chain travel in the same order as the
+//! batches.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,9 +12,9 @@ use super::health::Health;
 use super::queue::{LINGER, Queue, WAKE_AT_BATCHES};
 use super::stage::Stage;
 
-/// Bounds of what may wait for the transforms. As many batches as many fast sources produce while the transforms'
-/// thread, which has no priority, is preempted; no more points than a CPU cache holds, since a point that was evicted
-/// from it costs a third more.
+/// Bounds of what may wait for the transforms. As many batches as many fast sources produce while the
+/// transforms' thread, which has no priority, is preempted; no more points than a CPU cache holds, since a
+/// point that was evicted from it costs a third more.
 const MAX_BATCHES: usize = 1024;
 const MAX_POINTS: usize = 65_536;
 
@@ -64,8 +65,8 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a batch. Waits while there is no room: a batch of more points than fit waits until it is the only one.
-    /// Returns whether it was accepted.
+    /// Sends a batch. Waits while there is no room: a batch of more points than fit waits until it is the
+    /// only one. Returns whether it was accepted.
     pub(crate) fn send(&self, batch: Batch) -> bool {
         let points = batch.len();
         let mut state = self.lock();
@@ -90,8 +91,8 @@ impl Inbox {
         true
     }
 
-    /// Sends a message that is not a batch; never waits. After [`Message::Finish`] it is dropped, and with it the
-    /// sender of its reply.
+    /// Sends a message that is not a batch; never waits. After [`Message::Finish`] it is dropped, and with it
+    /// the sender of its reply.
     pub(crate) fn tell(&self, message: Message) {
         let mut state = self.lock();
         if state.finished || state.closed {
@@ -107,8 +108,8 @@ impl Inbox {
 
     /// Waits for the next message; `None` after [`Message::Finish`], when all have been received.
     ///
-    /// Waking a thread costs more than a batch of a few points is worth. A receiver that has found the inbox empty
-    /// sleeps for [`LINGER`] unless much is waiting, so batches of fast sources are received together.
+    /// Waking a thread costs more than a batch of a few points is worth. A receiver that has found the inbox
+    /// empty sleeps for [`LINGER`] unless much is waiting, so batches of fast sources are received together.
     pub(crate) fn receive(&self) -> Option<Message> {
         let mut state = self.lock();
         if state.messages.is_empty() && !state.finished {

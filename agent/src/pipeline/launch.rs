@@ -1,5 +1,5 @@
-//! From what a plugin declared to a running element: opens it, gives it its thread or its place in the chain, and adds
-//! it to the elements.
+//! From what a plugin declared to a running element: opens it, gives it its thread or its place in the chain,
+//! and adds it to the elements.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -11,14 +11,13 @@ use wattrace_api::spec::Open;
 use wattrace_api::{
     ElementKind, ElementSpec, Error, Output, PluginElement, Source, Timestamp, Transform, Trigger,
 };
+use wattrace_backoff::Backoff;
 
 use super::commands;
 use super::context::Context;
 use super::elements::{OutputEntry, SourceEntry, TransformEntry};
 use super::flow::LiveSet;
-use super::guard::Backoff;
 use super::health::Health;
-use super::opening::Opener;
 use super::output::OutputThread;
 use super::output_transforms::share;
 use super::queue::Queue;
@@ -29,14 +28,15 @@ use super::stage::Stage;
 const QUICK: Duration = Duration::from_secs(2);
 const SLOW: Duration = Duration::from_secs(10);
 
-/// How long the start waits for one element to open, and for all of them together; they open one after the other, and
-/// none gets less than `MIN_OPENING`. An element that has not opened by then joins when it has.
+/// How long the start waits for one element to open, and for all of them together; they open one after the
+/// other, and none gets less than `MIN_OPENING`. An element that has not opened by then joins when it has.
 const OPENING: Duration = Duration::from_secs(2);
 const ALL_OPENING: Duration = Duration::from_secs(3);
 const MIN_OPENING: Duration = Duration::from_millis(50);
 
-/// The shortest wait before a failed source is tried again.
+/// The shortest and the longest wait before a failed source is tried again.
 const MIN_RETRY: Duration = Duration::from_millis(100);
+const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// Elements that are open, or being opened, and not running yet. Outputs' threads run already.
 pub(crate) struct Opened {
@@ -47,8 +47,8 @@ pub(crate) struct Opened {
     deadline: Instant,
 }
 
-/// Opens elements: the sources first, since a transform's opening looks at what they have found. An element that cannot
-/// be opened does not keep the others from running; one whose name is taken is dropped.
+/// Opens elements: the sources first, since a transform's opening looks at what they have found. An element
+/// that cannot be opened does not keep the others from running; one whose name is taken is dropped.
 pub(crate) fn open(context: &Context, elements: Vec<PluginElement>) -> Opened {
     let deadline = Instant::now() + ALL_OPENING;
     let mut opened = Opened { sources: Vec::new(), transforms: Vec::new(), outputs: Vec::new(), deadline };
@@ -113,7 +113,7 @@ impl Opened {
             realtime: context.settings.realtime,
             rediscover: context.settings.rediscover,
             resume: Timestamp(0),
-            backoff: Backoff::new(trigger.interval.max(MIN_RETRY)),
+            backoff: Backoff::new(trigger.interval.max(MIN_RETRY), MAX_RETRY),
             live: LiveSet::default(),
             points: 0,
             commands: receiver,
@@ -135,25 +135,12 @@ impl Opened {
         health: Arc<Health>,
         open: Open<dyn Transform>,
     ) {
-        let mut opener = Opener::new(health.clone(), open);
-        opener.begin();
-        let transform = match opener.result_within(self.patience()) {
-            Some(Ok(transform)) => {
-                health.opened();
-                Some(transform)
-            }
-            Some(Err(error)) => {
-                health.failed(&error);
-                None
-            }
-            None => {
-                still_opening(&health);
-                None
-            }
-        };
         let entry = TransformEntry { plugin, health: health.clone() };
-        let rank = context.settings.rank(plugin);
-        self.transforms.push((entry, Stage::new(health, rank, opener, transform)));
+        let mut stage = Stage::new(health, context.settings.rank(plugin), open);
+        if !stage.open(self.patience(), context.clock.now()) {
+            still_opening(&stage.health);
+        }
+        self.transforms.push((entry, stage));
     }
 
     fn add_output(

@@ -1,5 +1,5 @@
-//! How elements join and leave a running pipeline, one change after the other, through the same channel as the points:
-//! what a source sent before it left has passed before its transform leaves.
+//! How elements join and leave a running pipeline, one change after the other, through the same channel as
+//! the points: what a source sent before it left has passed before its transform leaves.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,8 +18,8 @@ use super::launch;
 /// How long an element may take to leave before the others go on without it.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// Opens elements and starts them: outputs before transforms before sources, so that every point has a receiver. Call
-/// it with `Context::changing` held.
+/// Opens elements and starts them: outputs before transforms before sources, so that every point has a
+/// receiver. Call it with `Context::changing` held.
 pub(crate) async fn join(context: &Arc<Context>, elements: Vec<PluginElement>) {
     if context.stopping.load(Relaxed) {
         return;
@@ -38,9 +38,9 @@ pub(crate) async fn join(context: &Arc<Context>, elements: Vec<PluginElement>) {
     opened.start_sources(context);
 }
 
-/// Makes elements leave: last polls, then what transforms held back, then what is queued, each with its series ended.
-/// What does not leave in time is removed from the list anyway, and ends when it returns. Call it with
-/// `Context::changing` held.
+/// Makes elements leave: last polls, then what transforms held back, then what is queued, each with its
+/// series ended. What does not leave in time is removed from the list anyway, and ends when it returns. Call
+/// it with `Context::changing` held.
 pub(crate) async fn leave(context: &Context, leaving: Entries) {
     let deadline = Instant::now() + LEAVING;
     for output in &leaving.outputs {

@@ -1,15 +1,15 @@
-//! The runner: opens the elements, gives each source and each output a thread and the transforms one for all, and stops
-//! them in order. It knows no hardware and no plugin.
+//! The runner: opens the elements, gives each source and each output a thread and the transforms one for all,
+//! and stops them in order. It knows no hardware and no plugin.
 //!
 //! ```text
-//! a thread per source ──▶ inbox ──▶ the transforms' thread ──▶ a bounded queue per output ──▶ a thread per output
+//! a thread per source ─▶ inbox ─▶ the transforms' thread ─▶ a bounded queue per output ─▶ a thread per output
 //! ```
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `settings.rs`, `pattern.rs` | `[agent]` of the configuration; names of elements with wildcards |
 //! | `context.rs`, `elements.rs` | what the parts share; the elements there are, with their handles |
-//! | `launch.rs`, `opening.rs`, `membership.rs` | opening and starting elements; how they join and leave |
+//! | `launch.rs`, `membership.rs` | opening and starting elements; how they join and leave |
 //! | `source.rs`, `timer.rs`, `commands.rs` | a source's thread: its loop, its ticks, what is asked of it |
 //! | `inbox.rs`, `transforms.rs`, `stage.rs` | the channel to the transforms, their thread, one transform in it |
 //! | `queue.rs`, `output.rs`, `output_transforms.rs` | an output's queue, its thread, transforms of its own |
@@ -27,7 +27,6 @@ pub mod health;
 mod inbox;
 mod launch;
 mod membership;
-mod opening;
 mod output;
 mod output_transforms;
 pub mod pattern;
@@ -61,7 +60,8 @@ use self::settings::Settings;
 use self::transforms::Transforms;
 use self::watchdog::Watchdog;
 
-/// How long polling every source once may take. How long stopping may take altogether is the caller's decision.
+/// How long polling every source once may take. How long stopping may take altogether is the caller's
+/// decision.
 const POLL_ALL: Duration = Duration::from_secs(1);
 
 /// How often [`Pipeline::sources_opened`] looks.
@@ -75,11 +75,11 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Opens the elements that plugins declared on `host` and starts them: outputs before transforms before sources,
-    /// so that every point has a receiver.
+    /// Opens the elements that plugins declared on `host` and starts them: outputs before transforms before
+    /// sources, so that every point has a receiver.
     ///
-    /// An element that cannot be opened does not keep the others from running, nor does one whose opening takes longer
-    /// than two seconds: it joins when it is open.
+    /// An element that cannot be opened does not keep the others from running, nor does one whose opening
+    /// takes longer than two seconds: it joins when it is open.
     pub fn start(mut host: Host, settings: Settings) -> Self {
         let context = Arc::new(Context {
             pool: BatchPool::new(host.registry().clone()),
@@ -110,7 +110,7 @@ impl Pipeline {
         let (ended, transforms_ended) = oneshot::channel();
         let spawned = std::thread::Builder::new().name("transforms".into()).spawn(move || {
             transforms.run();
-            // An error means that nobody waits for the end.
+            // An error means that the pipeline was dropped.
             let _ = ended.send(());
         });
         if let Err(e) = spawned {

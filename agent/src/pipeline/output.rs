@@ -1,5 +1,5 @@
-//! An output's thread: opens the output and the transforms of its own, takes batches from its queue and writes them, with
-//! retries where these can help.
+//! An output's thread: opens the output and the transforms of its own, takes batches from its queue and
+//! writes them, with retries where these can help.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use wattrace_api::spec::Open;
 use wattrace_api::{Batch, Error, ErrorKind, Output, OutputChain, Registry};
+use wattrace_backoff::Backoff;
 
-use super::guard::{Backoff, contained};
+use super::guard::contained;
 use super::health::Health;
 use super::output_transforms::{OutputTransforms, SharedOpen, open_by};
 use super::queue::{Next, Queue};
 
 /// Losses that an output counts in the background are collected at least this often.
 const MAX_IDLE: Duration = Duration::from_secs(1);
+
+/// The longest wait between two tries to write a batch.
+const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// How often an output is reopened because of one batch.
 const MAX_REOPENINGS: u32 = 3;
@@ -43,7 +47,7 @@ pub(crate) struct OutputThread {
 }
 
 impl OutputThread {
-    /// Opens the output, says so by dropping `opening`, and runs until the queue is closed and empty.
+    /// Opens the output, reports that by dropping `opening`, and runs until the queue is closed and empty.
     pub(crate) fn run(mut self, opening: impl Sized) {
         if let Err(error) = self.open() {
             self.health.failed(&error);
@@ -60,7 +64,7 @@ impl OutputThread {
                 interval => interval.saturating_sub(flushed.elapsed()).min(MAX_IDLE),
             };
             match self.queue.next(due) {
-                Next::Rescued(batch, ends) => {
+                Next::LastPoints(batch, ends) => {
                     self.write(&batch);
                     drop(ends);
                 }
@@ -122,7 +126,7 @@ impl OutputThread {
 
     /// Writes `batch`, with retries as long as these can help; gives up when the agent is stopping.
     fn write(&mut self, batch: &Batch) {
-        let mut backoff = Backoff::new(Duration::from_millis(100));
+        let mut backoff = Backoff::new(Duration::from_millis(100), MAX_RETRY);
         let (mut reopenings, mut last_try, mut prepared) = (0, false, false);
         loop {
             let error = match self.try_write(batch, &mut prepared) {
@@ -148,11 +152,11 @@ impl OutputThread {
                 self.unwritten += batch.len() as u64;
                 return;
             }
-            last_try = self.queue.wait_unless_closed(backoff.wait());
+            last_try = self.queue.wait_unless_closed(backoff.next_wait());
         }
     }
 
-    /// One try. Its own transforms see the batch once per opening of the output: `prepared` says whether they have.
+    /// One try. The output's own transforms see the batch once per opening: `prepared` is whether they have.
     fn try_write(&mut self, batch: &Batch, prepared: &mut bool) -> Result<(), Error> {
         if self.output.is_none() {
             self.open()?;
@@ -190,7 +194,7 @@ impl OutputThread {
         self.close();
         loop {
             match self.queue.next(MAX_IDLE) {
-                Next::Rescued(batch, _) => points += batch.len() as u64,
+                Next::LastPoints(batch, _) => points += batch.len() as u64,
                 Next::Batch(batch) => points += batch.len() as u64,
                 Next::Flush(number) => drop(self.flushed.send(number)),
                 Next::Reset | Next::Idle => {}

@@ -1,5 +1,5 @@
-//! Transforms that outputs have for themselves, because `[agent.outputs."PATTERN"] transforms` names their plugin. They do
-//! not run in the common chain: each output opens its own, on its own thread (`output.rs`).
+//! Transforms that outputs have for themselves, because `[agent.outputs."PATTERN"] transforms` names their
+//! plugin. They do not run in the common chain: each output opens its own, on its own thread (`output.rs`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,8 +50,8 @@ impl OutputTransforms {
         for plugin in plugins {
             let transforms = known.get(&**plugin).ok_or_else(|| {
                 Error::retry(format!(
-                    "its key `transforms` in agent.outputs names `{plugin}`, which is no enabled plugin with a \
-                     transform: enable it by a table [plugins.{plugin}], or remove it from the list"
+                    "its key `transforms` in agent.outputs names `{plugin}`, which is no enabled plugin with \
+                     a transform: enable it by a table [plugins.{plugin}], or remove it from the list"
                 ))
             })?;
             all.extend(transforms.iter().map(open_by));

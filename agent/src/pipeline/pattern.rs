@@ -61,7 +61,7 @@ impl Pattern {
         matches(self.0.as_bytes(), name.as_bytes())
     }
 
-    /// How much it says: of two that match, the longer one means the element more.
+    /// Its length: of two patterns that match, the longer one is more specific.
     pub(crate) fn weight(&self) -> usize {
         self.0.len()
     }

@@ -1,6 +1,6 @@
-//! An output's queue: bounded in batches and in points, with a policy for when it is full. What no policy
-//! drops is the last point of a series that ended, and the end itself: that value would not come again, while
-//! any other is contained in its successor, since counters are cumulative.
+//! An output's queue: bounded in batches and in points, with a policy for when it is full. No policy drops
+//! the last point of a series that ended, nor the end itself: no later point contains that value, while every
+//! other value is contained in its successor, since counters are cumulative.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,17 +15,17 @@ use super::settings::{Bounds, QueuePolicy};
 
 /// What an output's thread is to do next.
 pub(crate) enum Next {
-    /// Write these points, rescued from dropped batches; then let go of the ends.
-    Rescued(Batch, Vec<Arc<Ends>>),
+    /// Write these points, kept from dropped batches; then drop the ends.
+    LastPoints(Batch, Vec<Arc<Ends>>),
     /// Write this batch.
     Batch(Arc<Shared>),
-    /// Flush, and tell so through the queue.
+    /// Flush, and publish this number.
     Flush(u64),
-    /// Start afresh: more was dropped than could be kept track of.
+    /// Close and reopen: more was dropped than could be kept track of, or its transforms have changed.
     Reset,
-    /// Nothing came within the time allowed.
+    /// Nothing came within the given time.
     Idle,
-    /// Flush and stop: nothing more will come.
+    /// Flush and end: nothing more will come.
     Closed,
 }
 
@@ -44,16 +44,16 @@ struct State {
     /// How many of the entries are batches, and how many points those hold.
     batches: usize,
     points: usize,
-    /// Ends kept beyond the batches.
-    rescued: usize,
-    /// Points that the output's thread is busy with.
+    /// Ends kept from dropped batches.
+    kept_ends: usize,
+    /// Points that the output's thread is writing.
     in_hand: u64,
-    /// Flushes asked for, and begun.
+    /// Flushes requested, and begun.
     flushes: u64,
     flushed: u64,
-    /// The output's thread has just found the queue empty, and is not woken for little.
+    /// The output's thread has just found the queue empty, and is not woken for a few batches.
     lingering: bool,
-    /// Somebody waits for room.
+    /// A push waits for room.
     waited_for: bool,
     reset: bool,
     paused: bool,
@@ -61,15 +61,14 @@ struct State {
     closed: bool,
 }
 
-/// Waking a thread costs more than a batch of a few points is worth. So one that has just been awake is left
-/// to sleep for up to so long, unless that many batches wait, or half of what may. A source that ticks every
-/// millisecond has its batches taken by thirties: what they wait is less than an eye sees, and no window
-/// depends on it.
+/// Waking a thread costs more than a batch of a few points is worth. A thread that has found its queue empty
+/// sleeps for up to `LINGER`, unless `WAKE_AT_BATCHES` batches wait, or half of the points that may. So the
+/// batches of a source at 1 kHz are taken by thirties; no window depends on the delay, and no eye sees it.
 pub(crate) const LINGER: Duration = Duration::from_millis(50);
 pub(crate) const WAKE_AT_BATCHES: usize = 32;
 
-/// Ends kept beyond the queue before the output is started afresh instead.
-const MOST_RESCUED: usize = 200_000;
+/// Ends kept from dropped batches before the output is reopened instead.
+const MAX_KEPT_ENDS: usize = 200_000;
 
 const OLDEST: &str = "the queue was full, its oldest batches were dropped";
 const NEWEST: &str = "the queue was full, the newest batches were dropped";
@@ -101,8 +100,8 @@ impl Queue {
         (state.batches, state.points)
     }
 
-    /// Adds a batch. If there is no room, does what the policy says; only `block` waits, and not for an
-    /// output that is paused or has been told to hurry.
+    /// Adds a batch. Without room, does what the policy says; only `block` waits, and not for an output that
+    /// is paused or that nobody waits for any more ([`Queue::stop_blocking`]).
     pub(crate) fn push(&self, batch: Arc<Shared>) {
         let points = batch.len();
         self.health.points_in.fetch_add(points as u64, Relaxed);
@@ -118,7 +117,7 @@ impl Queue {
         let unbounded = self.bounds.policy == QueuePolicy::Block && state.unblocked;
         if !has_room(&state) && !unbounded {
             if self.bounds.policy == QueuePolicy::DropNewest {
-                let dropped = state.rescue(&batch, usize::MAX);
+                let dropped = state.keep_last_points(&batch, usize::MAX);
                 drop(state);
                 self.health.lose(dropped, NEWEST);
                 return;
@@ -132,7 +131,7 @@ impl Queue {
         state.entries.push_back(Next::Batch(batch));
         state.batches += 1;
         state.points += points;
-        // Woken with the lock released, so that the first thing it does is not to wait for it.
+        // Notified with the lock released, so that the woken thread does not wait for it first.
         let wake = !state.lingering || state.is_enough(self.bounds);
         drop(state);
         if wake {
@@ -174,8 +173,8 @@ impl Queue {
         }
     }
 
-    /// Asks for a flush once what is queued now has been written.
-    pub(crate) fn want_flush(&self) -> u64 {
+    /// Requests a flush after everything that is queued now. Returns its number.
+    pub(crate) fn request_flush(&self) -> u64 {
         let mut state = self.lock();
         state.flushes += 1;
         let number = state.flushes;
@@ -184,14 +183,14 @@ impl Queue {
         number
     }
 
-    /// Keeps batches waiting from now on, or no longer. Flushes take place meanwhile.
+    /// Holds batches back from now on, or no longer. Flushes are carried out meanwhile.
     pub(crate) fn pause(&self, paused: bool) {
         self.lock().paused = paused;
         self.changed.notify_all();
         self.room.notify_all();
     }
 
-    /// Lets nobody wait for room any more: what is still under way, a bounded number of batches, is taken in
+    /// Ends all waiting for room: the bounded number of batches that are still to come is accepted in
     /// addition.
     pub(crate) fn stop_blocking(&self) {
         self.lock().unblocked = true;
@@ -204,23 +203,23 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Says that nothing more will come.
+    /// Nothing more will come.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
         self.room.notify_all();
     }
 
-    /// Waits for `time`, but not beyond the queue's closing. Returns whether it is closed: from then on a
-    /// failing output is not waited for.
+    /// Waits for `time`, or until the queue is closed. Returns whether it is closed: a failing output gets no
+    /// further retries then.
     pub(crate) fn wait_unless_closed(&self, time: Duration) -> bool {
         let state = self.lock();
         let waited = self.changed.wait_timeout_while(state, time, |state| !state.closed);
         waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
-    /// Drops everything, for good: the output's thread does not come back for it. Returns how many points
-    /// nobody has counted yet: those dropped here, and those that the thread is busy with.
+    /// Drops everything: the output's thread does not return. Returns how many points have not been counted
+    /// yet: those dropped here, and those that the thread is writing.
     pub(crate) fn abandon(&self) -> u64 {
         let mut state = self.lock();
         state.clear() + std::mem::take(&mut state.in_hand)
@@ -256,8 +255,8 @@ impl State {
                 self.points -= batch.len();
                 self.in_hand = batch.len() as u64;
             }
-            Next::Rescued(batch, _) => {
-                self.rescued -= batch.ended().len();
+            Next::LastPoints(batch, _) => {
+                self.kept_ends -= batch.ended().len();
                 self.in_hand = batch.len() as u64;
             }
             Next::Flush(number) => self.flushed = *number,
@@ -266,32 +265,32 @@ impl State {
         Some(next)
     }
 
-    /// Drops the oldest batch but for last points. Returns how many points went.
+    /// Drops the oldest batch except for last points. Returns how many points were dropped.
     fn drop_oldest(&mut self) -> u64 {
         let Some(at) = self.entries.iter().position(|e| matches!(e, Next::Batch(_))) else { return 0 };
         let Some(Next::Batch(oldest)) = self.entries.remove(at) else { return 0 };
         self.batches -= 1;
         self.points -= oldest.len();
-        self.rescue(&oldest, at)
+        self.keep_last_points(&oldest, at)
     }
 
-    /// Keeps the last points of `batch`, which stood before entry `at`, in its place. Returns how many points
-    /// went.
-    fn rescue(&mut self, batch: &Shared, at: usize) -> u64 {
+    /// Keeps the last points of `batch`, which was before entry `at`, in its place. Returns how many points
+    /// were dropped.
+    fn keep_last_points(&mut self, batch: &Shared, at: usize) -> u64 {
         let Some(ends) = batch.ends() else { return batch.len() as u64 };
         let ended: HashSet<SeriesId> = batch.ended().iter().copied().collect();
         let mut last = Batch::clone(batch);
         let dropped = last.retain(|id, _| ended.contains(&id)) as u64;
-        self.rescued += last.ended().len();
+        self.kept_ends += last.ended().len();
         let at = at.min(self.entries.len());
         let before = at.checked_sub(1).and_then(|before| self.entries.get_mut(before));
-        if let Some(Next::Rescued(all, all_ends)) = before {
+        if let Some(Next::LastPoints(all, all_ends)) = before {
             all.append(&last);
             all_ends.push(ends);
         } else {
-            self.entries.insert(at, Next::Rescued(last, vec![ends]));
+            self.entries.insert(at, Next::LastPoints(last, vec![ends]));
         }
-        if self.rescued <= MOST_RESCUED {
+        if self.kept_ends <= MAX_KEPT_ENDS {
             return dropped;
         }
         self.reset = true;
@@ -302,12 +301,12 @@ impl State {
     fn clear(&mut self) -> u64 {
         let points = self.entries.iter().map(|entry| match entry {
             Next::Batch(batch) => batch.len(),
-            Next::Rescued(batch, _) => batch.len(),
+            Next::LastPoints(batch, _) => batch.len(),
             _ => 0,
         });
         let points = points.sum::<usize>() as u64;
         self.entries.retain(|entry| matches!(entry, Next::Flush(_)));
-        (self.batches, self.points, self.rescued) = (0, 0, 0);
+        (self.batches, self.points, self.kept_ends) = (0, 0, 0);
         points
     }
 }

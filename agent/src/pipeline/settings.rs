@@ -1,4 +1,4 @@
-//! What the runner can be told: `[agent]` of the configuration, as far as it concerns the pipeline.
+//! The settings of the runner: `[agent]` of the configuration, as far as it concerns the pipeline.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::pattern::Pattern;
 
-/// What happens to a batch that finds an output's queue full. Whatever is dropped is counted, and the last
-/// points of series that ended are never dropped.
+/// What happens when a batch comes and the output's queue is full. Every dropped point is counted, and the
+/// last points of series that ended are never dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QueuePolicy {
-    /// It waits for room, and with it everything before the queues: transforms, other outputs' supply, and in
-    /// the end the sources, whose ticks are missed and counted meanwhile. Nothing is dropped.
+    /// The batch waits for room, and with it everything before the queues: the transforms, the supply of
+    /// other outputs, and finally the sources, whose missed ticks are counted. Nothing is dropped.
     Block,
-    /// The oldest batch goes.
+    /// The oldest batch is dropped.
     #[default]
     DropOldest,
-    /// It goes itself.
+    /// The new batch is dropped.
     DropNewest,
 }
 
@@ -33,7 +33,7 @@ impl QueuePolicy {
     }
 }
 
-/// `[agent.outputs."PATTERN"]`: what is different for some outputs. What is not said is as in `[agent]`.
+/// `[agent.outputs."PATTERN"]`: settings of some outputs. What is absent is as in `[agent]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutputSettings {
@@ -60,7 +60,7 @@ pub(crate) struct Bounds {
     pub(crate) policy: QueuePolicy,
 }
 
-/// How a pipeline is to run.
+/// The settings of a pipeline.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Batches that may wait for each output.
@@ -69,11 +69,11 @@ pub struct Settings {
     pub queue_points: NonZeroUsize,
     /// What happens when there is no room.
     pub queue_policy: QueuePolicy,
-    /// What is different for some outputs; of several patterns that match, the longest says it.
+    /// Settings of some outputs. Of several patterns that match and have a setting, the longest decides.
     pub outputs: Vec<(Pattern, OutputSettings)>,
     /// How often outputs are flushed, whatever they do themselves. Zero: by themselves only.
     pub flush_interval: Duration,
-    /// How often what is gone is looked for again. Zero: never.
+    /// How often the runner looks again for what is gone. Zero: never.
     pub rediscover: Duration,
     /// Whether the threads of sources that tick more often than every 10 ms get real-time priority.
     pub realtime: bool,
@@ -111,7 +111,8 @@ impl Settings {
         self.of_output(name, |s| s.transforms.clone()).unwrap_or_default()
     }
 
-    /// Whether outputs have the transforms of `plugin` for themselves, so that they are not in the common chain.
+    /// Whether outputs have the transforms of `plugin` for themselves, so that they are not in the common
+    /// chain.
     pub(crate) fn is_for_outputs(&self, plugin: &str) -> bool {
         let lists = self.outputs.iter().filter_map(|(_, settings)| settings.transforms.as_ref());
         lists.flatten().any(|name| name == plugin)
@@ -136,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_longest_pattern_that_has_a_setting_decides() {
-        let says = |queue, queue_points, policy| OutputSettings {
+        let settings = |queue, queue_points, policy| OutputSettings {
             queue: NonZeroUsize::new(queue),
             queue_points: NonZeroUsize::new(queue_points),
             policy,
@@ -144,9 +145,9 @@ mod tests {
         };
         let settings = Settings {
             outputs: vec![
-                ("output/*".parse().unwrap(), says(0, 500, Some(QueuePolicy::DropNewest))),
-                ("output/otlp/*".parse().unwrap(), says(1024, 0, None)),
-                ("output/otlp/metrics".parse().unwrap(), says(0, 700, Some(QueuePolicy::Block))),
+                ("output/*".parse().unwrap(), settings(0, 500, Some(QueuePolicy::DropNewest))),
+                ("output/otlp/*".parse().unwrap(), settings(1024, 0, None)),
+                ("output/otlp/metrics".parse().unwrap(), settings(0, 700, Some(QueuePolicy::Block))),
             ],
             ..Settings::default()
         };

@@ -1,5 +1,5 @@
-//! A source's thread. One loop runs every source: it waits for a tick of its timer, its wake-up descriptor or a command,
-//! polls the source, and sends what the poll produced to the transforms.
+//! A source's thread. One loop runs every source: it waits for a tick of its timer, its wake-up descriptor or
+//! a command, polls the source, and sends what the poll produced to the transforms.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -11,18 +11,20 @@ use std::time::Duration;
 use tracing::{info, warn};
 use wattrace_api::spec::Open;
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Source, Tick, TickCause, Timestamp, Trigger};
+use wattrace_backoff::Backoff;
 
 use super::commands::{Command, Commands};
 use super::flow::{BatchPool, LiveSet};
-use super::guard::{Backoff, contained};
+use super::guard::contained;
 use super::health::Health;
 use super::inbox::Inbox;
 use super::timer::Timer;
 
-/// Shorter intervals get real-time priority with `agent.realtime`, and the shortest way of waiting for a tick.
+/// Shorter intervals get real-time priority with `agent.realtime`, and the shortest way of waiting for a
+/// tick.
 const FAST: Duration = Duration::from_millis(10);
 
-/// The priority: above ordinary threads, below everybody else who asks for real time.
+/// The priority: above ordinary threads, below all other real-time threads.
 const PRIORITY: libc::c_int = 1;
 
 /// A source and all that its thread needs.
@@ -62,12 +64,13 @@ enum Event {
 #[derive(PartialEq)]
 enum Flow {
     Continue,
-    /// It has ended, by a command or because nobody receives its points any more.
+    /// A command has ended it, or the transforms have ended.
     End,
 }
 
 impl SourceThread {
-    /// Opens the source, says so by dropping `opening`, waits for `start`, and runs until a command ends it.
+    /// Opens the source, reports that by dropping `opening`, waits for `start`, and runs until a command ends
+    /// it.
     pub(crate) fn run(mut self, opening: impl Sized, start: &Receiver<()>) {
         self.reopen();
         drop(opening);
@@ -121,7 +124,7 @@ impl SourceThread {
                 Ok(()) => info!("{} runs with real-time priority", self.health.name),
                 Err(e) => warn!(
                     "{} runs without real-time priority: {e}; agent.realtime needs root or CAP_SYS_NICE: \
-                     sudo setcap cap_sys_nice+ep $(command -v wattrace), together with the capabilities it has",
+                     sudo setcap cap_sys_nice+ep $(command -v wattrace), with the capabilities it has already",
                     self.health.name
                 ),
             }
@@ -134,8 +137,8 @@ impl SourceThread {
         !self.trigger.interval.is_zero() && self.trigger.interval < FAST
     }
 
-    /// Whether the thread may wait for a tick in the timer's own read: one system call a tick. Commands are looked at
-    /// after each tick then, so the next tick must be near.
+    /// Whether the thread may wait for a tick in the timer's own read: one system call a tick. Commands are
+    /// looked at after each tick then, so the next tick must be near.
     fn is_woken_by_timer_only(&self) -> bool {
         self.source.as_ref().is_some_and(|source| source.wakeup().is_none())
     }
@@ -171,7 +174,8 @@ impl SourceThread {
         }
     }
 
-    /// How long until the source is reopened or may be polled again; `None`: nothing of the kind is scheduled.
+    /// How long until the source is reopened or may be polled again; `None`: nothing of the kind is
+    /// scheduled.
     fn time_until_resume(&self) -> Option<Duration> {
         if self.resume == Timestamp(0) || (self.source.is_none() && self.paused) {
             return None;
@@ -216,8 +220,8 @@ impl SourceThread {
         if last { Flow::End } else { flow }
     }
 
-    /// Polls the source, reopening it first if it had failed, and sends what the poll produced. With `end`, all its
-    /// series end.
+    /// Polls the source, reopening it first if it had failed, and sends what the poll produced. With `end`,
+    /// all its series end.
     fn poll(&mut self, tick: &Tick, end: bool) -> Flow {
         let mut batch = self.pool.take(self.points);
         if self.source.is_none() && !self.health.is_gone() {
@@ -266,7 +270,7 @@ impl SourceThread {
         self.health.failed(error);
         let wait = match error.kind() {
             ErrorKind::Gone => self.rediscover,
-            ErrorKind::Retry | ErrorKind::Fatal => self.backoff.wait(),
+            ErrorKind::Retry | ErrorKind::Fatal => self.backoff.next_wait(),
         };
         self.resume = self.clock.now() + wait;
     }
@@ -291,8 +295,8 @@ impl SourceThread {
 /// A descriptor that is never readable.
 const NONE: RawFd = -1;
 
-/// Waits until one of `descriptors` is readable or `timeout` has passed (`None`: for as long as it takes). Returns
-/// which of them are readable, or in a state in which reading says what is wrong.
+/// Waits until one of `descriptors` is readable or `timeout` has passed (`None`: for as long as it takes).
+/// Returns which of them are readable or in an error state, which reading reports.
 fn readable<const N: usize>(descriptors: [RawFd; N], timeout: Option<Duration>) -> io::Result<[bool; N]> {
     let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     let timeout = timeout

@@ -1,5 +1,5 @@
-//! The status of an element: a snapshot. The control socket carries it as it is (`wattrace.control/1`), and its client
-//! shows it, so a field that exists keeps its serialised name and its meaning.
+//! The status of an element: a snapshot. The control socket carries it as it is (`wattrace.control/1`), and
+//! its client shows it, so a field that exists keeps its serialised name and its meaning.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;

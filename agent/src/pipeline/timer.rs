@@ -1,5 +1,5 @@
-//! A source's ticks, from timerfds: they hold 1 kHz, which a loop that sleeps does not, and they count missed ticks.
-//! `source.rs` waits for them.
+//! A source's ticks, from timerfds: they hold 1 kHz, which a loop that sleeps does not, and they count missed
+//! ticks. `source.rs` waits for them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -9,9 +9,10 @@ use wattrace_api::{Clock, Tick, Timestamp, Trigger};
 
 /// Fires the ticks of a [`Trigger`] with an interval.
 ///
-/// Two timers take turns: each fires at every other tick. Reading a periodic timerfd re-arms it, and re-arming the
-/// timer that expires next reprograms the CPU's timer; in a virtual machine that is an exit, and most of what a bare
-/// tick costs. With two timers, the one that is read is never the one that expires next.
+/// Two timers take turns: each fires at every other tick. Reading a periodic timerfd re-arms it, and
+/// re-arming the timer that expires next reprograms the CPU's timer; in a virtual machine that is an exit,
+/// and most of what a bare tick costs. With two timers, the one that is read is never the one that expires
+/// next.
 pub(crate) struct Timer {
     clock: Clock,
     timers: [OwnedFd; 2],
@@ -30,8 +31,8 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// Starts the timer: the first tick is the next one on the trigger's grid. `None` if the trigger has no interval.
-    /// A `blocking` timer is for [`Timer::wait`], any other one for [`Timer::take`].
+    /// Starts the timer: the first tick is the next one on the trigger's grid. `None` if the trigger has no
+    /// interval. A `blocking` timer is for [`Timer::wait`], any other one for [`Timer::take`].
     ///
     /// # Errors
     /// Those of `timerfd_create` and `timerfd_settime`.
@@ -117,15 +118,16 @@ impl Timer {
         }
         self.expired[turn] += expired;
         self.move_to_current_cpu(1 - turn)?;
-        // The first timer expires at ticks 1, 3, 5 and so on, the second at 2, 4, 6. Its count may consist of earlier
-        // expirations alone, whose ticks have passed with the other timer's.
+        // The first timer expires at ticks 1, 3, 5 and so on, the second at 2, 4, 6. Its count may consist of
+        // earlier expirations alone, whose ticks have passed with the other timer's.
         let latest = (2 * self.expired[turn] + turn as u64).saturating_sub(1);
         self.passed = self.passed.max(latest);
         Ok(())
     }
 
-    /// A timer expires on the CPU on which it was armed, and wakes the thread there. Timers on two CPUs would make the
-    /// thread migrate at every tick: so the `other` one follows to the CPU on which this one was read (and re-armed).
+    /// A timer expires on the CPU on which it was armed, and wakes the thread there. Timers on two CPUs would
+    /// make the thread migrate at every tick: so the `other` one follows to the CPU on which this one was
+    /// read (and re-armed).
     fn move_to_current_cpu(&mut self, other: usize) -> io::Result<()> {
         let cpu = current_cpu();
         if cpu != self.cpu {
@@ -135,7 +137,8 @@ impl Timer {
         Ok(())
     }
 
-    /// Arms a timer for the first of its ticks that was not read from it. If that tick has passed, it expires at once.
+    /// Arms a timer for the first of its ticks that was not read from it. If that tick has passed, it expires
+    /// at once.
     fn arm(&self, turn: usize) -> io::Result<()> {
         let first = self.due(2 * self.expired[turn] + turn as u64 + 1);
         let timing = libc::itimerspec {
@@ -164,8 +167,8 @@ fn current_cpu() -> libc::c_int {
     unsafe { libc::sched_getcpu() }
 }
 
-/// How often a timer has expired since the last read. A blocking timer waits for the next expiration; another one
-/// returns zero.
+/// How often a timer has expired since the last read. A blocking timer waits for the next expiration; another
+/// one returns zero.
 fn read(timer: &OwnedFd) -> io::Result<u64> {
     let mut fired = 0_u64;
     loop {

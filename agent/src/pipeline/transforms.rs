@@ -1,6 +1,6 @@
-//! The transforms' thread: receives the sources' batches, passes each through every transform in order, and pushes it
-//! to the outputs' queues. It is a thread of its own, so that a transform that does not return, or an output whose queue
-//! blocks, stops neither sources nor control.
+//! The transforms' thread: receives the sources' batches, passes each through every transform in order, and
+//! pushes it to the outputs' queues. It is a thread of its own, so that a transform that does not return, or
+//! an output whose queue blocks, stops neither sources nor control.
 
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ pub(crate) struct Transforms {
 }
 
 impl Transforms {
-    /// Runs until [`Message::Finish`]; then lets the transforms give out what they held back and closes the queues.
+    /// Runs until [`Message::Finish`]; then lets the transforms give out what they held back and closes the
+    /// queues.
     pub(crate) fn run(mut self) {
         while let Some(message) = self.inbox.receive() {
             match message {

@@ -74,7 +74,7 @@ impl Batch {
         self.values.extend_from_slice(&values[..points]);
     }
 
-    /// Says that `series` gets no more points after those in this batch.
+    /// Ends `series`: it gets no more points after those in this batch.
     pub fn end(&mut self, series: SeriesId) {
         self.ended.push(series);
     }
@@ -102,7 +102,7 @@ impl Batch {
         })
     }
 
-    /// The column of series over all segments, for whoever wants to know which ones are there and not when.
+    /// The column of series over all segments, for readers that do not need the windows.
     pub fn series(&self) -> &[SeriesId] {
         &self.series
     }
@@ -122,7 +122,7 @@ impl Batch {
         self.series.capacity()
     }
 
-    /// Whether it says nothing: no point, no end.
+    /// Whether it has neither points nor ends.
     pub fn is_empty(&self) -> bool {
         self.series.is_empty() && self.ended.is_empty()
     }
@@ -180,7 +180,7 @@ impl Batch {
         before - after
     }
 
-    /// Adds all that `other` says after what is here.
+    /// Appends all points and ends of `other`.
     pub fn append(&mut self, other: &Batch) {
         for segment in other.segments() {
             self.begin(segment.window);

@@ -1,6 +1,6 @@
-//! Who is who: the living processes, each with the one [`Consumer`] that all plugins share. One source
-//! follows the processes and keeps the directory; a source that meets a pid elsewhere (a GPU's driver tells
-//! pids) looks it up here, so that both speak of the same consumer.
+//! The directory of processes: the living processes by pid, each with the one [`Consumer`] that all plugins
+//! share. One source follows the processes and writes the directory. A source that gets pids from elsewhere
+//! (a GPU's driver) looks them up here, so that both report the same consumer.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,35 +19,35 @@ struct Inner {
 }
 
 impl Directory {
-    /// The process that has `pid` now, as far as is known. Where the directory [is kept](Directory::is_kept),
-    /// one that is not here will be within a reading or two: keep what it used until then.
+    /// The process that has `pid` now. If the directory [is kept](Directory::is_kept), a process that is
+    /// missing here is added within a reading or two: keep what it used until then.
     pub fn process(&self, pid: u32) -> Option<Arc<Consumer>> {
         self.0.processes.read().unwrap_or_else(PoisonError::into_inner).get(&pid).cloned()
     }
 
-    /// Whether some source keeps the directory. If none does, make consumers of your own.
+    /// Whether a source writes the directory. If none does, create consumers of your own.
     pub fn is_kept(&self) -> bool {
         self.0.keepers.load(Ordering::Acquire) > 0
     }
 
-    /// Begins to keep the directory.
+    /// Begins to write the directory.
     pub fn keep(&self) -> Keeper {
         self.0.keepers.fetch_add(1, Ordering::AcqRel);
         Keeper(self.clone())
     }
 }
 
-/// The right to say who lives. What it has said is forgotten when it is dropped.
+/// The right to write the directory. Dropping it removes its entries.
 #[derive(Debug)]
 pub struct Keeper(Directory);
 
 impl Keeper {
-    /// The process `consumer` has `pid`, whoever had it before.
+    /// Adds the process `consumer`, which has `pid` now, in place of an earlier one with that pid.
     pub fn announce(&self, pid: u32, consumer: Arc<Consumer>) {
         self.0.0.processes.write().unwrap_or_else(PoisonError::into_inner).insert(pid, consumer);
     }
 
-    /// The process `consumer` has no pid any more. If another has its pid by now, that one stays.
+    /// Removes the process `consumer`. If another process has its pid by now, that one stays.
     pub fn withdraw(&self, pid: u32, consumer: &Arc<Consumer>) {
         let mut processes = self.0.0.processes.write().unwrap_or_else(PoisonError::into_inner);
         if processes.get(&pid).is_some_and(|known| Arc::ptr_eq(known, consumer)) {

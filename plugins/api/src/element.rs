@@ -12,16 +12,17 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trigger {
     /// Time between ticks. Ticks fall on whole multiples of it since boot, so that sources with equal
-    /// intervals tick together. Zero: it is polled when somebody asks for it, and at the end.
+    /// intervals tick together. Zero: the source is polled for its wake-up descriptor, on request, and at the
+    /// end.
     pub interval: Duration,
-    /// How long after such a multiple the tick falls. A meter is read so long after it as what it shows is
-    /// old, so that windows of energy end on the multiple; usage a little after the meters, so that a window
-    /// is covered by usage the moment it closes.
+    /// Delay of the ticks after such a multiple. A meter's delay equals the mean age of its readings, so that
+    /// windows of energy end on the multiple. Usage is read a little after the meters, so that usage covers a
+    /// window when it closes.
     pub offset: Duration,
 }
 
 impl Trigger {
-    /// No ticks: polled when told to, by `wattrace control trigger` for example, and at the end.
+    /// No ticks: polled on request (`wattrace control trigger`), for the wake-up descriptor, and at the end.
     pub const MANUAL: Trigger = Trigger { interval: Duration::ZERO, offset: Duration::ZERO };
 
     /// A tick every `interval`.
@@ -73,19 +74,20 @@ impl Tick {
 
 /// Produces measurements.
 ///
-/// Every source has a thread of its own, on which it is polled. A poll that blocks delays only this source's own
-/// ticks; the runner counts the ticks it misses.
+/// Every source has a thread of its own, on which it is polled. A poll that blocks delays only this source's
+/// own ticks; the runner counts the ticks it misses.
 pub trait Source: Send {
-    /// Reads what has come since the last poll into `out`: one segment per window, cumulative counters, ends of
-    /// series.
+    /// Reads what has come since the last poll into `out`: one segment per window, cumulative counters, ends
+    /// of series.
     ///
     /// # Errors
     /// The kind decides what follows ([`crate::ErrorKind`]). Points pushed before the error still count.
     fn poll(&mut self, tick: &Tick, out: &mut Batch) -> Result<(), Error>;
 
-    /// A descriptor that becomes readable when the source needs a poll before its next tick: a kernel buffer that
-    /// fills, a connection with data, an eventfd that another thread writes to. The runner asks once per opening.
-    /// The poll with [`TickCause::Wakeup`] makes the descriptor unreadable again, or it is polled at once again.
+    /// A descriptor that becomes readable when the source needs a poll before its next tick: a kernel buffer
+    /// that fills, a connection with data, an eventfd that another thread writes to. The runner asks once per
+    /// opening. The poll with [`TickCause::Wakeup`] makes the descriptor unreadable again, or it is polled at
+    /// once again.
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -96,7 +98,7 @@ pub trait Transform: Send {
     /// May add, change and remove points. A series it opens, it ends.
     ///
     /// # Errors
-    /// What the kind says; the batch goes on as it stands.
+    /// The kind decides what follows; the batch is passed on as it is.
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error>;
 
     /// No more batches come: adds what was held back.
@@ -120,13 +122,13 @@ pub trait Output: Send {
     /// Takes a batch. After [`crate::ErrorKind::Retry`] the same batch comes again.
     ///
     /// # Errors
-    /// What the kind says.
+    /// The kind decides what follows.
     fn write(&mut self, batch: &Batch) -> Result<(), Error>;
 
     /// Makes what was taken visible outside. Called when asked for, and at the end.
     ///
     /// # Errors
-    /// What the kind says.
+    /// The kind decides what follows.
     fn flush(&mut self) -> Result<(), Error> {
         Ok(())
     }
@@ -138,7 +140,7 @@ pub trait Output: Send {
     }
 
     /// Why what was taken is not being handed over just now; `None`: it is. For an output that hands over
-    /// later (to a network), so that `status` can tell. The output itself says it in the log.
+    /// later (to a network), for `status`. The output logs it itself.
     fn trouble(&self) -> Option<&str> {
         None
     }

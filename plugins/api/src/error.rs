@@ -11,7 +11,7 @@ pub enum ErrorKind {
     Gone,
     /// It may work the next time: the element is called again, later and later.
     Retry,
-    /// The element can't go on: it is closed, and opened anew after a while.
+    /// The element cannot continue: it is closed, and reopened after a while.
     Fatal,
 }
 

@@ -1,4 +1,5 @@
-//! For whoever runs plugins (the agent, the test rig): starts plugins and collects the elements they declare.
+//! For programs that run plugins (the agent, the test rig): starts plugins and collects the elements they
+//! declare.
 
 use std::sync::Arc;
 

@@ -1,17 +1,17 @@
-//! By how much a counter grew from one point to the next. Everybody who adds up parts of counters uses this, so that
-//! the first point, a value that goes back and the end of a series mean the same everywhere.
+//! By how much a counter grew from one point to the next. Everybody who adds up parts of counters uses this,
+//! so that the first point, a value that goes back and the end of a series mean the same everywhere.
 
 use crate::metric::Value;
 use crate::series::Series;
 use crate::time::{Timestamp, Window};
 
-/// The increments of one counter. Keep one per series in a [`crate::SeriesMap`], and remove it when the series ends:
-/// its id is given to another series then, whose increments start anew.
+/// The increments of one counter. Keep one per series in a [`crate::SeriesMap`], and remove it when the
+/// series ends: its id may be given to another series then.
 ///
-/// - **First point**: counts in full if the series began after the observer (`since`) or within the point's own
-///   window. Otherwise part of it was counted before the observer was there (a reload, a queue that lost points), so
-///   it only sets the reference: the increment is zero.
-/// - **A value below the last one** (a counter that was reset against the contract) sets the reference anew: the
+/// - **First point**: counts in full if the series began after the observer (`since`) or within the point's
+///   own window. Otherwise part of it was counted before the observer was there (a reload, a queue that lost
+///   points), so it only sets the reference: the increment is zero.
+/// - **A value below the last one** (a counter that was reset against the contract) sets a new reference: the
 ///   increment is zero, so that energy is never counted twice.
 /// - **Everything else**: the difference.
 #[derive(Clone, Copy, Debug)]

@@ -10,9 +10,10 @@
 //! | [`role`], [`increments`] | what a series stands for; by how much a counter grew |
 //! | [`element`] | [`Source`], [`Transform`], [`Output`] |
 //! | [`plugin`] | [`Plugin`], and the [`Setup`] through which it declares its elements |
-//! | [`spec`], [`host`] | a declared element; for whoever runs plugins: how they are started |
+//! | [`spec`] | a declared element |
+//! | [`host`], [`chain`] | for programs that run plugins: their start; an output behind transforms of its own |
 //! | [`events`] | what plugins tell each other |
-//! | [`directory`] | who is who: the living processes, for sources that know only a pid |
+//! | [`directory`] | the living processes by pid |
 //! | [`finding`] | what a plugin can tell `wattrace doctor` |
 //! | [`error`] | errors whose consequence (gone, retry, fatal) their author chooses |
 //! | [`testing`] | a rig that runs elements without an agent, on a clock the test turns |
@@ -21,6 +22,7 @@
 //! hardware.
 
 pub mod batch;
+pub mod chain;
 pub mod directory;
 pub mod element;
 pub mod error;
@@ -41,6 +43,7 @@ pub mod time;
 pub mod unit;
 
 pub use batch::{Batch, Segment, SegmentMut};
+pub use chain::OutputChain;
 pub use directory::Directory;
 pub use element::{Output, Source, Tick, TickCause, Transform, Trigger};
 pub use error::{Error, ErrorKind, ResultExt};

@@ -77,7 +77,7 @@ impl Registry {
         })
     }
 
-    /// The bus on which it tells of resources, and plugins of what they like.
+    /// The bus on which it publishes resources, and plugins publish events of their own.
     pub fn events(&self) -> &Events {
         &self.events
     }
@@ -103,7 +103,7 @@ impl Registry {
             let (was, is) = (&old.metric, metric);
             if (&was.unit, was.kind, was.step) != (&is.unit, is.kind, is.step) {
                 let name = metric.name.to_string();
-                let (old, new) = (told(was, old.plugin), told(is, self.plugin));
+                let (old, new) = (describe(was, old.plugin), describe(is, self.plugin));
                 return Err(MetricError::Conflict { name, old, new });
             }
             return Ok(id);
@@ -193,8 +193,8 @@ fn metered(series: &Series) -> Option<&Arc<Domain>> {
     series.domain.as_ref().filter(|_| series.role == Role::Meter)
 }
 
-/// A declaration in the words of a conflict.
-fn told(metric: &Metric, plugin: &str) -> String {
+/// A declaration, for the message of a conflict.
+fn describe(metric: &Metric, plugin: &str) -> String {
     let (kind, unit, step) = (metric.kind.as_str(), metric.unit.ucum(), metric.step);
     let steps = if metric.kind == Kind::Counter { format!(" in steps of {step}") } else { String::new() };
     format!("{kind} in {unit}{steps} by plugin {}", if plugin.is_empty() { "?" } else { plugin })
@@ -250,7 +250,7 @@ mod tests {
         };
         registry.open(spec(energy));
         registry.open(SeriesSpec { domain: Some(Arc::new(domain)), ..spec(energy) });
-        let Some(Received::Event(event)) = appeared.try_next() else { panic!("not told") };
+        let Some(Received::Event(event)) = appeared.try_next() else { panic!("no event") };
         assert_eq!(event.domain.name, "package-0");
         assert!(appeared.try_next().is_none(), "a series without a domain is no meter");
     }

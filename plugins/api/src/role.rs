@@ -1,5 +1,5 @@
-//! What a series stands for, so that nobody compares metric names: the registry decides it once, when the series is
-//! opened ([`crate::Series::role`]).
+//! What a series stands for, so that nobody compares metric names: the registry decides it once, when the
+//! series is opened ([`crate::Series::role`]).
 
 use crate::metric::{
     CONSUMER_CORE_TIME, CONSUMER_COUNTS, CONSUMER_CPU_TIME, CONSUMER_ENERGY, CONSUMER_GPU_MEMORY,

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Text that is not shown in logs. `wattrace config show` hides it too, if its key says what it is: one that
-/// is or ends with `token`, `password` or `secret`.
+/// Text that is not shown in logs. `wattrace config show` hides it too if its key is or ends with `token`,
+/// `password` or `secret`.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(pub String);

@@ -2,8 +2,8 @@
 //! small [`SeriesId`].
 //!
 //! A series lives from [`crate::Registry::open`] until the batch that carries its end ([`crate::Batch::end`])
-//! has passed every output; then its id may be given to another. So whoever keeps something per series drops
-//! it when it sees the end.
+//! has passed every output; then its id may be given to another. So state that is kept per series is
+//! dropped at the end.
 
 use std::sync::Arc;
 
@@ -70,8 +70,8 @@ pub struct Series {
 }
 
 impl Series {
-    /// Whether a total over all domains counts it. A domain that lies within another one, and a meter of the whole
-    /// machine, count what other domains count already.
+    /// Whether a total over all domains counts it. A domain that lies within another one, and a meter of the
+    /// whole machine, count what other domains count already.
     pub fn counts_in_totals(&self) -> bool {
         let is_part = self.domain.as_ref().is_some_and(|domain| domain.within.is_some());
         !is_part && !self.resource.kind.is_whole_machine()

@@ -41,7 +41,8 @@ impl ResourceKind {
         }
     }
 
-    /// Whether a meter of it counts the whole machine, and so what other meters count as well. A total leaves it out.
+    /// Whether a meter of it counts the whole machine, and so what other meters count as well. A total leaves
+    /// it out.
     pub fn is_whole_machine(&self) -> bool {
         matches!(self, ResourceKind::Psys | ResourceKind::Host)
     }
@@ -117,7 +118,7 @@ pub enum Follows {
     Package(u32),
     /// The CPUs of one core, named by the lowest of their numbers.
     Core(u32),
-    /// A device, by what uses of it are told: the resource of those series.
+    /// A device, by the resource of the series that report its use.
     Device(Resource),
 }
 
@@ -256,7 +257,7 @@ impl Consumer {
         Self::new(Identity { kind, id: Cow::Borrowed(""), start_unix_nano: 0 }, None, Vec::new())
     }
 
-    /// Who this is, for ever.
+    /// Its identity, which never changes.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -306,7 +307,7 @@ impl Consumer {
         self.facts.read().unwrap_or_else(PoisonError::into_inner).end_unix_nano
     }
 
-    /// Says that it ended; the first time counts.
+    /// Sets when it ended; only the first call counts.
     pub fn ended_at(&self, unix_nano: u64) {
         let mut facts = self.facts.write().unwrap_or_else(PoisonError::into_inner);
         facts.end_unix_nano.get_or_insert(unix_nano);

@@ -52,14 +52,14 @@ impl World {
     }
 }
 
-/// What the queue gives: values of batches, negative where rescued, flushes from 1000 on.
+/// What the queue gives: values of batches, negative where kept_ends, flushes from 1000 on.
 fn drain(queue: &Queue) -> Vec<i64> {
     let mut seen = Vec::new();
     loop {
         let first = |batch: &Batch| batch.segments().next().map_or(0, |s| s.values[0].steps() as i64);
         match queue.next(Duration::ZERO) {
             Next::Batch(batch) => seen.push(first(&batch)),
-            Next::Rescued(batch, _) => seen.push(-first(&batch)),
+            Next::LastPoints(batch, _) => seen.push(-first(&batch)),
             Next::Flush(number) => seen.push(1000 + number as i64),
             Next::Reset => seen.push(0),
             Next::Idle | Next::Closed => return seen,
@@ -76,9 +76,11 @@ fn the_oldest_goes_first_is_counted_and_last_points_stay() {
         queue.push(world.batch(i, (i == 1).then_some(ending)));
     }
     assert_eq!((health.lost.load(Relaxed), health.points_in.load(Relaxed)), (3, 6), "two batches fit");
-    let Next::Rescued(rescued, ends) = queue.next(Duration::ZERO) else { panic!("nothing was rescued") };
-    assert_eq!(rescued.segments().flat_map(|s| s.points().collect::<Vec<_>>()).count(), 1);
-    assert_eq!(rescued.ended(), &[ending]);
+    let Next::LastPoints(kept_ends, ends) = queue.next(Duration::ZERO) else {
+        panic!("nothing was kept_ends")
+    };
+    assert_eq!(kept_ends.segments().flat_map(|s| s.points().collect::<Vec<_>>()).count(), 1);
+    assert_eq!(kept_ends.ended(), &[ending]);
     assert!(world.registry.get(ending).is_some(), "not to be reused while its end is under way");
     drop(ends);
     assert!(world.registry.get(ending).is_none());
@@ -157,12 +159,12 @@ fn points_are_bounded_too_and_all_that_go_are_counted() {
 }
 
 #[test]
-fn a_paused_output_holds_up_nobody_and_still_flushes() {
+fn a_paused_output_delays_no_other_and_still_flushes() {
     let world = World::new();
     let (queue, health) = queue(2, QueuePolicy::Block);
     queue.pause(true);
     (1..=3).for_each(|i| queue.push(world.batch(i, None)));
-    queue.want_flush();
+    queue.request_flush();
     assert_eq!((drain(&queue), health.lost.load(Relaxed)), (vec![1001], 1));
     queue.pause(false);
     assert_eq!(drain(&queue), [2, 3]);
@@ -177,7 +179,7 @@ fn a_flush_comes_after_what_was_there_when_it_was_asked_for() {
     let world = World::new();
     let (queue, _) = queue(2, QueuePolicy::DropOldest);
     queue.push(world.batch(1, Some(series(&world.registry))));
-    queue.want_flush();
+    queue.request_flush();
     (2..=3).for_each(|i| queue.push(world.batch(i, None)));
     assert_eq!(drain(&queue), [-77, 1001, 2, 3]);
 }
@@ -189,7 +191,7 @@ fn an_output_that_stands_still_in_a_storm_of_ends_is_started_afresh() {
         let (queue, health) = queue(1, policy);
         for _ in 0..4 {
             let mut batch = world.pool.take(1);
-            for _ in 0..MOST_RESCUED / 2 {
+            for _ in 0..MAX_KEPT_ENDS / 2 {
                 let id = series(&world.registry);
                 batch.push(id, Value::of_steps(1));
                 batch.end(id);
@@ -199,7 +201,7 @@ fn an_output_that_stands_still_in_a_storm_of_ends_is_started_afresh() {
         assert!(matches!(queue.next(Duration::ZERO), Next::Reset));
         // All that is still queued was pushed after the reset; everything else was counted and its ids are
         // free.
-        let points = 4 * (MOST_RESCUED / 2) as u64;
+        let points = 4 * (MAX_KEPT_ENDS / 2) as u64;
         assert_eq!(queue.abandon() + health.lost.load(Relaxed), points, "{policy:?}");
         assert_eq!(world.registry.series().len(), 1, "only the one that never ended");
     }
