@@ -1,10 +1,10 @@
-//! A custom agent: the standard plugins, and one of one's own that reads the machine's load averages.
+//! A custom agent: the standard plugins, and one more that reads the machine's load averages.
 //!
 //! ```sh
 //! cargo run --example custom_agent -- plugins list
 //! cargo run --example custom_agent -- run --plugins mine,jsonl --set plugins.jsonl.path=- --duration 3s
 //! ```
-//! docs/plugin-authors.md leads from here to transforms, outputs and tests.
+//! docs/plugin-authors.md explains transforms, outputs and tests.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -28,7 +28,7 @@ struct Mine;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct MineConfig {
-    /// Time between readings. The kernel renews the averages every five seconds.
+    /// Time between readings. The kernel updates the averages every five seconds.
     interval: String,
 }
 
@@ -98,7 +98,7 @@ impl Source for LoadSource {
         let length = self
             .file
             .read_at(&mut text, 0)
-            .map_err(|e| Error::retry(format!("cannot read {PATH}: {e}; it is read again")))?;
+            .map_err(|e| Error::retry(format!("cannot read {PATH}: {e}; it will be read again")))?;
         let text = std::str::from_utf8(&text[..length]).or_retry()?;
         let now = self.clock.now();
         out.begin(Window::new(self.read_at, now));

@@ -1,5 +1,5 @@
-//! Calibration end to end: a simulated meter that follows the CPUs of this very machine by a known law,
-//! `wattrace calibrate`, and the law found again in the profile it writes.
+//! Calibration end to end: a simulated meter whose power depends on this machine's CPUs in a known way, and
+//! the profile that `wattrace calibrate` makes of it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,24 +19,24 @@ use support::{is_root, wattrace};
 use wattrace_estimate::profile::Profile;
 use wattrace_rapl::simulate::{Tree, Zone};
 
-/// These tests load the whole machine: one after the other.
+/// Runs these tests one after the other, since each loads the whole machine.
 static ALONE: Mutex<()> = Mutex::new(());
 
 const IDLE: f64 = 10.0;
 const PER_CPU: f64 = 20.0;
 
-/// CPU time that all CPUs were idle since boot, in nanoseconds, as the kernel counts it where ticks stop on
-/// idle CPUs.
+/// The idle time of all CPUs since boot, in nanoseconds, as the kernel counts it where ticks stop on idle
+/// CPUs.
 fn idle_nanos() -> u64 {
     let stat = fs::read_to_string("/proc/stat").unwrap();
     let mut numbers = stat.lines().next().unwrap().split_ascii_whitespace().skip(4);
-    // Idle, and idle with something to wait for; in hundredths of a second.
+    // Idle and iowait, in hundredths of a second.
     let hundredths: u64 = numbers.by_ref().take(2).map(|n| n.parse::<u64>().unwrap()).sum();
     hundredths * 10_000_000
 }
 
-/// Ten watts, and twenty for each busy CPU, whoever keeps it busy.
-fn following_the_cpus() -> Zone {
+/// Ten watts, and twenty for each busy CPU.
+fn zone_of_the_cpus() -> Zone {
     let cpus = std::thread::available_parallelism().unwrap().get() as f64;
     let (began, idle_before) = (Instant::now(), idle_nanos());
     let highest = AtomicU64::new(0);
@@ -45,7 +45,7 @@ fn following_the_cpus() -> Zone {
         let elapsed = began.elapsed().as_secs_f64();
         let busy = (elapsed * cpus - idle).max(0.0);
         let microjoules = ((IDLE * elapsed + PER_CPU * busy) * 1e6) as u64;
-        // Idle time advances in steps of 10 ms: a meter does not run backwards for that.
+        // Idle time advances in steps of 10 ms; the meter must not go backwards because of that.
         highest.fetch_max(microjoules, Relaxed).max(microjoules)
     })
 }
@@ -63,14 +63,14 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn the_law_of_a_simulated_meter_is_found_again() {
+fn the_profile_describes_the_simulated_meter() {
     if !is_root() {
         return;
     }
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("profile.toml");
-    let running = Tree::create(dir.path(), vec![following_the_cpus()]).unwrap().run(Duration::from_millis(2));
+    let running = Tree::create(dir.path(), vec![zone_of_the_cpus()]).unwrap().run(Duration::from_millis(2));
     let done = calibrate(dir.path(), &output, "30s");
     drop(running);
     let (report, errors) = (text(&done.stdout), text(&done.stderr));
@@ -89,7 +89,7 @@ fn the_law_of_a_simulated_meter_is_found_again() {
 }
 
 #[test]
-fn without_a_meter_it_refuses_and_leaves_nothing_behind() {
+fn without_a_meter_it_fails_and_leaves_no_file() {
     if !is_root() {
         return;
     }
@@ -107,7 +107,7 @@ fn without_a_meter_it_refuses_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_meter_that_stands_still_makes_no_profile() {
+fn a_constant_meter_makes_no_profile() {
     if !is_root() {
         return;
     }
@@ -123,7 +123,7 @@ fn a_meter_that_stands_still_makes_no_profile() {
 }
 
 #[test]
-fn too_short_a_time_is_refused() {
+fn a_duration_that_is_too_short_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let done = calibrate(dir.path(), &dir.path().join("profile.toml"), "1s");
     assert_eq!(done.status.code(), Some(2));

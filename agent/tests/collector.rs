@@ -1,5 +1,5 @@
-//! The whole path: context switches and a simulated meter at one end, a real collector (rotel) and an
-//! independent decoder at the other.
+//! The whole path, from context switches and a simulated meter to a real collector (rotel) and an independent
+//! decoder.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,7 +31,7 @@ fn unix_nanos() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
 }
 
-/// All that tells a stream from others.
+/// The identity of a stream: everything but time and value.
 fn stream(line: &Line) -> String {
     let mut attributes: Vec<_> = line.attributes.iter().collect();
     attributes.sort_by_key(|(key, _)| *key);
@@ -58,7 +58,7 @@ fn arrives(protocol: &str, receiver: &str) {
         .args(["--set", &format!("plugins.rapl.sysfs_root={}", dir.path().display())])
         .spawn()
         .unwrap();
-    // Once something has arrived, a process that begins and ends under our eyes.
+    // After the first points have arrived: a process whose start and end are known.
     let mut lines = pipe.until(|line| line.name == "wattrace.consumer.energy");
     let script = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
     let mut worker = Command::new("sh").args(["-c", script]).spawn().unwrap();
@@ -67,7 +67,7 @@ fn arrives(protocol: &str, receiver: &str) {
     lines.extend(
         pipe.until(|line| line.attributes.get("process.pid").is_some_and(|p| *p == pid) && line.ended),
     );
-    // SAFETY: it has no preconditions; the agent was not waited for yet, so the pid is its own.
+    // SAFETY: the call has no preconditions; the agent is not reaped yet, so the pid is its own.
     unsafe { libc::kill(agent.id() as libc::pid_t, libc::SIGTERM) };
     assert!(agent.wait().unwrap().success());
     check(&lines, pid, begun);
@@ -96,7 +96,7 @@ fn check(lines: &[Line], pid: u32, begun: u64) {
             continue;
         }
         assert_eq!(line.temporality, "AGGREGATION_TEMPORALITY_CUMULATIVE");
-        // A series starts when the agent does, or with the window in which its consumer first ran.
+        // A series starts with the agent, or with the window in which its consumer first ran.
         assert!(line.start >= begun, "{line:?} starts before the agent");
         let Some(value) = line.value else { continue };
         let (time, before) = last.insert(stream(line), (line.time, value)).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! docs/metrics.md against the code: every metric that is declared is documented with its kind and unit, and
-//! no other.
+//! Compares docs/metrics.md with the code: every declared metric is documented with its kind and unit, and no
+//! other.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -25,12 +25,14 @@ fn sources(under: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Reads `Metric::counter("name", Unit::…` and `Metric::gauge(…` out of everything that is no test.
+/// Reads `Metric::counter("name", Unit::…` and `Metric::gauge(…` from all code but tests.
 fn declared() -> Metrics {
     let mut files = Vec::new();
     sources(&workspace().join("agent/src"), &mut files);
-    for plugin in fs::read_dir(workspace().join("plugins")).unwrap() {
-        sources(&plugin.unwrap().path().join("src"), &mut files);
+    for folder in ["plugins", "libs"] {
+        for package in fs::read_dir(workspace().join(folder)).unwrap() {
+            sources(&package.unwrap().path().join("src"), &mut files);
+        }
     }
     let mut metrics = Metrics::new();
     for file in files {
@@ -57,7 +59,7 @@ fn declared() -> Metrics {
     metrics
 }
 
-/// Reads the tables' rows: `| `name` | kind, unit | …`.
+/// Reads the rows of the tables: `| `name` | kind, unit | …`.
 fn documented() -> Metrics {
     let text = fs::read_to_string(workspace().join("docs/metrics.md")).unwrap();
     let rows = text.lines().filter_map(|line| {

@@ -1,4 +1,4 @@
-//! Energy end to end: a simulated meter of known truth, real processes, and what comes out of the agent.
+//! Energy end to end: a simulated meter of known energy, real processes, and the agent's output.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,14 +19,14 @@ use support::{consumer, is_root, metric, read_jsonl, wattrace};
 use wattrace_rapl::simulate::{Tree, Zone};
 
 const WATTS: f64 = 50.0;
-/// 150 J: wraps every three seconds at 50 W.
+/// 150 J: the counter wraps every three seconds at 50 W.
 const RANGE: u64 = 150_000_000;
 
 fn micro(value: &Value) -> i64 {
     (value.as_f64().unwrap() * 1e6).round() as i64
 }
 
-/// These tests are about time on a machine of few CPUs: one after the other.
+/// Runs these tests one after the other, since they measure time on a machine with few CPUs.
 static ALONE: Mutex<()> = Mutex::new(());
 
 #[test]
@@ -39,7 +39,7 @@ fn a_constant_meter_that_wraps_is_attributed_to_the_last_microjoule() {
     let out = dir.path().join("out.jsonl");
     let zone = Zone::new("intel-rapl:0", "package-0", WATTS).range(RANGE);
     let running = Tree::create(dir.path(), vec![zone]).unwrap().run(Duration::from_millis(1));
-    // Something to attribute: short processes, all the time.
+    // Something to attribute: short processes all the time.
     let mut load = Command::new("sh").args(["-c", "while :; do /bin/true; done"]).spawn().unwrap();
     let status = wattrace()
         .args(["run", "--plugins", "sched,rapl,attribution,jsonl", "--duration", "30s"])
@@ -69,33 +69,37 @@ fn a_constant_meter_that_wraps_is_attributed_to_the_last_microjoule() {
     for residual in points.iter().filter(|p| metric(p) == "wattrace.domain.residual") {
         assert_eq!(residual["value"].as_f64(), Some(0.0));
     }
-    // At every window's end, the last values of all consumers sum to the meter's.
+    // At the end of every window, the last values of all consumers sum to the meter's.
     let measured_at: HashMap<_, _> =
         measured.iter().map(|p| (p["time_unix_nano"].as_u64(), micro(&p["value"]))).collect();
-    let mut books: HashMap<String, i64> = HashMap::new();
+    let mut last_values: HashMap<String, i64> = HashMap::new();
     let mut windows_closed = 0;
     for point in points.iter().filter(|p| metric(p) == "wattrace.consumer.energy") {
-        books.insert(point["consumer"].to_string(), micro(&point["value"]));
-        // The window's books end with the entry `unattributed`.
+        last_values.insert(point["consumer"].to_string(), micro(&point["value"]));
+        // The last point of a window is that of `unattributed`.
         if consumer(point) == "unattributed" {
             let measured = measured_at[&point["time_unix_nano"].as_u64()];
             assert_eq!(
-                books.values().sum::<i64>(),
+                last_values.values().sum::<i64>(),
                 measured,
-                "the books do not close at window {windows_closed}"
+                "the sum differs at the end of window {windows_closed}"
             );
             windows_closed += 1;
         }
     }
     assert!(windows_closed >= 29, "{windows_closed} windows were closed");
-    assert!(books.len() > 1000, "only {} consumers for half a minute of short processes", books.len());
+    assert!(
+        last_values.len() > 1000,
+        "only {} consumers for half a minute of short processes",
+        last_values.len()
+    );
 }
 
-/// Spins on CPU 0 with the highest priority. Returns when it was not running, in nanoseconds since the Unix
-/// epoch: the gaps of more than 10 µs between two looks at the clock.
+/// Spins on CPU 0 with the highest priority. Returns the spans in which it did not run, in nanoseconds since
+/// the Unix epoch: gaps of more than 10 µs between two readings of the clock.
 fn spin_on_first_cpu(stop: &AtomicBool) -> Vec<(u64, u64)> {
     support::pin(0, 0);
-    // SAFETY: it has no preconditions; 0 is the calling thread.
+    // SAFETY: the call has no preconditions; 0 is the calling thread.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     let (mut gaps, mut before) = (Vec::new(), now());
@@ -146,7 +150,7 @@ fn a_busy_loop_is_charged_its_whole_window_every_window() {
         .filter(|p| consumer(p) == "process" && p["consumer"]["id"] == *pid)
         .map(|p| (p["time_unix_nano"].as_u64().unwrap(), p["value"].as_f64().unwrap()))
         .collect();
-    // There would be 50; on a machine that is busy with other things some ticks are missed.
+    // There would be 50; on a busy machine some ticks are missed.
     assert!(busy.len() >= 25, "{} windows", busy.len());
     // The last window is cut short by the end of the run.
     for pair in busy[..busy.len() - 1].windows(2) {
@@ -154,12 +158,12 @@ fn a_busy_loop_is_charged_its_whole_window_every_window() {
         let window = (end - start) as f64 * 1e-9;
         let away: u64 = off_cpu.iter().map(|&(from, to)| to.min(end).saturating_sub(from.max(start))).sum();
         let (spun, charged) = (window - away as f64 * 1e-9, pair[1].1 - pair[0].1);
-        // What an interrupt or the hypervisor took away in the middle of a slice looks to the loop as if it
-        // had not run. Where nothing did, both bounds are the window's length.
+        // Time that an interrupt or the hypervisor took away within a slice looks to the loop as if it had
+        // not run. Without such time both bounds are the length of the window.
         assert!(charged >= spun - window * 0.01, "charged {charged} s for {spun} s of spinning");
         assert!(charged <= window * 1.01, "charged {charged} s in a window of {window} s");
     }
-    // Every nanosecond once: the sum of everybody's last value is the time that passed, on every CPU.
+    // Every nanosecond once: the sum of the last values is the time that passed, times the number of CPUs.
     let mut last: HashMap<String, (i64, f64)> = HashMap::new();
     for p in cpu_time() {
         let key = format!("{} {}", p["consumer"], p["resource"]);

@@ -1,5 +1,4 @@
-//! An agent that somebody else makes of our parts: `examples/custom_agent.rs`, built and run as its users
-//! would.
+//! A custom agent, `examples/custom_agent.rs`, run as its users would.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -8,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-/// Cargo builds examples along with tests, beside the executable.
+/// The example's executable. Cargo builds examples along with tests, beside the agent.
 fn custom_agent() -> PathBuf {
     let wattrace = Path::new(env!("CARGO_BIN_EXE_wattrace"));
     let example = wattrace.with_file_name("examples").join("custom_agent");
@@ -20,20 +19,20 @@ fn custom_agent() -> PathBuf {
     example
 }
 
-/// Runs the custom agent; it ends by itself, and is killed if it doesn't.
+/// Runs the custom agent. It is killed if it does not end.
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "60"]).arg(custom_agent()).args(arguments);
-    // Another configuration's outputs must not take part.
+    // Outputs that the environment configures must not run.
     command.env_remove("OTEL_EXPORTER_OTLP_ENDPOINT").env_remove("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT");
     let output = command.output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {}\n{told}", output.status);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {}\n{stderr}", output.status);
     output
 }
 
 #[test]
-fn its_own_plugin_is_listed_after_the_standard_ones() {
+fn the_additional_plugin_is_listed_after_the_standard_ones() {
     let listed = String::from_utf8(run(&["plugins", "list"]).stdout).unwrap();
     let names: Vec<_> = listed.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(names.last(), Some(&"mine"), "{listed}");
@@ -41,7 +40,7 @@ fn its_own_plugin_is_listed_after_the_standard_ones() {
 }
 
 #[test]
-fn its_points_come_out_of_a_standard_output() {
+fn its_points_reach_a_standard_output() {
     let truth: f64 = {
         let text = std::fs::read_to_string("/proc/loadavg").unwrap();
         text.split(' ').nth(2).unwrap().parse().unwrap()
@@ -65,21 +64,21 @@ fn its_points_come_out_of_a_standard_output() {
         }
     }
     assert_eq!(values.keys().collect::<Vec<_>>(), [&1, &5, &15]);
-    // Twenty ticks and the last one; a busy machine may miss some.
+    // Twenty ticks and the last one, of which a busy machine may miss some.
     for values in values.values() {
         assert!((5..=22).contains(&values.len()), "{values:?}");
     }
-    // In so short a time the average over a quarter of an hour moves little.
+    // The average over a quarter of an hour changes little in so short a time.
     assert!(values[&15].iter().all(|value| (value - truth).abs() < 1.0), "{truth}: {values:?}");
 }
 
 #[test]
-fn its_own_keys_are_checked_like_any_other() {
+fn its_keys_are_checked_like_all_others() {
     let output = Command::new(custom_agent())
         .args(["run", "--set", "plugins.mine.intervall=1s", "--set", "plugins.mine.interval=soon"])
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{told}");
-    assert!(told.contains("unknown key plugins.mine.intervall; did you mean `interval`?"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("unknown key plugins.mine.intervall; did you mean `interval`?"), "{stderr}");
 }

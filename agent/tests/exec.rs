@@ -14,19 +14,18 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use support::{is_root, wattrace};
 
-/// Set in the process that stands between `exec` and the commands under test, to where it writes their
-/// rusage.
+/// Set in the process between `exec` and the commands under test: the file to which it writes their rusage.
 const RUSAGE_FILE: &str = "WATTRACE_TEST_RUSAGE_FILE";
 
-/// Not a test unless it is asked for: runs `sh -c $WATTRACE_TEST_SCRIPT` and writes what it and itself used,
-/// in microseconds.
+/// Does nothing unless the variable is set: runs `sh -c $WATTRACE_TEST_SCRIPT` and writes the CPU time that
+/// it and this process used, in microseconds.
 #[test]
-fn child_that_tells_its_rusage() {
+fn child_that_writes_its_rusage() {
     let Ok(file) = std::env::var(RUSAGE_FILE) else { return };
     let script = std::env::var("WATTRACE_TEST_SCRIPT").unwrap();
     assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
     let used = |who| {
-        // SAFETY: plain data, filled by the call.
+        // SAFETY: `usage` is plain data, for which zero is valid.
         let usage = unsafe {
             let mut usage: libc::rusage = std::mem::zeroed();
             assert_eq!(libc::getrusage(who, &mut usage), 0);
@@ -36,14 +35,14 @@ fn child_that_tells_its_rusage() {
         micros(usage.ru_utime) + micros(usage.ru_stime)
     };
     std::fs::write(file, (used(libc::RUSAGE_SELF) + used(libc::RUSAGE_CHILDREN)).to_string()).unwrap();
-    // No clean-up that would still be charged.
+    // Exits without clean-up, which would be charged too.
     std::process::exit(0);
 }
 
 /// The report on `script`, whose CPU time agrees with rusage: within 1 % and 2 ms.
 ///
-/// In a virtual machine rusage leaves out what the hypervisor gave to somebody else in the middle of a slice,
-/// and tracing cannot. So time must never be missing, and must agree in one of a few tries.
+/// In a virtual machine rusage leaves out time that the hypervisor took away within a slice, which tracing
+/// cannot. So no time may be missing, and the two must agree in one of a few attempts.
 fn exec_and_compare(script: &str) -> Value {
     let mut seen = Vec::new();
     for _ in 0..5 {
@@ -59,7 +58,7 @@ fn exec_and_compare(script: &str) -> Value {
     panic!("traced more than rusage says, every time: {seen:?}");
 }
 
-/// The report on `script`, and the seconds of CPU time that rusage saw.
+/// The report on `script`, and its CPU time in seconds according to rusage.
 fn exec_with_truth(script: &str) -> (Value, f64) {
     let dir = tempfile::tempdir().unwrap();
     let (truth, report) = (dir.path().join("rusage"), dir.path().join("report.json"));
@@ -68,7 +67,7 @@ fn exec_with_truth(script: &str) -> (Value, f64) {
         .arg(&report)
         .arg("--")
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_tells_its_rusage"])
+        .args(["--exact", "child_that_writes_its_rusage"])
         .env(RUSAGE_FILE, &truth)
         .env("WATTRACE_TEST_SCRIPT", script)
         .stdout(Stdio::null())
@@ -80,7 +79,7 @@ fn exec_with_truth(script: &str) -> (Value, f64) {
 }
 
 /// measured = command + other + idle + unattributed, to the microjoule.
-fn assert_books_close(report: &Value) {
+fn assert_sums_match(report: &Value) {
     let micro = |d: &Value, key: &str| (d[key].as_f64().unwrap() * 1e6).round() as i64;
     for d in report["domains"].as_array().unwrap() {
         let parts: i64 =
@@ -90,7 +89,7 @@ fn assert_books_close(report: &Value) {
 }
 
 #[test]
-fn three_hundred_short_processes_are_all_listed_and_their_time_is_right() {
+fn three_hundred_short_processes_are_all_listed_with_their_time() {
     if !is_root() {
         return;
     }
@@ -111,11 +110,11 @@ fn three_hundred_short_processes_are_all_listed_and_their_time_is_right() {
     let total = report["total"]["cpu_time_s"].as_f64().unwrap();
     let sum: f64 = processes.iter().map(|p| p["cpu_time_s"].as_f64().unwrap()).sum();
     assert!((total - sum).abs() < 1e-6, "{total} is not the sum {sum}");
-    assert_books_close(&report);
+    assert_sums_match(&report);
 }
 
 #[test]
-fn a_process_tree_is_followed_through_grandchildren_and_threads_of_work() {
+fn a_process_tree_is_followed_to_grandchildren_in_the_background() {
     if !is_root() {
         return;
     }
@@ -127,11 +126,11 @@ fn a_process_tree_is_followed_through_grandchildren_and_threads_of_work() {
         all.find(|p| p["comm"] == name).unwrap_or_else(|| panic!("no {name} in {report:#}"))
     };
     assert!(find("sleep")["cpu_time_s"].as_f64().unwrap() < 0.05, "sleeping is not CPU time");
-    assert_books_close(&report);
+    assert_sums_match(&report);
 }
 
 #[test]
-fn the_commands_status_passes_through() {
+fn the_exit_code_is_that_of_the_command() {
     if !is_root() {
         return;
     }

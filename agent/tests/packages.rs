@@ -1,5 +1,5 @@
-//! Two packages, a meter for each, a load on each: no joule crosses. Runs where there are two (`cargo xtask
-//! vm` has such machines); elsewhere it says that it was skipped.
+//! Two packages with a meter and a load each: a load gets no joules of the other package. Needs a machine
+//! with two packages (`cargo xtask vm` has such); elsewhere the test reports that it was skipped.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use support::{consumer, is_root, metric, read_jsonl, wattrace};
 use wattrace_rapl::simulate::{Tree, Zone};
-use wattrace_sched::topology::Topology;
+use wattrace_topology::Topology;
 
 /// A shell that spins on one CPU until it is dropped.
 struct Spinner(Child);
@@ -60,11 +60,10 @@ fn a_load_gets_joules_of_its_own_package_only() {
     let running = tree.run(Duration::from_millis(5));
     let last_cpu = |&n: &u32| topology.package_of.iter().rposition(|p| *p == n).unwrap();
     let spinners: Vec<Spinner> = packages.iter().map(|n| Spinner::on(last_cpu(n))).collect();
-    // On emulated CPUs it takes seconds until the kernel programs are loaded, and what was used before is
-    // nobody's.
+    // On emulated CPUs it takes seconds to load the kernel programs, and energy before that is unattributed.
     let status = wattrace()
         .args(["run", "--plugins", "sched,rapl,attribution,jsonl", "--duration", "20s"])
-        // The meters are constant: all of it would be static power.
+        // The meters are constant: all of their power would be static.
         .args(["--set", "plugins.attribution.idle=none"])
         .args(["--set", &format!("plugins.rapl.sysfs_root={}", dir.path().display())])
         .args(["--set", &format!("plugins.jsonl.path={}", out.display())])
@@ -74,8 +73,8 @@ fn a_load_gets_joules_of_its_own_package_only() {
     assert!(status.success());
 
     let points = read_jsonl(&out);
-    // The last value of everybody, by domain and consumer; and of every meter.
-    let (mut books, mut meters) = (HashMap::new(), HashMap::new());
+    // The last value of each consumer, by domain and consumer, and of each meter.
+    let (mut attributed, mut meters) = (HashMap::new(), HashMap::new());
     for point in &points {
         let domain = point["attributes"]["wattrace.domain"].as_str().unwrap_or_default().to_owned();
         let value = point["value"].as_f64().unwrap();
@@ -83,7 +82,7 @@ fn a_load_gets_joules_of_its_own_package_only() {
             "wattrace.consumer.energy" => {
                 let who =
                     format!("{} {}", consumer(point), point["consumer"]["id"].as_str().unwrap_or_default());
-                books.insert((domain, who), value);
+                attributed.insert((domain, who), value);
             }
             "wattrace.domain.residual" => assert_eq!(value, 0.0, "{domain}"),
             "hw.energy" => drop(meters.insert(domain, value)),
@@ -94,17 +93,21 @@ fn a_load_gets_joules_of_its_own_package_only() {
         let (own, who) = (format!("package-{n}"), format!("process {}", spinner.pid()));
         for m in &packages {
             let domain = format!("package-{m}");
-            let joules = books.get(&(domain.clone(), who.clone())).copied();
+            let joules = attributed.get(&(domain.clone(), who.clone())).copied();
             match domain == own {
                 true => {
-                    let known = meters[&own] - books[&(own.clone(), "unattributed ".to_owned())];
+                    let known = meters[&own] - attributed[&(own.clone(), "unattributed ".to_owned())];
                     let most = joules.is_some_and(|joules| joules > known / 2.0);
-                    assert!(most && known > 0.0, "{who} has {joules:?} J of {own}: {meters:?}, {books:?}");
+                    assert!(
+                        most && known > 0.0,
+                        "{who} has {joules:?} J of {own}: {meters:?}, {attributed:?}"
+                    );
                 }
                 false => assert_eq!(joules, None, "{who} runs on {own} and has joules of {domain}"),
             }
         }
-        let sum: f64 = books.iter().filter(|((domain, _), _)| *domain == own).map(|(_, joules)| joules).sum();
-        assert!((sum - meters[&own]).abs() < 1e-5, "{sum} J of {} are on the books of {own}", meters[&own]);
+        let sum: f64 =
+            attributed.iter().filter(|((domain, _), _)| *domain == own).map(|(_, joules)| joules).sum();
+        assert!((sum - meters[&own]).abs() < 1e-5, "{sum} J of {} are attributed in {own}", meters[&own]);
     }
 }

@@ -1,5 +1,5 @@
-//! A swarm of short processes, each against its own rusage: none is missed, and its time is charged to it and
-//! to no other.
+//! Many short processes, each compared with its own rusage: none is missed, and the time of each is charged
+//! to it and to no other.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,21 +19,21 @@ use support::{is_root, wattrace};
 
 /// Processes of each kind.
 const SWARM: usize = 10_000;
-/// Set in the process that makes the swarm, to where it writes what each member used.
+/// Set in the process that starts the processes: the file to which it writes what each of them used.
 const RUSAGE_FILE: &str = "WATTRACE_TEST_SWARM_FILE";
 
-/// Not a test unless it is asked for: starts the swarm's members one after the other, and writes pid and
+/// Does nothing unless the variable is set: starts the processes one after the other, and writes pid and
 /// nanoseconds of each.
 #[test]
 fn child_that_makes_a_swarm() {
     let Ok(file) = std::env::var(RUSAGE_FILE) else { return };
     let mut used = String::new();
     for _ in 0..SWARM {
-        member(&mut used, || spin(Duration::from_millis(1)));
-        member(&mut used, || {
+        run_child(&mut used, || spin(Duration::from_millis(1)));
+        run_child(&mut used, || {
             let path = c"/bin/true".as_ptr();
-            // SAFETY: the arguments are a path and a list that ends with a null pointer. It returns only if
-            // it fails.
+            // SAFETY: the arguments are a path and a list that ends with a null pointer. The call returns
+            // only if it fails.
             unsafe { libc::execv(path, [path, std::ptr::null()].as_ptr()) };
         });
     }
@@ -41,17 +41,17 @@ fn child_that_makes_a_swarm() {
     std::process::exit(0);
 }
 
-/// Has a child do `work`; notes what rusage says of it.
-fn member(used: &mut String, work: impl Fn()) {
-    // SAFETY: the child does what is allowed in the copy of a process of threads: it spins or calls execve,
-    // and exits.
+/// Runs `work` in a child, and adds its pid and rusage to `used`.
+fn run_child(used: &mut String, work: impl Fn()) {
+    // SAFETY: the child does only what is allowed after fork in a process with threads: it spins or calls
+    // execve, and exits.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         work();
-        // SAFETY: ends the process without running anything else in it.
+        // SAFETY: the call ends the process at once.
         unsafe { libc::_exit(0) };
     }
-    // SAFETY: waits for our own child; both results are valid places to write to.
+    // SAFETY: the pid is that of our own child, and both results are valid for writes.
     let usage = unsafe {
         let (mut status, mut usage) = (0, std::mem::zeroed::<libc::rusage>());
         assert_eq!(libc::wait4(pid, &mut status, 0, &mut usage), pid);
@@ -93,9 +93,9 @@ fn each_of_twenty_thousand_short_processes_is_listed_with_its_own_time() {
         let of_pid = traced.entry(process["pid"].as_i64().unwrap()).or_default();
         of_pid.push((process["start_unix_nano"].as_u64().unwrap(), process["cpu_time_s"].as_f64().unwrap()));
     }
-    // A pid that was used twice stands for both, in the order in which they began.
+    // A pid that was used twice has both processes, in the order of their start.
     traced.values_mut().for_each(|of_pid| of_pid.sort_by_key(|(start, _)| std::cmp::Reverse(*start)));
-    let (mut truly, mut rightly, mut wrongly) = (0.0, 0.0, 0.0);
+    let (mut total, mut correct, mut excess) = (0.0, 0.0, 0.0);
     let members = std::fs::read_to_string(truth).unwrap();
     assert_eq!(members.lines().count(), 2 * SWARM);
     for line in members.lines() {
@@ -104,16 +104,16 @@ fn each_of_twenty_thousand_short_processes_is_listed_with_its_own_time() {
         let (_, seen) =
             traced.get_mut(&pid).and_then(Vec::pop).unwrap_or_else(|| panic!("{pid} is not listed"));
         assert!(seen > 0.0);
-        truly += truth;
-        rightly += seen.min(truth);
-        wrongly += (seen - truth).max(0.0);
+        total += truth;
+        correct += seen.min(truth);
+        excess += (seen - truth).max(0.0);
     }
-    let percent = |part: f64| 100.0 * part / truly;
+    let percent = |part: f64| 100.0 * part / total;
     eprintln!(
-        "of {truly:.3} s that rusage tells, {:.4} % are charged to the right process; {:.4} % more than it tells are charged",
-        percent(rightly),
-        percent(wrongly)
+        "of {total:.3} s according to rusage, {:.4} % are charged to the right process, and {:.4} % in excess",
+        percent(correct),
+        percent(excess)
     );
-    // What is charged beyond rusage is what the hypervisor gave to somebody else in the middle of a slice.
-    assert!(percent(rightly) >= 99.9, "{} %", percent(rightly));
+    // Time charged beyond rusage is time that the hypervisor took away within a slice.
+    assert!(percent(correct) >= 99.9, "{} %", percent(correct));
 }

@@ -1,6 +1,5 @@
-//! The plugin author's book, followed to the letter in an empty directory: a crate with a source of one's
-//! own, and an agent with that plugin in it. All that differs from the book is where our crates come from:
-//! this repository, not the network.
+//! Follows the plugin author's guide in an empty directory: a crate with a source, and an agent with that
+//! plugin. The only difference is that our crates come from this repository, not from the network.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,12 +15,12 @@ use std::process::{Command, Output};
 
 use support::{metric, read_jsonl};
 
-const BOOK: &str = include_str!("../../docs/plugin-authors.md");
+const GUIDE: &str = include_str!("../../docs/plugin-authors.md");
 
 /// The first block of `language` in the chapter `title`.
 fn block(title: &str, language: &str) -> &'static str {
     let (_, chapter) =
-        BOOK.split_once(&format!("\n## {title}\n")).unwrap_or_else(|| panic!("no chapter {title}"));
+        GUIDE.split_once(&format!("\n## {title}\n")).unwrap_or_else(|| panic!("no chapter {title}"));
     let chapter = chapter.split("\n## ").next().unwrap();
     let (_, block) =
         chapter.split_once(&format!("```{language}\n")).unwrap_or_else(|| panic!("no {language} in {title}"));
@@ -39,7 +38,7 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-/// `cargo`, with what this workspace has built at hand.
+/// `cargo`, reusing what this workspace has built.
 fn cargo(dir: &Path, target: &Path) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(dir).env("CARGO_TARGET_DIR", target).env("CARGO_NET_OFFLINE", "true");
@@ -47,7 +46,7 @@ fn cargo(dir: &Path, target: &Path) -> Command {
     cargo
 }
 
-/// Adds the dependencies that the book names to a manifest that `cargo new` has made.
+/// Adds the dependencies that the guide names to a manifest that `cargo new` has made.
 fn depend(package: &Path, dependencies: &str, repository: &Path) {
     let manifest = package.join("Cargo.toml");
     let text = fs::read_to_string(&manifest).unwrap();
@@ -61,12 +60,12 @@ fn depend(package: &Path, dependencies: &str, repository: &Path) {
         here.push('\n');
     }
     fs::write(&manifest, format!("{text}{here}")).unwrap();
-    // The versions that are here already.
+    // The versions that are downloaded already.
     fs::copy(repository.join("Cargo.lock"), package.join("Cargo.lock")).unwrap();
 }
 
 #[test]
-fn the_book_leads_from_an_empty_directory_to_an_agent_with_ones_own_source() {
+fn the_guide_leads_from_an_empty_directory_to_an_agent_with_a_new_source() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let built = Path::new(env!("CARGO_BIN_EXE_wattrace")).ancestors().nth(2).unwrap();
     let dir = tempfile::tempdir().unwrap();

@@ -83,7 +83,7 @@ fn no_connection(socket: &Path, e: &std::io::Error) -> Problem {
         }
         ErrorKind::PermissionDenied => {
             let message = format!(
-                "{name}: {e}: only root and the user that the agent runs as may control it: sudo wattrace control …"
+                "{name}: {e}: only root and the agent's own user may control it: sudo wattrace control …"
             );
             Problem::new(ProblemKind::PermissionDenied, message)
         }

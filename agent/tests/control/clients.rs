@@ -1,4 +1,4 @@
-//! Clients of other makes: those that know what they do, those that don't, and those that mean harm.
+//! Other clients: correct, faulty and malicious ones.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
@@ -6,10 +6,10 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
 
-use crate::machine::{ENERGY, MOST_CLIENTS, Machine, exchange};
+use crate::machine::{ENERGY, MAX_CLIENTS, Machine, exchange};
 
 #[test]
-fn a_connection_carries_several_requests_and_a_bad_one_is_answered_too() {
+fn a_connection_carries_several_requests_and_bad_ones_get_replies_too() {
     let machine = Machine::new();
     let agent = machine.start("rapl,jsonl", &[]);
     let stream = machine.connect();
@@ -24,32 +24,32 @@ fn a_connection_carries_several_requests_and_a_bad_one_is_answered_too() {
     }
     let good = "{\"schema\":\"wattrace.control/1\",\"command\":\"list\"}\n";
     assert_eq!(exchange(&stream, good)["names"][1], ENERGY);
-    // A client that is done with writing still wants to read.
+    // A client that has shut down writing still gets its reply.
     (&stream).write_all(good.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut rest = String::new();
     (&stream).read_to_string(&mut rest).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&rest).unwrap()["ok"], true);
 
-    // Too long, with and without an end: nobody waits for that.
+    // A request that is too long is refused, whether it ends or not.
     for end in ["", "\n"] {
         let stream = machine.connect();
         let long = exchange(&stream, &("x".repeat(17_000) + end));
         assert_eq!(long["error"]["kind"], "bad-request");
         assert!(long["error"]["message"].as_str().unwrap().contains("16384"), "{long}");
     }
-    // One that leaves in the middle of a word.
+    // A client that disconnects within a request.
     (&machine.connect()).write_all(b"{\"schema\":").unwrap();
     assert_eq!(machine.json(&["list"])["ok"], true);
     agent.stop();
 }
 
 #[test]
-fn clients_that_hang_on_hold_up_neither_the_tracing_nor_for_long_the_others() {
+fn idle_clients_do_not_delay_tracing_and_are_disconnected() {
     let machine = Machine::new();
     let agent = machine.start("rapl,jsonl", &[]);
     machine.json(&["set-interval", ENERGY, "5ms"]);
-    let silent: Vec<UnixStream> = (0..MOST_CLIENTS).map(|_| machine.connect()).collect();
+    let silent: Vec<UnixStream> = (0..MAX_CLIENTS).map(|_| machine.connect()).collect();
     for (nth, stream) in silent.iter().enumerate() {
         if nth % 2 == 0 {
             (&*stream).write_all(b"{\"schema\"").unwrap();
@@ -60,23 +60,23 @@ fn clients_that_hang_on_hold_up_neither_the_tracing_nor_for_long_the_others() {
     BufReader::new(&refused).read_line(&mut line).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["error"]["kind"], "busy");
     machine.control(&["status"]).is(1, &["clients are connected already; try again"]);
-    // They are hung up on, all of them.
+    // The agent closes all of the connections.
     for mut stream in &silent {
         match stream.read(&mut [0; 64]) {
             Ok(read) => assert_eq!(read, 0),
-            // It had said something that nobody read.
+            // Data that the client had sent was not read.
             Err(e) => assert_eq!(e.kind(), ErrorKind::ConnectionReset, "{e}"),
         }
     }
     let source = machine.element(ENERGY);
     assert!(source["ticks"]["count"].as_u64() > Some(500), "5 s of ticks every 5 ms: {source}");
-    // One that asks and asks and never reads fills its own pipe, and nobody else's.
-    let deaf = machine.connect();
-    deaf.set_nonblocking(true).unwrap();
+    // A client that sends requests and never reads delays no other.
+    let unread = machine.connect();
+    unread.set_nonblocking(true).unwrap();
     let ask = b"{\"schema\":\"wattrace.control/1\",\"command\":\"status\"}\n".repeat(10_000);
-    _ = (&deaf).write(&ask);
+    _ = (&unread).write(&ask);
     assert_eq!(machine.json(&["list"])["ok"], true);
-    // An agent with a client that hangs on stops all the same.
+    // The agent stops in spite of the client.
     agent.stop();
     assert!(!machine.socket().exists());
 }

@@ -1,4 +1,4 @@
-//! What the commands do, and what they say of what makes no sense.
+//! The commands: what they do, and how they refuse invalid ones.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use crate::machine::{Answer, ENERGY, Machine};
 use crate::support::{metric, wattrace};
 
 #[test]
-fn status_and_list_tell_of_every_element_to_people_and_to_programs() {
+fn status_and_list_show_every_element_as_a_table_and_as_json() {
     let machine = Machine::new();
     let agent = machine.start("rapl,jsonl", &[]);
     machine.read_meter_into("a.jsonl");
@@ -19,7 +19,7 @@ fn status_and_list_tell_of_every_element_to_people_and_to_programs() {
     assert_eq!(status["agent"]["pid"], agent.child.id());
     assert_eq!(status["agent"]["version"], env!("CARGO_PKG_VERSION"));
     let names: Vec<_> = status["elements"].as_array().unwrap().iter().map(|e| e["name"].clone()).collect();
-    // In the order of ticks: RAPL is read a moment after the multiple.
+    // In the order of ticks: RAPL is read a little after the multiple of the interval.
     assert_eq!(names, ["source/agent/self", ENERGY, "output/jsonl/jsonl"]);
     assert_eq!(machine.json(&["list"])["names"], json!(names));
     let text = machine.control(&["list", "source/*"]);
@@ -31,7 +31,9 @@ fn status_and_list_tell_of_every_element_to_people_and_to_programs() {
     assert_eq!(source["ticks"]["interval_ns"], 86_400_000_000_000_u64);
     assert_eq!((&source["errors"], &source["last_error"]), (&json!(0), &json!("")));
     let output = machine.element("output/jsonl/*");
-    let queue = json!({"depth": 0, "capacity": 4096, "points": 0, "capacity_points": 2_000_000, "policy": "drop-oldest"});
+    let queue = json!({
+        "depth": 0, "capacity": 4096, "points": 0, "capacity_points": 2_000_000, "policy": "drop-oldest",
+    });
     assert_eq!(output["queue"], queue);
     assert_eq!(output["points_in"], output["points_out"]);
     assert!(output["points_out"].as_u64() >= Some(1), "{output}");
@@ -48,7 +50,7 @@ fn status_and_list_tell_of_every_element_to_people_and_to_programs() {
 }
 
 #[test]
-fn elements_pause_resume_trigger_flush_and_change_their_interval_as_told() {
+fn elements_pause_resume_are_triggered_flushed_and_change_their_interval() {
     let machine = Machine::new();
     let agent = machine.start("rapl,jsonl", &[]);
     let text = machine.control(&["pause", "source/rapl/*"]);
@@ -76,7 +78,7 @@ fn elements_pause_resume_trigger_flush_and_change_their_interval_as_told() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_what_would() {
+fn invalid_commands_are_refused_with_a_suggestion() {
     let machine = Machine::new();
     let agent = machine.start("rapl,jsonl", &[]);
     machine
@@ -102,7 +104,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
 }
 
 #[test]
-fn without_an_agent_or_permission_it_says_which_socket_was_tried_and_what_would_help() {
+fn without_an_agent_or_permission_it_reports_the_socket_and_the_remedy() {
     let machine = Machine::new();
     let socket = machine.socket();
     let name = socket.to_str().unwrap();
@@ -110,12 +112,12 @@ fn without_an_agent_or_permission_it_says_which_socket_was_tried_and_what_would_
     assert_eq!(machine.json(&["reload"])["error"]["kind"], "no-agent");
 
     let agent = machine.start("rapl,jsonl", &[]);
-    // SAFETY: it has no preconditions.
+    // SAFETY: the call has no preconditions.
     if unsafe { libc::geteuid() } == 0 {
         for directory in [machine.dir.path(), socket.parent().unwrap()] {
             fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        // A copy: others may not be let into the directory that the build is in.
+        // A copy: the directory of the build may not be accessible to others.
         let binary = machine.file("wattrace");
         fs::copy(wattrace().get_program(), &binary).unwrap();
         let mut command = Command::new(binary);
@@ -127,11 +129,11 @@ fn without_an_agent_or_permission_it_says_which_socket_was_tried_and_what_would_
 }
 
 #[test]
-fn a_collector_that_is_away_is_seen_in_status() {
+fn status_shows_that_a_collector_is_absent() {
     let machine = Machine::new();
     let own = ["--set", "plugins.otlp.endpoint=http://127.0.0.1:1", "--set", "plugins.otlp.timeout=50ms"];
     let agent = machine.start("rapl,otlp", &own);
-    // What flows on meanwhile is taken all the same: that must not hide it.
+    // The output still takes points meanwhile, which must not hide the failure.
     machine.json(&["set-interval", ENERGY, "1ms"]);
     assert!((0..1000).any(|_| machine.element("output/otlp/*")["points_out"].as_u64() > Some(0)));
     for _ in 0..20 {

@@ -1,5 +1,5 @@
-//! A simulated machine, an agent on it, and what controls it. RAPL is read when triggered, so that nothing
-//! but the commands decides what happens.
+//! A simulated machine, an agent on it, and the commands that control it. RAPL is read only when it is
+//! triggered, so that the commands alone decide what happens.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -15,15 +15,15 @@ use wattrace_rapl::simulate::{Running, Tree, Zone};
 
 use crate::support::{metric, read_jsonl, wattrace};
 
-/// A machine that is busy otherwise may take long; a test that fails does not get better by waiting.
+/// Time limit for anything that a test waits for. A busy machine may be slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Connections that an agent takes.
-pub(crate) const MOST_CLIENTS: usize = 16;
+/// Maximum number of connections to an agent.
+pub(crate) const MAX_CLIENTS: usize = 16;
 
 pub(crate) const ENERGY: &str = "source/rapl/energy";
 
-/// A package of 10 W, a configuration, and room for files.
+/// A simulated package of 10 W, a configuration, and a directory for files.
 pub(crate) struct Machine {
     pub(crate) dir: TempDir,
     _time: Running,
@@ -43,12 +43,12 @@ impl Machine {
         self.dir.path().join(name)
     }
 
-    /// Its directory is not there yet.
+    /// The control socket. Its directory does not exist before the agent makes it.
     pub(crate) fn socket(&self) -> PathBuf {
         self.file("run/control.sock")
     }
 
-    /// Writes the configuration: jsonl writes to `out`, RAPL is read when triggered (once a day), and `more`.
+    /// Writes the configuration: jsonl writes to `out`, RAPL is read once a day, and `more`.
     pub(crate) fn configure(&self, out: &str, more: &str) {
         let (sys, out, socket) = (self.file("sys"), self.file(out), self.socket());
         let text = format!(
@@ -58,7 +58,7 @@ impl Machine {
         fs::write(self.file("wattrace.toml"), text).unwrap();
     }
 
-    /// An agent that listens.
+    /// Starts an agent, and waits until it listens.
     pub(crate) fn start(&self, plugins: &str, more: &[&str]) -> Agent {
         let agent = self.spawn(plugins, more);
         agent.says("control: listening on ");
@@ -71,7 +71,7 @@ impl Machine {
         Agent::spawn(command)
     }
 
-    /// An agent with the plugins that the file says.
+    /// The command that runs an agent with the plugins of the configuration file.
     pub(crate) fn run(&self) -> Command {
         let mut command = wattrace();
         command.arg("run").arg("--config").arg(self.file("wattrace.toml"));
@@ -84,7 +84,7 @@ impl Machine {
         Answer::of(command)
     }
 
-    /// The same for programs: exactly one object comes back, on standard output.
+    /// Runs a command with `--format json`, which writes exactly one object, to standard output.
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let answer = self.control(&[arguments, &["--format", "json"]].concat());
         let value: Value = serde_json::from_str(&answer.out).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
@@ -105,19 +105,19 @@ impl Machine {
         stream
     }
 
-    /// Reads the meter, and makes what was read visible in `out`. It may take a moment to reach the output.
+    /// Reads the meter, and waits until the reading is in `out`, whose lines it returns.
     pub(crate) fn read_meter_into(&self, out: &str) -> Vec<Value> {
         let text = || fs::read_to_string(self.file(out)).unwrap_or_default();
         let readings = || text().matches("\"hw.energy\"").count();
         let before = readings();
         self.json(&["trigger", "source/*"]);
-        let come = (0..1000).any(|_| self.json(&["flush"])["ok"] == true && readings() > before);
-        assert!(come, "no energy comes out in {out}");
+        let arrived = (0..1000).any(|_| self.json(&["flush"])["ok"] == true && readings() > before);
+        assert!(arrived, "no energy reaches {out}");
         read_jsonl(&self.file(out))
     }
 }
 
-/// What a command wrote, and how it ended.
+/// The output and the exit code of a command.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: i32,
@@ -132,7 +132,7 @@ impl Answer {
         Self { code: output.status.code().unwrap(), out, err }
     }
 
-    /// It ended with `code`, and what it says holds each of `parts`.
+    /// Asserts that it ended with `code` and that its output contains each of `parts`.
     #[track_caller]
     pub(crate) fn is(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
@@ -143,10 +143,11 @@ impl Answer {
     }
 }
 
-/// The running agent; killed with the test.
+/// A running agent. Dropping it kills it.
 pub(crate) struct Agent {
     pub(crate) child: Child,
-    heard: Receiver<String>,
+    /// Lines of its standard error.
+    lines: Receiver<String>,
 }
 
 impl Agent {
@@ -156,36 +157,38 @@ impl Agent {
             command.env_remove(variable);
         }
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let (said, heard) = channel();
+        let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
-        Agent { child, heard }
+        std::thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Agent { child, lines }
     }
 
-    /// Waits until it says a line with `part`; returns that line.
+    /// Waits for a line of its log that contains `part`, and returns it.
     #[track_caller]
     pub(crate) fn says(&self, part: &str) -> String {
         let mut before = String::new();
         loop {
-            match self.heard.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => before += &format!("{line}\n"),
-                Err(e) => panic!("{e}: it did not say `{part}`, but:\n{before}"),
+                Err(e) => panic!("{e}: no `{part}` in:\n{before}"),
             }
         }
     }
 
     pub(crate) fn signal(&self, signal: libc::c_int) {
-        // SAFETY: it has no preconditions. The child is not reaped yet.
+        // SAFETY: the call has no preconditions. The child is not reaped yet.
         assert_eq!(unsafe { libc::kill(self.child.id() as libc::pid_t, signal) }, 0);
     }
 
-    /// Ends it in peace; returns what it said since the last call.
+    /// Ends it with SIGTERM. Returns its log since the last call.
     pub(crate) fn stop(mut self) -> String {
         self.signal(libc::SIGTERM);
-        let said: Vec<String> = self.heard.iter().collect();
-        assert!(self.child.wait().unwrap().success(), "{said:?}");
-        said.join("\n")
+        let log: Vec<String> = self.lines.iter().collect();
+        assert!(self.child.wait().unwrap().success(), "{log:?}");
+        log.join("\n")
     }
 
     pub(crate) fn kill(mut self) {
@@ -196,7 +199,7 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // It may have ended.
+        // Both fail if it has ended already.
         _ = self.child.kill();
         _ = self.child.wait();
     }

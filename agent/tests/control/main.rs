@@ -1,13 +1,13 @@
-//! `wattrace control` and reload against the built agent: what is told is done, what makes no sense is
-//! refused and changes nothing, and no client, file or signal stops the tracing. Only one test needs root.
+//! `wattrace control` and reload with the built agent: commands take effect, invalid ones are refused without
+//! effect, and no client, file or signal stops the tracing. Only one test needs root.
 //!
 //! | file | tests |
 //! | --- | --- |
-//! | `machine.rs` | none: a simulated machine, an agent on it, and what controls it |
-//! | `commands.rs` | what the commands do and say |
+//! | `machine.rs` | none: a simulated machine, an agent on it, and the commands |
+//! | `commands.rs` | the commands |
 //! | `socket.rs` | the socket's file |
-//! | `clients.rs` | clients of other makes, clumsy and malicious |
-//! | `reload.rs` | the configuration read anew |
+//! | `clients.rs` | other clients, faulty and malicious ones included |
+//! | `reload.rs` | reloading the configuration |
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod clients;

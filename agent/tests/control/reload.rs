@@ -1,4 +1,5 @@
-//! Reload, by command and by signal: all or nothing, and what has not changed goes on.
+//! Reload, by command and by signal: it takes effect completely or not at all, and what has not changed keeps
+//! running.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,11 +10,11 @@ use crate::machine::{Agent, ENERGY, Machine, energy};
 use crate::support::{is_root, metric, read_jsonl};
 
 #[test]
-fn a_bad_configuration_is_refused_with_all_its_errors_and_the_old_one_goes_on() {
+fn an_invalid_configuration_is_refused_with_all_errors_and_the_old_one_stays() {
     let machine = Machine::new();
     let agent = machine.start("rapl,jsonl", &[]);
     let before = energy(&machine.read_meter_into("a.jsonl"));
-    // Unknown key and wrong type: seen when it is read. A value that makes no sense: seen by the plugin.
+    // An unknown key and a wrong type are found when the file is read, an invalid value by the plugin.
     machine.configure("b.jsonl", "pth = 1\nappend = \"yes\"\n");
     let text = machine.control(&["reload"]);
     text.is(
@@ -41,12 +42,12 @@ fn a_bad_configuration_is_refused_with_all_its_errors_and_the_old_one_goes_on() 
 }
 
 #[test]
-fn reload_restarts_what_has_changed_and_nothing_else() {
+fn reload_restarts_only_the_plugins_whose_tables_changed() {
     let machine = Machine::new();
     let agent = machine.start("rapl,jsonl,csv", &[]);
     let first = energy(&machine.read_meter_into("a.jsonl"));
     let text = machine.control(&["reload"]);
-    text.is(0, &["no plugin's table has changed", "went on: rapl, csv, jsonl"]);
+    text.is(0, &["no plugin's table has changed", "unchanged: rapl, csv, jsonl"]);
 
     machine.configure("b.jsonl", "");
     let config = fs::read_to_string(machine.file("wattrace.toml")).unwrap();
@@ -56,9 +57,9 @@ fn reload_restarts_what_has_changed_and_nothing_else() {
     assert_eq!(reply["reload"]["restarted"], json!(["jsonl"]));
     assert_eq!(reply["reload"]["unchanged"], json!(["rapl", "csv"]));
     assert_eq!(reply["reload"]["needs_restart"], json!(["agent.queue", "agent.realtime"]));
-    assert_eq!(reply["elements"], json!([]), "all that is new works");
+    assert_eq!(reply["elements"], json!([]), "all new elements work");
     let again = machine.json(&["reload"]);
-    assert_eq!(again["reload"]["restarted"], json!([]), "it is in force already");
+    assert_eq!(again["reload"]["restarted"], json!([]), "it has taken effect already");
     assert_eq!(again["reload"]["needs_restart"], json!(["agent.queue", "agent.realtime"]), "and this is not");
     let second = energy(&machine.read_meter_into("b.jsonl"));
     assert_eq!(second.0, first.0, "the counter was not reset");
@@ -66,7 +67,7 @@ fn reload_restarts_what_has_changed_and_nothing_else() {
     assert_eq!(machine.element(ENERGY)["calls"], 2, "the source is the one it was");
     assert_eq!(energy(&read_jsonl(&machine.file("a.jsonl"))), first, "the old file is left as it was");
 
-    // An output that cannot be opened is said in the reply; the reload took place.
+    // The reload takes effect, and the reply reports that the output cannot be opened.
     machine.configure("no/such/c.jsonl", "");
     let text = machine.control(&["reload"]);
     text.is(0, &["reloaded: restarted jsonl", "output/jsonl/jsonl is failing", "mkdir -p"]);
@@ -74,7 +75,7 @@ fn reload_restarts_what_has_changed_and_nothing_else() {
 }
 
 #[test]
-fn reload_switches_plugins_on_and_off_and_sets_intervals_to_what_is_configured() {
+fn reload_starts_and_stops_plugins_and_sets_the_configured_intervals() {
     let machine = Machine::new();
     machine.configure("a.jsonl", "[plugins.console]\nenabled = false\n[plugins.sched]\nenabled = false\n");
     let agent = Agent::spawn(machine.run());
@@ -84,7 +85,8 @@ fn reload_switches_plugins_on_and_off_and_sets_intervals_to_what_is_configured()
     machine.configure(
         "a.jsonl",
         &format!(
-            "enabled = false\n[plugins.console]\nenabled = false\n[plugins.sched]\nenabled = false\n[plugins.csv]\npath = {csv:?}\n"
+            "enabled = false\n[plugins.console]\nenabled = false\n[plugins.sched]\nenabled = false\n\
+             [plugins.csv]\npath = {csv:?}\n"
         ),
     );
     let text = fs::read_to_string(machine.file("wattrace.toml")).unwrap().replace("1day", "2h");
@@ -111,16 +113,16 @@ fn sighup_reloads() {
 }
 
 #[test]
-fn usage_and_attribution_count_on_through_a_reload() {
+fn counters_of_usage_and_attribution_survive_a_reload() {
     if !is_root() {
         return;
     }
     let machine = Machine::new();
     let agent = machine.start("sched,rapl,attribution,jsonl", &["--set", "plugins.sched.interval=1day"]);
     let own = agent.child.id().to_string();
-    // Start and last value of every counter, and whether it is the agent's own CPU time.
+    // Start and last value of each counter, and whether it is the agent's own CPU time.
     let counters = |out: &str| -> BTreeMap<String, (u64, f64, bool)> {
-        // Energy is attributed when usage covers it: twice, so that something is.
+        // Twice, since energy is attributed only when usage covers its window.
         machine.json(&["trigger", "source/*"]);
         machine.json(&["trigger", "source/*"]);
         let lines = machine.read_meter_into(out);
@@ -135,7 +137,7 @@ fn usage_and_attribution_count_on_through_a_reload() {
     };
     let first = counters("a.jsonl");
     machine.configure("b.jsonl", "");
-    machine.control(&["reload"]).is(0, &["reloaded: restarted jsonl", "went on: sched, rapl, attribution"]);
+    machine.control(&["reload"]).is(0, &["reloaded: restarted jsonl", "unchanged: sched, rapl, attribution"]);
     let second = counters("b.jsonl");
     let both: Vec<_> = first.iter().filter_map(|(name, old)| Some((name, old, second.get(name)?))).collect();
     for (name, old, new) in &both {

@@ -1,4 +1,4 @@
-//! The socket's file: whose it is, and whose it becomes.
+//! The file of the socket: permissions, and what happens if it exists already.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -7,7 +7,7 @@ use crate::machine::{Agent, Machine, energy};
 use crate::support::read_jsonl;
 
 #[test]
-fn the_socket_is_its_owners_alone_and_gone_when_the_agent_is() {
+fn only_the_owner_may_use_the_socket_and_the_agent_removes_it_at_its_end() {
     let machine = Machine::new();
     let agent = machine.start("rapl,jsonl", &[]);
     let file = fs::symlink_metadata(machine.socket()).unwrap();
@@ -18,7 +18,7 @@ fn the_socket_is_its_owners_alone_and_gone_when_the_agent_is() {
 }
 
 #[test]
-fn the_socket_of_a_dead_agent_is_taken_over() {
+fn the_socket_of_a_dead_agent_is_replaced() {
     let machine = Machine::new();
     machine.start("rapl,jsonl", &[]).kill();
     assert!(machine.socket().exists());
@@ -28,7 +28,7 @@ fn the_socket_of_a_dead_agent_is_taken_over() {
 }
 
 #[test]
-fn of_agents_that_start_at_once_on_a_dead_ones_socket_one_gets_it() {
+fn exactly_one_of_several_agents_that_start_at_once_replaces_a_dead_agents_socket() {
     let machine = Machine::new();
     for round in 0..20 {
         machine.start("rapl,jsonl", &[]).kill();
@@ -45,7 +45,7 @@ fn of_agents_that_start_at_once_on_a_dead_ones_socket_one_gets_it() {
 }
 
 #[test]
-fn a_socket_that_cannot_be_had_is_said_once_and_the_agent_traces_without_it() {
+fn an_unusable_socket_path_is_reported_once_and_the_agent_runs_without_it() {
     let machine = Machine::new();
     let first = machine.start("rapl,jsonl", &[]);
     let (taken, file) = (machine.socket(), machine.file("precious"));
@@ -63,15 +63,19 @@ fn a_socket_that_cannot_be_had_is_said_once_and_the_agent_traces_without_it() {
             format!("plugins.jsonl.path={}", out.display()),
         ];
         let second = machine.spawn("rapl,jsonl", &["--set", &own[0], "--set", &own[1]]);
-        let said = second.says("runs without `wattrace control`");
-        assert!(said.contains("agent.control_socket: ") && said.contains(why), "{said}");
-        assert!(said.contains(path.to_str().unwrap()), "{said}");
+        let warning = second.says("runs without `wattrace control`");
+        assert!(warning.contains("agent.control_socket: ") && warning.contains(why), "{warning}");
+        assert!(warning.contains(path.to_str().unwrap()), "{warning}");
         let more = second.stop();
         assert!(!more.contains("control"), "{more}");
         assert!(energy(&read_jsonl(&out)).0 > 0, "it traced");
         fs::remove_file(&out).unwrap();
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "letters");
-    assert_eq!(machine.json(&["status"])["agent"]["pid"], first.child.id(), "the first was left in peace");
+    assert_eq!(
+        machine.json(&["status"])["agent"]["pid"],
+        first.child.id(),
+        "the first agent keeps its socket"
+    );
     first.stop();
 }

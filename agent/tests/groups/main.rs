@@ -1,14 +1,14 @@
-//! Real containers, batch jobs and pods under a real agent: each gets its joules under its own name, to the
+//! Real containers, batch jobs and pods with a real agent: each gets its joules under its own name, to the
 //! microjoule.
 //!
 //! | file | tests |
 //! | --- | --- |
-//! | `pod.rs` | a pod's cgroups, with its name from a kubelet's answer |
-//! | `podman.rs` | a container of Podman's, with its name from Podman's own API |
-//! | `slurm.rs` | a job of Slurm's, on a cluster of this machine alone |
+//! | `pod.rs` | a pod's cgroups, and its name from a kubelet's reply |
+//! | `podman.rs` | a container of Podman, and its name from Podman's API |
+//! | `slurm.rs` | a job of Slurm, on a cluster of only this machine |
 //!
-//! They need root, a meter (simulated) and the software in question, which `cargo xtask setup --test`
-//! installs; where it is missing they are skipped aloud, and fail under CI=true.
+//! They need root and the software in question, which `cargo xtask setup --test` installs. Where it is
+//! missing they are skipped with a message, and fail under CI=true. The meter is simulated.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod pod;
@@ -28,17 +28,17 @@ use serde_json::Value;
 use support::{consumer, is_root, metric, read_jsonl, wattrace};
 use wattrace_rapl::simulate::{Running, Tree, Zone};
 
-/// Whatever is waited for takes no longer.
+/// Time limit for anything that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// These tests keep a small machine busy: one after the other.
+/// Runs these tests one after the other, since each keeps a small machine busy.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether the test can run: as root, with all these programs.
-fn have(programs: &[&str]) -> bool {
+/// Whether the test can run: as root, with all of these programs.
+fn can_run(programs: &[&str]) -> bool {
     let is_missing = |program: &&&str| {
         let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin"];
         !folders.iter().any(|folder| Path::new(folder).join(program).exists())
@@ -50,14 +50,14 @@ fn have(programs: &[&str]) -> bool {
     missing.is_empty() && is_root()
 }
 
-/// Says why a test is skipped, which nothing may be under CI=true.
+/// Reports why a test is skipped. Under CI=true no test may be.
 fn skip(why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}");
     eprintln!("skipped: {why}");
 }
 
-/// Where the unified hierarchy is mounted; without, the test is skipped.
-fn unified() -> Option<PathBuf> {
+/// Where cgroup v2 is mounted; `None`, with a message, if it is not.
+fn cgroup2() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     let mut points = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(1);
@@ -71,7 +71,8 @@ fn unified() -> Option<PathBuf> {
     point
 }
 
-/// A cgroup that something else may make while the test runs, and leaves behind. What was there before stays.
+/// A cgroup that the software under test may make and leave behind. Dropping it removes the cgroup, unless it
+/// existed before.
 struct Leftover(Option<PathBuf>);
 
 impl Leftover {
@@ -85,14 +86,14 @@ impl Drop for Leftover {
         fn remove(cgroup: &Path) {
             let inside = std::fs::read_dir(cgroup).into_iter().flatten().flatten();
             inside.filter(|entry| entry.path().is_dir()).for_each(|entry| remove(&entry.path()));
-            // One that has processes stays.
+            // Fails if it still has processes.
             let _ = std::fs::remove_dir(cgroup);
         }
         self.0.iter().for_each(|cgroup| remove(cgroup));
     }
 }
 
-/// Runs `program` to its end, and says what it wrote if it fails.
+/// Runs a command, which must succeed. Returns its standard output.
 fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -100,11 +101,11 @@ fn run(command: &mut Command) -> String {
     out.trim().to_owned()
 }
 
-/// Waits until `is_so`.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+/// Waits for `condition`.
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}: not in {PATIENCE:?}");
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
         sleep(Duration::from_millis(20));
     }
 }
@@ -135,7 +136,7 @@ impl Agent {
             command.args(["--set", setting]);
         }
         let agent = Self { agent: command.spawn().unwrap(), _meter: meter, out };
-        until("the agent traces", || agent.has("wattrace.consumer.energy"));
+        wait_until("the agent traces", || agent.has("wattrace.consumer.energy"));
         agent
     }
 
@@ -144,27 +145,27 @@ impl Agent {
         std::fs::read_to_string(&self.out).is_ok_and(|written| written.contains(text))
     }
 
-    /// Stops it; what it has told.
-    fn stop(mut self) -> Told {
-        // SAFETY: it has no preconditions; the child is not reaped yet, so its pid is its own.
+    /// Stops it, and reads its output.
+    fn stop(mut self) -> LastValues {
+        // SAFETY: the call has no preconditions; the child is not reaped yet, so its pid is its own.
         assert_eq!(unsafe { libc::kill(self.agent.id() as libc::pid_t, libc::SIGINT) }, 0);
         assert!(self.agent.wait().unwrap().success());
-        Told::read(&self.out)
+        LastValues::read(&self.out)
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // It has stopped already, unless the test failed.
+        // Both fail unless the test has failed: it has stopped already.
         let _ = self.agent.kill();
         let _ = self.agent.wait();
     }
 }
 
-/// Each series' last value in whole steps, ended ones included, with its last attributes.
-struct Told(Vec<(Value, i64)>);
+/// The last point of each series, ended ones included, with its value in steps.
+struct LastValues(Vec<(Value, i64)>);
 
-impl Told {
+impl LastValues {
     fn read(path: &Path) -> Self {
         let mut last = BTreeMap::new();
         for point in read_jsonl(path) {
@@ -181,27 +182,31 @@ impl Told {
         Self(last.into_values().map(|point| (point.clone(), steps(&point))).collect())
     }
 
-    /// The sum over all consumers of `name` that are so.
-    fn sum(&self, name: &str, is_so: impl Fn(&Value) -> bool) -> i64 {
-        self.0.iter().filter(|(point, _)| metric(point) == name && is_so(point)).map(|(_, steps)| steps).sum()
+    /// The sum of the metric `name` over the points that match.
+    fn sum(&self, name: &str, matches: impl Fn(&Value) -> bool) -> i64 {
+        self.0
+            .iter()
+            .filter(|(point, _)| metric(point) == name && matches(point))
+            .map(|(_, steps)| steps)
+            .sum()
     }
 
-    /// A consumer's attributes.
+    /// The attributes of a consumer.
     fn attributes(&self, kind: &str, id: &str) -> &Value {
         let mut found =
             self.0.iter().filter(|(point, _)| consumer(point) == kind && point["consumer"]["id"] == *id);
         &found.next().unwrap_or_else(|| panic!("there is no {kind} {id}")).0["attributes"]
     }
 
-    /// The group `id` of the level `kind` has what its processes have, which say so in their attribute `key`,
-    /// but for what they used before they were in it; the level has what all processes have; and that is,
-    /// with the closing entries, what was measured. Returns the group's CPU time in nanoseconds and its
-    /// energy in microjoules.
-    fn closes(&self, kind: &str, id: &str, key: &str) -> [i64; 2] {
+    /// Asserts that the group `id` of the level `kind` has the sum of its processes, whose attribute `key` is
+    /// `id`, except for what they used before they joined it; that the level sums to all processes; and that
+    /// all processes and the closing entries sum to what was measured. Returns the group's CPU time in
+    /// nanoseconds and its energy in microjoules.
+    fn check_sums(&self, kind: &str, id: &str, key: &str) -> [i64; 2] {
         let energy = |p: &Value| metric(p) == "hw.energy";
         let measured: i64 = self.0.iter().filter(|(point, _)| energy(point)).map(|(_, steps)| steps).sum();
         let top = |p: &Value| matches!(consumer(p), "process" | "idle" | "unattributed");
-        assert_eq!(self.sum("wattrace.consumer.energy", top), measured, "the books close");
+        assert_eq!(self.sum("wattrace.consumer.energy", top), measured, "all consumers sum to the meter");
         let [all, grouped] =
             ["process", kind].map(|kind| self.sum("wattrace.consumer.carbon", |p| consumer(p) == kind));
         assert!(all > 0 && grouped == all, "the level emits what processes do: {grouped} of {all} ng");
@@ -214,7 +219,7 @@ impl Told {
             );
             let own = self.sum(name, |p| consumer(p) == kind && p["consumer"]["id"] == *id);
             let its = self.sum(name, |p| consumer(p) == "process" && p["attributes"][key] == *id);
-            // A process that was moved in has used something before.
+            // A process that was moved into the group has used something before.
             assert!(
                 own <= its && its - own <= own / 20,
                 "{name}: the group has {own}, its processes have {its}"
@@ -223,7 +228,7 @@ impl Told {
         })
     }
 
-    /// How many processes say `key` = `value`.
+    /// The number of processes with the attribute `key` = `value`.
     fn processes(&self, key: &str, value: &str) -> usize {
         let of_process = |p: &&(Value, i64)| {
             metric(&p.0) == "wattrace.consumer.cpu.time"

@@ -1,23 +1,23 @@
-//! A container of Podman's: one long process, and many short ones.
+//! A container of Podman with one long process and many short ones.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-/// Podman with everything it keeps under `dir`. Where cgroup v1 has the usual place, it gets a mount
-/// namespace in which v2 has it; and it asks for nothing that a machine within a machine may refuse.
+/// Podman with all its files below `dir`. Where cgroup v1 has the usual mount point, Podman gets a mount
+/// namespace in which v2 has it. It needs nothing that a container on this machine may forbid.
 fn podman(dir: &Path) -> Command {
     let own = "mountpoint -q /sys/fs/cgroup && [ -e /sys/fs/cgroup/cgroup.controllers ] || {
                    umount -R /sys/fs/cgroup 2> /dev/null; mount -t cgroup2 none /sys/fs/cgroup; } || exit
-               exec podman --root \"$0/root\" --runroot \"$0/run\" --storage-driver vfs --cgroup-manager cgroupfs \
-                   --events-backend file --runtime crun \"$@\"";
+               exec podman --root \"$0/root\" --runroot \"$0/run\" --storage-driver vfs \
+                   --cgroup-manager cgroupfs --events-backend file --runtime crun \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", own]).arg(dir);
     command
 }
 
-/// Podman's API on a socket. It moves whoever shares its cgroup, so it gets one of its own.
+/// Podman's API on a socket. It moves the processes in its own cgroup, so it gets one for itself.
 struct Service(Child);
 
 impl Service {
@@ -29,7 +29,7 @@ impl Service {
         command.arg(podman.get_program()).args(podman.get_args());
         command.args(["system", "service", "--time=0"]).arg(format!("unix://{}", socket.display()));
         let service = Self(command.stderr(Stdio::null()).spawn().unwrap());
-        until("podman listens", || socket.exists());
+        wait_until("podman listens", || socket.exists());
         service
     }
 }
@@ -41,7 +41,7 @@ impl Drop for Service {
     }
 }
 
-/// An image with nothing but busybox, and with its libraries where it has some.
+/// An image with busybox and its libraries, if any.
 fn image(dir: &Path) -> PathBuf {
     let (root, tar) = (dir.join("image"), dir.join("image.tar"));
     let busybox = run(Command::new("sh").args(["-c", "command -v busybox"]));
@@ -59,17 +59,17 @@ fn image(dir: &Path) -> PathBuf {
 
 #[test]
 fn a_container_gets_its_joules_under_its_own_name() {
-    if !have(&["podman", "crun", "conmon", "busybox", "unshare"]) {
+    if !can_run(&["podman", "crun", "conmon", "busybox", "unshare"]) {
         return;
     }
-    let Some(unified) = unified() else { return };
+    let Some(cgroup2) = cgroup2() else { return };
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let (state, socket) = (dir.path().join("podman"), dir.path().join("podman.sock"));
     run(podman(&state).arg("import").arg(image(dir.path())).arg("test.example/busy:7"));
 
-    let own_cgroup = unified.join(format!("wattrace-test-{}", std::process::id()));
-    let _leftovers = [&own_cgroup, &unified.join("libpod_parent")].map(|cgroup| Leftover::of(cgroup.clone()));
+    let own_cgroup = cgroup2.join(format!("wattrace-test-{}", std::process::id()));
+    let _leftovers = [&own_cgroup, &cgroup2.join("libpod_parent")].map(|cgroup| Leftover::of(cgroup.clone()));
     let service = Service::start(&state, &own_cgroup, &socket);
     let agent = Agent::start(dir.path(), &[format!("plugins.groups.engines=[\"{}\"]", socket.display())]);
     let busy = "i=0; while [ $i -lt 200 ]; do /bin/busybox true; i=$((i+1)); done
@@ -81,17 +81,17 @@ fn a_container_gets_its_joules_under_its_own_name() {
         .arg("--cidfile")
         .arg(&cidfile)
         .args(["test.example/busy:7", "/bin/busybox", "sh", "-c", busy]));
-    let told = agent.stop();
+    let values = agent.stop();
     run(podman(&state).args(["rm", "-fa"]));
     drop(service);
 
     let id = std::fs::read_to_string(&cidfile).unwrap();
-    let [nanoseconds, microjoules] = told.closes("container", &id, "container.id");
+    let [nanoseconds, microjoules] = values.check_sums("container", &id, "container.id");
     eprintln!("container {name}: {} s on CPUs, {} J", nanoseconds as f64 * 1e-9, microjoules as f64 * 1e-6);
     assert!(nanoseconds > 1_000_000_000, "it kept a CPU busy for seconds: {nanoseconds} ns");
     assert!(microjoules > 1_000_000, "{microjoules} µJ");
-    assert!(told.processes("container.id", &id) >= 200, "short processes are in it too");
-    let container = told.attributes("container", &id);
+    assert!(values.processes("container.id", &id) >= 200, "short processes are in it too");
+    let container = values.attributes("container", &id);
     assert_eq!(container["container.name"], *name);
     assert_eq!(container["container.image.name"], "test.example/busy");
     assert_eq!(container["container.image.tag"], "7");

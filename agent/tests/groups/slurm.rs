@@ -1,4 +1,4 @@
-//! A job of Slurm's, on a cluster that consists of this machine and lives for the test.
+//! A job of Slurm, on a cluster of only this machine that exists for the test.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ struct Cluster {
     dir: PathBuf,
 }
 
-/// The cgroups that slurmd makes and leaves.
+/// The cgroups that slurmd makes and leaves behind.
 fn leftovers() -> Vec<Leftover> {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
@@ -43,7 +43,8 @@ impl Cluster {
              SlurmctldPidFile={at}/slurmctld.pid\nSlurmdPidFile={at}/slurmd.pid\n\
              SlurmctldLogFile={at}/slurmctld.log\nSlurmdLogFile={at}/slurmd.log\n\
              SlurmctldPort={}\nSlurmdPort={}\nProctrackType=proctrack/cgroup\nTaskPlugin=task/none\n\
-             JobAcctGatherType=jobacct_gather/none\nMpiDefault=none\nReturnToService=2\nSelectType=select/linear\n\
+             JobAcctGatherType=jobacct_gather/none\nMpiDefault=none\nReturnToService=2\n\
+             SelectType=select/linear\n\
              NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN\n\
              PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n",
             port(),
@@ -71,7 +72,7 @@ impl Cluster {
         ]));
         run(&mut cluster.command("slurmctld"));
         run(cluster.command("slurmd").args(["-N", &host]));
-        until("the node is idle", || run(cluster.command("sinfo").args(["-h", "-o", "%T"])) == "idle");
+        wait_until("the node is idle", || run(cluster.command("sinfo").args(["-h", "-o", "%T"])) == "idle");
         cluster
     }
 
@@ -87,7 +88,7 @@ impl Drop for Cluster {
         for daemon in ["slurmd", "slurmctld", "munged"] {
             if let Ok(pid) = fs::read_to_string(self.dir.join(format!("{daemon}.pid"))) {
                 let _ = Command::new("sh").args(["-c", "kill $0"]).arg(pid.trim()).status();
-                // It removes the file when it is gone.
+                // The daemon removes the file when it ends.
                 let deadline = Instant::now() + Duration::from_secs(10);
                 while Path::new(&format!("/proc/{}", pid.trim())).exists() && Instant::now() < deadline {
                     sleep(Duration::from_millis(20));
@@ -98,8 +99,8 @@ impl Drop for Cluster {
 }
 
 #[test]
-fn a_job_gets_its_joules_under_its_own_number() {
-    if !have(&["slurmctld", "slurmd", "munged", "sbatch", "busybox"]) {
+fn a_job_gets_its_joules_under_its_own_id() {
+    if !can_run(&["slurmctld", "slurmd", "munged", "sbatch", "busybox"]) {
         return;
     }
     let _alone = alone();
@@ -108,25 +109,26 @@ fn a_job_gets_its_joules_under_its_own_number() {
     let cluster = Cluster::start(dir.path());
     let agent = Agent::start(dir.path(), &[]);
     let script = dir.path().join("job.sh");
-    let busy = "#!/bin/sh\nfor i in $(seq 100); do busybox true; done\ntimeout 3 sh -c 'while :; do :; done'\ntrue\n";
+    let busy = "#!/bin/sh\nfor i in $(seq 100); do busybox true; done\n\
+                timeout 3 sh -c 'while :; do :; done'\ntrue\n";
     fs::write(&script, busy).unwrap();
     let submitted = run(cluster
         .command("sbatch")
         .args(["--wait", "--uid=nobody", "--chdir=/", "--output=/dev/null", "--parsable"])
         .arg(&script));
     let id = submitted.lines().next().unwrap();
-    let told = agent.stop();
+    let values = agent.stop();
 
-    let [nanoseconds, microjoules] = told.closes("job", id, "wattrace.job.id");
+    let [nanoseconds, microjoules] = values.check_sums("job", id, "wattrace.job.id");
     eprintln!("job {id}: {} s on CPUs, {} J", nanoseconds as f64 * 1e-9, microjoules as f64 * 1e-6);
     assert!(nanoseconds > 1_000_000_000, "it kept a CPU busy for seconds: {nanoseconds} ns");
     assert!(microjoules > 1_000_000, "{microjoules} µJ");
-    let processes = told.processes("wattrace.job.id", id);
+    let processes = values.processes("wattrace.job.id", id);
     assert!(processes >= 100, "short processes are in it too: {processes} are");
-    let job = told.attributes("job", id);
+    let job = values.attributes("job", id);
     assert_eq!(job["wattrace.job.scheduler"], "slurm");
     let nobody =
-        told.sum("wattrace.consumer.cpu.time", |p| consumer(p) == "user" && p["consumer"]["id"] == "65534");
+        values.sum("wattrace.consumer.cpu.time", |p| consumer(p) == "user" && p["consumer"]["id"] == "65534");
     assert!(
         nobody > 1_000_000_000 && nobody <= nanoseconds,
         "the job is its user's, its daemon is root's: {nobody} ns"

@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: the built binary, and a word about root.
+//! What the end-to-end tests share: the built agent, its output, and the check for root.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,14 +12,15 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The agent, with no configuration but the command line's.
+/// The agent, configured by its command line alone.
 pub(crate) fn wattrace() -> Command {
     Command::new(env!("CARGO_BIN_EXE_wattrace"))
 }
 
-/// Whether the privileged tests can run. Without root they are skipped aloud, and fail under CI=true.
+/// Whether the tests that need root can run. Without root they are skipped with a message, and fail under
+/// CI=true.
 pub(crate) fn is_root() -> bool {
-    // SAFETY: it has no preconditions.
+    // SAFETY: the call has no preconditions.
     let root = unsafe { libc::geteuid() } == 0;
     if !root {
         assert!(
@@ -31,7 +32,7 @@ pub(crate) fn is_root() -> bool {
     root
 }
 
-/// All lines of a jsonl file. Every one must be whole.
+/// All lines of a jsonl file. Each must be complete.
 pub(crate) fn read_jsonl(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e} in {line}"))).collect()
@@ -49,7 +50,7 @@ pub(crate) fn consumer(point: &Value) -> &str {
 
 /// Runs the process `pid` on one CPU from now on.
 pub(crate) fn pin(pid: u32, cpu: usize) {
-    // SAFETY: the set is plain data, initialised by the macros; the call only reads it.
+    // SAFETY: the set is plain data, for which zero is valid; the call only reads it.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);

@@ -33,8 +33,8 @@ pub(super) fn text(output: &Path, profile: &Profile, means: &[StepMeans]) -> Str
     if worst > MAX_OTHERS {
         let _ = writeln!(
             text,
-            "WARNING: other processes used up to {:.0} % of the CPUs during the steps ({:.1} % on average). Their \
-             work counts as load, and may draw more or less: calibrate again when the machine is idle",
+            "WARNING: other processes used up to {:.0} % of the CPUs during the steps ({:.1} % on average). \
+             Their work counts as load, and may draw more or less: calibrate again when the machine is idle",
             worst * 100.0,
             profile.others_percent
         );
