@@ -1,25 +1,24 @@
-//! What the plugins share that take measurements from outside, from a child process (`exec`) or over the
-//! network (`otlp-receiver`): whatever others say is checked here before it becomes a point. No plugin
-//! itself.
+//! Checks measurements that come from outside the agent, from a child process (`exec`) or over the network
+//! (`otlp-receiver`), before they become points. A library, not a plugin.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | [`number`] | decimal text and floating-point numbers as whole steps, rounded once |
-//! | [`declared`] | metrics that others declare, and what of them is remembered |
-//! | [`books`] | the series that others opened: starts, resets, ends, what never goes backwards |
-//! | [`fault`] | what can be wrong with a point |
-//! | [`limit`] | how often the log may hear of it |
-//! | [`unix_time`] | wall-clock time as the pipeline's |
+//! | [`metric_table`] | the metrics that a sender declared |
+//! | [`series_table`] | the series that a sender opened: starts, resets, ends; counters never decrease |
+//! | [`error`] | why a point is refused |
+//! | [`rate_limit`] | how many log lines a sender's errors may cause |
+//! | [`unix_time`] | from wall-clock time to the pipeline's monotonic time |
 
-pub mod books;
-pub mod declared;
-pub mod fault;
-pub mod limit;
+pub mod error;
+pub mod metric_table;
 pub mod number;
+pub mod rate_limit;
+pub mod series_table;
 pub mod unix_time;
 
-pub use books::{Books, Page, Posted, Posting};
-pub use declared::{Declarations, Declared, Declaring};
-pub use fault::Fault;
-pub use limit::Limit;
+pub use error::PointError;
+pub use metric_table::{DeclaredMetric, MetricDeclaration, MetricTable};
+pub use rate_limit::RateLimit;
+pub use series_table::{IncomingPoint, Recorded, SegmentWriter, SeriesTable};
 pub use unix_time::UnixTime;

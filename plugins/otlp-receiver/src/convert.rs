@@ -6,8 +6,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, DataPointFlags, Metric, NumberDataPoint, metric::Data,
 };
 use wattrace_api::{Attribute, AttributeValue, Kind, Value};
-use wattrace_ingest::number::{NumberFault, steps_of_f64};
-use wattrace_ingest::{Declared, Fault};
+use wattrace_ingest::number::{NumberError, steps_of_f64};
+use wattrace_ingest::{DeclaredMetric, PointError};
 
 /// How a metric's points add up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ impl Flow {
 ///
 /// # Errors
 /// What is not taken, with the number of points in it.
-pub(crate) fn points(metric: &mut Metric) -> Result<(Flow, &mut [NumberDataPoint]), (usize, Fault)> {
-    let refuse = |points, what: &str| Err((points, Fault::Unsupported(what.to_owned())));
+pub(crate) fn points(metric: &mut Metric) -> Result<(Flow, &mut [NumberDataPoint]), (usize, PointError)> {
+    let refuse = |points, what: &str| Err((points, PointError::Unsupported(what.to_owned())));
     match &mut metric.data {
         Some(Data::Gauge(gauge)) => Ok((Flow::Gauge, &mut gauge.data_points)),
         Some(Data::Sum(sum)) => {
@@ -80,19 +80,19 @@ pub(crate) fn is_end(point: &NumberDataPoint) -> bool {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn value(point: &NumberDataPoint, declared: Declared) -> Result<Value, Fault> {
-    let number = point.value.ok_or(NumberFault::NotANumber)?;
+pub(crate) fn value(point: &NumberDataPoint, declared: DeclaredMetric) -> Result<Value, PointError> {
+    let number = point.value.ok_or(NumberError::NotANumber)?;
     match (declared.kind, number) {
         (Kind::Counter, Number::AsDouble(value)) => {
             Ok(Value::of_steps(steps_of_f64(value, declared.digits)?))
         }
         (Kind::Counter, Number::AsInt(value)) => {
-            let units = u64::try_from(value).map_err(|_| NumberFault::Negative)?;
+            let units = u64::try_from(value).map_err(|_| NumberError::Negative)?;
             let steps = 10_u64.checked_pow(declared.digits).and_then(|per_unit| units.checked_mul(per_unit));
-            Ok(Value::of_steps(steps.ok_or(NumberFault::TooLarge)?))
+            Ok(Value::of_steps(steps.ok_or(NumberError::TooLarge)?))
         }
         (Kind::Gauge, Number::AsDouble(value)) if value.is_finite() => Ok(Value::of_gauge(value)),
-        (Kind::Gauge, Number::AsDouble(_)) => Err(NumberFault::NotANumber.into()),
+        (Kind::Gauge, Number::AsDouble(_)) => Err(NumberError::NotANumber.into()),
         (Kind::Gauge, Number::AsInt(value)) => Ok(Value::of_gauge(value as f64)),
     }
 }

@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
 use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 use tracing::warn;
 use wattrace_api::{Attribute, Batch, Clock, Error, Registry, Timestamp};
-use wattrace_ingest::{Declarations, Declaring, Fault, Limit, Page, UnixTime};
+use wattrace_ingest::{MetricDeclaration, MetricTable, PointError, RateLimit, SegmentWriter, UnixTime};
 
 use crate::config::{Limits, Settings};
 use crate::convert;
@@ -45,14 +45,14 @@ struct Inner {
     limits: Limits,
     drop: Vec<String>,
     desk: Desk,
-    metrics: Declarations,
+    metrics: MetricTable,
     senders: HashMap<Box<[u8]>, Sender>,
     epochs: HashMap<String, Epoch>,
     pending: Batch,
     closed: bool,
     looked: Timestamp,
     counts: Counts,
-    complaints: Limit,
+    complaints: RateLimit,
 }
 
 /// One start of a sender's output.
@@ -80,14 +80,14 @@ impl Gateway {
             inner: Mutex::new(Inner {
                 limits: settings.limits,
                 drop: settings.drop.clone(),
-                metrics: Declarations::new(registry.clone(), MOST_METRICS),
+                metrics: MetricTable::new(registry.clone(), MOST_METRICS),
                 senders: HashMap::new(),
                 epochs: HashMap::new(),
                 pending: Batch::default(),
                 closed: false,
                 looked: clock.now(),
                 counts: Counts::new(registry.clone(), clock.clone())?,
-                complaints: Limit::default(),
+                complaints: RateLimit::default(),
                 desk: Desk { registry, unix: UnixTime::of(&clock), clock, key: Vec::new() },
             }),
         })
@@ -134,9 +134,9 @@ impl Inner {
             return Verdict::Taken(None);
         }
         let (mut pending, mut refused) = (std::mem::take(&mut self.pending), Refused::default());
-        let mut page = Page::new(&mut pending);
+        let mut writer = SegmentWriter::new(&mut pending);
         for from in request.resource_metrics {
-            self.take_from(from, &mut page, &mut refused);
+            self.take_from(from, &mut writer, &mut refused);
         }
         self.pending = pending;
         self.counts.request(Fate::Taken);
@@ -166,7 +166,7 @@ impl Inner {
         true
     }
 
-    fn take_from(&mut self, from: ResourceMetrics, page: &mut Page<'_>, refused: &mut Refused) {
+    fn take_from(&mut self, from: ResourceMetrics, writer: &mut SegmentWriter<'_>, refused: &mut Refused) {
         let mut attributes = from.resource.map(|r| r.attributes).unwrap_or_default();
         attributes.retain(|attribute| !self.drop.contains(&attribute.key));
         let mut key = std::mem::take(&mut self.desk.key);
@@ -181,11 +181,13 @@ impl Inner {
         self.desk.key = key;
         let metrics = from.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
         let Some(sender) = sender else {
-            let fault =
-                Fault::Conflict(format!("there are {} senders already: max_senders", self.limits.senders));
+            let error = PointError::Conflict(format!(
+                "there are {} senders already: max_senders",
+                self.limits.senders
+            ));
             return metrics.for_each(|mut metric| {
                 let points = convert::points(&mut metric).map_or_else(|(n, _)| n, |(_, points)| points.len());
-                refused.add(points, &metric.name, &fault, "too_many_senders");
+                refused.add(points, &metric.name, &error, "too_many_senders");
             });
         };
         let mut taken = 0;
@@ -194,24 +196,25 @@ impl Inner {
             let description = std::mem::take(&mut metric.description);
             let (flow, points) = match convert::points(&mut metric) {
                 Ok(found) => found,
-                Err((points, fault)) => {
-                    refused.add(points, &name, &fault, fault.reason());
+                Err((points, error)) => {
+                    refused.add(points, &name, &error, error.reason());
                     continue;
                 }
             };
-            let new = Declaring { name: &name, unit: &unit, kind: flow.kind(), description: &description };
+            let new =
+                MetricDeclaration { name: &name, unit: &unit, kind: flow.kind(), description: &description };
             match self.metrics.declare(new) {
                 Ok(declared) => {
                     for point in points {
-                        match sender.take((&name, declared, flow), point, &mut self.desk, page) {
+                        match sender.take((&name, declared, flow), point, &mut self.desk, writer) {
                             Ok(_) => taken += 1,
                             // Overtaken by a newer one, which says all that it would have said.
-                            Err(Fault::Late) => self.counts.points("late", 1),
-                            Err(fault) => refused.add(1, &name, &fault, fault.reason()),
+                            Err(PointError::Late) => self.counts.points("late", 1),
+                            Err(error) => refused.add(1, &name, &error, error.reason()),
                         }
                     }
                 }
-                Err(fault) => refused.add(points.len(), &name, &fault, fault.reason()),
+                Err(error) => refused.add(points.len(), &name, &error, error.reason()),
             }
         }
         self.counts.points("taken", taken);
@@ -226,7 +229,7 @@ impl Inner {
             all += count;
         }
         let error_message = format!("{all} points refused, among them: {example}");
-        if let Some(unsaid) = self.complaints.may_say(Instant::now()) {
+        if let Some(unsaid) = self.complaints.allow(Instant::now()) {
             warn!("{error_message} ({unsaid} requests with refused points before were not told of)");
         }
         let rejected_data_points = i64::try_from(all).unwrap_or(i64::MAX);
@@ -254,8 +257,8 @@ impl Inner {
     }
 
     fn end_idle(&mut self, since: Timestamp) {
-        let mut page = Page::new(&mut self.pending);
-        self.senders.retain(|_, sender| !sender.end_idle(since, &mut page));
+        let mut writer = SegmentWriter::new(&mut self.pending);
+        self.senders.retain(|_, sender| !sender.end_idle(since, &mut writer));
         let (counts, pending) = (&mut self.counts, &mut self.pending);
         self.epochs.retain(|name, epoch| {
             let alive = epoch.touched >= since;
@@ -281,10 +284,10 @@ impl Epoch {
 }
 
 impl Refused {
-    fn add(&mut self, points: usize, metric: &str, fault: &Fault, reason: &'static str) {
+    fn add(&mut self, points: usize, metric: &str, error: &PointError, reason: &'static str) {
         if points > 0 {
             *self.reasons.entry(reason).or_default() += points as u64;
-            self.example.get_or_insert_with(|| format!("{metric}: {fault}"));
+            self.example.get_or_insert_with(|| format!("{metric}: {error}"));
         }
     }
 }

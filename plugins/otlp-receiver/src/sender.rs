@@ -8,7 +8,9 @@ use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
 use wattrace_api::{
     Attribute, Clock, MetricId, Registry, Resource, ResourceKind, SeriesSpec, Timestamp, Value,
 };
-use wattrace_ingest::{Books, Declared, Fault, Page, Posted, Posting, UnixTime};
+use wattrace_ingest::{
+    DeclaredMetric, IncomingPoint, PointError, Recorded, SegmentWriter, SeriesTable, UnixTime,
+};
 
 use crate::convert::{self, Flow};
 
@@ -17,7 +19,7 @@ use crate::convert::{self, Flow};
 pub(crate) struct Sender {
     attributes: Vec<Attribute>,
     resource: Resource,
-    books: Books,
+    table: SeriesTable,
 }
 
 /// What all senders share while a request is taken in.
@@ -35,12 +37,12 @@ impl Sender {
         let attributes: Vec<_> = attributes.iter().map(convert::attribute).collect();
         let host = attributes.iter().find(|a| a.key == "host.name").map(|a| a.value.to_string());
         let resource = Resource { kind: ResourceKind::Host, id: host.unwrap_or_default().into() };
-        Self { attributes, resource, books: Books::new(registry, series) }
+        Self { attributes, resource, table: SeriesTable::new(registry, series) }
     }
 
     /// Its open series.
     pub(crate) fn series(&self) -> usize {
-        self.books.len()
+        self.table.len()
     }
 
     /// The attributes by which a person knows it.
@@ -55,18 +57,18 @@ impl Sender {
     /// Why it is refused.
     pub(crate) fn take(
         &mut self,
-        metric: (&str, Declared, Flow),
+        metric: (&str, DeclaredMetric, Flow),
         point: &mut NumberDataPoint,
         desk: &mut Desk,
-        page: &mut Page<'_>,
-    ) -> Result<Posted, Fault> {
+        writer: &mut SegmentWriter<'_>,
+    ) -> Result<Recorded, PointError> {
         let (name, declared, flow) = metric;
         desk.key.clear();
         convert::part(name.as_bytes(), &mut desk.key);
         convert::key(&mut point.attributes, &mut desk.key);
         if convert::is_end(point) {
-            self.books.end(&desk.key, page);
-            return Ok(Posted::Taken);
+            self.table.end(&desk.key, writer);
+            return Ok(Recorded::Appended);
         }
         let now = desk.clock.now();
         let time = match point.time_unix_nano {
@@ -75,7 +77,7 @@ impl Sender {
         };
         let told = point.start_time_unix_nano;
         let start = if told == 0 { time } else { desk.unix.timestamp(told) };
-        let mut posting = Posting {
+        let mut incoming = IncomingPoint {
             kind: declared.kind,
             value: convert::value(point, declared)?,
             time,
@@ -83,26 +85,26 @@ impl Sender {
             now,
         };
         if flow == Flow::Delta {
-            posting.value = self.sum(&desk.key, posting.value, start, told != 0)?;
+            incoming.value = self.sum(&desk.key, incoming.value, start, told != 0)?;
         }
-        let Self { attributes, resource, books } = self;
+        let Self { attributes, resource, table } = self;
         let describe = || Ok(spec(declared.id, attributes, resource, &point.attributes, start));
-        books.post(&desk.key, posting, describe, page)
+        table.record(&desk.key, incoming, describe, writer)
     }
 
     /// What a counter stands at after `delta`, which began at `start`.
-    fn sum(&self, key: &[u8], delta: Value, start: Timestamp, is_told: bool) -> Result<Value, Fault> {
-        let Some((sum, until)) = self.books.last(key) else { return Ok(delta) };
+    fn sum(&self, key: &[u8], delta: Value, start: Timestamp, is_told: bool) -> Result<Value, PointError> {
+        let Some((sum, until)) = self.table.last(key) else { return Ok(delta) };
         if is_told && start < until {
-            return Err(Fault::Conflict("a delta over a span that was counted already".to_owned()));
+            return Err(PointError::Conflict("a delta over a span that was counted already".to_owned()));
         }
         Ok(Value::of_steps(sum.saturating_add(delta.steps())))
     }
 
     /// Ends the series of which nothing has come since `since`. Returns whether it has none any more.
-    pub(crate) fn end_idle(&mut self, since: Timestamp, page: &mut Page<'_>) -> bool {
-        self.books.end_idle(since, page);
-        self.books.is_empty()
+    pub(crate) fn end_idle(&mut self, since: Timestamp, writer: &mut SegmentWriter<'_>) -> bool {
+        self.table.end_idle(since, writer);
+        self.table.is_empty()
     }
 }
 

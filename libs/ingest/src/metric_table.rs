@@ -1,72 +1,72 @@
-//! Metrics that others declare: checked against each other and against the agent's own, and given the agent's
-//! step, so that a joule from outside is counted in microjoules like any other.
+//! The metrics that a sender declares. Declarations are checked against each other and against the agent's own
+//! metrics, and get the agent's step: a joule from outside is counted in microjoules too.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wattrace_api::{Kind, Metric, MetricId, Registry, Unit};
 
-use crate::fault::Fault;
+use crate::error::PointError;
 
-/// The steps of counters: 10⁻ⁿ units, spelt out because powers of floats are not exact.
+/// The steps of counters: 10⁻ⁿ units, as literals because powers of floats are not exact.
 const STEPS: [f64; 19] = [
     1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13, 1e-14, 1e-15,
     1e-16, 1e-17, 1e-18,
 ];
 
-/// What is remembered of a declared metric.
+/// A declared metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Declared {
-    /// Its number in the registry.
+pub struct DeclaredMetric {
+    /// Its id in the registry.
     pub id: MetricId,
     /// Counter or gauge.
     pub kind: Kind,
-    /// A counter's steps are 10⁻`digits` units; 0 for gauges.
+    /// A counter's step is 10⁻`digits` units; 0 for gauges.
     pub digits: u32,
 }
 
-/// What somebody says of a metric.
+/// A declaration of a metric, as received.
 #[derive(Clone, Copy, Debug)]
-pub struct Declaring<'a> {
+pub struct MetricDeclaration<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its unit's UCUM code.
     pub unit: &'a str,
     /// Counter or gauge.
     pub kind: Kind,
-    /// One sentence, or nothing.
+    /// One sentence; may be empty.
     pub description: &'a str,
 }
 
-/// All metrics that came from one place outside.
+/// The metrics of one sender.
 #[derive(Debug)]
-pub struct Declarations {
+pub struct MetricTable {
     registry: Arc<Registry>,
-    known: HashMap<String, (Declared, String)>,
+    known: HashMap<String, (DeclaredMetric, String)>,
     limit: usize,
 }
 
-impl Declarations {
-    /// None yet, and at most `limit`: a declared metric stays for as long as the agent runs.
+impl MetricTable {
+    /// An empty table for at most `limit` metrics. A declared metric stays until the agent ends.
     pub fn new(registry: Arc<Registry>, limit: usize) -> Self {
         Self { registry, known: HashMap::new(), limit }
     }
 
-    /// What is known of the metric `name`.
-    pub fn get(&self, name: &str) -> Option<Declared> {
+    /// The metric `name`, if it is declared.
+    pub fn get(&self, name: &str) -> Option<DeclaredMetric> {
         Some(self.known.get(name)?.0)
     }
 
-    /// Takes a declaration, the first or the same again.
+    /// Adds a metric. The same declaration again returns the same metric.
     ///
     /// # Errors
-    /// [`Fault::Conflict`] with another declaration, or if there are too many.
-    pub fn declare(&mut self, new: Declaring<'_>) -> Result<Declared, Fault> {
+    /// [`PointError::Conflict`] if it contradicts another declaration, or if the table is full.
+    pub fn declare(&mut self, new: MetricDeclaration<'_>) -> Result<DeclaredMetric, PointError> {
         if let Some((known, unit)) = self.known.get(new.name) {
             if (known.kind, unit.as_str()) == (new.kind, new.unit) {
                 return Ok(*known);
             }
-            return Err(Fault::Conflict(format!(
+            return Err(PointError::Conflict(format!(
                 "metric {} is declared twice: as {} in {unit} and as {} in {}",
                 new.name,
                 known.kind.as_str(),
@@ -75,26 +75,27 @@ impl Declarations {
             )));
         }
         if new.name.is_empty() {
-            return Err(Fault::Conflict("a metric without a name".to_owned()));
+            return Err(PointError::Conflict("a metric without a name".to_owned()));
         }
         if self.known.len() >= self.limit {
-            let limit = self.limit;
-            return Err(Fault::Conflict(format!("there are {limit} metrics from here already: the limit")));
+            let message = format!("there are {} metrics of this sender already: the limit", self.limit);
+            return Err(PointError::Conflict(message));
         }
         let unit = unit(new.unit);
         let digits = if new.kind == Kind::Counter { digits(&unit) } else { 0 };
         let step = STEPS.get(digits as usize).copied().unwrap_or(1.0);
         let (name, description) = (new.name.to_owned().into(), new.description.to_owned().into());
         let metric = Metric { name, unit, kind: new.kind, step, description };
-        let id = self.registry.metric(&metric).map_err(|conflict| Fault::Conflict(conflict.to_string()))?;
-        let declared = Declared { id, kind: new.kind, digits };
+        let id =
+            self.registry.metric(&metric).map_err(|conflict| PointError::Conflict(conflict.to_string()))?;
+        let declared = DeclaredMetric { id, kind: new.kind, digits };
         self.known.insert(new.name.to_owned(), (declared, new.unit.to_owned()));
         Ok(declared)
     }
 }
 
-/// Decimal digits of a counter's step: those that the agent's own counters of that unit have (grams and money
-/// are `carbon`'s); whole pieces are counted whole; a millionth for everything else.
+/// Decimal digits of a counter's step: the same as for the agent's own counters of that unit (grams and money:
+/// those of the plugin `carbon`), 0 for counts of things, 6 for everything else.
 fn digits(unit: &Unit) -> u32 {
     match unit {
         Unit::Second => 9,
@@ -120,7 +121,7 @@ fn unit(code: &str) -> Unit {
     }
 }
 
-/// `{EUR}`: money is no piece of something.
+/// `{EUR}`: an annotation that is a currency, which has fractions, and not a thing to count.
 fn is_currency(code: &str) -> bool {
     let letters = code.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     letters.is_some_and(|letters| letters.len() == 3 && letters.bytes().all(|b| b.is_ascii_uppercase()))
@@ -130,11 +131,10 @@ fn other(code: &str) -> Unit {
     Unit::Other(code.to_owned().into())
 }
 
-/// Most annotated units (`{point}`) that are kept for ever.
+/// Most annotated units (`{point}`) that are interned: they are never freed.
 const MOST_UNITS: usize = 1000;
 
-/// `code` for ever: [`Unit::Count`] holds what is written in programs, and these are the same units told from
-/// outside.
+/// `code` as a `&'static str`, which [`Unit::Count`] needs. `None` if [`MOST_UNITS`] are interned already.
 fn interned(code: &str) -> Option<&'static str> {
     static UNITS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
     let mut units = UNITS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,12 +155,12 @@ mod tests {
     use super::*;
     use wattrace_api::metric;
 
-    fn declaring<'a>(name: &'a str, unit: &'a str, kind: Kind) -> Declaring<'a> {
-        Declaring { name, unit, kind, description: "" }
+    fn declaration<'a>(name: &'a str, unit: &'a str, kind: Kind) -> MetricDeclaration<'a> {
+        MetricDeclaration { name, unit, kind, description: "" }
     }
 
     #[test]
-    fn the_agents_own_metrics_are_the_same_from_outside() {
+    fn the_agents_own_metrics_keep_their_ids_and_steps() {
         let registry = Registry::new();
         let points = Metric::counter("p", Unit::Count("{point}"), 1.0, "");
         // As the plugin `carbon` declares them.
@@ -168,7 +168,7 @@ mod tests {
         let cost = Metric::counter("hw.cost", Unit::Other("{EUR}".into()), 1e-9, "");
         let ids = [&metric::HW_ENERGY, &metric::CONSUMER_CPU_TIME, &points, &carbon, &cost]
             .map(|m| registry.metric(m).unwrap());
-        let mut declarations = Declarations::new(registry, 10);
+        let mut metrics = MetricTable::new(registry, 10);
         let names = [
             ("hw.energy", "J", 6),
             ("wattrace.consumer.cpu.time", "s", 9),
@@ -177,30 +177,30 @@ mod tests {
             ("hw.cost", "{EUR}", 9),
         ];
         for (id, (name, unit, digits)) in ids.into_iter().zip(names) {
-            let declared = declarations.declare(declaring(name, unit, Kind::Counter)).unwrap();
-            assert_eq!(declared, Declared { id, kind: Kind::Counter, digits });
+            let declared = metrics.declare(declaration(name, unit, Kind::Counter)).unwrap();
+            assert_eq!(declared, DeclaredMetric { id, kind: Kind::Counter, digits });
         }
     }
 
     #[test]
-    fn contradictions_are_refused_whoever_spoke_first() {
+    fn a_declaration_that_contradicts_an_earlier_one_is_refused() {
         let registry = Registry::new();
         registry.metric(&metric::HW_ENERGY).unwrap();
-        let mut declarations = Declarations::new(registry, 10);
-        let error = declarations.declare(declaring("hw.energy", "W", Kind::Gauge)).unwrap_err().to_string();
+        let mut metrics = MetricTable::new(registry, 10);
+        let error = metrics.declare(declaration("hw.energy", "W", Kind::Gauge)).unwrap_err().to_string();
         assert!(error.contains("hw.energy") && error.contains("gauge in W"), "{error}");
-        declarations.declare(declaring("x", "W", Kind::Gauge)).unwrap();
-        declarations.declare(declaring("x", "W", Kind::Gauge)).unwrap();
-        let error = declarations.declare(declaring("x", "J", Kind::Counter)).unwrap_err();
+        metrics.declare(declaration("x", "W", Kind::Gauge)).unwrap();
+        metrics.declare(declaration("x", "W", Kind::Gauge)).unwrap();
+        let error = metrics.declare(declaration("x", "J", Kind::Counter)).unwrap_err();
         assert_eq!(error.reason(), "conflict");
-        assert!(declarations.declare(declaring("", "W", Kind::Gauge)).is_err());
+        assert!(metrics.declare(declaration("", "W", Kind::Gauge)).is_err());
     }
 
     #[test]
-    fn their_number_is_limited() {
-        let mut declarations = Declarations::new(Registry::new(), 1);
-        declarations.declare(declaring("a", "W", Kind::Gauge)).unwrap();
-        assert!(declarations.declare(declaring("b", "W", Kind::Gauge)).is_err());
-        declarations.declare(declaring("a", "W", Kind::Gauge)).unwrap();
+    fn the_number_of_metrics_is_limited() {
+        let mut metrics = MetricTable::new(Registry::new(), 1);
+        metrics.declare(declaration("a", "W", Kind::Gauge)).unwrap();
+        assert!(metrics.declare(declaration("b", "W", Kind::Gauge)).is_err());
+        metrics.declare(declaration("a", "W", Kind::Gauge)).unwrap();
     }
 }
