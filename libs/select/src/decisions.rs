@@ -1,12 +1,12 @@
-//! What was decided about each series, once: so that whatever deciding takes (globs, attributes, opening a
-//! series), a point costs one array lookup.
+//! Remembers what was decided about each series. Deciding may be expensive (globs, attributes, opening another
+//! series); a point then costs one array lookup.
 
 use std::sync::Arc;
 
 use wattrace_api::{Consumer, Registry, Series, SeriesId, SeriesMap};
 
-/// A decision per series, made on first sight. Where it hangs on attributes that an exec may change, it is
-/// made again after the change.
+/// One decision per series, made when its first point arrives. A decision that depends on attributes that an exec
+/// may change is made again after the change.
 #[derive(Debug)]
 pub struct Decisions<T> {
     registry: Arc<Registry>,
@@ -17,7 +17,7 @@ pub struct Decisions<T> {
 #[derive(Debug)]
 struct Slot<T> {
     decision: T,
-    /// The consumer whose attributes were looked at, and which revision of them.
+    /// The consumer whose attributes the decision depends on, and their revision then.
     watched: Option<Box<(Arc<Consumer>, u64)>>,
 }
 
@@ -28,14 +28,14 @@ impl<T> Slot<T> {
 }
 
 impl<T> Decisions<T> {
-    /// None made yet. `may_change`: they hang on the consumers' attributes
-    /// (see [`Selector::may_change`](crate::Selector::may_change)).
+    /// No decisions yet. `may_change`: they depend on the consumers' attributes
+    /// ([`Selector::may_change`](crate::Selector::may_change)).
     pub fn new(registry: Arc<Registry>, may_change: bool) -> Self {
         Self { registry, may_change, slots: SeriesMap::default() }
     }
 
-    /// The decision about `id`. `decide` makes it from the series and the decision that stood before, if
-    /// there was one. `None`: the registry does not know the series.
+    /// The decision about `id`. `decide` makes it from the series and the previous decision, if there was one.
+    /// `None`: the registry does not know the series.
     #[inline]
     pub fn of(&mut self, id: SeriesId, decide: impl FnOnce(&Arc<Series>, Option<T>) -> T) -> Option<&mut T> {
         if self.slots.get(id).is_none_or(Slot::is_stale) {
@@ -48,7 +48,7 @@ impl<T> Decisions<T> {
     fn decide(&mut self, id: SeriesId, decide: impl FnOnce(&Arc<Series>, Option<T>) -> T) -> Option<()> {
         let series = self.registry.get(id)?;
         let watched = series.consumer.as_ref().filter(|_| self.may_change);
-        // The revision first: a change in between is seen once too often, not once too little.
+        // The revision is read first: a change during `decide` then causes one decision too many, not one too few.
         let watched = watched.map(|consumer| Box::new((consumer.clone(), consumer.revision())));
         let before = self.slots.remove(id).map(|slot| slot.decision);
         let decision = decide(&series, before);
@@ -56,19 +56,19 @@ impl<T> Decisions<T> {
         Some(())
     }
 
-    /// What was decided about `id`, if anything.
+    /// The decision about `id`, if there is one.
     #[inline]
     pub fn get(&self, id: SeriesId) -> Option<&T> {
         self.slots.get(id).map(|slot| &slot.decision)
     }
 
-    /// What was decided about `id`, if anything, to change it.
+    /// The decision about `id`, if there is one, to change it.
     #[inline]
     pub fn get_mut(&mut self, id: SeriesId) -> Option<&mut T> {
         self.slots.get_mut(id).map(|slot| &mut slot.decision)
     }
 
-    /// Forgets `id`, which has ended; returns what was decided about it.
+    /// Removes the decision about `id`, which has ended, and returns it.
     pub fn remove(&mut self, id: SeriesId) -> Option<T> {
         self.slots.remove(id).map(|slot| slot.decision)
     }
@@ -84,15 +84,15 @@ mod tests {
     use wattrace_api::Attribute;
 
     use super::*;
-    use crate::testing::Scene;
+    use wattrace_transform_testing::Fixture;
 
     #[test]
-    fn one_decision_a_series_and_another_after_an_exec_if_it_may_change() {
+    fn a_series_is_decided_once_and_again_after_an_exec_if_decisions_may_change() {
         for may_change in [false, true] {
-            let scene = Scene::new();
-            let bash = scene.process(7, "bash");
-            let id = scene.energy(Some(&bash));
-            let mut decisions = Decisions::new(scene.rig.registry.clone(), may_change);
+            let fixture = Fixture::new();
+            let bash = fixture.process(7, "bash");
+            let id = fixture.energy(Some(&bash));
+            let mut decisions = Decisions::new(fixture.rig.registry.clone(), may_change);
             let mut made = 0;
             let mut decide = |decisions: &mut Decisions<usize>| {
                 *decisions
@@ -107,7 +107,7 @@ mod tests {
             let after = if may_change { 2 } else { 1 };
             assert_eq!([decide(&mut decisions), decide(&mut decisions)], [after, after]);
             assert_eq!(decisions.remove(id), Some(after));
-            assert_eq!(decide(&mut decisions), 1, "what was forgotten is decided anew");
+            assert_eq!(decide(&mut decisions), 1, "a removed decision is made again");
             assert_eq!(made, after + 1);
         }
     }

@@ -1,16 +1,15 @@
-//! What transforms that deal with *some* series share: saying which, and remembering the answer.
+//! What transforms need that work on a part of all series: patterns that select series, a decision remembered per
+//! series, and the series that is derived from another. A library, not a plugin.
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`pattern`] | [`Pattern`], the configuration's `select = { … }`, and the [`Selector`] it compiles to |
-//! | [`decisions`] | [`Decisions`]: what was decided about each series, on first sight, so that a point costs an array lookup |
-//! | [`testing`] | a scene of packages and processes for transforms' tests, and points as lines of text |
-//!
-//! It is no plugin; `filter`, `aggregate`, `formula` and `relabel` are made with it.
+//! | [`pattern`] | [`Pattern`], the configuration's `select = { … }`, and the [`Selector`] that it compiles to |
+//! | [`decisions`] | [`Decisions`]: something decided once per series, so that a point costs an array lookup |
+//! | [`derived`] | the description of a series that is computed from another one |
 
 pub mod decisions;
+pub mod derived;
 pub mod pattern;
-pub mod testing;
 
 pub use decisions::Decisions;
 pub use pattern::{Pattern, Selector};

@@ -1,6 +1,5 @@
-//! Which series are meant: globs over the metric, the resource, the consumer and the attributes. A
-//! [`Pattern`] is what stands in the configuration; it is compiled once, to a [`Selector`], which `decisions`
-//! asks once per series.
+//! Selects series by globs over the metric, the resource, the consumer and the attributes. A [`Pattern`] comes
+//! from the configuration and is compiled once to a [`Selector`], which is evaluated once per series.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +7,10 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 use wattrace_api::{ConsumerKind, Error, Series};
 
-/// A choice of series. What is left out does not matter; all that is given must match.
+/// A selection of series. All globs that are given must match.
 ///
-/// Globs are those of a shell, over the whole text: `?` one character, `*` any number of them (`/` and `.`
-/// too), `[ab]`, `{this,that}`, and `\` before one of these to mean itself.
+/// Globs are those of a shell and match the whole text: `?` is one character, `*` any number of them (`/` and `.`
+/// included), `[ab]` one of several, `{this,that}` alternatives; `\` escapes these characters.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pattern {
@@ -27,14 +26,14 @@ pub struct Pattern {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// What `Pattern::consumer` calls series without one.
+/// What `Pattern::consumer` matches for series without a consumer.
 const NO_CONSUMER: &str = "none";
 
 impl Pattern {
-    /// Compiles it. `key` says where it stands in the configuration, for the messages.
+    /// Compiles it. `key` is its place in the configuration, for error messages.
     ///
     /// # Errors
-    /// Fatal, if a glob is none or a consumer's type does not exist; the message names the key.
+    /// Fatal, if a glob is invalid or a consumer's type does not exist. The message names the key.
     pub fn compile(&self, key: &str) -> Result<Selector, Error> {
         let part = |name: &str, text: &str| {
             (!text.is_empty()).then(|| glob(&format!("{key}.{name}"), text)).transpose()
@@ -64,10 +63,10 @@ impl Pattern {
     }
 }
 
-/// Compiles the glob that stands at `key`.
+/// Compiles the glob at `key` in the configuration.
 ///
 /// # Errors
-/// Fatal, if it is none; the message names the key.
+/// Fatal, if it is invalid. The message names the key.
 pub fn glob(key: &str, text: &str) -> Result<GlobMatcher, Error> {
     let glob = GlobBuilder::new(text).backslash_escape(true).build();
     // The library's message already quotes the glob.
@@ -84,8 +83,8 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Whether `series` is meant, by what is known of its consumer now. Not for every point: see
-    /// [`crate::Decisions`].
+    /// Whether it selects `series`, by the current attributes of its consumer. Too expensive for every point:
+    /// see [`crate::Decisions`].
     pub fn matches(&self, series: &Series) -> bool {
         self.metric.as_ref().is_none_or(|glob| glob.is_match(&*series.metric.name))
             && self.matches_resource(series)
@@ -93,7 +92,7 @@ impl Selector {
             && self.matches_attributes(series)
     }
 
-    /// Whether the answer may change when an exec changes a consumer's attributes.
+    /// Whether the result may change when an exec changes a consumer's attributes.
     pub fn may_change(&self) -> bool {
         !self.attributes.is_empty()
     }
@@ -132,25 +131,25 @@ mod tests {
     use wattrace_api::{Resource, ResourceKind, metric};
 
     use super::*;
-    use crate::testing::Scene;
+    use wattrace_transform_testing::Fixture;
 
     fn pattern(json: &str) -> Pattern {
         serde_json::from_str(json).unwrap()
     }
 
-    fn refusal(json: &str) -> String {
+    fn error_of(json: &str) -> String {
         pattern(json).compile("plugins.x.rules[0].select").unwrap_err().to_string()
     }
 
     #[test]
-    fn every_part_that_is_given_must_match() {
-        let scene = Scene::new();
-        let bash = scene.process(7, "bash");
+    fn all_given_globs_must_match() {
+        let fixture = Fixture::new();
+        let bash = fixture.process(7, "bash");
         let gpu = Resource { kind: ResourceKind::Gpu, id: "a/b".into() };
-        let of = |id| scene.rig.registry.get(id).unwrap();
-        let process: Arc<_> = of(scene.energy(Some(&bash)));
-        let package = of(scene.energy(None));
-        let gpu = of(scene.open(&metric::HW_ENERGY, gpu, None, None));
+        let of = |id| fixture.rig.registry.get(id).unwrap();
+        let process: Arc<_> = of(fixture.energy(Some(&bash)));
+        let package = of(fixture.energy(None));
+        let gpu = of(fixture.open(&metric::HW_ENERGY, gpu, None, None));
         for (json, expected) in [
             ("{}", [true, true, true]),
             (r#"{"metric": "hw.*"}"#, [false, true, true]),
@@ -174,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_match_is_refused_by_its_key() {
-        let message = refusal(r#"{"metric": "hw.{energy"}"#);
+    fn an_error_names_the_key_of_the_invalid_glob_or_type() {
+        let message = error_of(r#"{"metric": "hw.{energy"}"#);
         assert!(message.starts_with("plugins.x.rules[0].select.metric: "), "{message}");
-        let message = refusal(r#"{"attributes": {"a.b": "[z"}}"#);
+        let message = error_of(r#"{"attributes": {"a.b": "[z"}}"#);
         assert!(message.starts_with("plugins.x.rules[0].select.attributes.\"a.b\": "), "{message}");
-        let message = refusal(r#"{"consumer": "proces"}"#);
+        let message = error_of(r#"{"consumer": "proces"}"#);
         assert!(message.contains("select.consumer") && message.contains("process, thread"), "{message}");
     }
 }

@@ -116,7 +116,7 @@ impl Transform for FilterTransform {
 mod tests {
     use wattrace_api::Attribute;
     use wattrace_api::testing::Rig;
-    use wattrace_select::testing::Scene;
+    use wattrace_transform_testing::Fixture;
 
     use super::*;
 
@@ -141,7 +141,7 @@ select = { metric = "wattrace.consumer.cpu.time" }
 
     #[test]
     fn the_first_rule_that_matches_decides_and_the_book_shows_it() {
-        let mut s = Scene::of::<Filter>(example());
+        let mut s = Fixture::of::<Filter>(example());
         let (db, sh) = (s.process(7, "postgres"), s.process(8, "bash"));
         let points = [
             (s.energy(None), 9_000_000),
@@ -166,7 +166,7 @@ select = { metric = "wattrace.consumer.cpu.time" }
 
     #[test]
     fn what_becomes_of_a_process_is_decided_anew_after_an_exec() {
-        let mut s = Scene::of::<Filter>(example());
+        let mut s = Fixture::of::<Filter>(example());
         let forked = s.process(7, "bash");
         let energy = s.energy(Some(&forked));
         assert_eq!(s.pass(0, 1, &[(energy, 1)]).len(), 0);
@@ -176,7 +176,7 @@ select = { metric = "wattrace.consumer.cpu.time" }
 
     #[test]
     fn ends_pass_and_an_id_that_is_used_again_is_decided_anew() {
-        let mut s = Scene::of::<Filter>(example());
+        let mut s = Fixture::of::<Filter>(example());
         let (sh, db) = (s.process(8, "bash"), s.process(7, "postgres"));
         let energy = s.energy(Some(&sh));
         let batch = s.pass_ending(0, 1, &[(energy, 1)], &[energy]);

@@ -2,7 +2,7 @@
 
 use wattrace_api::testing::Rig;
 use wattrace_api::{Attribute, AttributeValue, metric};
-use wattrace_select::testing::Scene;
+use wattrace_transform_testing::Fixture;
 
 use crate::{Relabel, RelabelConfig};
 
@@ -28,7 +28,7 @@ fn example() -> RelabelConfig {
 
 #[test]
 fn a_renamed_series_takes_the_place_of_its_original_and_the_book_shows_it() {
-    let mut s = Scene::of::<Relabel>(example());
+    let mut s = Fixture::of::<Relabel>(example());
     let db = s.process(7, "postgres");
     db.update(vec![Attribute::new("process.linux.cgroup", "/system.slice/postgresql.service")]);
     let (energy, time) = (s.energy(Some(&db)), s.cpu_time(&db));
@@ -62,7 +62,7 @@ fn a_renamed_series_takes_the_place_of_its_original_and_the_book_shows_it() {
 
 #[test]
 fn after_an_exec_the_rest_goes_under_the_new_name_and_nothing_is_told_twice() {
-    let mut s = Scene::of::<Relabel>(example());
+    let mut s = Fixture::of::<Relabel>(example());
     let p = s.process(7, "bash");
     let energy = s.energy(Some(&p));
     let first = s.pass(0, 1, &[(energy, 10)]);
@@ -83,7 +83,7 @@ fn a_rule_that_matches_only_after_an_exec_takes_over_from_the_original() {
         select = { attributes = { "process.executable.name" = "make" } }
         rename = "build.energy"
     "#;
-    let mut s = Scene::of::<Relabel>(toml::from_str(text).unwrap());
+    let mut s = Fixture::of::<Relabel>(toml::from_str(text).unwrap());
     let p = s.process(7, "bash");
     let energy = s.energy(Some(&p));
     let first = s.pass(0, 1, &[(energy, 10)]);
@@ -105,7 +105,7 @@ fn a_rule_that_matches_only_after_an_exec_takes_over_from_the_original() {
 #[test]
 fn a_name_that_is_taken_leaves_the_series_alone() {
     let text = "rules = [{ select = { metric = \"hw.energy\" }, rename = \"wattrace.consumer.cpu.time\" }]";
-    let mut s = Scene::of::<Relabel>(toml::from_str(text).unwrap());
+    let mut s = Fixture::of::<Relabel>(toml::from_str(text).unwrap());
     s.rig.registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
     let energy = s.energy(None);
     let batch = s.pass(0, 1, &[(energy, 5)]);
@@ -137,7 +137,7 @@ fn what_makes_no_sense_is_refused_by_its_key() {
 
 #[test]
 fn origin_survives_a_glob_that_drops_everything() {
-    let mut s = Scene::of::<Relabel>(toml::from_str("rules = [{ drop = [\"*\"] }]").unwrap());
+    let mut s = Fixture::of::<Relabel>(toml::from_str("rules = [{ drop = [\"*\"] }]").unwrap());
     let p = s.process(7, "bash");
     let energy = s.energy(Some(&p));
     let batch = s.pass(0, 1, &[(energy, 5)]);

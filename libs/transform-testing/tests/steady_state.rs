@@ -1,5 +1,4 @@
-//! In steady state no transform allocates, however many points there are: counted by an allocator that
-//! counts.
+//! In steady state no transform allocates memory per point. The allocator counts allocations.
 
 use std::time::Instant;
 
@@ -10,21 +9,21 @@ use wattrace_carbon::Carbon;
 use wattrace_filter::Filter;
 use wattrace_formula::Formula;
 use wattrace_relabel::Relabel;
-use wattrace_select::testing::{Scene, seconds};
 use wattrace_top::Top;
+use wattrace_transform_testing::{Fixture, seconds};
 
 #[global_allocator]
 static ALLOCATIONS: Allocations = Allocations;
 
-/// Enough for every window to have been opened and closed, and for every history to be full.
+/// Seconds until every window has been opened and closed, and every history is full.
 const WARM_UP: u64 = 80;
 const MEASURED: u64 = 40;
 const PROCESSES: u32 = 1000;
 
-/// The most allocations that a second took once all is warm.
+/// Most allocations in one second after the warm-up.
 #[expect(clippy::unwrap_used, reason = "called by a test")]
 fn most_allocations<P: Plugin>(config: &str) -> u64 {
-    let mut s = Scene::of::<P>(toml::from_str(config).unwrap());
+    let mut s = Fixture::of::<P>(toml::from_str(config).unwrap());
     let mut series: Vec<SeriesId> = Vec::new();
     for pid in 0..PROCESSES {
         let process = s.process(pid, if pid % 2 == 0 { "make" } else { "postgres" });
@@ -52,7 +51,7 @@ fn most_allocations<P: Plugin>(config: &str) -> u64 {
 }
 
 #[test]
-fn points_cost_no_allocation() {
+fn no_transform_allocates_per_point() {
     let select = "select = { attributes = { \"process.executable.name\" = \"make\" } }";
     let filter = format!("rules = [{{ action = \"drop\", {select} }}]");
     assert_eq!(most_allocations::<Filter>(&filter), 0);
@@ -74,7 +73,7 @@ fn points_cost_no_allocation() {
         inputs.time.metric = "wattrace.consumer.cpu.time"
     "#;
     assert_eq!(most_allocations::<Formula>(formula), 0);
-    // A ranking lists everybody twice: that is per interval, not per point.
+    // A ranking makes two lists of all consumers per interval, not per point.
     assert!(most_allocations::<Top>("count = 10") < 40);
     assert_eq!(most_allocations::<Top>("count = 10\ninterval = \"1h\""), 0);
 }

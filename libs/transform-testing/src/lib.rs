@@ -1,5 +1,4 @@
-//! A scene for tests of transforms: one package with a simulated meter, processes, and points spelt out as
-//! lines.
+//! A fixture for tests of transforms: one package with a simulated meter, processes, and points as lines of text.
 
 use std::sync::Arc;
 
@@ -9,15 +8,15 @@ use wattrace_api::{
     SeriesId, SeriesSpec, Timestamp, Value, Window, metric,
 };
 
-/// A rig, and words to speak of what happens in it.
-pub struct Scene {
+/// A rig with transforms, and shorthands for series, batches and points.
+pub struct Fixture {
     /// The rig, with the transforms under test.
     pub rig: Rig,
     /// The energy domain `package-0`.
     pub domain: Arc<Domain>,
 }
 
-impl Default for Scene {
+impl Default for Fixture {
     fn default() -> Self {
         Self::new()
     }
@@ -31,8 +30,8 @@ pub fn seconds(start: u64, end: u64) -> Window {
     Window::new(Timestamp(start * SECOND), Timestamp(end * SECOND))
 }
 
-impl Scene {
-    /// A scene without a transform.
+impl Fixture {
+    /// A fixture without transforms.
     pub fn new() -> Self {
         let (name, origin) = ("package-0".to_owned(), Origin::Simulated);
         let domain =
@@ -40,18 +39,18 @@ impl Scene {
         Self { rig: Rig::new(), domain: Arc::new(domain) }
     }
 
-    /// A scene with the elements of `P`.
+    /// A fixture with the elements of `P`.
     ///
     /// # Panics
     /// If the plugin does not start.
-    #[expect(clippy::panic, reason = "a scene is played in tests")]
+    #[expect(clippy::panic, reason = "called by tests")]
     pub fn of<P: Plugin>(config: P::Config) -> Self {
-        let mut scene = Self::new();
-        scene.rig.start::<P>(config).unwrap_or_else(|e| panic!("{e}"));
-        scene
+        let mut fixture = Self::new();
+        fixture.rig.start::<P>(config).unwrap_or_else(|e| panic!("{e}"));
+        fixture
     }
 
-    /// A process that runs `name`.
+    /// A process whose executable is `name`.
     pub fn process(&self, pid: u32, name: &str) -> Arc<Consumer> {
         let identity =
             Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
@@ -65,8 +64,8 @@ impl Scene {
     /// Opens a series.
     ///
     /// # Panics
-    /// If the metric's name is taken by another.
-    #[expect(clippy::panic, reason = "a scene is played in tests")]
+    /// If another metric has the same name.
+    #[expect(clippy::panic, reason = "called by tests")]
     pub fn open(
         &self,
         metric: &Metric,
@@ -79,7 +78,7 @@ impl Scene {
         self.rig.registry.open(SeriesSpec { domain, consumer, ..SeriesSpec::new(metric, resource, start) })
     }
 
-    /// Opens the energy of package 0: the whole, or a consumer's part.
+    /// Opens the energy of package 0: the meter's, or a consumer's part of it.
     pub fn energy(&self, consumer: Option<&Arc<Consumer>>) -> SeriesId {
         let metric = if consumer.is_some() { metric::CONSUMER_ENERGY } else { metric::HW_ENERGY };
         self.open(&metric, Resource::package(0), Some(self.domain.clone()), consumer.cloned())
@@ -90,7 +89,7 @@ impl Scene {
         self.open(&metric::CONSUMER_CPU_TIME, Resource::package(0), None, Some(consumer.clone()))
     }
 
-    /// Passes counters' steps over the window from second `start` to second `end`.
+    /// Passes a batch of counters' steps through the transforms; its window is from second `start` to second `end`.
     ///
     /// # Panics
     /// If a transform fails.
@@ -98,11 +97,11 @@ impl Scene {
         self.pass_ending(start, end, points, &[])
     }
 
-    /// The same, and ends `ended`.
+    /// The same, with the ends of the series `ended`.
     ///
     /// # Panics
     /// If a transform fails.
-    #[expect(clippy::panic, reason = "a scene is played in tests")]
+    #[expect(clippy::panic, reason = "called by tests")]
     pub fn pass_ending(
         &mut self,
         start: u64,
@@ -115,11 +114,11 @@ impl Scene {
         self.rig.pass(batch).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// Passes gauges' values over the window from second `start` to second `end`.
+    /// Passes a batch of gauges' values through the transforms.
     ///
     /// # Panics
     /// If a transform fails.
-    #[expect(clippy::panic, reason = "a scene is played in tests")]
+    #[expect(clippy::panic, reason = "called by tests")]
     pub fn pass_gauges(&mut self, start: u64, end: u64, points: &[(SeriesId, f64)]) -> Batch {
         let mut batch = Batch::default();
         batch.begin(seconds(start, end));
@@ -127,11 +126,11 @@ impl Scene {
         self.rig.pass(batch).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// Lets the transforms finish, each through those after it, as the runner does.
+    /// Finishes the transforms in order, and passes what each holds back through those after it, as the runner does.
     ///
     /// # Panics
     /// If a transform fails.
-    #[expect(clippy::panic, reason = "a scene is played in tests")]
+    #[expect(clippy::panic, reason = "called by tests")]
     pub fn finish(&mut self) -> Batch {
         let mut all = Batch::default();
         for first in 0..self.rig.transforms.len() {
@@ -146,13 +145,13 @@ impl Scene {
         all
     }
 
-    /// Gives back the ids of the series that `batch` ends, as the runner does when the outputs have seen it.
+    /// Releases the ids of the series that `batch` ends, as the runner does when the outputs have seen it.
     pub fn release(&self, batch: &Batch) {
         self.rig.registry.release(batch.ended());
     }
 
-    /// A batch's points as lines such as `0s..1s wattrace.consumer.energy process/7 make on package/0 1.5 J`:
-    /// window, metric, consumer with its executable, resource, the series' own attributes, value and unit.
+    /// A batch's points as lines: window, metric, consumer with its executable, resource, the series' own
+    /// attributes, value and unit. For example `0s..1s wattrace.consumer.energy process/7 make on package/0 1.5 J`.
     pub fn lines(&self, batch: &Batch) -> Vec<String> {
         let points = self.rig.points(batch);
         let line = |point: &wattrace_api::testing::Point| {
