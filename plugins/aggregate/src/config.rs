@@ -7,7 +7,7 @@ use wattrace_api::{Error, ResultExt};
 use wattrace_select::{Pattern, Selector};
 
 use crate::function::Function;
-use crate::group::By;
+use crate::group::Grouping;
 
 /// `[plugins.aggregate]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,8 +16,8 @@ pub struct AggregateConfig {
     /// Length of a window, at least "1ms". Windows fall on whole multiples of it since boot.
     #[serde(with = "humantime_serde")]
     pub window: Duration,
-    /// How long after its end a window waits for points that come late; a window at most. What comes later
-    /// still counts in the window that is open then.
+    /// How long after its end a window waits for late points; one window at most. A point that is later still
+    /// counts in the oldest open window.
     #[serde(with = "humantime_serde")]
     pub lateness: Duration,
     /// What to aggregate, and how.
@@ -28,15 +28,15 @@ pub struct AggregateConfig {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuleConfig {
-    /// The series it is about; empty: all.
+    /// The series that it applies to; empty: all.
     pub select: Pattern,
     /// What to compute: `sum`, `mean`, `min`, `max`, and percentiles such as `p50`, `p95`, `p99.9`.
     pub functions: Vec<String>,
-    /// What series must share to be taken together: `resource`, `resource.type`, `domain`, `consumer`,
-    /// `consumer.type`, or the name of an attribute; `metric`: nothing more than the metric. Empty: each
-    /// series by itself.
+    /// What series must share to form a group: `resource`, `resource.type`, `domain`, `consumer`,
+    /// `consumer.type`, or the name of an attribute; `metric`: only the metric. Empty: each series is a group of
+    /// its own.
     pub by: Vec<String>,
-    /// Whether the points that were aggregated go on as well.
+    /// Whether the aggregated points are kept in the pipeline as well.
     pub keep: bool,
 }
 
@@ -51,15 +51,15 @@ impl Default for AggregateConfig {
 pub(crate) struct Rule {
     pub(crate) selector: Selector,
     pub(crate) functions: Vec<Function>,
-    pub(crate) by: By,
+    pub(crate) by: Grouping,
     pub(crate) keep: bool,
 }
 
 impl AggregateConfig {
-    /// The rules, ready for use.
+    /// Compiles the rules.
     ///
     /// # Errors
-    /// Fatal, if a value makes no sense; the message names the key.
+    /// Fatal, if a value is invalid. The message names the key.
     pub(crate) fn compile(&self) -> Result<Vec<Rule>, Error> {
         if self.window < Duration::from_millis(1) || self.window > Duration::from_secs(86_400) {
             return Err(Error::fatal("plugins.aggregate.window: must be between 1ms and 1day"));
@@ -72,7 +72,7 @@ impl RuleConfig {
     fn compile(&self, number: usize) -> Result<Rule, Error> {
         let key = format!("plugins.aggregate.rules[{number}]");
         if self.functions.is_empty() {
-            let message = format!("{key}.functions: is empty: name some of sum, mean, min, max, p95");
+            let message = format!("{key}.functions: is empty; give some of sum, mean, min, max, p95");
             return Err(Error::fatal(message));
         }
         let functions = self.functions.iter().enumerate().map(|(i, name)| {
@@ -81,7 +81,7 @@ impl RuleConfig {
         Ok(Rule {
             selector: self.select.compile(&format!("{key}.select"))?,
             functions: functions.collect::<Result<_, Error>>()?,
-            by: By::parse(&self.by).map_err(|why| format!("{key}.by: {why}")).or_fatal()?,
+            by: Grouping::parse(&self.by).map_err(|why| format!("{key}.by: {why}")).or_fatal()?,
             keep: self.keep,
         })
     }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_its_key() {
+    fn an_error_names_the_key_of_the_invalid_value() {
         for (text, start) in [
             ("window = \"0s\"", "plugins.aggregate.window: "),
             ("rules = [{}]", "plugins.aggregate.rules[0].functions: "),

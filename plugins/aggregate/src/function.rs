@@ -1,24 +1,27 @@
-//! What is computed of the points of a window, and which metric the result is.
+//! The functions over the points of a window, and the metrics of their results.
 
 use wattrace_api::{Kind, Metric, Unit};
 
-/// A function of a window's points.
+/// A function over the points of a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Function {
-    /// Of a counter: its increase, as a counter. Of a gauge: the sum of the values.
+    /// Of a counter: the sum of its increments, as a counter. Of a gauge: the sum of its values.
     Sum,
-    /// Of a counter: the increase over the time it took. Of a gauge: the mean of the values.
+    /// Of a counter: its increase divided by the time. Of a gauge: the mean of its values.
     Mean,
-    /// The smallest rate, or value.
+    /// The smallest rate or value.
     Min,
-    /// The largest rate, or value.
+    /// The largest rate or value.
     Max,
-    /// The smallest rate, or value, that so many per cent do not exceed.
+    /// The smallest rate or value that this percentage of all do not exceed.
     Percentile(f64),
 }
 
 impl Function {
-    /// The function called `name`, or why there is none.
+    /// The function called `name`.
+    ///
+    /// # Errors
+    /// That there is none, and which there are.
     pub(crate) fn parse(name: &str) -> Result<Self, String> {
         match name {
             "sum" => Ok(Self::Sum),
@@ -34,7 +37,7 @@ impl Function {
         }
     }
 
-    /// Whether it can only be told when all points are known.
+    /// Whether it needs all points of the window at once.
     pub(crate) fn needs_samples(self) -> bool {
         matches!(self, Self::Percentile(_))
     }
@@ -54,7 +57,7 @@ impl Function {
         match (metric.kind, self) {
             (Kind::Counter, Self::Sum) => Metric {
                 name: format!("{of}.{name}").into(),
-                description: format!("{what} of {of}, told once a window").into(),
+                description: format!("{what} of {of}, reported once per window").into(),
                 ..metric.clone()
             },
             (Kind::Counter, _) => Metric {

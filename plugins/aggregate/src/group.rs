@@ -1,20 +1,21 @@
-//! Which series are taken together, and what the series that tells of them is about.
+//! Which series form a group, and what the result series of a group is about.
 //!
-//! Joules of different origin are never taken together, and in a total over domains those are left out that
-//! others contain.
+//! Energy of different origin is never in one group. A group over several domains leaves out those whose energy
+//! another domain counts already.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use wattrace_api::{
-    Attribute, AttributeValue, Consumer, Domain, Follows, MetricId, Origin, Resource, ResourceKind, Series,
-    SeriesSpec,
+    Attribute, AttributeValue, Consumer, Domain, Follows, MetricId, Origin, Resource, Series, SeriesSpec,
+    Timestamp,
 };
+use wattrace_select::derived::derived_spec;
 
-/// What series must share.
+/// What series must share to be in one group.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct By {
-    /// Each series is by itself.
+pub(crate) struct Grouping {
+    /// Each series is a group of its own.
     single: bool,
     resource: bool,
     resource_type: bool,
@@ -24,9 +25,9 @@ pub(crate) struct By {
     attributes: Vec<String>,
 }
 
-/// What the series of a group share.
+/// What the series of one group share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct GroupKey {
     rule: usize,
     metric: MetricId,
     origin: Option<Origin>,
@@ -36,23 +37,26 @@ pub(crate) struct Key {
     attributes: Vec<Option<String>>,
 }
 
-impl By {
-    /// Reads the words of `by`, or says why it can't.
+impl Grouping {
+    /// Parses the words of `by`.
+    ///
+    /// # Errors
+    /// The word that is invalid, and what to write instead.
     pub(crate) fn parse(words: &[String]) -> Result<Self, String> {
         let mut by = Self { single: words.is_empty(), ..Self::default() };
         for word in words {
             match word.as_str() {
                 "" => return Err("a word in it is empty".to_owned()),
-                // Both always tell groups apart.
+                // Groups always differ by both.
                 "metric" | "wattrace.origin" => {}
                 "resource" => by.resource = true,
                 "resource.type" => by.resource_type = true,
                 "domain" | "wattrace.domain" => by.domain = true,
                 "consumer" => by.consumer = true,
                 "consumer.type" | "wattrace.consumer.type" => by.consumer_type = true,
-                "cpu.package" => return Err("instead of cpu.package, say resource".to_owned()),
+                "cpu.package" => return Err("instead of cpu.package, write resource".to_owned()),
                 hw if hw.starts_with("hw.") => {
-                    return Err(format!("instead of {hw}, say domain or resource.type"));
+                    return Err(format!("instead of {hw}, write domain or resource.type"));
                 }
                 attribute => by.attributes.push(attribute.to_owned()),
             }
@@ -65,28 +69,26 @@ impl By {
         !self.attributes.is_empty()
     }
 
-    /// Whether each series is by itself.
+    /// Whether each series is a group of its own.
     pub(crate) fn is_single(&self) -> bool {
         self.single
     }
 
-    /// Whether what `series` counts is already in another series of the same group.
+    /// Whether another series of the same group already counts the energy of `series`.
     pub(crate) fn counts_twice(&self, series: &Series) -> bool {
-        let Some(domain) = &series.domain else { return false };
-        let apart = self.single || self.resource || self.resource_type || self.domain;
-        let whole_machine = matches!(series.resource.kind, ResourceKind::Psys | ResourceKind::Host);
-        !apart && (domain.within.is_some() || whole_machine)
+        let separates_domains = self.single || self.resource || self.resource_type || self.domain;
+        !separates_domains && series.domain.is_some() && !series.counts_in_totals()
     }
 
     /// The group of `series` under rule number `rule`.
-    pub(crate) fn key(&self, rule: usize, series: &Series) -> Key {
+    pub(crate) fn key(&self, rule: usize, series: &Series) -> GroupKey {
         let identity = series.consumer.as_ref().map(|consumer| consumer.identity());
-        let found = self.found(series);
-        Key {
+        let attributes = self.attribute_values(series);
+        GroupKey {
             rule,
             metric: series.metric_id,
             origin: series.domain.as_ref().map(|domain| domain.origin),
-            resource: (self.resource || self.resource_type).then(|| self.about(series)),
+            resource: (self.resource || self.resource_type).then(|| self.resource_of(series)),
             domain: series.domain.as_ref().filter(|_| self.domain).map(|domain| domain.name.clone()),
             consumer: if self.consumer {
                 identity.cloned()
@@ -94,21 +96,17 @@ impl By {
                 let kind = identity.filter(|_| self.consumer_type).map(|identity| identity.kind);
                 kind.map(|kind| Consumer::closing(kind).identity().clone())
             },
-            attributes: found.iter().map(|value| value.as_ref().map(AttributeValue::to_string)).collect(),
+            attributes: attributes
+                .iter()
+                .map(|value| value.as_ref().map(AttributeValue::to_string))
+                .collect(),
         }
     }
 
-    /// The series that tells of `series` or its group as `metric`.
-    pub(crate) fn spec(&self, metric: MetricId, series: &Series) -> SeriesSpec {
+    /// The result series of `metric` for the group of `series`.
+    pub(crate) fn spec(&self, metric: MetricId, series: &Series, start: Timestamp) -> SeriesSpec {
         if self.single {
-            return SeriesSpec {
-                metric,
-                resource: series.resource.clone(),
-                domain: series.domain.clone(),
-                consumer: series.consumer.clone(),
-                attributes: series.attributes.clone(),
-                start: series.start,
-            };
+            return derived_spec(series, metric, start);
         }
         let domain = series.domain.as_ref().map(|domain| match self.domain {
             true => domain.clone(),
@@ -125,21 +123,22 @@ impl By {
             Some(consumer) if self.consumer_type => Some(Arc::new(Consumer::closing(consumer.kind()))),
             _ => None,
         };
-        // What the consumer tells of itself need not be told again.
+        // The consumer's own attributes need not be repeated.
         let known = |key: &str| consumer.as_ref().is_some_and(|consumer| consumer.attribute(key).is_some());
-        let attributes = self.attributes.iter().zip(self.found(series)).filter(|(key, _)| !known(key));
+        let attributes =
+            self.attributes.iter().zip(self.attribute_values(series)).filter(|(key, _)| !known(key));
         let attributes = attributes.filter_map(|(key, value)| Some(Attribute::new(key.clone(), value?)));
         SeriesSpec {
             attributes: attributes.collect(),
             metric,
-            resource: self.about(series),
+            resource: self.resource_of(series),
             domain,
             consumer,
-            start: series.start,
+            start,
         }
     }
 
-    fn about(&self, series: &Series) -> Resource {
+    fn resource_of(&self, series: &Series) -> Resource {
         match (self.resource, self.resource_type) {
             (true, _) => series.resource.clone(),
             (false, true) => Resource { kind: series.resource.kind.clone(), id: Cow::Borrowed("") },
@@ -148,7 +147,7 @@ impl By {
     }
 
     /// The values of the attributes to group by.
-    fn found(&self, series: &Series) -> Vec<Option<AttributeValue>> {
+    fn attribute_values(&self, series: &Series) -> Vec<Option<AttributeValue>> {
         if self.attributes.is_empty() {
             return Vec::new();
         }

@@ -1,18 +1,18 @@
-//! The `aggregate` plugin: sums, means, extremes and percentiles over windows of time, of each series or of
-//! groups of them.
+//! The `aggregate` plugin: sums, means, extremes and percentiles over windows of time, per series or per group of
+//! series.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.aggregate]` |
-//! | `function` | what is computed of the points of a window |
-//! | `group` | which series are taken together, and the series that tells of them |
-//! | `cell` | one series or group, with the windows that are open |
-//! | `transform` | the pipeline element: puts points into cells, and closes windows |
+//! | `function` | the functions over the points of a window |
+//! | `group` | which series form a group, and what its result series is about |
+//! | `accumulator` | the open windows of one series or group |
+//! | `transform` | the pipeline element: adds points to accumulators, and closes windows |
 //!
-//! A gauge is aggregated by its values. A counter is aggregated by its increases: their sum is a counter
-//! again, exact to the step; everything else is of its rate, so that joules become watts.
+//! A gauge is aggregated by its values. A counter is aggregated by its increments: their sum is a counter again,
+//! exact to the step; all other functions apply to its rate, so joules become watts.
 
-mod cell;
+mod accumulator;
 mod config;
 mod function;
 mod group;
@@ -39,9 +39,10 @@ impl Plugin for Aggregate {
 
     fn start(config: AggregateConfig, setup: &mut Setup) -> Result<(), Error> {
         let rules: Arc<[_]> = config.compile()?.into();
-        let registry = setup.registry();
+        let (registry, clock) = (setup.registry(), setup.clock());
         setup.transform("windows", move || {
-            Ok(transform::Transformer::new(config.window, config.lateness, rules.clone(), registry.clone()))
+            let (rules, registry) = (rules.clone(), registry.clone());
+            Ok(transform::Transformer::new(config.window, config.lateness, rules, registry, clock.now()))
         });
         Ok(())
     }

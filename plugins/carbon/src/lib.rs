@@ -1,15 +1,18 @@
-//! The `carbon` plugin: grams of CO₂ equivalent, and money, from every joule that is measured or attributed.
+//! The `carbon` plugin: computes grams of CO₂ equivalent, and cost, from all energy that is measured or attributed.
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `config` | the keys of `[plugins.carbon]`, and what they come to |
+//! | `config` | the keys of `[plugins.carbon]`, and the sources of rates that they resolve to |
+//! | `check` | what values are checked with |
 //! | `countries` | the built-in table: yearly averages of grid intensity, with their year |
-//! | `rate` | what a kilowatt hour takes now: a fixed number, or a file's that is read again when it changes |
+//! | `tariff` | prices by the time of day |
+//! | `rate` | the current rate: a fixed number, a tariff's, or a file's that is read again when it changes |
 //! | `transform` | the pipeline element: integrates the rate over energy, in integers |
 //!
-//! The energy comes from meters and from the `attribution` plugin, which this one follows. What is made of
-//! estimated joules is labelled `estimated`: the energy domain goes with it.
+//! The energy comes from meters and from the `attribution` plugin, which runs before this one. Each series keeps the
+//! domain of its energy, so what is computed from estimated joules is labelled `estimated`.
 
+mod check;
 mod config;
 mod countries;
 mod rate;
@@ -20,19 +23,19 @@ use wattrace_api::{Error, Finding, Plugin, Setup, Verdict};
 
 pub use config::CarbonConfig;
 
-/// For fuzzing: what reads text that somebody else wrote.
+/// Entry points for fuzzing: what parses input from outside.
 #[doc(hidden)]
 pub mod fuzzing {
-    use crate::config::MOST;
+    use crate::check::MAX_PER_KWH;
     use crate::rate::{Quantity, parse};
 
-    /// The file of a rate.
+    /// The content of a rate's file.
     pub fn rate(text: &str) {
         for quantity in [Quantity::Carbon, Quantity::Cost] {
             let Ok(rate) = parse(text, quantity) else { continue };
-            assert!((0.0..=MOST).contains(&rate), "{rate}");
-            let is_none = text.trim().parse::<f64>().is_ok_and(f64::is_nan);
-            assert!(!is_none, "what is no number is no rate");
+            assert!((0.0..=MAX_PER_KWH).contains(&rate), "{rate}");
+            let is_nan = text.trim().parse::<f64>().is_ok_and(f64::is_nan);
+            assert!(!is_nan, "NaN is not a rate");
         }
     }
 }
@@ -51,7 +54,7 @@ impl Plugin for Carbon {
     }
 
     fn start(config: CarbonConfig, setup: &mut Setup) -> Result<(), Error> {
-        config.sources()?;
+        config.resolve()?;
         let (registry, clock) = (setup.registry(), setup.clock());
         let open = move || transform::Transformer::open(&config, registry.clone(), clock.clone());
         setup.transform("energy", open);
@@ -59,19 +62,19 @@ impl Plugin for Carbon {
     }
 
     fn diagnose(config: &CarbonConfig) -> Vec<Finding> {
-        let Ok(sources) = config.sources() else { return Vec::new() };
+        let Ok(sources) = config.resolve() else { return Vec::new() };
         let sources = sources.iter().filter(|source| !source.file.as_os_str().is_empty());
         let finding = |source: &rate::RateSource| {
             let what = format!("{} {}", source.key, source.file.display());
             match rate::read(source) {
                 Ok((value, _)) => {
-                    let found = format!("{value} {} a kWh", source.unit);
+                    let found = format!("{value} {} per kWh", source.unit);
                     Finding { what, verdict: Verdict::Ok, found, remedy: String::new() }
                 }
                 Err(error) => {
-                    let is_spare = source.fixed > 0.0 || source.times.is_some();
-                    let verdict = if is_spare { Verdict::Optional } else { Verdict::Missing };
-                    let remedy = "write a number into it, and replace it by renaming".to_owned();
+                    let has_default = source.fixed > 0.0 || source.schedule.is_some();
+                    let verdict = if has_default { Verdict::Optional } else { Verdict::Missing };
+                    let remedy = "write a number to it; replace it by renaming another file".to_owned();
                     Finding { what, verdict, found: error, remedy }
                 }
             }

@@ -1,5 +1,5 @@
-//! What a kilowatt hour takes now, in millionths of a gram or of a currency: fixed, or read from a file that
-//! others replace while we run.
+//! The rate of carbon or cost per kilowatt hour, in millionths of a gram or of a currency: a fixed number, a
+//! `tariff` schedule, or a file that is read again when it changes.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 use tracing::{info, warn};
 use wattrace_api::{Error, Timestamp, Window};
 
-use crate::config::MOST;
+use crate::check::MAX_PER_KWH;
 use crate::tariff::Schedule;
 
-/// What is counted.
+/// What a rate measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quantity {
     /// Grams of CO₂ equivalent.
@@ -25,36 +25,36 @@ pub(crate) enum Quantity {
 #[derive(Clone, Debug)]
 pub(crate) struct RateSource {
     pub(crate) quantity: Quantity,
-    /// The key of the file, for messages.
+    /// The file's key in the configuration, for messages.
     pub(crate) key: &'static str,
-    /// A kilowatt hour's until the file can be read; 0 if only the file knows.
+    /// Per kilowatt hour, used until the file can be read; 0: there is only the file.
     pub(crate) fixed: f64,
-    /// A kilowatt hour's by the time of day, in place of `fixed`.
-    pub(crate) times: Option<Schedule>,
-    /// Empty if there is none.
+    /// Per kilowatt hour by the time of day, used instead of `fixed`.
+    pub(crate) schedule: Option<Schedule>,
+    /// Empty: there is none.
     pub(crate) file: PathBuf,
-    /// What is counted, in UCUM.
+    /// Unit of the quantity, in UCUM.
     pub(crate) unit: String,
     pub(crate) pue: f64,
-    /// Time between two looks at the file.
-    pub(crate) check: Duration,
+    /// Time between two checks of the file.
+    pub(crate) check_interval: Duration,
 }
 
-/// A rate, as it is now.
+/// The current rate of a source.
 #[derive(Debug)]
 pub(crate) struct Rate {
     source: RateSource,
     value: f64,
     per_kwh: u64,
     next_check: Timestamp,
-    /// When the file that was read last had been written.
+    /// Modification time of the file when it was last read.
     modified: Option<SystemTime>,
     /// Whether a file has ever been read.
     is_from_file: bool,
     failures: u64,
     failing: bool,
-    /// What holds in the window at hand: up to how many of its nanoseconds, and per kilowatt hour. The last
-    /// part is its end.
+    /// The rates in the current window: each one's end in nanoseconds since the window's start, and millionths per
+    /// kilowatt hour. The last part ends with the window.
     parts: Vec<(u64, u64)>,
 }
 
@@ -62,7 +62,7 @@ impl Rate {
     /// Reads the file, if there is one.
     ///
     /// # Errors
-    /// Retry, if it can't be read and there is no fixed rate to begin with.
+    /// Retry, if the file cannot be read and there is no other rate to begin with.
     pub(crate) fn open(source: RateSource) -> Result<Self, Error> {
         let mut rate = Self {
             value: source.fixed,
@@ -82,25 +82,24 @@ impl Rate {
                     rate.set(value);
                     (rate.modified, rate.is_from_file) = (modified, true);
                 }
-                Err(error) if rate.source.fixed > 0.0 || rate.source.times.is_some() => rate.failed(&error),
+                Err(error) if rate.source.fixed > 0.0 || rate.source.schedule.is_some() => {
+                    rate.failed(&error)
+                }
                 Err(error) => {
-                    return Err(Error::retry(format!(
-                        "{}: {error}; write a number into it",
-                        rate.source.key
-                    )));
+                    return Err(Error::retry(format!("{}: {error}; write a number to it", rate.source.key)));
                 }
             }
         }
         Ok(rate)
     }
 
-    /// Looks whether the file has changed, if it is time to. A file that can't be read or makes no sense
-    /// leaves the rate as it was. Returns whether it looked.
+    /// Reads the file again if the check interval has passed and the file has changed. A file that cannot be read
+    /// or is invalid leaves the rate as it was. Returns whether the interval had passed.
     pub(crate) fn check(&mut self, now: Timestamp) -> bool {
         if now < self.next_check {
             return false;
         }
-        self.next_check = now + self.source.check;
+        self.next_check = now + self.source.check_interval;
         if self.source.file.as_os_str().is_empty() {
             return true;
         }
@@ -111,7 +110,7 @@ impl Rate {
         match read(&self.source) {
             Ok((value, modified)) => {
                 if self.failing || value != self.value {
-                    info!("{}: now {value} {} a kWh", self.source.key, self.source.unit);
+                    info!("{}: the rate is now {value} {} per kWh", self.source.key, self.source.unit);
                 }
                 self.set(value);
                 (self.modified, self.failing, self.is_from_file) = (modified, false, true);
@@ -132,21 +131,24 @@ impl Rate {
     fn failed(&mut self, error: &str) {
         self.failures += 1;
         if !self.failing {
-            warn!("{}: {error}; {} {} a kWh stays in force", self.source.key, self.value, self.source.unit);
+            warn!(
+                "{}: {error}; the rate stays at {} {} per kWh",
+                self.source.key, self.value, self.source.unit
+            );
         }
         self.failing = true;
     }
 
-    /// Finds out what holds in `window`, whose end is `end` in nanoseconds since the Unix epoch.
+    /// Determines the rates in `window`, whose end is `end` in nanoseconds since the Unix epoch.
     pub(crate) fn cover(&mut self, window: Window, end: u64) {
         self.parts.clear();
-        // A file that was read once knows better than a table.
-        if let Some(times) = self.source.times.as_ref().filter(|_| !self.is_from_file) {
+        // A file that was read once takes precedence over the schedule.
+        if let Some(schedule) = self.source.schedule.as_ref().filter(|_| !self.is_from_file) {
             let (parts, pue) = (&mut self.parts, self.source.pue);
-            times.over(end.saturating_sub(window.nanos())..end, |until, price| {
+            schedule.for_each_price(end.saturating_sub(window.nanos())..end, |until, price| {
                 let per_kwh = millionths(price, pue);
                 match parts.last_mut() {
-                    Some((before, same)) if *same == per_kwh => *before = until,
+                    Some((end, same)) if *same == per_kwh => *end = until,
                     _ => parts.push((until, per_kwh)),
                 }
                 self.value = price;
@@ -156,65 +158,65 @@ impl Rate {
         }
     }
 
-    /// What `energy` costs or emits that was used over the window covered last, evenly: microjoules times
-    /// millionths per kilowatt hour, the building's share included.
+    /// What `energy` costs or emits if it was used evenly over the window of the last [`Rate::cover`]: microjoules
+    /// times millionths per kilowatt hour, with the PUE included.
     pub(crate) fn product(&self, energy: u64) -> u128 {
         let (whole, _) = self.parts.last().copied().unwrap_or_default();
         let (mut product, mut counted) = (0, 0);
         for &(until, per_kwh) in &self.parts {
-            // Rounded once at each edge, so that the parts sum to the whole.
-            let upto = if until == whole {
+            // Rounded once per boundary, so that the parts sum to the whole.
+            let used = if until == whole {
                 energy
             } else {
                 (u128::from(energy) * u128::from(until) / u128::from(whole)) as u64
             };
-            product += u128::from(upto - counted) * u128::from(per_kwh);
-            counted = upto;
+            product += u128::from(used - counted) * u128::from(per_kwh);
+            counted = used;
         }
         product
     }
 
-    /// Per kilowatt hour of the grid, as it was given.
+    /// Per kilowatt hour, as given: without the PUE.
     pub(crate) fn value(&self) -> f64 {
         self.value
     }
 
-    /// How often the file could not be read or made no sense.
+    /// How often the file could not be read or was invalid.
     pub(crate) fn failures(&self) -> u64 {
         self.failures
     }
 
-    /// What it was opened from.
+    /// Its source.
     pub(crate) fn source(&self) -> &RateSource {
         &self.source
     }
 }
 
-/// A rate in millionths, for what the building uses.
+/// A rate in millionths, with the PUE included.
 fn millionths(value: f64, pue: f64) -> u64 {
     (value * pue * 1e6).round() as u64
 }
 
-/// What a source's file says, and when that was written.
+/// The rate in a source's file, and the file's modification time.
 pub(crate) fn read(source: &RateSource) -> Result<(f64, Option<SystemTime>), String> {
-    let place = source.file.display();
+    let path = source.file.display();
     let open = || {
         let file = File::open(&source.file)?;
-        // Taken before the text, so that a change in between is read again.
+        // Read before the text, so that a change in between is noticed at the next check.
         let modified = file.metadata()?.modified().ok();
         let mut text = String::new();
         file.take(1 << 16).read_to_string(&mut text)?;
         std::io::Result::Ok((text, modified))
     };
-    let (text, modified) = open().map_err(|e| format!("{place}: {e}"))?;
-    let number = parse(&text, source.quantity).map_err(|why| format!("{place}: {why}"))?;
+    let (text, modified) = open().map_err(|e| format!("{path}: {e}"))?;
+    let number = parse(&text, source.quantity).map_err(|why| format!("{path}: {why}"))?;
     Ok((number, modified))
 }
 
 /// The number in `text`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Why it is not a valid rate.
 pub(crate) fn parse(text: &str, quantity: Quantity) -> Result<f64, String> {
     let json_key = if quantity == Quantity::Carbon { "carbonIntensity" } else { "price" };
     let number = text.trim().parse::<f64>().ok().or_else(|| {
@@ -224,10 +226,10 @@ pub(crate) fn parse(text: &str, quantity: Quantity) -> Result<f64, String> {
     let Some(number) = number else {
         return Err(format!("holds neither a number nor JSON with a number as {json_key}"));
     };
-    // A price can fall below zero for an hour; what was paid already can't.
+    // A price may be negative for an hour, but a counter of cost cannot decrease.
     let number = if quantity == Quantity::Cost && number < 0.0 { 0.0 } else { number };
-    if !(0.0..=MOST).contains(&number) {
-        return Err(format!("{number} is not between 0 and {MOST}"));
+    if !(0.0..=MAX_PER_KWH).contains(&number) {
+        return Err(format!("{number} is not between 0 and {MAX_PER_KWH}"));
     }
     Ok(number)
 }
@@ -237,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_number_is_no_price() {
+    fn only_a_finite_number_is_a_rate() {
         for quantity in [Quantity::Carbon, Quantity::Cost] {
             for text in ["nan", "-nan", "NaN\n", "inf", r#"{"price":"nan","carbonIntensity":null}"#, ""] {
                 assert!(parse(text, quantity).is_err(), "{text} as {quantity:?}");

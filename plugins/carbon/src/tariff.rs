@@ -1,4 +1,4 @@
-//! Prices by the time of day: what holds when, in the time zone of whoever sends the bill.
+//! Prices by the time of day, in the time zone of the electricity supplier.
 
 use std::ops::Range;
 
@@ -7,20 +7,20 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use wattrace_api::Error;
 
-use crate::config::{MOST, refuse};
+use crate::check::{MAX_PER_KWH, refuse};
 
-/// A price that holds at some times.
+/// A price that applies at some times of day.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TariffTime {
-    /// From when, `22:00`.
+    /// Start, as `22:00`.
     pub from: String,
-    /// Until when, exclusive, `06:00`; not after `from`: on the next day.
+    /// End, exclusive, as `06:00`. If it is not after `from`, it is on the next day.
     pub to: String,
-    /// On which days it begins; none: on all.
+    /// Days on which it starts; empty: all.
     #[serde(default)]
     pub days: Vec<Day>,
-    /// Of a kilowatt hour.
+    /// Price of a kilowatt hour.
     pub price: f64,
 }
 
@@ -40,21 +40,21 @@ pub enum Day {
 const MINUTE: u64 = 60_000_000_000;
 const MINUTES_A_DAY: u16 = 24 * 60;
 
-/// All of them.
+/// All prices of a day.
 #[derive(Debug, Clone)]
 pub(crate) struct Schedule {
     zone: TimeZone,
-    times: Vec<Time>,
-    /// Where none holds.
-    otherwise: f64,
+    periods: Vec<Period>,
+    /// The price where no period applies.
+    default_price: f64,
 }
 
 #[derive(Debug, Clone)]
-struct Time {
+struct Period {
     /// Minutes since midnight.
     from: u16,
     to: u16,
-    /// From Monday on.
+    /// Monday first.
     days: [bool; 7],
     price: f64,
 }
@@ -63,8 +63,8 @@ impl Schedule {
     /// `None`: no times are given.
     ///
     /// # Errors
-    /// Fatal, if a value makes no sense; the message names the key.
-    pub(crate) fn new(times: &[TariffTime], zone: &str, otherwise: f64) -> Result<Option<Self>, Error> {
+    /// Fatal, if a value is invalid. The message names the key.
+    pub(crate) fn new(times: &[TariffTime], zone: &str, default_price: f64) -> Result<Option<Self>, Error> {
         if times.is_empty() {
             return Ok(None);
         }
@@ -80,30 +80,30 @@ impl Schedule {
                 }
             },
         };
-        let time = |given: &TariffTime| {
+        let period = |given: &TariffTime| {
             let minutes = |key: &str, text: &str| match minutes(text) {
                 Some(minutes) => Ok(minutes),
-                None => refuse("tariff_times", format_args!("{key}: \"{text}\" is no time, as 22:00 is one")),
+                None => refuse("tariff_times", format_args!("{key}: \"{text}\" is not a time such as 22:00")),
             };
-            if !(0.0..=MOST).contains(&given.price) {
+            if !(0.0..=MAX_PER_KWH).contains(&given.price) {
                 return refuse(
                     "tariff_times",
-                    format_args!("price: {} is not between 0 and {MOST}", given.price),
+                    format_args!("price: {} is not between 0 and {MAX_PER_KWH}", given.price),
                 );
             }
             let mut days = [given.days.is_empty(); 7];
             given.days.iter().for_each(|day| days[*day as usize] = true);
             let (from, to) = (minutes("from", &given.from)? % MINUTES_A_DAY, minutes("to", &given.to)?);
-            Ok(Time { from, to, days, price: given.price })
+            Ok(Period { from, to, days, price: given.price })
         };
-        let times = times.iter().map(time).collect::<Result<_, Error>>()?;
-        Ok(Some(Self { zone, times, otherwise }))
+        let periods = times.iter().map(period).collect::<Result<_, Error>>()?;
+        Ok(Some(Self { zone, periods, default_price }))
     }
 
-    /// Says what holds in `span`, in nanoseconds since the Unix epoch: up to how many of them which price.
-    /// The last one is its end.
-    pub(crate) fn over(&self, span: Range<u64>, mut each: impl FnMut(u64, f64)) {
-        // Prices change, and clocks are put forward and back, on whole minutes.
+    /// Calls `each` for the prices in `span`, given in nanoseconds since the Unix epoch: with the end of each, in
+    /// nanoseconds since the span's start, and the price. The last one ends with the span.
+    pub(crate) fn for_each_price(&self, span: Range<u64>, mut each: impl FnMut(u64, f64)) {
+        // Prices and time zone offsets change on whole minutes only.
         let mut at = span.start;
         loop {
             let next = ((at / MINUTE + 1) * MINUTE).min(span.end);
@@ -115,24 +115,24 @@ impl Schedule {
         }
     }
 
-    /// The price at a moment.
+    /// The price at a time.
     fn at(&self, unix_nanos: u64) -> f64 {
         let moment = Timestamp::from_nanosecond(unix_nanos.into()).unwrap_or_default();
         let local = self.zone.to_datetime(moment);
         let minute = local.hour() as u16 * 60 + local.minute() as u16;
         let today = local.weekday().to_monday_zero_offset() as usize;
-        let holds = |time: &&Time| time.holds(minute, today);
-        self.times.iter().find(holds).map_or(self.otherwise, |time| time.price)
+        let applies = |period: &&Period| period.applies(minute, today);
+        self.periods.iter().find(applies).map_or(self.default_price, |period| period.price)
     }
 }
 
-impl Time {
-    fn holds(&self, minute: u16, today: usize) -> bool {
-        let begun = self.days[today] && minute >= self.from;
+impl Period {
+    fn applies(&self, minute: u16, today: usize) -> bool {
+        let started = self.days[today] && minute >= self.from;
         if self.from < self.to {
-            return begun && minute < self.to;
+            return started && minute < self.to;
         }
-        begun || self.days[(today + 6) % 7] && minute < self.to
+        started || self.days[(today + 6) % 7] && minute < self.to
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_time_that_covers_a_moment_decides() {
+    fn the_first_period_that_covers_a_time_applies() {
         let schedule = schedule("UTC");
         // The first of 2026-11 is a Sunday.
         for (moment, price) in [
@@ -196,16 +196,16 @@ mod tests {
     fn a_span_is_cut_where_the_price_changes() {
         let schedule = schedule("UTC");
         let end = "2026-11-02T06:00:30Z".parse::<Timestamp>().unwrap().as_nanosecond() as u64;
-        let mut said = Vec::new();
-        schedule.over(end - 60_000_000_000..end, |until, price| said.push((until, price)));
-        assert_eq!(said, [(30_000_000_000, 0.10), (60_000_000_000, 0.30)]);
-        said.clear();
-        schedule.over(end..end, |until, price| said.push((until, price)));
-        assert_eq!(said, [(0, 0.30)]);
+        let mut prices = Vec::new();
+        schedule.for_each_price(end - 60_000_000_000..end, |until, price| prices.push((until, price)));
+        assert_eq!(prices, [(30_000_000_000, 0.10), (60_000_000_000, 0.30)]);
+        prices.clear();
+        schedule.for_each_price(end..end, |until, price| prices.push((until, price)));
+        assert_eq!(prices, [(0, 0.30)]);
     }
 
     #[test]
-    fn the_clock_on_the_wall_counts_in_summer_and_winter() {
+    fn times_are_local_in_summer_and_winter() {
         if !std::path::Path::new("/usr/share/zoneinfo/Europe/Berlin").exists() {
             return eprintln!("skipped: the package tzdata is not installed");
         }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_or_zone_is_refused_by_its_key() {
+    fn an_error_names_the_key_of_the_invalid_time_or_zone() {
         let time = |from: &str, price| {
             [TariffTime { from: from.to_owned(), to: "06:00".to_owned(), days: vec![], price }]
         };

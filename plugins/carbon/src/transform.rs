@@ -1,55 +1,63 @@
-//! The pipeline element: adds a series of carbon, or cost, beside every series of energy.
+//! The pipeline element: adds a series of carbon, or cost, for every series of energy.
 //!
-//! Each increment of energy is multiplied by the rate that is in force when it is reported, or, where prices
-//! depend on the time of day, by those that held in its window; as integers: microjoules by millionths per
-//! kilowatt hour. The products are summed without rounding, and the counter shows their sum's whole
-//! billionths. So it never drifts: it is off by less than a nanogram, however many windows went into it. What
-//! a series has beyond that when it ends goes to the next one of its kind: a thousand processes of a
-//! millisecond each would otherwise cost less than one that runs for a second.
+//! Each increment of energy is multiplied by the rate in force when it is reported, or, where prices depend on the
+//! time of day, by the rates in its window. The arithmetic is exact: microjoules times millionths per kilowatt
+//! hour, summed as integers; the counter shows the sum's whole billionths. So the error is below one nanogram
+//! however many windows were summed. When a series ends, the next one of its kind takes over the remainder:
+//! otherwise a thousand processes of a millisecond each would cost less than one that runs for a second.
 
 use std::mem;
 use std::sync::Arc;
 
 use tracing::info;
 use wattrace_api::{
-    Batch, Clock, ConsumerKind, Domain, Error, Kind, Metric, MetricId, Registry, Resource, ResultExt, Series,
-    SeriesId, SeriesMap, SeriesSpec, Timestamp, Transform, Unit, Value, Window, metric,
+    Batch, Clock, ConsumerKind, Domain, Error, Increments, Kind, Metric, MetricId, Registry, Resource,
+    ResultExt, Series, SeriesId, SeriesSpec, Timestamp, Transform, Unit, Value, Window, metric,
 };
+use wattrace_select::Decisions;
+use wattrace_select::derived::{derived_spec, derived_start};
 
-use crate::CarbonConfig;
+use crate::config::CarbonConfig;
 use crate::countries::{self, Country};
 use crate::rate::{Quantity, Rate};
 
 /// Units per step: a nanogram, or a billionth of a currency.
 const BILLIONTH: f64 = 1e-9;
-/// Microjoules times millionths per kilowatt hour that make a step.
+/// Microjoules times millionths per kilowatt hour in one step.
 const PRODUCT_PER_STEP: u128 = 3_600_000_000_000 / 1000;
 
 /// The element.
 pub(crate) struct Transformer {
-    registry: Arc<Registry>,
     clock: Clock,
-    counts: Vec<Count>,
-    /// Per series, looked up once; `None`: it is no energy.
-    meters: SeriesMap<Option<Meter>>,
-    /// The points being made, and the series that are over; empty between calls.
+    context: Context,
+    quantities: Vec<DerivedQuantity>,
+    /// `None`: not a series of energy.
+    energies: Decisions<Option<EnergySeries>>,
+    /// The points and ends to add to the batch; empty between calls.
     out: Batch,
-    over: Vec<SeriesId>,
 }
 
-/// One quantity, derived from energy.
-struct Count {
+/// What derived series are opened with.
+struct Context {
+    registry: Arc<Registry>,
+    /// When the transform was opened.
+    since: Timestamp,
+}
+
+/// Carbon or cost.
+struct DerivedQuantity {
     rate: Rate,
-    /// Each metric of energy, and what it becomes.
+    /// Each metric of energy, and the metric derived from it.
     metrics: [(MetricId, MetricId); 3],
-    /// The rate itself, as a gauge, and the failures to read it.
+    /// The rate, as a gauge.
     rate_series: SeriesId,
+    /// The failures to read the rate's file.
     failures_series: SeriesId,
-    rests: Vec<Rest>,
+    remainders: Vec<Remainder>,
 }
 
-/// What series that are over had beyond whole steps, until the next one of the same kind begins.
-struct Rest {
+/// What ended series of one kind had beyond whole steps, until the next one of that kind begins.
+struct Remainder {
     metric: MetricId,
     kind: Option<ConsumerKind>,
     domain: Option<Arc<Domain>>,
@@ -57,84 +65,94 @@ struct Rest {
 }
 
 /// A series of energy.
-struct Meter {
-    /// In microjoules.
-    last: u64,
-    /// By quantity.
-    sums: Vec<Sum>,
+struct EnergySeries {
+    increments: Increments,
+    /// One per quantity.
+    derived: Vec<DerivedSeries>,
 }
 
-struct Sum {
-    series: SeriesId,
+/// A series of carbon or cost.
+struct DerivedSeries {
+    id: SeriesId,
     /// Microjoules times millionths per kilowatt hour.
     product: u128,
-    /// The number of its rest.
-    rest: usize,
+    /// Index into [`DerivedQuantity::remainders`].
+    remainder: usize,
 }
 
 impl Transformer {
     /// Reads the rates and declares the metrics.
     ///
     /// # Errors
-    /// Retry, if the only source of a rate is a file that can't be read. Fatal, if another plugin took a
-    /// metric's name.
+    /// Retry, if the only source of a rate is a file that cannot be read. Fatal, if another plugin has declared a
+    /// metric of the same name.
     pub(crate) fn open(config: &CarbonConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
-        let now = clock.now();
         if let Some(Country { grams_per_kwh, year, .. }) = countries::find(&config.country) {
             info!("carbon intensity of {}: {grams_per_kwh} g/kWh, the average of {year}", config.country);
         }
-        let rates: Vec<_> = config.sources()?.into_iter().map(Rate::open).collect::<Result<_, Error>>()?;
-        let counts = rates.into_iter().map(|rate| Count::open(rate, now, &registry));
-        let counts = counts.collect::<Result<_, Error>>()?;
-        let (meters, out, over) = (SeriesMap::default(), Batch::default(), Vec::new());
-        Ok(Self { registry, clock, counts, meters, out, over })
-    }
-
-    fn meter(counts: &mut [Count], registry: &Registry, id: SeriesId) -> Option<Meter> {
-        let series = registry.get(id)?;
-        let sums: Vec<_> = counts.iter_mut().filter_map(|count| count.sum(&series, registry)).collect();
-        (!sums.is_empty()).then_some(Meter { last: 0, sums })
+        let context = Context { since: clock.now(), registry };
+        let open = |source| DerivedQuantity::open(Rate::open(source)?, &context);
+        let quantities = config.resolve()?.into_iter().map(open).collect::<Result<_, Error>>()?;
+        let energies = Decisions::new(context.registry.clone(), false);
+        Ok(Self { clock, context, quantities, energies, out: Batch::default() })
     }
 }
 
 impl Transform for Transformer {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        let Self { registry, clock, counts, meters, out, over } = self;
+        let Self { clock, context, quantities, energies, out } = self;
         for segment in batch.segments() {
+            let window = segment.window;
             let mut begun = false;
             for (id, value) in segment.points() {
-                let meter = meters.get_or_insert_with(id, || Self::meter(counts, registry, id));
-                let Some(meter) = meter else { continue };
+                let decide =
+                    |series: &Arc<Series>, _| EnergySeries::open(quantities, context, series, window);
+                let Some(Some(energy)) = energies.of(id, decide) else { continue };
                 if !mem::replace(&mut begun, true) {
-                    out.begin(segment.window);
-                    let end = clock.unix_nanos(segment.window.end);
-                    counts.iter_mut().for_each(|count| count.check(segment.window, end, out));
+                    out.begin(window);
+                    let end = clock.unix_nanos(window.end);
+                    quantities.iter_mut().for_each(|quantity| quantity.update_rate(window, end, out));
                 }
-                let energy = value.steps().saturating_sub(mem::replace(&mut meter.last, value.steps()));
-                for (sum, count) in meter.sums.iter_mut().zip(&*counts) {
-                    sum.product += count.rate.product(energy);
-                    let whole = sum.product / PRODUCT_PER_STEP;
-                    out.push(sum.series, Value::of_steps(u64::try_from(whole).unwrap_or(u64::MAX)));
+                let increment = energy.increments.next(window, value);
+                for (derived, quantity) in energy.derived.iter_mut().zip(&*quantities) {
+                    derived.product += quantity.rate.product(increment);
+                    let steps = derived.product / PRODUCT_PER_STEP;
+                    out.push(derived.id, Value::of_steps(u64::try_from(steps).unwrap_or(u64::MAX)));
                 }
+            }
+        }
+        for energy in batch.ended().iter().filter_map(|&id| energies.remove(id).flatten()) {
+            for (derived, quantity) in energy.derived.into_iter().zip(&mut *quantities) {
+                quantity.remainders[derived.remainder].product += derived.product % PRODUCT_PER_STEP;
+                out.end(derived.id);
             }
         }
         if !out.is_empty() {
             batch.append(out);
             out.clear();
         }
-        for meter in batch.ended().iter().filter_map(|&id| meters.remove(id).flatten()) {
-            for (sum, count) in meter.sums.into_iter().zip(&mut *counts) {
-                count.rests[sum.rest].product += sum.product % PRODUCT_PER_STEP;
-                over.push(sum.series);
-            }
-        }
-        over.drain(..).for_each(|series| batch.end(series));
         Ok(())
     }
 }
 
-impl Count {
-    fn open(rate: Rate, now: Timestamp, registry: &Registry) -> Result<Self, Error> {
+impl EnergySeries {
+    /// Opens the derived series of `series`; `None` if it is not energy.
+    fn open(
+        quantities: &mut [DerivedQuantity],
+        context: &Context,
+        series: &Series,
+        window: Window,
+    ) -> Option<Self> {
+        let start = derived_start(series, context.since, window);
+        let derived = quantities.iter_mut().filter_map(|quantity| quantity.derive(series, start, context));
+        let derived: Vec<_> = derived.collect();
+        (!derived.is_empty()).then(|| Self { increments: Increments::new(series, context.since), derived })
+    }
+}
+
+impl DerivedQuantity {
+    fn open(rate: Rate, context: &Context) -> Result<Self, Error> {
+        let Context { registry, since } = context;
         let source = rate.source();
         let (name, what) = match source.quantity {
             Quantity::Carbon => ("carbon", "Greenhouse gases, in grams of CO2 equivalent,"),
@@ -159,7 +177,7 @@ impl Count {
         ];
         let series = |metric: &Metric| {
             let metric = registry.metric(metric).or_fatal()?;
-            Ok(registry.open(SeriesSpec::new(metric, Resource::HOST, now)))
+            Ok(registry.open(SeriesSpec::new(metric, Resource::HOST, *since)))
         };
         let rate_series = series(&Metric {
             name: format!("wattrace.{name}.rate").into(),
@@ -173,17 +191,16 @@ impl Count {
             unit: Unit::Count("{failure}"),
             kind: Kind::Counter,
             step: 1.0,
-            description: format!("How often {} could not be read, or made no sense", source.key).into(),
+            description: format!("How often {} could not be read or was invalid", source.key).into(),
         })?;
-        Ok(Self { rate, metrics, rate_series, failures_series, rests: Vec::new() })
+        Ok(Self { rate, metrics, rate_series, failures_series, remainders: Vec::new() })
     }
 
-    /// Looks at the file if it is time to, finds out what holds in `window`, and tells what is in force at
-    /// its end.
-    fn check(&mut self, window: Window, end: u64, out: &mut Batch) {
-        let looked = self.rate.check(window.end);
+    /// Checks the rate's file if it is due, determines the rates in `window`, and reports the rate at its end.
+    fn update_rate(&mut self, window: Window, end: u64, out: &mut Batch) {
+        let was_due = self.rate.check(window.end);
         self.rate.cover(window, end);
-        if looked {
+        if was_due {
             out.push(self.rate_series, Value::of_gauge(self.rate.value()));
             if !self.rate.source().file.as_os_str().is_empty() {
                 out.push(self.failures_series, Value::of_steps(self.rate.failures()));
@@ -191,28 +208,21 @@ impl Count {
         }
     }
 
-    /// Opens the sum beside `series`, if that is energy.
-    fn sum(&mut self, series: &Series, registry: &Registry) -> Option<Sum> {
+    /// Opens the derived series of `series`; `None` if that is not energy.
+    fn derive(&mut self, series: &Series, start: Timestamp, context: &Context) -> Option<DerivedSeries> {
         let (_, metric) = *self.metrics.iter().find(|(energy, _)| *energy == series.metric_id)?;
-        let rest = self.rest(metric, series);
-        let series = registry.open(SeriesSpec {
-            metric,
-            resource: series.resource.clone(),
-            domain: series.domain.clone(),
-            consumer: series.consumer.clone(),
-            attributes: series.attributes.clone(),
-            start: series.start,
-        });
-        Some(Sum { series, product: mem::take(&mut self.rests[rest].product), rest })
+        let remainder = self.remainder(metric, series);
+        let id = context.registry.open(derived_spec(series, metric, start));
+        Some(DerivedSeries { id, product: mem::take(&mut self.remainders[remainder].product), remainder })
     }
 
-    /// The number of the rest of those like `series`.
-    fn rest(&mut self, metric: MetricId, series: &Series) -> usize {
+    /// The index of the remainder of series like `series`.
+    fn remainder(&mut self, metric: MetricId, series: &Series) -> usize {
         let kind = series.consumer.as_ref().map(|consumer| consumer.kind());
-        let is_it = |rest: &Rest| (rest.metric, rest.kind, &rest.domain) == (metric, kind, &series.domain);
-        self.rests.iter().position(is_it).unwrap_or_else(|| {
-            self.rests.push(Rest { metric, kind, domain: series.domain.clone(), product: 0 });
-            self.rests.len() - 1
+        let matches = |r: &Remainder| (r.metric, r.kind, &r.domain) == (metric, kind, &series.domain);
+        self.remainders.iter().position(matches).unwrap_or_else(|| {
+            self.remainders.push(Remainder { metric, kind, domain: series.domain.clone(), product: 0 });
+            self.remainders.len() - 1
         })
     }
 }

@@ -1,24 +1,24 @@
-//! What an expression comes to: its unit's dimension, and whether it adds up over windows. Compiles it on the
-//! way.
+//! Type-checks an expression and compiles it: determines the dimension of its result, and whether the result adds
+//! up over windows.
 //!
-//! The *degree* of an expression says how it grows with the window: a gauge and a number have degree 0, a
-//! counter's increase and `dt` have 1. Products add degrees, quotients subtract them, and only what has the
-//! same degree can be added: the increase of a counter plus a gauge would depend on how often one looks. A
-//! whole of degree 1 adds up over windows, so it can be a counter; one of degree 0 can be a gauge; any other
-//! means nothing.
+//! The *degree* of an expression is how its value grows with the window's length: a gauge and a number have degree
+//! 0, a counter's increase and `dt` have degree 1. Products add degrees, quotients subtract them, and only
+//! expressions of the same degree can be added: the increase of a counter plus a gauge would depend on the sampling
+//! interval. A result of degree 1 adds up over windows and can be a counter, one of degree 0 can be a gauge, and any
+//! other is invalid.
 
 use crate::expression::{Expr, Operator};
 use crate::program::{Program, Step};
 use crate::unit::{Dimension, Scale};
 
-/// What an expression comes to.
+/// The type of an expression.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Type {
     pub(crate) dimension: Dimension,
     pub(crate) degree: i32,
 }
 
-/// An input as an expression sees it.
+/// An input of an expression.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
     pub(crate) name: String,
@@ -28,14 +28,14 @@ pub(crate) struct Input {
 /// The name of the window's length.
 pub(crate) const LENGTH: &str = "dt";
 
-/// Compiles `expression` over `inputs`, which the program numbers in their order.
+/// Compiles `expression`. The program refers to `inputs` by their indices.
 ///
 /// # Errors
-/// Says what does not fit together.
+/// The types that do not match, or the name that does not exist.
 pub(crate) fn compile(expression: &Expr, inputs: &[Input]) -> Result<(Program, Type), String> {
     let mut program = Program::default();
-    let whole = add(expression, inputs, &mut program.steps)?;
-    Ok((program, whole))
+    let result = compile_into(&mut program.steps, expression, inputs)?;
+    Ok((program, result))
 }
 
 /// The names that `expression` uses, in the order of first use.
@@ -55,7 +55,7 @@ pub(crate) fn names(expression: &Expr) -> Vec<&str> {
     found
 }
 
-fn add(expression: &Expr, inputs: &[Input], steps: &mut Vec<Step>) -> Result<Type, String> {
+fn compile_into(steps: &mut Vec<Step>, expression: &Expr, inputs: &[Input]) -> Result<Type, String> {
     match expression {
         Expr::Number(number, unit) => {
             let scale = if unit.is_empty() { Scale::ONE } else { Scale::parse(unit)? };
@@ -68,13 +68,13 @@ fn add(expression: &Expr, inputs: &[Input], steps: &mut Vec<Step>) -> Result<Typ
         }
         Expr::Name(name) => {
             let Some(at) = inputs.iter().position(|input| input.name == *name) else {
-                return Err(format!("`{name}` is none of the inputs"));
+                return Err(format!("`{name}` is not an input"));
             };
             steps.push(Step::Input(at));
             Ok(inputs[at].kind)
         }
         Expr::Negate(a) => {
-            let kind = add(a, inputs, steps)?;
+            let kind = compile_into(steps, a, inputs)?;
             steps.push(Step::Negate);
             Ok(kind)
         }
@@ -100,7 +100,7 @@ fn join(
     inputs: &[Input],
     steps: &mut Vec<Step>,
 ) -> Result<Type, String> {
-    let (left, right) = (add(a, inputs, steps)?, add(b, inputs, steps)?);
+    let (left, right) = (compile_into(steps, a, inputs)?, compile_into(steps, b, inputs)?);
     steps.push(Step::Join(operator));
     match operator {
         Operator::Multiply => Ok(Type {
@@ -111,19 +111,20 @@ fn join(
             dimension: left.dimension.times(right.dimension, -1),
             degree: left.degree - right.degree,
         }),
-        // Nothing is nothing in every unit: max(energy - used, 0).
+        // Zero is zero in every unit: max(energy - used, 0).
         _ if is_zero(b) => Ok(left),
         _ if is_zero(a) => Ok(right),
         _ if left.dimension != right.dimension => {
-            let (left, right) = (left.dimension.spell().0, right.dimension.spell().0);
+            let (left, right) = (left.dimension.common_unit().0, right.dimension.common_unit().0);
             Err(format!(
-                "{} joins {left} and {right}; a number's unit is written after it, as in 5 [W]",
-                spoken(operator)
+                "{} joins {left} and {right}; write the unit of a number after it, as in 5 [W]",
+                symbol(operator)
             ))
         }
         _ if left.degree != right.degree => Err(format!(
-            "{} joins what grows with the window and what does not; divide the one by dt, or multiply the other by it",
-            spoken(operator)
+            "{} joins a value that grows with the window and one that does not; \
+             divide the first by dt, or multiply the second by it",
+            symbol(operator)
         )),
         _ => Ok(left),
     }
@@ -133,7 +134,7 @@ fn is_zero(expression: &Expr) -> bool {
     matches!(expression, Expr::Number(number, unit) if *number == 0.0 && unit.is_empty())
 }
 
-fn spoken(operator: Operator) -> &'static str {
+fn symbol(operator: Operator) -> &'static str {
     match operator {
         Operator::Add => "`+`",
         Operator::Subtract => "`-`",
@@ -149,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::expression::read;
+    use crate::expression::parse;
 
     fn inputs(units: &[(&str, &str, i32)]) -> Vec<Input> {
         let input = |&(name, unit, degree): &(&str, &str, i32)| {
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn units_and_degrees_follow_from_the_inputs() {
+    fn units_and_degrees_are_derived_from_the_inputs() {
         let inputs = inputs(&[("energy", "J", 1), ("time", "s", 1), ("watts", "W", 0), ("heat", "Cel", 0)]);
         for (text, unit, degree) in [
             ("energy / dt", "W", 0),
@@ -174,26 +175,26 @@ mod tests {
             ("energy / energy", "1", 0),
             ("energy * time", "J.s", 2),
         ] {
-            let (_, kind) = compile(&read(text).unwrap(), &inputs).unwrap();
-            assert_eq!((kind.dimension.spell().0.as_str(), kind.degree), (unit, degree), "{text}");
+            let (_, kind) = compile(&parse(text).unwrap(), &inputs).unwrap();
+            assert_eq!((kind.dimension.common_unit().0.as_str(), kind.degree), (unit, degree), "{text}");
         }
         for (text, why) in [
             ("energy + time", "`+` joins J and s"),
             ("energy + 5", "as in 5 [W]"),
             ("watts * 1 [s] + energy", "grows with the window"),
             ("max(watts, heat)", "`max` joins W and Cel"),
-            ("energi", "`energi` is none of the inputs"),
+            ("energi", "`energi` is not an input"),
             ("sqrt(energy)", "no function `sqrt`"),
             ("min(energy)", "two arguments"),
-            ("5 [joule]", "`joule` is no unit"),
+            ("5 [joule]", "`joule` is not a known unit"),
         ] {
-            let message = compile(&read(text).unwrap(), &inputs).unwrap_err();
+            let message = compile(&parse(text).unwrap(), &inputs).unwrap_err();
             assert!(message.contains(why), "{message}");
         }
-        assert_eq!(names(&read("b * a + dt / b").unwrap()), ["b", "a"]);
+        assert_eq!(names(&parse("b * a + dt / b").unwrap()), ["b", "a"]);
     }
 
-    /// The naive way: a walk over the tree.
+    /// Evaluates by a walk over the tree.
     fn naive(expression: &Expr, inputs: &[f64], length: f64) -> f64 {
         let of = |e: &Expr| naive(e, inputs, length);
         match expression {
@@ -211,8 +212,7 @@ mod tests {
         }
     }
 
-    /// How tightly an expression's outermost operator binds, and its text with no more parentheses than it
-    /// needs.
+    /// The precedence of an expression's outermost operator, and its text with as few parentheses as possible.
     fn write(expression: &Expr) -> (u8, String) {
         let within = |e: &Expr, least: u8| match write(e) {
             (binding, text) if binding < least => format!("({text})"),
@@ -262,17 +262,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_and_computed_as_a_walk_over_the_tree_does(
+        fn a_compiled_expression_computes_the_same_as_a_walk_over_the_tree(
             expression in any_expression(),
             values in prop::array::uniform3(-1e3..1e3_f64),
         ) {
             let text = write(&expression).1;
-            let parsed = read(&text).unwrap();
+            let parsed = parse(&text).unwrap();
             let inputs = inputs(&[("v0", "1", 0), ("v1", "1", 0), ("v2", "1", 0)]);
             let (program, _) = compile(&parsed, &inputs).unwrap();
             let (mut stack, expected) = (Vec::new(), naive(&expression, &values, 1.0));
             let result = program.run(&values, 1.0, &mut stack);
-            prop_assert!(result == expected || result.is_nan() && expected.is_nan(), "{text}: {result}, not {expected}");
+            let is_same = result == expected || result.is_nan() && expected.is_nan();
+            prop_assert!(is_same, "{text}: {result}, not {expected}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The keys of `[plugins.formula]`; `formula` makes sense of them.
+//! The keys of `[plugins.formula]`. `formula` checks and compiles them.
 
 use std::collections::BTreeMap;
 
@@ -19,33 +19,33 @@ pub struct FormulaConfig {
 pub struct MetricConfig {
     /// The metric's name.
     pub name: String,
-    /// What to compute: inputs by their names, `dt` (the window's length), numbers, with a unit if they have
-    /// one (`0.4 [kg/(kW.h)]`), `+ - * /`, parentheses, `min(a, b)` and `max(a, b)`.
+    /// The expression: inputs by their names, `dt` (the window's length), numbers with or without a unit
+    /// (`0.4 [kg/(kW.h)]`), `+ - * /`, parentheses, `min(a, b)` and `max(a, b)`.
     pub expression: String,
-    /// The unit of the result, in UCUM; the expression must come to one of that kind, and is converted.
-    /// Empty: what it comes to.
+    /// The unit of the result, in UCUM. The expression must have the same dimension, and is converted. Empty: the
+    /// expression's own unit.
     pub unit: String,
     /// `counter`, `gauge`, or `auto`: a counter if the expression adds up over windows.
     pub kind: ResultKind,
-    /// The inputs, by the names that the expression uses. Each is of one metric, and may be narrowed by
-    /// resource, consumer and attributes.
+    /// The inputs, by the names that the expression uses. Each is one metric, optionally restricted by resource,
+    /// consumer and attributes.
     pub inputs: BTreeMap<String, Pattern>,
-    /// The input each of whose series gives one result, about the same resource, domain and consumer. Empty:
-    /// the one that is first in the expression.
+    /// The leading input: each of its series gives one result about the same resource, domain and consumer. Empty: the
+    /// first input in the expression.
     pub per: String,
     /// One sentence about the metric. Empty: the expression.
     pub description: String,
 }
 
-/// What a result is.
+/// The kind of a result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResultKind {
-    /// A counter if the expression adds up over windows, else a gauge.
+    /// A counter if the expression adds up over windows, otherwise a gauge.
     #[default]
     Auto,
     /// A counter; an expression that does not add up is refused.
     Counter,
-    /// A gauge, of each window by itself.
+    /// A gauge: each window's value by itself.
     Gauge,
 }

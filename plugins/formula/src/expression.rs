@@ -1,4 +1,4 @@
-//! The text of an expression, read into a tree. What its names and units mean is `check`'s to say.
+//! Parses the text of an expression to a tree. `check` resolves its names and units.
 
 use winnow::Result;
 use winnow::ascii::{float, multispace0};
@@ -13,14 +13,14 @@ use winnow::token::{any, take_while};
 pub(crate) enum Expr {
     /// A number and its unit; `""` if it has none.
     Number(f64, String),
-    /// An input, or `dt`.
+    /// An input or `dt`.
     Name(String),
     Negate(Box<Expr>),
     Binary(Operator, Box<Expr>, Box<Expr>),
     Call(String, Vec<Expr>),
 }
 
-/// What joins two expressions.
+/// A binary operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operator {
     Add,
@@ -31,30 +31,31 @@ pub(crate) enum Operator {
     Max,
 }
 
-/// Longer and deeper ones are no formulas for people; and it bounds how deep reading one goes.
-const LONGEST: usize = 500;
-const DEEPEST: usize = 20;
+/// Most characters of an expression.
+const MAX_LENGTH: usize = 500;
+/// Most nested parentheses or signs: bounds the parser's recursion.
+const MAX_DEPTH: usize = 20;
 
-/// Reads `text`.
+/// Parses `text`.
 ///
 /// # Errors
-/// Says where it could not be read.
-pub(crate) fn read(text: &str) -> std::result::Result<Expr, String> {
-    if text.len() > LONGEST {
-        return Err(format!("is longer than {LONGEST} characters"));
+/// The place of the syntax error.
+pub(crate) fn parse(text: &str) -> std::result::Result<Expr, String> {
+    if text.len() > MAX_LENGTH {
+        return Err(format!("is longer than {MAX_LENGTH} characters"));
     }
-    if depth(text) > DEEPEST {
-        return Err(format!("has more than {DEEPEST} parentheses or signs within each other"));
+    if depth(text) > MAX_DEPTH {
+        return Err(format!("has more than {MAX_DEPTH} nested parentheses or signs"));
     }
     sum.parse(text).map_err(|error| match &text[error.char_span().start..] {
         "" => "ends too early".to_owned(),
-        rest => format!("can't be read from `{rest}` on"),
+        rest => format!("has a syntax error at `{rest}`"),
     })
 }
 
-/// At least how deep reading `text` goes: parentheses that are open and signs in a row.
+/// The depth of `text`: open parentheses, or consecutive signs.
 fn depth(text: &str) -> usize {
-    let (mut open, mut signs, mut deepest) = (0_usize, 0, 0);
+    let (mut open, mut signs, mut depth) = (0_usize, 0, 0);
     for c in text.chars().filter(|c| !c.is_whitespace()) {
         match c {
             '(' => open += 1,
@@ -62,9 +63,9 @@ fn depth(text: &str) -> usize {
             _ => {}
         }
         signs = if c == '-' { signs + 1 } else { 0 };
-        deepest = deepest.max(open).max(signs);
+        depth = depth.max(open).max(signs);
     }
-    deepest
+    depth
 }
 
 fn sum(input: &mut &str) -> Result<Expr> {
@@ -92,7 +93,7 @@ fn join(operator: Operator, a: Expr, b: Expr) -> Expr {
 }
 
 fn operand(input: &mut &str) -> Result<Expr> {
-    // Names before numbers, because a library's numbers include `inf` and `nan`.
+    // Names before numbers, because the library's numbers include `inf` and `nan`.
     alt((delimited('(', sum, ')'), name_or_call, number)).parse_next(input)
 }
 
@@ -118,30 +119,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn precedence_signs_units_and_calls() {
-        let read = |text| format!("{:?}", super::read(text).unwrap());
-        assert_eq!(read("a+b*c"), read(" ( a ) + ( b * c ) "));
-        assert_eq!(read("a-b-c"), read("(a-b)-c"));
-        assert_eq!(read("a/b*c"), read("(a/b)*c"));
-        assert_eq!(read("-a*b"), read("(-a)*b"));
-        assert_eq!(read("a - -2"), read("a-(-2)"));
-        assert_eq!(super::read("2e-3 [kg/(kW.h)]"), Ok(Expr::Number(2e-3, "kg/(kW.h)".into())));
-        assert_eq!(super::read("inf"), Ok(Expr::Name("inf".into())));
-        assert_eq!(read("max(a, 0)"), r#"Call("max", [Name("a"), Number(0.0, "")])"#);
+    fn precedence_signs_units_and_calls_are_parsed() {
+        let tree = |text| format!("{:?}", parse(text).unwrap());
+        assert_eq!(tree("a+b*c"), tree(" ( a ) + ( b * c ) "));
+        assert_eq!(tree("a-b-c"), tree("(a-b)-c"));
+        assert_eq!(tree("a/b*c"), tree("(a/b)*c"));
+        assert_eq!(tree("-a*b"), tree("(-a)*b"));
+        assert_eq!(tree("a - -2"), tree("a-(-2)"));
+        assert_eq!(parse("2e-3 [kg/(kW.h)]"), Ok(Expr::Number(2e-3, "kg/(kW.h)".into())));
+        assert_eq!(parse("inf"), Ok(Expr::Name("inf".into())));
+        assert_eq!(tree("max(a, 0)"), r#"Call("max", [Name("a"), Number(0.0, "")])"#);
     }
 
     #[test]
-    fn what_cannot_be_read_is_said_with_the_place() {
-        assert_eq!(read("a +").unwrap_err(), "ends too early");
-        assert_eq!(read("a b").unwrap_err(), "can't be read from `b` on");
-        assert_eq!(read("a ** b").unwrap_err(), "can't be read from `* b` on");
-        assert!(read("2 [J").is_err() && read("").is_err() && read("f()").is_err());
-        assert!(read(&"(".repeat(501)).unwrap_err().contains("longer"));
+    fn a_syntax_error_names_its_place() {
+        assert_eq!(parse("a +").unwrap_err(), "ends too early");
+        assert_eq!(parse("a b").unwrap_err(), "has a syntax error at `b`");
+        assert_eq!(parse("a ** b").unwrap_err(), "has a syntax error at `* b`");
+        assert!(parse("2 [J").is_err() && parse("").is_err() && parse("f()").is_err());
+        assert!(parse(&"(".repeat(501)).unwrap_err().contains("longer"));
         for deep in ["(", "-", "- "] {
-            assert!(read(&format!("{}a", deep.repeat(200))).unwrap_err().contains("within each other"));
+            assert!(parse(&format!("{}a", deep.repeat(200))).unwrap_err().contains("nested"));
         }
-        let deepest = format!("{}a{}", "(-".repeat(DEEPEST), ")".repeat(DEEPEST));
-        assert!(read(&deepest).is_ok());
-        assert!(read(&format!("a{}", "-a".repeat(249))).is_ok());
+        let deepest = format!("{}a{}", "(-".repeat(MAX_DEPTH), ")".repeat(MAX_DEPTH));
+        assert!(parse(&deepest).is_ok());
+        assert!(parse(&format!("a{}", "-a".repeat(249))).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! A formula: as drafted in the configuration, and as compiled against the metrics that exist.
+//! A formula as configured, and as compiled against the declared metrics.
 
 use wattrace_api::{Error, Kind, Metric, ResultExt, Unit, metric};
 use wattrace_select::Selector;
@@ -9,7 +9,7 @@ use crate::expression::{self, Expr};
 use crate::program::Program;
 use crate::unit::Scale;
 
-/// The metrics whose units are known before anything has been opened.
+/// The metrics whose units are known before any plugin has declared one.
 const BUILT_IN: [Metric; 5] = [
     metric::HW_ENERGY,
     metric::HW_HOST_ENERGY,
@@ -18,26 +18,26 @@ const BUILT_IN: [Metric; 5] = [
     metric::DOMAIN_RESIDUAL,
 ];
 
-/// A formula as it was written, read as far as that goes without knowing the metrics.
+/// A formula as configured: parsed, but not yet checked against the metrics.
 #[derive(Clone, Debug)]
-pub(crate) struct Draft {
-    /// Where it stands in the configuration.
+pub(crate) struct FormulaSpec {
+    /// Its place in the configuration.
     key: String,
     config: MetricConfig,
     expression: Expr,
-    /// Name, metric and series of each input, the leading one first.
+    /// Name, metric and selector of each input, the leading one first.
     inputs: Vec<(String, String, Selector)>,
 }
 
-/// A formula, ready to run.
+/// A compiled formula.
 #[derive(Clone, Debug)]
 pub(crate) struct Formula {
     pub(crate) program: Program,
-    /// The leading one first.
+    /// The inputs, the leading one first.
     pub(crate) inputs: Vec<Input>,
-    /// The result.
+    /// The result's metric.
     pub(crate) metric: Metric,
-    /// What a result is multiplied with: to steps for a counter, to the unit for a gauge.
+    /// Factor from a result in base units to steps (counter) or to the metric's unit (gauge).
     pub(crate) scale: f64,
 }
 
@@ -47,21 +47,21 @@ pub(crate) struct Input {
     pub(crate) name: String,
     pub(crate) selector: Selector,
     pub(crate) kind: Kind,
-    /// What a step or a value is multiplied with to get a unit with the factor 1.
+    /// Factor from a step (counter) or a value (gauge) to base units.
     pub(crate) scale: f64,
 }
 
-impl Draft {
-    /// Reads the formula that stands at `key`.
+impl FormulaSpec {
+    /// Parses the formula at `key`.
     ///
     /// # Errors
-    /// Fatal, if it makes no sense; the message names the key.
-    pub(crate) fn read(config: MetricConfig, key: String) -> Result<Self, Error> {
+    /// Fatal, if it is invalid. The message names the key.
+    pub(crate) fn parse(config: MetricConfig, key: String) -> Result<Self, Error> {
         let refuse = |part: &str, why: String| Err(Error::fatal(format!("{key}.{part}: {why}")));
         if config.name.is_empty() {
-            return refuse("name", "is empty: the result needs one".to_owned());
+            return refuse("name", "is empty; the result needs a name".to_owned());
         }
-        let expression = match expression::read(&config.expression) {
+        let expression = match expression::parse(&config.expression) {
             Ok(expression) => expression,
             Err(why) => return refuse("expression", why),
         };
@@ -82,7 +82,7 @@ impl Draft {
         let mut inputs = Vec::new();
         for name in names {
             let Some(pattern) = config.inputs.get(name) else {
-                let why = format!("`{name}` is none of the inputs; say which metric it is in {key}.inputs");
+                let why = format!("`{name}` is not an input; add it to {key}.inputs");
                 return refuse("expression", why);
             };
             let part = format!("inputs.{name}");
@@ -100,10 +100,10 @@ impl Draft {
         &self.config.name
     }
 
-    /// Checks units now, if those of all inputs are known without asking other plugins.
+    /// Checks units at start, if all inputs are built-in metrics.
     ///
     /// # Errors
-    /// As for [`Draft::compile`].
+    /// As for [`FormulaSpec::compile`].
     pub(crate) fn check_early(&self) -> Result<(), Error> {
         let known = |(_, metric, _): &(_, String, _)| BUILT_IN.iter().any(|m| m.name == *metric);
         if self.inputs.iter().all(known) { self.compile(|_| None).map(drop) } else { Ok(()) }
@@ -112,7 +112,7 @@ impl Draft {
     /// Compiles it against the metrics that `find` finds.
     ///
     /// # Errors
-    /// Retry, if a metric does not exist yet. Fatal, if units do not fit.
+    /// Retry, if a metric is not declared yet. Fatal, if units do not match.
     pub(crate) fn compile(&self, find: impl Fn(&str) -> Option<Metric>) -> Result<Formula, Error> {
         let (mut inputs, mut kinds) = (Vec::new(), Vec::new());
         for (name, metric, selector) in &self.inputs {
@@ -129,10 +129,10 @@ impl Draft {
             inputs.push(Input { name, selector, kind: found.kind, scale });
         }
         let compiled = check::compile(&self.expression, &kinds);
-        let (program, whole) =
+        let (program, result) =
             compiled.map_err(|why| format!("{}.expression: {why}", self.key)).or_fatal()?;
-        let (code, factor) = self.unit(whole).or_fatal()?;
-        let kind = self.kind(whole).or_fatal()?;
+        let (code, factor) = self.unit(result).or_fatal()?;
+        let kind = self.kind(result).or_fatal()?;
         let step = match (kind, code.as_str()) {
             (Kind::Gauge, _) => 1.0,
             (Kind::Counter, "s") => metric::NANOSECOND,
@@ -152,35 +152,36 @@ impl Draft {
         Ok(Formula { program, inputs, scale: 1.0 / (factor * step), metric })
     }
 
-    /// The result's unit and its factor: the one declared, if it fits, or the one that `whole` comes to.
-    fn unit(&self, whole: Type) -> Result<(String, f64), String> {
-        let (spelt, factor) = whole.dimension.spell();
+    /// The result's unit and its factor: the configured one, if it has the dimension of `result`; otherwise the one that
+    /// `result` has.
+    fn unit(&self, result: Type) -> Result<(String, f64), String> {
+        let (unit, factor) = result.dimension.common_unit();
         if self.config.unit.is_empty() {
-            return Ok((spelt, factor));
+            return Ok((unit, factor));
         }
         let key = format!("{}.unit", self.key);
         let declared = Scale::parse(&self.config.unit).map_err(|why| format!("{key}: {why}"))?;
-        if declared.dimension != whole.dimension {
+        if declared.dimension != result.dimension {
             return Err(format!(
-                "{key}: the expression comes to {spelt}, which is not {}; \
-                 a number's unit is written after it, as in 0.4 [kg/(kW.h)]",
+                "{key}: the expression is in {unit}, which is not {}; \
+                 write the unit of a number after it, as in 0.4 [kg/(kW.h)]",
                 self.config.unit
             ));
         }
         Ok((self.config.unit.clone(), declared.factor))
     }
 
-    fn kind(&self, whole: Type) -> Result<Kind, String> {
+    fn kind(&self, result: Type) -> Result<Kind, String> {
         let key = format!("{}.kind", self.key);
-        match (self.config.kind, whole.degree) {
+        match (self.config.kind, result.degree) {
             (ResultKind::Auto | ResultKind::Counter, 1) => Ok(Kind::Counter),
             (ResultKind::Gauge, 0 | 1) | (ResultKind::Auto, 0) => Ok(Kind::Gauge),
             (ResultKind::Counter, 0) => Err(format!(
-                "{key}: the expression does not add up over windows, so it is no counter; multiply it by dt"
+                "{key}: the expression does not add up over windows, so it is not a counter; multiply it by dt"
             )),
             _ => Err(format!(
                 "{key}: the expression neither adds up over windows nor is it a rate; \
-                 divide or multiply by dt"
+                 divide or multiply it by dt"
             )),
         }
     }
@@ -203,18 +204,18 @@ mod tests {
 
     use super::*;
 
-    fn draft(text: &str) -> Result<Draft, Error> {
-        Draft::read(toml::from_str(text).unwrap(), "f".to_owned())
+    fn spec(text: &str) -> Result<FormulaSpec, Error> {
+        FormulaSpec::parse(toml::from_str(text).unwrap(), "f".to_owned())
     }
 
     const ENERGY: &str = "inputs.energy.metric = \"hw.energy\"\nname = \"x\"\n";
 
     fn compiled(text: &str) -> Result<Formula, Error> {
-        draft(&format!("{ENERGY}{text}"))?.compile(|_| None)
+        spec(&format!("{ENERGY}{text}"))?.compile(|_| None)
     }
 
     #[test]
-    fn unit_kind_and_scale_follow_or_are_declared() {
+    fn unit_kind_and_scale_are_derived_or_configured() {
         for (text, unit, kind, scale) in [
             ("expression = \"energy / dt\"", "W", Kind::Gauge, 1.0),
             ("expression = \"energy / dt\"\nunit = \"kW\"", "kW", Kind::Gauge, 1e-3),
@@ -230,15 +231,15 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_its_key() {
+    fn an_error_names_the_key_of_the_invalid_value() {
         for (text, start) in [
             ("expression = \"energy +\"", "f.expression: ends too early"),
             ("expression = \"energy + 5\"", "f.expression: `+` joins J and 1"),
-            ("expression = \"energy\"\nunit = \"W\"", "f.unit: the expression comes to J, which is not W"),
+            ("expression = \"energy\"\nunit = \"W\"", "f.unit: the expression is in J, which is not W"),
             ("expression = \"energy\"\nunit = \"Joule\"", "f.unit: unit `Joule`: "),
             ("expression = \"energy / dt\"\nkind = \"counter\"", "f.kind: "),
             ("expression = \"energy * energy\"", "f.kind: "),
-            ("expression = \"energy * time\"", "f.expression: `time` is none of the inputs"),
+            ("expression = \"energy * time\"", "f.expression: `time` is not an input"),
             ("expression = \"dt\"", "f.inputs.energy: is not in the expression"),
             ("expression = \"energy\"\nper = \"time\"", "f.per: "),
             ("expression = \"energy - b\"\ninputs.b.metric = \"hw.*\"", "f.inputs.b.metric: "),
@@ -250,18 +251,18 @@ mod tests {
             let error = compiled(text).unwrap_err();
             assert!(error.to_string().starts_with(start) && error.kind() == ErrorKind::Fatal, "{error}");
         }
-        assert!(draft("expression = \"1\"").unwrap_err().to_string().starts_with("f.name: "));
-        assert!(draft("name = \"x\"\nexpression = \"1 + dt\"").unwrap_err().to_string().contains("no input"));
+        assert!(spec("expression = \"1\"").unwrap_err().to_string().starts_with("f.name: "));
+        assert!(spec("name = \"x\"\nexpression = \"1 + dt\"").unwrap_err().to_string().contains("no input"));
     }
 
     #[test]
-    fn a_metric_that_is_not_there_yet_is_waited_for() {
+    fn a_metric_that_is_not_declared_yet_is_retried() {
         let text = "name = \"x\"\nexpression = \"t\"\ninputs.t.metric = \"hw.temperature\"";
-        let draft = draft(text).unwrap();
-        draft.check_early().unwrap();
-        assert_eq!(draft.compile(|_| None).unwrap_err().kind(), ErrorKind::Retry);
+        let spec = spec(text).unwrap();
+        spec.check_early().unwrap();
+        assert_eq!(spec.compile(|_| None).unwrap_err().kind(), ErrorKind::Retry);
         let temperature = Metric::gauge("hw.temperature", Unit::Other("Cel".into()), "");
-        let formula = draft.compile(|_| Some(temperature.clone())).unwrap();
+        let formula = spec.compile(|_| Some(temperature.clone())).unwrap();
         assert_eq!(formula.metric.unit.ucum(), "Cel");
     }
 

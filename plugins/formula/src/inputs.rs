@@ -1,5 +1,5 @@
-//! Which series of an input goes with which of the leading one: the one about the same resource, consumer and
-//! domain; or, if there is none, one about all consumers, all domains, or the whole host.
+//! Finds the series of an input to read for a series of the leading input: the one about the same resource,
+//! consumer and domain, or, if there is none, one about all consumers, all domains, or the whole host.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -19,34 +19,33 @@ struct Subject {
     domain: Option<String>,
 }
 
-/// All series of all inputs but the leading one.
+/// The series of all inputs except the leading one.
 #[derive(Debug)]
 pub(crate) struct Inputs {
     tracks: Slab<(Track, Subject)>,
     by_subject: HashMap<Subject, usize>,
-    /// By input: up to when its counters are known.
+    /// Per input: up to when its counters are known.
     known: Vec<Timestamp>,
-    /// Counts the series that were opened and ended.
+    /// Number of series that were opened or ended.
     pub(crate) generation: u64,
     /// Tracks of series that have ended, and when.
-    leaving: VecDeque<(usize, Timestamp)>,
+    ended: VecDeque<(usize, Timestamp)>,
     warned: bool,
 }
 
-/// How long a series that has ended can be found: a process's last joules come after its last nanosecond.
+/// How long an ended series can still be found: a process's last energy arrives after its last CPU time.
 const GRACE: Duration = Duration::from_secs(10);
 
 impl Inputs {
-    /// `count` inputs, without a series.
+    /// No series yet, of `count` inputs.
     pub(crate) fn new(count: usize) -> Self {
         let known = vec![Timestamp(0); count];
-        let (tracks, by_subject, leaving) = (Slab::new(), HashMap::new(), VecDeque::new());
-        Self { tracks, by_subject, known, generation: 0, leaving, warned: false }
+        let (tracks, by_subject, ended) = (Slab::new(), HashMap::new(), VecDeque::new());
+        Self { tracks, by_subject, known, generation: 0, ended, warned: false }
     }
 
-    /// Opens a track of `series`, which stood at `steps` so far; `None` if there is one about the same
-    /// already.
-    pub(crate) fn open(&mut self, input: usize, name: &str, series: &Series, steps: u64) -> Option<usize> {
+    /// Opens a track of `series`; `None` if there is one with the same subject already.
+    pub(crate) fn open(&mut self, input: usize, name: &str, series: &Series) -> Option<usize> {
         let subject = Subject {
             input,
             resource: series.resource.clone(),
@@ -58,26 +57,26 @@ impl Inputs {
             if !std::mem::replace(&mut self.warned, true) {
                 warn!(
                     "plugins.formula: input {name}: several series of {} are about {subject:?}; \
-                       the first is used; narrow it by attributes",
+                     the first is used; select one by attributes",
                     series.metric.name
                 );
             }
             return None;
         }
-        let track = self.tracks.insert((Track::new(steps), subject.clone()));
+        let track = self.tracks.insert((Track::new(), subject.clone()));
         self.by_subject.insert(subject, track);
         self.generation += 1;
         Some(track)
     }
 
-    /// The track, and up to when its input is known.
+    /// The track, and the time up to which its input is known.
     pub(crate) fn track(&self, track: usize) -> Option<(&Track, Timestamp)> {
         let (track, subject) = self.tracks.get(track)?;
         Some((track, self.known.get(subject.input).copied().unwrap_or_default()))
     }
 
-    /// The track, to take a point that ends at `until`.
-    pub(crate) fn taking(&mut self, track: usize, until: Timestamp) -> Option<&mut Track> {
+    /// The track, to add a point that ends at `until`.
+    pub(crate) fn track_mut(&mut self, track: usize, until: Timestamp) -> Option<&mut Track> {
         let (track, subject) = self.tracks.get_mut(track)?;
         if let Some(known) = self.known.get_mut(subject.input) {
             *known = until.max(*known);
@@ -85,18 +84,18 @@ impl Inputs {
         Some(track)
     }
 
-    /// The series behind the track has ended; the track stays for those who read it, and for a while.
+    /// The track's series has ended. The track stays for its readers, and for [`GRACE`].
     pub(crate) fn end(&mut self, at: usize, now: Timestamp) {
         if let Some((track, _)) = self.tracks.get_mut(at) {
             track.ended = true;
-            self.leaving.push_back((at, now));
+            self.ended.push_back((at, now));
             self.generation += 1;
         }
     }
 
-    /// Forgets tracks that ended long ago.
-    pub(crate) fn clear_out(&mut self, now: Timestamp) {
-        while let Some((at, _)) = self.leaving.pop_front_if(|(_, ended)| now.since(*ended) > GRACE) {
+    /// Removes the tracks whose series ended more than [`GRACE`] ago.
+    pub(crate) fn remove_ended(&mut self, now: Timestamp) {
+        while let Some((at, _)) = self.ended.pop_front_if(|(_, ended)| now.since(*ended) > GRACE) {
             let Some((track, subject)) = self.tracks.get_mut(at) else { continue };
             track.listed = false;
             if self.by_subject.get(subject) == Some(&at) {
@@ -108,7 +107,7 @@ impl Inputs {
         }
     }
 
-    /// The track of `input` that goes with `lead`; the caller reads it from now on.
+    /// The track of `input` to read for `lead`. The caller is one of its readers until [`Inputs::unbind`].
     pub(crate) fn bind(&mut self, input: usize, lead: &Series) -> Option<usize> {
         let identity = lead.consumer.as_ref().map(|consumer| consumer.identity());
         let domain = lead.domain.as_ref().map(|domain| &domain.name);

@@ -1,31 +1,31 @@
-//! A compiled expression: steps on a stack, which is the caller's and keeps its memory. So computing a point
-//! allocates nothing.
+//! A compiled expression: steps for a stack machine. The caller provides the stack and reuses it, so a point costs no
+//! allocation.
 
 use crate::expression::Operator;
 
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Step {
-    /// Puts a number on the stack.
+    /// Pushes a number.
     Number(f64),
-    /// Puts an input on it.
+    /// Pushes an input.
     Input(usize),
-    /// Puts the window's length on it, in seconds.
+    /// Pushes the window's length, in seconds.
     Length,
-    /// Negates what is on top.
+    /// Negates the top value.
     Negate,
-    /// Joins the two on top.
+    /// Replaces the two top values by the operator's result.
     Join(Operator),
 }
 
-/// The steps, in order. `check` makes sure that each finds what it needs.
+/// The steps, in order. `check` guarantees that each finds its operands on the stack.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Program {
     pub(crate) steps: Vec<Step>,
 }
 
 impl Program {
-    /// Runs it.
+    /// Computes the result.
     pub(crate) fn run(&self, inputs: &[f64], length: f64, stack: &mut Vec<f64>) -> f64 {
         stack.clear();
         for step in &self.steps {
@@ -50,7 +50,7 @@ fn pop(stack: &mut Vec<f64>) -> f64 {
 }
 
 impl Operator {
-    /// `a` and `b`, joined.
+    /// The result for `a` and `b`.
     pub(crate) fn apply(self, a: f64, b: f64) -> f64 {
         match self {
             Operator::Add => a + b,

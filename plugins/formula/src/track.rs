@@ -1,55 +1,54 @@
-//! An input as a function of time, so that its increase can be read over the window of another: linear within
-//! each of its own windows, flat between them. Integrals are preserved: over windows that follow each other,
-//! increases add up to the whole.
+//! Interpolates a counter over time, so that its increase can be read over another series' window: linear within
+//! each of its own windows, constant between them. Over contiguous windows the increases add up to the whole.
 
 use std::collections::VecDeque;
 
 use wattrace_api::{Value, Window};
 
-/// Edges that are remembered. Beyond that the oldest are merged: far back it knows less finely how a counter
-/// grew, but not less exactly by how much.
-const MOST_EDGES: usize = 64;
+/// Most points of a counter that are kept. Beyond that the oldest are merged, which makes the interpolation
+/// coarser there, but keeps the total exact.
+const MAX_EDGES: usize = 64;
 
-/// One series of an input.
+/// The history of one input series.
 #[derive(Debug)]
 pub(crate) struct Track {
-    /// A counter's steps at moments in nanoseconds, in order.
+    /// A counter's increase so far, in steps, at times in nanoseconds, in order.
     edges: VecDeque<(u64, u64)>,
-    /// A gauge's value.
+    /// A gauge's last value.
     latest: f64,
-    /// Results that read it.
+    /// Leading series that read it.
     pub(crate) readers: usize,
     /// The series has ended.
     pub(crate) ended: bool,
-    /// It can still be found by what it is about.
+    /// It can still be found by its subject.
     pub(crate) listed: bool,
 }
 
 impl Track {
-    /// A track of a series that stands at `steps` before its first point.
-    pub(crate) fn new(steps: u64) -> Self {
-        let edges = VecDeque::from([(0, steps)]);
+    /// A track without points.
+    pub(crate) fn new() -> Self {
+        let edges = VecDeque::from([(0, 0)]);
         Self { edges, latest: f64::NAN, readers: 0, ended: false, listed: true }
     }
 
-    /// Takes a counter's point.
-    pub(crate) fn count(&mut self, window: Window, value: Value) {
+    /// Adds a counter's increment.
+    pub(crate) fn add_increment(&mut self, window: Window, increment: u64) {
         let (at, steps) = self.edges.back().copied().unwrap_or_default();
         if window.start.0 > at {
             self.edges.push_back((window.start.0, steps));
         }
-        self.edges.push_back((window.end.0.max(at), value.steps().max(steps)));
-        while self.edges.len() > MOST_EDGES {
+        self.edges.push_back((window.end.0.max(at), steps.saturating_add(increment)));
+        while self.edges.len() > MAX_EDGES {
             self.edges.remove(1);
         }
     }
 
-    /// Takes a gauge's point.
-    pub(crate) fn hold(&mut self, value: Value) {
+    /// Sets a gauge's value.
+    pub(crate) fn set(&mut self, value: Value) {
         self.latest = value.gauge();
     }
 
-    /// A gauge's latest value.
+    /// A gauge's last value; NaN before the first.
     pub(crate) fn latest(&self) -> f64 {
         self.latest
     }
@@ -57,18 +56,18 @@ impl Track {
     /// A counter's increase over `window`, in steps.
     pub(crate) fn increase(&self, window: Window) -> f64 {
         let ((from, part_from), (to, part_to)) = (self.at(window.start.0), self.at(window.end.0));
-        // Whole steps first: they may be more than a floating-point number can tell apart.
+        // Whole steps first: there may be more than a float represents exactly.
         to.saturating_sub(from) as f64 + (part_to - part_from)
     }
 
-    /// Steps at a moment: whole ones, and the part of one.
-    fn at(&self, moment: u64) -> (u64, f64) {
-        let after = self.edges.partition_point(|&(at, _)| at <= moment);
+    /// The increase up to a time: whole steps, and the fraction of one.
+    fn at(&self, time: u64) -> (u64, f64) {
+        let after = self.edges.partition_point(|&(at, _)| at <= time);
         let Some(&(t0, v0)) = after.checked_sub(1).and_then(|before| self.edges.get(before)) else {
             return (self.edges.front().map_or(0, |edge| edge.1), 0.0);
         };
         let Some(&(t1, v1)) = self.edges.get(after) else { return (v0, 0.0) };
-        let part = (v1 - v0) as f64 * ((moment - t0) as f64 / (t1 - t0) as f64);
+        let part = (v1 - v0) as f64 * ((time - t0) as f64 / (t1 - t0) as f64);
         (v0 + part as u64, part.fract())
     }
 }
@@ -85,10 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn linear_within_windows_and_flat_between_them() {
-        let mut track = Track::new(0);
-        track.count(window(100, 200), Value::of_steps(10));
-        track.count(window(300, 400), Value::of_steps(50));
+    fn the_increase_is_linear_within_windows_and_zero_between_them() {
+        let mut track = Track::new();
+        track.add_increment(window(100, 200), 10);
+        track.add_increment(window(300, 400), 40);
         for (start, end, increase) in [
             (0, 100, 0.0),
             (100, 200, 10.0),
@@ -103,15 +102,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn increases_over_windows_in_a_row_add_up(
+        fn increases_over_contiguous_windows_add_up(
             points in prop::collection::vec((0..50_u64, 1..100_u64, 0..1_000_000_u64), 1..200),
             cuts in prop::collection::vec(1..20_000_u64, 0..20),
         ) {
-            let (mut track, mut now, mut steps) = (Track::new(0), 1, 0);
-            for (gap, length, increase) in points {
+            let (mut track, mut now, mut steps) = (Track::new(), 1, 0);
+            for (gap, length, increment) in points {
                 let start = now + gap;
-                (now, steps) = (start + length, steps + increase);
-                track.count(window(start, now), Value::of_steps(steps));
+                (now, steps) = (start + length, steps + increment);
+                track.add_increment(window(start, now), increment);
             }
             let mut edges: Vec<_> = cuts.into_iter().filter(|cut| *cut < now).chain([0, now]).collect();
             edges.sort_unstable();

@@ -1,9 +1,9 @@
-//! The pipeline element: for each point of the leading input, reads the others over the same window and runs
-//! the program.
+//! The pipeline element: for each point of the leading input, reads the other inputs over the same window and
+//! runs the program.
 //!
-//! A window is computed once every counter among the other inputs is known up to its end, so usually in the
-//! same batch. Where one is silent longer, windows of a leading counter are taken together, so that none of
-//! its increase is lost.
+//! A window is computed once every counter among the other inputs is known up to its end, usually in the same
+//! batch. If one has no points for longer, pending windows of a leading counter are merged, so that none of its
+//! increase is lost.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -11,85 +11,90 @@ use std::sync::Arc;
 
 use tracing::info;
 use wattrace_api::{
-    Batch, Error, Kind, MetricId, Registry, ResultExt, Series, SeriesId, SeriesSpec, Timestamp, Transform,
+    Batch, Error, Increments, Kind, MetricId, Registry, ResultExt, Series, SeriesId, Timestamp, Transform,
     Value, Window,
 };
 use wattrace_select::Decisions;
+use wattrace_select::derived::{derived_spec, derived_start};
 
-use crate::formula::{Draft, Formula, Input};
+use crate::formula::{Formula, FormulaSpec, Input};
 use crate::inputs::Inputs;
 
-/// Windows that wait for the other inputs, per result.
-const MOST_PENDING: usize = 64;
+/// Most windows that wait for the other inputs, per leading series.
+const MAX_PENDING: usize = 64;
 
 /// The element.
 pub(crate) struct Transformer {
-    slots: Decisions<Slot>,
-    caster: Caster,
+    series: Decisions<SeriesState>,
+    classifier: Classifier,
     engine: Engine,
-    /// Series of the leading input with windows that wait.
+    /// Leading series with pending windows.
     waiting: Vec<SeriesId>,
     /// End of the latest window seen.
     now: Timestamp,
 }
 
-/// What a series is to the formula.
+/// How the formula uses a series.
 #[derive(Debug)]
-struct Slot {
-    kind: Kind,
-    last: u64,
-    lead: Option<Box<Lead>>,
+struct SeriesState {
+    /// Of a counter; `None`: a gauge.
+    increments: Option<Increments>,
+    lead: Option<Box<LeadingSeries>>,
     tracks: Vec<usize>,
 }
 
-/// A series of the leading input, and the result that it gives.
+/// A series of the leading input, and its result.
 #[derive(Debug)]
-struct Lead {
+struct LeadingSeries {
     series: Arc<Series>,
     result: SeriesId,
-    /// By input, but for the leading one.
+    /// The tracks that it reads, one per input except the leading one.
     bound: Vec<Option<usize>>,
     generation: u64,
-    /// Windows with the increase over them or the value at their end.
+    /// Pending windows, each with the increase over it or the value at its end.
     pending: VecDeque<(Window, f64)>,
-    /// Whole steps of a counter, and what is left over.
+    /// Whole steps of a counter, and the remainder.
     total: u64,
-    rest: f64,
+    remainder: f64,
 }
 
-/// Decides what series are.
-struct Caster {
+/// Decides how the formula uses a series.
+struct Classifier {
     formula: Arc<Formula>,
     metric: MetricId,
     registry: Arc<Registry>,
+    /// When the transform was opened.
+    since: Timestamp,
 }
 
 /// Computes results.
 struct Engine {
     formula: Arc<Formula>,
     inputs: Inputs,
-    /// The results being made, and the window of the last of them; empty between calls.
+    /// The results being made; empty between calls.
     out: Batch,
+    /// The window of the current segment of `out`.
     begun: Option<Window>,
     values: Vec<f64>,
     stack: Vec<f64>,
 }
 
 impl Transformer {
-    /// Compiles the formula against the metrics that are declared by now, and declares its own.
+    /// Compiles the formula against the metrics that are declared, and declares the result's. `since` is the time of
+    /// opening: what counters counted before is left out.
     ///
     /// # Errors
-    /// Retry, if a metric is not there yet. Fatal, if units do not fit or the result's name is taken.
-    pub(crate) fn open(draft: &Draft, registry: Arc<Registry>) -> Result<Self, Error> {
+    /// Retry, if a metric is not declared yet. Fatal, if units do not match or the result's name is taken.
+    pub(crate) fn open(spec: &FormulaSpec, registry: Arc<Registry>, since: Timestamp) -> Result<Self, Error> {
         let metrics = registry.metrics();
         let find = |name: &str| metrics.iter().find(|(m, _)| m.name == name).map(|(m, _)| (**m).clone());
-        let formula = Arc::new(draft.compile(find)?);
+        let formula = Arc::new(spec.compile(find)?);
         let metric = registry.metric(&formula.metric).or_fatal()?;
-        info!("{} is a {} in {}", draft.name(), formula.metric.kind.as_str(), formula.metric.unit.ucum());
+        info!("{} is a {} in {}", spec.name(), formula.metric.kind.as_str(), formula.metric.unit.ucum());
         let may_change = formula.inputs.iter().any(|input| input.selector.may_change());
         Ok(Self {
-            slots: Decisions::new(registry.clone(), may_change),
-            caster: Caster { formula: formula.clone(), metric, registry },
+            series: Decisions::new(registry.clone(), may_change),
+            classifier: Classifier { formula: formula.clone(), metric, registry, since },
             engine: Engine {
                 inputs: Inputs::new(formula.inputs.len()),
                 values: vec![0.0; formula.inputs.len()],
@@ -103,38 +108,41 @@ impl Transformer {
         })
     }
 
-    /// Takes a batch's points in.
-    fn take(&mut self, batch: &Batch) {
-        let Self { slots, caster, engine, waiting, now } = self;
+    /// Adds a batch's points to tracks and leading series.
+    fn read_batch(&mut self, batch: &Batch) {
+        let Self { series, classifier, engine, waiting, now } = self;
         let inputs = &mut engine.inputs;
         for segment in batch.segments() {
-            *now = segment.window.end.max(*now);
+            let window = segment.window;
+            *now = window.end.max(*now);
             for (id, value) in segment.points() {
-                let slot = slots.of(id, |series, before| caster.cast(series, before, inputs));
-                let Some(slot) = slot else { continue };
-                let increase = value.steps().saturating_sub(mem::replace(&mut slot.last, value.steps()));
-                for &track in &slot.tracks {
-                    match (inputs.taking(track, segment.window.end), slot.kind) {
-                        (Some(track), Kind::Counter) => track.count(segment.window, value),
-                        (Some(track), Kind::Gauge) => track.hold(value),
+                let decide =
+                    |series: &Arc<Series>, before| classifier.classify(series, before, window, inputs);
+                let Some(state) = series.of(id, decide) else { continue };
+                let increment = state.increments.as_mut().map(|increments| increments.next(window, value));
+                for &track in &state.tracks {
+                    match (inputs.track_mut(track, window.end), increment) {
+                        (Some(track), Some(increment)) => track.add_increment(window, increment),
+                        (Some(track), None) => track.set(value),
                         (None, _) => {}
                     }
                 }
-                if let Some(lead) = &mut slot.lead {
+                if let Some(lead) = &mut state.lead {
                     if lead.pending.is_empty() {
                         waiting.push(id);
                     }
-                    lead.wait(segment.window, increase, value, engine.formula.inputs.first());
+                    let amount = increment.map_or_else(|| value.gauge(), |steps| steps as f64);
+                    lead.add(window, amount, engine.formula.inputs.first());
                 }
             }
         }
     }
 
-    /// Computes what can be computed; at the `last`, with what there is.
+    /// Computes the pending windows whose inputs are known; all of them if `last`.
     fn compute(&mut self, last: bool) {
-        let Self { slots, engine, .. } = self;
+        let Self { series, engine, .. } = self;
         self.waiting.retain(|&id| {
-            let lead = slots.get_mut(id).and_then(|slot| slot.lead.as_mut());
+            let lead = series.get_mut(id).and_then(|state| state.lead.as_mut());
             lead.is_some_and(|lead| {
                 engine.compute(lead, last);
                 !lead.pending.is_empty()
@@ -145,94 +153,94 @@ impl Transformer {
 
 impl Transform for Transformer {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        self.take(batch);
+        self.read_batch(batch);
         self.compute(false);
-        self.engine.inputs.clear_out(self.now);
+        self.engine.inputs.remove_ended(self.now);
         for &id in batch.ended() {
-            let Some(slot) = self.slots.remove(id) else { continue };
-            slot.tracks.into_iter().for_each(|track| self.engine.inputs.end(track, self.now));
-            if let Some(mut lead) = slot.lead {
+            let Some(state) = self.series.remove(id) else { continue };
+            state.tracks.into_iter().for_each(|track| self.engine.inputs.end(track, self.now));
+            if let Some(mut lead) = state.lead {
                 self.engine.compute(&mut lead, true);
                 self.engine.out.end(lead.result);
                 lead.bound.into_iter().flatten().for_each(|track| self.engine.inputs.unbind(track));
             }
         }
-        self.engine.give(batch);
+        self.engine.take_results(batch);
         Ok(())
     }
 
     fn finish(&mut self, out: &mut Batch) -> Result<(), Error> {
         self.compute(true);
-        self.engine.give(out);
+        self.engine.take_results(out);
         Ok(())
     }
 }
 
-impl Caster {
-    /// What `series` is. Once it is an input it stays one, whatever an exec makes of its consumer.
-    fn cast(&self, series: &Arc<Series>, before: Option<Slot>, inputs: &mut Inputs) -> Slot {
-        let last = match before {
-            Some(slot) if slot.lead.is_some() || !slot.tracks.is_empty() => return slot,
-            Some(slot) => slot.last,
-            None => 0,
+impl Classifier {
+    /// How the formula uses `series` from its point over `window` on. A series that is an input stays one, even if
+    /// an exec changes its consumer's attributes.
+    fn classify(
+        &self,
+        series: &Arc<Series>,
+        before: Option<SeriesState>,
+        window: Window,
+        inputs: &mut Inputs,
+    ) -> SeriesState {
+        let (increments, start) = match before {
+            Some(state) if state.lead.is_some() || !state.tracks.is_empty() => return state,
+            Some(state) => (state.increments, window.start),
+            None => {
+                let is_counter = series.metric.kind == Kind::Counter;
+                let increments = is_counter.then(|| Increments::new(series, self.since));
+                (increments, derived_start(series, self.since, window))
+            }
         };
-        let mut slot = Slot { last, kind: series.metric.kind, lead: None, tracks: Vec::new() };
+        let mut state = SeriesState { increments, lead: None, tracks: Vec::new() };
         for (number, input) in self.formula.inputs.iter().enumerate() {
             if !input.selector.matches(series) {
                 continue;
             }
             match number {
-                0 => slot.lead = Some(Box::new(self.lead(series))),
-                _ => slot.tracks.extend(inputs.open(number, &input.name, series, last)),
+                0 => state.lead = Some(Box::new(self.lead(series, start))),
+                _ => state.tracks.extend(inputs.open(number, &input.name, series)),
             }
         }
-        slot
+        state
     }
 
-    fn lead(&self, series: &Arc<Series>) -> Lead {
-        let result = self.registry.open(SeriesSpec {
-            metric: self.metric,
-            resource: series.resource.clone(),
-            domain: series.domain.clone(),
-            consumer: series.consumer.clone(),
-            attributes: series.attributes.clone(),
-            start: series.start,
-        });
-        Lead {
+    fn lead(&self, series: &Arc<Series>, start: Timestamp) -> LeadingSeries {
+        let result = self.registry.open(derived_spec(series, self.metric, start));
+        LeadingSeries {
             series: series.clone(),
             result,
             bound: vec![None; self.formula.inputs.len() - 1],
             generation: 0,
             pending: VecDeque::new(),
             total: 0,
-            rest: 0.0,
+            remainder: 0.0,
         }
     }
 }
 
-impl Lead {
-    /// Takes a point, to be computed when the other inputs are known.
-    fn wait(&mut self, window: Window, increase: u64, value: Value, input: Option<&Input>) {
+impl LeadingSeries {
+    /// Adds a pending window. `amount` is a counter's increment in steps, or a gauge's value.
+    fn add(&mut self, window: Window, amount: f64, input: Option<&Input>) {
         let Some(input) = input else { return };
-        if self.pending.len() == MOST_PENDING
-            && let Some((first, amount)) = self.pending.pop_front()
+        if self.pending.len() == MAX_PENDING
+            && let Some((first, first_amount)) = self.pending.pop_front()
             && input.kind == Kind::Counter
             && let Some((second, sum)) = self.pending.front_mut()
         {
             second.start = first.start.min(second.start);
-            *sum += amount;
+            *sum += first_amount;
         }
-        let amount = match input.kind {
-            Kind::Counter => increase as f64 * input.scale,
-            Kind::Gauge => value.gauge() * input.scale,
-        };
-        self.pending.push_back((window, amount));
+        self.pending.push_back((window, amount * input.scale));
     }
 }
 
 impl Engine {
-    /// Computes those windows of `lead` for which all inputs are known; at the `last`, with what is known.
-    fn compute(&mut self, lead: &mut Lead, last: bool) {
+    /// Computes the pending windows of `lead` whose inputs are known; all of them if `last`.
+    fn compute(&mut self, lead: &mut LeadingSeries, last: bool) {
         self.bind(lead);
         while let Some(&(window, amount)) = lead.pending.front() {
             if !self.read(lead, window, last) {
@@ -244,15 +252,15 @@ impl Engine {
             }
             let length = window.nanos() as f64 * 1e-9;
             let result = self.formula.program.run(&self.values, length, &mut self.stack) * self.formula.scale;
-            // Nothing divided by nothing is no result.
+            // Zero divided by zero has no result.
             if result.is_finite() {
                 self.push(lead, window, result);
             }
         }
     }
 
-    /// Looks for series to read that are missing, if there are new ones.
-    fn bind(&mut self, lead: &mut Lead) {
+    /// Looks for tracks to read that are missing or ended, if there are new ones.
+    fn bind(&mut self, lead: &mut LeadingSeries) {
         if mem::replace(&mut lead.generation, self.inputs.generation) == self.inputs.generation {
             return;
         }
@@ -268,7 +276,7 @@ impl Engine {
     }
 
     /// Reads the other inputs over `window` into `values`. Returns whether all are known.
-    fn read(&mut self, lead: &Lead, window: Window, last: bool) -> bool {
+    fn read(&mut self, lead: &LeadingSeries, window: Window, last: bool) -> bool {
         let others = self.formula.inputs.iter().zip(&mut self.values).skip(1);
         for ((input, value), bound) in others.zip(&lead.bound) {
             let Some((track, known)) = bound.and_then(|track| self.inputs.track(track)) else { return false };
@@ -284,7 +292,7 @@ impl Engine {
         true
     }
 
-    fn push(&mut self, lead: &mut Lead, window: Window, result: f64) {
+    fn push(&mut self, lead: &mut LeadingSeries, window: Window, result: f64) {
         if self.begun != Some(window) {
             self.out.begin(window);
             self.begun = Some(window);
@@ -292,11 +300,11 @@ impl Engine {
         let value = match self.formula.metric.kind {
             Kind::Gauge => Value::of_gauge(result),
             Kind::Counter => {
-                // A counter never goes back: what is negative waits until it has been made up for.
-                lead.rest += result;
-                // A millionth of a step short of a whole one is an error of rounding.
-                let whole = (lead.rest + 1e-6).floor().max(0.0);
-                lead.rest -= whole;
+                // A counter never decreases: a negative result stays in the remainder until later results exceed it.
+                lead.remainder += result;
+                // A millionth of a step below a whole one is a rounding error.
+                let whole = (lead.remainder + 1e-6).floor().max(0.0);
+                lead.remainder -= whole;
                 lead.total = lead.total.saturating_add(whole as u64);
                 Value::of_steps(lead.total)
             }
@@ -304,8 +312,8 @@ impl Engine {
         self.out.push(lead.result, value);
     }
 
-    /// Adds the results to `batch`.
-    fn give(&mut self, batch: &mut Batch) {
+    /// Moves the results to `batch`.
+    fn take_results(&mut self, batch: &mut Batch) {
         batch.append(&self.out);
         self.out.clear();
         self.begun = None;

@@ -1,14 +1,13 @@
 //! UCUM units as a factor and a dimension, for the units in which machines are measured.
 //!
-//! A dimension is the exponents of the base units. All computing is done in units with the factor 1: J, W, s,
-//! kg, m, A, By, K. Annotations (`{point}`) have no dimension. `Cel` counts as a difference of temperatures:
-//! there is no offset.
+//! A dimension is the exponents of the base units. Formulas are computed in units with the factor 1: J, W, s, kg, m,
+//! A, By, K. Annotations (`{point}`) have no dimension. `Cel` is a difference of temperatures, without an offset.
 
 /// Exponents of m, s, kg, A, K (and Cel), By.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Dimension([i8; 6]);
 
-/// A unit: how many of the unit with the factor 1 it is, and of which dimension.
+/// A unit: its dimension, and its factor to the unit of that dimension with the factor 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Scale {
     pub(crate) factor: f64,
@@ -36,7 +35,7 @@ const METRIC: [(&str, f64, Dimension); 12] = [
     ("V", 1.0, Dimension([2, -3, 1, -1, 0, 0])),
     ("K", 1.0, Dimension([0, 0, 0, 0, 1, 0])),
 ];
-/// Units that don't.
+/// Units that do not take a prefix.
 const PLAIN: [(&str, f64, Dimension); 6] = [
     ("1", 1.0, NONE),
     ("%", 0.01, NONE),
@@ -61,8 +60,8 @@ const PREFIXES: [(&str, f64); 14] = [
     ("T", 1e12),
     ("P", 1e15),
 ];
-/// Dimensions with a name of their own, and its factor: how results are spelt.
-const SPELT: [(&str, f64, Dimension); 9] = [
+/// Units in which results are written, with their factors and dimensions.
+const RESULT_UNITS: [(&str, f64, Dimension); 9] = [
     ("1", 1.0, NONE),
     ("J", 1.0, ENERGY),
     ("W", 1.0, POWER),
@@ -84,13 +83,13 @@ impl Dimension {
         Self(product)
     }
 
-    /// A unit of this dimension, by as common a name as there is.
-    pub(crate) fn spell(self) -> (String, f64) {
-        if let Some((name, factor, _)) = SPELT.iter().find(|unit| unit.2 == self) {
+    /// The most common unit of this dimension, and its factor.
+    pub(crate) fn common_unit(self) -> (String, f64) {
+        if let Some((name, factor, _)) = RESULT_UNITS.iter().find(|unit| unit.2 == self) {
             return ((*name).to_owned(), *factor);
         }
-        for (a, fa, da) in SPELT {
-            for (b, fb, db) in SPELT {
+        for (a, fa, da) in RESULT_UNITS {
+            for (b, fb, db) in RESULT_UNITS {
                 if da.times(db, -1) == self {
                     return (format!("{a}/{b}"), fa / fb);
                 }
@@ -105,23 +104,19 @@ impl Dimension {
 }
 
 impl Scale {
-    /// No unit at all.
+    /// The unit `1`.
     pub(crate) const ONE: Scale = Scale { factor: 1.0, dimension: NONE };
     /// Seconds.
     pub(crate) const SECOND: Scale = Scale { factor: 1.0, dimension: TIME };
 
-    /// Reads a UCUM code.
+    /// Parses a UCUM code.
     ///
     /// # Errors
-    /// Names the part that is no unit known here.
+    /// The part that is not a known unit.
     pub(crate) fn parse(code: &str) -> Result<Self, String> {
         let mut rest = code;
-        let scale = product(&mut rest, DEEPEST).map_err(|why| format!("unit `{code}`: {why}"))?;
-        if rest.is_empty() {
-            Ok(scale)
-        } else {
-            Err(format!("unit `{code}`: `{rest}` does not belong there"))
-        }
+        let scale = product(&mut rest, MAX_DEPTH).map_err(|why| format!("unit `{code}`: {why}"))?;
+        if rest.is_empty() { Ok(scale) } else { Err(format!("unit `{code}`: unexpected `{rest}`")) }
     }
 
     fn times(self, other: Self, exponent: i8) -> Self {
@@ -130,11 +125,11 @@ impl Scale {
     }
 }
 
-/// Parentheses within each other. Metrics of other machines have units, too, of any length.
-const DEEPEST: usize = 20;
+/// Most nested parentheses: units that are received from other machines may have any length.
+const MAX_DEPTH: usize = 20;
 
-/// Factors between `.` and `/`, from left to right, as UCUM has it: `g/kW.h` is (g/kW)·h. With at most
-/// `depth` parentheses within each other.
+/// Factors joined by `.` and `/`, evaluated from left to right as UCUM defines: `g/kW.h` is (g/kW)·h. At most `depth`
+/// parentheses are nested.
 fn product(rest: &mut &str, depth: usize) -> Result<Scale, String> {
     let mut scale = Scale::ONE;
     let mut exponent = 1;
@@ -155,7 +150,7 @@ fn product(rest: &mut &str, depth: usize) -> Result<Scale, String> {
 /// A unit with its exponent and annotation, or units in parentheses.
 fn factor(rest: &mut &str, depth: usize) -> Result<Scale, String> {
     if let Some(inner) = rest.strip_prefix('(') {
-        let depth = depth.checked_sub(1).ok_or("has too many parentheses within each other")?;
+        let depth = depth.checked_sub(1).ok_or("has too many nested parentheses")?;
         *rest = inner;
         let scale = product(rest, depth)?;
         *rest = rest.strip_prefix(')').ok_or("a parenthesis is not closed")?;
@@ -177,7 +172,7 @@ fn factor(rest: &mut &str, depth: usize) -> Result<Scale, String> {
     let name = unit.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-' || c == '+');
     match (atom(name), unit[name.len()..].parse()) {
         (Some(scale), Ok(exponent)) => Ok(Scale::ONE.times(scale, exponent)),
-        _ => Err(format!("`{part}` is no unit known here")),
+        _ => Err(format!("`{part}` is not a known unit")),
     }
 }
 
@@ -222,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_unit_is_named() {
+    fn an_error_names_the_invalid_part() {
         for (code, part) in [
             ("joule", "`joule`"),
             ("J/sec", "`sec`"),
@@ -239,15 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_as_deep_as_a_request_is_long_is_refused() {
+    fn deeply_nested_units_are_refused() {
         let deep = |depth| format!("{}J{}", "(".repeat(depth), ")".repeat(depth));
-        assert!(Scale::parse(&deep(DEEPEST)).is_ok());
-        assert!(Scale::parse(&deep(1_000_000)).unwrap_err().contains("within each other"));
+        assert!(Scale::parse(&deep(MAX_DEPTH)).is_ok());
+        assert!(Scale::parse(&deep(1_000_000)).unwrap_err().contains("nested"));
     }
 
     #[test]
-    fn a_dimension_is_spelt_by_a_common_name() {
-        for (code, spelt, factor) in [
+    fn a_result_has_the_common_unit_of_its_dimension() {
+        for (code, unit, factor) in [
             ("kW.h", "J", 1.0),
             ("J/s", "W", 1.0),
             ("mg", "g", 1e-3),
@@ -257,7 +252,11 @@ mod tests {
             ("g/J", "g/J", 1e-3),
             ("m3/K2", "m3.K-2", 1.0),
         ] {
-            assert_eq!(Scale::parse(code).unwrap().dimension.spell(), (spelt.to_owned(), factor), "{code}");
+            assert_eq!(
+                Scale::parse(code).unwrap().dimension.common_unit(),
+                (unit.to_owned(), factor),
+                "{code}"
+            );
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use wattrace_api::testing::Rig;
 use wattrace_api::{Metric, Resource, Unit};
-use wattrace_select::testing::{SECOND, Scene};
+use wattrace_transform_testing::{Fixture, SECOND};
 
 use super::*;
 use crate::{Formula as Plugin, FormulaConfig};
@@ -27,20 +27,20 @@ expression = "energy * 400 [g/(kW.h)]"
 inputs.energy = { metric = "wattrace.consumer.energy", consumer = "process" }
 "#;
 
-fn scene(text: &str) -> Scene {
-    Scene::of::<Plugin>(toml::from_str(text).unwrap())
+fn fixture(text: &str) -> Fixture {
+    Fixture::of::<Plugin>(toml::from_str(text).unwrap())
 }
 
-fn transformer(s: &Scene, text: &str) -> Transformer {
+fn transformer(s: &Fixture, text: &str) -> Transformer {
     let mut config: FormulaConfig = toml::from_str(text).unwrap();
-    let draft = Draft::read(config.metrics.remove(0), "key".to_owned()).unwrap();
-    Transformer::open(&draft, s.rig.registry.clone()).unwrap()
+    let spec = FormulaSpec::parse(config.metrics.remove(0), "key".to_owned()).unwrap();
+    Transformer::open(&spec, s.rig.registry.clone(), s.rig.clock.now()).unwrap()
 }
 
 #[test]
-fn power_efficiency_and_carbon_of_processes_and_the_book_shows_it() {
+fn power_efficiency_and_carbon_of_processes_as_the_docs_show() {
     let config: toml::Table = EXAMPLE.parse().unwrap();
-    let mut s = Scene::of::<Plugin>(config["plugins"]["formula"].clone().try_into().unwrap());
+    let mut s = Fixture::of::<Plugin>(config["plugins"]["formula"].clone().try_into().unwrap());
     let make = s.process(7, "make");
     let (energy, time) = (s.energy(Some(&make)), s.cpu_time(&make));
     let first = s.pass(0, 2, &[(energy, 36_000_000), (time, 3 * SECOND)]);
@@ -59,16 +59,20 @@ fn power_efficiency_and_carbon_of_processes_and_the_book_shows_it() {
          2s..4s process.power.per_cpu process/7 make on package/0 9 W\n\
          2s..4s process.carbon process/7 make on package/0 5 mg"
     );
-    let book = include_str!("../../../../docs/transforms.md");
-    assert!(book.contains(EXAMPLE) && book.contains(&lines), "docs/transforms.md shows something else");
+    let docs = include_str!("../../../../docs/transforms.md");
+    assert!(docs.contains(EXAMPLE) && docs.contains(&lines), "docs/transforms.md differs");
     assert_eq!(second.ended().len(), 5, "results end with their leading series");
     let power = &s.rig.points(&second)[2].series;
-    assert_eq!(power.domain.as_ref().unwrap().origin.as_str(), "simulated", "the origin goes with it");
+    assert_eq!(
+        power.domain.as_ref().unwrap().origin.as_str(),
+        "simulated",
+        "the origin of the energy is kept"
+    );
 }
 
 #[test]
-fn another_input_is_read_over_the_same_window_however_its_own_lie() {
-    let mut s = scene(
+fn an_input_with_other_windows_is_read_over_the_leading_window() {
+    let mut s = fixture(
         r#"
         [[metrics]]
         name = "share"
@@ -79,12 +83,12 @@ fn another_input_is_read_over_the_same_window_however_its_own_lie() {
     );
     let p = s.process(7, "p");
     let (energy, whole) = (s.energy(Some(&p)), s.energy(None));
-    // The process sleeps for ten seconds in which the package goes on: 100 J a second, then 200 J.
+    // The process sleeps for ten seconds in which the package uses 100 J a second, then 200 J.
     for second in 0..10 {
         s.pass(second, second + 1, &[(whole, 100_000_000 * (second + 1))]);
     }
     let waits = s.pass(10, 11, &[(energy, 50_000_000)]);
-    assert_eq!(waits.len(), 1, "what the package used in that second is not known yet");
+    assert_eq!(waits.len(), 1, "the package's energy in that second is not known yet");
     let batch = s.pass(10, 12, &[(whole, 1_400_000_000)]);
     let share = &s.rig.points(&batch)[1];
     assert_eq!((&*share.metric, share.value), ("share", 0.25));
@@ -92,7 +96,7 @@ fn another_input_is_read_over_the_same_window_however_its_own_lie() {
 }
 
 #[test]
-fn a_host_gauge_goes_with_every_consumer_and_adds_up() {
+fn a_gauge_of_the_host_is_read_for_every_consumer() {
     let text = r#"
         [[metrics]]
         name = "carbon"
@@ -101,7 +105,7 @@ fn a_host_gauge_goes_with_every_consumer_and_adds_up() {
         inputs.energy = { metric = "wattrace.consumer.energy", consumer = "process" }
         inputs.intensity.metric = "grid"
     "#;
-    let mut s = Scene::new();
+    let mut s = Fixture::new();
     let grid = Metric::gauge("grid", Unit::Other("g/(kW.h)".into()), "");
     let intensity = s.open(&grid, Resource::HOST, None, None);
     s.rig.start::<Plugin>(toml::from_str(text).unwrap()).unwrap();
@@ -109,18 +113,22 @@ fn a_host_gauge_goes_with_every_consumer_and_adds_up() {
     let (a, b) = (s.energy(Some(&a)), s.energy(Some(&b)));
     assert_eq!(s.pass(0, 1, &[(a, 3_600_000_000)]).len(), 1, "no intensity is known");
     let batch = s.pass_gauges(0, 1, &[(intensity, 100.0)]);
-    assert_eq!(s.rig.points(&batch)[1].value, 0.1, "what waited has not been lost");
+    assert_eq!(s.rig.points(&batch)[1].value, 0.1, "the pending window is computed");
     let batch = s.pass(1, 2, &[(a, 7_200_000_000), (b, 3_600_000_000)]);
     let grams: Vec<_> = s.rig.points(&batch)[2..].iter().map(|p| p.value).collect();
     assert_eq!(grams, [0.2, 0.1]);
     s.pass_gauges(1, 2, &[(intensity, 500.0)]);
     let batch = s.pass(2, 3, &[(a, 10_800_000_000)]);
-    assert_eq!(s.rig.points(&batch)[1].value, 0.7, "each increment takes the intensity of its time");
+    assert_eq!(
+        s.rig.points(&batch)[1].value,
+        0.7,
+        "each increment is multiplied by the intensity of its time"
+    );
 }
 
 #[test]
-fn formulas_build_on_those_before_them() {
-    let mut s = scene(
+fn a_formula_can_use_the_results_of_earlier_ones() {
+    let mut s = fixture(
         r#"
         [[metrics]]
         name = "watts"
@@ -142,8 +150,8 @@ fn formulas_build_on_those_before_them() {
 }
 
 #[test]
-fn a_counter_stands_still_until_what_is_negative_is_made_up_for() {
-    let mut s = scene(
+fn a_counter_stays_constant_until_later_results_exceed_a_negative_one() {
+    let mut s = fixture(
         "[[metrics]]\nname = \"rest\"\nexpression = \"e - 5 [W] * dt\"\ninputs.e.metric = \"hw.energy\"\n",
     );
     let meter = s.energy(None);
@@ -156,7 +164,7 @@ fn a_counter_stands_still_until_what_is_negative_is_made_up_for() {
 }
 
 #[test]
-fn nothing_is_left_behind_when_series_end() {
+fn all_state_is_removed_when_series_end() {
     let text = r#"
         [[metrics]]
         name = "efficiency"
@@ -164,17 +172,17 @@ fn nothing_is_left_behind_when_series_end() {
         inputs.energy = { metric = "wattrace.consumer.energy", consumer = "process" }
         inputs.time.metric = "wattrace.consumer.cpu.time"
     "#;
-    let s = Scene::new();
+    let s = Fixture::new();
     let mut formula = transformer(&s, text);
     for pid in 0..100 {
         let p = s.process(pid, "p");
         let (energy, time) = (s.energy(Some(&p)), s.cpu_time(&p));
-        let window = wattrace_select::testing::seconds(0, 1);
+        let window = wattrace_transform_testing::seconds(0, 1);
         let mut batch = s.rig.batch(window, &[(time, SECOND)]);
         batch.end(time);
         formula.apply(&mut batch).unwrap();
         s.release(&batch);
-        // The last joules come after the end of the time they are for.
+        // The last energy arrives after the CPU time has ended.
         let mut batch = s.rig.batch(window, &[(energy, 2_000_000)]);
         batch.end(energy);
         formula.apply(&mut batch).unwrap();
@@ -183,12 +191,39 @@ fn nothing_is_left_behind_when_series_end() {
         s.release(&batch);
     }
     let other = s.energy(None);
-    formula.apply(&mut s.rig.batch(wattrace_select::testing::seconds(11, 12), &[(other, 1)])).unwrap();
+    formula.apply(&mut s.rig.batch(wattrace_transform_testing::seconds(11, 12), &[(other, 1)])).unwrap();
     assert_eq!((formula.engine.inputs.len(), formula.waiting.len()), (0, 0));
 }
 
 #[test]
-fn a_refused_formula_names_its_key() {
+fn energy_from_before_the_transform_was_opened_is_left_out() {
+    let mut s = Fixture::new();
+    let p = s.process(7, "p");
+    let (whole, energy) = (s.energy(None), s.energy(Some(&p)));
+    s.rig.clock.set(Timestamp(100 * SECOND));
+    let text = r#"
+        [[metrics]]
+        name = "share"
+        expression = "energy / whole"
+        inputs.energy = { metric = "wattrace.consumer.energy", consumer = "process" }
+        inputs.whole.metric = "hw.energy"
+        [[metrics]]
+        name = "doubled"
+        expression = "energy * 2"
+        inputs.energy = { metric = "wattrace.consumer.energy", consumer = "process" }
+    "#;
+    s.rig.start::<Plugin>(toml::from_str(text).unwrap()).unwrap();
+    // A history of 1 MJ, then 1 J of 4 J.
+    let first = s.pass(99, 101, &[(energy, 1_000_000_000_000), (whole, 3_000_000_000_000)]);
+    let doubled = s.rig.points(&first).pop().unwrap();
+    assert_eq!((doubled.steps, doubled.series.start), (0, Timestamp(99 * SECOND)));
+    let second = s.pass(101, 102, &[(energy, 1_000_001_000_000), (whole, 3_000_004_000_000)]);
+    let results: Vec<_> = s.rig.points(&second)[2..].iter().map(|p| p.value).collect();
+    assert_eq!(results, [0.25, 2.0], "both inputs count from the opening");
+}
+
+#[test]
+fn an_error_names_the_key_of_the_formula() {
     let config = toml::from_str(
         "[[metrics]]\nname = \"x\"\nexpression = \"e\"\nunit = \"W\"\ninputs.e.metric = \"hw.energy\"",
     );
