@@ -3,32 +3,35 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper::Uri;
 use serde::{Deserialize, Serialize};
-use wattrace_api::{ConsumerKind, Error};
+use wattrace_api::Error;
+
+use crate::level::Level;
 
 /// `[plugins.groups]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GroupsConfig {
     /// What processes are summed into; each level sums to all processes. `cgroup` and `tree` are off by
-    /// default: there are about as many of them as there are processes and services together, and who wants
-    /// them has them in the processes' own attributes.
+    /// default: there are about as many of them as processes and services together, and each process carries
+    /// its own in its attributes.
     pub levels: Vec<Level>,
-    /// How long a group whose last process has ended is kept, in case another process comes: a user or a job
-    /// between two short processes goes on as the same series.
+    /// How long a group is kept after its last process has ended, in case another process comes: a user or a
+    /// job between two short processes continues as the same series.
     #[serde(with = "humantime_serde")]
     pub linger: Duration,
-    /// Ask for names: of containers, pods and users. Without, everything goes by its id.
+    /// Look up names: of containers, pods and users. Without names everything is shown by its id.
     pub names: bool,
-    /// Unix sockets on which a container engine answers Docker's API: Docker's, Podman's. Those that are not
-    /// there are left alone.
+    /// Unix sockets of container engines that speak Docker's API: Docker's, Podman's. Sockets that do not
+    /// exist are ignored.
     pub engines: Vec<PathBuf>,
-    /// Who tells the names of Kubernetes' pods. Asked only when a pod is there.
+    /// Where the names of Kubernetes pods come from. Used only if there is a pod.
     pub kubernetes: Kubernetes,
     /// This node's kubelet.
     pub kubelet_url: String,
-    /// Do not check the kubelet's certificate, which is self-signed on many clusters. Whoever can take the
-    /// kubelet's place then gets to see the service account's token.
+    /// Do not check the kubelet's certificate, which is self-signed on many clusters. Anyone who can take the
+    /// kubelet's place then sees the service account's token.
     pub kubelet_insecure: bool,
     /// The API server. Empty: what the variables KUBERNETES_SERVICE_HOST and _PORT say, as they do in every
     /// pod.
@@ -39,7 +42,7 @@ pub struct GroupsConfig {
     pub token_file: PathBuf,
     /// The authority that signed the API server's and the kubelet's certificates.
     pub ca_file: PathBuf,
-    /// Labels of pods to take over as `k8s.pod.label.<name>`; a `*` at the end stands for anything.
+    /// Labels of pods to take over as `k8s.pod.label.<name>`; a `*` at the end matches anything.
     pub pod_labels: Vec<String>,
 }
 
@@ -63,48 +66,7 @@ impl Default for GroupsConfig {
     }
 }
 
-/// A way of grouping all processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// The cgroup a process is in.
-    Cgroup,
-    /// The systemd unit.
-    Unit,
-    /// The container.
-    Container,
-    /// The Kubernetes pod.
-    Pod,
-    /// The batch job.
-    Job,
-    /// The virtual machine.
-    Machine,
-    /// The user by whose rights it acts.
-    User,
-    /// Its oldest living ancestor below init, with all that descends from it.
-    Tree,
-}
-
-/// How many levels there can be.
-pub(crate) const MOST_LEVELS: usize = 8;
-
-impl Level {
-    /// What its groups are.
-    pub(crate) fn kind(self) -> ConsumerKind {
-        match self {
-            Level::Cgroup => ConsumerKind::Cgroup,
-            Level::Unit => ConsumerKind::Unit,
-            Level::Container => ConsumerKind::Container,
-            Level::Pod => ConsumerKind::Pod,
-            Level::Job => ConsumerKind::Job,
-            Level::Machine => ConsumerKind::Machine,
-            Level::User => ConsumerKind::User,
-            Level::Tree => ConsumerKind::Tree,
-        }
-    }
-}
-
-/// Who tells the names of pods.
+/// Where the names of pods come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kubernetes {
@@ -114,7 +76,7 @@ pub enum Kubernetes {
     Kubelet,
     /// The API server only.
     Api,
-    /// Nobody: pods go by their uid.
+    /// Nowhere: pods are shown by their uid.
     Off,
 }
 
@@ -134,12 +96,28 @@ impl GroupsConfig {
             if url.is_empty() && may_be_empty {
                 continue;
             }
-            if let Err(why) = crate::names::Url::parse(url) {
+            if let Err(why) = server(url) {
                 return refuse(key, format!("\"{url}\" {why}; an example is https://10.0.0.1:10250"));
             }
         }
         Ok(())
     }
+}
+
+/// Checks the URL of a server: `http://host:port` or `https://host:port`, without a path. Returns it without
+/// a slash at the end.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn server(url: &str) -> Result<&str, String> {
+    let uri: Uri = url.parse().map_err(|e| format!("is no URL: {e}"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("begins with neither http:// nor https://".to_owned());
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err("has a path; give only scheme, host and port".to_owned());
+    }
+    Ok(url.trim_end_matches('/'))
 }
 
 #[cfg(test)]
@@ -151,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_its_key() {
+    fn values_that_make_no_sense_are_refused_by_their_key() {
         check("").unwrap();
         check("kubelet_url = ''\nkubernetes = 'off'").unwrap();
         for (text, expected) in [
@@ -164,5 +142,15 @@ mod tests {
         }
         let unknown = toml::from_str::<GroupsConfig>("levels = ['vm']").unwrap_err().to_string();
         assert!(unknown.contains("`machine`"), "{unknown}");
+    }
+
+    #[test]
+    fn a_server_is_a_scheme_a_host_and_a_port() {
+        for url in ["https://10.0.0.1:10250", "http://kube", "https://[::1]:6443"] {
+            assert_eq!((server(url), server(&format!("{url}/"))), (Ok(url), Ok(url)));
+        }
+        for url in ["", "kube:1", "ftp://x", "https://x/pods", "https://x y", "https://x?y"] {
+            assert!(server(url).is_err(), "{url}");
+        }
     }
 }

@@ -1,55 +1,56 @@
 //! The `groups` plugin: sums processes into the containers, pods, systemd units, batch jobs, virtual
-//! machines, users, cgroups and process trees that they are in, and tells each process its own.
+//! machines, users, cgroups and process trees that they are in, and gives each process attributes that name
+//! its groups.
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `path` | what a cgroup's path says: pure functions |
-//! | `tree`, `proc` | a process's oldest ancestor; what only /proc knows |
-//! | `facts` | all that is known of a process or group, as attributes |
-//! | `members` | the processes, and the groups that each is in now |
-//! | `books` | the groups, and their counters |
+//! | `config`, `level` | the keys of `[plugins.groups]`; the ways of dividing processes |
+//! | `path` | what a cgroup path says: pure functions |
+//! | `tree` | a process's oldest ancestor |
+//! | `facts` | what decides about a process's groups, and the attributes that follow |
+//! | `processes` | the processes, and the groups that each is in now |
+//! | `table` | the groups, and their counters |
 //! | `transform` | the pipeline element: from a process's increment to its groups' counters |
-//! | `names` | asks container engines, Kubernetes and the user database for names, beside the pipeline |
-//! | [`fuzzing`] | everything that reads text of others, for fuzzers |
+//! | `names` | names from container engines, Kubernetes and the user database, looked up beside the pipeline |
+//! | [`fuzzing`] | everything that parses text of others, for fuzzers |
 //!
-//! # How the sums close
+//! # Why the sums are exact
 //!
 //! Every level divides all processes: each increment of a process's counter goes into exactly one consumer of
-//! each level, in whole steps. What is in no group of a level (a process outside of any container) goes into
+//! each level, in whole steps. A process that is in no group of a level (outside of any container) counts to
 //! the level's *rest*, a consumer of the level's kind with an empty id. So for every metric, resource and
 //! domain, and at any time,
 //!
-//! > the sum over a level's consumers, those that have ended included = the sum over all processes
+//! > the sum over a level's consumers, including those that have ended = the sum over all processes
 //!
-//! exactly; and with `idle`, `irq`, `other` and `unattributed`, which pass untouched and are in no level, it
-//! is what was measured. A level that has never had a group says nothing, not even its rest; its first group
-//! brings the rest with it, with all that it has summed since the beginning.
+//! exactly. Together with `idle`, `irq`, `other` and `unattributed`, which pass unchanged and are in no
+//! level, it is what was measured. A level that has never had a group shows nothing, not even its rest. The
+//! rest appears with the first group, with everything that it has counted since the beginning.
 //!
 //! A container is wholly in one pod (both are read from one path), so a pod is the sum of its containers and
-//! of what runs in it beside them. Cgroups are leaves: a cgroup is the sum of the processes that are directly
-//! in it.
+//! of what else runs in it. Cgroups are leaves: a cgroup is the sum of the processes that are directly in it.
 //!
-//! A process that moves from one cgroup to another takes with it what it uses from then on: an increment
-//! belongs where the process is when it is told. A group is (kind, id, when it was first seen); it ends some
-//! time (`linger`) after its last process has.
+//! When a process moves to another cgroup, what it uses from then on counts there: an increment belongs to
+//! the groups that the process is in when the increment arrives. A group is (kind, id, when it was first
+//! seen); it ends some time (`linger`) after its last process.
 
-mod books;
 mod config;
 mod facts;
 #[doc(hidden)]
 pub mod fuzzing;
-mod members;
+mod level;
 mod names;
 mod path;
-mod proc;
+mod processes;
+mod table;
 mod transform;
 mod tree;
 
-use std::path::Path;
-
 use wattrace_api::{Error, Finding, Plugin, Setup};
+use wattrace_procfs::Procfs;
 
-pub use config::{GroupsConfig, Kubernetes, Level};
+pub use config::{GroupsConfig, Kubernetes};
+pub use level::Level;
 
 /// The plugin.
 #[derive(Debug)]
@@ -64,9 +65,9 @@ impl Plugin for Groups {
         config.check()?;
         let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
         setup.transform("processes", move || {
-            let proc = proc::Proc::open(Path::new("/proc"));
             let names = names::Names::open(&config, &runtime);
-            Ok(transform::Transformer::new(&config, registry.clone(), clock.clone(), proc, names))
+            let (registry, clock, procfs) = (registry.clone(), clock.clone(), Procfs::default());
+            Ok(transform::Transformer::new(&config, registry, clock, procfs, names))
         });
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! What a cgroup's path says about a process: its container, pod, unit, job and machine. Pure functions over
-//! text, one file for each kind; the paths' forms are those that the runtimes and systemd are known to make
-//! (`path/tests.rs` has them all). Who else a process belongs to, its user and its tree, is not in the path:
-//! see `members.rs`.
+//! What a cgroup path says about a process: its container, pod, unit, job and machine. Pure functions over
+//! text, one file per kind. The forms of paths are those that runtimes and systemd are known to create
+//! (`path/tests.rs` has them all). The user and the process tree are not in the path: see `processes.rs`.
 
 mod container;
 mod job;
 mod machine;
+mod text;
 mod unit;
 
 use std::sync::Arc;
@@ -15,9 +15,9 @@ pub(crate) use job::{Job, Owner};
 pub(crate) use machine::Machine;
 pub(crate) use unit::Unit;
 
-/// The groups that a process's place in the cgroup tree puts it in.
+/// The groups that a process is in because of its cgroup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct PathInfo {
     /// The cgroup itself.
     pub(crate) cgroup: Option<Arc<str>>,
     pub(crate) container: Option<Container>,
@@ -27,8 +27,8 @@ pub(crate) struct Place {
     pub(crate) machine: Option<Machine>,
 }
 
-impl Place {
-    /// What one path says.
+impl PathInfo {
+    /// From one path.
     pub(crate) fn of(path: &str) -> Self {
         let (container, pod) = container::find(path);
         Self {
@@ -41,34 +41,34 @@ impl Place {
         }
     }
 
-    /// What the process's path in the unified hierarchy (v2) says and, where that is silent, what
-    /// `/proc/PID/cgroup` says of the others (v1), each of which may know something else: Slurm uses
-    /// `freezer`, Docker all but the unified one.
+    /// From the process's path in the unified hierarchy (v2), completed by the paths in the v1 hierarchies
+    /// that `/proc/PID/cgroup` lists. Each of these may know something else: Slurm uses `freezer`, Docker all
+    /// but the unified one.
     pub(crate) fn of_all(unified: Option<&str>, proc_cgroup: &str) -> Self {
-        let mut place = unified.map(Self::of).unwrap_or_default();
-        let mut lines: Vec<_> = proc_cgroup.lines().filter_map(legacy).collect();
+        let mut info = unified.map(Self::of).unwrap_or_default();
+        let mut lines: Vec<_> = proc_cgroup.lines().filter_map(v1_line).collect();
         // systemd's own hierarchy knows most.
         lines.sort_by_key(|(controllers, _)| *controllers != "name=systemd");
         for (_, path) in &lines {
-            place.complete(&Self { cgroup: None, ..Self::of(path) });
+            info.complete(&Self { cgroup: None, ..Self::of(path) });
         }
         if unified.is_none_or(|path| path == "/") {
-            // The most particular of the others, the first of those that are equally so.
+            // The deepest path of the v1 hierarchies; the first of those that are equally deep.
             let depth = |path: &str| path.split('/').filter(|piece| !piece.is_empty()).count();
             let deepest =
                 lines.iter().rev().max_by_key(|(_, path)| depth(path)).filter(|(_, path)| depth(path) > 0);
-            place.cgroup = deepest.map(|(_, path)| (*path).into()).or(place.cgroup);
+            info.cgroup = deepest.map(|(_, path)| (*path).into()).or(info.cgroup);
         }
-        place
+        info
     }
 
-    /// Takes from `other` what it does not know itself.
+    /// Takes from `other` what is not known yet.
     pub(crate) fn complete(&mut self, other: &Self) {
         let other = other.clone();
         if self.cgroup.as_deref().is_none_or(|path| path == "/") {
             self.cgroup = other.cgroup.or(self.cgroup.take());
         }
-        // A container and its pod are told by the same path.
+        // A container and its pod come from the same path.
         if self.container.is_none() && self.pod.is_none() {
             (self.container, self.pod) = (other.container, other.pod);
         }
@@ -78,42 +78,16 @@ impl Place {
     }
 }
 
-/// A line of `/proc/PID/cgroup` about a v1 hierarchy: its controllers and the path.
-fn legacy(line: &str) -> Option<(&str, &str)> {
+/// The controllers and the path of a line of `/proc/PID/cgroup`, if it is about a v1 hierarchy.
+fn v1_line(line: &str) -> Option<(&str, &str)> {
     let (_, rest) = line.split_once(':')?;
     let (controllers, path) = rest.split_once(':')?;
     (!controllers.is_empty()).then_some((controllers, path))
 }
 
-/// Whether a machine, by its `/proc/self/cgroup`, has v1 hierarchies that know more than the unified one.
-pub(crate) fn has_legacy(proc_cgroup: &str) -> bool {
-    proc_cgroup.lines().any(|line| legacy(line).is_some())
-}
-
-/// The names between the slashes.
-fn pieces(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|piece| !piece.is_empty())
-}
-
-/// A number that is nothing but digits.
-fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-/// A name as it was before systemd escaped it: `machine-qemu\x2d1` for `machine-qemu-1`.
-fn unescaped(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escape = tail.get(..3).filter(|e| *first == b'\\' && e[0] == b'x');
-        // Reading numbers takes a sign as well.
-        let code = escape.filter(|e| e[1..].iter().all(u8::is_ascii_hexdigit));
-        let code = code.and_then(|e| std::str::from_utf8(&e[1..]).ok());
-        let code = code.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(code.unwrap_or(*first));
-        rest = if code.is_some() { &tail[3..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+/// Whether there are v1 hierarchies, by the content of `/proc/self/cgroup`.
+pub(crate) fn has_v1(proc_cgroup: &str) -> bool {
+    proc_cgroup.lines().any(|line| v1_line(line).is_some())
 }
 
 #[cfg(test)]

@@ -1,47 +1,48 @@
-//! The pipeline element: takes each increment of a process's counter into one group of every level, and gives
-//! the groups' counters out in the same window.
+//! The pipeline element: adds each increment of a process's counter to one group of every level, and pushes
+//! the groups' counters in the same window.
 //!
-//! In steady state a point costs a look at its series' entry and an addition per level; strings, maps and
-//! /proc come in when a process is met or changes.
+//! In steady state a point costs a look-up of its series and an addition per level. Strings, maps and /proc
+//! are touched only when a process is first seen or changes.
 
 use std::sync::Arc;
 
 use wattrace_api::{
-    Batch, Clock, Consumer, ConsumerKind, Error, Kind, Metric, Registry, SeriesId, SeriesMap, Timestamp,
-    Transform, Window, metric,
+    Batch, Clock, Consumer, ConsumerKind, Error, Increments, Kind, Registry, Role, Series, SeriesId,
+    SeriesMap, Timestamp, Transform, Usage,
 };
+use wattrace_procfs::Procfs;
 
-use crate::books::{Books, Index};
-use crate::config::{GroupsConfig, Level, MOST_LEVELS};
-use crate::members::Members;
+use crate::config::GroupsConfig;
+use crate::level::MOST_LEVELS;
 use crate::names::Names;
-use crate::proc::Proc;
+use crate::processes::Processes;
+use crate::table::{GroupTable, Index};
 
 /// The element.
 pub(crate) struct Transformer {
     registry: Arc<Registry>,
-    levels: Vec<Level>,
     opened: Timestamp,
     /// By series; `None`: it is not summed.
-    flows: SeriesMap<Option<Flow>>,
-    members: Members,
-    /// The newest window's end.
+    tracked: SeriesMap<Option<Tracked>>,
+    processes: Processes,
+    levels: usize,
+    /// The end of the newest window.
     now: Timestamp,
-    /// The points being made, and the series that are over; empty between calls.
+    /// The points being made, and the series that end; empty between calls.
     out: Batch,
-    over: Vec<SeriesId>,
+    ended: Vec<SeriesId>,
 }
 
-/// A process's series, and where its increments go.
-struct Flow {
+/// A process's series, and the counters that its increments are added to.
+struct Tracked {
     consumer: Arc<Consumer>,
-    /// The revision of `consumer` that `cells` are of.
-    revision: u64,
-    last: u64,
-    member: Index,
+    /// The revision of `consumer` for which `counters` were looked up; `None`: not yet.
+    revision: Option<u64>,
+    increments: Increments,
+    process: Index,
     quantity: Index,
     /// By level.
-    cells: [Index; MOST_LEVELS],
+    counters: [Index; MOST_LEVELS],
 }
 
 impl Transformer {
@@ -50,129 +51,121 @@ impl Transformer {
         config: &GroupsConfig,
         registry: Arc<Registry>,
         clock: Clock,
-        proc: Proc,
+        procfs: Procfs,
         names: Names,
     ) -> Self {
-        let kinds: Vec<_> = config.levels.iter().map(|level| level.kind()).collect();
-        let books = Books::new(registry.clone(), clock.clone(), config.linger, &kinds);
+        let table = GroupTable::new(registry.clone(), clock.clone(), config.linger, &config.levels);
         let directory = registry.directory().clone();
         Self {
-            levels: config.levels.clone(),
             opened: clock.now(),
-            flows: SeriesMap::default(),
-            members: Members::new(&config.levels, books, names, proc, clock, directory),
+            tracked: SeriesMap::default(),
+            processes: Processes::new(table, names, procfs, clock, directory),
+            levels: config.levels.len(),
             now: Timestamp(0),
             out: Batch::default(),
-            over: Vec::new(),
+            ended: Vec::new(),
             registry,
         }
     }
 
-    /// Takes in a batch's points.
-    fn take(&mut self, batch: &Batch) {
-        let mut are_met = false;
+    /// Adds up a batch's points.
+    fn sum(&mut self, batch: &Batch) {
+        let mut are_all_tracked = false;
         for segment in batch.segments() {
             let window = segment.window;
             self.now = self.now.max(window.end);
             for (id, value) in segment.points() {
-                if !are_met && self.flows.get(id).is_none() {
-                    self.meet(batch);
-                    are_met = true;
+                if !are_all_tracked && self.tracked.get(id).is_none() {
+                    self.track(batch);
+                    are_all_tracked = true;
                 }
-                let Self { flows, members, levels, .. } = &mut *self;
-                let Some(Some(flow)) = flows.get_mut(id) else { continue };
-                if flow.revision != flow.consumer.revision() {
-                    members.refresh(flow.member, window.start);
-                    let (revision, groups) = members.where_is(flow.member);
-                    for (cell, group) in flow.cells.iter_mut().zip(&groups[..levels.len()]) {
-                        *cell = members.books.cell(*group, flow.quantity, window.start);
+                let Self { tracked, processes, levels, .. } = &mut *self;
+                let Some(Some(series)) = tracked.get_mut(id) else { continue };
+                if series.revision != Some(series.consumer.revision()) {
+                    processes.refresh(series.process, window.start);
+                    let (revision, groups) = processes.groups(series.process);
+                    for (counter, group) in series.counters.iter_mut().zip(&groups[..*levels]) {
+                        *counter = processes.table.counter(*group, series.quantity, window.start);
                     }
-                    flow.revision = revision;
+                    series.revision = Some(revision);
                 }
-                let used = value.steps().saturating_sub(std::mem::replace(&mut flow.last, value.steps()));
-                if used > 0 {
-                    flow.cells[..levels.len()].iter().for_each(|&cell| members.books.add(cell, used));
+                let increment = series.increments.next(window, value);
+                if increment > 0 {
+                    let counters = &series.counters[..*levels];
+                    counters.iter().for_each(|&counter| processes.table.add(counter, increment));
                 }
             }
-            self.members.books.push_changed(window, &mut self.out);
+            self.processes.table.push_changed(window, &mut self.out);
         }
     }
 
-    /// Begins the series of a batch that are new, parents before their children: who is gone may only be
-    /// known to be where its parent is, and the parent may have come there a moment ago.
-    fn meet(&mut self, batch: &Batch) {
-        let Self { registry, flows, members, opened, .. } = self;
-        let mut strangers = Vec::new();
+    /// Tracks the new series of a batch, those of parents before those of their children: a process that has
+    /// ended counts to its parent's groups, and the parent may have just moved there.
+    fn track(&mut self, batch: &Batch) {
+        let Self { registry, tracked, processes, opened, .. } = self;
+        let mut new = Vec::new();
         for segment in batch.segments() {
-            for (id, value) in segment.points() {
-                match flows.get(id) {
-                    Some(Some(flow)) => members.refresh(flow.member, segment.window.start),
+            for &id in segment.series {
+                match tracked.get(id) {
+                    Some(Some(known)) => processes.refresh(known.process, segment.window.start),
                     Some(None) => {}
                     None => {
                         let series = registry.get(id);
                         let consumer = series.as_ref().and_then(|series| series.consumer.as_ref());
-                        let born = consumer.map_or(0, |consumer| consumer.identity().start_unix_nano);
-                        strangers.push((born, id, value.steps(), segment.window));
+                        let started = consumer.map_or(0, |consumer| consumer.identity().start_unix_nano);
+                        new.push((started, id, series, segment.window.start));
                     }
                 }
             }
         }
-        strangers.sort_by_key(|&(born, ..)| born);
-        for (_, id, first, window) in strangers {
-            flows.get_or_insert_with(id, || begin(registry, members, *opened, id, first, window));
+        new.sort_by_key(|&(started, ..)| started);
+        for (_, id, series, at) in new {
+            tracked.get_or_insert_with(id, || Tracked::new(series.as_deref()?, processes, *opened, at));
         }
     }
 }
 
-/// Whatever is counted of consumers; but CPU time per core is CPU time once more, and meant for whoever
-/// divides a core's energy.
-fn is_summed(metric: &Metric) -> bool {
-    metric.kind == Kind::Counter
-        && metric.name.starts_with("wattrace.consumer.")
-        && metric.name != metric::CONSUMER_CORE_TIME.name
+impl Tracked {
+    /// `None`: the series is not summed.
+    fn new(series: &Series, processes: &mut Processes, opened: Timestamp, at: Timestamp) -> Option<Self> {
+        let consumer = series.consumer.as_ref().filter(|_| is_summed(series))?;
+        Some(Self {
+            process: processes.add_series(consumer, at),
+            quantity: processes.table.quantity(series),
+            consumer: consumer.clone(),
+            revision: None,
+            increments: Increments::new(series, opened),
+            counters: [0; MOST_LEVELS],
+        })
+    }
 }
 
-/// Decides what the series `id` is when its first point comes; `None`: it is not summed.
-fn begin(
-    registry: &Registry,
-    members: &mut Members,
-    opened: Timestamp,
-    id: SeriesId,
-    first: u64,
-    window: Window,
-) -> Option<Flow> {
-    let series = registry.get(id).filter(|series| is_summed(&series.metric))?;
-    let consumer = series.consumer.as_ref().filter(|consumer| consumer.kind() == ConsumerKind::Process)?;
-    // What was counted before these books were opened, in a reload, is not this window's.
-    let is_older = series.start < opened && series.start < window.start;
-    Some(Flow {
-        member: members.enter(consumer, window.start),
-        quantity: members.books.quantity(&series),
-        consumer: consumer.clone(),
-        // No revision: the first look finds the cells.
-        revision: u64::MAX,
-        last: if is_older { first } else { 0 },
-        cells: [0; MOST_LEVELS],
-    })
+/// Whether a series is summed: all counters of processes are, but CPU time per core. That is the CPU time
+/// once more, for those who divide the energy of cores.
+fn is_summed(series: &Series) -> bool {
+    series.metric.kind == Kind::Counter
+        && series.metric.name.starts_with("wattrace.consumer.")
+        && series.role != Role::Usage(Usage::CoreTime)
+        && series.consumer.as_ref().is_some_and(|consumer| consumer.kind() == ConsumerKind::Process)
 }
 
 impl Transform for Transformer {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        while let Some(answer) = self.members.names.next_answer() {
-            self.members.learn(&answer);
+        while let Some(answer) = self.processes.names.next_answer() {
+            self.processes.set_names(&answer);
         }
-        self.take(batch);
+        self.sum(batch);
         if !self.out.is_empty() {
             batch.append(&self.out);
             self.out.clear();
         }
         for &id in batch.ended() {
-            if let Some(Some(flow)) = self.flows.remove(id) {
-                self.members.leave(flow.member, self.now);
+            if let Some(Some(series)) = self.tracked.remove(id) {
+                self.processes.remove_series(series.process, self.now);
             }
         }
-        self.members.books.end_empty(self.now, &mut self.over);
-        self.over.drain(..).for_each(|series| batch.end(series));
+        self.processes.table.end_empty(self.now, &mut self.ended);
+        self.ended.drain(..).for_each(|series| batch.end(series));
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Names from a kubelet, an API server and a container engine: real servers, over TLS and a unix socket, that
-//! give answers in the form of real ones (`data/README.md`).
+//! Names from a kubelet, an API server and a container engine: servers of the tests, over TLS and a unix
+//! socket, with answers in the form of real ones (`data/README.md`).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod server;
@@ -8,19 +8,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use server::{Authority, Server};
+use server::Server;
 use wattrace_api::testing::Rig;
 use wattrace_api::{
     Attribute, Consumer, ConsumerKind, Identity, Resource, SeriesId, SeriesSpec, Timestamp, Window, metric,
 };
 use wattrace_groups::{Groups, GroupsConfig, Kubernetes};
+use wattrace_http::testing::Authority;
 
 const CONTAINER: &str = "9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d";
 const POD: &str = "7e44ee88-1e65-4a16-8cdf-9a90c819180e";
 const OF_KUBELET: &str = include_str!("data/kubelet-pods.json");
 const OF_API: &str = include_str!("data/api-pods.json");
 
-/// A process in a cgroup, and the groups that it makes.
+/// A process in a cgroup, and the groups that follow.
 struct Scene {
     rig: Rig,
     process: Arc<Consumer>,
@@ -43,7 +44,7 @@ impl Scene {
         Self { rig, process, time, second: 0, groups: Vec::new() }
     }
 
-    /// Passes batches, without pause but for others to run, until the process is told `key`.
+    /// Passes batches until the process has the attribute `key`.
     fn until(&mut self, key: &str) -> String {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -56,7 +57,7 @@ impl Scene {
             if let Some(value) = self.process.attribute(key) {
                 return value.to_string();
             }
-            assert!(Instant::now() < deadline, "nobody told the process its {key}");
+            assert!(Instant::now() < deadline, "the process has no {key}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -84,7 +85,7 @@ fn in_pod() -> String {
     format!("/kubepods/burstable/pod{POD}/{CONTAINER}")
 }
 
-/// Answers with the pods to whoever has the token and asks for `path`.
+/// Answers requests for `path` with the pods, if they carry the token.
 fn pods_at(path: &'static str) -> impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static {
     let pods = if path == API { OF_API } else { OF_KUBELET };
     move |asked, token| match (asked == path, token) {
@@ -100,7 +101,7 @@ const API: &str = "/api/v1/pods?fieldSelector=spec.nodeName%3Dworker-7&resourceV
 fn a_pod_gets_its_names_and_labels_from_the_kubelet() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    std::fs::write(dir.path().join("ca.crt"), authority.pem()).unwrap();
+    authority.write(dir.path(), "ca.crt");
     let kubelet = Server::tls(&authority, pods_at("/pods"));
     let config = GroupsConfig {
         kubelet_url: kubelet.url(),
@@ -123,7 +124,7 @@ fn a_pod_gets_its_names_and_labels_from_the_kubelet() {
     assert_eq!(scene.group(ConsumerKind::Container, "k8s.pod.name"), "shop-6f9c7d5b8-x2x9q");
     assert_eq!(scene.group(ConsumerKind::Container, "k8s.container.name"), "server");
     assert_eq!(scene.group(ConsumerKind::User, "process.real_user.name"), "root");
-    // Both questions were answered by one list.
+    // One list answered both lookups.
     assert_eq!(kubelet.requests(), 1);
 }
 
@@ -141,19 +142,19 @@ fn a_static_pod_is_found_by_its_hash() {
 }
 
 #[test]
-fn without_a_kubelet_that_can_be_trusted_the_api_server_is_asked() {
+fn an_untrusted_kubelet_gets_no_token_and_the_api_server_is_asked() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    std::fs::write(dir.path().join("ca.crt"), authority.pem()).unwrap();
+    authority.write(dir.path(), "ca.crt");
     let api = Server::tls(&authority, pods_at(API));
-    let kubelet = Server::tls(&Authority::new(), |_, _| panic!("it was given the token"));
+    let kubelet = Server::tls(&Authority::new(), |_, _| panic!("it received a request"));
     let config = GroupsConfig { kubelet_url: kubelet.url(), api_url: api.url(), ..config(dir.path()) };
     assert_eq!(Scene::new(config, &in_pod()).until("k8s.namespace.name"), "web");
     assert_eq!(kubelet.requests(), 0);
 }
 
 #[test]
-fn a_kubelet_with_a_certificate_of_its_own_is_asked_if_that_is_wanted() {
+fn a_kubelet_with_a_self_signed_certificate_is_asked_if_the_configuration_allows_it() {
     let dir = tempfile::tempdir().unwrap();
     let kubelet = Server::tls(&Authority::new(), pods_at("/pods"));
     let config = GroupsConfig { kubelet_url: kubelet.url(), kubelet_insecure: true, ..config(dir.path()) };
@@ -161,10 +162,10 @@ fn a_kubelet_with_a_certificate_of_its_own_is_asked_if_that_is_wanted() {
 }
 
 #[test]
-fn a_server_that_is_away_is_asked_again_and_everything_works_meanwhile() {
+fn a_failing_server_is_asked_again_and_everything_else_works_meanwhile() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    std::fs::write(dir.path().join("ca.crt"), authority.pem()).unwrap();
+    authority.write(dir.path(), "ca.crt");
     let times = std::sync::atomic::AtomicU32::new(0);
     let answer = pods_at(API);
     let api = Server::tls(&authority, move |path, token| {
@@ -183,7 +184,7 @@ fn a_server_that_is_away_is_asked_again_and_everything_works_meanwhile() {
 }
 
 #[test]
-fn a_container_gets_its_name_and_image_from_the_engine_that_knows_it() {
+fn a_container_gets_its_name_and_image_from_the_engine_that_runs_it() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     // As Docker 28 and Podman 4.3 answer, shortened.
@@ -202,7 +203,7 @@ fn a_container_gets_its_name_and_image_from_the_engine_that_knows_it() {
     assert_eq!(scene.group(ConsumerKind::Container, "container.name"), "burner");
     let asked = engine.requests();
     assert_eq!(asked, 1);
-    // What no engine can know is not asked for.
+    // Engines are not asked for ids that are not theirs.
     Scene::new(config, "/lxc.payload.web").until("process.real_user.name");
     assert_eq!(engine.requests(), asked);
 }

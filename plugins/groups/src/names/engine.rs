@@ -1,27 +1,33 @@
-//! Containers' names and images, from the engines' sockets: Docker, and Podman, which answers the same API.
+//! Names and images of containers, from the sockets of container engines: Docker, and Podman, which speaks
+//! the same API.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use hyper::StatusCode;
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
 use serde::Deserialize;
-use tokio::net::UnixStream;
 use wattrace_api::{Attribute, Finding, Verdict};
+use wattrace_http::{Client, Error, Limits};
 
-use super::asker::Oracle;
-use super::{Answer, Subject, http};
-use crate::config::Level;
+use super::lookup::{Answer, Subject};
+use super::resolver::Resolver;
+use crate::level::Level;
 
-/// More than any engine says of a container.
-const LIMIT: usize = 4 << 20;
+/// More than any engine says about a container.
+const LIMITS: Limits = Limits { time: Duration::from_secs(10), bytes: 4 << 20 };
 
-/// The engines, by their sockets.
-pub(crate) struct Engines {
-    sockets: Vec<PathBuf>,
+/// The engines.
+pub(crate) struct Engines(Vec<Engine>);
+
+struct Engine {
+    socket: PathBuf,
+    client: Client,
 }
 
-/// What we read of `/containers/<id>/json`.
+/// The part that is used of the answer to `/containers/<id>/json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Inspected {
@@ -39,31 +45,37 @@ struct InspectedConfig {
 }
 
 impl Engines {
-    pub(crate) fn new(sockets: Vec<PathBuf>) -> Self {
-        Self { sockets }
+    pub(crate) fn new(sockets: &[PathBuf]) -> Self {
+        let engine = |socket: &PathBuf| Engine {
+            socket: socket.clone(),
+            client: Client::unix(socket.clone(), LIMITS),
+        };
+        Self(sockets.iter().map(engine).collect())
     }
 
-    /// What the first engine that knows the container says; `None`: none knows it.
+    /// The answer of the first engine that knows the container; `None`: no engine knows it.
     async fn inspect(&self, id: &str) -> Result<Option<Inspected>, String> {
-        let mut trouble = None;
-        for socket in &self.sockets {
-            match inspect(socket, id).await {
+        let mut failure = None;
+        for engine in &self.0 {
+            match engine.inspect(id).await {
                 Ok(Some(inspected)) => return Ok(Some(inspected)),
                 Ok(None) => {}
-                Err(why) => trouble = Some(format!("plugins.groups.engines: {}: {why}", socket.display())),
+                Err(why) => {
+                    failure = Some(format!("plugins.groups.engines: {}: {why}", engine.socket.display()))
+                }
             }
         }
-        trouble.map_or(Ok(None), Err)
+        failure.map_or(Ok(None), Err)
     }
 }
 
-impl Oracle for Engines {
+impl Resolver for Engines {
     const NAMES: &'static str = "names of containers";
 
-    async fn answer(&mut self, wanted: &[Subject]) -> Result<Vec<Answer>, String> {
-        let (mut answers, mut trouble) = (Vec::new(), None);
+    async fn resolve(&mut self, wanted: &[Subject]) -> Result<Vec<Answer>, String> {
+        let (mut answers, mut failure) = (Vec::new(), None);
         for subject in wanted {
-            // Only an engine's own ids have a place in a path of its API.
+            // Engines' ids are hexadecimal; anything else must not get into a path.
             let Subject::Container { id, .. } = subject else { continue };
             if !id.bytes().all(|b| b.is_ascii_hexdigit()) {
                 continue;
@@ -71,32 +83,39 @@ impl Oracle for Engines {
             match self.inspect(id).await {
                 Ok(Some(inspected)) => answers.push(named(id, &inspected)),
                 Ok(None) => {}
-                Err(why) => trouble = Some(why),
+                Err(why) => failure = Some(why),
             }
         }
-        // What there is comes through, even if another engine is out of order.
-        if answers.is_empty() { trouble.map_or(Ok(answers), Err) } else { Ok(answers) }
+        // One engine's answers count even if another one fails.
+        if answers.is_empty() { failure.map_or(Ok(answers), Err) } else { Ok(answers) }
     }
 }
 
-/// `None`: it does not know the container, or there is no such engine.
-async fn inspect(socket: &Path, id: &str) -> Result<Option<Inspected>, String> {
-    let stream = match UnixStream::connect(socket).await {
-        Ok(stream) => stream,
-        // No engine, or one that does not run, is a state.
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
-        Err(e) => return Err(format!("{e}; let the agent's user open it")),
-    };
-    let (status, body) =
-        http::get(stream, "localhost", &format!("/containers/{id}/json"), None, LIMIT).await?;
-    match status {
-        StatusCode::OK => parse(&body).map(Some),
-        StatusCode::NOT_FOUND => Ok(None),
-        other => Err(format!("HTTP status {other}")),
+impl Engine {
+    /// `None`: it does not know the container, or there is no engine at this socket.
+    async fn inspect(&self, id: &str) -> Result<Option<Inspected>, String> {
+        let request = Request::get(format!("http://localhost/containers/{id}/json"));
+        let request = request.body(Bytes::new()).map_err(|e| e.to_string())?;
+        let answer = match self.client.send(request).await {
+            Ok(answer) => answer,
+            // An engine that is not installed or not running is a state, not an error.
+            Err(Error::Connect(e))
+                if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+            {
+                return Ok(None);
+            }
+            Err(Error::Connect(e)) => return Err(format!("{e}; let the agent's user open it")),
+            Err(e) => return Err(e.to_string()),
+        };
+        match answer.status {
+            StatusCode::OK => parse(&answer.body.map_err(|e| e.to_string())?).map(Some),
+            StatusCode::NOT_FOUND => Ok(None),
+            other => Err(format!("HTTP status {other}")),
+        }
     }
 }
 
-/// What an engine says of a container.
+/// Parses an engine's answer about a container.
 ///
 /// # Errors
 /// It is something else.
@@ -114,15 +133,15 @@ pub(crate) fn named(id: &Arc<str>, inspected: &Inspected) -> Answer {
     Answer { level: Level::Container, key: id.clone(), of_group: Vec::new(), of_processes: names }
 }
 
-/// `registry:5000/nginx:1.27@sha256:…`: the name without tag and digest, and the tag. An image that has no
-/// name is told by its id, `sha256:…`.
+/// Splits `registry:5000/nginx:1.27@sha256:…` into the name, without tag and digest, and the tag. An image
+/// without a name has only its id, `sha256:…`.
 pub(crate) fn image(reference: &str) -> Vec<Attribute> {
     if reference.starts_with("sha256:") {
         return vec![Attribute::new("container.image.id", reference)];
     }
     let reference = reference.split('@').next().unwrap_or_default();
     let (name, tag) = match reference.rsplit_once(':') {
-        // A colon before a slash is a port's.
+        // A colon before a slash separates a port.
         Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
         _ => (reference, None),
     };
@@ -130,7 +149,7 @@ pub(crate) fn image(reference: &str) -> Vec<Attribute> {
     name.into_iter().chain(tag.map(|tag| Attribute::new("container.image.tag", tag))).collect()
 }
 
-/// Looks whether the engines that are there can be asked.
+/// Whether the engines that exist answer.
 pub(crate) fn diagnose(sockets: &[PathBuf]) -> Vec<Finding> {
     let finding = |socket: &PathBuf| {
         let what = format!("names of containers from {}", socket.display());
@@ -139,7 +158,7 @@ pub(crate) fn diagnose(sockets: &[PathBuf]) -> Vec<Finding> {
                 let found = "it listens".to_owned();
                 Some(Finding { what, verdict: Verdict::Ok, found, remedy: String::new() })
             }
-            // Where there is no engine there is nothing to name.
+            // Without an engine there are no containers to name.
             Err(e) if e.kind() == ErrorKind::NotFound => None,
             Err(e) => {
                 let socket = socket.display();
@@ -159,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_cut_into_name_and_tag() {
+    fn an_image_is_split_into_name_and_tag() {
         for (reference, name, tag) in [
             ("nginx", "nginx", ""),
             ("docker.io/library/nginx:1.27", "docker.io/library/nginx", "1.27"),
@@ -168,8 +187,8 @@ mod tests {
             ("nginx@sha256:ab12", "nginx", ""),
             ("sha256:ab12", "sha256:ab12", ""),
         ] {
-            let said: Vec<_> = image(reference).iter().map(|a| a.value.to_string()).collect();
-            assert_eq!(said.join(" ").trim(), format!("{name} {tag}").trim(), "{reference}");
+            let values: Vec<_> = image(reference).iter().map(|a| a.value.to_string()).collect();
+            assert_eq!(values.join(" ").trim(), format!("{name} {tag}").trim(), "{reference}");
         }
         assert_eq!(image("sha256:ab12")[0].key, "container.image.id");
         assert!(image("").is_empty());

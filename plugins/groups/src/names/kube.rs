@@ -1,41 +1,39 @@
-//! Pods' names, namespaces and labels, and their containers' names and images, from this node's kubelet or
-//! from the API server. Both answer with a list of pods (`pods.rs` reads it); the whole list is kept, so that
-//! one answer serves many questions.
+//! Names, namespaces and labels of pods, and names and images of their containers, from this node's kubelet
+//! or from the API server. Both answer with a list of pods (`pods.rs` parses it); the whole list is kept, so
+//! that one request answers many lookups.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::Path;
+use std::time::Duration;
 
-use hyper::StatusCode;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use hyper::{Request, StatusCode};
 use tracing::debug;
 use wattrace_api::{Finding, Verdict};
+use wattrace_http::{Client, ClientTls, Error, Limits, Trust};
 
-use super::asker::Oracle;
-use super::http::{self, PATIENCE, Url};
+use super::lookup::{Answer, Subject};
 use super::pods::Pods;
-use super::{Answer, Subject, tls};
-use crate::config::{GroupsConfig, Kubernetes};
+use super::resolver::Resolver;
+use crate::config::{self, GroupsConfig, Kubernetes};
 
-/// More than any node's pods take.
-const LIMIT: usize = 128 << 20;
+/// More than the pods of any node take.
+const LIMITS: Limits = Limits { time: Duration::from_secs(10), bytes: 128 << 20 };
 
-/// Kubernetes, as one node sees it.
+/// Kubernetes, as this node sees it.
 pub(crate) struct Kube {
     config: GroupsConfig,
     pods: Pods,
 }
 
-/// Somebody who lists pods.
+/// A server that lists pods.
 #[derive(Debug)]
 struct Server {
+    /// The configuration key of its URL.
     key: &'static str,
-    url: Url,
-    path: String,
-    is_trusted_blindly: bool,
+    /// Of the list.
+    url: String,
+    trust: Trust,
 }
 
 impl Kube {
@@ -44,21 +42,21 @@ impl Kube {
     }
 
     async fn fetch(&mut self) -> Result<(), String> {
-        let mut trouble = Vec::new();
+        let mut failures = Vec::new();
         for server in servers(&self.config)? {
             match list(&server, &self.config).await.and_then(|text| self.pods.read(&text)) {
                 Ok(()) => return Ok(()),
-                Err(why) => trouble.push(format!("plugins.groups.{}: {why}", server.key)),
+                Err(why) => failures.push(format!("plugins.groups.{}: {why}", server.key)),
             }
         }
-        Err(trouble.join("; "))
+        Err(failures.join("; "))
     }
 }
 
-impl Oracle for Kube {
+impl Resolver for Kube {
     const NAMES: &'static str = "names of pods";
 
-    async fn answer(&mut self, wanted: &[Subject]) -> Result<Vec<Answer>, String> {
+    async fn resolve(&mut self, wanted: &[Subject]) -> Result<Vec<Answer>, String> {
         if wanted.iter().any(|subject| self.pods.find(subject).is_none()) {
             self.fetch().await?;
         }
@@ -66,21 +64,22 @@ impl Oracle for Kube {
     }
 }
 
-/// Whom to ask, in this order.
+/// The servers to ask, in this order.
 fn servers(config: &GroupsConfig) -> Result<Vec<Server>, String> {
     let mut servers = Vec::new();
+    let authority = Trust::Authority(config.ca_file.clone());
     if matches!(config.kubernetes, Kubernetes::Auto | Kubernetes::Kubelet) {
-        let url = Url::parse(&config.kubelet_url)?;
-        let is_trusted_blindly = config.kubelet_insecure;
-        servers.push(Server { key: "kubelet_url", url, path: "/pods".to_owned(), is_trusted_blindly });
+        let url = format!("{}/pods", config::server(&config.kubelet_url)?);
+        let trust = if config.kubelet_insecure { Trust::Anyone } else { authority.clone() };
+        servers.push(Server { key: "kubelet_url", url, trust });
     }
     if matches!(config.kubernetes, Kubernetes::Auto | Kubernetes::Api)
         && let Some(url) = api_url(config)
     {
-        let url = Url::parse(&url).map_err(|why| format!("{url} {why}"))?;
-        // Version 0: as the server has it in memory, which costs its database nothing.
-        let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}&resourceVersion=0", node(config)?);
-        servers.push(Server { key: "api_url", url, path, is_trusted_blindly: false });
+        let url = config::server(&url).map_err(|why| format!("{url} {why}"))?;
+        // resourceVersion=0: from the server's cache, without a read of its database.
+        let query = format!("fieldSelector=spec.nodeName%3D{}&resourceVersion=0", node(config)?);
+        servers.push(Server { key: "api_url", url: format!("{url}/api/v1/pods?{query}"), trust: authority });
     }
     match servers.is_empty() {
         true => Err("plugins.groups.api_url: is empty, and KUBERNETES_SERVICE_HOST is not set".to_owned()),
@@ -109,58 +108,52 @@ fn node(config: &GroupsConfig) -> Result<String, String> {
     let is_name = !node.is_empty() && node.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
     is_name
         .then_some(node.clone())
-        .ok_or_else(|| format!("plugins.groups.node: \"{node}\" is no node's name"))
+        .ok_or_else(|| format!("plugins.groups.node: \"{node}\" is not the name of a node"))
 }
 
 async fn list(server: &Server, config: &GroupsConfig) -> Result<Vec<u8>, String> {
-    let place = |path: &PathBuf, e: std::io::Error| format!("{}: {e}", path.display());
-    // Both files are replaced from time to time.
+    let is_tls = server.url.starts_with("https://");
+    // Token and authority are replaced from time to time, so they are read for each request.
     let token = match tokio::fs::read_to_string(&config.token_file).await {
-        Ok(token) => Some(token.trim().to_owned()),
-        // The kubelet's port for reading only wants none.
-        Err(_) if !server.url.is_tls => None,
-        Err(e) => return Err(format!("token_file: {}", place(&config.token_file, e))),
+        Ok(token) => Some(authorization(token.trim())?),
+        // The kubelet's read-only port needs none.
+        Err(_) if !is_tls => None,
+        Err(e) => return Err(format!("token_file: {}: {e}", config.token_file.display())),
     };
-    let (host, port) = (&*server.url.host, server.url.port);
-    let connect = timeout(PATIENCE, TcpStream::connect((host, port))).await;
-    let stream = connect.map_err(|_| format!("{host}:{port}: no connection in {PATIENCE:?}"))?;
-    let stream = stream.map_err(|e| format!("{host}:{port}: {e}"))?;
-    if !server.url.is_tls {
-        return ask(stream, server, token.as_deref()).await;
+    let tls = ClientTls { trust: server.trust.clone(), identity: None };
+    let tls = is_tls.then(|| tls.config(&[])).transpose().map_err(|e| format!("ca_file: {e}"))?;
+    let mut request = Request::get(&server.url).header(ACCEPT, "application/json");
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, token);
     }
-    let trust = if server.is_trusted_blindly {
-        tls::blindly()?
-    } else {
-        let authority = tokio::fs::read(&config.ca_file).await;
-        tls::by(&authority.map_err(|e| format!("ca_file: {}", place(&config.ca_file, e)))?)?
-    };
-    let name = ServerName::try_from(host.to_owned()).map_err(|e| format!("{host}: {e}"))?;
-    let handshake = timeout(PATIENCE, TlsConnector::from(Arc::new(trust)).connect(name, stream)).await;
-    let stream = handshake.map_err(|_| format!("{host}:{port}: no handshake in {PATIENCE:?}"))?;
-    let stream = stream
-        .map_err(|e| format!("{host}:{port}: {e}; see kubelet_insecure for a kubelet's own certificate"))?;
-    ask(stream, server, token.as_deref()).await
-}
-
-async fn ask(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    server: &Server,
-    token: Option<&str>,
-) -> Result<Vec<u8>, String> {
-    let (status, body) = http::get(stream, &server.url.host, &server.path, token, LIMIT).await?;
-    debug!("{}{}: {status}, {} bytes", server.url.host, server.path, body.len());
-    match status {
-        StatusCode::OK => Ok(body.to_vec()),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(format!(
-            "HTTP status {status}: the service account may not; it needs get on nodes/pods (kubelet; before 1.33 on nodes/proxy) or list on pods (API)"
+    let request = request.body(Bytes::new()).map_err(|e| e.to_string())?;
+    let answer = Client::new(tls, LIMITS).send(request).await.map_err(|e| match e {
+        Error::Tls(why) => {
+            format!("{}: {why}; see kubelet_insecure for a kubelet's own certificate", server.url)
+        }
+        e => format!("{}: {e}", server.url),
+    })?;
+    debug!("{}: {}", server.url, answer.status);
+    match answer.status {
+        StatusCode::OK => answer.body.map(Into::into).map_err(|e| e.to_string()),
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(format!(
+            "HTTP status {status}: the service account lacks rights; it needs get on nodes/pods (kubelet; before 1.33 \
+             on nodes/proxy) or list on pods (API)"
         )),
-        _ => Err(format!("HTTP status {status}")),
+        status => Err(format!("HTTP status {status}")),
     }
 }
 
-/// Looks whether pods can be named, where there are pods.
+fn authorization(token: &str) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| "token_file: does not hold a token".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Whether pods can be named, on a machine that has pods.
 pub(crate) fn diagnose(config: &GroupsConfig) -> Option<Finding> {
-    let kubelet = std::path::Path::new("/var/lib/kubelet");
+    let kubelet = Path::new("/var/lib/kubelet");
     let is_node = kubelet.exists() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
     let what = "names of Kubernetes pods".to_owned();
     is_node.then(|| match std::fs::metadata(&config.token_file) {

@@ -1,4 +1,6 @@
-//! A list of pods, as kubelets and API servers write it, and what it says of a pod or a container.
+//! Parses a list of pods, as kubelets and API servers write it, and finds pods and containers in it.
+//!
+//! These few structs stand for k8s-openapi's `Pod`: see docs/decisions/0005-http-and-clients.md.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,13 +9,13 @@ use serde::{Deserialize, Deserializer};
 use wattrace_api::Attribute;
 
 use super::engine::image;
-use super::{Answer, Subject};
-use crate::config::Level;
+use super::lookup::{Answer, Subject};
+use crate::level::Level;
 
 /// The pods of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Pods {
-    /// Which labels to take over.
+    /// The labels to take over.
     labels: Vec<String>,
     pods: HashMap<Arc<str>, Answer>,
     containers: HashMap<Arc<str>, Answer>,
@@ -58,7 +60,7 @@ struct Spec {
     ephemeral_containers: Vec<Container>,
 }
 
-/// A container that is wanted.
+/// A container, as it was requested.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Container {
@@ -77,7 +79,7 @@ struct Status {
     ephemeral_container_statuses: Vec<ContainerStatus>,
 }
 
-/// A container that is, or has been.
+/// A container, as it is or was.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct ContainerStatus {
@@ -86,7 +88,7 @@ struct ContainerStatus {
     /// `containerd://<id>`
     #[serde(rename = "containerID")]
     id: Option<String>,
-    /// The one before it, where it was started again.
+    /// The previous instance of a container that was restarted.
     #[serde(deserialize_with = "nullable")]
     last_state: LastState,
 }
@@ -104,7 +106,7 @@ struct Terminated {
     id: Option<String>,
 }
 
-/// What Go writes for something empty may be `null`.
+/// Go writes `null` for what is empty.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Option::deserialize(from).map(Option::unwrap_or_default)
 }
@@ -114,14 +116,15 @@ impl Pods {
         Self { labels, ..Self::default() }
     }
 
-    /// Takes in a list, which replaces the one before.
+    /// Parses a list, which replaces the previous one.
     ///
     /// # Errors
-    /// It is none.
+    /// It is something else; the previous list stays.
     pub(crate) fn read(&mut self, json: &[u8]) -> Result<(), String> {
-        let list: List = serde_json::from_slice(json).map_err(|e| format!("{e}: this is no list of pods"))?;
+        let list: List =
+            serde_json::from_slice(json).map_err(|e| format!("{e}: this is not a list of pods"))?;
         if list.kind != "PodList" {
-            return Err(format!("kind \"{}\": this is no list of pods", list.kind));
+            return Err(format!("kind \"{}\": this is not a list of pods", list.kind));
         }
         self.pods.clear();
         self.containers.clear();
@@ -147,8 +150,8 @@ impl Pods {
             let of_group: Vec<_> = labels
                 .map(|(label, value)| Attribute::new(format!("k8s.pod.label.{label}"), &**value))
                 .collect();
-            // A static pod's cgroup has the hash of its file; in the API it is another's mirror, with a uid
-            // of its own.
+            // The cgroup of a static pod has the hash of its file. The API server shows its mirror, whose uid
+            // differs.
             let hash = pod.metadata.annotations.get("kubernetes.io/config.hash");
             for uid in hash.into_iter().chain([&pod.metadata.uid]).filter(|uid| !uid.is_empty()) {
                 let (key, of_processes): (Arc<str>, _) = (uid.as_str().into(), of_pod.clone());
@@ -160,7 +163,7 @@ impl Pods {
         Ok(())
     }
 
-    /// What the list says.
+    /// The names of a pod or container, if it is in the list.
     pub(crate) fn find(&self, subject: &Subject) -> Option<Answer> {
         match subject {
             Subject::Pod { uid } => self.pods.get(uid).cloned(),
@@ -171,7 +174,7 @@ impl Pods {
 }
 
 impl Spec {
-    /// The image of a container; where the runtime knows its digest only, as it was asked for.
+    /// The image of a container. Where the runtime knows only its digest: as it was requested.
     fn image<'a>(&'a self, container: &'a ContainerStatus) -> &'a str {
         if !container.image.is_empty() && !container.image.starts_with("sha256:") {
             return &container.image;
@@ -191,8 +194,8 @@ impl Status {
 }
 
 impl ContainerStatus {
-    /// Its id and that of the one before: what starts and fails in a moment is no longer the same when it is
-    /// asked for.
+    /// Its id and that of the previous instance: a container that crashes at once has been replaced by the
+    /// time of the request.
     fn ids(&self) -> impl Iterator<Item = &str> {
         let before = self.last_state.terminated.as_ref().and_then(|terminated| terminated.id.as_deref());
         let all = before.into_iter().chain(self.id.as_deref());
@@ -200,7 +203,7 @@ impl ContainerStatus {
     }
 }
 
-/// What each of a pod's processes is told.
+/// The attributes of each process of a pod.
 fn named(pod: &Item) -> Vec<Attribute> {
     let names = [
         ("k8s.pod.name", &pod.metadata.name),
@@ -214,7 +217,7 @@ fn named(pod: &Item) -> Vec<Attribute> {
         .collect()
 }
 
-/// Whether `wanted`, with a `*` at its end perhaps, is `label`.
+/// Whether `wanted`, which may end in `*`, matches `label`.
 fn matches(wanted: &str, label: &str) -> bool {
     match wanted.strip_suffix('*') {
         Some(beginning) => label.starts_with(beginning),

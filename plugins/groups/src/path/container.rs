@@ -1,16 +1,16 @@
-//! Containers and Kubernetes pods in a cgroup's path. Of containers in containers it is the innermost, and
-//! its pod, if it has one, is further out in the same path; so a pod's containers are always wholly in it.
+//! Containers and Kubernetes pods in a cgroup path. Of nested containers the innermost counts. Its pod, if it
+//! has one, comes earlier in the same path, so a container is always wholly in one pod.
 
 use std::sync::Arc;
 
-use super::{number, unescaped};
+use super::text::{number, unescaped};
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Container {
-    /// Its runtime's id of it, or its name where the runtime knows no ids (lxc, systemd-nspawn).
+    /// The id that the runtime gave it, or its name where the runtime has no ids (lxc, systemd-nspawn).
     pub(crate) id: Arc<str>,
-    /// OpenTelemetry's `container.runtime.name`, where the path tells.
+    /// OpenTelemetry's `container.runtime.name`, if the path shows it.
     pub(crate) runtime: Option<&'static str>,
 }
 
@@ -49,7 +49,7 @@ const BY_PREFIX: [(&str, &str); 5] = [
     ("libpod-", "podman"),
     ("nerdctl-", "containerd"),
 ];
-/// `<prefix><any name>.scope`: low-level runtimes used by hand.
+/// `<prefix><any name>.scope`: low-level runtimes, started by hand.
 const SCOPES: [(&str, &str); 2] = [("crun-", "crun"), ("runc-", "runc")];
 /// `<folder>/<id>`.
 const BY_FOLDER: [(&str, &str); 6] = [
@@ -65,8 +65,8 @@ const BY_FOLDER: [(&str, &str); 6] = [
 pub(crate) fn find(path: &str) -> (Option<Container>, Option<Pod>) {
     let (mut container, mut pod): (Option<Container>, Option<Pod>) = (None, None);
     let (mut folder, mut kubernetes, mut qos) = ("", false, Qos::Guaranteed);
-    // A containerd that was told the wrong driver makes `….slice:cri-containerd:<id>` of what should be three
-    // folders.
+    // containerd with the wrong cgroup driver creates one folder `….slice:cri-containerd:<id>` instead of
+    // three.
     for piece in path.split(['/', ':']).filter(|piece| !piece.is_empty()) {
         if piece.contains("kubepods") {
             (kubernetes, qos) = (true, Qos::Guaranteed);
@@ -77,7 +77,7 @@ pub(crate) fn find(path: &str) -> (Option<Container>, Option<Pod>) {
             qos = Qos::BestEffort;
         }
         if kubernetes && let Some(uid) = pod_uid(piece) {
-            // What contains the pod is no container of it.
+            // What contains the pod is not one of its containers.
             (container, pod) = (None, Some(Pod { uid: uid.into(), qos }));
         } else if let Some(found) = by_name(piece).or_else(|| by_folder(folder, piece)) {
             container = Some(found);
@@ -122,7 +122,7 @@ fn by_name(piece: &str) -> Option<Container> {
     if let Some(name) = service.filter(|name| !name.is_empty()) {
         return container(&unescaped(name), "systemd-nspawn");
     }
-    // systemd-machined's scopes: virtual machines are `machine.rs`'s.
+    // Scopes of systemd-machined. `machine.rs` handles virtual machines.
     let machine = scope.and_then(|name| name.strip_prefix("machine-")).filter(|name| !name.is_empty());
     let machine = machine.map(unescaped)?;
     match machine.strip_prefix("lxc-") {
@@ -137,7 +137,7 @@ fn by_folder(folder: &str, piece: &str) -> Option<Container> {
         return Some(Container { id: piece.into(), runtime: Some("lxc") });
     }
     let runtime = BY_FOLDER.iter().find(|(name, _)| *name == folder).map(|(_, runtime)| *runtime);
-    // On its own only what can't be anything else: 64 digits; or Fargate's, `<task>-<number>`.
+    // Without a known folder only what cannot be anything else: 64 digits, or Fargate's `<task>-<number>`.
     let is_id = match piece.split_once('-') {
         Some((task, n)) => task.len() == 32 && is_hex(task) && number::<u64>(n).is_some(),
         None => is_hex(piece) && (piece.len() == 64 || folder == "docker" && piece.len() >= 12),

@@ -1,30 +1,30 @@
-//! Batch jobs in a cgroup's path: Slurm's (v1: `/slurm/uid_1000/job_7/step_0/task_0`, v2:
+//! Batch jobs in a cgroup path: Slurm's (v1: `/slurm/uid_1000/job_7/step_0/task_0`, v2:
 //! `/system.slice/slurmstepd.scope/job_7/step_0/user/task_0`) and OAR's (v1: `/oar/ann_7`, v2:
 //! `/oar.slice/oar-u1000.slice/oar-u1000-j7.slice/…`).
 
 use std::sync::Arc;
 
-use super::{number, pieces};
+use super::text::{number, pieces};
 
 /// A job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) scheduler: Scheduler,
-    /// The scheduler's number of it.
+    /// The number that the scheduler gave it.
     pub(crate) id: Arc<str>,
     /// The part of the job: a number, `batch`, `extern`, …
     pub(crate) step: Option<Arc<str>>,
     pub(crate) user: Option<Owner>,
 }
 
-/// Whose job it is.
+/// The user who submitted a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Id(u32),
     Name(Arc<str>),
 }
 
-/// Who runs the job.
+/// The program that runs the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheduler {
     Slurm,
@@ -55,7 +55,7 @@ pub(crate) fn find(path: &str) -> Option<Job> {
         if is_slurm && let Some(id) = piece.strip_prefix("uid_").and_then(number) {
             user = Some(Owner::Id(id));
         }
-        // With several daemons on a machine, each has its node's name in its folder.
+        // With several daemons on a machine, each one's folder contains the name of its node.
         is_slurm |= piece == "slurm" || piece.starts_with("slurm_") || piece.ends_with("slurmstepd.scope");
         folder = piece;
     }

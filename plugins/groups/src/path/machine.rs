@@ -1,17 +1,17 @@
-//! Virtual machines in a cgroup's path: libvirt's (with systemd `machine-qemu\x2d1\x2dname.scope`, without it
-//! `/machine/qemu-1-name.libvirt-qemu`, long ago `/libvirt/qemu/name`) and Proxmox'
+//! Virtual machines in a cgroup path: libvirt's (with systemd `machine-qemu\x2d1\x2dname.scope`, without it
+//! `/machine/qemu-1-name.libvirt-qemu`, in old versions `/libvirt/qemu/name`) and those of Proxmox
 //! (`/qemu.slice/100.scope`).
 
 use std::sync::Arc;
 
-use super::{number, pieces, unescaped};
+use super::text::{number, pieces, unescaped};
 
 /// A virtual machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Machine {
-    /// As systemd-machined calls it, `qemu-1-name`.
+    /// Its name in systemd-machined, `qemu-1-name`.
     pub(crate) id: Arc<str>,
-    /// As its owner calls it.
+    /// The name that its owner gave it.
     pub(crate) name: Arc<str>,
 }
 

@@ -1,36 +1,36 @@
-//! Paths as runtimes make them, and what each must say.
+//! Paths as runtimes create them, and what each must yield.
 
 use super::job::Owner;
+use super::text::unescaped;
 use super::*;
 
 const ID: &str = "9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d";
 const UID: &str = "7e44ee88-1e65-4a16-8cdf-9a90c819180e";
 
-/// What a path says, in short: `container(runtime) pod/qos unit job machine`.
-fn said(path: &str) -> String {
+/// The result for a path, in short: `container(runtime) pod/qos unit job machine`.
+fn groups(path: &str) -> String {
     let uid_below = UID.replace('-', "_");
-    let place = Place::of(&path.replace("UID", UID).replace("U_D", &uid_below).replace("ID", ID));
-    let mut said = Vec::new();
-    if let Some(c) = place.container {
-        said.push(format!("{}({})", c.id.replace(ID, "ID"), c.runtime.unwrap_or("?")));
+    let info = PathInfo::of(&path.replace("UID", UID).replace("U_D", &uid_below).replace("ID", ID));
+    let mut found = Vec::new();
+    if let Some(c) = info.container {
+        found.push(format!("{}({})", c.id.replace(ID, "ID"), c.runtime.unwrap_or("?")));
     }
-    said.extend(place.pod.map(|p| format!("pod:{}/{}", p.uid.replace(UID, "UID"), p.qos.as_str())));
-    said.extend(
-        place
-            .unit
+    found.extend(info.pod.map(|p| format!("pod:{}/{}", p.uid.replace(UID, "UID"), p.qos.as_str())));
+    found.extend(
+        info.unit
             .map(|u| format!("unit:{}", u.id().replace(ID, "ID").replace(&UID.replace('-', "_"), "U_D"))),
     );
-    if let Some(j) = place.job {
+    if let Some(j) = info.job {
         let user = match j.user {
             Some(Owner::Id(id)) => format!(" by {id}"),
             Some(Owner::Name(name)) => format!(" by {name}"),
             None => String::new(),
         };
         let step = j.step.map(|s| format!(".{s}")).unwrap_or_default();
-        said.push(format!("{}:{}{step}{user}", j.scheduler.as_str(), j.id));
+        found.push(format!("{}:{}{step}{user}", j.scheduler.as_str(), j.id));
     }
-    said.extend(place.machine.map(|m| format!("machine:{}={}", m.id, m.name)));
-    said.join(" ")
+    found.extend(info.machine.map(|m| format!("machine:{}={}", m.id, m.name)));
+    found.join(" ")
 }
 
 const TABLE: &[(&str, &str)] = &[
@@ -137,7 +137,7 @@ const TABLE: &[(&str, &str)] = &[
         "/system.slice/containerd.service/kubepods-burstable-podU_D.slice:cri-containerd:ID",
         "ID(containerd) pod:UID/Burstable unit:containerd.service",
     ),
-    // A node in a container (kind): the pod's container is not the node.
+    // A node in a container (kind): the node is not the pod's container.
     (
         "/docker/ID/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podU_D.slice/cri-containerd-abc123.scope",
         "abc123(containerd) pod:UID/Guaranteed",
@@ -182,7 +182,7 @@ const TABLE: &[(&str, &str)] = &[
     ("/machine/qemu-3-db.libvirt-qemu/emulator", "machine:qemu-3-db=db"),
     ("/libvirt/qemu/db", "machine:db=db"),
     ("/qemu.slice/100.scope", "unit:100.scope machine:100=100"),
-    // Without an id it would be the rest.
+    // An empty id would mean the rest.
     ("/qemu.slice/.scope", ""),
     ("/machine.slice/machine-.scope", "unit:machine-.scope"),
     ("/machine.slice/systemd-nspawn@.service", "unit:systemd-nspawn@.service"),
@@ -191,35 +191,35 @@ const TABLE: &[(&str, &str)] = &[
 #[test]
 fn every_known_form_of_path_is_understood() {
     for (path, expected) in TABLE {
-        assert_eq!(said(path), *expected, "{path}");
+        assert_eq!(groups(path), *expected, "{path}");
     }
 }
 
 #[test]
-fn where_hierarchies_differ_each_says_what_it_knows() {
+fn hierarchies_complete_each_other() {
     // As on a machine with v1 controllers beside an unused v2 tree, in a Slurm job's step.
     let text = "9:name=systemd:/system.slice/slurmd.service\n6:freezer:/slurm_vm/uid_7/job_1/step_batch\n\
                 4:memory:/x\n1:cpu,cpuacct:/\n0::/\n";
-    let place = Place::of_all(Some("/"), text);
-    let job = place.job.unwrap();
+    let info = PathInfo::of_all(Some("/"), text);
+    let job = info.job.unwrap();
     assert_eq!((&*job.id, job.step.as_deref(), job.user), ("1", Some("batch"), Some(Owner::Id(7))));
-    assert_eq!(&*place.unit.unwrap().name, "slurmd.service");
-    assert_eq!(place.cgroup.as_deref(), Some("/slurm_vm/uid_7/job_1/step_batch"));
+    assert_eq!(&*info.unit.unwrap().name, "slurmd.service");
+    assert_eq!(info.cgroup.as_deref(), Some("/slurm_vm/uid_7/job_1/step_batch"));
 
     // Docker without systemd on such a machine: the container is in v1 only, and the v2 path is the daemon's.
     let text =
         format!("4:memory:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/system.slice/containerd.service\n");
-    let place = Place::of_all(Some("/system.slice/containerd.service"), &text);
-    assert_eq!(&*place.container.unwrap().id, ID);
-    assert_eq!(&*place.unit.unwrap().name, "containerd.service");
-    assert_eq!(place.cgroup.as_deref(), Some("/system.slice/containerd.service"));
+    let info = PathInfo::of_all(Some("/system.slice/containerd.service"), &text);
+    assert_eq!(&*info.container.unwrap().id, ID);
+    assert_eq!(&*info.unit.unwrap().name, "containerd.service");
+    assert_eq!(info.cgroup.as_deref(), Some("/system.slice/containerd.service"));
 
-    assert!(has_legacy(&text) && !has_legacy("0::/system.slice/a.service\n") && !has_legacy(""));
-    assert_eq!(Place::of_all(None, ""), Place::default());
+    assert!(has_v1(&text) && !has_v1("0::/system.slice/a.service\n") && !has_v1(""));
+    assert_eq!(PathInfo::of_all(None, ""), PathInfo::default());
 }
 
 #[test]
-fn escapes_are_undone_and_what_is_none_stays() {
+fn escapes_are_undone_and_other_backslashes_stay() {
     for (escaped, plain) in [
         ("a\\x2db", "a-b"),
         ("\\x2d", "-"),
@@ -234,11 +234,11 @@ fn escapes_are_undone_and_what_is_none_stays() {
 }
 
 proptest::proptest! {
-    /// Anyone may name a cgroup as they like.
+    /// A cgroup may have any name.
     #[test]
-    fn no_path_is_too_odd(path in "(/(([a-z.@_\\\\:-]|\u{20ac}|pod|kubepods|docker-|machine-|qemu-|oar-u|-j|job_|slurm|[0-9a-f]{32}){0,6})){0,5}") {
-        let place = Place::of_all(Some(&path), &path);
-        proptest::prop_assert!(place.container.is_none_or(|c| !c.id.is_empty()));
-        proptest::prop_assert!(place.job.is_none_or(|j| !j.id.is_empty()));
+    fn every_path_yields_ids_that_are_not_empty(path in "(/(([a-z.@_\\\\:-]|\u{20ac}|pod|kubepods|docker-|machine-|qemu-|oar-u|-j|job_|slurm|[0-9a-f]{32}){0,6})){0,5}") {
+        let info = PathInfo::of_all(Some(&path), &path);
+        proptest::prop_assert!(info.container.is_none_or(|c| !c.id.is_empty()));
+        proptest::prop_assert!(info.job.is_none_or(|j| !j.id.is_empty()));
     }
 }

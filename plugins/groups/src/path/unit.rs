@@ -1,21 +1,21 @@
-//! The systemd unit in a cgroup's path: the first name that is no slice, as systemd itself looks for it.
-//! Below a user's own manager (`user@1000.service`) it is that manager's unit.
+//! The systemd unit in a cgroup path: the first name that is not a slice, as systemd itself looks for it.
+//! Below a user's manager (`user@1000.service`) it is that manager's unit.
 
 use std::sync::Arc;
 
-use super::{number, pieces};
+use super::text::{number, pieces};
 
 /// A unit that has processes: a service, a scope, …
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unit {
     /// Its name, `nginx.service`.
     pub(crate) name: Arc<str>,
-    /// Whose manager's it is; `None`: the system's.
+    /// The user whose manager runs it; `None`: the system's manager does.
     pub(crate) user: Option<u32>,
 }
 
 impl Unit {
-    /// What tells it from all other units of the machine: `nginx.service`, `user@1000.service/app.service`.
+    /// An id that is unique on the machine: `nginx.service`, `user@1000.service/app.service`.
     pub(crate) fn id(&self) -> Arc<str> {
         match self.user {
             None => self.name.clone(),
@@ -24,7 +24,7 @@ impl Unit {
     }
 }
 
-/// What kinds of unit hold processes.
+/// The kinds of unit that have processes.
 const KINDS: [&str; 5] = ["service", "scope", "mount", "swap", "socket"];
 
 /// The unit.
@@ -45,7 +45,7 @@ fn is_unit(name: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(stem, kind)| !stem.is_empty() && KINDS.contains(&kind))
 }
 
-/// systemd puts an underscore before names that could be taken for the kernel's own files (`cpu.service`).
+/// systemd puts an underscore before names that look like the kernel's own files (`cpu.service`).
 fn unescaped(piece: &str) -> &str {
     piece.strip_prefix('_').unwrap_or(piece)
 }

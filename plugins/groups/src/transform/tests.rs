@@ -1,13 +1,16 @@
-//! Histories of processes against what the groups must say, and what must be left when all is over.
+//! Histories of processes: what the groups must show, and that nothing is left at the end.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use wattrace_api::testing::Rig;
-use wattrace_api::{Attribute, AttributeValue, Identity, Metric, Resource, Series, SeriesSpec, Unit};
+use wattrace_api::{
+    Attribute, AttributeValue, Identity, Metric, Resource, Series, SeriesSpec, Unit, Window, metric,
+};
 
 use super::*;
-use crate::names::Answer;
+use crate::level::Level;
+use crate::names::lookup::Answer;
 
 mod histories;
 
@@ -18,7 +21,7 @@ fn second(n: u64) -> Timestamp {
     Timestamp(n * 1_000_000_000)
 }
 
-/// A transform on a /proc of the test's making, and the processes that it sees.
+/// A transform with a /proc that the test writes, and the series that came out of it.
 struct Scene {
     rig: Rig,
     transform: Transformer,
@@ -26,7 +29,7 @@ struct Scene {
     second: u64,
     /// By series: what it is and its last value, ended ones included.
     seen: BTreeMap<(usize, u64), (Arc<Series>, u64)>,
-    /// How often an id was given out, to tell two series of one id.
+    /// How often an id was given out, to keep series with the same id apart.
     lives: BTreeMap<usize, u64>,
 }
 
@@ -43,12 +46,12 @@ impl Scene {
         let config: GroupsConfig = toml::from_str(&format!("names = false\n{config}")).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let names = Names::open(&config, runtime.handle());
-        let (registry, clock, read) = (rig.registry.clone(), rig.clock.clone(), Proc::open(proc.path()));
+        let (registry, clock, read) = (rig.registry.clone(), rig.clock.clone(), Procfs::at(proc.path()));
         let transform = Transformer::new(&config, registry, clock, read, names);
         Self { rig, transform, proc, second: 0, seen: BTreeMap::new(), lives: BTreeMap::new() }
     }
 
-    /// A process that began at `pid` hundredths of a second.
+    /// A process that started at `pid` hundredths of a second.
     fn process(&self, pid: u32, path: &str, parent: Option<&Consumer>) -> Arc<Consumer> {
         let mut attributes = vec![Attribute::new("process.pid", pid)];
         if !path.is_empty() {
@@ -62,7 +65,7 @@ impl Scene {
         Arc::new(Consumer::new(identity, parent.map(|parent| parent.identity().clone()), attributes))
     }
 
-    /// What /proc says of a process.
+    /// Writes a process into /proc.
     fn in_proc(&self, pid: u32, parent: u32, state: char, cgroups: &str) {
         let folder = self.proc.path().join(pid.to_string());
         fs::create_dir_all(&folder).unwrap();
@@ -81,7 +84,7 @@ impl Scene {
         self.series(&metric::CONSUMER_CPU_TIME, 0, consumer)
     }
 
-    /// A second passes, in which these series get to these values, and then these end.
+    /// Advances the clock by a second, in which these series reach these values, and then some end.
     fn pass(&mut self, points: &[(SeriesId, u64)], ended: &[SeriesId]) -> Batch {
         self.second += 1;
         let mut batch = self.rig.batch(Window::new(second(self.second - 1), second(self.second)), points);
@@ -119,10 +122,10 @@ impl Scene {
         found.attribute(key).map(|value| value.to_string()).unwrap_or_default()
     }
 
-    /// Nothing is left but the rests.
+    /// Whether nothing is left but the rests.
     fn is_empty(&self) -> bool {
-        let rests = self.transform.levels.len();
-        self.transform.members.is_empty() && self.transform.members.books.counts() == (rests, 0)
+        let rests = self.transform.levels;
+        self.transform.processes.is_empty() && self.transform.processes.table.counts() == (rests, 0)
     }
 }
 
@@ -131,7 +134,7 @@ fn sums<const N: usize>(expected: [(&str, u64); N]) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn each_level_divides_all_processes_and_each_process_is_told_its_groups() {
+fn each_level_divides_all_processes_and_each_process_carries_its_groups() {
     let mut scene = Scene::new("");
     let in_pod = format!("/kubepods/burstable/pod{UID}/{ID}");
     let (a, b) = (scene.process(100, &in_pod, None), scene.process(101, &in_pod, None));
@@ -150,13 +153,13 @@ fn each_level_divides_all_processes_and_each_process_is_told_its_groups() {
     assert_eq!(scene.sums(ConsumerKind::Job), sums([]), "no job, no rest of jobs");
     assert_eq!(scene.sums(ConsumerKind::Cgroup), sums([]), "off by default");
 
-    let told = |process: &Consumer, key| process.attribute(key).map(|v| v.to_string()).unwrap_or_default();
-    assert_eq!((told(&a, "container.id"), told(&a, "k8s.pod.uid")), (ID.to_owned(), UID.to_owned()));
+    let value = |process: &Consumer, key| process.attribute(key).map(|v| v.to_string()).unwrap_or_default();
+    assert_eq!((value(&a, "container.id"), value(&a, "k8s.pod.uid")), (ID.to_owned(), UID.to_owned()));
     assert_eq!(
-        (told(&a, "process.real_user.id"), told(&c, "systemd.unit")),
+        (value(&a, "process.real_user.id"), value(&c, "systemd.unit")),
         ("0".to_owned(), "cron.service".to_owned())
     );
-    assert_eq!(told(&d, "container.id"), "");
+    assert_eq!(value(&d, "container.id"), "");
     assert_eq!(scene.attribute(ConsumerKind::Pod, UID, "k8s.pod.qos_class"), "Burstable");
     let container = scene
         .seen
@@ -169,7 +172,7 @@ fn each_level_divides_all_processes_and_each_process_is_told_its_groups() {
 }
 
 #[test]
-fn the_first_group_of_a_level_brings_the_rest_with_it_in_full() {
+fn the_rest_appears_with_the_first_group_of_a_level_with_all_that_it_has_counted() {
     let mut scene = Scene::new("levels = ['container']");
     let outside = scene.process(100, "/", None);
     let time = scene.cpu_time(&outside);
@@ -179,12 +182,12 @@ fn the_first_group_of_a_level_brings_the_rest_with_it_in_full() {
     let batch = scene.pass(&[(other, 1)], &[]);
     assert_eq!(batch.len(), 3);
     assert_eq!(scene.sums(ConsumerKind::Container), sums([(ID, 1), ("", 5)]));
-    // All points of one window stand in one window.
+    // All points cover the same window.
     assert!(batch.segments().all(|segment| segment.window == Window::new(second(1), second(2))));
 }
 
 #[test]
-fn a_process_that_moves_leaves_what_it_used_where_it_was() {
+fn what_a_process_used_before_a_move_stays_in_the_old_group() {
     let mut scene = Scene::new("levels = ['container', 'user']");
     let process = scene.process(100, "/", None);
     let (time, energy) = (scene.cpu_time(&process), scene.series(&metric::CONSUMER_ENERGY, 0, &process));
@@ -195,11 +198,11 @@ fn a_process_that_moves_leaves_what_it_used_where_it_was() {
     process.update(vec![Attribute::new("process.linux.cgroup", "/")]);
     scene.pass(&[(energy, 91)], &[]);
     assert_eq!(scene.sums(ConsumerKind::Container), sums([(ID, 42), ("", 56)]));
-    assert_eq!(process.attribute("container.id"), Some("".into()), "it is no longer told so");
+    assert_eq!(process.attribute("container.id"), Some("".into()), "the attribute is cleared");
 }
 
 #[test]
-fn a_group_ends_some_time_after_its_last_process_and_nothing_is_left() {
+fn a_group_ends_after_the_lingering_time_and_nothing_is_left() {
     let mut scene = Scene::new("levels = ['container', 'pod']\nlinger = '2s'");
     let path = format!("/docker/{ID}");
     let (a, b) = (scene.process(100, &path, None), scene.process(101, &path, None));
@@ -207,7 +210,7 @@ fn a_group_ends_some_time_after_its_last_process_and_nothing_is_left() {
     scene.pass(&[(first, 5)], &[]);
     assert_eq!(scene.pass(&[(first, 6)], &[first]).ended(), [first]);
     assert_eq!(scene.pass(&[], &[]).ended(), []);
-    // Another one came in time: the group goes on.
+    // Another process came in time: the group continues.
     scene.pass(&[(second, 1)], &[]);
     assert_eq!(scene.sums(ConsumerKind::Container), sums([(ID, 7)]));
     assert_eq!(scene.pass(&[], &[second]).ended(), [second]);
@@ -220,7 +223,7 @@ fn a_group_ends_some_time_after_its_last_process_and_nothing_is_left() {
     let group = series.consumer.as_ref().unwrap();
     assert_eq!((group.kind(), group.identity().start_unix_nano), (ConsumerKind::Container, 0));
     assert_eq!(group.end_unix_nano(), Some(5_000_000_000), "when its last process ended");
-    // The same container again is another group.
+    // The same container later is another group.
     let again = scene.process(102, &path, None);
     let time = scene.cpu_time(&again);
     let batch = scene.pass(&[(time, 9)], &[]);
@@ -229,7 +232,7 @@ fn a_group_ends_some_time_after_its_last_process_and_nothing_is_left() {
 }
 
 #[test]
-fn what_was_counted_before_a_reload_is_not_counted_again() {
+fn what_was_counted_before_a_reload_is_not_counted_twice() {
     let mut scene = Scene::new("levels = ['user']");
     let process = scene.process(100, "/", None);
     process.update(vec![Attribute::new("process.real_user.id", 7_i64)]);
@@ -239,7 +242,7 @@ fn what_was_counted_before_a_reload_is_not_counted_again() {
     let config: GroupsConfig = toml::from_str("names = false\nlevels = ['user']").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (registry, clock, proc) =
-        (scene.rig.registry.clone(), scene.rig.clock.clone(), Proc::open(scene.proc.path()));
+        (scene.rig.registry.clone(), scene.rig.clock.clone(), Procfs::at(scene.proc.path()));
     let names = Names::open(&config, runtime.handle());
     scene.transform = Transformer::new(&config, registry, clock, proc, names);
     scene.pass(&[(time, 1000)], &[]);
@@ -248,7 +251,7 @@ fn what_was_counted_before_a_reload_is_not_counted_again() {
 }
 
 #[test]
-fn on_a_v1_machine_proc_is_asked_and_one_that_is_gone_is_where_its_parent_is() {
+fn with_cgroup_v1_proc_is_read_and_a_process_that_has_ended_counts_to_its_parents_groups() {
     let own = "6:freezer:/\n1:name=systemd:/\n0::/\n";
     let mut scene = Scene::with("levels = ['job', 'user', 'cgroup']", own);
     let in_job =
@@ -259,7 +262,7 @@ fn on_a_v1_machine_proc_is_asked_and_one_that_is_gone_is_where_its_parent_is() {
     let gone = scene.process(101, "/", Some(&parent));
     let zombie = scene.process(102, "/", Some(&parent));
     scene.in_proc(102, 100, 'Z', own);
-    // The pid is another's by now, which was started later.
+    // The pid has been reused by a process that started later.
     let reused = scene.process(103, "/", None);
     scene.in_proc(900, 1, 'S', in_job);
     fs::rename(scene.proc.path().join("900"), scene.proc.path().join("103")).unwrap();
@@ -274,7 +277,7 @@ fn on_a_v1_machine_proc_is_asked_and_one_that_is_gone_is_where_its_parent_is() {
     );
     assert_eq!(scene.attribute(ConsumerKind::Job, "3", "process.real_user.id"), "7");
 
-    // It exits, which its consumer tells; it is still in its job.
+    // It exits, so its consumer changes. It is still in its job.
     scene.in_proc(100, 1, 'Z', own);
     parent.update(vec![Attribute::new("process.exit.code", 0_i64)]);
     scene.pass(&[(all[0], 2)], &[]);
@@ -282,15 +285,15 @@ fn on_a_v1_machine_proc_is_asked_and_one_that_is_gone_is_where_its_parent_is() {
 }
 
 #[test]
-fn on_a_v1_machine_parents_are_looked_at_before_their_children_whatever_the_order_of_points() {
+fn with_cgroup_v1_parents_are_read_before_their_children_in_any_order_of_points() {
     let mut scene = Scene::with("levels = [\"job\"]", "4:freezer:/\n0::/\n");
     let old = scene.process(100, "/", None);
     scene.in_proc(100, 1, 'S', "4:freezer:/\n0::/\n");
     let old_time = scene.cpu_time(&old);
     scene.pass(&[(old_time, 1)], &[]);
 
-    // Within a second: it joins a job and executes a program there, and its children live and die, and
-    // theirs.
+    // Within a second it joins a job and executes a program there, and its children and grandchildren start
+    // and end.
     scene.in_proc(100, 1, 'S', "4:freezer:/slurm/uid_1000/job_7/step_0\n0::/\n");
     old.update(vec![Attribute::new("process.executable.name", "slurm_script")]);
     let child = scene.process(101, "/", Some(&old));
@@ -303,9 +306,9 @@ fn on_a_v1_machine_parents_are_looked_at_before_their_children_whatever_the_orde
 }
 
 #[test]
-fn a_tree_is_its_oldest_ancestors_even_when_that_never_ran() {
+fn a_tree_belongs_to_its_oldest_ancestor_even_if_that_never_ran() {
     let mut scene = Scene::new("levels = ['tree']\nlinger = '0s'");
-    // 10 sleeps and is never seen; 11 is its child, 12 is 11's.
+    // 10 sleeps and is never seen; 11 is its child, and 12 is a child of 11.
     for (pid, parent) in [(10, 1), (11, 10), (12, 11), (20, 2)] {
         scene.in_proc(pid, parent, 'S', "0::/\n");
     }
@@ -331,7 +334,7 @@ fn a_name_reaches_the_group_its_processes_and_a_pods_containers() {
     let names = vec![Attribute::new("k8s.pod.name", "web-1")];
     let labels = vec![Attribute::new("k8s.pod.label.app", "web")];
     let answer = Answer { level: Level::Pod, key: UID.into(), of_group: labels, of_processes: names };
-    scene.transform.members.learn(&answer);
+    scene.transform.processes.set_names(&answer);
     let late = scene.process(101, &format!("/kubepods/pod{UID}/{}", ID.replace('9', "8")), None);
     let late_time = scene.cpu_time(&late);
     let batch = scene.pass(&[(time, 2), (late_time, 1)], &[]);
@@ -348,7 +351,7 @@ fn a_name_reaches_the_group_its_processes_and_a_pods_containers() {
 }
 
 #[test]
-fn whatever_is_counted_of_processes_is_summed_and_nothing_else() {
+fn counters_of_processes_are_summed_but_for_core_time_and_gauges() {
     let mut scene = Scene::new("levels = ['container']");
     let process = scene.process(100, &format!("/docker/{ID}"), None);
     let own = Metric::counter("wattrace.consumer.requests", Unit::Count("{request}"), 1.0, "");
@@ -358,6 +361,6 @@ fn whatever_is_counted_of_processes_is_summed_and_nothing_else() {
     let idle = scene.cpu_time(&idle);
     let batch = scene.pass(&[(all[0], 1), (all[1], 2), (all[2], 3), (all[3], 4), (idle, 5)], &[]);
     let points = scene.rig.points(&batch);
-    let told: Vec<_> = points[5..].iter().map(|p| (&*p.metric, p.steps)).collect();
-    assert_eq!(told, [("wattrace.consumer.requests", 1), ("wattrace.consumer.gpu.time", 2)]);
+    let added: Vec<_> = points[5..].iter().map(|p| (&*p.metric, p.steps)).collect();
+    assert_eq!(added, [("wattrace.consumer.requests", 1), ("wattrace.consumer.gpu.time", 2)]);
 }

@@ -1,5 +1,5 @@
-//! A small HTTP server on a thread of its own: plain, over TLS or on a unix socket. What it answers the test
-//! says.
+//! A small HTTP server with a runtime of its own: over TCP, TLS or a unix socket. The test decides what it
+//! answers.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
 use std::convert::Infallible;
@@ -12,48 +12,14 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use wattrace_http::testing::Authority;
 
 /// Path and `authorization` to status and body.
 type Answer = Arc<dyn Fn(&str, &str) -> (u16, String) + Send + Sync>;
-
-/// A cluster's certificate authority.
-pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    pub(crate) fn pem(&self) -> &str {
-        &self.pem
-    }
-
-    fn acceptor(&self) -> TlsAcceptor {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        let certificate: CertificateDer<'static> =
-            params.signed_by(&key, &self.issuer).unwrap().der().clone();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![certificate], key).unwrap()))
-    }
-}
 
 /// It serves until it is dropped.
 pub(crate) struct Server {
@@ -71,7 +37,7 @@ impl Server {
         authority: &Authority,
         answer: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static,
     ) -> Self {
-        Self::tcp(Some(authority.acceptor()), Arc::new(answer))
+        Self::tcp(Some(TlsAcceptor::from(authority.server("127.0.0.1", b"http/1.1"))), Arc::new(answer))
     }
 
     fn tcp(tls: Option<TlsAcceptor>, answer: Answer) -> Self {
@@ -132,6 +98,6 @@ async fn serve(
         let response = Response::builder().status(status).body(Full::new(Bytes::from(body))).unwrap();
         async move { Ok::<_, Infallible>(response) }
     });
-    // A client that goes away is no failure of the test.
+    // A client may disconnect at any time.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }

@@ -1,4 +1,4 @@
-//! Lists of pods, as servers write them (`tests/data/README.md`) and as they might.
+//! Lists of pods, as servers write them (`tests/data/README.md`) and as they could.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn read(json: &str) -> Pods {
 /// `pod container image tag` of the container with this id.
 fn container(pods: &Pods, id: &str) -> String {
     let Some(answer) = pods.find(&Subject::Container { id: id.into(), is_in_pod: true }) else {
-        return "nobody".to_owned();
+        return "none".to_owned();
     };
     let keys = ["k8s.pod.name", "k8s.container.name", "container.image.name", "container.image.tag"];
     let value = |key: &str| answer.of_processes.iter().find(|a| &*a.key == key).map(|a| a.value.to_string());
@@ -26,18 +26,18 @@ fn container(pods: &Pods, id: &str) -> String {
 fn pod(pods: &Pods, uid: &str) -> String {
     let answer = pods.find(&Subject::Pod { uid: uid.into() });
     let name = answer.and_then(|answer| answer.of_processes.into_iter().find(|a| &*a.key == "k8s.pod.name"));
-    name.map_or_else(|| "nobody".to_owned(), |name| name.value.to_string())
+    name.map_or_else(|| "none".to_owned(), |name| name.value.to_string())
 }
 
 #[test]
-fn containers_of_every_kind_are_found_by_the_id_that_their_cgroup_has() {
+fn containers_of_every_kind_are_found_by_the_id_in_their_cgroup() {
     let pods = read(KUBELET);
     for (id, expected) in [
         (
             "9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d",
             "server registry.example:5000/shop 12",
         ),
-        // Before it was started again, and after: the runtime knows only the image's digest.
+        // Before and after a restart; the runtime knows only the image's digest.
         (
             "b0428bd7c7be12cdf0b9b06e94804a8c922cefe1f949903d759b8b1b5bcdc159",
             "cache registry.example:5000/cache 3",
@@ -61,11 +61,11 @@ fn containers_of_every_kind_are_found_by_the_id_that_their_cgroup_has() {
     ] {
         assert_eq!(container(&pods, id), format!("shop-6f9c7d5b8-x2x9q {expected}"));
     }
-    assert_eq!(container(&pods, ""), "nobody", "a container without an id is none");
+    assert_eq!(container(&pods, ""), "none", "a container without an id cannot be found");
 }
 
 #[test]
-fn a_static_pod_is_found_by_the_hash_in_its_cgroup_whoever_answers() {
+fn a_static_pod_is_found_by_the_hash_in_its_cgroup_in_both_lists() {
     let etcd = "etcd-worker-7 etcd registry.k8s.io/etcd 3.5.15-0";
     for pods in [read(KUBELET), read(API)] {
         assert_eq!(pod(&pods, "d4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1"), "etcd-worker-7");
@@ -78,7 +78,7 @@ fn a_static_pod_is_found_by_the_hash_in_its_cgroup_whoever_answers() {
 }
 
 #[test]
-fn every_runtimes_ids_are_read_and_what_is_missing_is_missing() {
+fn ids_of_every_runtime_are_read_and_missing_parts_are_tolerated() {
     let list = |items: &str| format!("{{\"kind\": \"PodList\", \"items\": {items}}}");
     let status = |id: &str| {
         let pod = format!(
@@ -90,11 +90,11 @@ fn every_runtimes_ids_are_read_and_what_is_missing_is_missing() {
         assert_eq!(status(id), "p c", "{id}");
     }
     for id in ["\"abc\"", "\"docker://\"", "\"\"", "null"] {
-        assert_eq!(status(id), "nobody", "{id}");
+        assert_eq!(status(id), "none", "{id}");
     }
-    // A kubelet that has just started; what is empty may be null.
+    // A kubelet that has just started; empty lists may be null.
     for items in ["null", "[]", "[null, {}]", "[{\"status\": {\"containerStatuses\": null}, \"spec\": {}}]"] {
-        assert_eq!(container(&read(&list(items)), "abc"), "nobody", "{items}");
+        assert_eq!(container(&read(&list(items)), "abc"), "none", "{items}");
     }
     let with_nulls = "[{\"metadata\": {\"name\": \"p\", \"uid\": \"u\", \"labels\": null, \"annotations\": null}, \
                         \"spec\": {\"containers\": null}, \"status\": {\"containerStatuses\": [{\"name\": \"c\", \
@@ -104,7 +104,7 @@ fn every_runtimes_ids_are_read_and_what_is_missing_is_missing() {
 }
 
 #[test]
-fn what_is_no_list_of_pods_is_refused_and_the_last_one_stays() {
+fn other_json_is_refused_and_the_last_list_stays() {
     let mut pods = read(API);
     for text in
         ["", "[]", "{\"kind\": \"Status\", \"status\": \"Failure\"}", "{\"items\": []}", "Unauthorized"]

@@ -1,13 +1,13 @@
-//! Random histories: processes come, use CPU time and energy on two packages, move, change users, and end;
-//! and at every moment each level says exactly what a model of it says, and sums to all processes.
+//! Random histories: processes start, use CPU time and energy on two packages, move, change users, and end.
+//! At every moment each level shows exactly what a simple model of it computes, and sums to all processes.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
 
-/// A place, and the groups it must come to: container, pod, unit, job.
-const PLACES: [(&str, [&str; 4]); 7] = [
+/// A cgroup path, and the groups that it means: container, pod, unit, job.
+const PATHS: [(&str, [&str; 4]); 7] = [
     ("/", ["", "", "", ""]),
     ("/system.slice/a.service", ["", "", "a.service", ""]),
     ("/system.slice/docker-aa.scope", ["aa", "", "docker-aa.scope", ""]),
@@ -27,9 +27,9 @@ const KINDS: [ConsumerKind; 4] =
 
 #[derive(Clone, Debug)]
 enum Event {
-    Start { place: usize, user: u8 },
+    Start { path: usize, user: u8 },
     Use { who: Index, what: usize, amount: u32 },
-    Move { who: Index, place: usize },
+    Move { who: Index, path: usize },
     Become { who: Index, user: u8 },
     EndOne { who: Index, what: usize },
     End { who: Index },
@@ -37,11 +37,11 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let (who, place, user, what) = (any::<Index>(), 0..PLACES.len(), 0..3_u8, 0..4_usize);
+    let (who, path, user, what) = (any::<Index>(), 0..PATHS.len(), 0..3_u8, 0..4_usize);
     prop_oneof![
-        2 => (place.clone(), user.clone()).prop_map(|(place, user)| Event::Start { place, user }),
+        2 => (path.clone(), user.clone()).prop_map(|(path, user)| Event::Start { path, user }),
         8 => (who.clone(), what.clone(), any::<u32>()).prop_map(|(who, what, amount)| Event::Use { who, what, amount }),
-        1 => (who.clone(), place).prop_map(|(who, place)| Event::Move { who, place }),
+        1 => (who.clone(), path).prop_map(|(who, path)| Event::Move { who, path }),
         1 => (who.clone(), user).prop_map(|(who, user)| Event::Become { who, user }),
         1 => (who.clone(), what).prop_map(|(who, what)| Event::EndOne { who, what }),
         1 => who.prop_map(|who| Event::End { who }),
@@ -51,9 +51,9 @@ fn event() -> impl Strategy<Value = Event> {
 
 struct Process {
     consumer: Arc<Consumer>,
-    place: usize,
+    path: usize,
     user: u8,
-    /// CPU time and energy on two packages: the series, once it has one, and what it has used in all.
+    /// CPU time and energy on two packages: the series, once there is one, and the total use.
     used: [(Option<SeriesId>, u64); 4],
 }
 
@@ -64,19 +64,19 @@ fn user(id: u8) -> Vec<Attribute> {
 fn check(scene: &Scene, model: &BTreeMap<(ConsumerKind, String), u64>) {
     let processes: u64 = scene.sums(ConsumerKind::Process).values().sum();
     for kind in KINDS.into_iter().chain([ConsumerKind::User]) {
-        let mut said = scene.sums(kind);
-        if !said.is_empty() {
-            assert_eq!(said.values().sum::<u64>(), processes, "{kind:?} sums to all processes");
+        let mut shown = scene.sums(kind);
+        if !shown.is_empty() {
+            assert_eq!(shown.values().sum::<u64>(), processes, "{kind:?} sums to all processes");
         }
-        said.retain(|_, sum| *sum > 0);
-        let is_shown = said.keys().any(|id| !id.is_empty());
+        shown.retain(|_, sum| *sum > 0);
+        let is_shown = shown.keys().any(|id| !id.is_empty());
         let of_kind = model.iter().filter(|((k, _), sum)| *k == kind && **sum > 0);
         let expected: BTreeMap<_, _> = of_kind.map(|((_, id), sum)| (id.clone(), *sum)).collect();
         if is_shown || expected.keys().any(|id| !id.is_empty()) {
-            assert_eq!(said, expected, "{kind:?}");
+            assert_eq!(shown, expected, "{kind:?}");
         }
     }
-    // Per metric and resource too, and a pod is its containers (nothing runs beside them here).
+    // Per metric and resource, too; and a pod equals its containers, since nothing else runs in it here.
     let mut by_quantity: BTreeMap<(String, String, &str), u64> = BTreeMap::new();
     for (series, last) in scene.seen.values() {
         let consumer = series.consumer.as_ref().unwrap();
@@ -114,11 +114,11 @@ fn run(events: Vec<Event>, linger: u32) {
     let mut pid = 1_000_000;
     for event in events.into_iter().chain([Event::Tick]) {
         match event {
-            Event::Start { place, user: id } => {
+            Event::Start { path, user: id } => {
                 pid += 1;
-                let consumer = scene.process(pid, PLACES[place].0, None);
+                let consumer = scene.process(pid, PATHS[path].0, None);
                 consumer.update(user(id));
-                living.push(Process { consumer, place, user: id, used: [(None, 0); 4] });
+                living.push(Process { consumer, path, user: id, used: [(None, 0); 4] });
             }
             Event::Use { who, what, amount } if !living.is_empty() => {
                 let at = who.index(living.len());
@@ -130,18 +130,18 @@ fn run(events: Vec<Event>, linger: u32) {
                 *sum += u64::from(amount);
                 points.push((id, *sum, at, u64::from(amount)));
             }
-            Event::Move { who, place } if !living.is_empty() => {
+            Event::Move { who, path } if !living.is_empty() => {
                 let at = who.index(living.len());
                 let process = &mut living[at];
-                process.place = place;
-                process.consumer.update(vec![Attribute::new("process.linux.cgroup", PLACES[place].0)]);
+                process.path = path;
+                process.consumer.update(vec![Attribute::new("process.linux.cgroup", PATHS[path].0)]);
             }
             Event::Become { who, user: id } if !living.is_empty() => {
                 let at = who.index(living.len());
                 living[at].user = id;
                 living[at].consumer.update(user(id));
             }
-            // A series ends, and the process may have another of the kind later.
+            // A series ends; the process may open another one for the same quantity later.
             Event::EndOne { who, what } if !living.is_empty() => {
                 let at = who.index(living.len());
                 ended.extend(std::mem::take(&mut living[at].used[what]).0);
@@ -163,10 +163,10 @@ fn run(events: Vec<Event>, linger: u32) {
     for _ in 0..=linger {
         scene.pass(&[], &[]);
     }
-    assert!(scene.is_empty(), "all processes are gone, and so is everything about them");
+    assert!(scene.is_empty(), "after all processes have ended, nothing is left of them");
 }
 
-/// Points go where their processes are when they are told.
+/// Points count to the groups that their processes are in when they arrive.
 fn tick(
     scene: &mut Scene,
     model: &mut BTreeMap<(ConsumerKind, String), u64>,
@@ -176,13 +176,13 @@ fn tick(
 ) {
     for (_, _, at, amount) in &*points {
         let process = &living[*at];
-        for (kind, id) in KINDS.into_iter().zip(PLACES[process.place].1) {
+        for (kind, id) in KINDS.into_iter().zip(PATHS[process.path].1) {
             *model.entry((kind, id.to_owned())).or_default() += amount;
         }
         *model.entry((ConsumerKind::User, process.user.to_string())).or_default() += amount;
     }
-    let told: Vec<_> = points.drain(..).map(|(series, sum, ..)| (series, sum)).collect();
-    scene.pass(&told, &std::mem::take(ended));
+    let values: Vec<_> = points.drain(..).map(|(series, sum, ..)| (series, sum)).collect();
+    scene.pass(&values, &std::mem::take(ended));
     check(scene, model);
 }
 
@@ -190,7 +190,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_each_level_sums_to_all_processes(
+    fn each_level_sums_to_all_processes_in_every_history(
         events in prop::collection::vec(event(), 1..120),
         linger in 0..3_u32,
     ) {
