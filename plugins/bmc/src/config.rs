@@ -10,42 +10,43 @@ use wattrace_api::{Error, Origin};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BmcConfig {
-    /// Time between readings, 1 s to 1 hour. BMCs refresh about once a second and answer slowly. Two readings
-    /// of power that are more than five intervals (and a minute) apart have a gap between them, whose energy
-    /// is nobody's.
+    /// Time between readings, 1 s to 1 hour. BMCs refresh about once a second and answer slowly. Between two
+    /// readings of power that are more than five intervals (and a minute) apart there is a gap, whose energy
+    /// is not counted.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The way to the BMC: `dcmi` (this machine's own, through `device`), `redfish` (over the network, at
+    /// How to reach the BMC: `dcmi` (this machine's own, through `device`), `redfish` (over the network, at
     /// `endpoint`), or `auto`: Redfish where an endpoint is given, else DCMI.
     pub interface: Interface,
     /// DCMI: the kernel's device.
     pub device: PathBuf,
-    /// Redfish: where the BMC is, as in `https://10.0.0.2`. Empty: nowhere.
+    /// Redfish: the BMC's address, as in `https://10.0.0.2`. Empty: none.
     pub endpoint: String,
-    /// Redfish: who reads. An account that may only read is enough.
+    /// Redfish: the account that reads. It needs no right but to read.
     pub username: String,
-    /// Redfish: the file that holds the password, and nothing else. Keep it readable to the agent alone.
+    /// Redfish: the file that holds the password, and nothing else. Only the agent should be able to read it.
     pub password_file: PathBuf,
-    /// Redfish: `session` (a token is asked for once) or `basic` (name and password go with every request).
+    /// Redfish: `session` (log in once and use a token) or `basic` (send name and password with every
+    /// request).
     pub login: Login,
-    /// Redfish: a file with the authority that signed the BMC's certificate, in PEM. Empty: those that the
-    /// system trusts.
+    /// Redfish: a PEM file with the authority that signed the BMC's certificate. Empty: the system's
+    /// authorities.
     pub authority: PathBuf,
-    /// Redfish: false: whoever answers is taken for the BMC, and `http://` is allowed.
+    /// Redfish: false: do not check the BMC's certificate, and allow `http://`.
     pub verify: bool,
-    /// Redfish: the id of the chassis that holds this machine and nothing else. Empty: the one that has a
-    /// power reading.
+    /// Redfish: the id of the chassis that holds this machine and nothing else. Empty: the one with a power
+    /// reading.
     pub chassis: String,
-    /// Redfish: `power`, integrated, or `energy`, the BMC's own count, which many give in coarse steps.
-    pub reading: Reading,
+    /// Redfish: `power`, integrated here, or `energy`, counted by the BMC, often in coarse steps.
+    pub reading: Quantity,
     /// Redfish: the longest wait for an answer.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// true: what answers is a stand-in for a BMC. Its joules are labelled `simulated`.
+    /// true: the BMC is simulated, and its joules are labelled so.
     pub simulated: bool,
 }
 
-/// A way to the BMC.
+/// How to reach the BMC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interface {
@@ -57,23 +58,23 @@ pub enum Interface {
     Redfish,
 }
 
-/// How Redfish knows who asks.
+/// How the agent authenticates to Redfish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Login {
-    /// By a token of a session.
+    /// With the token of a session.
     Session,
-    /// By name and password each time.
+    /// With name and password in every request.
     Basic,
 }
 
-/// What Redfish is asked for.
+/// What is read over Redfish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Reading {
+pub enum Quantity {
     /// Watts, integrated here.
     Power,
-    /// Joules or kilowatt-hours, counted there.
+    /// Joules or kilowatt-hours, counted by the BMC.
     Energy,
 }
 
@@ -93,7 +94,7 @@ impl Default for BmcConfig {
             authority: PathBuf::new(),
             verify: true,
             chassis: String::new(),
-            reading: Reading::Power,
+            reading: Quantity::Power,
             timeout: Duration::from_secs(10),
             simulated: false,
         }
@@ -101,7 +102,7 @@ impl Default for BmcConfig {
 }
 
 impl BmcConfig {
-    /// Refuses what makes no sense, by its key.
+    /// Refuses values that make no sense; the message names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let refuse = |key: &str, why: &str| Err(Error::fatal(format!("plugins.bmc.{key}: {why}")));
         if !(SHORTEST..=LONGEST).contains(&self.interval) {
@@ -110,7 +111,7 @@ impl BmcConfig {
         if self.timeout.is_zero() {
             return refuse("timeout", "0s waits for no answer; the default is \"10s\"");
         }
-        if self.by_redfish() {
+        if self.uses_redfish() {
             if self.endpoint.is_empty() {
                 return refuse("endpoint", "is empty: give the BMC's address, as in \"https://10.0.0.2\"");
             }
@@ -119,7 +120,7 @@ impl BmcConfig {
                 return refuse("endpoint", "begins with neither https:// nor http://");
             }
             if plain && self.verify {
-                let why = "http:// shows the password to the network: use https://, or set verify = false";
+                let why = "http:// shows the password to everyone on the network: use https://, or set verify = false";
                 return refuse("endpoint", why);
             }
             if !self.username.is_empty() && self.password_file.as_os_str().is_empty() {
@@ -129,8 +130,8 @@ impl BmcConfig {
         Ok(())
     }
 
-    /// Whether Redfish is the way.
-    pub(crate) fn by_redfish(&self) -> bool {
+    /// Whether the BMC is read over Redfish.
+    pub(crate) fn uses_redfish(&self) -> bool {
         match self.interface {
             Interface::Auto => !self.endpoint.is_empty(),
             Interface::Dcmi => false,
@@ -138,7 +139,7 @@ impl BmcConfig {
         }
     }
 
-    /// Two readings of power further apart than this have a gap between them.
+    /// The longest time between two readings of power that is integrated over.
     pub(crate) fn longest_gap(&self) -> Duration {
         (self.interval * 5).max(Duration::from_secs(60))
     }
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_its_key() {
+    fn values_that_make_no_sense_are_refused_by_their_key() {
         let default = BmcConfig::default;
         let redfish = |endpoint: &str| BmcConfig { endpoint: endpoint.to_owned(), ..default() };
         let refused = [
@@ -171,6 +172,6 @@ mod tests {
         }
         default().validate().unwrap();
         BmcConfig { verify: false, ..redfish("http://10.0.0.2") }.validate().unwrap();
-        assert!(!default().by_redfish() && redfish("https://b").by_redfish());
+        assert!(!default().uses_redfish() && redfish("https://b").uses_redfish());
     }
 }

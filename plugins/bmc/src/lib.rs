@@ -1,39 +1,40 @@
-//! The `bmc` plugin: how many joules the whole server used, power supplies and fans included, by its BMC
+//! The `bmc` plugin: the energy of the whole server, power supplies and fans included, from its BMC
 //! (baseboard management controller): over IPMI DCMI through the kernel, or over Redfish through the network.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.bmc]` |
-//! | `dcmi` | the way through the kernel |
-//! | `redfish` | the way through the network |
-//! | `meter` | the domain that both meter |
+//! | `dcmi` | reading through the kernel |
+//! | `redfish` | reading over the network |
+//! | `meter` | the domain that both measure |
 //!
-//! BMCs tell power; integrating it, and counting what is odd, is `wattrace-meter`'s.
+//! BMCs report power. `wattrace-meter` integrates it and counts anomalies.
 
 mod config;
 mod dcmi;
 mod meter;
 mod redfish;
 
-pub use config::{BmcConfig, Interface, Login, Reading};
+pub use config::{BmcConfig, Interface, Login, Quantity};
 
+use tokio::runtime::Builder;
 use wattrace_api::{Error, Finding, Plugin, Setup, Trigger, Verdict};
 
 use dcmi::device;
 use dcmi::source::{DcmiSource, ask};
 use redfish::client::Credentials;
-use redfish::discover::Nowhere;
-use redfish::source::{RedfishSource, Refused, connect};
+use redfish::discover::DiscoveryError;
+use redfish::source::{RedfishSource, RefusedCredentials, connect};
 
-/// For fuzzing: what reads bytes that a BMC sent.
+/// For fuzzing: the functions that parse bytes from a BMC.
 #[doc(hidden)]
 pub mod fuzzing {
     use std::hint::black_box;
 
-    pub use crate::dcmi::wire::{Reading, Refusal, parse};
+    pub use crate::dcmi::wire::{PowerReading, Refusal, parse};
     pub use crate::redfish::model::{Chassis, chassis, link, members, microjoules, microwatts};
 
-    /// Everything that is read from an answer's JSON.
+    /// All parsers of an answer's JSON.
     pub fn redfish(json: &[u8]) {
         let Ok(answer) = serde_json::from_slice(json) else { return };
         _ = black_box((chassis(&answer), members(&answer), link(&answer, "Chassis")));
@@ -52,12 +53,13 @@ impl Plugin for Bmc {
 
     fn start(config: BmcConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
-        let (registry, clock) = (setup.registry(), setup.clock());
+        let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
         let trigger = Trigger::every(config.interval);
-        if config.by_redfish() {
-            let refused = Refused::default();
+        if config.uses_redfish() {
+            let refused = RefusedCredentials::default();
             setup.source("redfish", trigger, move || {
-                RedfishSource::open(&config, refused.clone(), registry.clone(), clock.clone())
+                let (registry, clock) = (registry.clone(), clock.clone());
+                RedfishSource::open(&config, refused.clone(), registry, clock, runtime.clone())
             });
         } else {
             let mut open = device::kernel(config.device.clone());
@@ -69,13 +71,13 @@ impl Plugin for Bmc {
     }
 
     fn diagnose(config: &BmcConfig) -> Vec<Finding> {
-        let what = if config.by_redfish() { "BMC over Redfish" } else { "BMC over IPMI DCMI" };
-        let looked = match config.validate() {
+        let what = if config.uses_redfish() { "BMC over Redfish" } else { "BMC over IPMI DCMI" };
+        let checked = match config.validate() {
             Err(e) => Err(e.to_string()),
-            Ok(()) if config.by_redfish() => redfish(config),
+            Ok(()) if config.uses_redfish() => redfish(config),
             Ok(()) => dcmi(config),
         };
-        let (verdict, found, remedy) = match looked {
+        let (verdict, found, remedy) = match checked {
             Ok(found) => (Verdict::Ok, found, String::new()),
             Err(why) => match why.split_once("; ") {
                 Some((found, remedy)) => (Verdict::Optional, found.to_owned(), remedy.to_owned()),
@@ -86,19 +88,23 @@ impl Plugin for Bmc {
     }
 }
 
-/// What a look at the device finds, or what is wrong and, after a semicolon, what to do about it.
+/// What the device reports, or what is wrong and, after a semicolon, what to do about it.
 fn dcmi(config: &BmcConfig) -> Result<String, String> {
     let mut device = device::kernel(config.device.clone())().map_err(|e| e.to_string())?;
-    let reading = ask(&mut *device).map_err(|trouble| trouble.to_string())?;
+    let reading = ask(&mut *device).map_err(|e| e.to_string())?;
     Ok(format!("{}: {} W now", config.device.display(), reading.watts))
 }
 
-/// The same of the network.
+/// The same for Redfish.
 fn redfish(config: &BmcConfig) -> Result<String, String> {
     let credentials = Credentials::read(config).map_err(|e| e.to_string())?;
-    let (_, place) = connect(config, credentials).map_err(|nowhere| match nowhere {
-        Nowhere::Trouble(trouble) => trouble.to_string(),
-        Nowhere::Choice(why) => why,
+    let runtime =
+        Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| e.to_string())?;
+    let found = connect(config, credentials, runtime.handle().clone());
+    // The client logs out, for which it needs the runtime.
+    let location = found.map(|(_client, location)| location).map_err(|e| match e {
+        DiscoveryError::Request(e) => e.to_string(),
+        DiscoveryError::Choice(why) => why,
     })?;
-    Ok(format!("chassis {} at {}{}", place.chassis, config.endpoint, place.path))
+    Ok(format!("chassis {} at {}{}", location.chassis, config.endpoint, location.path))
 }

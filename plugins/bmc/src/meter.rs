@@ -1,10 +1,9 @@
-//! The domain that both ways to the BMC meter: the whole server, at its power supplies. `dcmi` and `redfish`
-//! read it.
+//! The domain that a BMC measures: the whole server, at its power supplies. `dcmi` and `redfish` read it.
 
 use wattrace_api::{Domain, Follows, Origin, Resource, metric};
 use wattrace_meter::Subject;
 
-/// What a BMC's power is about.
+/// The subject of a BMC's power.
 pub(crate) fn server(origin: Origin) -> Subject {
     let domain = Domain {
         name: "bmc".to_owned(),

@@ -1,4 +1,4 @@
-//! The Redfish way against a service that stands in for a BMC, over real sockets.
+//! The Redfish source with a simulated service, over real sockets.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -6,17 +6,17 @@ mod server;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
 use server::{PASSWORD, Server};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 use wattrace_api::testing::Rig;
-use wattrace_api::{ElementSpec, Error, ErrorKind, Host, Origin, Plugin, Resource, Source, Timestamp, Verdict};
-use wattrace_bmc::{Bmc, BmcConfig, Login, Reading};
+use wattrace_api::{
+    ElementSpec, Error, ErrorKind, Host, Origin, Plugin, Resource, Source, Timestamp, Verdict,
+};
+use wattrace_bmc::{Bmc, BmcConfig, Login, Quantity};
+use wattrace_http::testing::Authority;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -71,7 +71,7 @@ impl Bench {
 }
 
 #[test]
-fn the_older_resource_is_found_and_its_watts_become_the_host_s_joules_in_one_session() {
+fn the_older_resource_is_found_and_its_watts_are_integrated_in_one_session() {
     let mut bench = Bench::new(Server::plain().with_older_chassis());
     bench.start().unwrap();
     let asked = bench.server.asked();
@@ -83,14 +83,14 @@ fn the_older_resource_is_found_and_its_watts_become_the_host_s_joules_in_one_ses
     let (_, series) = bench.rig.registry.series().remove(0);
     let domain = series.domain.as_ref().unwrap();
     assert_eq!((&*domain.name, domain.origin, &series.resource), ("bmc", Origin::Simulated, &Resource::HOST));
-    // The session is given back.
+    // The session is closed.
     bench.rig.sources.clear();
     assert_eq!(bench.server.asked(), ["DELETE /redfish/v1/SessionService/Sessions/1 token"]);
     assert!(bench.server.bmc.lock().unwrap().tokens.is_empty());
 }
 
 #[test]
-fn a_session_that_ran_out_is_renewed_within_the_reading() {
+fn an_expired_session_is_renewed_within_the_reading() {
     let mut bench = Bench::new(Server::plain().with_older_chassis());
     bench.start().unwrap();
     bench.server.bmc.lock().unwrap().tokens.clear();
@@ -99,7 +99,7 @@ fn a_session_that_ran_out_is_renewed_within_the_reading() {
 }
 
 #[test]
-fn the_newer_resource_tells_watts_or_energy_with_basic_authentication_too() {
+fn the_newer_resource_has_watts_and_energy_and_basic_authentication_works() {
     let mut bench = Bench::new(Server::plain().with_newer_chassis());
     bench.config.login = Login::Basic;
     bench.start().unwrap();
@@ -107,7 +107,7 @@ fn the_newer_resource_tells_watts_or_energy_with_basic_authentication_too() {
     assert!(bench.server.asked().iter().all(|a| a.starts_with("GET ") && a.ends_with(" basic")));
 
     let mut bench = Bench::new(Server::plain().with_newer_chassis());
-    bench.config.reading = Reading::Energy;
+    bench.config.reading = Quantity::Energy;
     bench.start().unwrap();
     assert!(bench.at(5).unwrap().is_empty());
     bench.server.newer_power(400.0, 325_675.001);
@@ -118,7 +118,7 @@ fn the_newer_resource_tells_watts_or_energy_with_basic_authentication_too() {
 }
 
 #[test]
-fn a_busy_bmc_is_asked_later_and_its_window_waits() {
+fn a_busy_bmc_is_retried_and_the_window_extends() {
     let mut bench = Bench::new(Server::plain().with_older_chassis());
     bench.start().unwrap();
     for (second, status) in [(5, 503), (10, 429), (15, 500)] {
@@ -135,43 +135,46 @@ fn a_busy_bmc_is_asked_later_and_its_window_waits() {
     }
     bench.server.older_power(300.0);
     assert_eq!(bench.at(25).unwrap(), ["hw.host.energy = 7500000000 [0, 25]"]);
-    // After an update of its firmware the BMC may tell it elsewhere: it is looked for anew.
+    // After an update of the firmware the reading may have moved: the source opens again.
     bench.server.fail("/redfish/v1/Chassis/1U/Power", 404);
     assert_eq!(bench.at(30).unwrap_err().kind(), ErrorKind::Fatal);
 }
 
 #[test]
-fn a_wrong_password_is_tried_once_and_again_only_when_the_file_holds_another() {
+fn a_wrong_password_is_not_tried_twice() {
     let bench = Bench::new(Server::plain().with_older_chassis());
     bench.password("wrong");
-    let mut opened = Reopened::new(&bench.config);
-    let error = opened.open().unwrap_err();
+    let mut opener = Opener::new(&bench.config);
+    let error = opener.open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Gone);
     assert!(error.to_string().contains("HTTP 401: check plugins.bmc.username"), "{error}");
     assert_eq!(bench.server.asked().len(), 1);
     for _ in 0..5 {
-        assert!(opened.open().unwrap_err().to_string().contains("has refused this name and password"));
+        assert!(opener.open().unwrap_err().to_string().contains("has refused this name and password"));
     }
     assert!(bench.server.asked().is_empty());
     bench.password(PASSWORD);
-    opened.open().unwrap();
+    opener.open().unwrap();
     assert_eq!(bench.server.bmc.lock().unwrap().logins, 1);
 }
 
-/// The plugin's source as the runner holds it: with the function that opens it anew.
-struct Reopened(Box<dyn FnMut() -> Result<Box<dyn Source>, Error> + Send>);
+/// The function that opens the plugin's source, as the runner has it.
+struct Opener {
+    open: Box<dyn FnMut() -> Result<Box<dyn Source>, Error> + Send>,
+    _runtime: Runtime,
+}
 
-impl Reopened {
+impl Opener {
     fn new(config: &BmcConfig) -> Self {
-        let (runtime, rig) = (tokio::runtime::Runtime::new().unwrap(), Rig::new());
+        let (runtime, rig) = (Runtime::new().unwrap(), Rig::new());
         let mut host = Host::new(rig.registry.clone(), rig.clock.clone(), runtime.handle().clone());
         host.start(Bmc::NAME, |setup| Bmc::start(config.clone(), setup)).unwrap();
         let ElementSpec::Source { open, .. } = host.take_elements().remove(0).spec else { unreachable!() };
-        Self(open)
+        Self { open, _runtime: runtime }
     }
 
     fn open(&mut self) -> Result<(), Error> {
-        (self.0)().map(drop)
+        (self.open)().map(drop)
     }
 }
 
@@ -181,12 +184,12 @@ fn a_redirect_is_not_followed_and_nothing_is_sent_after_it() {
     bench.config.login = Login::Basic;
     bench.server.fail("/redfish/v1/", 308);
     let error = bench.start().unwrap_err();
-    assert!(error.to_string().contains("HTTP 308: sends to elsewhere"), "{error}");
+    assert!(error.to_string().contains("HTTP 308: redirects to elsewhere"), "{error}");
     assert_eq!(bench.server.asked().len(), 1);
 }
 
 #[test]
-fn several_chassis_ask_for_a_choice_and_doctor_says_so() {
+fn several_chassis_need_a_choice_and_doctor_says_so() {
     let mut bench = Bench::new(Server::plain().with_older_chassis());
     let power = serde_json::json!({"@odata.id": "/redfish/v1/Chassis/1U/Power"});
     for id in ["1U", "Disks"] {
@@ -204,36 +207,21 @@ fn several_chassis_ask_for_a_choice_and_doctor_says_so() {
     assert!(finding.found.starts_with("chassis Disks at http://localhost:"), "{}", finding.found);
 }
 
-/// An authority, and a server's configuration with a certificate that it signed for `localhost`.
-fn authority() -> (String, ServerConfig) {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf =
-        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = config.with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key).unwrap();
-    (authority.pem(), config)
-}
-
 #[test]
-fn a_certificate_is_believed_if_its_authority_is_named_or_if_that_is_switched_off() {
-    let (pem, config) = authority();
-    let mut bench = Bench::new(Server::tls(config).with_older_chassis());
+fn a_certificate_is_trusted_by_its_authority_or_without_a_check() {
+    let authority = Authority::new();
+    let mut bench = Bench::new(Server::tls(authority.server("localhost", b"http/1.1")).with_older_chassis());
     let error = bench.start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Retry);
     assert!(error.to_string().contains("plugins.bmc.authority"), "{error}");
-    // Not even the password was told.
+    // The password was not sent.
     assert!(bench.server.asked().is_empty());
 
-    bench.config.authority = bench.file("other.pem", &authority().0);
+    bench.config.authority = bench.file("other.pem", &Authority::new().pem());
     assert_eq!(bench.start().unwrap_err().kind(), ErrorKind::Retry);
     bench.config.authority = bench.file("empty.pem", "");
     assert!(bench.start().unwrap_err().to_string().contains("holds no certificate"));
-    bench.config.authority = bench.file("authority.pem", &pem);
+    bench.config.authority = bench.file("authority.pem", &authority.pem());
     bench.start().unwrap();
     assert_eq!(bench.at(5).unwrap(), ["hw.host.energy = 1500000000 [0, 5]"]);
 

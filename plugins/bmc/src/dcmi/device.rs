@@ -1,5 +1,4 @@
-//! Sending a command to the BMC: through the kernel's `/dev/ipmi0`, or to whatever stands in for it in a
-//! test.
+//! Sends commands to the BMC through the kernel's `/dev/ipmi0`. Tests have a device of their own.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -10,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use wattrace_api::Error;
 
-/// The longest wait for a reply; the driver itself repeats a command for about as long.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest wait for a reply; the driver repeats a command for about as long.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Something that answers IPMI commands.
 pub(crate) trait Device: Send {
@@ -23,7 +22,7 @@ pub(crate) trait Device: Send {
 /// The kernel's device.
 pub(crate) struct Kernel {
     file: File,
-    /// Numbers requests, so that a reply that comes too late is not taken for another's.
+    /// The number of the last request, so that a late reply is not taken for that of the next one.
     last: libc::c_long,
 }
 
@@ -73,7 +72,7 @@ struct Received {
 struct AnyAddress([u8; 40]);
 
 impl Kernel {
-    /// Opens the device. That there is none, or that one may not, is a state.
+    /// Opens the device. If there is none, or it may not be opened, that is a state.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let opened = OpenOptions::new().read(true).write(true).open(path);
         opened.map(|file| Self { file, last: 0 }).map_err(|e| unavailable(path, &e))
@@ -110,7 +109,7 @@ impl Kernel {
         }
     }
 
-    /// Takes one message out of the queue: the number of the request that it answers, and its length.
+    /// Takes one message out of the queue. Returns the number of the request that it answers, and its length.
     fn receive(&self, reply: &mut [u8]) -> io::Result<(Option<libc::c_long>, usize)> {
         let mut address = AnyAddress([0; 40]);
         let room = u16::try_from(reply.len()).unwrap_or(u16::MAX);
@@ -125,7 +124,7 @@ impl Kernel {
         // which the kernel does not exceed: it truncates.
         if unsafe { libc::ioctl(self.file.as_raw_fd(), RECEIVE_TRUNCATED, &raw mut received) } != 0 {
             let error = io::Error::last_os_error();
-            // What did not fit was truncated, and the rest is there.
+            // The message was truncated; what fits is there.
             if error.raw_os_error() != Some(libc::EMSGSIZE) {
                 return Err(error);
             }
@@ -137,12 +136,12 @@ impl Kernel {
 
 impl Device for Kernel {
     fn request(&mut self, function: u8, command: u8, data: &[u8], reply: &mut [u8]) -> io::Result<usize> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         let id = self.send(function, command, data)?;
         loop {
             match self.wait(until).and_then(|()| self.receive(reply)) {
                 Ok((Some(answers), length)) if answers == id => return Ok(length),
-                // A reply to an earlier request, which came too late; or an event.
+                // A late reply to an earlier request, or an event.
                 Ok(_) => {}
                 Err(e) if matches!(e.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
                 Err(e) => return Err(e),
@@ -158,12 +157,12 @@ fn unavailable(path: &Path, e: &io::Error) -> Error {
             "if this machine has a BMC, `sudo modprobe -a ipmi_devintf ipmi_si` (ipmi_ssif on Arm) gives it"
         }
         ErrorKind::PermissionDenied => "run the agent as root, or give its user the device (a udev rule)",
-        _ => "is the BMC well? `sudo dmesg | grep -i ipmi` tells",
+        _ => "`sudo dmesg | grep -i ipmi` shows whether the BMC works",
     };
     Error::gone(format!("plugins.bmc.device: {path}: {e}; {remedy}"))
 }
 
-/// The kernel's device at `path`, opened when asked for.
+/// Opens the kernel's device at `path`, each time it is called.
 pub(crate) fn kernel(path: PathBuf) -> impl FnMut() -> Result<Box<dyn Device>, Error> + Send {
     move || Ok(Box::new(Kernel::open(&path)?))
 }
@@ -172,10 +171,10 @@ pub(crate) fn kernel(path: PathBuf) -> impl FnMut() -> Result<Box<dyn Device>, E
 mod tests {
     use super::*;
 
-    /// The numbers that the kernel's header gives on 64-bit x86 and Arm.
+    /// The numbers of the kernel's header on 64-bit x86 and Arm.
     #[cfg(all(target_pointer_width = "64", any(target_arch = "x86_64", target_arch = "aarch64")))]
     #[test]
-    fn the_layout_is_the_kernel_s() {
+    fn the_layout_matches_the_kernel() {
         assert_eq!((size_of::<Address>(), size_of::<Message>()), (8, 16));
         assert_eq!((size_of::<Request>(), size_of::<Received>()), (40, 48));
         assert_eq!(SEND_COMMAND as u32, 0x8028_690d);
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_a_state_with_a_remedy() {
+    fn a_missing_device_is_a_state_with_a_remedy() {
         let error = Kernel::open(Path::new("/nonexistent/ipmi0")).err().unwrap();
         assert_eq!(error.kind(), wattrace_api::ErrorKind::Gone);
         assert!(
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_bmc_answers_with_an_error() {
+    fn a_file_that_is_not_a_bmc_is_an_error() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut device = Kernel::open(file.path()).unwrap();
         let error = device.request(0x2c, 2, &[0xdc], &mut [0; 32]).unwrap_err();

@@ -1,9 +1,9 @@
-//! The way through the kernel: DCMI's "Get Power Reading" over IPMI.
+//! Reading through the kernel: DCMI's "Get Power Reading" over IPMI.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `wire` | the command's bytes |
-//! | `device` | the kernel's device, and what stands in for it |
+//! | `device` | the kernel's device |
 //! | `source` | the pipeline element |
 
 pub(crate) mod device;

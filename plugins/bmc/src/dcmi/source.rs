@@ -1,4 +1,4 @@
-//! The pipeline element: asks the BMC for the server's power on each tick, and integrates it.
+//! The pipeline element: reads the server's power from the BMC on each tick, and integrates it.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick, Timestamp};
 use wattrace_meter::{Anomaly, Channel};
 
 use super::device::Device;
-use super::wire::{self, Reading, Refusal};
+use super::wire::{self, PowerReading, Refusal};
 use crate::config::BmcConfig;
 use crate::meter::server;
 
-/// A BMC whose clock and power have not moved for so long no longer measures.
+/// A BMC whose clock and power have not changed for so long no longer measures.
 const STALL_NANOS: u64 = 60_000_000_000;
 /// More than the longest reply.
 const ROOM: usize = 64;
@@ -20,32 +20,39 @@ pub(crate) struct DcmiSource {
     device: Box<dyn Device>,
     clock: Clock,
     channel: Channel,
-    /// The last reading that was new, when it came, and whether it was told that it stands still.
-    last: Option<(Reading, Timestamp, bool)>,
+    last: Option<LastReading>,
+}
+
+/// The last reading that differed from the one before.
+struct LastReading {
+    reading: PowerReading,
+    at: Timestamp,
+    /// Whether it has been reported that the BMC repeats it.
+    is_reported: bool,
 }
 
 /// Why there is no reading.
-pub(crate) enum Trouble {
+pub(crate) enum ReadError {
     Refused(Refusal),
     Device(std::io::Error),
 }
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for ReadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Trouble::Refused(refusal) => refusal.fmt(f),
-            Trouble::Device(e) => write!(f, "asking the BMC: {e}"),
+            ReadError::Refused(refusal) => refusal.fmt(f),
+            ReadError::Device(e) => write!(f, "asking the BMC: {e}"),
         }
     }
 }
 
-/// Asks for the power now.
-pub(crate) fn ask(device: &mut dyn Device) -> Result<Reading, Trouble> {
+/// Reads the current power.
+pub(crate) fn ask(device: &mut dyn Device) -> Result<PowerReading, ReadError> {
     let mut reply = [0; ROOM];
     let length = device
         .request(wire::GROUP_EXTENSION, wire::GET_POWER_READING, &wire::REQUEST, &mut reply)
-        .map_err(Trouble::Device)?;
-    wire::parse(&reply[..length.min(ROOM)]).map_err(Trouble::Refused)
+        .map_err(ReadError::Device)?;
+    wire::parse(&reply[..length.min(ROOM)]).map_err(ReadError::Refused)
 }
 
 impl DcmiSource {
@@ -58,43 +65,44 @@ impl DcmiSource {
     ) -> Result<Self, Error> {
         let reading = match ask(&mut *device) {
             Ok(reading) => Some(reading),
-            Err(trouble @ Trouble::Refused(Refusal::Unsupported(_) | Refusal::Inactive)) => {
+            Err(e @ ReadError::Refused(Refusal::Unsupported(_) | Refusal::Inactive)) => {
                 let why = format!(
-                    "{}: {trouble}; where the BMC speaks Redfish, set plugins.bmc.endpoint",
+                    "{}: {e}; where the BMC speaks Redfish, set plugins.bmc.endpoint",
                     config.device.display()
                 );
                 return Err(Error::gone(why));
             }
-            Err(trouble) => {
-                tracing::warn!("no first reading: {trouble}");
+            Err(e) => {
+                tracing::warn!("no first reading: {e}");
                 None
             }
         };
         let now = clock.now();
         let mut channel = Channel::of_power(server(config.origin()), config.longest_gap(), now, &registry)?;
         if let Some(reading) = reading {
-            // A first one gives no point.
+            // The first reading gives no point.
             channel.take(now, microwatts(reading), &mut Batch::default());
         }
-        let last = reading.map(|reading| (reading, now, false));
+        let last = reading.map(|reading| LastReading { reading, at: now, is_reported: false });
         Ok(Self { device, clock, channel, last })
     }
 
-    /// Whether the BMC repeats itself, clock and all, since long ago; told once.
-    fn has_stalled(&mut self, reading: Reading, now: Timestamp) -> bool {
+    /// Whether the BMC has repeated the same reading, with the same time, for long. True once per standstill.
+    fn has_stalled(&mut self, reading: PowerReading, now: Timestamp) -> bool {
         match &mut self.last {
-            Some((last, since, told)) if *last == reading => {
-                now.0.saturating_sub(since.0) >= STALL_NANOS && !std::mem::replace(told, true)
+            Some(last) if last.reading == reading => {
+                now.0.saturating_sub(last.at.0) >= STALL_NANOS
+                    && !std::mem::replace(&mut last.is_reported, true)
             }
             last => {
-                *last = Some((reading, now, false));
+                *last = Some(LastReading { reading, at: now, is_reported: false });
                 false
             }
         }
     }
 }
 
-fn microwatts(reading: Reading) -> i128 {
+fn microwatts(reading: PowerReading) -> i128 {
     i128::from(reading.watts) * 1_000_000
 }
 
@@ -110,15 +118,15 @@ impl Source for DcmiSource {
                 }
                 Ok(())
             }
-            // The BMC is busy, or mumbles: it is asked again at the next tick.
-            Err(trouble @ Trouble::Refused(_)) => {
-                self.channel.miss(now, &trouble, out);
+            // The BMC is busy, or its reply is malformed: the next tick tries again.
+            Err(e @ ReadError::Refused(_)) => {
+                self.channel.miss(now, &e, out);
                 Ok(())
             }
-            // It is silent, perhaps being reset: it is asked less and less often.
-            Err(trouble) => {
-                self.channel.miss(now, &trouble, out);
-                Err(Error::retry(format!("{trouble}; `sudo ipmitool mc info` shows whether it is well")))
+            // It does not answer, perhaps because it restarts: the runner polls less and less often.
+            Err(e) => {
+                self.channel.miss(now, &e, out);
+                Err(Error::retry(format!("{e}; `sudo ipmitool mc info` shows whether it works")))
             }
         }
     }

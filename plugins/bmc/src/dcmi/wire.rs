@@ -1,37 +1,36 @@
-//! The bytes of DCMI's "Get Power Reading" (DCMI 1.5, 6.6.1). Pure: nothing in here asks a device.
+//! The bytes of DCMI's "Get Power Reading" (DCMI 1.5, 6.6.1). Pure functions of bytes.
 
-/// Network function of commands that a group other than IPMI's has defined.
+/// The network function of commands that are defined outside of IPMI.
 pub(crate) const GROUP_EXTENSION: u8 = 0x2c;
 /// "Get Power Reading".
 pub(crate) const GET_POWER_READING: u8 = 0x02;
-/// The group that defined it: DCMI.
+/// The defining body: DCMI.
 const DCMI: u8 = 0xdc;
-/// The request: the power of the system, without attributes.
+/// The request for the system's power, without attributes.
 pub(crate) const REQUEST: [u8; 4] = [DCMI, 0x01, 0x00, 0x00];
-/// Length of a good reply, completion code included.
+/// The length of a good reply, with its completion code.
 const LENGTH: usize = 19;
 
-/// What a BMC says of the server's power.
+/// The server's power, as the BMC reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct PowerReading {
     /// Now.
     pub watts: u16,
-    /// When, in seconds, by the BMC's clock, which may be anything. It stands still if the BMC no longer
-    /// measures.
+    /// When, in seconds of the BMC's clock, which may be wrong. It stops if the BMC no longer measures.
     pub seconds: u32,
 }
 
 /// A reply that holds no reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The BMC has no such command, no power meter, or does not let this channel ask.
+    /// The BMC has no such command or no power meter, or does not allow it on this channel.
     Unsupported(u8),
-    /// It can't just now.
+    /// It cannot at the moment.
     NotNow(u8),
     /// It says that it does not measure at present.
     Inactive,
-    /// The bytes make no sense, and why not.
-    Nonsense(&'static str),
+    /// The bytes are not a valid reply, and why.
+    Malformed(&'static str),
 }
 
 impl std::fmt::Display for Refusal {
@@ -44,27 +43,27 @@ impl std::fmt::Display for Refusal {
                 write!(f, "the BMC gives no power reading now (completion code {code:#04x})")
             }
             Refusal::Inactive => f.write_str("the BMC says that it does not measure power at present"),
-            Refusal::Nonsense(why) => write!(f, "the BMC's reply {why}"),
+            Refusal::Malformed(why) => write!(f, "the BMC's reply {why}"),
         }
     }
 }
 
-/// Reads the reply to [`REQUEST`], from the completion code on.
+/// Parses the reply to [`REQUEST`], from the completion code on.
 ///
 /// # Errors
-/// [`Refusal`], if there is no reading in it.
-pub fn parse(reply: &[u8]) -> Result<Reading, Refusal> {
+/// [`Refusal`], if it holds no reading.
+pub fn parse(reply: &[u8]) -> Result<PowerReading, Refusal> {
     match reply.first() {
-        None => return Err(Refusal::Nonsense("is empty")),
+        None => return Err(Refusal::Malformed("is empty")),
         Some(0) => {}
         // Invalid command, for this sensor, for this LUN; no such data; not in this state, insufficient
         // privilege.
         Some(&code @ (0xc1 | 0xc2 | 0xcb | 0xcd | 0xd4)) => return Err(Refusal::Unsupported(code)),
         Some(&code) => return Err(Refusal::NotNow(code)),
     }
-    let Some(reply) = reply.get(..LENGTH) else { return Err(Refusal::Nonsense("is cut short")) };
+    let Some(reply) = reply.get(..LENGTH) else { return Err(Refusal::Malformed("is cut short")) };
     if reply[1] != DCMI {
-        return Err(Refusal::Nonsense("is another group's"));
+        return Err(Refusal::Malformed("is another group's"));
     }
     let [low, high] = [reply[2], reply[3]];
     let watts = u16::from_le_bytes([low, high]);
@@ -74,10 +73,10 @@ pub fn parse(reply: &[u8]) -> Result<Reading, Refusal> {
         return Err(Refusal::Inactive);
     }
     match watts {
-        // Whoever asks is running.
-        0 => Err(Refusal::Nonsense("says that a running server draws nothing")),
-        u16::MAX => Err(Refusal::Nonsense("has all bits of the power set")),
-        _ => Ok(Reading { watts, seconds }),
+        // The server is running.
+        0 => Err(Refusal::Malformed("says that a running server draws nothing")),
+        u16::MAX => Err(Refusal::Malformed("has all bits of the power set")),
+        _ => Ok(PowerReading { watts, seconds }),
     }
 }
 
@@ -85,7 +84,7 @@ pub fn parse(reply: &[u8]) -> Result<Reading, Refusal> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A reply as a BMC gives it: 212 W, between 180 and 420, 205 on average over a second.
+    /// A reply in the form of a real one: 212 W, between 180 and 420, 205 on average over a second.
     pub(crate) fn reply(watts: u16, seconds: u32) -> Vec<u8> {
         let mut reply = vec![0x00, 0xdc];
         for watts in [watts, 180, 420, 205] {
@@ -98,38 +97,38 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_good_reply_is_read_as_written_and_bytes_after_it_do_no_harm() {
+    fn a_good_reply_is_parsed_and_bytes_after_it_are_ignored() {
         let bytes = [
             0x00, 0xdc, 0xd4, 0x00, 0xb4, 0x00, 0xa4, 0x01, 0xcd, 0x00, 0x78, 0x56, 0x34, 0x12, 0xe8, 0x03,
             0x00, 0x00, 0x40,
         ];
-        let reading = Reading { watts: 212, seconds: 0x1234_5678 };
+        let reading = PowerReading { watts: 212, seconds: 0x1234_5678 };
         assert_eq!(parse(&bytes), Ok(reading));
         assert_eq!(reply(212, 0x1234_5678), bytes);
         assert_eq!(parse(&[&bytes[..], &[1, 2, 3]].concat()), Ok(reading));
     }
 
     #[test]
-    fn whatever_is_cut_off_or_refused_is_no_reading() {
+    fn truncated_and_refused_replies_are_no_readings() {
         let good = reply(212, 5);
         for length in 0..good.len() {
-            assert!(matches!(parse(&good[..length]), Err(Refusal::Nonsense(_))), "{length}");
+            assert!(matches!(parse(&good[..length]), Err(Refusal::Malformed(_))), "{length}");
         }
         let mut other = good.clone();
         other[1] = 0xdd;
-        assert_eq!(parse(&other), Err(Refusal::Nonsense("is another group's")));
+        assert_eq!(parse(&other), Err(Refusal::Malformed("is another group's")));
         let mut inactive = good;
         inactive[18] = 0x00;
         assert_eq!(parse(&inactive), Err(Refusal::Inactive));
         assert_eq!(parse(&[0xc1]), Err(Refusal::Unsupported(0xc1)));
         assert_eq!(parse(&[0xc0, 0xdc]), Err(Refusal::NotNow(0xc0)));
         for watts in [0, u16::MAX] {
-            assert!(matches!(parse(&reply(watts, 5)), Err(Refusal::Nonsense(_))));
+            assert!(matches!(parse(&reply(watts, 5)), Err(Refusal::Malformed(_))));
         }
     }
 
     #[test]
-    fn no_bytes_panic() {
+    fn random_bytes_do_not_panic() {
         let mut seed = 5_u64;
         for _ in 0..200_000 {
             let mut bytes = [0_u8; 24];

@@ -1,29 +1,31 @@
-//! Requests to a Redfish service over HTTPS: whose certificate is believed, how it knows who asks, and what
-//! can go wrong. What the answers say is `model.rs`'s.
+//! Requests to a Redfish service over HTTPS: authentication, sessions, and what can go wrong. `model.rs`
+//! reads the answers.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Method, Request};
 use serde_json::{Value, json};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::{Agent, http};
+use tokio::runtime::Handle;
 use wattrace_api::Error;
+use wattrace_http::{Answer, BlockingClient, ClientTls, Limits, Trust};
 
 use crate::config::{BmcConfig, Login};
 
-/// No answer that is asked for is longer.
-const LONGEST_ANSWER: u64 = 1 << 20;
-/// How long it may take to end a session, while the agent waits to stop.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// More bytes than any answer that is asked for.
+const LONGEST_ANSWER: usize = 1 << 20;
+/// The longest time for ending a session, while the agent waits to stop.
+const LOGOUT_TIME: Duration = Duration::from_secs(2);
 const SESSIONS: &str = "/redfish/v1/SessionService/Sessions";
-const TOKEN: &str = "X-Auth-Token";
+const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
 
-/// A Redfish service, and who asks it.
+/// A Redfish service, and the account that reads it.
 pub(crate) struct Client {
-    agent: Agent,
+    http: BlockingClient,
     endpoint: String,
     credentials: Option<Credentials>,
     login: Login,
@@ -37,33 +39,33 @@ pub(crate) struct Credentials {
     password: String,
 }
 
-/// A session that was granted.
+/// An open session.
 struct Session {
-    token: String,
-    /// Where it is ended.
-    place: Option<String>,
+    token: HeaderValue,
+    /// The path that ends it.
+    path: Option<String>,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(crate) enum Trouble {
-    /// Whoever asks may not: a wrong password, or too few rights.
+pub(crate) enum RequestError {
+    /// The account is not allowed to read: a wrong password, or too few rights.
     Refused(String),
-    /// There is nothing at that address.
+    /// There is nothing at that path.
     Absent(String),
-    /// It may work later: the network, a busy or restarting BMC, an answer that is none.
+    /// It may work later: the network, a busy or restarting BMC, an answer that is not JSON.
     Later(String),
 }
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for RequestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Trouble::Refused(what) | Trouble::Absent(what) | Trouble::Later(what)) = self;
+        let (RequestError::Refused(what) | RequestError::Absent(what) | RequestError::Later(what)) = self;
         f.write_str(what)
     }
 }
 
 impl Credentials {
-    /// Reads the password's file. `None`: nobody in particular asks.
+    /// Reads the password file. `None`: no user name is configured.
     pub(crate) fn read(config: &BmcConfig) -> Result<Option<Self>, Error> {
         if config.username.is_empty() {
             return Ok(None);
@@ -82,36 +84,28 @@ impl Credentials {
 }
 
 impl Client {
-    /// A client that has asked nothing yet.
-    pub(crate) fn new(config: &BmcConfig, credentials: Option<Credentials>) -> Result<Self, Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = TlsConfig::builder()
-            .root_certs(authorities(config)?)
-            .disable_verification(!config.verify)
-            .unversioned_rustls_crypto_provider(provider)
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_global(Some(config.timeout))
-            // A BMC is in the same house; and where it points, the password is not sent.
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .build()
-            .new_agent();
+    /// A client that has not connected yet. Its requests run on `runtime`.
+    pub(crate) fn new(
+        config: &BmcConfig,
+        credentials: Option<Credentials>,
+        runtime: Handle,
+    ) -> Result<Self, Error> {
+        let tls = config.endpoint.starts_with("https://").then(|| tls(config).config(&[])).transpose();
+        let tls = tls.map_err(|e| Error::gone(format!("plugins.bmc.authority: {e}")))?;
+        let http = wattrace_http::Client::new(tls, limits(config.timeout));
         let endpoint = config.endpoint.trim_end_matches('/').to_owned();
-        Ok(Self { agent, endpoint, credentials, login: config.login, session: None })
+        let http = BlockingClient::new(http, runtime);
+        Ok(Self { http, endpoint, credentials, login: config.login, session: None })
     }
 
-    /// What is at `path`.
-    pub(crate) fn get(&mut self, path: &str) -> Result<Value, Trouble> {
+    /// The resource at `path`.
+    pub(crate) fn get(&mut self, path: &str) -> Result<Value, RequestError> {
         if self.credentials.is_some() && self.login == Login::Session && self.session.is_none() {
             self.log_in()?;
         }
         match self.get_once(path) {
-            // Sessions run out.
-            Err(Trouble::Refused(_)) if self.session.take().is_some() => {
+            // Sessions expire.
+            Err(RequestError::Refused(_)) if self.session.take().is_some() => {
                 self.log_in()?;
                 self.get_once(path)
             }
@@ -119,131 +113,116 @@ impl Client {
         }
     }
 
-    fn get_once(&self, path: &str) -> Result<Value, Trouble> {
-        let mut request =
-            self.agent.get(format!("{}{path}", self.endpoint)).header("Accept", "application/json");
+    fn get_once(&self, path: &str) -> Result<Value, RequestError> {
+        let mut request = self.request(Method::GET, path).header(ACCEPT, "application/json");
         if let Some(session) = &self.session {
             request = request.header(TOKEN, &session.token);
         } else if let (Some(who), Login::Basic) = (&self.credentials, self.login) {
-            request = request.header("Authorization", who.basic());
+            request = request.header(AUTHORIZATION, who.basic());
         }
-        let answered = request.call().map_err(|e| self.failed(path, &e))?;
-        self.read(path, answered).map(|(_, body)| body)
+        let answer = self.send(path, request, Bytes::new())?;
+        self.read(path, answer).map(|(_, body)| body)
     }
 
-    fn log_in(&mut self) -> Result<(), Trouble> {
+    fn log_in(&mut self) -> Result<(), RequestError> {
         let Some(Credentials { name, password }) = &self.credentials else { return Ok(()) };
         let body = json!({"UserName": name, "Password": password}).to_string();
-        let request = self
-            .agent
-            .post(format!("{}{SESSIONS}", self.endpoint))
-            .header("Content-Type", "application/json");
-        let answered = request.send(body).map_err(|e| self.failed(SESSIONS, &e))?;
-        let (head, _) = self.read(SESSIONS, answered)?;
-        let word = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let Some(token) = word(TOKEN) else {
-            return Err(Trouble::Later(format!(
-                "{}{SESSIONS}: granted a session without a token",
-                self.endpoint
-            )));
+        let request = self.request(Method::POST, SESSIONS).header(CONTENT_TYPE, "application/json");
+        let answer = self.send(SESSIONS, request, body.into())?;
+        let (answer, _) = self.read(SESSIONS, answer)?;
+        let Some(token) = answer.headers.get(TOKEN).cloned() else {
+            let place = format!("{}{SESSIONS}", self.endpoint);
+            return Err(RequestError::Later(format!("{place}: granted a session without a token")));
         };
-        // An address, or a path.
-        let place = word("Location").map(|place| match place.strip_prefix(&self.endpoint) {
-            Some(path) => path.to_owned(),
-            None => place,
-        });
-        self.session = Some(Session { token, place: place.filter(|place| place.starts_with('/')) });
+        // A URL, or only its path.
+        let location = answer.header("location");
+        let path = location.map(|location| location.strip_prefix(&self.endpoint).unwrap_or(location));
+        let path = path.filter(|path| path.starts_with('/')).map(str::to_owned);
+        self.session = Some(Session { token, path });
         Ok(())
     }
 
-    /// The head and the JSON of an answer that is one.
-    fn read(
+    fn request(&self, method: Method, path: &str) -> hyper::http::request::Builder {
+        Request::builder().method(method).uri(format!("{}{path}", self.endpoint))
+    }
+
+    fn send(
         &self,
         path: &str,
-        answer: http::Response<ureq::Body>,
-    ) -> Result<(http::response::Parts, Value), Trouble> {
+        request: hyper::http::request::Builder,
+        body: Bytes,
+    ) -> Result<Answer, RequestError> {
+        let failed = |e: &dyn std::fmt::Display, remedy: &str| {
+            RequestError::Later(format!("{}{path}: {e}{remedy}", self.endpoint))
+        };
+        let request = request.body(body).map_err(|e| failed(&e, ""))?;
+        self.http.send(request).map_err(|e| match e {
+            wattrace_http::Error::Tls(_) => failed(&e, TLS_REMEDY),
+            _ => failed(&e, ""),
+        })
+    }
+
+    /// Checks the status of an answer and parses its JSON.
+    fn read(&self, path: &str, mut answer: Answer) -> Result<(Answer, Value), RequestError> {
         let place = format!("{}{path}", self.endpoint);
-        let (head, mut body) = answer.into_parts();
-        let status = head.status.as_u16();
+        let status = answer.status.as_u16();
         match status {
             200..=299 => {}
             401 | 403 => {
                 let remedy =
                     "check plugins.bmc.username and password_file, and that the account may log in and read";
-                return Err(Trouble::Refused(format!("{place}: HTTP {status}: {remedy}")));
+                return Err(RequestError::Refused(format!("{place}: HTTP {status}: {remedy}")));
             }
-            404 | 405 | 501 => return Err(Trouble::Absent(format!("{place}: HTTP {status}"))),
+            404 | 405 | 501 => return Err(RequestError::Absent(format!("{place}: HTTP {status}"))),
             300..=399 => {
-                let to = head.headers.get("Location").and_then(|v| v.to_str().ok()).unwrap_or("elsewhere");
-                let why = format!("{place}: HTTP {status}: sends to {to}; give that as plugins.bmc.endpoint");
-                return Err(Trouble::Later(why));
+                let to = answer.header("location").unwrap_or("elsewhere");
+                let why = format!("redirects to {to}; give that as plugins.bmc.endpoint");
+                return Err(RequestError::Later(format!("{place}: HTTP {status}: {why}")));
             }
-            _ => return Err(Trouble::Later(format!("{place}: HTTP {status}"))),
+            _ => return Err(RequestError::Later(format!("{place}: HTTP {status}"))),
         }
-        let text =
-            body.with_config().limit(LONGEST_ANSWER).read_to_vec().map_err(|e| self.failed(path, &e))?;
+        let body = std::mem::replace(&mut answer.body, Ok(Bytes::new()));
+        let text = body.map_err(|e| RequestError::Later(format!("{place}: {e}")))?;
         if text.is_empty() {
-            return Ok((head, Value::Null));
+            return Ok((answer, Value::Null));
         }
-        let json =
-            serde_json::from_slice(&text).map_err(|e| Trouble::Later(format!("{place}: is no JSON: {e}")))?;
-        Ok((head, json))
-    }
-
-    fn failed(&self, path: &str, e: &ureq::Error) -> Trouble {
-        let remedy = match e {
-            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => TLS_REMEDY,
-            // rustls' errors on the way come as those of the connection.
-            ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => TLS_REMEDY,
-            _ => "",
-        };
-        Trouble::Later(format!("{}{path}: {e}{remedy}", self.endpoint))
+        let json = serde_json::from_slice(&text)
+            .map_err(|e| RequestError::Later(format!("{place}: is not JSON: {e}")))?;
+        Ok((answer, json))
     }
 }
 
-const TLS_REMEDY: &str = "; if the BMC's certificate is its own, give its authority as plugins.bmc.authority, \
-    or set plugins.bmc.verify = false where the network is trusted";
+const TLS_REMEDY: &str = "; if the BMC's certificate is self-signed, give its authority as plugins.bmc.authority, or \
+    set plugins.bmc.verify = false if the network is trusted";
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // BMCs have few sessions to give. If this fails, it runs out by itself.
-        let Some(Session { token, place: Some(place) }) = self.session.take() else { return };
-        let request = self.agent.delete(format!("{}{place}", self.endpoint)).header(TOKEN, &token);
-        _ = request.config().timeout_global(Some(FAREWELL)).build().call();
-    }
-}
-
-/// Whose signature on the BMC's certificate is believed.
-fn authorities(config: &BmcConfig) -> Result<RootCerts, Error> {
-    let path = config.authority.as_path();
-    let certificates = if !config.verify || !config.endpoint.starts_with("https://") {
-        Vec::new()
-    } else if path.as_os_str().is_empty() {
-        let system = rustls_native_certs::load_native_certs().certs;
-        system.iter().map(|der| Certificate::from_der(der).to_owned()).collect()
-    } else {
-        from_file(path)?
-    };
-    Ok(RootCerts::new_with_certs(&certificates))
-}
-
-fn from_file(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
-    let bad = |why: String| Error::gone(format!("plugins.bmc.authority: {}: {why}", path.display()));
-    let pem = fs::read(path).map_err(|e| bad(e.to_string()))?;
-    let mut certificates = Vec::new();
-    for item in parse_pem(&pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|e| bad(e.to_string()))? {
-            certificates.push(certificate);
+        // BMCs allow few sessions. If this fails, the session expires.
+        let Some(Session { token, path: Some(path) }) = self.session.take() else { return };
+        let request = self.request(Method::DELETE, &path).header(TOKEN, token);
+        if let Ok(request) = request.body(Bytes::new()) {
+            _ = self.http.with_limits(limits(LOGOUT_TIME)).send(request);
         }
     }
-    if certificates.is_empty() {
-        return Err(bad("holds no certificate in PEM".to_owned()));
-    }
-    Ok(certificates)
+}
+
+fn limits(time: Duration) -> Limits {
+    Limits { time, bytes: LONGEST_ANSWER }
+}
+
+fn tls(config: &BmcConfig) -> ClientTls {
+    let trust = if !config.verify {
+        Trust::Anyone
+    } else if config.authority == PathBuf::new() {
+        Trust::System
+    } else {
+        Trust::Authority(config.authority.clone())
+    };
+    ClientTls { trust, identity: None }
 }
 
 impl Credentials {
-    /// HTTP's basic authentication.
+    /// The header of basic authentication.
     fn basic(&self) -> String {
         format!("Basic {}", base64(format!("{}:{}", self.name, self.password).as_bytes()))
     }
@@ -268,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_rfc_4648_s() {
+    fn base64_follows_rfc_4648() {
         for (plain, coded) in [
             ("", ""),
             ("f", "Zg=="),

@@ -1,10 +1,10 @@
-//! The way over the network: DMTF's Redfish.
+//! Reading over the network: DMTF's Redfish.
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `model` | what the answers say: links, chassis, readings |
-//! | `client` | requests over HTTPS: certificates, sessions, what went wrong |
-//! | `discover` | the chassis that is this machine, and where its reading is |
+//! | `model` | parses answers: links, chassis, readings |
+//! | `client` | requests over HTTPS: authentication, sessions, errors |
+//! | `discover` | the chassis of this machine, and the path of its reading |
 //! | `source` | the pipeline element |
 
 pub(crate) mod client;

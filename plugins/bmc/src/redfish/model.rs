@@ -1,33 +1,33 @@
-//! What a Redfish service's answers say. Pure: JSON goes in. Whatever is missing, null, or of another type is
-//! no answer.
+//! Parses a Redfish service's answers. Pure functions of JSON. A value that is missing, null or of another
+//! type yields nothing.
 
 use serde_json::Value;
 
-/// A chassis, as far as its power is concerned.
+/// The part of a chassis that is about its power.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chassis {
-    /// Its name in the service, which the user may give.
+    /// Its id in the service, which the user may configure.
     pub id: String,
-    /// Where its power is told since 2020: watts, and perhaps the energy since some time.
+    /// The path of its power since 2020: watts, and perhaps a count of energy.
     pub metrics: Option<String>,
-    /// Where its power is told in older services.
+    /// The path of its power in older services.
     pub power: Option<String>,
-    /// How many computers it holds, if it says so.
+    /// How many computers it holds, if the service says so.
     pub systems: Option<usize>,
 }
 
-/// The address behind `key`, if it lies on the same service.
+/// The path that `key` links to, if it is on the same service.
 pub fn link(answer: &Value, key: &str) -> Option<String> {
-    address(answer.get(key)?)
+    path(answer.get(key)?)
 }
 
-/// The addresses of a collection's members.
+/// The paths of a collection's members.
 pub fn members(collection: &Value) -> Vec<String> {
     let members = collection.get("Members").and_then(Value::as_array);
-    members.into_iter().flatten().filter_map(address).collect()
+    members.into_iter().flatten().filter_map(path).collect()
 }
 
-/// A chassis; `None` if the answer is none.
+/// A chassis; `None` if the answer is something else.
 pub fn chassis(answer: &Value) -> Option<Chassis> {
     let systems = answer.pointer("/Links/ComputerSystems").and_then(Value::as_array);
     Some(Chassis {
@@ -38,18 +38,18 @@ pub fn chassis(answer: &Value) -> Option<Chassis> {
     })
 }
 
-/// Microwatts that EnvironmentMetrics or Power tells of.
+/// Microwatts in EnvironmentMetrics or Power.
 pub fn microwatts(answer: &Value) -> Option<i128> {
     let excerpt = reading(answer, "PowerWatts");
     let control = || {
-        // The first is the chassis' own; those after it, where there are any, its parts.
+        // The first is that of the chassis; others, if there are any, are those of its parts.
         answer.get("PowerControl")?.as_array()?.iter().find_map(|c| number(c.get("PowerConsumedWatts")?))
     };
-    // A server that answers is on: a BMC that says zero does not know.
+    // The server is running, so a BMC that says zero does not know.
     scaled(excerpt.or_else(control)?, 1e6).filter(|&power| power > 0)
 }
 
-/// Microjoules that EnvironmentMetrics has counted since some time.
+/// Microjoules that EnvironmentMetrics has counted.
 pub fn microjoules(answer: &Value) -> Option<i128> {
     match reading(answer, "EnergyJoules") {
         Some(joules) => scaled(joules, 1e6),
@@ -57,14 +57,14 @@ pub fn microjoules(answer: &Value) -> Option<i128> {
     }
 }
 
-fn address(reference: &Value) -> Option<String> {
-    let address = reference.get("@odata.id")?.as_str()?;
-    // Neither another host's, nor anything that would end a request's line.
-    let sound = address.starts_with('/')
-        && !address.starts_with("//")
-        && address.len() < 1024
-        && address.bytes().all(|b| b.is_ascii_graphic());
-    sound.then(|| address.to_owned())
+fn path(reference: &Value) -> Option<String> {
+    let path = reference.get("@odata.id")?.as_str()?;
+    // Neither on another host, nor with characters that would end the request line.
+    let is_good = path.starts_with('/')
+        && !path.starts_with("//")
+        && path.len() < 1024
+        && path.bytes().all(|b| b.is_ascii_graphic());
+    is_good.then(|| path.to_owned())
 }
 
 /// A sensor's excerpt: an object with a `Reading`.
@@ -78,7 +78,7 @@ fn number(value: &Value) -> Option<f64> {
 
 fn scaled(value: f64, factor: f64) -> Option<i128> {
     let scaled = (value * factor).round();
-    // Exact to 2^53, and to a part in 2^53 beyond; what 64 bits can't hold, no meter has counted.
+    // Exact up to 2^53, then to a part in 2^53. No meter counts more than 64 bits hold.
     (0.0..1.8e19).contains(&scaled).then_some(scaled as i128)
 }
 
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn power_is_told_in_an_excerpt_or_by_the_first_control_that_knows() {
+    fn power_is_in_an_excerpt_or_in_the_first_control_that_has_it() {
         assert_eq!(microwatts(&json!({"PowerWatts": {"Reading": 374.25}})), Some(374_250_000));
         let controls = json!({"PowerControl": [
             {"MemberId": "0", "PowerConsumedWatts": null}, {"PowerConsumedWatts": 344}, {"PowerConsumedWatts": 12}
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn energy_is_told_in_joules_or_in_kilowatt_hours() {
+    fn energy_is_in_joules_or_in_kilowatt_hours() {
         assert_eq!(
             microjoules(&json!({"EnergykWh": {"Reading": 325675.0}})),
             Some(1_172_430_000_000_000_000)

@@ -1,28 +1,29 @@
-//! The pipeline element: asks a Redfish service for this machine's power, or energy, on each tick.
+//! The pipeline element: reads this machine's power or energy from a Redfish service on each tick.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::runtime::Handle;
 use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick};
 use wattrace_meter::Channel;
 
-use super::client::{Client, Credentials, Trouble};
-use super::discover::{Nowhere, Place, discover};
+use super::client::{Client, Credentials, RequestError};
+use super::discover::{DiscoveryError, Location, discover};
 use super::model;
-use crate::config::{BmcConfig, Reading};
+use crate::config::{BmcConfig, Quantity};
 use crate::meter::server;
 
 /// The credentials that were refused last. They are not tried again: BMCs lock accounts after a few attempts.
-pub(crate) type Refused = Arc<Mutex<Option<Credentials>>>;
+pub(crate) type RefusedCredentials = Arc<Mutex<Option<Credentials>>>;
 
 /// A server's BMC on the network.
 pub(crate) struct RedfishSource {
     client: Client,
     credentials: Option<Credentials>,
-    refused: Refused,
-    place: Place,
+    refused: RefusedCredentials,
+    location: Location,
     clock: Clock,
     channel: Channel,
-    /// The last energy that was told.
+    /// The last value of a count of energy.
     last: Option<i128>,
 }
 
@@ -30,73 +31,77 @@ pub(crate) struct RedfishSource {
 pub(crate) fn connect(
     config: &BmcConfig,
     credentials: Option<Credentials>,
-) -> Result<(Client, Place), Nowhere> {
-    let mut client = Client::new(config, credentials).map_err(|e| Nowhere::Choice(e.to_string()))?;
-    let place = discover(&mut client, &config.chassis, config.reading)?;
-    Ok((client, place))
+    runtime: Handle,
+) -> Result<(Client, Location), DiscoveryError> {
+    let mut client =
+        Client::new(config, credentials, runtime).map_err(|e| DiscoveryError::Choice(e.to_string()))?;
+    let location = discover(&mut client, &config.chassis, config.reading)?;
+    Ok((client, location))
 }
 
 impl RedfishSource {
     /// Finds the chassis and takes the first reading, from which joules are counted.
     pub(crate) fn open(
         config: &BmcConfig,
-        refused: Refused,
+        refused: RefusedCredentials,
         registry: Arc<Registry>,
         clock: Clock,
+        runtime: Handle,
     ) -> Result<Self, Error> {
         let credentials = Credentials::read(config)?;
         let known = refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if credentials.is_some() && credentials == known {
             let path = config.password_file.display();
             return Err(Error::gone(format!(
-                "the BMC has refused this name and password; they are tried again once {path} holds another"
+                "the BMC has refused this name and password; the next try is when {path} holds another password"
             )));
         }
-        let (client, place) = connect(config, credentials.clone()).map_err(|nowhere| match nowhere {
-            Nowhere::Trouble(trouble) => consequence(trouble, &credentials, &refused),
-            Nowhere::Choice(why) => Error::gone(why),
+        let connected = connect(config, credentials.clone(), runtime);
+        let (client, location) = connected.map_err(|e| match e {
+            DiscoveryError::Request(e) => consequence(e, &credentials, &refused),
+            DiscoveryError::Choice(why) => Error::gone(why),
         })?;
-        if place.reading != config.reading {
-            let (wanted, told) = (config.reading, place.reading);
-            tracing::warn!("plugins.bmc.reading: the BMC tells no {wanted:?}; {told:?} is read instead");
+        if location.quantity != config.reading {
+            let (wanted, found) = (config.reading, location.quantity);
+            tracing::warn!("plugins.bmc.reading: the BMC reports no {wanted:?}; {found:?} is read instead");
         }
-        tracing::info!(chassis = place.chassis, path = place.path, "Redfish opened");
+        tracing::info!(chassis = location.chassis, path = location.path, "Redfish opened");
         let now = clock.now();
         let subject = server(config.origin());
-        let channel = match place.reading {
-            Reading::Power => Channel::of_power(subject, config.longest_gap(), now, &registry)?,
-            Reading::Energy => Channel::of_energy(subject, now, &registry)?,
+        let channel = match location.quantity {
+            Quantity::Power => Channel::of_power(subject, config.longest_gap(), now, &registry)?,
+            Quantity::Energy => Channel::of_energy(subject, now, &registry)?,
         };
-        let mut source = Self { client, credentials, refused, place, clock, channel, last: None };
-        // A first one gives no point.
+        let mut source = Self { client, credentials, refused, location, clock, channel, last: None };
+        // The first reading gives no point.
         source.read(&mut Batch::default())?;
         Ok(source)
     }
 
     fn read(&mut self, out: &mut Batch) -> Result<(), Error> {
-        let answer = self.client.get(&self.place.path);
+        let answer = self.client.get(&self.location.path);
         let now = self.clock.now();
-        let told = match &answer {
-            Ok(answer) => match self.place.reading {
-                Reading::Power => model::microwatts(answer),
-                Reading::Energy => model::microjoules(answer),
+        let value = match &answer {
+            Ok(answer) => match self.location.quantity {
+                Quantity::Power => model::microwatts(answer),
+                Quantity::Energy => model::microjoules(answer),
             },
-            Err(trouble) => {
-                self.channel.miss(now, trouble, out);
+            Err(e) => {
+                self.channel.miss(now, e, out);
                 None
             }
         };
-        match (answer, told) {
-            (Err(trouble), _) => return Err(consequence(trouble, &self.credentials, &self.refused)),
+        match (answer, value) {
+            (Err(e), _) => return Err(consequence(e, &self.credentials, &self.refused)),
             (Ok(_), None) => {
-                let why = format!("{}: tells no number of {:?}", self.place.path, self.place.reading);
+                let why = format!("{}: has no number for {:?}", self.location.path, self.location.quantity);
                 self.channel.miss(now, &why, out);
             }
-            // Energy moves in steps: until the next one there is nothing to tell, and its window covers this
-            // time too.
-            (Ok(_), Some(_)) if self.place.reading == Reading::Energy && told == self.last => {}
+            // Energy moves in steps. Until the next step there is no point; its window will cover this time,
+            // too.
+            (Ok(_), Some(_)) if self.location.quantity == Quantity::Energy && value == self.last => {}
             (Ok(_), Some(number)) => {
-                self.last = told;
+                self.last = value;
                 self.channel.take(now, number, out);
             }
         }
@@ -104,16 +109,21 @@ impl RedfishSource {
     }
 }
 
-/// What follows from `trouble`. Credentials that were refused are remembered.
-fn consequence(trouble: Trouble, credentials: &Option<Credentials>, refused: &Refused) -> Error {
-    match trouble {
-        Trouble::Refused(why) => {
+/// The error of the source for a failed request. Refused credentials are remembered.
+fn consequence(
+    error: RequestError,
+    credentials: &Option<Credentials>,
+    refused: &RefusedCredentials,
+) -> Error {
+    match error {
+        RequestError::Refused(why) => {
             refused.lock().unwrap_or_else(PoisonError::into_inner).clone_from(credentials);
             Error::gone(why)
         }
-        // The reading has moved, as after an update of the firmware: it is looked for anew.
-        Trouble::Absent(why) => Error::fatal(why),
-        Trouble::Later(why) => Error::retry(why),
+        // The reading has moved, as after an update of the firmware: the source opens again and searches for
+        // it.
+        RequestError::Absent(why) => Error::fatal(why),
+        RequestError::Later(why) => Error::retry(why),
     }
 }
 

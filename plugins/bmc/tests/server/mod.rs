@@ -1,5 +1,5 @@
-//! A small Redfish service that stands in for a BMC: over TLS or not, with sessions and basic authentication,
-//! whose answers the test sets, and which remembers what it was asked.
+//! A simulated Redfish service: with or without TLS, with sessions and basic authentication. The test sets
+//! its answers, and it records the requests.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,8 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 pub(crate) const PASSWORD: &str = "s3cret: with a colon";
 /// `reader:s3cret: with a colon` in base64.
@@ -17,7 +17,7 @@ const BASIC: &str = "Basic cmVhZGVyOnMzY3JldDogd2l0aCBhIGNvbG9u";
 #[derive(Default)]
 pub(crate) struct Bmc {
     pub answers: HashMap<String, (u16, Value)>,
-    /// `METHOD path`, with the way in which whoever asked was known.
+    /// `METHOD path`, with how the client authenticated.
     pub asked: Vec<String>,
     pub tokens: Vec<String>,
     pub logins: u32,
@@ -37,8 +37,7 @@ impl Server {
     }
 
     /// Over TLS, with `config`'s certificate.
-    pub(crate) fn tls(config: ServerConfig) -> Self {
-        let config = Arc::new(config);
+    pub(crate) fn tls(config: Arc<ServerConfig>) -> Self {
         Self::listen("https", move |stream| {
             let connection = ServerConnection::new(config.clone()).ok()?;
             Some(Box::new(StreamOwned::new(connection, stream)))
@@ -73,13 +72,13 @@ impl Server {
             .insert(path.to_owned(), (status, json!({"error": {"code": "Base.1.0"}})));
     }
 
-    /// What was asked since the last call.
+    /// The requests since the last call.
     pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.bmc.lock().unwrap().asked)
     }
 
-    /// A service as vendors' are: a root, and a rack server whose chassis tells its power in the older
-    /// resource, beside a drawer of disks that tells none.
+    /// A service like those of vendors: a root, a rack server whose chassis has its power in the older
+    /// resource, and a drawer of disks that has none.
     pub(crate) fn with_older_chassis(self) -> Self {
         let link = |path: &str| json!({"@odata.id": path});
         self.set("/redfish/v1/", json!({"RedfishVersion": "1.6.0", "Chassis": link("/redfish/v1/Chassis")}));
@@ -197,7 +196,7 @@ impl Bmc {
             self.tokens.retain(|known| Some(known) != token);
             return (204, String::new(), Value::Null);
         }
-        // A service tells anybody its root.
+        // The root needs no authentication.
         if who == "nobody" && path != "/redfish/v1/" {
             return (401, String::new(), json!({"error": {"code": "Base.1.0.GeneralError"}}));
         }

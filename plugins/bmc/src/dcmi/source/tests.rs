@@ -1,4 +1,4 @@
-//! The element against a scripted BMC.
+//! The element with a scripted BMC.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +12,7 @@ use crate::dcmi::wire::tests::reply;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Answers from a script, and checks what it is asked.
+/// Answers from a script, and checks the requests.
 #[derive(Clone, Default)]
 struct Scripted(Arc<Mutex<VecDeque<io::Result<Vec<u8>>>>>);
 
@@ -71,32 +71,32 @@ fn watts_become_the_host_s_joules() {
 }
 
 #[test]
-fn a_bmc_that_mumbles_is_asked_again_and_one_that_is_silent_later_and_later() {
+fn a_malformed_reply_is_an_anomaly_and_no_reply_is_an_error_to_retry() {
     let mut bench = open(Ok(reply(200, 1))).unwrap();
     assert_eq!(bench.at(5, Ok(vec![0xc0])), points(&["bad_reading = 1 [0, 5]"]));
     assert_eq!(bench.at(10, Ok(reply(0, 3))), points(&["bad_reading = 2 [0, 10]"]));
-    let silent = bench.at(15, Err(io::ErrorKind::TimedOut.into()));
-    assert_eq!(silent, (vec!["bad_reading = 3 [0, 15]".to_owned()], Some(ErrorKind::Retry)));
+    let no_reply = bench.at(15, Err(io::ErrorKind::TimedOut.into()));
+    assert_eq!(no_reply, (vec!["bad_reading = 3 [0, 15]".to_owned()], Some(ErrorKind::Retry)));
     // The window reaches back to the last good reading.
     assert_eq!(bench.at(20, Ok(reply(200, 21))), points(&["hw.host.energy = 4000000000 [0, 20]"]));
-    // Longer than a minute: nobody knows.
+    // Longer than a minute: a gap.
     assert_eq!(bench.at(81, Ok(reply(200, 82))), points(&["gap = 1 [20, 81]"]));
     assert_eq!(bench.at(86, Ok(reply(200, 87))), points(&["hw.host.energy = 5000000000 [81, 86]"]));
 }
 
 #[test]
-fn a_bmc_whose_clock_stands_still_is_told_of_once() {
+fn a_bmc_whose_clock_stops_is_reported_once() {
     let mut bench = open(Ok(reply(200, 1))).unwrap();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for second in (5..200).step_by(5) {
         let (points, _) = bench.at(second, Ok(reply(200, 1)));
-        told.extend(points.iter().any(|p| p.starts_with("stalled")).then_some(second));
+        reported.extend(points.iter().any(|p| p.starts_with("stalled")).then_some(second));
     }
-    assert_eq!(told, [60]);
+    assert_eq!(reported, [60]);
 }
 
 #[test]
-fn a_bmc_without_a_power_meter_is_a_state_and_one_that_is_busy_at_the_start_is_not() {
+fn a_bmc_without_a_power_meter_is_gone_and_a_busy_one_is_not() {
     let error = open(Ok(vec![0xc1])).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Gone);
     assert!(error.to_string().contains("plugins.bmc.endpoint"), "{error}");
