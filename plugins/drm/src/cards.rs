@@ -1,29 +1,29 @@
-//! Which GPUs the kernel's direct rendering manager has: `class/drm/cardN`, each with its driver and its
-//! place on the bus.
+//! Finds the GPUs of the kernel's direct rendering manager (DRM): `class/drm/cardN`, each with its driver and
+//! bus address.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use wattrace_meter::sysfs;
 
-use crate::meters::{self, Meter};
+use crate::sensors::{self, Sensor};
 
 /// A GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Card {
-    /// Its address on the bus, `0000:03:00.0`, as its clients tell it.
+    /// Its bus address, such as `0000:03:00.0`. The fdinfo of its clients has the same.
     pub(crate) id: String,
     /// Its driver's name.
     pub(crate) driver: String,
     /// Its directory in sysfs.
     pub(crate) device: PathBuf,
-    /// What meters it.
-    pub(crate) meters: Vec<Meter>,
+    /// The files that meter it.
+    pub(crate) sensors: Vec<Sensor>,
 }
 
-/// Drivers that tell neither energy nor use: NVIDIA's own (the plugin `nvidia` asks its library), and those
-/// of displays without an engine, as servers and virtual machines have them.
-const SILENT: [&str; 12] = [
+/// Drivers that show neither energy nor use: NVIDIA's own (the plugin `nvidia` uses its library instead), and
+/// those of display adapters without an engine, as servers and virtual machines have them.
+const UNSUPPORTED: [&str; 12] = [
     "nvidia",
     "ast",
     "mgag200",
@@ -38,7 +38,7 @@ const SILENT: [&str; 12] = [
     "udl",
 ];
 
-/// The GPUs below `sysfs_root`, in the order of their names.
+/// The GPUs below `sysfs_root`, sorted by name.
 pub(crate) fn find(sysfs_root: &Path) -> Vec<Card> {
     let class = sysfs_root.join("class/drm");
     let names = sysfs::names(&class).unwrap_or_default();
@@ -48,7 +48,7 @@ pub(crate) fn find(sysfs_root: &Path) -> Vec<Card> {
     found
 }
 
-/// `card0`, and not its connector `card0-DP-1`.
+/// Accepts `card0`, but not its connector `card0-DP-1`.
 fn is_card(name: &str) -> bool {
     name.strip_prefix("card").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
@@ -58,18 +58,19 @@ fn card(link: &Path) -> Option<Card> {
     let id = device.file_name()?.to_str()?.to_owned();
     let driver = fs::read_link(device.join("driver")).ok()?;
     let driver = driver.file_name()?.to_str()?.to_owned();
-    let meters = meters::find(&device, &driver);
-    (!SILENT.contains(&&*driver)).then_some(Card { id, driver, device, meters })
+    let sensors = sensors::find(&device, &driver);
+    (!UNSUPPORTED.contains(&&*driver)).then_some(Card { id, driver, device, sensors })
 }
 
 impl Card {
-    /// Whether it sleeps. Reading its meters would wake it, and keep it awake.
-    pub(crate) fn sleeps(&self) -> bool {
+    /// Whether runtime power management has suspended it. Reading its sensors would wake it and keep it
+    /// awake.
+    pub(crate) fn is_suspended(&self) -> bool {
         sysfs::read_word(&self.device.join("power/runtime_status")).is_some_and(|state| state == "suspended")
     }
 
-    /// Whether a client that says so much of itself is one of this GPU's: on a bus without addresses only the
-    /// driver is told.
+    /// Whether a client with this `address` and `driver` is a client of this GPU. On a bus without addresses
+    /// fdinfo has the driver only.
     pub(crate) fn is_of(&self, address: &str, driver: &str) -> bool {
         if address.is_empty() { self.driver == driver } else { self.id == address }
     }
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cards_are_not_their_connectors() {
+    fn connectors_are_not_cards() {
         assert!(is_card("card0") && is_card("card12"));
         for other in ["card", "card0-DP-1", "renderD128", "version", "cardx"] {
             assert!(!is_card(other), "{other}");

@@ -1,4 +1,4 @@
-//! The clients of one GPU: how long its engines worked for each since the last look. A client is told of
+//! Computes how long a GPU's engines worked for each of its clients since the last reading. A client counts
 //! once, however many descriptors lead to it.
 
 use std::time::Duration;
@@ -8,16 +8,17 @@ use wattrace_api::Timestamp;
 
 use crate::fdinfo::{Cycles, Fdinfo};
 
-/// Who was seen, and what had been told of them by then.
+/// The clients, with their counters at the last reading.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     seen: FxHashMap<u64, Client>,
+    /// Numbers the readings, from 1.
     round: u64,
 }
 
 #[derive(Debug)]
 struct Client {
-    /// The largest number of nanoseconds that was told.
+    /// The largest number of nanoseconds read so far.
     nanos: u64,
     engines: Vec<Engine>,
     at: Timestamp,
@@ -32,15 +33,15 @@ struct Engine {
 }
 
 impl Clients {
-    /// Begins a look at all clients.
+    /// Starts a reading of all clients.
     pub(crate) fn begin(&mut self) {
         self.round += 1;
     }
 
-    /// Takes in what one descriptor told at `at`. Returns the nanoseconds that engines worked for the client
-    /// since the last look; `None` if this look has seen it already.
+    /// Takes the client that one descriptor showed at `at`. Returns the nanoseconds that engines worked for
+    /// it since the last reading; `None` if this reading has it already.
     ///
-    /// Those of a client that the first look did not find began after it, and count from zero.
+    /// A client that the first reading did not find began after it, so its counters count from zero.
     pub(crate) fn take(&mut self, found: &Fdinfo<'_>, cycles: &[Cycles<'_>], at: Timestamp) -> Option<u64> {
         let (round, first) = (self.round, self.round == 1);
         let Some(client) = self.seen.get_mut(&found.client) else {
@@ -55,7 +56,7 @@ impl Clients {
         if std::mem::replace(&mut client.round, round) == round {
             return None;
         }
-        // Drivers may tell less than before for a while, but catch up.
+        // Drivers may report less than before for a while, but catch up.
         let nanos = found.nanos.unwrap_or(0).max(client.nanos);
         let mut used = nanos - std::mem::replace(&mut client.nanos, nanos);
         let elapsed = at.since(std::mem::replace(&mut client.at, at));
@@ -65,7 +66,7 @@ impl Clients {
         Some(used)
     }
 
-    /// Ends a look: who was not seen is gone.
+    /// Finishes a reading: a client that it did not find is gone.
     pub(crate) fn end(&mut self) {
         let round = self.round;
         self.seen.retain(|_, client| client.round == round);
@@ -73,7 +74,7 @@ impl Clients {
 }
 
 impl Client {
-    /// Nanoseconds that an engine worked, of which only the share of its cycles is known.
+    /// Nanoseconds that an engine worked, from the share of its cycles.
     fn worked(&mut self, cycles: &Cycles<'_>, elapsed: Duration) -> u64 {
         let Some(engine) = self.engines.iter_mut().find(|engine| *engine.name == *cycles.name) else {
             let (name, busy, total) = (cycles.name.into(), cycles.busy, cycles.total);
@@ -83,7 +84,7 @@ impl Client {
         let busy = cycles.busy.saturating_sub(engine.busy);
         let total = cycles.total.saturating_sub(engine.total);
         if total == 0 {
-            // It waits for the next look; or the GPU was reset, and counts anew.
+            // Nothing has passed yet, or the GPU was reset and counts from zero again.
             if cycles.total < engine.total {
                 (engine.busy, engine.total) = (cycles.busy, cycles.total);
             }
@@ -98,7 +99,7 @@ impl Client {
 mod tests {
     use super::*;
 
-    fn told(client: u64, nanos: u64) -> Fdinfo<'static> {
+    fn fdinfo(client: u64, nanos: u64) -> Fdinfo<'static> {
         Fdinfo { client, nanos: Some(nanos), ..Fdinfo::default() }
     }
 
@@ -107,15 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn who_was_there_counts_from_then_and_who_comes_later_from_zero() {
+    fn clients_of_the_first_reading_count_from_it_and_later_ones_from_zero() {
         let mut clients = Clients::default();
         clients.begin();
-        assert_eq!(clients.take(&told(1, 500), &[], at(0)), Some(0));
+        assert_eq!(clients.take(&fdinfo(1, 500), &[], at(0)), Some(0));
         clients.end();
         clients.begin();
-        assert_eq!(clients.take(&told(1, 600), &[], at(1)), Some(100));
-        assert_eq!(clients.take(&told(1, 650), &[], at(1)), None, "another descriptor of the same client");
-        assert_eq!(clients.take(&told(2, 70), &[], at(1)), Some(70));
+        assert_eq!(clients.take(&fdinfo(1, 600), &[], at(1)), Some(100));
+        assert_eq!(clients.take(&fdinfo(1, 650), &[], at(1)), None, "another descriptor of the same client");
+        assert_eq!(clients.take(&fdinfo(2, 70), &[], at(1)), Some(70));
         clients.end();
     }
 
@@ -125,39 +126,39 @@ mod tests {
         let mut used = 0;
         for (second, nanos) in [100, 300, 250, 290, 400].into_iter().enumerate() {
             clients.begin();
-            used += clients.take(&told(1, nanos), &[], at(second as u64)).unwrap();
+            used += clients.take(&fdinfo(1, nanos), &[], at(second as u64)).unwrap();
             clients.end();
         }
         assert_eq!(used, 300);
     }
 
     #[test]
-    fn cycles_are_shares_of_the_time_between_two_looks() {
+    fn cycles_are_shares_of_the_time_between_two_readings() {
         let mut clients = Clients::default();
         let found = Fdinfo { client: 1, ..Fdinfo::default() };
         let cycles = |busy, total| [Cycles { name: "rcs", busy, total }];
-        let mut look = |second, client, cycles: [Cycles<'_>; 1]| {
+        let mut read = |second, client, cycles: [Cycles<'_>; 1]| {
             clients.begin();
             let used = clients.take(&Fdinfo { client, ..found.clone() }, &cycles, at(second)).unwrap();
             clients.end();
             used
         };
-        assert_eq!(look(0, 1, cycles(1_000, 10_000)), 0);
-        assert_eq!(look(2, 1, cycles(1_500, 11_000)), 1_000_000_000);
-        assert_eq!(look(3, 1, cycles(1_500, 11_000)), 0, "the same instant of the GPU");
-        assert_eq!(look(4, 1, cycles(1_500, 12_000)), 0);
-        assert_eq!(look(5, 1, cycles(7, 100)), 0, "reset");
-        assert_eq!(look(6, 1, cycles(107, 200)), 1_000_000_000);
-        // Found late: what it worked before is told with the first share.
-        assert_eq!(look(7, 2, cycles(300, 1_000)), 0);
-        assert_eq!(look(8, 2, cycles(400, 2_000)), 400_000_000);
+        assert_eq!(read(0, 1, cycles(1_000, 10_000)), 0);
+        assert_eq!(read(2, 1, cycles(1_500, 11_000)), 1_000_000_000);
+        assert_eq!(read(3, 1, cycles(1_500, 11_000)), 0, "the same instant of the GPU");
+        assert_eq!(read(4, 1, cycles(1_500, 12_000)), 0);
+        assert_eq!(read(5, 1, cycles(7, 100)), 0, "reset");
+        assert_eq!(read(6, 1, cycles(107, 200)), 1_000_000_000);
+        // Found late: the cycles before it was found are counted with the first share.
+        assert_eq!(read(7, 2, cycles(300, 1_000)), 0);
+        assert_eq!(read(8, 2, cycles(400, 2_000)), 400_000_000);
     }
 
     #[test]
-    fn who_is_gone_is_forgotten() {
+    fn a_client_that_is_gone_is_forgotten() {
         let mut clients = Clients::default();
         clients.begin();
-        clients.take(&told(1, 500), &[], at(0));
+        clients.take(&fdinfo(1, 500), &[], at(0));
         clients.end();
         clients.begin();
         clients.end();

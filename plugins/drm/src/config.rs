@@ -1,4 +1,4 @@
-//! The keys of `[plugins.drm]`, and which of their values make sense.
+//! The keys of `[plugins.drm]` and their limits.
 
 use std::time::Duration;
 
@@ -9,18 +9,17 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DrmConfig {
-    /// Time between readings, 10 ms to 10 s. A GPU that tells power rather than energy (AMD's) is the better
-    /// metered the shorter it is.
+    /// Time between readings, 10 ms to 10 s. For a GPU that has a power sensor instead of an energy counter
+    /// (AMD's), a shorter interval means a smaller error.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// Within how long every process is looked at once for files of GPUs that it has opened, 1 s to 1 h.
-    /// Processes that start are looked at at every reading for so long.
+    /// Time in which the open files of every process are searched once for GPUs, 1 s to 1 h. A process that
+    /// starts is searched at every reading for this long.
     #[serde(with = "humantime_serde")]
     pub sweep: Duration,
-    /// The tree under which `class/drm` is looked up. What is found anywhere but on a real sysfs is labelled
-    /// `simulated`.
+    /// Where sysfs is mounted. Energy that is read from any other directory is labelled `simulated`.
     pub sysfs_root: String,
-    /// The tree in which processes are looked up.
+    /// Where procfs is mounted.
     pub proc_root: String,
 }
 
@@ -39,7 +38,7 @@ impl Default for DrmConfig {
 }
 
 impl DrmConfig {
-    /// Refuses what makes no sense, by its key.
+    /// Refuses values outside the limits. The message names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         for (key, value, [shortest, longest], bounds) in [
             ("interval", self.interval, INTERVALS, "10ms and 10s"),
@@ -67,26 +66,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_its_key() {
-        let said = |change: &dyn Fn(&mut DrmConfig)| {
+    fn values_outside_the_limits_are_refused_by_key() {
+        let error = |change: &dyn Fn(&mut DrmConfig)| {
             let mut config = DrmConfig::default();
             change(&mut config);
             config.validate().err().map(|e| e.to_string()).unwrap_or_default()
         };
         let ms = Duration::from_millis;
-        assert_eq!(said(&|_| ()), "");
+        assert_eq!(error(&|_| ()), "");
         for (value, fine) in [(9, false), (10, true), (10_000, true), (10_001, false)] {
-            let said = said(&|c| c.interval = ms(value));
+            let message = error(&|c| c.interval = ms(value));
             assert!(
-                said.is_empty() == fine && (fine || said.starts_with("plugins.drm.interval: ")),
-                "{said}"
+                message.is_empty() == fine && (fine || message.starts_with("plugins.drm.interval: ")),
+                "{message}"
             );
         }
         for (value, fine) in [(999, false), (1_000, true), (3_600_001, false)] {
-            let said = said(&|c| c.sweep = ms(value));
-            assert!(said.is_empty() == fine && (fine || said.starts_with("plugins.drm.sweep: ")), "{said}");
+            let message = error(&|c| c.sweep = ms(value));
+            assert!(
+                message.is_empty() == fine && (fine || message.starts_with("plugins.drm.sweep: ")),
+                "{message}"
+            );
         }
-        assert!(said(&|c| c.sysfs_root.clear()).starts_with("plugins.drm.sysfs_root: "));
-        assert!(said(&|c| c.proc_root.clear()).starts_with("plugins.drm.proc_root: "));
+        assert!(error(&|c| c.sysfs_root.clear()).starts_with("plugins.drm.sysfs_root: "));
+        assert!(error(&|c| c.proc_root.clear()).starts_with("plugins.drm.proc_root: "));
     }
 }

@@ -1,34 +1,34 @@
-//! What the kernel says of one client of a GPU: `/proc/PID/fdinfo/FD`, parsed. Keys are those that the kernel
-//! documents in `Documentation/gpu/drm-usage-stats.rst`; others, and lines that make no sense, are passed
-//! over.
+//! Parses `/proc/PID/fdinfo/FD`, which describes one client of a GPU. The keys are documented in the kernel's
+//! `Documentation/gpu/drm-usage-stats.rst`. Other keys and malformed lines are ignored.
 
-/// A client of a GPU, as one look at it tells.
+/// A client of a GPU at one reading.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fdinfo<'a> {
     /// `drm-driver`.
     pub driver: &'a str,
-    /// `drm-pdev`: the GPU's address; empty if its bus has none.
+    /// `drm-pdev`: the GPU's bus address; empty if its bus has no addresses.
     pub address: &'a str,
     /// `drm-client-id`: the same for all descriptors of one client of that GPU.
     pub client: u64,
-    /// Nanoseconds that all engines worked for it, added up (`drm-engine-*`); `None` if that is not told.
+    /// Nanoseconds that all engines worked for it, added up (`drm-engine-*`); `None` if the driver does not
+    /// say.
     pub nanos: Option<u64>,
-    /// Bytes that it holds in the GPU's memory, or in the system's if that GPU has none of its own.
+    /// Bytes that it holds in the GPU's memory, or in the system's memory if the GPU has none of its own.
     pub memory: u64,
 }
 
-/// The engine `name` worked so many of so many cycles (`drm-cycles-*`, `drm-total-cycles-*`).
+/// Cycles of the engine `name` (`drm-cycles-*`, `drm-total-cycles-*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cycles<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Cycles that it worked for the client.
+    /// Cycles in which it worked for the client.
     pub busy: u64,
-    /// Cycles that went by.
+    /// All cycles.
     pub total: u64,
 }
 
-/// Memory, as it is added up while parsing.
+/// Memory, added up while parsing.
 #[derive(Default)]
 struct Memory {
     local: u64,
@@ -37,8 +37,8 @@ struct Memory {
     is_resident: bool,
 }
 
-/// Parses `text`. `None`: it is no client of a GPU. Engines that are told in cycles are put into `cycles`,
-/// which is emptied first.
+/// Parses `text`. `None`: it is not a client of a GPU. Engines that the driver counts in cycles are put into
+/// `cycles`, which is emptied first.
 pub fn parse<'a>(text: &'a str, cycles: &mut Vec<Cycles<'a>>) -> Option<Fdinfo<'a>> {
     cycles.clear();
     let mut found = Fdinfo::default();
@@ -55,7 +55,7 @@ pub fn parse<'a>(text: &'a str, cycles: &mut Vec<Cycles<'a>>) -> Option<Fdinfo<'
             _ => {
                 let Some(number) = number(value) else { continue };
                 if key.starts_with("engine-capacity-") {
-                    // How many engines share a name: their times are added up already.
+                    // The number of engines with this name. The driver has added up their times already.
                 } else if key.starts_with("engine-") {
                     found.nanos = Some(found.nanos.unwrap_or(0).saturating_add(number));
                 } else if let Some(name) = key.strip_prefix("cycles-") {
@@ -72,7 +72,7 @@ pub fn parse<'a>(text: &'a str, cycles: &mut Vec<Cycles<'a>>) -> Option<Fdinfo<'
     }
     cycles.retain(|engine| engine.total > 0);
     if found.nanos.is_some() {
-        // Told both ways, time is what is wanted.
+        // If the driver counts both time and cycles, time is used.
         cycles.clear();
     }
     found.client = client?;
@@ -89,7 +89,8 @@ fn engine<'a, 'b>(cycles: &'b mut Vec<Cycles<'a>>, name: &'a str) -> &'b mut Cyc
 }
 
 impl Memory {
-    /// `drm-memory-` is the older name of `drm-resident-`: with the newer one, it would count twice.
+    /// `drm-memory-` is the older name of `drm-resident-`. A driver that has both shows the same memory
+    /// twice.
     fn add(&mut self, region: &str, bytes: u64, resident: bool) {
         if resident && !self.is_resident {
             *self = Memory { is_resident: true, ..Memory::default() };
@@ -105,7 +106,7 @@ impl Memory {
     }
 }
 
-/// A whole number with its unit, in nanoseconds, bytes or nothing.
+/// A whole number with a unit, converted to nanoseconds or bytes; or without a unit.
 fn number(value: &str) -> Option<u64> {
     let mut words = value.split_ascii_whitespace();
     let number: u64 = words.next()?.parse().ok()?;
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn amdgpu_tells_time_and_its_memory_counts_once() {
+    fn amdgpu_counts_time_and_its_memory_counts_once() {
         let (found, cycles) = parsed(AMDGPU).unwrap();
         let nanos = Some(5_000_700);
         let (driver, address) = ("amdgpu", "0000:03:00.0");
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn xe_tells_cycles() {
+    fn xe_counts_cycles() {
         let (found, cycles) = parsed(XE).unwrap();
         assert_eq!((found.client, found.nanos, found.memory), (3, None, 3 << 20));
         let total = 7_655_183_225;
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_without_memory_of_its_own_uses_the_system_s() {
+    fn a_gpu_without_memory_of_its_own_uses_system_memory() {
         let text = "drm-driver: i915\ndrm-client-id: 7\ndrm-pdev: 0000:00:02.0\ndrm-resident-system0: 4096\n\
             drm-engine-render: 9288864723 ns\ndrm-engine-copy: 2035071108 ns\n";
         let (found, _) = parsed(text).unwrap();
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_client_is_none_and_what_makes_no_sense_is_passed_over() {
+    fn other_files_are_no_client_and_malformed_lines_are_ignored() {
         assert!(parsed("pos:\t0\nflags:\t02\n").is_none());
         assert!(parsed("").is_none());
         assert!(parsed("drm-driver: amdgpu\ndrm-client-id: x\n").is_none());

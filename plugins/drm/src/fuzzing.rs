@@ -1,5 +1,5 @@
-//! What reads text and trees that somebody else wrote, for fuzzers to throw bytes at. Nothing here is for
-//! use; each function must return, whatever it is given, soon and without a panic.
+//! Entries for fuzzers: the functions that parse what the kernel writes. Not part of the plugin's interface.
+//! Each must return soon and without a panic, whatever it is given.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -11,33 +11,33 @@ use crate::cards;
 use crate::clients::Clients;
 use crate::fdinfo::parse;
 
-/// What descriptors tell, look by look, a second apart: the looks are parted by a line of two dashes.
+/// Parses fdinfo of several readings, a second apart. A line of two dashes separates the readings.
 pub fn fdinfo(text: &str) {
     let (mut clients, mut cycles) = (Clients::default(), Vec::new());
-    for (second, look) in text.split("--\n").enumerate() {
+    for (second, reading) in text.split("--\n").enumerate() {
         clients.begin();
-        for descriptor in look.split("\n\n") {
+        for descriptor in reading.split("\n\n") {
             let Some(found) = parse(descriptor, &mut cycles) else { continue };
-            assert!(found.nanos.is_none() || cycles.is_empty(), "told both ways, time is what is wanted");
+            assert!(found.nanos.is_none() || cycles.is_empty(), "time is used instead of cycles");
             let used = clients.take(&found, &cycles, Timestamp(second as u64 * 1_000_000_000));
             assert!(
                 second > 0 || used.is_none_or(|used| used == 0),
-                "nothing was used before the first look"
+                "nothing was used before the first reading"
             );
         }
         clients.end();
     }
 }
 
-/// The GPUs of a tree, and their meters.
+/// Finds the GPUs of a tree, and reads their sensors.
 pub fn cards(sysfs_root: &Path) {
     for card in cards::find(sysfs_root) {
         assert!(!card.id.is_empty() && !card.driver.is_empty());
-        _ = black_box((card.sleeps(), card.is_of("", "amdgpu")));
-        for meter in &card.meters {
-            _ = black_box(NumberFile::new(meter.path.clone()).read());
+        _ = black_box((card.is_suspended(), card.is_of("", "amdgpu")));
+        for sensor in &card.sensors {
+            _ = black_box(NumberFile::new(sensor.path.clone()).read());
         }
-        let mut parts: Vec<_> = card.meters.iter().map(|meter| &meter.part).collect();
+        let mut parts: Vec<_> = card.sensors.iter().map(|sensor| &sensor.part).collect();
         parts.sort_unstable();
         assert!(parts.windows(2).all(|two| two[0] != two[1]), "each part is metered once: {parts:?}");
     }

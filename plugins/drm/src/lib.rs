@@ -1,33 +1,32 @@
-//! The `drm` plugin: how many joules AMD's and Intel's GPUs used, and which processes they worked for, by
-//! what their kernel drivers (amdgpu, i915, xe, and others under Linux' direct rendering manager) show in
-//! sysfs and /proc.
+//! The `drm` plugin: energy of AMD's and Intel's GPUs, and the processes they work for. It reads what the
+//! kernel's DRM drivers (amdgpu, i915, xe and others) show in sysfs and /proc.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.drm]` |
-//! | `cards` | which GPUs there are |
-//! | `meters` | what meters a GPU has: hwmon's energy counters or power |
-//! | [`fdinfo`] | what the kernel says of one client of a GPU, parsed |
-//! | `holders` | which processes hold a GPU's file open, found at a bounded cost |
-//! | `clients` | engine time of each client since the last look |
-//! | `gpu` | one GPU: meters, clients, and the series they feed |
+//! | `cards` | finds the GPUs |
+//! | `sensors` | finds the hwmon files that meter a GPU: energy counters or power |
+//! | [`fdinfo`] | parses what the kernel says of one client of a GPU |
+//! | `scanner` | finds the processes that have a GPU's file open, at a bounded cost |
+//! | `clients` | computes each client's engine time since the last reading |
+//! | `gpu` | one GPU: its meters, its clients, and their series |
 //! | `source` | the pipeline element |
-//! | `probe` | what of that is there, what is missing, and what gives it |
-//! | [`fuzzing`] | everything that reads text of others, for fuzzers |
+//! | `doctor` | what `wattrace doctor` reports |
+//! | [`fuzzing`] | entries for fuzzers |
 //!
-//! What GPUs of all makers have in common is in `wattrace-gpu`, and what meters have in common in
-//! `wattrace-meter`; who pays for the joules is for the attribution plugin to say.
+//! `wattrace-gpu` holds what all GPU plugins share, `wattrace-meter` what all meters share. The attribution
+//! plugin splits the energy among the processes.
 
 mod cards;
 mod clients;
 mod config;
+mod doctor;
 pub mod fdinfo;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gpu;
-mod holders;
-mod meters;
-mod probe;
+mod scanner;
+mod sensors;
 mod source;
 
 pub use config::DrmConfig;
@@ -46,7 +45,6 @@ impl Plugin for Drm {
     fn start(config: DrmConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
-        // A driver may ask its GPU's firmware, and wait for it.
         setup.source("gpus", Trigger::every(config.interval), move || {
             source::DrmSource::open(&config, registry.clone(), clock.clone())
         });
@@ -54,6 +52,6 @@ impl Plugin for Drm {
     }
 
     fn diagnose(config: &DrmConfig) -> Vec<Finding> {
-        probe::findings(config)
+        doctor::findings(config)
     }
 }

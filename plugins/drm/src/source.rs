@@ -1,5 +1,5 @@
-//! The pipeline element: at each reading all meters, then all clients of all GPUs; now and then, which GPUs
-//! there are.
+//! The pipeline element. At each tick it reads all meters, then the clients of all GPUs. Once a sweep it
+//! lists the GPUs again.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,93 +7,95 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick, Timestamp, Window};
-use wattrace_gpu::Who;
+use wattrace_gpu::ProcessResolver;
+use wattrace_procfs::Procfs;
 
 use crate::cards;
 use crate::config::DrmConfig;
 use crate::fdinfo;
 use crate::gpu::Gpu;
-use crate::holders::Holders;
+use crate::scanner::ClientScanner;
 
 /// All GPUs with a DRM driver.
 pub(crate) struct DrmSource {
     config: DrmConfig,
     registry: Arc<Registry>,
     clock: Clock,
-    who: Who,
+    resolver: ProcessResolver,
     gpus: Vec<Gpu>,
-    holders: Holders,
+    scanner: ClientScanner,
     /// When the GPUs were last listed.
     listed_at: Timestamp,
-    /// When the clients were last looked at.
-    looked_at: Timestamp,
+    /// When the clients were last read.
+    read_at: Timestamp,
     text: String,
 }
 
 impl DrmSource {
-    /// Finds the GPUs and who holds them, and takes the first readings, from which everything counts.
+    /// Finds the GPUs and their clients, and takes the first readings, from which everything is counted.
     pub(crate) fn open(config: &DrmConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
         let now = clock.now();
         let cards = cards::find(Path::new(&config.sysfs_root));
         if cards.is_empty() {
-            return Err(nothing(config));
+            return Err(no_gpu(config));
         }
         let open = |card| Gpu::open(card, &registry, &clock);
         let gpus = cards.into_iter().map(open).collect::<Result<Vec<_>, Error>>()?;
         let proc_root = PathBuf::from(&config.proc_root);
-        let holders = Holders::open(proc_root.clone(), config.sweep, registry.events(), now);
-        let who = Who::new(registry.directory().clone(), clock.clone(), proc_root);
+        let scanner = ClientScanner::open(proc_root.clone(), config.sweep, registry.events(), now);
+        let resolver =
+            ProcessResolver::new(registry.directory().clone(), clock.clone(), Procfs::at(proc_root));
         let mut source = Self {
             config: config.clone(),
             registry,
             clock,
-            who,
+            resolver,
             gpus,
-            holders,
+            scanner,
             listed_at: now,
-            looked_at: now,
+            read_at: now,
             text: String::new(),
         };
-        source.look();
-        source.tell(false, &mut Batch::default());
+        source.read_clients();
+        source.emit_clients(false, &mut Batch::default());
         Ok(source)
     }
 
-    /// Looks at all clients of all GPUs.
-    fn look(&mut self) {
+    /// Reads the clients of all GPUs.
+    fn read_clients(&mut self) {
         self.gpus.iter_mut().for_each(Gpu::begin_clients);
         let mut changed = Vec::new();
-        for (pid, descriptors) in self.holders.known() {
+        for (pid, descriptors) in self.scanner.known() {
             for descriptor in descriptors {
                 let path = format!("{}/{pid}/fdinfo/{descriptor}", self.config.proc_root);
                 if read(&path, &mut self.text) {
                     take(pid, &self.text, &mut self.gpus, &self.clock);
                 } else {
-                    // It was closed, or its process has ended: what else has changed there is worth a look.
+                    // The descriptor was closed or the process has ended: its others may have changed too.
                     changed.push(pid);
                     break;
                 }
             }
         }
         for pid in changed {
-            self.holders.look_at(pid);
+            self.scanner.scan(pid);
         }
     }
 
-    /// Tells what the look saw.
-    fn tell(&mut self, last: bool, out: &mut Batch) {
-        let window = Window::new(self.looked_at, self.clock.now());
-        self.looked_at = window.end;
+    /// Writes what [`DrmSource::read_clients`] has read.
+    fn emit_clients(&mut self, last: bool, out: &mut Batch) {
+        let window = Window::new(self.read_at, self.clock.now());
+        self.read_at = window.end;
         for gpu in &mut self.gpus {
             if last {
-                gpu.users.hurry();
+                gpu.usage.stop_waiting();
             }
-            gpu.tell_clients(window, &mut self.who, out);
+            gpu.emit_clients(window, &mut self.resolver, out);
         }
     }
 
-    /// Looks which GPUs there are: those that went, end; those that came, begin; one that came back is a new
-    /// one.
+    /// Lists the GPUs again. The series of those that are gone end, and new ones begin. A GPU that came back
+    /// is a new one.
     fn list(&mut self, now: Timestamp, out: &mut Batch) -> Result<(), Error> {
         self.listed_at = now;
         let mut before = std::mem::take(&mut self.gpus);
@@ -115,7 +117,7 @@ impl DrmSource {
 impl Source for DrmSource {
     fn poll(&mut self, tick: &Tick, out: &mut Batch) -> Result<(), Error> {
         let now = self.clock.now();
-        if now <= self.looked_at {
+        if now <= self.read_at {
             return Ok(());
         }
         let mut gone = false;
@@ -126,21 +128,22 @@ impl Source for DrmSource {
             self.list(now, out)?;
         }
         if self.gpus.is_empty() {
-            return Err(nothing(&self.config));
+            return Err(no_gpu(&self.config));
         }
-        self.holders.advance(now);
-        self.look();
-        // What was used before what it cost, so that the one is known when the other is split.
-        self.tell(tick.last, out);
-        self.gpus.iter_mut().for_each(|gpu| gpu.tell_meters(out));
+        self.scanner.advance(now);
+        self.read_clients();
+        // Usage goes before energy, so that it is known when attribution splits the energy.
+        self.emit_clients(tick.last, out);
+        self.gpus.iter_mut().for_each(|gpu| gpu.emit_meters(out));
         Ok(())
     }
 }
 
-fn nothing(config: &DrmConfig) -> Error {
+fn no_gpu(config: &DrmConfig) -> Error {
     let class = Path::new(&config.sysfs_root).join("class/drm");
     Error::gone(format!(
-        "{}: no GPU that tells energy or use; if there is one, load its driver (`sudo modprobe amdgpu`, or i915, or xe)",
+        "{}: no GPU that shows energy or use; if there is one, load its driver (`sudo modprobe amdgpu`, or i915, \
+         or xe)",
         class.display()
     ))
 }
@@ -150,7 +153,7 @@ fn read(path: &str, text: &mut String) -> bool {
     File::open(path).and_then(|mut file| file.read_to_string(text)).is_ok()
 }
 
-/// Hands what a descriptor of `pid` told to its GPU, if it is a client of one that we know.
+/// Hands the client that a descriptor of `pid` shows to its GPU, if that is one of `gpus`.
 fn take(pid: u32, text: &str, gpus: &mut [Gpu], clock: &Clock) {
     let mut cycles = Vec::new();
     let Some(found) = fdinfo::parse(text, &mut cycles) else { return };

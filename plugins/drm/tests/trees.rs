@@ -1,4 +1,4 @@
-//! The plugin against trees that stand in for sysfs and /proc: known energies and engine times in, joules and
+//! The plugin on directories in place of sysfs and /proc: known energies and engine times in, joules and
 //! shares out.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
@@ -72,13 +72,13 @@ impl Machine {
         consumer
     }
 
-    /// `pid` has a GPU's file open as `descriptor`, and the kernel says so much of it.
+    /// `pid` has a GPU's file open as `descriptor`, with this `fdinfo`.
     fn client(&self, pid: u32, descriptor: u32, fdinfo: &str) {
         let process = self.root.path().join(format!("proc/{pid}"));
         for directory in ["fd", "fdinfo"] {
             fs::create_dir_all(process.join(directory)).unwrap();
         }
-        // It is there already when only what is said of it changes.
+        // The link exists already if only its fdinfo changes.
         let _ = symlink("/dev/dri/renderD128", process.join(format!("fd/{descriptor}")));
         fs::write(process.join(format!("fdinfo/{descriptor}")), fdinfo).unwrap();
     }
@@ -116,7 +116,7 @@ fn values(points: &[Point], metric: &str) -> Vec<(String, f64)> {
 const AMD: &str = "0000:03:00.0";
 
 #[test]
-fn amd_s_power_is_integrated_and_its_clients_are_told_by_process() {
+fn amd_power_is_integrated_and_use_is_reported_by_process() {
     let mut machine = Machine::new();
     machine.card(0, AMD, "amdgpu", "amdgpu");
     machine.meter(AMD, "power1_average", 40_000_000);
@@ -140,7 +140,7 @@ fn amd_s_power_is_integrated_and_its_clients_are_told_by_process() {
 }
 
 #[test]
-fn intel_s_counters_are_read_and_parts_lie_in_the_whole() {
+fn intel_counters_are_read_and_parts_are_within_the_whole() {
     let mut machine = Machine::new();
     let xe = "0000:0c:00.0";
     machine.card(1, xe, "xe", "xe");
@@ -148,36 +148,36 @@ fn intel_s_counters_are_read_and_parts_lie_in_the_whole() {
         machine.meter(xe, &format!("energy{number}_label"), label);
         machine.meter(xe, &format!("energy{number}_input"), 1_000_000_000);
     }
-    let told = |busy, total| {
+    let fdinfo = |busy, total| {
         format!(
             "drm-driver: xe\ndrm-client-id: 3\ndrm-pdev: {xe}\ndrm-resident-vram0: 3 MiB\n\
              drm-cycles-rcs: {busy}\ndrm-total-cycles-rcs: {total}\n"
         )
     };
-    machine.client(7, 5, &told(500, 10_000));
+    machine.client(7, 5, &fdinfo(500, 10_000));
     machine.process(7);
     machine.start();
     machine.meter(xe, "energy1_input", 1_030_000_000);
     machine.meter(xe, "energy2_input", 1_020_000_000);
-    machine.client(7, 5, &told(750, 11_000));
+    machine.client(7, 5, &fdinfo(750, 11_000));
     let (points, _) = machine.tick(2).unwrap();
     assert_eq!(values(&points, TIME), [("7".into(), 0.5)]);
     let energy: Vec<_> = points.iter().filter(|p| p.metric == ENERGY).collect();
-    let told = |p: &Point| {
+    let describe = |p: &Point| {
         let domain = p.series.domain.clone().unwrap();
         (domain.name.clone(), domain.within.clone(), p.value)
     };
-    assert_eq!(told(energy[0]), ("gpu-0000:0c:00.0".into(), None, 30.0));
-    assert_eq!(told(energy[1]), ("gpu-0000:0c:00.0-pkg".into(), Some("gpu-0000:0c:00.0".into()), 20.0));
+    assert_eq!(describe(energy[0]), ("gpu-0000:0c:00.0".into(), None, 30.0));
+    assert_eq!(describe(energy[1]), ("gpu-0000:0c:00.0-pkg".into(), Some("gpu-0000:0c:00.0".into()), 20.0));
 }
 
 #[test]
-fn one_client_with_many_descriptors_counts_once_and_one_found_late_from_its_beginning() {
+fn a_client_with_many_descriptors_counts_once_and_one_found_late_counts_from_its_start() {
     let mut machine = Machine::new();
     machine.card(0, AMD, "amdgpu", "amdgpu");
     machine.client(7, 5, &amdgpu(51, 0, 1));
     machine.client(7, 6, &amdgpu(51, 0, 1));
-    // Passed on to another process: it is the first one's still.
+    // The descriptor was passed to another process: the client still counts for the first.
     machine.client(9, 3, &amdgpu(51, 0, 1));
     for pid in [7, 8, 9] {
         machine.process(pid);
@@ -190,7 +190,7 @@ fn one_client_with_many_descriptors_counts_once_and_one_found_late_from_its_begi
     machine.client(7, 6, &amdgpu(51, 50_000_000, 1));
     machine.client(9, 3, &amdgpu(51, 50_000_000, 1));
     assert_eq!(values(&machine.tick(1).unwrap().0, TIME), [("7".into(), 0.1)]);
-    // This one opens its file after everyone had been looked at; the sweep comes to it.
+    // This one opens its file after all processes were scanned; the next sweep finds it.
     used(&machine, 60, 8, 400_000_000);
     let late: Vec<_> = (2..=22).flat_map(|second| machine.tick(second).unwrap().0).collect();
     let of_eight: Vec<_> = late.iter().filter(|p| p.metric == TIME && p.value == 0.8).collect();
@@ -199,7 +199,7 @@ fn one_client_with_many_descriptors_counts_once_and_one_found_late_from_its_begi
 }
 
 #[test]
-fn who_exits_ends_and_the_others_go_on() {
+fn the_series_of_a_process_that_exits_end_and_others_continue() {
     let mut machine = Machine::new();
     machine.card(0, AMD, "amdgpu", "amdgpu");
     machine.client(7, 5, &amdgpu(51, 0, 1));
@@ -224,7 +224,7 @@ fn who_exits_ends_and_the_others_go_on() {
 }
 
 #[test]
-fn a_gpu_that_sleeps_is_not_woken() {
+fn a_suspended_gpu_is_not_woken() {
     let mut machine = Machine::new();
     machine.card(0, AMD, "amdgpu", "amdgpu");
     machine.meter(AMD, "power1_average", 10_000_000);
@@ -234,14 +234,14 @@ fn a_gpu_that_sleeps_is_not_woken() {
     machine.start();
     assert_eq!(values(&machine.tick(1).unwrap().0, ENERGY), [(String::new(), 10.0)]);
     fs::write(&status, "suspended\n").unwrap();
-    // What a reading would say now is no power of a sleeping GPU's.
+    // A reading would wake the GPU and find the power of the awake GPU.
     machine.meter(AMD, "power1_average", 90_000_000);
     let last = [2, 3].map(|second| values(&machine.tick(second).unwrap().0, ENERGY)[0].1);
     assert_eq!(last, [15.0, 15.0]);
 }
 
 #[test]
-fn a_gpu_that_goes_ends_the_other_goes_on_and_it_returns_as_a_new_one() {
+fn the_series_of_a_gpu_that_disappears_end_and_it_returns_as_a_new_one() {
     let mut machine = Machine::new();
     let other = "0000:04:00.0";
     for (number, address) in [(0, AMD), (1, other)] {
@@ -265,7 +265,7 @@ fn a_gpu_that_goes_ends_the_other_goes_on_and_it_returns_as_a_new_one() {
 }
 
 #[test]
-fn a_bad_reading_leaves_its_window_to_the_next() {
+fn the_window_of_a_bad_reading_is_counted_with_the_next() {
     let mut machine = Machine::new();
     machine.card(0, AMD, "i915", "i915");
     machine.meter(AMD, "energy1_input", 5_000_000);
@@ -280,7 +280,7 @@ fn a_bad_reading_leaves_its_window_to_the_next() {
 }
 
 #[test]
-fn no_gpu_is_a_state_with_a_remedy_and_displays_are_none() {
+fn without_a_gpu_the_source_is_gone_with_a_remedy_and_display_adapters_do_not_count() {
     let mut machine = Machine::new();
     machine.card(0, AMD, "ast", "ast");
     let error = machine.rig.start::<Drm>(machine.config.clone()).unwrap_err();
@@ -292,7 +292,7 @@ fn no_gpu_is_a_state_with_a_remedy_and_displays_are_none() {
 }
 
 #[test]
-fn doctor_tells_each_gpu_and_what_meters_it() {
+fn doctor_lists_each_gpu_and_its_sensors() {
     let machine = Machine::new();
     machine.card(0, AMD, "amdgpu", "amdgpu");
     machine.meter(AMD, "power1_input", 1);
@@ -300,6 +300,6 @@ fn doctor_tells_each_gpu_and_what_meters_it() {
     fs::create_dir_all(machine.root.path().join("proc/1/fd")).unwrap();
     let found: Vec<_> = Drm::diagnose(&machine.config).into_iter().map(|f| (f.what, f.found)).collect();
     assert_eq!(found[0], ("GPU 0000:03:00.0 (amdgpu)".into(), "power1_input, integrated (simulated)".into()));
-    assert!(found[1].1.contains("metered with that"), "{found:?}");
+    assert!(found[1].1.contains("metered with the processor"), "{found:?}");
     assert_eq!(found.len(), 2);
 }

@@ -1,4 +1,4 @@
-//! The keys of `[plugins.nvidia]`, and which of their values make sense.
+//! The keys of `[plugins.nvidia]` and their limits.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ pub struct NvidiaConfig {
     /// keeps samples of utilisation for about ten seconds.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The management library: a name that the dynamic linker finds, or a path. What another library than the
-    /// driver's own says is labelled `simulated`.
+    /// The management library: a name for the dynamic linker, or a path. The numbers of any other library
+    /// than the driver's own are labelled `simulated`.
     pub library: String,
-    /// How often GPUs that fell off the bus are looked for, at least 1 s; `0s`: never. The library is
-    /// initialised anew for it.
+    /// How often lost and new GPUs are looked for, at least 1 s; `0s`: never. It initialises the library
+    /// again.
     #[serde(with = "humantime_serde")]
     pub rescan: Duration,
 }
@@ -40,7 +40,7 @@ impl Default for NvidiaConfig {
 }
 
 impl NvidiaConfig {
-    /// Refuses what makes no sense, by its key.
+    /// Refuses values outside the limits. The message names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         if !(SHORTEST..=LONGEST).contains(&self.interval) {
             let got = self.interval;
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_its_key() {
+    fn values_outside_the_limits_are_refused_by_key() {
         let ms = Duration::from_millis;
         let with = |change: fn(&mut NvidiaConfig, Duration), value| {
             let mut config = NvidiaConfig::default();
@@ -76,13 +76,13 @@ mod tests {
             config.validate().err().map(|e| e.to_string()).unwrap_or_default()
         };
         for (value, fine) in [(9, false), (10, true), (10_000, true), (10_001, false)] {
-            let said = with(|c, v| c.interval = v, ms(value));
-            assert_eq!(said.is_empty(), fine, "{value}: {said}");
-            assert!(fine || said.starts_with("plugins.nvidia.interval: "), "{said}");
+            let message = with(|c, v| c.interval = v, ms(value));
+            assert_eq!(message.is_empty(), fine, "{value}: {message}");
+            assert!(fine || message.starts_with("plugins.nvidia.interval: "), "{message}");
         }
         for (value, fine) in [(0, true), (999, false), (1_000, true)] {
-            let said = with(|c, v| c.rescan = v, ms(value));
-            assert_eq!(said.is_empty(), fine, "{value}: {said}");
+            let message = with(|c, v| c.rescan = v, ms(value));
+            assert_eq!(message.is_empty(), fine, "{value}: {message}");
         }
         assert!(with(|c, _| c.library.clear(), ms(0)).starts_with("plugins.nvidia.library: "));
     }

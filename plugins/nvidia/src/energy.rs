@@ -1,5 +1,5 @@
-//! A device's joules: from its energy counter where it has one (since Volta), else from its power, integrated
-//! over the samples that the driver keeps, or over what it reads at each tick.
+//! A device's energy: from its energy counter if it has one (since Volta); else from its power, integrated
+//! over the samples that the driver keeps, or over one reading a tick.
 
 use std::time::Duration;
 
@@ -16,40 +16,40 @@ use crate::session::{is_lost, is_unsupported};
 
 /// The counter counts millijoules.
 const MICROJOULES: u64 = 1_000;
-/// Power is told in milliwatts.
+/// Power is in milliwatts.
 const MICROWATTS: u64 = 1_000;
-/// Samples further apart have something unknown between them. Longer than the longest interval.
-const LONGEST: Duration = Duration::from_secs(30);
-/// No GPU draws so much: 100 kW.
-const IMPLAUSIBLE_MICROWATTS: u64 = 100_000_000_000;
+/// Samples that are further apart leave a gap. Longer than the longest interval.
+const MAX_GAP: Duration = Duration::from_secs(30);
+/// No GPU draws more: 100 kW.
+const MAX_MICROWATTS: u64 = 100_000_000_000;
 
-/// The way to a device's joules.
+/// Reads a device's energy.
 #[derive(Debug)]
 pub(crate) enum Meter {
     /// Its energy counter.
     Counter(SteppedCounter),
     /// The samples of its power that the driver keeps, up to the one stamped `last`.
     Samples { integral: PowerIntegral, last: u64 },
-    /// Its power as it is at each reading.
+    /// Its power at each reading.
     Power(PowerIntegral),
-    /// It tells nothing.
-    Nothing,
+    /// The device has no meter.
+    None,
 }
 
-/// What a reading tells of a window.
+/// The energy of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// Cumulative microjoules at its end.
-    Energy(u64),
-    /// Its energy is unknown, and nobody's.
+pub(crate) enum WindowEnergy {
+    /// Cumulative microjoules at the window's end.
+    Known(u64),
+    /// The window's energy is unknown and left out.
     Unknown(Anomaly),
 }
 
 impl Meter {
-    /// Finds the best way, and takes the first reading, from which energy counts.
+    /// Chooses the most exact meter of the device, and takes the first reading, from which energy is counted.
     ///
     /// # Errors
-    /// That the device is lost.
+    /// If the device is lost.
     pub(crate) fn open(device: &Device<'_>, clock: &Clock) -> Result<Self, NvmlError> {
         match device.total_energy_consumption() {
             Ok(reading) => {
@@ -59,10 +59,10 @@ impl Meter {
             }
             Err(e) if is_lost(&e) => return Err(e),
             Err(e) if is_unsupported(&e) => {}
-            // In trouble for now: its counter counts from the first good reading.
+            // A temporary error: energy is counted from the first good reading.
             Err(_) => return Ok(Meter::Counter(SteppedCounter::new(MICROJOULES))),
         }
-        let integral = PowerIntegral::new(LONGEST).at_most(IMPLAUSIBLE_MICROWATTS);
+        let integral = PowerIntegral::new(MAX_GAP).at_most(MAX_MICROWATTS);
         let now = DriverTime::read(clock).stamp;
         match device.samples(Sampling::Power, now) {
             Ok(_) | Err(NvmlError::NotFound) => return Ok(Meter::Samples { integral, last: now }),
@@ -71,41 +71,43 @@ impl Meter {
         }
         match device.power_usage() {
             Err(e) if is_lost(&e) => Err(e),
-            Err(e) if is_unsupported(&e) => Ok(Meter::Nothing),
+            Err(e) if is_unsupported(&e) => Ok(Meter::None),
             _ => Ok(Meter::Power(integral)),
         }
     }
 
-    /// What it is, for people.
+    /// Its description for logs and `wattrace doctor`.
     pub(crate) fn describe(&self) -> &'static str {
         match self {
             Meter::Counter(_) => "energy counter",
             Meter::Samples { .. } => "samples of power, integrated",
             Meter::Power(_) => "power, integrated",
-            Meter::Nothing => "no energy",
+            Meter::None => "no energy",
         }
     }
 
-    /// Reads it, and calls `each` with every window that it tells of now.
+    /// Reads it, and calls `each` with every new window.
     ///
     /// # Errors
-    /// The library's; nothing is lost by a passing one, the next window is longer.
+    /// The library's. A temporary error loses nothing: the next window is longer.
     pub(crate) fn read(
         &mut self,
         device: &Device<'_>,
         clock: &Clock,
-        mut each: impl FnMut(Window, Told),
+        mut each: impl FnMut(Window, WindowEnergy),
     ) -> Result<(), NvmlError> {
         match self {
             Meter::Counter(counter) => {
                 let reading = device.total_energy_consumption()?;
                 match counter.take(reading, clock.now()) {
-                    Progress::Advanced(window) => each(window, Told::Energy(counter.microjoules())),
+                    Progress::Advanced(window) => each(window, WindowEnergy::Known(counter.microjoules())),
                     Progress::Reset(window) => {
-                        tracing::warn!("a GPU's energy counter ran backwards: counting on from there");
-                        each(window, Told::Unknown(Anomaly::Reset));
+                        tracing::warn!(
+                            "a GPU's energy counter went back; it is counted from the new value on"
+                        );
+                        each(window, WindowEnergy::Unknown(Anomaly::Reset));
                     }
-                    Progress::Based | Progress::Standing => {}
+                    Progress::First | Progress::Unchanged => {}
                 }
             }
             Meter::Samples { integral, last } => {
@@ -121,24 +123,24 @@ impl Meter {
             Meter::Power(integral) => {
                 let power = u64::from(device.power_usage()?) * MICROWATTS;
                 match integral.sample(clock.now(), power) {
-                    Sampled::Advanced(window) => each(window, Told::Energy(integral.microjoules())),
-                    Sampled::Gap(window) => each(window, Told::Unknown(Anomaly::Gap)),
+                    Sampled::Advanced(window) => each(window, WindowEnergy::Known(integral.microjoules())),
+                    Sampled::Gap(window) => each(window, WindowEnergy::Unknown(Anomaly::Gap)),
                     Sampled::Based | Sampled::Stale | Sampled::Implausible => {}
                 }
             }
-            Meter::Nothing => {}
+            Meter::None => {}
         }
         Ok(())
     }
 }
 
-/// Takes in samples (stamp, milliwatts). Calls `each` with each window without a gap, and each gap. Returns
-/// the last stamp.
+/// Integrates samples (stamp, milliwatts). Calls `each` with each span without a gap, and with each gap.
+/// Returns the last stamp.
 fn integrate(
     integral: &mut PowerIntegral,
     time: &DriverTime,
     samples: impl Iterator<Item = (u64, u64)>,
-    mut each: impl FnMut(Window, Told),
+    mut each: impl FnMut(Window, WindowEnergy),
 ) -> Option<u64> {
     let mut last = None;
     let mut open: Option<Timestamp> = None;
@@ -151,15 +153,15 @@ fn integrate(
             }
             Sampled::Gap(gap) => {
                 if let Some(start) = open.take() {
-                    each(Window::new(start, gap.start), Told::Energy(before));
+                    each(Window::new(start, gap.start), WindowEnergy::Known(before));
                 }
-                each(gap, Told::Unknown(Anomaly::Gap));
+                each(gap, WindowEnergy::Unknown(Anomaly::Gap));
             }
             Sampled::Based | Sampled::Stale | Sampled::Implausible => {}
         }
     }
     if let (Some(start), Some(end)) = (open, integral.last()) {
-        each(Window::new(start, end), Told::Energy(integral.microjoules()));
+        each(Window::new(start, end), WindowEnergy::Known(integral.microjoules()));
     }
     last
 }
@@ -179,16 +181,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_of_power_give_windows_without_gaps_and_the_area_under_them() {
+    fn power_samples_become_windows_without_gaps_and_the_energy_in_them() {
         let time = DriverTime { now: Timestamp(100_000_000_000), stamp: 100_000_000 };
-        let mut integral = PowerIntegral::new(LONGEST);
+        let mut integral = PowerIntegral::new(MAX_GAP);
         let mut seen = Vec::new();
         let stamps = [1, 2, 4, 50, 51].map(|second| (second * 1_000_000, 10_000));
-        let last = integrate(&mut integral, &time, stamps.into_iter(), |w, told| seen.push((w, told)));
+        let last = integrate(&mut integral, &time, stamps.into_iter(), |w, energy| seen.push((w, energy)));
         let second = |n: u64| Timestamp(n * 1_000_000_000);
         let window = |from, to| Window::new(second(from), second(to));
-        let energy = |from, to, joules: u64| (window(from, to), Told::Energy(joules * 1_000_000));
-        let gap = (window(4, 50), Told::Unknown(Anomaly::Gap));
+        let energy = |from, to, joules: u64| (window(from, to), WindowEnergy::Known(joules * 1_000_000));
+        let gap = (window(4, 50), WindowEnergy::Unknown(Anomaly::Gap));
         assert_eq!(seen, [energy(1, 4, 30), gap, energy(50, 51, 40)]);
         assert_eq!(last, Some(51_000_000));
     }

@@ -1,5 +1,5 @@
-//! One device: reads its energy, who holds its memory and whom it worked for, and feeds their series. Which
-//! devices there are is for `source.rs`.
+//! One device: reads its energy, its memory by process and its engine time by process, and writes their
+//! series. `source.rs` keeps the list of devices.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,125 +9,121 @@ use wattrace_api::{
     Attribute, Batch, Clock, Domain, Error, Follows, Origin, Registry, Resource, ResultExt, SeriesId,
     SeriesSpec, Timestamp, Value, Window, metric,
 };
-use wattrace_gpu::{Users, Who};
+use wattrace_gpu::{ProcessResolver, ProcessUsage};
 use wattrace_meter::{Anomalies, Anomaly, METER_ANOMALIES};
 
 use crate::driver_time::DriverTime;
-use crate::energy::{Meter, Told};
-use crate::holders;
-use crate::session::{Place, Session, is_lost};
-use crate::usage::Usage;
+use crate::energy::{Meter, WindowEnergy};
+use crate::memory;
+use crate::session::{DeviceIndex, Session, ShownDevice, is_lost};
+use crate::utilization::Utilization;
 
-/// The driver's samples of a process come up to so much later than its end.
+/// The driver's samples of a process come up to this long after its end.
 const LATENESS: Duration = Duration::from_secs(2);
 
-/// A device that is there.
+/// A device that is present.
 pub(crate) struct Gpu {
     pub(crate) uuid: String,
-    /// Where the present session has it.
-    pub(crate) place: Place,
+    /// Its index in the current session.
+    pub(crate) index: DeviceIndex,
     domain: String,
     anomalies: Anomalies,
     meter: Meter,
     energy: Option<SeriesId>,
-    usage: Usage,
-    pub(crate) users: Users,
+    utilization: Utilization,
+    pub(crate) usage: ProcessUsage,
     has_instances: bool,
-    held_at: Timestamp,
+    memory_read_at: Timestamp,
     warned: bool,
 }
 
-/// The device is not there any more.
+/// The device is lost.
 #[derive(Debug)]
 pub(crate) struct Lost(pub(crate) NvmlError);
 
-/// What its series are about: the driver's UUID without the word in front of it.
-fn id_of(uuid: &str) -> &str {
-    uuid.strip_prefix("GPU-").unwrap_or(uuid)
-}
-
 impl Gpu {
-    /// Takes the first readings of a device, from which its counters count. `Ok(None)`: it was lost
-    /// meanwhile.
+    /// Takes the first readings, from which its counters count. `Ok(None)`: the device was lost meanwhile.
     ///
     /// # Errors
     /// Fatal, if another plugin has declared the metrics otherwise.
     pub(crate) fn open(
         session: &Session,
-        (place, uuid, name): (Place, &str, &str),
+        shown: &ShownDevice<'_>,
         registry: &Arc<Registry>,
         clock: &Clock,
     ) -> Result<Option<Self>, Error> {
-        let Some(device) = session.device(place) else { return Ok(None) };
+        let &ShownDevice { index, uuid, name } = shown;
+        let Some(device) = session.device(index) else { return Ok(None) };
         let Ok(meter) = Meter::open(&device, clock) else { return Ok(None) };
         let time = DriverTime::read(clock);
-        let resource = Resource::gpu(id_of(uuid).to_owned());
+        let resource = Resource::gpu(uuid.strip_prefix("GPU-").unwrap_or(uuid).to_owned());
         let domain = format!("gpu-{}", resource.id);
         let energy = match meter {
-            Meter::Nothing => None,
-            _ => Some(open_energy(registry, &domain, resource.clone(), name, session.origin, time.now)?),
+            Meter::None => None,
+            _ => Some(open_energy(registry, &resource, name, session.origin, time.now)?),
         };
         let anomalies =
             Anomalies::new(registry.clone(), &METER_ANOMALIES, resource.clone(), domain.clone(), time.now)?;
-        let has_instances = holders::has_instances(&device);
+        let has_instances = memory::has_instances(&device);
         tracing::info!(domain, name, meter = meter.describe(), has_instances, "NVIDIA GPU");
         Ok(Some(Self {
             uuid: uuid.to_owned(),
-            place,
+            index,
             domain,
             anomalies,
             meter,
             energy,
-            usage: Usage::new(&time),
-            users: Users::new(registry.clone(), resource, LATENESS)?,
+            utilization: Utilization::new(&time),
+            usage: ProcessUsage::new(registry.clone(), resource, LATENESS)?,
             has_instances,
-            held_at: time.now,
+            memory_read_at: time.now,
             warned: false,
         }))
     }
 
-    /// Reads everything, and tells what is new: what was used before what that cost, so that the one is known
-    /// when the other is split.
+    /// Reads everything and writes what is new. Usage goes before energy, so that it is known when
+    /// attribution splits the energy.
     pub(crate) fn poll(
         &mut self,
         session: &Session,
         clock: &Clock,
-        who: &mut Who,
+        resolver: &mut ProcessResolver,
         out: &mut Batch,
     ) -> Result<(), Lost> {
-        let Some(device) = session.device(self.place) else { return Err(Lost(NvmlError::NotFound)) };
-        let mut costs = Vec::new();
-        let read = self.meter.read(&device, clock, |window, told| costs.push((window, told)));
-        let metered = self.passing("energy", read)?.is_some();
+        let Some(device) = session.device(self.index) else { return Err(Lost(NvmlError::NotFound)) };
+        let mut energies = Vec::new();
+        let read = self.meter.read(&device, clock, |window, energy| energies.push((window, energy)));
+        let is_read = self.unless_lost("energy", read)?.is_some();
 
         let time = DriverTime::read(clock);
-        let asked = holders::read(&device, self.has_instances, time.now, &mut self.users);
-        let asked = self.passing("memory by process", asked)?.unwrap_or(false);
-        let used = self.usage.read(&device, &time, &mut self.users);
-        let used = self.passing("utilisation by process", used)?.flatten();
-        let held = (asked && time.now > self.held_at).then(|| Window::new(self.held_at, time.now));
+        let supported = memory::read(&device, self.has_instances, time.now, &mut self.usage);
+        let supported = self.unless_lost("memory by process", supported)?.unwrap_or(false);
+        let used = self.utilization.read(&device, &time, &mut self.usage);
+        let used = self.unless_lost("utilisation by process", used)?.flatten();
+        let held =
+            (supported && time.now > self.memory_read_at).then(|| Window::new(self.memory_read_at, time.now));
         if let Some(held) = held {
-            self.held_at = held.end;
+            self.memory_read_at = held.end;
         }
-        self.users.emit(used, held, time.now, who, out);
-        let Some(energy) = self.energy else { return Ok(()) };
-        for (window, told) in costs {
+        self.usage.emit(used, held, time.now, resolver, out);
+        let Some(series) = self.energy else { return Ok(()) };
+        for (window, energy) in energies {
             out.begin(window);
-            match told {
-                Told::Energy(microjoules) => out.push(energy, Value::of_steps(microjoules)),
-                Told::Unknown(anomaly) => self.anomalies.count(anomaly, out),
+            match energy {
+                WindowEnergy::Known(microjoules) => out.push(series, Value::of_steps(microjoules)),
+                WindowEnergy::Unknown(anomaly) => self.anomalies.count(anomaly, out),
             }
         }
-        if !metered {
+        if !is_read {
             out.begin(Window::new(time.now, time.now));
             self.anomalies.count(Anomaly::BadReading, out);
         }
         Ok(())
     }
 
-    /// Tells a device that is lost from one in a passing trouble, which costs nothing: the next window is
+    /// Separates a lost device from a temporary error. A temporary error costs nothing: the next window is
     /// longer.
-    fn passing<T>(&mut self, what: &str, read: Result<T, NvmlError>) -> Result<Option<T>, Lost> {
+    fn unless_lost<T>(&mut self, what: &str, read: Result<T, NvmlError>) -> Result<Option<T>, Lost> {
         match read {
             Ok(read) => Ok(Some(read)),
             Err(e) if is_lost(&e) => Err(Lost(e)),
@@ -136,7 +132,7 @@ impl Gpu {
                 if std::mem::replace(&mut self.warned, true) {
                     tracing::debug!(domain, "{what}: {e}");
                 } else {
-                    tracing::warn!(domain, "{what}: {e}; further troubles are logged as debug");
+                    tracing::warn!(domain, "{what}: {e}; further errors are logged at level debug");
                 }
                 Ok(None)
             }
@@ -146,31 +142,28 @@ impl Gpu {
     /// Ends its series.
     pub(crate) fn end(mut self, out: &mut Batch) {
         self.anomalies.end(out);
-        self.users.end(out);
+        self.usage.end(out);
         self.energy.into_iter().for_each(|series| out.end(series));
     }
 }
 
 fn open_energy(
     registry: &Registry,
-    domain: &str,
-    resource: Resource,
-    name: &str,
+    resource: &Resource,
+    model: &str,
     origin: Origin,
     start: Timestamp,
 ) -> Result<SeriesId, Error> {
+    let domain = Domain {
+        name: format!("gpu-{}", resource.id),
+        origin,
+        follows: Follows::Device(resource.clone()),
+        within: None,
+        idle_microwatts: None,
+    };
     Ok(registry.open(SeriesSpec {
-        metric: registry.metric(&metric::HW_ENERGY).or_fatal()?,
-        domain: Some(Arc::new(Domain {
-            name: domain.to_owned(),
-            origin,
-            follows: Follows::Device(resource.clone()),
-            within: None,
-            idle_microwatts: None,
-        })),
-        resource,
-        consumer: None,
-        attributes: vec![Attribute::new("hw.vendor", "NVIDIA"), Attribute::new("hw.model", name)],
-        start,
+        domain: Some(Arc::new(domain)),
+        attributes: vec![Attribute::new("hw.vendor", "NVIDIA"), Attribute::new("hw.model", model)],
+        ..SeriesSpec::new(registry.metric(&metric::HW_ENERGY).or_fatal()?, resource.clone(), start)
     }))
 }

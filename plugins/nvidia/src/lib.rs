@@ -1,32 +1,32 @@
-//! The `nvidia` plugin: how many joules NVIDIA's GPUs used, and which processes they worked for, by the
-//! driver's management library (NVML, `libnvidia-ml.so.1`).
+//! The `nvidia` plugin: energy of NVIDIA's GPUs, and the processes they work for, by the driver's management
+//! library (NVML, `libnvidia-ml.so.1`).
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.nvidia]` |
-//! | `session` | the library, loaded and initialised, and the devices that it shows |
-//! | `origin` | whether that library is the driver's own or a stand-in |
-//! | `driver_time` | the driver's time stamps → the agent's clock |
-//! | `energy` | a device's joules: its energy counter, or its power integrated |
-//! | `usage` | a device's engine time by process, from percentages of utilisation |
-//! | `holders` | a device's memory by process, instances (MIG) included |
-//! | `gpu` | one device: those three, and the series they feed |
-//! | `source` | the pipeline element: all devices, those that fall off the bus, those that come back |
-//! | `probe` | what of that is there, what is missing, and what gives it |
+//! | `session` | the library, loaded and initialised, and its devices |
+//! | `origin` | whether that library is the driver's own |
+//! | `driver_time` | converts the driver's timestamps to the agent's clock |
+//! | `energy` | a device's energy: its energy counter, or its power integrated |
+//! | `utilization` | a device's engine time by process |
+//! | `memory` | a device's memory by process, MIG instances included |
+//! | `gpu` | one device: those three, and their series |
+//! | `source` | the pipeline element: all devices, also those that are lost and come back |
+//! | `doctor` | what `wattrace doctor` reports |
 //!
-//! What GPUs of all makers have in common is in `wattrace-gpu`; who pays for the joules is for the
-//! attribution plugin to say.
+//! `wattrace-gpu` holds what all GPU plugins share. The attribution plugin splits the energy among the
+//! processes.
 
 mod config;
+mod doctor;
 mod driver_time;
 mod energy;
 mod gpu;
-mod holders;
+mod memory;
 mod origin;
-mod probe;
 mod session;
 mod source;
-mod usage;
+mod utilization;
 
 pub use config::NvidiaConfig;
 
@@ -44,7 +44,6 @@ impl Plugin for Nvidia {
     fn start(config: NvidiaConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
-        // The library may block for milliseconds per call, and for longer when a device is in trouble.
         setup.source("gpus", Trigger::every(config.interval), move || {
             source::NvidiaSource::open(&config, registry.clone(), clock.clone())
         });
@@ -52,6 +51,6 @@ impl Plugin for Nvidia {
     }
 
     fn diagnose(config: &NvidiaConfig) -> Vec<Finding> {
-        probe::findings(config)
+        doctor::findings(config)
     }
 }

@@ -1,24 +1,22 @@
-//! Whether what the library says comes from hardware: it does if it is the driver's own library. That is the
-//! one that everyone finds under the driver's name, or one under another name whose version is that of the
-//! driver in the kernel.
+//! Decides whether the numbers of a library are measured. They are if it is the driver's own library: the one
+//! found under the driver's name, or one under another name that has the version of the loaded kernel driver.
 
 use std::fs;
 
 use wattrace_api::Origin;
 
-use crate::session::is_standard;
+use crate::config::LIBRARY;
 
-/// Stand-ins that are honest have this in their version, whatever name they go by.
+/// Stand-ins have this in their version, so that they are recognised under the driver's name too.
 const STAND_IN: &str = "stand-in";
 
-/// The origin of numbers from `library`, which says that it is of `version`, on a kernel that says so much of
-/// its driver.
+/// The origin of the numbers of `library`, which reports `version`. `kernel` is from [`kernel_module`].
 pub(crate) fn of(library: &str, version: &str, kernel: &str) -> Origin {
-    let own = is_standard(library) || (!version.is_empty() && mentions(kernel, version));
+    let own = library == LIBRARY || (!version.is_empty() && mentions(kernel, version));
     if own && !version.contains(STAND_IN) { Origin::Measured } else { Origin::Simulated }
 }
 
-/// What the kernel says of NVIDIA's driver; empty without one.
+/// The kernel's text about NVIDIA's driver; empty if the driver is not loaded.
 pub(crate) fn kernel_module() -> String {
     ["/sys/module/nvidia/version", "/proc/driver/nvidia/version"]
         .iter()
@@ -36,15 +34,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_driver_s_own_library_measures() {
+    fn only_the_drivers_own_library_measures() {
         let kernel = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.14  Thu Feb 22\n";
-        let default = "libnvidia-ml.so.1";
-        assert_eq!(of(default, "550.54.14", ""), Origin::Measured, "WSL and some sandboxes hide the module");
+        assert_eq!(of(LIBRARY, "550.54.14", ""), Origin::Measured, "WSL and some sandboxes hide the module");
         assert_eq!(of("/opt/driver/libnvidia-ml.so.1", "550.54.14", kernel), Origin::Measured);
         assert_eq!(of("/opt/driver/libnvidia-ml.so.1", "550.54.14", "550.54.14\n"), Origin::Measured);
         assert_eq!(of("/tmp/fake.so", "550.54", kernel), Origin::Simulated);
         assert_eq!(of("/tmp/fake.so", "", kernel), Origin::Simulated);
         assert_eq!(of("/tmp/fake.so", "1.0", ""), Origin::Simulated);
-        assert_eq!(of(default, "0.0-stand-in", ""), Origin::Simulated, "put in the library's place");
+        assert_eq!(of(LIBRARY, "0.0-stand-in", ""), Origin::Simulated, "in the place of the driver's");
     }
 }

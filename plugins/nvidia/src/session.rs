@@ -1,5 +1,5 @@
-//! The management library, loaded and initialised, and the devices that it showed at that moment. A device
-//! that comes later, or comes back, is shown to a new session only.
+//! The management library, loaded and initialised, and the devices that it showed at that moment. The library
+//! shows a device that is added or comes back to a new session only.
 
 use std::ffi::OsStr;
 
@@ -7,35 +7,42 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 use wattrace_api::{Error, Origin};
 
-use crate::config::LIBRARY;
 use crate::origin;
 
 /// An initialised library. Dropping it shuts the library down.
 pub(crate) struct Session {
     nvml: Nvml,
-    shown: Vec<Shown>,
-    /// What its numbers are.
+    devices: Vec<DeviceEntry>,
+    /// Whether its numbers are measured.
     pub(crate) origin: Origin,
-    /// Devices that it counts, those included that did not answer.
+    /// How many devices it counts, those included that did not answer.
     counted: u32,
 }
 
 /// A device that answered.
-struct Shown {
+struct DeviceEntry {
     uuid: String,
     name: String,
-    /// The library's own handle, from [`Device::handle`].
     handle: Handle,
 }
 
+/// From [`Device::handle`].
 struct Handle(nvml_wrapper_sys::bindings::nvmlDevice_t);
 
-// SAFETY: it is a number that the library gives out and takes back, and the library is thread-safe.
+// SAFETY: the handle is opaque: only the library uses it, and the library is thread-safe.
 unsafe impl Send for Handle {}
 
-/// A device of a session, by its place in it. Void in every other session.
+/// A device's index in its session. Not valid in any other session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place(usize);
+pub(crate) struct DeviceIndex(usize);
+
+/// A device that answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShownDevice<'a> {
+    pub(crate) index: DeviceIndex,
+    pub(crate) uuid: &'a str,
+    pub(crate) name: &'a str,
+}
 
 impl Session {
     /// Loads and initialises the library named `library`.
@@ -52,47 +59,50 @@ impl Session {
         let counted = nvml.device_count().map_err(|e| {
             Error::gone(format!("{library}: cannot count devices: {e}; look at `nvidia-smi` and `dmesg`"))
         })?;
-        let mut shown = Vec::new();
+        let mut devices = Vec::new();
         for index in 0..counted {
-            match Shown::find(&nvml, index) {
-                Ok(device) => shown.push(device),
+            match DeviceEntry::find(&nvml, index) {
+                Ok(device) => devices.push(device),
                 Err(e) => tracing::debug!(index, "a GPU does not answer: {e}"),
             }
         }
-        Ok(Self { nvml, shown, origin, counted })
+        Ok(Self { nvml, devices, origin, counted })
     }
 
-    /// The devices that answered: place, UUID, name.
-    pub(crate) fn devices(&self) -> impl Iterator<Item = (Place, &str, &str)> {
-        self.shown.iter().enumerate().map(|(at, d)| (Place(at), &*d.uuid, &*d.name))
+    /// The devices that answered.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = ShownDevice<'_>> {
+        self.devices.iter().enumerate().map(|(at, device)| ShownDevice {
+            index: DeviceIndex(at),
+            uuid: &device.uuid,
+            name: &device.name,
+        })
     }
 
-    /// A device, to be asked.
-    pub(crate) fn device(&self, place: Place) -> Option<Device<'_>> {
-        let handle = self.shown.get(place.0)?.handle.0;
-        // SAFETY: the handle is this library's, which has not been shut down since it gave it out: `nvml`
-        // still lives.
+    /// A device, to read it.
+    pub(crate) fn device(&self, index: DeviceIndex) -> Option<Device<'_>> {
+        let handle = self.devices.get(index.0)?.handle.0;
+        // SAFETY: the handle is from `nvml`, which has not been shut down since.
         Some(unsafe { Device::new(handle, &self.nvml) })
     }
 
-    /// Whether the library counts other devices than it showed: some did not answer, or one was added.
+    /// Whether the library counts more or fewer devices than answered: some did not answer, or one was added.
     pub(crate) fn is_stale(&self) -> bool {
         let counted = self.nvml.device_count().unwrap_or(self.counted);
-        usize::try_from(counted).is_ok_and(|counted| counted != self.shown.len())
+        usize::try_from(counted).is_ok_and(|counted| counted != self.devices.len())
     }
 }
 
-impl Shown {
+impl DeviceEntry {
     fn find(nvml: &Nvml, index: u32) -> Result<Self, NvmlError> {
         let device = nvml.device_by_index(index)?;
-        // SAFETY: it is kept beside the `Nvml` that it is of, and used with that alone.
+        // SAFETY: it is kept with its `Nvml` and used with no other.
         let handle = Handle(unsafe { device.handle() });
         let name = device.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned());
         Ok(Self { uuid: device.uuid()?, name, handle })
     }
 }
 
-/// Whether a device that answers so is gone rather than in a passing trouble.
+/// Whether the error means that the device is lost; else it is temporary or permanent for one function.
 pub(crate) fn is_lost(e: &NvmlError) -> bool {
     matches!(
         e,
@@ -105,7 +115,7 @@ pub(crate) fn is_lost(e: &NvmlError) -> bool {
     )
 }
 
-/// Whether a device that answers so cannot do this at all.
+/// Whether the error means that the device does not support the function.
 pub(crate) fn is_unsupported(e: &NvmlError) -> bool {
     matches!(e, NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound)
 }
@@ -114,8 +124,8 @@ pub(crate) fn is_unsupported(e: &NvmlError) -> bool {
 pub(crate) fn remedy(e: &NvmlError) -> &'static str {
     match e {
         NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => {
-            "if there is an NVIDIA GPU, install the driver's libraries (Debian: `sudo apt install nvidia-smi`; in a container: \
-             run it with the NVIDIA runtime and NVIDIA_DRIVER_CAPABILITIES=utility)"
+            "if there is an NVIDIA GPU, install the driver's libraries (Debian: `sudo apt install nvidia-smi`; in a \
+             container: run it with the NVIDIA runtime and NVIDIA_DRIVER_CAPABILITIES=utility)"
         }
         NvmlError::DriverNotLoaded => "load the driver: `sudo modprobe nvidia`",
         NvmlError::LibRmVersionMismatch => {
@@ -124,9 +134,4 @@ pub(crate) fn remedy(e: &NvmlError) -> &'static str {
         NvmlError::NoPermission => "give access to /dev/nvidiactl and /dev/nvidia0, …",
         _ => "look at `nvidia-smi` and `dmesg`",
     }
-}
-
-/// Whether this is the driver's library by the name under which everyone finds it.
-pub(crate) fn is_standard(library: &str) -> bool {
-    library == LIBRARY
 }

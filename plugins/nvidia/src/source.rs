@@ -1,10 +1,11 @@
-//! The pipeline element: polls every device, ends one that falls off the bus while the others go on, and
-//! looks for those that come (back).
+//! The pipeline element: polls every device. A device that is lost ends its series while the others go on.
+//! Lost and new devices are looked for now and then.
 
 use std::sync::Arc;
 
 use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick, Timestamp};
-use wattrace_gpu::Who;
+use wattrace_gpu::ProcessResolver;
+use wattrace_procfs::Procfs;
 
 use crate::config::NvidiaConfig;
 use crate::gpu::Gpu;
@@ -15,38 +16,37 @@ pub(crate) struct NvidiaSource {
     config: NvidiaConfig,
     registry: Arc<Registry>,
     clock: Clock,
-    who: Who,
-    /// `None` between two of them.
+    resolver: ProcessResolver,
+    /// `None` if the library could not be initialised again.
     session: Option<Session>,
     gpus: Vec<Gpu>,
-    looked_at: Timestamp,
-    /// Devices that were lost and are worth looking for, by their UUIDs.
-    missed: Vec<String>,
+    scanned_at: Timestamp,
+    /// The UUIDs of lost devices.
+    lost: Vec<String>,
 }
 
 impl NvidiaSource {
     /// Opens the library and all devices that answer.
     pub(crate) fn open(config: &NvidiaConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
-        let who = Who::new(registry.directory().clone(), clock.clone(), "/proc");
-        let looked_at = clock.now();
+        let resolver = ProcessResolver::new(registry.directory().clone(), clock.clone(), Procfs::default());
+        let scanned_at = clock.now();
         let mut source = Self {
             config: config.clone(),
             registry,
             clock,
-            who,
+            resolver,
             session: None,
             gpus: Vec::new(),
-            looked_at,
-            missed: Vec::new(),
+            scanned_at,
+            lost: Vec::new(),
         };
-        source.look(&mut Batch::default())?;
+        source.scan(&mut Batch::default())?;
         Ok(source)
     }
 
-    /// Initialises the library anew. Devices that are still there go on, new ones begin, those that are not
-    /// shown end.
-    fn look(&mut self, out: &mut Batch) -> Result<(), Error> {
-        // The old one has to be shut down first, or the library shows what it showed before.
+    /// Initialises the library again. Devices that it still shows go on, new ones begin, all others end.
+    fn scan(&mut self, out: &mut Batch) -> Result<(), Error> {
+        // The old session has to be shut down first, or else the library shows the same devices as before.
         self.session = None;
         let session = match Session::open(&self.config.library) {
             Ok(session) => session,
@@ -56,24 +56,24 @@ impl NvidiaSource {
             }
         };
         let mut before = std::mem::take(&mut self.gpus);
-        for shown @ (place, uuid, _) in session.devices() {
-            if let Some(at) = before.iter().position(|gpu| gpu.uuid == uuid) {
+        for shown in session.devices() {
+            if let Some(at) = before.iter().position(|gpu| gpu.uuid == shown.uuid) {
                 let mut gpu = before.swap_remove(at);
-                gpu.place = place;
+                gpu.index = shown.index;
                 self.gpus.push(gpu);
-            } else if let Some(gpu) = Gpu::open(&session, shown, &self.registry, &self.clock)? {
-                self.missed.retain(|missed| *missed != gpu.uuid);
+            } else if let Some(gpu) = Gpu::open(&session, &shown, &self.registry, &self.clock)? {
+                self.lost.retain(|uuid| *uuid != gpu.uuid);
                 self.gpus.push(gpu);
             }
         }
         for gpu in before {
-            self.lose(gpu, "it is not shown any more", out);
+            self.lose(gpu, "the library does not show it any more", out);
         }
         self.session = Some(session);
-        if self.gpus.is_empty() { Err(self.nothing()) } else { Ok(()) }
+        if self.gpus.is_empty() { Err(self.no_gpu()) } else { Ok(()) }
     }
 
-    fn nothing(&self) -> Error {
+    fn no_gpu(&self) -> Error {
         let library = &self.config.library;
         Error::gone(format!("{library}: no GPU answers; look at `nvidia-smi` and `dmesg`"))
     }
@@ -84,7 +84,7 @@ impl NvidiaSource {
             uuid,
             "a GPU is lost: {why}; look at `dmesg`, and reset it (`nvidia-smi --gpu-reset`) or reboot"
         );
-        self.missed.push(uuid.clone());
+        self.lost.push(uuid.clone());
         gpu.end(out);
     }
 
@@ -96,26 +96,26 @@ impl NvidiaSource {
 impl Source for NvidiaSource {
     fn poll(&mut self, tick: &Tick, out: &mut Batch) -> Result<(), Error> {
         let (now, rescan) = (self.clock.now(), self.config.rescan);
-        if !rescan.is_zero() && now.since(self.looked_at) >= rescan {
-            self.looked_at = now;
-            if !self.missed.is_empty() || self.session.as_ref().is_some_and(Session::is_stale) {
-                self.look(out)?;
+        if !rescan.is_zero() && now.since(self.scanned_at) >= rescan {
+            self.scanned_at = now;
+            if !self.lost.is_empty() || self.session.as_ref().is_some_and(Session::is_stale) {
+                self.scan(out)?;
             }
         }
-        let Some(session) = &self.session else { return Err(self.nothing()) };
-        let mut lost_now = Vec::new();
+        let Some(session) = &self.session else { return Err(self.no_gpu()) };
+        let mut lost = Vec::new();
         for mut gpu in std::mem::take(&mut self.gpus) {
             if tick.last {
-                gpu.users.hurry();
+                gpu.usage.stop_waiting();
             }
-            match gpu.poll(session, &self.clock, &mut self.who, out) {
+            match gpu.poll(session, &self.clock, &mut self.resolver, out) {
                 Ok(()) => self.gpus.push(gpu),
-                Err(lost) => lost_now.push((gpu, lost)),
+                Err(why) => lost.push((gpu, why)),
             }
         }
-        for (gpu, lost) in lost_now {
-            self.lose(gpu, &lost.0.to_string(), out);
+        for (gpu, why) in lost {
+            self.lose(gpu, &why.0.to_string(), out);
         }
-        if self.gpus.is_empty() { Err(self.nothing()) } else { Ok(()) }
+        if self.gpus.is_empty() { Err(self.no_gpu()) } else { Ok(()) }
     }
 }

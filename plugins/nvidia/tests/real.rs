@@ -1,5 +1,6 @@
-//! The plugin against a real GPU, where there is one: its joules beside the driver's own counter, and its use
-//! beside what the driver says raw. `cargo test -p wattrace-nvidia --test real -- --ignored --nocapture`
+//! The plugin on a real GPU, where there is one: its energy compared with the driver's own counter, and its
+//! engine times beside the driver's raw samples. `cargo test -p wattrace-nvidia --test real -- --ignored
+//! --nocapture`
 
 #![allow(clippy::unwrap_used, reason = "that is how tests fail")]
 
@@ -16,7 +17,7 @@ const SECONDS: u32 = 12;
 
 #[test]
 #[ignore = "takes twelve seconds, and needs an NVIDIA GPU"]
-fn joules_are_those_of_the_driver_s_counter_within_a_percent() {
+fn energy_equals_the_driver_s_counter_within_a_percent() {
     let nvml = match Nvml::builder().lib_path("libnvidia-ml.so.1".as_ref()).init() {
         Ok(nvml) => nvml,
         Err(e) => return println!("skipped: {e}"),

@@ -1,5 +1,5 @@
-//! The plugin against the stand-in library: known powers and uses in, joules and shares out; a device that is
-//! lost and returns.
+//! The plugin on the stand-in library: known powers and uses in, joules and shares out; a device that is lost
+//! and returns.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
 use std::fs;
@@ -17,7 +17,7 @@ use wattrace_api::{
 use wattrace_nvidia::{Nvidia, NvidiaConfig};
 use wattrace_nvml_stand_in::{Busy, Device, Mig, Process, Scenario};
 
-/// A machine of its own: a copy of the library with a scenario beside it, and a clock that the test turns.
+/// A machine of its own: a copy of the library with a scenario beside it, and a clock that the test sets.
 struct Machine {
     rig: Rig,
     keeper: Keeper,
@@ -66,7 +66,7 @@ impl Machine {
         self.rig.tick(at(ms))
     }
 
-    /// Ticks every second up to `to`, and gives all points and ends.
+    /// Ticks every second up to `to`, and returns all points and ends.
     fn seconds(&mut self, from: u64, to: u64) -> (Vec<Point>, Vec<SeriesId>) {
         let (mut points, mut ended) = (Vec::new(), Vec::new());
         for second in from..=to {
@@ -125,7 +125,7 @@ const TIME: &str = "wattrace.consumer.gpu.time";
 const MEMORY: &str = "wattrace.consumer.gpu.memory";
 
 #[test]
-fn joules_are_the_area_under_the_power_and_a_stand_in_s_are_simulated() {
+fn energy_is_the_integral_of_power_and_a_stand_in_is_simulated() {
     let power = vec![(0.0, 50.0), (2.5, 250.0)];
     let mut machine = Machine::start(vec![Device { uuid: "GPU-a".into(), power, ..Device::default() }]);
     let (points, _) = machine.seconds(1, 5);
@@ -138,7 +138,7 @@ fn joules_are_the_area_under_the_power_and_a_stand_in_s_are_simulated() {
 }
 
 #[test]
-fn a_counter_that_was_not_refreshed_leaves_its_window_open() {
+fn the_window_stays_open_until_the_counter_is_refreshed() {
     let device = Device { uuid: "GPU-a".into(), refresh_ms: 100, ..Device::default() };
     let mut machine = Machine::start(vec![device]);
     let ticks: Vec<_> = (1..=20).map(|n| machine.tick(n * 10).unwrap()).collect();
@@ -151,7 +151,7 @@ fn a_counter_that_was_not_refreshed_leaves_its_window_open() {
 }
 
 #[test]
-fn trouble_costs_no_joules_and_a_counter_that_begins_anew_is_told_of() {
+fn a_temporary_error_loses_no_energy_and_a_counter_reset_is_reported() {
     let device =
         Device { uuid: "GPU-a".into(), troubled: vec![(1.5, 2.5)], resets: vec![3.5], ..Device::default() };
     let mut machine = Machine::start(vec![device]);
@@ -163,13 +163,13 @@ fn trouble_costs_no_joules_and_a_counter_that_begins_anew_is_told_of() {
         [(window(0, 1), 100.0), (window(1, 3), 300.0), (window(4, 5), 400.0), (window(5, 6), 500.0),]
     );
     let anomalies = of(&points, "wattrace.meter.anomalies", "a");
-    let told: Vec<_> = anomalies.iter().map(|p| p.series.attributes[1].value.to_string()).collect();
-    assert_eq!(told, ["bad_reading", "reset"]);
+    let kinds: Vec<_> = anomalies.iter().map(|p| p.series.attributes[1].value.to_string()).collect();
+    assert_eq!(kinds, ["bad_reading", "reset"]);
     assert!(ended.is_empty());
 }
 
 #[test]
-fn without_a_counter_power_is_integrated_over_the_driver_s_samples_or_over_the_ticks() {
+fn without_a_counter_power_is_integrated_over_the_driver_s_samples_or_the_ticks() {
     let power = vec![(0.0, 40.0), (1.0, 240.0)];
     let device = |uuid: &str, power_samples| Device {
         uuid: uuid.into(),
@@ -181,8 +181,7 @@ fn without_a_counter_power_is_integrated_over_the_driver_s_samples_or_over_the_t
     let mut machine = Machine::start(vec![device("GPU-a", true), device("GPU-b", false)]);
     let (points, _) = machine.seconds(1, 4);
     let fine = of(&points, ENERGY, "a");
-    // From the first sample, at 0.1 s, to the last one; the step lies between two samples and is cut in half:
-    // 10 J.
+    // From the first sample, at 0.1 s, to the last. The step is between two samples: their mean counts.
     assert_eq!(fine.last().unwrap().value, 0.8 * 40.0 + 0.1 * 140.0 + 3.0 * 240.0);
     windows_tile(&fine, 100);
     // The first reading was at second 1.
@@ -191,7 +190,7 @@ fn without_a_counter_power_is_integrated_over_the_driver_s_samples_or_over_the_t
 }
 
 #[test]
-fn percentages_of_samples_become_engine_time_of_the_directory_s_processes() {
+fn percentages_of_samples_become_engine_time_of_processes_in_the_directory() {
     let encoder = Busy { from: 0.0, to: 4.0, sm: 30.0, enc: 10.0, ..Busy::default() };
     let processes = vec![
         Process { pid: 7, memory: 1 << 30, busy: vec![busy(0.0, 4.0, 60.0)], ..Process::default() },
@@ -199,7 +198,7 @@ fn percentages_of_samples_become_engine_time_of_the_directory_s_processes() {
     ];
     let mut machine = Machine::start(vec![Device { uuid: "GPU-a".into(), processes, ..Device::default() }]);
     let seven = machine.process(7);
-    // The other one is announced late: windows with it are kept back until then.
+    // The other process is announced late: windows with it wait until then.
     let (early, _) = machine.seconds(1, 2);
     assert!(of(&early, TIME, "a").is_empty());
     machine.process(8);
@@ -211,13 +210,13 @@ fn percentages_of_samples_become_engine_time_of_the_directory_s_processes() {
     windows_tile(&time.iter().step_by(2).copied().collect::<Vec<_>>(), 0);
     assert!(Arc::ptr_eq(time[0].series.consumer.as_ref().unwrap(), &seven));
     assert!(ended.is_empty());
-    // Usage comes before the energy that it splits.
+    // Usage is written before the energy that it splits.
     let order: Vec<_> = points.iter().map(|p| &*p.metric).collect();
     assert!(order.iter().position(|m| *m == TIME) < order.iter().position(|m| *m == ENERGY), "{order:?}");
 }
 
 #[test]
-fn bursts_are_told_whole_in_windows_that_the_driver_s_stamps_cut_and_idleness_costs_nothing() {
+fn bursts_are_counted_in_full_and_windows_end_at_the_driver_s_stamps() {
     let bursts = vec![busy(0.5, 0.8, 100.0), busy(2.3, 2.4, 50.0), busy(65.0, 65.5, 80.0)];
     let processes = vec![Process { pid: 7, memory: 1, busy: bursts, ..Process::default() }];
     let device = Device { uuid: "GPU-a".into(), sample_ms: 150, processes, ..Device::default() };
@@ -225,7 +224,7 @@ fn bursts_are_told_whole_in_windows_that_the_driver_s_stamps_cut_and_idleness_co
     machine.process(7);
     let (points, _) = machine.seconds(1, 70);
     let time = of(&points, TIME, "a");
-    // Percentages are whole numbers, so that of each window half a percent may be missing.
+    // Percentages are whole numbers, so each window may be off by half a percent.
     let (used, truth) = (time.last().unwrap().value, 0.3 + 0.05 + 0.4);
     assert!((used - truth).abs() < 0.03, "{used} s");
     windows_tile(&time, 0);
@@ -233,7 +232,7 @@ fn bursts_are_told_whole_in_windows_that_the_driver_s_stamps_cut_and_idleness_co
 }
 
 #[test]
-fn of_a_gpu_that_tells_no_processes_the_only_holder_used_it_or_somebody_did() {
+fn without_use_by_process_the_only_memory_holder_used_the_gpu_or_it_is_unattributed() {
     let process = |pid, busy| Process { pid, memory: 1, busy, ..Process::default() };
     let device = |uuid: &str, processes| Device {
         uuid: uuid.into(),
@@ -251,12 +250,12 @@ fn of_a_gpu_that_tells_no_processes_the_only_holder_used_it_or_somebody_did() {
     let b: Vec<_> = of(&points, TIME, "b").into_iter().cloned().collect();
     assert_eq!(last(&a, TIME), [("7", 2.0)]);
     assert_eq!(last(&b, TIME), [("7", 0.0), ("8", 0.0), ("", 2.0)]);
-    let somebody = b.iter().find(|p| p.value > 0.0).unwrap().series.consumer.clone().unwrap();
-    assert_eq!(somebody.kind(), ConsumerKind::Unattributed);
+    let unattributed = b.iter().find(|p| p.value > 0.0).unwrap().series.consumer.clone().unwrap();
+    assert_eq!(unattributed.kind(), ConsumerKind::Unattributed);
 }
 
 #[test]
-fn the_memory_of_instances_is_their_gpu_s() {
+fn the_memory_of_mig_instances_counts_for_their_gpu() {
     let process = |pid, memory| Process { pid, memory, ..Process::default() };
     let mig = |uuid: &str, processes| Mig { uuid: uuid.into(), processes };
     let mig = vec![mig("MIG-1", vec![process(7, 100)]), mig("MIG-2", vec![process(7, 20), process(8, 3)])];
@@ -266,11 +265,11 @@ fn the_memory_of_instances_is_their_gpu_s() {
     let (points, _) = machine.seconds(1, 3);
     assert_eq!(last(&points, MEMORY), [("7", 120.0), ("8", 3.0)]);
     assert_eq!(of(&points, ENERGY, "a").last().unwrap().value, 300.0);
-    assert!(of(&points, TIME, "a").is_empty(), "nobody tells use by process there");
+    assert!(of(&points, TIME, "a").is_empty(), "there is no use by process with MIG");
 }
 
 #[test]
-fn a_process_that_ends_has_its_last_told_and_then_ends() {
+fn the_last_use_of_a_process_is_written_before_its_series_end() {
     let processes = vec![Process {
         pid: 7,
         memory: 1,
@@ -292,7 +291,7 @@ fn a_process_that_ends_has_its_last_told_and_then_ends() {
 }
 
 #[test]
-fn a_lost_device_ends_the_others_go_on_and_it_returns_as_a_new_one() {
+fn the_series_of_a_lost_device_end_and_it_returns_as_a_new_one() {
     let processes =
         vec![Process { pid: 7, memory: 1, busy: vec![busy(0.0, 99.0, 100.0)], ..Process::default() }];
     let device = |uuid: &str, lost| Device {
@@ -309,11 +308,11 @@ fn a_lost_device_ends_the_others_go_on_and_it_returns_as_a_new_one() {
     let (points, mut ended) = machine.seconds(3, 3);
     series.sort_unstable();
     ended.sort_unstable();
-    assert_eq!(ended, series, "all that was the lost one's, and nothing else");
+    assert_eq!(ended, series, "the series of the lost device, and no others");
     assert!(of(&points, ENERGY, "a").is_empty());
-    // Looked for at second 5, in vain, and at second 10.
+    // The rescan at second 5 does not find it, the one at second 10 does.
     let (points, ended) = machine.seconds(4, 13);
-    assert!(ended.is_empty(), "the other one never ended");
+    assert!(ended.is_empty(), "the series of the other device go on");
     let other = of(&points, ENERGY, "b");
     assert_eq!((other.len(), other.last().unwrap().value), (10, 1_300.0));
     windows_tile(&other, 3_000);
@@ -323,7 +322,7 @@ fn a_lost_device_ends_the_others_go_on_and_it_returns_as_a_new_one() {
 }
 
 #[test]
-fn with_the_last_device_the_source_is_gone() {
+fn without_any_device_left_the_source_is_gone() {
     let device = Device { uuid: "GPU-a".into(), lost: vec![(1.5, 9.0)], ..Device::default() };
     let mut machine = Machine::start(vec![device]);
     machine.seconds(1, 1);
@@ -333,7 +332,7 @@ fn with_the_last_device_the_source_is_gone() {
 }
 
 #[test]
-fn no_library_and_no_driver_are_states_with_a_remedy() {
+fn without_library_or_driver_the_source_is_gone_with_a_remedy() {
     let library = "/nowhere/libnvidia-ml.so.1".to_owned();
     let config = NvidiaConfig { library, ..NvidiaConfig::default() };
     let error = Rig::new().start::<Nvidia>(config.clone()).unwrap_err();
@@ -350,19 +349,19 @@ fn no_library_and_no_driver_are_states_with_a_remedy() {
 }
 
 #[test]
-fn doctor_tells_each_gpu_and_what_it_can() {
+fn doctor_lists_each_gpu_and_what_it_supports() {
     let plain = Device { uuid: "GPU-a".into(), ..Device::default() };
     let old = Device { uuid: "GPU-b".into(), counter: false, per_process: false, ..Device::default() };
-    let cut = Device { uuid: "GPU-c".into(), mig: vec![Mig::default()], ..Device::default() };
-    let machine = Machine::new(vec![plain, old, cut]);
+    let mig = Device { uuid: "GPU-c".into(), mig: vec![Mig::default()], ..Device::default() };
+    let machine = Machine::new(vec![plain, old, mig]);
     machine.turn(1_000);
     let found: Vec<_> = Nvidia::diagnose(&machine.config).into_iter().map(|f| f.found).collect();
     assert_eq!(
         found,
         [
             "energy counter (simulated); use and memory by process",
-            "samples of power, integrated (simulated); use of the whole and memory by process",
-            "energy counter (simulated); cut into instances (MIG): memory by process, no use by process",
+            "samples of power, integrated (simulated); use of the whole device, and memory by process",
+            "energy counter (simulated); MIG instances: memory by process, no use by process",
         ]
     );
 }

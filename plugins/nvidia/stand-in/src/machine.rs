@@ -1,5 +1,5 @@
-//! A scenario at an instant: what the GPUs have used, which samples the driver holds, who is there.
-//! `exports.rs` asks.
+//! A scenario at an instant: the energy that the GPUs have counted, the samples that the driver holds, the
+//! devices and processes that are present. `devices.rs` and `readings.rs` export it as NVML's functions.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -16,13 +16,13 @@ pub(crate) struct Machine {
     pub(crate) scenario: Scenario,
     began: Instant,
     began_unix: f64,
-    /// How often the library was initialised and not shut down.
+    /// Initialisations of the library without a shutdown.
     pub(crate) users: u32,
-    /// Counts the times that it was initialised from nothing: handles of earlier times are void.
+    /// Counts the initialisations from zero users: handles of an earlier generation are not valid.
     pub(crate) generation: u32,
-    /// When that last was.
+    /// When the last of these was.
     pub(crate) initialised: f64,
-    /// The devices that were there then.
+    /// The devices that were present then.
     pub(crate) visible: Vec<usize>,
 }
 
@@ -37,12 +37,12 @@ pub(crate) struct Use {
 }
 
 impl Machine {
-    /// Reads the scenario; `None` if there is none that makes sense, as if there were no driver.
+    /// Reads the scenario; `None` if there is no valid one, as if there were no driver.
     pub(crate) fn load() -> Option<Self> {
         let path =
             env::var("WATTRACE_NVML_SCENARIO").ok().or_else(|| Some(format!("{}.toml", own_path()?)))?;
-        let told = fs::read_to_string(&path).map_err(|e| e.to_string());
-        match told.and_then(|text| toml::from_str::<Scenario>(&text).map_err(|e| e.to_string())) {
+        let text = fs::read_to_string(&path).map_err(|e| e.to_string());
+        match text.and_then(|text| toml::from_str::<Scenario>(&text).map_err(|e| e.to_string())) {
             Ok(scenario) => Some(Self::new(scenario)),
             Err(e) => {
                 eprintln!("stand-in for NVML: {path}: {e}");
@@ -73,7 +73,7 @@ impl Machine {
         nanos.unwrap_or(0) as f64 / 1e9
     }
 
-    /// What the driver stamps on what happens at `second`: microseconds since the epoch.
+    /// The driver's timestamp of `second`: microseconds since the epoch.
     fn stamp(&self, second: f64) -> u64 {
         let epoch = if self.scenario.clock == "monotonic" { self.began_unix } else { 0.0 };
         ((epoch + second) * 1e6).round() as u64
@@ -92,13 +92,13 @@ impl Machine {
         self.samples(device, last).map(|at| (self.stamp(at), milliwatts(device, at))).collect()
     }
 
-    /// Stamps and percent of time in which anybody used the device.
+    /// Stamps and percent of time in which any process used the device.
     pub(crate) fn busy_samples(&self, device: &Device, last: u64) -> Vec<(u64, u32)> {
         let busy = |at| device.processes.iter().map(|p| mean(p, device, at).sm).sum::<f64>().min(100.0);
         self.samples(device, last).map(|at| (self.stamp(at), busy(at).round() as u32)).collect()
     }
 
-    /// Utilisation by pid: the mean over all samples after `last`, for who had any.
+    /// Utilisation by pid, averaged over all samples after `last`, of the processes that had any.
     pub(crate) fn uses(&self, device: &Device, last: u64) -> BTreeMap<u32, Use> {
         let samples: Vec<f64> = self.samples(device, last).collect();
         let mut uses = BTreeMap::<u32, Use>::new();
@@ -118,8 +118,8 @@ impl Machine {
     }
 }
 
-/// Whether `device` is off the bus, or was since the library was `initialised`: then it stays lost for those
-/// who did that.
+/// Whether `device` is off the bus, or was since the library was `initialised`: it stays lost until the
+/// library is initialised again.
 pub(crate) fn is_lost(device: &Device, initialised: f64, now: f64) -> bool {
     device.lost.iter().any(|&(from, to)| from <= now && (now < to || from > initialised))
 }
@@ -135,7 +135,7 @@ pub(crate) fn milliwatts(device: &Device, at: f64) -> u32 {
     entry.map_or(0, |(_, watts)| (watts * 1e3).round() as u32)
 }
 
-/// What its energy counter reads.
+/// The value of its energy counter.
 pub(crate) fn millijoules(device: &Device, now: f64) -> u64 {
     let refresh = device.refresh_ms.max(1) as f64 / 1e3;
     let to = (now / refresh + 1e-9).floor() * refresh;
@@ -146,7 +146,7 @@ pub(crate) fn millijoules(device: &Device, now: f64) -> u64 {
     (device.power.iter().zip(ends).map(energy).sum::<f64>() * 1e3).round() as u64
 }
 
-/// What `process` used on average in the sample that ends at `at`.
+/// The average utilisation by `process` in the sample that ends at `at`.
 fn mean(process: &Process, device: &Device, at: f64) -> Busy {
     let period = device.sample_ms.max(1) as f64 / 1e3;
     let mut mean = Busy::default();
@@ -160,12 +160,12 @@ fn mean(process: &Process, device: &Device, at: f64) -> Busy {
     mean
 }
 
-/// Where this library was loaded from.
+/// The path that this library was loaded from.
 fn own_path() -> Option<String> {
     // SAFETY: all fields are pointers, for which zero is a value.
     let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
     let address = own_path as fn() -> Option<String> as *const libc::c_void;
-    // SAFETY: `found` is a valid place to write to; any address may be asked about.
+    // SAFETY: `found` is valid for a write; any address may be passed.
     if unsafe { libc::dladdr(address, &raw mut found) } == 0 || found.dli_fname.is_null() {
         return None;
     }
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn energy_is_the_area_under_the_power_in_steps_and_begins_anew_after_a_loss() {
+    fn energy_is_the_integral_of_power_in_steps_and_starts_at_zero_after_a_loss() {
         let device =
             Device { power: vec![(0.0, 50.0), (2.0, 250.0)], lost: vec![(5.0, 6.0)], ..Device::default() };
         assert_eq!(millijoules(&device, 1.0), 50_000);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn utilisation_is_the_mean_over_the_samples_asked_for() {
+    fn utilisation_is_the_mean_over_the_requested_samples() {
         let busy = vec![Busy { from: 1.0, to: 1.5, sm: 80.0, ..Busy::default() }];
         let device =
             Device { processes: vec![Process { pid: 7, busy, ..Process::default() }], ..Device::default() };

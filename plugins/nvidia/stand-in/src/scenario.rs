@@ -1,4 +1,4 @@
-//! How a scenario is written. Times are seconds of the scenario's clock; `machine.rs` plays it.
+//! The format of a scenario. Times are seconds of the scenario's clock. `machine.rs` evaluates it.
 //!
 //! ```
 //! let scenario: wattrace_nvml_stand_in::Scenario = toml::from_str(r#"
@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scenario {
-    /// The driver's version. One that holds `stand-in` is known for what it is.
+    /// The driver's version. The agent labels a version with `stand-in` in it as simulated.
     pub driver: String,
-    /// `monotonic`: the system's, zero when the library is first initialised. Otherwise a file that holds
-    /// nanoseconds, which are time since boot and since the epoch alike: a test's clock.
+    /// `monotonic`: the system's clock, zero when the library is first initialised. Otherwise a file with
+    /// nanoseconds, which count as the time since boot and since the epoch: a test's clock.
     pub clock: String,
     /// The GPUs.
     pub devices: Vec<Device>,
@@ -36,9 +36,9 @@ pub struct Device {
     pub uuid: String,
     /// Its name.
     pub name: String,
-    /// From when on it draws how many watts, in order of time; the power holds until the next entry.
+    /// Times and watts, in order of time. The power holds until the next entry.
     pub power: Vec<(f64, f64)>,
-    /// Whether it counts energy (since Volta).
+    /// Whether it has an energy counter (since Volta).
     pub counter: bool,
     /// Milliseconds between two refreshes of its energy counter.
     pub refresh_ms: u64,
@@ -46,18 +46,18 @@ pub struct Device {
     pub sample_ms: u64,
     /// Whether it keeps samples of its power.
     pub power_samples: bool,
-    /// Whether it tells utilisation by process; not if it is cut into instances.
+    /// Whether it gives utilisation by process. A device with MIG instances never does.
     pub per_process: bool,
-    /// From when to when it is off the bus. It returns with its counter at zero, to those who initialise the
-    /// library anew.
+    /// From when to when it is off the bus. It returns with its counter at zero once the library is
+    /// initialised again.
     pub lost: Vec<(f64, f64)>,
-    /// From when to when its energy cannot be read, for no reason given.
+    /// From when to when reading its energy fails with an unknown error.
     pub troubled: Vec<(f64, f64)>,
-    /// When its energy counter begins anew, as when the driver is loaded anew.
+    /// When its energy counter starts at zero again, as when the driver is reloaded.
     pub resets: Vec<f64>,
-    /// Who uses it.
+    /// The processes that use it.
     pub processes: Vec<Process>,
-    /// Its instances; any: MIG is on.
+    /// Its MIG instances. MIG is enabled if there are any.
     pub mig: Vec<Mig>,
 }
 
@@ -67,7 +67,7 @@ pub struct Device {
 pub struct Mig {
     /// Its UUID.
     pub uuid: String,
-    /// Who uses it.
+    /// The processes that use it.
     pub processes: Vec<Process>,
 }
 
@@ -77,15 +77,15 @@ pub struct Mig {
 pub struct Process {
     /// Its pid.
     pub pid: u32,
-    /// Bytes of the GPU's memory that it holds while it is there.
+    /// Bytes of the GPU's memory that it holds while it runs.
     pub memory: u64,
     /// When it begins and ends.
     pub from: f64,
     /// See `from`.
     pub to: f64,
-    /// Whether it draws rather than computes.
+    /// Whether it is a graphics process rather than a compute process.
     pub graphics: bool,
-    /// When it uses how much.
+    /// Its utilisation over time.
     pub busy: Vec<Busy>,
 }
 

@@ -1,6 +1,6 @@
-//! A device's engine time by process. The driver tells percentages: of the samples that it took since a
-//! stamp, how many percent of each engine's time went to which process. Percent of what is known by the
-//! stamps of the samples themselves.
+//! A device's engine time by process. The driver gives percentages: over its samples since a stamp, the share
+//! of each engine's time that each process had. The time that they are shares of follows from the samples'
+//! stamps.
 
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::Sampling;
@@ -8,52 +8,54 @@ use nvml_wrapper::enums::device::SampleValue;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::struct_wrappers::device::ProcessUtilizationSample;
 use wattrace_api::{Timestamp, Window};
-use wattrace_gpu::Users;
+use wattrace_gpu::ProcessUsage;
 
 use crate::driver_time::DriverTime;
 use crate::session::{is_lost, is_unsupported};
 
-/// Microseconds after which a sample that has not come will not come: the longest period of sampling that
-/// NVIDIA names.
+/// Microseconds after which no sample of a moment can come any more: the longest sampling period that NVIDIA
+/// documents.
 const LATENESS: u64 = 1_000_000;
 
-/// What a device tells about its use, and up to when it was told.
+/// Reads a device's utilisation.
 #[derive(Debug)]
-pub(crate) struct Usage {
+pub(crate) struct Utilization {
+    /// Whether the device gives utilisation by process.
     by_process: bool,
-    as_a_whole: bool,
-    /// The stamp up to which samples were taken in.
+    /// Whether it gives utilisation of the whole device.
+    whole_device: bool,
+    /// The stamp up to which samples were read.
     last: u64,
     /// The same on the agent's clock.
     end: Timestamp,
 }
 
-impl Usage {
-    /// From `time` on.
+impl Utilization {
+    /// Reads samples from `time` on.
     pub(crate) fn new(time: &DriverTime) -> Self {
-        Self { by_process: true, as_a_whole: true, last: time.stamp, end: time.now }
+        Self { by_process: true, whole_device: true, last: time.stamp, end: time.now }
     }
 
-    /// Reads what was used since the last time into `users`. Returns the window that this covers; `None`:
+    /// Adds the engine times since the last call to `usage`. Returns the window that they cover; `None`:
     /// nothing new is known.
     ///
     /// # Errors
-    /// The library's; nothing is lost by a passing one, the next window is longer.
+    /// The library's. A temporary error loses nothing: the next window is longer.
     pub(crate) fn read(
         &mut self,
         device: &Device<'_>,
         time: &DriverTime,
-        users: &mut Users,
+        usage: &mut ProcessUsage,
     ) -> Result<Option<Window>, NvmlError> {
         if time.stamp.saturating_add(LATENESS) < self.last {
-            tracing::debug!("the wall clock was set back: a GPU's samples are counted from here on");
+            tracing::debug!("the wall clock was set back: a GPU's samples are counted from now on");
             self.last = time.stamp;
             return Ok(None);
         }
-        // First those of the whole device: their stamps say how far the samples reach, idle ones included.
-        let whole = if self.as_a_whole { self.whole(device, time)? } else { Vec::new() };
+        // The samples of the whole device first: they include idle ones, so their stamps are the latest.
+        let whole = if self.whole_device { self.whole(device, time)? } else { Vec::new() };
         let uses = if self.by_process { self.uses(device, time)? } else { Vec::new() };
-        if !self.by_process && !self.as_a_whole {
+        if !self.by_process && !self.whole_device {
             return Ok(None);
         }
         let stamps = whole.iter().map(|s| s.0).chain(uses.iter().map(|u| u.timestamp));
@@ -64,27 +66,27 @@ impl Usage {
         }
         let span = (edge - self.last).saturating_mul(1_000);
         if self.by_process {
-            shares(&uses, span, |pid, nanos| users.used(pid, nanos, time.now));
+            shares(&uses, span, |pid, nanos| usage.add_time(pid, nanos, time.now));
         } else if !whole.is_empty() {
             let percent: u64 = whole.iter().map(|s| s.1).sum();
             let busy = (u128::from(span) * u128::from(percent) / (100 * whole.len() as u128)) as u64;
-            match users.sole_holder() {
-                Some(pid) => users.used(pid, busy, time.now),
-                None => users.used_by_somebody(busy),
+            match usage.sole_holder() {
+                Some(pid) => usage.add_time(pid, busy, time.now),
+                None => usage.add_unattributed_time(busy),
             }
         }
         (self.last, self.end) = (edge, window.end);
         Ok(Some(window))
     }
 
-    /// Samples of the whole device that are new: stamp, percent.
+    /// New samples of the whole device: stamp and percent.
     fn whole(&mut self, device: &Device<'_>, time: &DriverTime) -> Result<Vec<(u64, u64)>, NvmlError> {
         let samples = match device.samples(Sampling::GpuUtilization, self.last) {
             Ok(samples) => samples,
             Err(NvmlError::NotFound) => Vec::new(),
             Err(e) if is_lost(&e) => return Err(e),
             Err(e) => {
-                self.as_a_whole = !is_unsupported(&e);
+                self.whole_device = !is_unsupported(&e);
                 Vec::new()
             }
         };
@@ -97,7 +99,7 @@ impl Usage {
         Ok(samples.filter(|&(stamp, percent)| self.is_new(stamp, time) && percent <= 100).collect())
     }
 
-    /// New utilisation by process. The driver has been seen to fill its list with rubbish.
+    /// New utilisation by process. Drivers are known to return entries with garbage, which are left out.
     fn uses(
         &mut self,
         device: &Device<'_>,
@@ -124,13 +126,13 @@ impl Usage {
     }
 }
 
-/// The stamp up to which there was no use if no sample came after `last` until `now`.
+/// The stamp up to which the device was idle, if no sample after `last` has come until `now`.
 fn overdue(last: u64, now: u64) -> Option<u64> {
     now.checked_sub(LATENESS).filter(|&edge| edge > last)
 }
 
-/// Calls `each` with the nanoseconds that every process used of a span: engines add up, and no engine works
-/// for longer than the span.
+/// Calls `each` with the nanoseconds of a span that each process used of each engine. No engine works for
+/// longer than the span.
 fn shares(uses: &[ProcessUtilizationSample], span: u64, mut each: impl FnMut(u32, u64)) {
     let engines: [fn(&ProcessUtilizationSample) -> u32; 3] = [|u| u.sm_util, |u| u.enc_util, |u| u.dec_util];
     for engine in engines {
@@ -157,19 +159,19 @@ mod tests {
     }
 
     #[test]
-    fn percent_of_a_span_is_time_and_engines_are_told_apart() {
+    fn percentages_of_a_span_become_time_by_engine() {
         let uses = [used(7, 60, 0, 10), used(8, 30, 20, 0)];
         assert_eq!(of(&uses, 1_000), [(7, 600), (8, 300), (8, 200), (7, 100)]);
     }
 
     #[test]
-    fn no_engine_works_for_longer_than_there_was_time() {
+    fn no_engine_works_for_longer_than_the_span() {
         let uses = [used(7, 100, 0, 0), used(8, 100, 0, 0)];
         assert_eq!(of(&uses, 1_000), [(7, 500), (8, 500)]);
     }
 
     #[test]
-    fn silence_is_idleness_once_no_sample_can_come_any_more() {
+    fn without_samples_the_device_is_idle_once_none_can_come_any_more() {
         assert_eq!(overdue(5_000_000, 5_900_000), None);
         assert_eq!(overdue(5_000_000, 6_000_000), None);
         assert_eq!(overdue(5_000_000, 6_200_000), Some(5_200_000));

@@ -1,4 +1,4 @@
-//! What `wattrace doctor` says of the GPUs: finds them as the source does.
+//! What `wattrace doctor` reports of the GPUs. It finds them in the way that the source does.
 
 use std::fs;
 use std::path::Path;
@@ -8,9 +8,9 @@ use wattrace_api::{Finding, Verdict};
 use crate::cards::{self, Card};
 use crate::config::DrmConfig;
 use crate::gpu;
-use crate::meters::Reading;
+use crate::sensors::{Quantity, Sensor};
 
-/// A row for each GPU, and one for the right to see who uses it. Without any the others go on.
+/// A row for each GPU, and one if the agent may not see the processes that use it. All of it is optional.
 pub(crate) fn findings(config: &DrmConfig) -> Vec<Finding> {
     let cards = cards::find(Path::new(&config.sysfs_root));
     if cards.is_empty() {
@@ -22,12 +22,12 @@ pub(crate) fn findings(config: &DrmConfig) -> Vec<Finding> {
         }];
     }
     let mut rows: Vec<Finding> = cards.iter().map(finding).collect();
-    // Whose files these are is no business of ours, unless we are root or may look at everyone.
+    // Other users' open files are visible to root and with these capabilities only.
     if fs::read_dir(Path::new(&config.proc_root).join("1/fd")).is_err() {
         rows.push(Finding {
-            what: "who uses the GPUs".to_owned(),
+            what: "the processes that use the GPUs".to_owned(),
             verdict: Verdict::Optional,
-            found: "only our own user's processes can be seen".to_owned(),
+            found: "only processes of the agent's user can be seen".to_owned(),
             remedy: "run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH".to_owned(),
         });
     }
@@ -36,16 +36,17 @@ pub(crate) fn findings(config: &DrmConfig) -> Vec<Finding> {
 
 fn finding(card: &Card) -> Finding {
     let what = format!("GPU {} ({})", card.id, card.driver);
-    let told = |meter: &crate::meters::Meter| {
-        let file = meter.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let how = match meter.reading {
-            Reading::Energy => "",
-            Reading::Power => ", integrated",
+    let describe = |sensor: &Sensor| {
+        let file = sensor.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let how = match sensor.quantity {
+            Quantity::Energy => "",
+            Quantity::Power => ", integrated",
         };
-        format!("{file}{how} ({})", gpu::origin(meter).as_str())
+        format!("{file}{how} ({})", gpu::origin(sensor).as_str())
     };
-    let meters: Vec<String> = card.meters.iter().map(told).collect();
-    let unmetered = "use by process, but no meter of its own: a GPU inside a processor is metered with that";
-    let found = if meters.is_empty() { unmetered.to_owned() } else { meters.join(", ") };
+    let sensors: Vec<String> = card.sensors.iter().map(describe).collect();
+    let unmetered =
+        "use by process, but no meter of its own: a GPU inside a processor is metered with the processor";
+    let found = if sensors.is_empty() { unmetered.to_owned() } else { sensors.join(", ") };
     Finding { what, verdict: Verdict::Ok, found, remedy: String::new() }
 }

@@ -1,7 +1,7 @@
-//! Which processes hold a GPU's file open. Nobody tells, so that it has to be looked for, at a cost that is
-//! bounded: each reading looks at a share of all processes, so that every one has its turn once a sweep, and
-//! at those that started lately. The files that were found are read at each reading by `source.rs`, without
-//! looking for them again.
+//! Finds the processes that have a GPU's device file open. The kernel does not notify about these, so it
+//! scans the processes' descriptors, at a bounded cost: each tick scans a share of all processes, so that
+//! each is scanned once a sweep, and the processes that started recently. `source.rs` reads the descriptors
+//! found at each tick.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -11,68 +11,69 @@ use std::time::Duration;
 use wattrace_api::events::{ConsumerStarted, Events, Received};
 use wattrace_api::{ConsumerKind, Subscription, Timestamp};
 
-/// What a descriptor of a GPU leads to.
+/// The directory of the GPUs' device files.
 const DEVICES: &str = "/dev/dri/";
-/// Most processes that started lately and are looked at in one reading: the latest.
-const MOST_YOUNG: usize = 128;
+/// Most recently started processes that are scanned in one tick; older ones wait for the sweep.
+const MAX_RECENT: usize = 128;
 
-/// The holders, and the search for them.
-pub(crate) struct Holders {
+/// The processes found, and the state of the sweep.
+pub(crate) struct ClientScanner {
     proc_root: PathBuf,
     sweep: Duration,
     /// Descriptors of GPUs, by pid.
     known: BTreeMap<u32, Vec<u32>>,
-    /// Who is still to be looked at in this sweep.
+    /// Pids that this sweep has not scanned yet.
     queue: Vec<u32>,
-    /// When this sweep began, and with how many.
+    /// When this sweep began, and with how many pids.
     began: (Timestamp, usize),
-    young: VecDeque<(u32, Timestamp)>,
+    /// Processes that started within the last sweep's time.
+    recent: VecDeque<(u32, Timestamp)>,
     started: Subscription<ConsumerStarted>,
 }
 
-impl Holders {
-    /// Looks at every process once.
+impl ClientScanner {
+    /// Scans every process once.
     pub(crate) fn open(proc_root: PathBuf, sweep: Duration, events: &Events, now: Timestamp) -> Self {
         let started = events.subscribe();
-        let mut holders = Self {
+        let mut scanner = Self {
             proc_root,
             sweep,
             known: BTreeMap::new(),
             queue: Vec::new(),
             began: (now, 0),
-            young: VecDeque::new(),
+            recent: VecDeque::new(),
             started,
         };
-        holders.begin(now);
-        while let Some(pid) = holders.queue.pop() {
-            holders.look_at(pid);
+        scanner.begin(now);
+        while let Some(pid) = scanner.queue.pop() {
+            scanner.scan(pid);
         }
-        holders
+        scanner
     }
 
-    /// Pids and descriptors.
+    /// Pids with their descriptors of GPUs.
     pub(crate) fn known(&self) -> impl Iterator<Item = (u32, &[u32])> {
         self.known.iter().map(|(pid, descriptors)| (*pid, &**descriptors))
     }
 
-    /// Goes on looking: those that started lately, and the share of all that is due.
+    /// Scans the processes that started recently, and the share of all processes that is due.
     pub(crate) fn advance(&mut self, now: Timestamp) {
-        while let Some(heard) = self.started.try_next() {
-            // What was missed meanwhile is found by the sweep.
-            let Received::Event(ConsumerStarted(consumer)) = heard else { continue };
+        while let Some(received) = self.started.try_next() {
+            // The sweep finds the processes whose events were missed.
+            let Received::Event(ConsumerStarted(consumer)) = received else { continue };
             if consumer.kind() == ConsumerKind::Process
                 && let Ok(pid) = consumer.identity().id.parse()
             {
-                self.young.push_back((pid, now));
+                self.recent.push_back((pid, now));
             }
         }
-        while self.young.len() > MOST_YOUNG
-            || self.young.front().is_some_and(|(_, met)| now.since(*met) > self.sweep)
+        while self.recent.len() > MAX_RECENT
+            || self.recent.front().is_some_and(|(_, started)| now.since(*started) > self.sweep)
         {
-            self.young.pop_front();
+            self.recent.pop_front();
         }
-        for at in 0..self.young.len() {
-            self.look_at(self.young[at].0);
+        for at in 0..self.recent.len() {
+            self.scan(self.recent[at].0);
         }
         let (began, all) = self.began;
         let (sweep, elapsed) = (self.sweep.as_nanos(), now.since(began).as_nanos());
@@ -80,13 +81,14 @@ impl Holders {
         while self.queue.len() > rest
             && let Some(pid) = self.queue.pop()
         {
-            self.look_at(pid);
+            self.scan(pid);
         }
         if elapsed >= sweep {
             self.begin(now);
         }
     }
 
+    /// Starts a sweep.
     fn begin(&mut self, now: Timestamp) {
         self.queue.clear();
         if let Ok(entries) = fs::read_dir(&self.proc_root) {
@@ -96,8 +98,8 @@ impl Holders {
         self.began = (now, self.queue.len());
     }
 
-    /// Looks which descriptors of GPUs `pid` has now.
-    pub(crate) fn look_at(&mut self, pid: u32) {
+    /// Finds the descriptors of GPUs that `pid` has now.
+    pub(crate) fn scan(&mut self, pid: u32) {
         let mut found = Vec::new();
         if let Ok(entries) = fs::read_dir(self.proc_root.join(format!("{pid}/fd"))) {
             let descriptors = entries.filter_map(Result::ok).filter(|entry| {
@@ -124,14 +126,14 @@ mod tests {
     use super::*;
     use wattrace_api::{Consumer, Identity};
 
-    fn hold(root: &Path, pid: u32, descriptor: u32, to: &str) {
+    fn open(root: &Path, pid: u32, descriptor: u32, to: &str) {
         let fd = root.join(format!("{pid}/fd"));
         fs::create_dir_all(&fd).unwrap();
         symlink(to, fd.join(descriptor.to_string())).unwrap();
     }
 
-    fn known(holders: &Holders) -> Vec<(u32, Vec<u32>)> {
-        holders.known().map(|(pid, descriptors)| (pid, descriptors.to_vec())).collect()
+    fn known(scanner: &ClientScanner) -> Vec<(u32, Vec<u32>)> {
+        scanner.known().map(|(pid, descriptors)| (pid, descriptors.to_vec())).collect()
     }
 
     fn at(second: u64) -> Timestamp {
@@ -141,54 +143,54 @@ mod tests {
     const SWEEP: Duration = Duration::from_secs(10);
 
     #[test]
-    fn only_descriptors_of_gpus_count() {
+    fn only_descriptors_of_gpus_are_found() {
         let root = tempfile::tempdir().unwrap();
-        hold(root.path(), 7, 3, "/dev/dri/renderD128");
-        hold(root.path(), 7, 4, "/dev/null");
-        hold(root.path(), 7, 12, "/dev/dri/card0");
-        hold(root.path(), 8, 3, "socket:[123]");
+        open(root.path(), 7, 3, "/dev/dri/renderD128");
+        open(root.path(), 7, 4, "/dev/null");
+        open(root.path(), 7, 12, "/dev/dri/card0");
+        open(root.path(), 8, 3, "socket:[123]");
         fs::create_dir(root.path().join("self")).unwrap();
-        let holders = Holders::open(root.path().into(), SWEEP, &Events::default(), at(0));
-        assert_eq!(known(&holders), [(7, vec![3, 12])]);
+        let scanner = ClientScanner::open(root.path().into(), SWEEP, &Events::default(), at(0));
+        assert_eq!(known(&scanner), [(7, vec![3, 12])]);
     }
 
     #[test]
-    fn everyone_has_a_turn_within_a_sweep_and_no_reading_looks_at_all() {
+    fn each_process_is_scanned_once_a_sweep_and_no_tick_scans_all() {
         let root = tempfile::tempdir().unwrap();
         for pid in 1..=40 {
             fs::create_dir_all(root.path().join(format!("{pid}/fd"))).unwrap();
         }
-        let mut holders = Holders::open(root.path().into(), SWEEP, &Events::default(), at(0));
+        let mut scanner = ClientScanner::open(root.path().into(), SWEEP, &Events::default(), at(0));
         for pid in 1..=40 {
-            hold(root.path(), pid, 3, "/dev/dri/card0");
+            open(root.path(), pid, 3, "/dev/dri/card0");
         }
-        holders.advance(at(10));
-        assert_eq!(known(&holders).len(), 0, "a new sweep has begun");
+        scanner.advance(at(10));
+        assert_eq!(known(&scanner).len(), 0, "a new sweep has begun");
         let found: Vec<_> = (11..=20)
             .map(|second| {
-                holders.advance(at(second));
-                known(&holders).len()
+                scanner.advance(at(second));
+                known(&scanner).len()
             })
             .collect();
         assert_eq!(found, [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]);
     }
 
     #[test]
-    fn who_starts_is_looked_at_in_each_reading() {
+    fn a_process_that_starts_is_scanned_at_each_tick() {
         let root = tempfile::tempdir().unwrap();
         let events = Events::default();
-        let mut holders = Holders::open(root.path().into(), SWEEP, &events, at(0));
+        let mut scanner = ClientScanner::open(root.path().into(), SWEEP, &events, at(0));
         let identity = Identity { kind: ConsumerKind::Process, id: "7".into(), start_unix_nano: 1 };
         events.publish(ConsumerStarted(Arc::new(Consumer::new(identity, None, Vec::new()))));
-        holders.advance(at(1));
-        assert!(known(&holders).is_empty());
-        hold(root.path(), 7, 3, "/dev/dri/card0");
-        holders.advance(at(2));
-        assert_eq!(known(&holders), [(7, vec![3])]);
+        scanner.advance(at(1));
+        assert!(known(&scanner).is_empty());
+        open(root.path(), 7, 3, "/dev/dri/card0");
+        scanner.advance(at(2));
+        assert_eq!(known(&scanner), [(7, vec![3])]);
         fs::remove_dir_all(root.path().join("7")).unwrap();
-        holders.advance(at(3));
-        assert!(known(&holders).is_empty());
-        holders.advance(at(13));
-        assert!(holders.young.is_empty());
+        scanner.advance(at(3));
+        assert!(known(&scanner).is_empty());
+        scanner.advance(at(13));
+        assert!(scanner.recent.is_empty());
     }
 }

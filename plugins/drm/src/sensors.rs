@@ -1,6 +1,6 @@
-//! What meters a GPU has, by hwmon's conventions: `energyN_input` counts microjoules, `power1_average` and
-//! `power1_input` tell microwatts. Which of them is the whole GPU's depends on the driver; `cards.rs` knows
-//! that.
+//! Finds the hwmon files that meter a GPU: `energyN_input` counts microjoules, `power1_average` and
+//! `power1_input` are microwatts. Which of them covers the whole GPU depends on the driver. `gpu.rs` reads
+//! them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,39 +8,39 @@ use wattrace_meter::sysfs;
 
 /// A file that meters a GPU or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Meter {
-    /// Where the number is.
+pub(crate) struct Sensor {
+    /// The file.
     pub(crate) path: PathBuf,
-    /// The part that it meters; `None`: the whole GPU.
+    /// The part of the GPU that it meters; `None`: the whole GPU.
     pub(crate) part: Option<String>,
-    /// What the number is.
-    pub(crate) reading: Reading,
+    /// What the number means.
+    pub(crate) quantity: Quantity,
 }
 
-/// What a number is.
+/// What a sensor's number means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// Microjoules, counted up.
+pub(crate) enum Quantity {
+    /// Cumulative microjoules.
     Energy,
-    /// Microwatts, now.
+    /// Microwatts.
     Power,
 }
 
 /// An energy counter among the files of a chip.
 struct Counter {
     path: PathBuf,
-    /// What the driver calls it: xe labels them `card` and `pkg`, i915 has a chip for each tile, `i915_gt0`.
+    /// The driver's name for it: xe labels them `card` and `pkg`; i915 has a chip for each tile, `i915_gt0`.
     name: String,
 }
 
-/// The meters of the GPU in `device`.
-pub(crate) fn find(device: &Path, driver: &str) -> Vec<Meter> {
+/// The sensors of the GPU in `device`.
+pub(crate) fn find(device: &Path, driver: &str) -> Vec<Sensor> {
     let hwmon = device.join("hwmon");
     let chips: Vec<PathBuf> =
         sysfs::names(&hwmon).unwrap_or_default().iter().map(|name| hwmon.join(name)).collect();
     let mut counters: Vec<Counter> = chips.iter().flat_map(|chip| counters(chip, driver)).collect();
     if !counters.is_empty() {
-        // The card contains the package, and a chip of the whole its tiles.
+        // The card contains the package, and the chip of the whole GPU contains its tiles.
         let rank = |name: &str| match name {
             "card" => 0,
             "" => 1,
@@ -48,27 +48,27 @@ pub(crate) fn find(device: &Path, driver: &str) -> Vec<Meter> {
             _ => 3,
         };
         counters.sort_by(|a, b| (rank(&a.name), &a.path).cmp(&(rank(&b.name), &b.path)));
-        let mut meters: Vec<Meter> = Vec::new();
+        let mut sensors: Vec<Sensor> = Vec::new();
         for Counter { path, name } in counters {
-            let part = (!meters.is_empty()).then(|| told_apart(name, &meters));
-            meters.push(Meter { path, part, reading: Reading::Energy });
+            let part = (!sensors.is_empty()).then(|| unique(name, &sensors));
+            sensors.push(Sensor { path, part, quantity: Quantity::Energy });
         }
-        return meters;
+        return sensors;
     }
     let chip = chips.iter().find(|chip| chip_name(chip) == driver);
     let Some(chip) = chip.filter(|chip| !is_of_whole_package(chip)) else { return Vec::new() };
-    // The mean over some time tells more of that time than a moment of it.
+    // The average over some time is more exact than the power of a moment.
     let files = ["power1_average", "power1_input"].map(|file| chip.join(file));
     let file = files.into_iter().find(|path| path.exists());
-    file.map(|path| Meter { path, part: None, reading: Reading::Power }).into_iter().collect()
+    file.map(|path| Sensor { path, part: None, quantity: Quantity::Power }).into_iter().collect()
 }
 
-/// `name`, or one like it that no part among `meters` has.
-fn told_apart(name: String, meters: &[Meter]) -> String {
+/// `name`, with a number after it if a part among `sensors` has that name already.
+fn unique(name: String, sensors: &[Sensor]) -> String {
     let plain = if name.is_empty() { "part".to_owned() } else { name };
     let mut name = plain.clone();
     for nth in 1.. {
-        if meters.iter().all(|meter| meter.part.as_ref() != Some(&name)) {
+        if sensors.iter().all(|sensor| sensor.part.as_ref() != Some(&name)) {
             break;
         }
         name = format!("{plain}-{nth}");
@@ -94,13 +94,13 @@ fn counters(chip: &Path, driver: &str) -> Vec<Counter> {
     sysfs::names(chip).unwrap_or_default().iter().filter_map(named).collect()
 }
 
-/// A label as a part of a domain's name.
+/// Makes a label fit for a domain's name.
 fn plain(label: &str) -> String {
     label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
-/// Whether a chip is that of an AMD processor with a GPU inside: only those tell the voltage of the
-/// northbridge. The power it tells is the processor's, cores included, which RAPL meters already.
+/// Whether a chip is that of an AMD processor with a GPU inside: only these show the voltage of the
+/// northbridge. Their power is that of the whole processor, which RAPL meters already.
 fn is_of_whole_package(chip: &Path) -> bool {
     sysfs::read_word(&chip.join("in1_label")).is_some_and(|label| label == "vddnb")
 }
@@ -121,22 +121,22 @@ mod tests {
         device
     }
 
-    fn of(driver: &str, files: &[(&str, &str)]) -> Vec<(String, Option<String>, Reading)> {
+    fn of(driver: &str, files: &[(&str, &str)]) -> Vec<(String, Option<String>, Quantity)> {
         let device = device(files);
-        let file = |meter: &Meter| {
-            meter.path.strip_prefix(device.path().join("hwmon")).unwrap().to_str().unwrap().to_owned()
+        let file = |sensor: &Sensor| {
+            sensor.path.strip_prefix(device.path().join("hwmon")).unwrap().to_str().unwrap().to_owned()
         };
-        find(device.path(), driver).iter().map(|m| (file(m), m.part.clone(), m.reading)).collect()
+        find(device.path(), driver).iter().map(|s| (file(s), s.part.clone(), s.quantity)).collect()
     }
 
     #[test]
     fn a_counter_is_better_than_power_and_a_mean_than_a_moment() {
         let power =
             [("hwmon3/name", "amdgpu\n"), ("hwmon3/power1_input", "1"), ("hwmon3/power1_average", "1")];
-        assert_eq!(of("amdgpu", &power), [("hwmon3/power1_average".into(), None, Reading::Power)]);
-        assert_eq!(of("amdgpu", &power[..2]), [("hwmon3/power1_input".into(), None, Reading::Power)]);
+        assert_eq!(of("amdgpu", &power), [("hwmon3/power1_average".into(), None, Quantity::Power)]);
+        assert_eq!(of("amdgpu", &power[..2]), [("hwmon3/power1_input".into(), None, Quantity::Power)]);
         let both = [power.as_slice(), &[("hwmon3/energy1_input", "1")]].concat();
-        assert_eq!(of("amdgpu", &both), [("hwmon3/energy1_input".into(), None, Reading::Energy)]);
+        assert_eq!(of("amdgpu", &both), [("hwmon3/energy1_input".into(), None, Quantity::Energy)]);
     }
 
     #[test]
@@ -150,12 +150,12 @@ mod tests {
     fn xe_s_card_contains_its_package_and_alone_a_package_is_the_whole() {
         let pkg = [("hwmon1/name", "xe"), ("hwmon1/energy2_input", "1"), ("hwmon1/energy2_label", "pkg\n")];
         let card = [("hwmon1/energy1_input", "1"), ("hwmon1/energy1_label", "card\n")];
-        assert_eq!(of("xe", &pkg), [("hwmon1/energy2_input".into(), None, Reading::Energy)]);
+        assert_eq!(of("xe", &pkg), [("hwmon1/energy2_input".into(), None, Quantity::Energy)]);
         assert_eq!(
             of("xe", &[pkg.as_slice(), &card].concat()),
             [
-                ("hwmon1/energy1_input".into(), None, Reading::Energy),
-                ("hwmon1/energy2_input".into(), Some("pkg".into()), Reading::Energy),
+                ("hwmon1/energy1_input".into(), None, Quantity::Energy),
+                ("hwmon1/energy2_input".into(), Some("pkg".into()), Quantity::Energy),
             ]
         );
     }
@@ -185,8 +185,8 @@ mod tests {
         assert_eq!(
             of("i915", &files),
             [
-                ("hwmon2/energy1_input".into(), None, Reading::Energy),
-                ("hwmon1/energy1_input".into(), Some("gt0".into()), Reading::Energy),
+                ("hwmon2/energy1_input".into(), None, Quantity::Energy),
+                ("hwmon1/energy1_input".into(), Some("gt0".into()), Quantity::Energy),
             ]
         );
     }
