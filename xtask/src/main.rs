@@ -3,10 +3,11 @@
 //!
 //! | module | does |
 //! | --- | --- |
-//! | [`setup`] | finds or installs the eBPF compiler ([`compiler`]), its linker ([`linker`]), the tests' tools ([`test_tools`]) |
+//! | [`setup`] | finds or installs what the others need: [`toolchain`] ([`compiler`], [`linker`]), [`test_tools`] |
 //! | [`ebpf`] | builds the kernel programs |
 //! | [`agent`] | builds the agent and runs it |
 //! | [`test`], [`bench`] | tests and benchmarks |
+//! | [`tidy`] | checks the repository's own rules |
 //! | [`eval`] | how well energy is attributed, on the simulator |
 //! | [`fuzz`] | throws bytes at what reads what others wrote |
 //! | [`vm`] | the privileged tests on other kernels |
@@ -25,6 +26,8 @@ mod process;
 mod setup;
 mod test;
 mod test_tools;
+mod tidy;
+mod toolchain;
 mod vm;
 mod workspace;
 
@@ -76,6 +79,8 @@ enum Task {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
+    /// Check the repository's own rules: line width, vocabulary, import cycles, layers
+    Tidy,
     /// Run the privileged tests on Debian's kernels, in virtual machines
     Vm {
         /// Which: a series, and `-rt` for the real-time kernel of it
@@ -124,6 +129,7 @@ fn main() -> ExitCode {
         Task::Build { debug } => agent::build(debug).map(drop),
         Task::Run { debug, args } => agent::run(debug, args),
         Task::Test { quick, args } => test::run(quick, args),
+        Task::Tidy => tidy::run(),
         Task::Vm { kernels, accel, write_docs } => vm::run(&kernels, &accel, write_docs),
         Task::Bench { args } => bench::run(args),
         Task::Eval { write_docs, scenarios } => eval::run(write_docs, scenarios),

@@ -1,16 +1,14 @@
-//! `setup`: looks for what the build needs and installs what is missing. Looking takes a few processes and
-//! neither network nor package manager, so every other command does it first.
+//! `setup`: looks for what the build and the tests need, and installs what is missing. Looking takes a few processes
+//! and neither network nor package manager, so every other command does it first.
 
 use anyhow::Result;
 
-use crate::compiler::{self, Compiler};
-use crate::linker::{self, Linker};
 use crate::process::say;
-use crate::{test_tools, vm};
+use crate::{test_tools, toolchain, vm};
 
 /// The command itself: the tools of the build, with `test` also those of the tests.
 pub(crate) fn run(test: bool) -> Result<()> {
-    let (compiler, linker) = ensure()?;
+    let (compiler, linker) = toolchain::ensure()?;
     say("setup", format_args!("eBPF compiler: {compiler}"));
     say("setup", format_args!("eBPF linker: {linker}"));
     if test {
@@ -24,11 +22,4 @@ pub(crate) fn run(test: bool) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What builds the kernel programs, installed now if need be.
-pub(crate) fn ensure() -> Result<(Compiler, Linker)> {
-    let compiler = compiler::ensure()?;
-    let linker = linker::ensure(compiler.llvm)?;
-    Ok((compiler, linker))
 }

@@ -32,3 +32,8 @@ pub(crate) fn ebpf_target() -> PathBuf {
 pub(crate) fn ebpf_object() -> PathBuf {
     ebpf_target().join("wattrace-ebpf.o")
 }
+
+/// The programs that the benchmarks of `plugins/sched` compare with; the benchmarks name the same path.
+pub(crate) fn ebpf_bench_object() -> PathBuf {
+    ebpf_target().join("wattrace-ebpf-bench.o")
+}
