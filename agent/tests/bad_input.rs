@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use support::{metric, read_jsonl, wattrace};
 use tempfile::TempDir;
-use wattrace_rapl::simulate::{Running, Tree, Zone};
+use wattrace_rapl_simulator::{Running, Tree, Zone};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(5);

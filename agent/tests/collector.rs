@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use collector::Line;
 use support::{is_root, wattrace};
-use wattrace_rapl::simulate::{Tree, Zone};
+use wattrace_rapl_simulator::{Tree, Zone};
 
 fn unix_nanos() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64

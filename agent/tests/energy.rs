@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use support::{consumer, is_root, metric, read_jsonl, wattrace};
-use wattrace_rapl::simulate::{Tree, Zone};
+use wattrace_rapl_simulator::{Tree, Zone};
 
 const WATTS: f64 = 50.0;
 /// 150 J: the counter wraps every three seconds at 50 W.

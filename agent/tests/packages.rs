@@ -15,7 +15,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use support::{consumer, is_root, metric, read_jsonl, wattrace};
-use wattrace_rapl::simulate::{Tree, Zone};
+use wattrace_rapl_simulator::{Tree, Zone};
 use wattrace_topology::Topology;
 
 /// A shell that spins on one CPU until it is dropped.

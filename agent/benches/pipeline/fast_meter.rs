@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use wattrace_rapl::simulate::{Tree, Zone};
+use wattrace_rapl_simulator::{Tree, Zone};
 
 use crate::machine;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use wattrace_rapl::simulate::{Running, Tree, Zone};
+use wattrace_rapl_simulator::{Running, Tree, Zone};
 
 use crate::support::{metric, read_jsonl, wattrace};
 

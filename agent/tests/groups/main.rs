@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{consumer, is_root, metric, read_jsonl, wattrace};
-use wattrace_rapl::simulate::{Running, Tree, Zone};
+use wattrace_rapl_simulator::{Running, Tree, Zone};
 
 /// Time limit for anything that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,29 +1,30 @@
-//! What reads text that somebody else wrote, for fuzzers to throw bytes at. Nothing here is for use; each
-//! function must return, whatever it is given, soon and without a panic.
+//! Entry points for fuzzers: everything that parses input of the kernel. Each function must return soon and without a
+//! panic, whatever its input.
 
 use std::hint::black_box;
 
-use crate::counter::Counter;
-use crate::counter::scale::Scale;
+use wattrace_meter::{Counter, Period, Scale, powercap_period, sysfs};
+
+use crate::cpu_model::CpuModel;
 use crate::domain::Part;
-use crate::{msr, perf, powercap, topology, x86};
+use crate::{msr, perf, powercap};
 
 /// The content of an `energy_uj`.
 pub fn energy_uj(content: &[u8]) {
-    _ = black_box(powercap::file::parse(content));
+    _ = black_box(sysfs::parse_number(content));
 }
 
-/// Zones of powercap, a line each: the directory's name, a space, what its `name` says.
+/// Zones of powercap, one a line: the directory's name, a space, the content of its `name`.
 pub fn zones(lines: &str) {
     let found = lines.lines().filter_map(|line| line.split_once(' ')).map(|(directory, name)| {
-        powercap::zones::Found {
+        powercap::zones::ZoneDirectory {
             directory: directory.to_owned(),
             path: directory.into(),
             name: name.to_owned(),
         }
     });
-    let of_package = |package| (package % 2 == 0).then_some(package);
-    _ = black_box(powercap::zones::arrange(found.collect(), of_package));
+    let core_of_zone = |package| (package % 2 == 0).then_some(package);
+    _ = black_box(powercap::zones::identify(found.collect(), core_of_zone));
 }
 
 /// An event of a PMU, in four lines: its name, terms, scale and unit.
@@ -36,19 +37,19 @@ pub fn event(lines: &str) {
 
 /// A list of CPUs: `cpumask`, `online`, `core_cpus_list`.
 pub fn cpu_list(list: &str) {
-    _ = black_box(topology::parse_cpus(list));
+    _ = black_box(wattrace_topology::parse_list(list));
 }
 
 /// The processor's `modalias`.
 pub fn modalias(content: &str) {
-    let cpu = x86::Cpu::parse(content);
+    let cpu = CpuModel::parse(content);
     for part in [Part::Package, Part::Dram, Part::Psys] {
         let unit = content.len() as u64 * 256;
         _ = black_box(cpu.and_then(|cpu| msr::registers::scale(cpu, &part, unit)));
     }
 }
 
-/// Readings of a counter, eight bytes each, of which the first three numbers are its kind, range and scale.
+/// Readings of a counter, eight bytes each. The first three numbers are its kind, range and scale.
 pub fn readings(bytes: &[u8]) {
     let (words, _) = bytes.as_chunks::<8>();
     let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
@@ -56,17 +57,17 @@ pub fn readings(bytes: &[u8]) {
     let (kind, range, exponent) = (next(), next(), next());
     let scale = Scale::joules_times_two_to((exponent % 65) as i32 - 32).unwrap_or(Scale::MICROJOULE);
     let mut counter = match kind % 3 {
-        0 => Counter::of_microjoules(Some(range)),
-        1 => Counter::of_counts(scale),
-        _ => Counter::of_register(scale),
+        0 => Counter::new(Scale::MICROJOULE, Period::Known(powercap_period(range)), 10_000),
+        1 => Counter::new(scale, Period::Unknown, 10_000),
+        _ => Counter::new(scale, Period::Known(1 << 32), 10_000),
     };
     let mut before = 0;
     for reading in words {
         counter.take(reading, std::time::Duration::from_nanos(range));
-        assert!(counter.microjoules() >= before, "it never runs backwards");
+        assert!(counter.microjoules() >= before, "the total never decreases");
         before = counter.microjoules();
     }
-    _ = black_box((counter.lap(1), counter.step()));
+    _ = black_box((counter.time_to_wrap(1), counter.resolution()));
 }
 
 #[cfg(test)]

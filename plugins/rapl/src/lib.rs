@@ -1,55 +1,51 @@
-//! The `rapl` plugin: how many joules the CPU packages, their cores, the memory and the platform used, by the
-//! meter that Intel and AMD processors carry (RAPL, "running average power limit").
+//! The `rapl` plugin: the energy of CPU packages, their cores, memory and the platform, measured by RAPL ("running
+//! average power limit"), the meter of Intel's and AMD's processors.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.rapl]` |
-//! | `domain` | what RAPL's names mean: domain, resource, metric |
-//! | `topology`, `x86` | which CPUs there are, and which processor |
-//! | `counter` | from raw readings to joules: wraps, resets, jumps, exact scaling |
-//! | `perf` | the kernel's interface of perf counters, `bus/event_source/devices/power` |
-//! | `powercap` | the kernel's interface of files, `class/powercap` |
+//! | `domain` | from RAPL's names to domain, resource and metric |
+//! | `topology`, `cpu_model` | the CPUs to read meters on, and the model of the processor |
+//! | `profile` | how readings are judged: maximum power, stand-still, the metric of anomalies |
+//! | `meter` | what the three interfaces have in common |
+//! | `perf` | the kernel's perf interface, `bus/event_source/devices/power` |
+//! | `powercap` | the kernel's powercap interface, `class/powercap` |
 //! | `msr` | the processor's own registers, `/dev/cpu/N/msr` |
-//! | `probe` | what of that is there, what is missing, and what gives it |
-//! | `alive` | which counters nothing feeds |
-//! | `agree` | whether they say the same, and whom to believe |
-//! | `filtering` | whether the processor blurs its numbers |
+//! | `probe` | which interfaces can be used, and what makes the others usable |
+//! | `stuck_counters` | counters that nothing feeds |
+//! | `comparison` | whether the interfaces agree, and which one to trust |
+//! | `energy_filtering` | whether the processor adds noise to its values |
 //! | `source` | the pipeline element |
-//! | `anomaly`, `meter`, `origin` | what those share: counted irregularities, readers, real or stand-in |
-//! | [`simulate`] | a stand-in for the hardware, for tests |
-//! | [`fuzzing`] | everything that reads text of others, for fuzzers |
+//! | [`fuzzing`] | entry points for fuzzers |
 //!
-//! It only reads meters: who used the joules is for the attribution plugin to say.
+//! Counters, their series and their anomalies are in `wattrace-meter`; tests simulate the hardware with
+//! `wattrace-rapl-simulator`. The plugin `attribution` splits the energy among consumers.
 
-mod agree;
-mod alive;
-mod anomaly;
+mod comparison;
 mod config;
-mod counter;
+mod cpu_model;
 mod domain;
-mod filtering;
+mod energy_filtering;
 #[doc(hidden)]
 pub mod fuzzing;
 mod meter;
 mod msr;
-#[cfg(test)]
-mod nobody;
-mod origin;
 mod perf;
 mod powercap;
 mod probe;
-pub mod simulate;
+mod profile;
 mod source;
+mod stuck_counters;
 mod topology;
-mod x86;
+#[cfg(test)]
+mod unprivileged;
 
 pub use config::{Interface, RaplConfig};
-pub use counter::period;
 pub use probe::{Availability, Probe, probe};
 
 use std::path::Path;
 
-use filtering::Filtering;
+use energy_filtering::EnergyFiltering;
 use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
 
 /// The plugin.
@@ -72,7 +68,7 @@ impl Plugin for Rapl {
     }
 
     fn diagnose(config: &RaplConfig) -> Vec<Finding> {
-        let filtering = Filtering::open(Path::new(&config.sysfs_root), Path::new(&config.dev_root));
+        let filtering = EnergyFiltering::open(Path::new(&config.sysfs_root), Path::new(&config.dev_root));
         probe(config).findings(&filtering)
     }
 }

@@ -1,51 +1,51 @@
-//! What RAPL's interfaces come down to: counters that are read together, and the ways a reading can fail.
-//! `perf`, `powercap` and `msr` open them, `source` polls them.
+//! What RAPL's three interfaces have in common: meters that read one or more counters at once, and the reasons why an
+//! interface cannot be used. `perf`, `powercap` and `msr` open them, `source` polls them.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use wattrace_api::Origin;
+use wattrace_meter::sysfs::Fault;
+use wattrace_meter::{Counter, Subject};
 
-use crate::counter::Counter;
-use crate::domain::Subject;
+/// Reads one or more counters at one instant.
+pub(crate) trait Meter: Send {
+    /// Fills `readings`, one raw value per counter, in their order. Allocates nothing unless it fails.
+    fn read(&mut self, readings: &mut [u64]) -> Result<Continuity, Fault>;
 
-/// Reads one or several counters at one instant.
-pub(crate) trait Reader: Send {
-    /// Fills `raw`, one number per counter, in their order. Allocates nothing unless it fails.
-    fn read(&mut self, raw: &mut [u64]) -> Result<Reading, Fault>;
-
-    /// The numbers stand still: looks whether what is read is still alive. `true`: it was dead and has been
-    /// let go; the next read opens it anew.
-    fn doubt(&mut self) -> bool {
+    /// Called when the values stand still. If what is read is dead, closes it and returns `true`: the next read opens
+    /// it again.
+    fn close_if_dead(&mut self) -> bool {
         false
     }
 }
 
-/// What the numbers of a reading count from.
+/// Whether readings can be compared with those before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// What those before counted from.
+pub(crate) enum Continuity {
+    /// They count from the same start as the readings before.
     Continued,
-    /// From when they were opened just now: what was used since the reading before is not in them.
-    Anew,
+    /// They count from just now, when the counters were opened again. The energy since the readings before is
+    /// unknown.
+    Restarted,
 }
 
 /// Counters that are read together, and so share their windows.
-pub(crate) struct Group {
-    pub(crate) reader: Box<dyn Reader>,
+pub(crate) struct CounterGroup {
+    pub(crate) meter: Box<dyn Meter>,
     pub(crate) counters: Vec<(Subject, Counter)>,
 }
 
-/// All that an interface meters.
+/// All counters of an interface.
 #[derive(Default)]
-pub(crate) struct Opened {
-    pub(crate) groups: Vec<Group>,
-    /// What is to be said once to whoever uses it: counters that were left out, and why.
-    pub(crate) caveats: Vec<String>,
+pub(crate) struct OpenInterface {
+    pub(crate) groups: Vec<CounterGroup>,
+    /// Warnings for the user of the interface: counters that were left out, and why.
+    pub(crate) warnings: Vec<String>,
 }
 
-impl Opened {
-    /// Where the numbers come from, if there are any: the least honourable counts.
+impl OpenInterface {
+    /// Where the values come from: `simulated` if any of them is. `None` without counters.
     pub(crate) fn origin(&self) -> Option<Origin> {
         self.subjects().map(|subject| subject.domain.origin).max()
     }
@@ -56,40 +56,19 @@ impl Opened {
     }
 }
 
-/// Why there is no reading now.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    /// Whether what was read isn't there any more, rather than having said something senseless.
-    pub(crate) gone: bool,
-    /// Where and what.
-    pub(crate) what: String,
-}
-
-impl Fault {
-    /// A senseless reading.
-    pub(crate) fn bad(what: String) -> Self {
-        Self { gone: false, what }
-    }
-
-    /// The place to read from has vanished.
-    pub(crate) fn gone(what: String) -> Self {
-        Self { gone: true, what }
-    }
-}
-
-/// Why an interface can't be used.
+/// Why an interface cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unavailable {
-    /// The directory that was looked at.
+    /// The directory that was read.
     pub(crate) looked_in: PathBuf,
-    /// What is missing there, or who refused what.
+    /// What is missing there, or what was refused.
     pub(crate) reason: String,
-    /// What gives it.
+    /// What makes it usable.
     pub(crate) remedy: String,
 }
 
 impl Unavailable {
-    /// A remedy for files that may not be read, or the other one.
+    /// The remedy `permission` if access was denied, else `otherwise`.
     pub(crate) fn remedy_of(
         e: &std::io::Error,
         permission: &'static str,

@@ -1,34 +1,34 @@
-//! The kernel's interface of perf counters: the PMU `power`, one for each package, and `power_core`, one for
-//! each core (AMD). [`pmu`] reads what they offer, [`group`] reads the counters; here they are opened.
+//! The kernel's perf interface: the PMU `power` with counters for each package, and `power_core` with counters for each
+//! core (AMD). Opens the counters. [`pmu`] reads which there are, [`meter`] reads their values.
 
-mod group;
+mod meter;
 mod pmu;
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use wattrace_api::Origin;
+use wattrace_meter::{Period, sysfs};
 
-use crate::counter::Counter;
-use crate::domain::{Part, Place, Subject};
-use crate::meter::{Group, Opened, Unavailable};
-use crate::origin;
-use crate::topology::{Reach, Topology};
-use group::{CounterGroup, Home};
+use crate::domain::{PackageDie, Part, subject};
+use crate::meter::{CounterGroup, OpenInterface, Unavailable};
+use crate::profile;
+use crate::topology::{CounterScope, Topology};
+use meter::{PerfGroupSpec, PerfMeter};
 use pmu::{Event, Pmu};
 
 const NO_PMU: &str = "load the driver with `sudo modprobe rapl`; virtual machines seldom have a meter";
-const NO_PERMISSION: &str = "run as root, or `sudo setcap cap_perfmon+ep \"$(command -v wattrace)\"`, or `sudo sysctl kernel.perf_event_paranoid=0`";
+const NO_PERMISSION: &str = "run as root, or `sudo setcap cap_perfmon+ep \"$(command -v wattrace)\"`, \
+    or `sudo sysctl kernel.perf_event_paranoid=0`";
 
-/// Where it is looked for.
+/// The directory of the interface.
 pub(crate) fn directory(sysfs_root: &Path) -> PathBuf {
     sysfs_root.join("bus/event_source/devices/power")
 }
 
-/// Opens every event of the PMU `power` under `sysfs_root`, and of `power_core` if `cores`, on every CPU they
+/// Opens every event of the PMU `power` below `sysfs_root`, and of `power_core` if `cores`, on every CPU that the PMUs
 /// name.
-pub(crate) fn open(sysfs_root: &Path, cores: bool) -> Result<Opened, Unavailable> {
+pub(crate) fn open(sysfs_root: &Path, cores: bool) -> Result<OpenInterface, Unavailable> {
     let directory = directory(sysfs_root);
     let unavailable = |reason: String, remedy: &str| Unavailable {
         looked_in: directory.clone(),
@@ -36,9 +36,9 @@ pub(crate) fn open(sysfs_root: &Path, cores: bool) -> Result<Opened, Unavailable
         remedy: remedy.to_owned(),
     };
     let mut opening =
-        Opening { topology: Topology::below(sysfs_root), opened: Opened::default(), refused: None };
+        Opening { topology: Topology::below(sysfs_root), opened: OpenInterface::default(), refused: None };
     let pmu =
-        Pmu::find(&directory, &mut opening.opened.caveats).map_err(|reason| unavailable(reason, NO_PMU))?;
+        Pmu::find(&directory, &mut opening.opened.warnings).map_err(|reason| unavailable(reason, NO_PMU))?;
     opening.packages(&directory, &pmu);
     match opening.refused {
         Some((what, e)) if opening.opened.groups.is_empty() => {
@@ -49,15 +49,15 @@ pub(crate) fn open(sysfs_root: &Path, cores: bool) -> Result<Opened, Unavailable
     }
     let directory = directory.with_file_name("power_core");
     if cores && directory.exists() {
-        match Pmu::find(&directory, &mut opening.opened.caveats) {
+        match Pmu::find(&directory, &mut opening.opened.warnings) {
             Ok(pmu) => opening.cores(&directory, &pmu),
-            Err(reason) => opening.opened.caveats.push(format!("{}: {reason}", directory.display())),
+            Err(reason) => opening.opened.warnings.push(format!("{}: {reason}", directory.display())),
         }
     }
     Ok(opening.opened)
 }
 
-/// Reads an event's texts: for `fuzzing`.
+/// Parses the texts of an event, for `fuzzing`.
 pub(crate) fn parse(name: &str, terms: &str, scale: &str, unit: &str) -> Result<(), String> {
     Event::parse(name, terms, scale, unit).map(|_| ())
 }
@@ -65,70 +65,69 @@ pub(crate) fn parse(name: &str, terms: &str, scale: &str, unit: &str) -> Result<
 /// What has been opened so far.
 struct Opening {
     topology: Topology,
-    opened: Opened,
+    opened: OpenInterface,
     refused: Option<(String, io::Error)>,
 }
 
 impl Opening {
     fn packages(&mut self, directory: &Path, pmu: &Pmu) {
-        for (nth, cpu) in self.topology.one_per_place(&pmu.cpus, true).into_iter().enumerate() {
-            // psys spans all packages: it is read once.
+        for (nth, cpu) in self.topology.one_per_package(&pmu.cpus, true).into_iter().enumerate() {
+            // psys covers all packages: it is read once.
             let events = pmu.events.iter().filter(|event| nth == 0 || event.part != Part::Psys);
             let events: Vec<_> = events.map(|event| (event, event.part.clone())).collect();
-            let reach = self.topology.reach_of_place(cpu.number, true);
-            self.group(directory, pmu.kind, &events, cpu.number, cpu.place, reach);
+            let scope = self.topology.scope_of_package(cpu.number, true);
+            let target = Target { cpu: cpu.number, package_die: cpu.package_die, scope };
+            self.group(directory, pmu.pmu_type, &events, target);
         }
     }
 
     fn cores(&mut self, directory: &Path, pmu: &Pmu) {
         for &cpu in &pmu.cpus {
-            let place = Place { package: self.topology.package(cpu), die: None };
+            let package_die = PackageDie { package: self.topology.package(cpu), die: None };
             let siblings = self.topology.core(cpu);
             let lowest = siblings.iter().min().copied().unwrap_or(cpu);
             let events = pmu.events.iter().filter(|event| event.name == "energy-core");
             let events: Vec<_> = events.map(|event| (event, Part::OneCore(lowest))).collect();
-            self.group(directory, pmu.kind, &events, cpu, place, Reach::Core(siblings));
+            let target = Target { cpu, package_die, scope: CounterScope::Core(siblings) };
+            self.group(directory, pmu.pmu_type, &events, target);
         }
     }
 
     /// Opens those of `events` that the kernel knows as one group.
-    fn group(
-        &mut self,
-        directory: &Path,
-        kind: u32,
-        events: &[(&Event, Part)],
-        cpu: u32,
-        place: Place,
-        reach: Reach,
-    ) {
+    fn group(&mut self, directory: &Path, pmu_type: u32, events: &[(&Event, Part)], target: Target) {
+        let Target { cpu, package_die, scope } = target;
         let (mut files, mut counters, mut configs): (Vec<File>, Vec<_>, Vec<u64>) = Default::default();
-        let origin = self.origin(directory);
+        let origin = sysfs::origin(&directory.join("events"));
         for (event, part) in events {
-            match group::open_event(kind, event.config, cpu, files.first()) {
+            match meter::open_event(pmu_type, event.config, cpu, files.first()) {
                 Ok(file) => {
                     files.push(file);
                     configs.push(event.config);
-                    let subject = Subject::new(part.domain_name(Some(place)), part, Some(place), origin);
-                    counters.push((subject, Counter::of_counts(event.scale)));
+                    let subject =
+                        subject(part.domain_name(Some(package_die)), part, Some(package_die), origin);
+                    counters.push((subject, profile::counter(event.scale, Period::Unknown)));
                 }
                 Err(e) => {
                     let what = format!("{} on CPU {cpu}: {e}", event.name);
-                    self.opened.caveats.push(format!("perf counter left out, the kernel refuses {what}"));
+                    self.opened.warnings.push(format!("perf counter left out, the kernel refuses {what}"));
                     self.refused.get_or_insert((what, e));
                 }
             }
         }
         if !files.is_empty() {
-            let (mask, topology) = (directory.join("cpumask"), self.topology.clone());
-            let home = Home { kind, configs, mask, topology, reach };
-            let reader = Box::new(CounterGroup::new(files, cpu, home));
-            self.opened.groups.push(Group { reader, counters });
+            let (cpumask, topology) = (directory.join("cpumask"), self.topology.clone());
+            let spec = PerfGroupSpec { pmu_type, configs, cpumask, topology, scope };
+            let meter = Box::new(PerfMeter::new(files, cpu, spec));
+            self.opened.groups.push(CounterGroup { meter, counters });
         }
     }
+}
 
-    fn origin(&self, directory: &Path) -> Origin {
-        origin::of_directory(&directory.join("events"))
-    }
+/// The CPU to count on, and what is counted there.
+struct Target {
+    cpu: u32,
+    package_die: PackageDie,
+    scope: CounterScope,
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Which of RAPL's interfaces can be used, and what gives those that can't. `doctor` asks [`probe`]; the
-//! source asks [`choose`]. Both open the very same things, so that they can't disagree.
+//! Which of RAPL's interfaces can be used, and what makes the others usable. [`probe`] is for `doctor`, [`candidates`]
+//! for the source. Both open the same files, so that they cannot disagree.
 
 use std::path::{Path, PathBuf};
 
@@ -7,47 +7,48 @@ use serde::{Serialize, Serializer};
 use wattrace_api::{Error, Finding, Origin, Verdict};
 
 use crate::config::{Interface, RaplConfig};
-use crate::filtering::Filtering;
-use crate::meter::{Opened, Unavailable};
-use crate::{alive, msr, perf, powercap};
+use crate::energy_filtering::EnergyFiltering;
+use crate::meter::{OpenInterface, Unavailable};
+use crate::stuck_counters::remove_stuck_counters;
+use crate::{msr, perf, powercap};
 
-/// What there is of RAPL under a tree.
+/// The interfaces to RAPL under a tree.
 #[derive(Clone, Debug, Serialize)]
 pub struct Probe {
-    /// The tree, `/sys` but for tests.
+    /// The tree: `/sys`, except in tests.
     pub sysfs_root: PathBuf,
-    /// The interface of perf counters.
+    /// The perf interface.
     pub perf: Availability,
-    /// The interface of files.
+    /// The powercap interface.
     pub powercap: Availability,
     /// The processor's own registers.
     pub msr: Availability,
 }
 
 impl Probe {
-    /// The rows of `wattrace doctor`: one interface is enough, and without any the others go on.
-    pub(crate) fn findings(&self, filtering: &Filtering) -> Vec<Finding> {
+    /// The rows of `wattrace doctor`. One usable interface is enough.
+    pub(crate) fn findings(&self, filtering: &EnergyFiltering) -> Vec<Finding> {
         let all = [("perf", &self.perf), ("powercap", &self.powercap), ("msr", &self.msr)];
-        let enough = all.iter().any(|(_, a)| a.usable());
+        let any_usable = all.iter().any(|(_, a)| a.usable());
         let row = |(name, a): (&str, &Availability)| Finding {
             what: format!("RAPL through {name}"),
             verdict: if a.usable() { Verdict::Ok } else { Verdict::Optional },
             found: match a.origin {
-                Some(origin) => format!("{} ({})", shortened(&a.domains), origin.as_str()),
+                Some(origin) => format!("{} ({})", summary(&a.domains), origin.as_str()),
                 None => a.reason.clone(),
             },
-            remedy: if enough { String::new() } else { a.remedy.clone() },
+            remedy: if any_usable { String::new() } else { a.remedy.clone() },
         };
         let mut rows: Vec<_> = all.into_iter().map(row).collect();
-        if enough {
+        if any_usable {
             rows.push(filtering.finding());
         }
         rows
     }
 }
 
-/// The domains, of a hundred cores the number only.
-fn shortened(domains: &[String]) -> String {
+/// The names of the domains, with the number of cores in place of their names.
+fn summary(domains: &[String]) -> String {
     let (cores, others): (Vec<&str>, Vec<&str>) =
         domains.iter().map(String::as_str).partition(|domain| domain.starts_with("core-cpu-"));
     let cores = match cores[..] {
@@ -63,14 +64,14 @@ fn shortened(domains: &[String]) -> String {
 pub struct Availability {
     /// Its directory.
     pub looked_in: PathBuf,
-    /// The domains it meters now; empty if it can't be used.
+    /// The domains it meters now; empty if it cannot be used.
     pub domains: Vec<String>,
-    /// Where their numbers come from, if it can be used.
+    /// Where the values come from, if it can be used.
     #[serde(serialize_with = "as_word")]
     pub origin: Option<Origin>,
-    /// Why it can't be used; empty if it can.
+    /// Why it cannot be used; empty if it can.
     pub reason: String,
-    /// What would make it usable; empty if it is.
+    /// What makes it usable; empty if it is.
     pub remedy: String,
 }
 
@@ -80,7 +81,7 @@ impl Availability {
         !self.domains.is_empty()
     }
 
-    fn of(looked_in: PathBuf, opened: Result<Opened, Unavailable>) -> Self {
+    fn of(looked_in: PathBuf, opened: Result<OpenInterface, Unavailable>) -> Self {
         let nothing = Self {
             looked_in,
             domains: Vec::new(),
@@ -102,7 +103,7 @@ fn as_word<S: Serializer>(origin: &Option<Origin>, serializer: S) -> Result<S::O
     origin.map(Origin::as_str).serialize(serializer)
 }
 
-/// Tries all interfaces as `config` has them, and leaves nothing open.
+/// Opens all interfaces according to `config`, and closes them again.
 pub fn probe(config: &RaplConfig) -> Probe {
     let (sysfs_root, dev_root) = (Path::new(&config.sysfs_root), Path::new(&config.dev_root));
     let looked_in = [perf::directory(sysfs_root), powercap::directory(sysfs_root), msr::directory(dev_root)];
@@ -111,12 +112,12 @@ pub fn probe(config: &RaplConfig) -> Probe {
     Probe { sysfs_root: sysfs_root.to_owned(), perf, powercap, msr }
 }
 
-/// In the order in which they are preferred: perf's counters never wrap and are read at once, and registers
-/// that the kernel reads need no table of units of our own.
+/// In order of preference: perf's counters never wrap and are read together, and the kernel knows the units of the
+/// registers that it reads itself.
 const ALL: [Interface; 3] = [Interface::Perf, Interface::Powercap, Interface::Msr];
 
-/// What an interface meters, without the counters that stand still.
-fn open(interface: Interface, config: &RaplConfig) -> Result<Opened, Unavailable> {
+/// Opens an interface, without the counters that nothing feeds.
+fn open(interface: Interface, config: &RaplConfig) -> Result<OpenInterface, Unavailable> {
     let (sysfs_root, dev_root) = (Path::new(&config.sysfs_root), Path::new(&config.dev_root));
     let (mut opened, looked_in) = match interface {
         Interface::Powercap => (powercap::open(sysfs_root)?, powercap::directory(sysfs_root)),
@@ -125,38 +126,37 @@ fn open(interface: Interface, config: &RaplConfig) -> Result<Opened, Unavailable
             (perf::open(sysfs_root, config.cores)?, perf::directory(sysfs_root))
         }
     };
-    let dead = alive::take_out_the_dead(&mut opened).join(", ");
-    match (dead.is_empty(), opened.groups.is_empty()) {
+    let stuck = remove_stuck_counters(&mut opened).join(", ");
+    match (stuck.is_empty(), opened.groups.is_empty()) {
         (true, _) => {}
         (false, true) => {
-            let reason = format!("{dead} is shown, but stands still");
-            return Err(Unavailable { looked_in, reason, remedy: STANDS_STILL.to_owned() });
+            let reason = format!("{stuck} exists, but stands still");
+            return Err(Unavailable { looked_in, reason, remedy: STUCK.to_owned() });
         }
         (false, false) => {
-            opened.caveats.push(format!("left out: {dead} stands still. {STANDS_STILL}"));
+            opened.warnings.push(format!("left out: {stuck} stands still. {STUCK}"));
         }
     }
     Ok(opened)
 }
 
-const STANDS_STILL: &str =
-    "a virtual machine or a firmware shows counters that nothing feeds; the host may have a meter";
+const STUCK: &str =
+    "virtual machines and some firmware show counters that nothing feeds; the host may have a meter";
 
-/// An interface that is there.
+/// An interface that can be used.
 pub(crate) struct Candidate {
     pub(crate) interface: &'static str,
-    pub(crate) opened: Opened,
+    pub(crate) opened: OpenInterface,
 }
 
-/// Opens the interface that `config` asks for, and after it all others that are there and of the same origin,
-/// to compare with. That there is none is a state, not a failure; the error says what was looked for, where,
-/// and what gives it.
-pub(crate) fn choose(config: &RaplConfig) -> Result<Vec<Candidate>, Error> {
+/// Opens the interface that `config` selects, and after it all others of the same origin, to compare with. A machine
+/// without any is a state, not a failure; the error says what is missing, where, and what the remedy is.
+pub(crate) fn candidates(config: &RaplConfig) -> Result<Vec<Candidate>, Error> {
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut missing = Vec::new();
-    let asked_for = |interface: &Interface| *interface == config.interface;
-    let others = ALL.iter().filter(|interface| !asked_for(interface));
-    for &interface in ALL.iter().filter(|interface| asked_for(interface)).chain(others) {
+    let selected = |interface: &Interface| *interface == config.interface;
+    let others = ALL.iter().filter(|interface| !selected(interface));
+    for &interface in ALL.iter().filter(|interface| selected(interface)).chain(others) {
         let name = interface.as_str();
         match open(interface, config) {
             Ok(opened) => {
@@ -165,21 +165,21 @@ pub(crate) fn choose(config: &RaplConfig) -> Result<Vec<Candidate>, Error> {
                     candidates.push(Candidate { interface: name, opened });
                 }
             }
-            Err(e) if asked_for(&interface) => return Err(Error::gone(format!("RAPL through {name}: {e}"))),
+            Err(e) if selected(&interface) => return Err(Error::gone(format!("RAPL through {name}: {e}"))),
             Err(e) => missing.push(format!("{name}: {e}")),
         }
     }
     if candidates.is_empty() {
         return Err(Error::gone(format!("no RAPL meter. {}", missing.join(". "))));
     }
-    missing.iter().for_each(|e| tracing::debug!("not to compare with: {e}"));
+    missing.iter().for_each(|e| tracing::debug!("not compared: {e}"));
     Ok(candidates)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulate::{Registers, Tree, Zone, cpus};
+    use wattrace_rapl_simulator::{Registers, Tree, Zone, cpus};
 
     fn config(root: &Path, interface: Interface) -> RaplConfig {
         let (sysfs_root, dev_root) = (root.to_str().unwrap().to_owned(), root.join("dev"));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_tree_offers_nothing_and_says_what_would() {
+    fn an_empty_tree_has_no_usable_interface_but_remedies() {
         let root = tempfile::tempdir().unwrap();
         let seen = probe(&config(root.path(), Interface::Auto));
         for interface in [&seen.perf, &seen.powercap, &seen.msr] {
@@ -199,11 +199,11 @@ mod tests {
             assert!(interface.reason.contains("No such file"), "{}", interface.reason);
             assert!(interface.remedy.contains("sudo modprobe "), "{}", interface.remedy);
         }
-        assert!(seen.msr.reason.contains("modalias tells of no such processor"), "{}", seen.msr.reason);
+        assert!(seen.msr.reason.contains("modalias names no such processor"), "{}", seen.msr.reason);
     }
 
     #[test]
-    fn what_is_there_is_named_with_its_origin() {
+    fn usable_interfaces_are_listed_with_their_domains_and_origin() {
         let root = tempfile::tempdir().unwrap();
         Tree::create(root.path(), vec![Zone::new("intel-rapl:0", "package-0", 1.0)]).unwrap();
         let seen = serde_json::to_value(probe(&config(root.path(), Interface::Auto))).unwrap();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_comes_first_and_the_others_are_there_to_compare_with() {
+    fn the_selected_interface_comes_first_and_the_others_follow_for_comparison() {
         let root = tempfile::tempdir().unwrap();
         Tree::create(root.path(), vec![Zone::new("intel-rapl:0", "package-0", 1.0)]).unwrap();
         cpus(root.path(), "cpu:type:x86,ven0000fam0006mod009E:feature:", &[(0, 0, "0")]).unwrap();
@@ -226,14 +226,14 @@ mod tests {
             (Interface::Powercap, ["powercap", "msr"]),
             (Interface::Msr, ["msr", "powercap"]),
         ] {
-            let candidates = choose(&config(root.path(), interface)).unwrap();
+            let candidates = candidates(&config(root.path(), interface)).unwrap();
             let names: Vec<_> = candidates.iter().map(|candidate| candidate.interface).collect();
             assert_eq!(names, expected, "{interface:?}");
         }
     }
 
     #[test]
-    fn without_any_the_places_and_remedies_are_named() {
+    fn without_any_interface_the_error_names_paths_and_remedies() {
         let root = tempfile::tempdir().unwrap();
         let powercap = ["class/powercap", "modprobe intel_rapl_msr"];
         let perf = ["devices/power", "modprobe rapl"];
@@ -244,7 +244,7 @@ mod tests {
             (Interface::Powercap, powercap.to_vec()),
             (Interface::Msr, msr.to_vec()),
         ] {
-            let error = choose(&config(root.path(), interface)).err().unwrap();
+            let error = candidates(&config(root.path(), interface)).err().unwrap();
             assert_eq!(error.kind(), wattrace_api::ErrorKind::Gone);
             for part in expected {
                 assert!(error.to_string().contains(part), "{interface:?}: {error}");
@@ -253,10 +253,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_cores_are_one_word_of_doctor_s() {
+    fn many_cores_are_summarised_by_their_number() {
         let domains = |cores: u32| {
             let cores = (0..cores).map(|n| format!("core-cpu-{n}"));
-            shortened(&std::iter::once("package-0".to_owned()).chain(cores).collect::<Vec<_>>())
+            summary(&std::iter::once("package-0".to_owned()).chain(cores).collect::<Vec<_>>())
         };
         assert_eq!(
             [domains(0), domains(1), domains(99)],

@@ -1,28 +1,26 @@
-//! Chooses the CPUs to read meters on: one for each place that a counter covers. `wattrace-topology` reads
-//! the package, die and core of a CPU; `perf` and `msr` open their meters on the CPUs chosen here.
+//! Chooses the CPUs to read meters on: one for each package or die. `wattrace-topology` reads the package, die and core
+//! of a CPU; `perf` and `msr` open their meters on the CPUs chosen here.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use wattrace_topology::Cpus;
 
-use crate::domain::Place;
-
-pub(crate) use wattrace_topology::parse_list as parse_cpus;
+use crate::domain::PackageDie;
 
 /// A CPU to read a meter on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cpu {
+pub(crate) struct MeterCpu {
     pub(crate) number: u32,
-    pub(crate) place: Place,
+    pub(crate) package_die: PackageDie,
 }
 
-/// The CPUs that see the same counter. Recorded while they are online: the kernel does not describe a CPU
-/// that is offline.
+/// The CPUs on which a counter reads the same. Recorded while they are online: the kernel does not describe a CPU that
+/// is offline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// Those of a package, or of one die of it.
-    Place { package: u32, die: Option<u32> },
+pub(crate) enum CounterScope {
+    /// Those of a package, or of one of its dies.
+    Package { package: u32, die: Option<u32> },
     /// These, of one core.
     Core(Vec<u32>),
 }
@@ -60,38 +58,38 @@ impl Topology {
     }
 
     /// The CPUs of the package of `cpu`; of its die, if each die has a counter of its own.
-    pub(crate) fn reach_of_place(&self, cpu: u32, dies: bool) -> Reach {
-        Reach::Place { package: self.package(cpu), die: dies.then(|| self.die(cpu)) }
+    pub(crate) fn scope_of_package(&self, cpu: u32, dies: bool) -> CounterScope {
+        CounterScope::Package { package: self.package(cpu), die: dies.then(|| self.die(cpu)) }
     }
 
-    /// Whether `cpu`, which is online, is one of `reach`.
-    pub(crate) fn is_within(&self, cpu: u32, reach: &Reach) -> bool {
-        match reach {
-            Reach::Place { package, die } => {
+    /// Whether `cpu`, which is online, is one of `scope`.
+    pub(crate) fn is_within(&self, cpu: u32, scope: &CounterScope) -> bool {
+        match scope {
+            CounterScope::Package { package, die } => {
                 self.package(cpu) == *package && die.is_none_or(|die| self.die(cpu) == die)
             }
-            Reach::Core(cpus) => cpus.contains(&cpu),
+            CounterScope::Core(cpus) => cpus.contains(&cpu),
         }
     }
 
-    /// One of `cpus` for each place. A place names the die only if its package has several. A second CPU of
-    /// the same place would count the same energy twice.
-    pub(crate) fn one_per_place(&self, cpus: &[u32], dies: bool) -> Vec<Cpu> {
+    /// One of `cpus` for each package, or for each die if `dies` and the package has several. A second CPU of the same
+    /// package or die would count the same energy twice.
+    pub(crate) fn one_per_package(&self, cpus: &[u32], dies: bool) -> Vec<MeterCpu> {
         let seen = cpus.iter().map(|&n| (n, self.package(n), if dies { self.die(n) } else { 0 }));
-        arrange(seen.collect())
+        first_of_each(seen.collect())
     }
 }
 
-/// Gives each (CPU, package, die) its place, and keeps the first of each place.
-fn arrange(seen: Vec<(u32, u32, u32)>) -> Vec<Cpu> {
+/// Keeps the first CPU of each package and die, given (CPU, package, die).
+fn first_of_each(seen: Vec<(u32, u32, u32)>) -> Vec<MeterCpu> {
     let dies: HashSet<(u32, u32)> = seen.iter().map(|&(_, package, die)| (package, die)).collect();
     let mut taken = HashSet::new();
     let mut cpus = Vec::new();
     for (number, package, die) in seen {
         let several = dies.iter().filter(|d| d.0 == package).count() > 1;
-        let place = Place { package, die: several.then_some(die) };
-        if taken.insert(place) {
-            cpus.push(Cpu { number, place });
+        let package_die = PackageDie { package, die: several.then_some(die) };
+        if taken.insert(package_die) {
+            cpus.push(MeterCpu { number, package_die });
         }
     }
     cpus
@@ -102,11 +100,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_names_its_die_only_if_the_package_has_several() {
-        let cpus = arrange(vec![(0, 0, 0), (1, 0, 0), (8, 0, 1), (16, 1, 0), (24, 1, 0)]);
-        let places: Vec<_> = cpus.iter().map(|cpu| (cpu.number, cpu.place.to_string())).collect();
+    fn a_die_is_named_only_if_the_package_has_several() {
+        let cpus = first_of_each(vec![(0, 0, 0), (1, 0, 0), (8, 0, 1), (16, 1, 0), (24, 1, 0)]);
+        let package_dies: Vec<_> = cpus.iter().map(|cpu| (cpu.number, cpu.package_die.to_string())).collect();
         let expected = [(0, "0-die-0".to_owned()), (8, "0-die-1".to_owned()), (16, "1".to_owned())];
-        assert_eq!(places, expected);
+        assert_eq!(package_dies, expected);
     }
 
     #[test]
@@ -114,8 +112,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let topology = Topology::below(root.path());
         assert_eq!((topology.online(), topology.package(3), topology.core(3)), (vec![0], 0, vec![3]));
-        let reach = topology.reach_of_place(3, true);
-        assert_eq!(reach, Reach::Place { package: 0, die: Some(0) });
-        assert!(topology.is_within(5, &reach) && !topology.is_within(5, &Reach::Core(vec![3])));
+        let scope = topology.scope_of_package(3, true);
+        assert_eq!(scope, CounterScope::Package { package: 0, die: Some(0) });
+        assert!(topology.is_within(5, &scope) && !topology.is_within(5, &CounterScope::Core(vec![3])));
     }
 }

@@ -1,11 +1,11 @@
-//! In steady state a tick allocates nothing: counted by an allocator that counts.
+//! In steady state a tick allocates nothing.
 
 use std::time::Duration;
 
 use wattrace_api::testing::{Allocations, Rig};
 use wattrace_api::{Batch, Tick, Timestamp};
-use wattrace_rapl::simulate::{Tree, Zone};
 use wattrace_rapl::{Interface, Rapl, RaplConfig};
+use wattrace_rapl_simulator::{Tree, Zone};
 
 #[global_allocator]
 static ALLOCATIONS: Allocations = Allocations;
@@ -14,7 +14,7 @@ static ALLOCATIONS: Allocations = Allocations;
 fn a_tick_allocates_nothing() {
     let root = tempfile::tempdir().unwrap();
     let names = ["package-0", "core", "dram"];
-    // The package wraps on every third tick.
+    // The package wraps at every third tick.
     let zones = names.iter().enumerate().map(|(n, name)| {
         let directory = if n == 0 { "intel-rapl:0".to_owned() } else { format!("intel-rapl:0:{n}") };
         Zone::new(&directory, name, 10.0).range(if n == 0 { 29_999_999 } else { 99_999_999_999 })
@@ -33,7 +33,7 @@ fn a_tick_allocates_nothing() {
         let before = Allocations::of_this_thread();
         let tick = Tick::at(rig.clock.now());
         rig.sources[0].1.poll(&tick, &mut batch).unwrap();
-        // Until the first wrap the batch's columns still grow, and then that anomaly's series opens.
+        // Before the first wrap the batch's columns grow, and at it the series of the anomaly opens.
         if second > 3 {
             assert_eq!(Allocations::of_this_thread(), before, "tick {second}");
             points += batch.len();

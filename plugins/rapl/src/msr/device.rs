@@ -7,34 +7,34 @@ use std::path::{Path, PathBuf};
 
 use wattrace_api::Origin;
 
-/// The kernel's number for such devices.
+/// The kernel's major number of these devices.
 const MSR_MAJOR: u32 = 202;
 
-/// A CPU's registers.
+/// The registers of one CPU.
 #[derive(Debug)]
 pub(crate) struct Device {
     file: File,
 }
 
-/// Where those of `cpu` are.
+/// The device file of `cpu`.
 pub(crate) fn path(dev_root: &Path, cpu: u32) -> PathBuf {
     dev_root.join(format!("cpu/{cpu}/msr"))
 }
 
 impl Device {
-    /// Opens those of `cpu`.
+    /// Opens the registers of `cpu`.
     pub(crate) fn open(dev_root: &Path, cpu: u32) -> io::Result<Self> {
         Ok(Self { file: File::open(path(dev_root, cpu))? })
     }
 
-    /// The register's 64 bits. A register that the CPU doesn't have is an error.
+    /// The register's 64 bits. A register that the CPU does not have is an error.
     pub(crate) fn read(&self, register: u32) -> io::Result<u64> {
         let mut bytes = [0; 8];
         self.file.read_exact_at(&mut bytes, register.into())?;
         Ok(u64::from_le_bytes(bytes))
     }
 
-    /// `measured` if these are a CPU's registers, `simulated` if any other file stands in for them.
+    /// `measured` for the kernel's device, `simulated` for any other file.
     pub(crate) fn origin(&self) -> Origin {
         let major = |device: u64| libc::major(device);
         let real = self

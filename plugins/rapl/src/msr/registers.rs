@@ -1,25 +1,25 @@
-//! Which registers count energy, and in what units, by processor. Pure; `device` reads them.
+//! Which registers of a processor count energy, and in what units. Pure; `device` reads them.
 //!
 //! Sources: Intel's "Software Developer's Manual", volume 3 ("Platform specific power management support")
-//! and volume 4 (registers by model); AMD's "Processor Programming Reference" of families 17h to 1Ah; and
-//! where models depart from them, the kernel's tables in `arch/x86/events/rapl.c` and
+//! and volume 4 (registers by model); AMD's "Processor Programming Reference" of families 17h to 1Ah; and for
+//! models that differ from them, the kernel's tables in `arch/x86/events/rapl.c` and
 //! `drivers/powercap/intel_rapl_common.c`.
 
-use crate::counter::scale::Scale;
-use crate::domain::Part;
-use crate::x86::{Cpu, Vendor};
+use wattrace_meter::Scale;
 
-/// What a vendor's processors have.
+use crate::cpu_model::{CpuModel, Vendor};
+use crate::domain::Part;
+
+/// The registers of a vendor's processors.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Registers {
-    /// The one that tells the unit.
+    /// Contains the unit of energy.
     pub(super) unit: u32,
-    /// Those that there is one of in each package, or in each die; which of them a model has shows when they
-    /// are read.
+    /// One in each package, or in each die. A model may have only some of them: reading them shows which.
     pub(super) package: &'static [(Part, u32)],
-    /// The one that each core has.
+    /// One in each core.
     pub(super) core: Option<u32>,
-    /// Whether a package of several dies has those of `package` in each die.
+    /// Whether each die of a package has the registers of `package`.
     pub(super) per_die: bool,
 }
 
@@ -53,7 +53,7 @@ const DRAM_OF_2_TO_MINUS_16: [u32; 8] = [0x3f, 0x4f, 0x56, 0x55, 0x6a, 0x6c, 0x5
 const PSYS_OF_JOULES: [u32; 2] = [0x8f, 0xcf];
 
 impl Registers {
-    pub(crate) fn of(cpu: Cpu) -> &'static Registers {
+    pub(crate) fn of(cpu: CpuModel) -> &'static Registers {
         match cpu.vendor {
             Vendor::Intel => &INTEL,
             Vendor::Amd => &AMD,
@@ -61,9 +61,9 @@ impl Registers {
     }
 }
 
-/// Microjoules per count of the register of `part`, where the unit's register reads `unit`: ESU is its bits
-/// 12 to 8.
-pub(crate) fn scale(cpu: Cpu, part: &Part, unit: u64) -> Option<Scale> {
+/// Microjoules per count of the register of `part`. `unit` is the content of the register of the unit: bits 8 to 12 are
+/// the energy status unit (ESU).
+pub(crate) fn scale(cpu: CpuModel, part: &Part, unit: u64) -> Option<Scale> {
     let esu = (unit >> 8) as u32 & 0x1f;
     let is = |models: &[u32]| cpu.vendor == Vendor::Intel && cpu.family == 6 && models.contains(&cpu.model);
     match part {
@@ -78,17 +78,17 @@ pub(crate) fn scale(cpu: Cpu, part: &Part, unit: u64) -> Option<Scale> {
 mod tests {
     use super::*;
 
-    fn intel(model: u32) -> Cpu {
-        Cpu { vendor: Vendor::Intel, family: 6, model }
+    fn intel(model: u32) -> CpuModel {
+        CpuModel { vendor: Vendor::Intel, family: 6, model }
     }
 
     /// Microjoules in a million counts, with ESU 14 (61 µJ), as Intel's clients have it.
-    fn million(cpu: Cpu, part: &Part, esu: u64) -> u64 {
+    fn million(cpu: CpuModel, part: &Part, esu: u64) -> u64 {
         scale(cpu, part, 0x000a_0003 | esu << 8).unwrap().microjoules(1_000_000)
     }
 
     #[test]
-    fn units_are_those_of_the_model() {
+    fn each_model_has_its_units() {
         assert_eq!(million(intel(0x9e), &Part::Package, 14), 61_035_156);
         assert_eq!(million(intel(0x9e), &Part::Dram, 14), 61_035_156);
         assert_eq!(million(intel(0x55), &Part::Package, 14), 61_035_156);
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(million(intel(0x8f), &Part::Dram, 14), 61_035_156);
         assert_eq!(million(intel(0x8f), &Part::Psys, 14), 1_000_000_000_000);
         assert_eq!(million(intel(0x37), &Part::Package, 5), 32_000_000);
-        let zen = Cpu { vendor: Vendor::Amd, family: 0x19, model: 0x55 };
+        let zen = CpuModel { vendor: Vendor::Amd, family: 0x19, model: 0x55 };
         assert_eq!(million(zen, &Part::Package, 16), 15_258_789);
         assert_eq!(million(zen, &Part::OneCore(0), 16), 15_258_789);
     }

@@ -1,14 +1,12 @@
-//! Registers that stand in for a processor's, with a truth that is known.
+//! Opens and reads simulated registers.
 
 use std::fs;
 
-use proptest::prelude::*;
 use wattrace_api::{Follows, Origin};
+use wattrace_rapl_simulator::{Registers as SimulatedRegisters, cpus};
 
 use super::*;
-use crate::counter::Step;
-use crate::nobody::as_nobody;
-use crate::simulate::{Registers as Stand, cpus};
+use crate::unprivileged::as_unprivileged_user;
 
 const CLIENT: &str = "cpu:type:x86,ven0000fam0006mod009E:feature:";
 const SERVER: &str = "cpu:type:x86,ven0000fam0006mod0055:feature:";
@@ -16,23 +14,24 @@ const ZEN: &str = "cpu:type:x86,ven0002fam0019mod0001:feature:";
 
 struct Machine {
     root: tempfile::TempDir,
-    cpus: Vec<Stand>,
+    cpus: Vec<SimulatedRegisters>,
 }
 
 impl Machine {
     fn new(modalias: &str, list: &[(u32, u32, &str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
         cpus(root.path(), modalias, list).unwrap();
-        let cpus = list.iter().map(|(n, ..)| Stand::create(&root.path().join("dev"), *n).unwrap()).collect();
+        let dev_root = root.path().join("dev");
+        let cpus = list.iter().map(|(n, ..)| SimulatedRegisters::create(&dev_root, *n).unwrap()).collect();
         Self { root, cpus }
     }
 
-    /// Sets registers of one CPU, by its place in the list.
+    /// Sets registers of the CPU at an index of the list.
     fn set(&self, cpu: usize, registers: &[(u32, u64)]) {
         registers.iter().for_each(|&(register, value)| self.cpus[cpu].set(register, value).unwrap());
     }
 
-    fn open(&self, cores: bool) -> Result<Opened, Unavailable> {
+    fn open(&self, cores: bool) -> Result<OpenInterface, Unavailable> {
         open(self.root.path(), &self.root.path().join("dev"), cores)
     }
 
@@ -42,7 +41,7 @@ impl Machine {
 }
 
 #[test]
-fn an_intel_server_has_what_reads_something_once_per_package_and_psys_once() {
+fn an_intel_server_has_its_nonzero_registers_in_each_package_and_psys_once() {
     let machine = Machine::new(SERVER, &[(0, 0, "0"), (1, 0, "1"), (2, 1, "2"), (3, 1, "3")]);
     for cpu in 0..4 {
         // ESU 14; no 0x641, and a psys in both packages.
@@ -59,22 +58,22 @@ fn an_intel_server_has_what_reads_something_once_per_package_and_psys_once() {
 fn each_register_counts_in_its_own_unit() {
     let machine = Machine::new(SERVER, &[(0, 0, "0")]);
     machine.set(0, &[(0x606, 0x000a_0e03), (0x611, 100), (0x619, 100)]);
-    let Group { mut reader, mut counters } = machine.open(true).unwrap().groups.remove(0);
-    let mut joules = |raw: &mut [u64]| {
-        reader.read(raw).unwrap();
+    let CounterGroup { mut meter, mut counters } = machine.open(true).unwrap().groups.remove(0);
+    let mut joules = |readings: &mut [u64]| {
+        meter.read(readings).unwrap();
         let second = std::time::Duration::from_secs(1);
-        counters.iter_mut().zip(raw).for_each(|((_, counter), raw)| _ = counter.take(*raw, second));
+        counters.iter_mut().zip(readings).for_each(|((_, counter), value)| _ = counter.take(*value, second));
         counters.iter().map(|(_, counter)| counter.microjoules()).collect::<Vec<_>>()
     };
-    let mut raw = [0; 2];
-    assert_eq!(joules(&mut raw), [0, 0]);
-    // A million counts more of each; what stands above 32 bits is no part of it.
+    let mut readings = [0; 2];
+    assert_eq!(joules(&mut readings), [0, 0]);
+    // A million counts more of each. The bits above 32 are ignored.
     machine.set(0, &[(0x611, 1_000_100 | 7 << 32), (0x619, 1_000_100)]);
-    assert_eq!(joules(&mut raw), [61_035_156, 15_258_789]);
+    assert_eq!(joules(&mut readings), [61_035_156, 15_258_789]);
 }
 
 #[test]
-fn amd_has_packages_and_cores_one_by_one() {
+fn amd_has_packages_and_single_cores() {
     let list = [(0, 0, "0,2"), (1, 0, "1,3"), (2, 0, "0,2"), (3, 0, "1,3"), (4, 1, "4")];
     let machine = Machine::new(ZEN, &list);
     for cpu in 0..5 {
@@ -89,68 +88,39 @@ fn amd_has_packages_and_cores_one_by_one() {
 }
 
 #[test]
-fn a_cpu_that_goes_offline_is_replaced_by_another_of_its_package_and_no_count_is_lost() {
+fn when_a_cpu_goes_offline_its_registers_are_read_on_another_cpu_of_its_package() {
     let machine = Machine::new(CLIENT, &[(0, 3, "0"), (1, 0, "1"), (2, 3, "2")]);
     for cpu in 0..3 {
         machine.set(cpu, &[(0x606, 0x000a_0e03), (0x611, 10)]);
     }
-    let Group { mut reader, .. } = machine.open(true).unwrap().groups.remove(0);
-    let mut raw = [0];
-    assert_eq!((reader.read(&mut raw).unwrap(), raw[0]), (Reading::Continued, 10));
+    let CounterGroup { mut meter, .. } = machine.open(true).unwrap().groups.remove(0);
+    let mut readings = [0];
+    assert_eq!((meter.read(&mut readings).unwrap(), readings[0]), (Continuity::Continued, 10));
     machine.set(2, &[(0x611, 25)]);
-    // As with a CPU that is offline: there is nothing to read, and nothing is told of its place.
+    // As for a CPU that is offline: there is nothing to read, and sysfs does not describe it.
     fs::write(device::path(&machine.root.path().join("dev"), 0), "").unwrap();
     fs::remove_file(device::path(&machine.root.path().join("dev"), 0)).unwrap();
     fs::remove_dir_all(machine.root.path().join("devices/system/cpu/cpu0")).unwrap();
     fs::write(machine.root.path().join("devices/system/cpu/online"), "1-2\n").unwrap();
-    assert!(reader.read(&mut raw).unwrap_err().what.contains("register 0x611"));
-    assert_eq!((reader.read(&mut raw).unwrap(), raw[0]), (Reading::Continued, 25));
+    assert!(meter.read(&mut readings).unwrap_err().what.contains("register 0x611"));
+    assert_eq!((meter.read(&mut readings).unwrap(), readings[0]), (Continuity::Continued, 25));
 }
 
 #[test]
-fn what_is_missing_is_named_with_what_gives_it() {
+fn errors_name_what_is_missing_and_its_remedy() {
     let machine = Machine::new(CLIENT, &[(0, 0, "0")]);
     let error = machine.open(true).err().unwrap().to_string();
-    assert!(error.contains("no register of energy counts"), "{error}");
+    assert!(error.contains("no energy register counts"), "{error}");
     machine.set(0, &[(0x606, 0x000a_0e03), (0x611, 10)]);
     let path = device::path(&machine.root.path().join("dev"), 0);
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(machine.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
-    as_nobody(|| {
+    as_unprivileged_user(|| {
         let error = machine.open(true).err().unwrap().to_string();
         assert!(error.contains("cpu/0/msr: Permission denied") && error.contains("cap_sys_rawio"), "{error}");
     });
     fs::remove_file(path).unwrap();
     let error = machine.open(true).err().unwrap().to_string();
     assert!(error.contains("cpu/0/msr: No such file") && error.contains("modprobe msr"), "{error}");
-}
-
-proptest! {
-    /// Whatever the unit, wherever the register stands and however it advances within a lap and within
-    /// reason: what is counted is what was used, to the last microjoule, through every wrap.
-    #[test]
-    fn registers_of_32_bits_lose_nothing_at_their_wraps(
-        esu in 3_i32..=20,
-        start in any::<u32>(),
-        deltas in prop::collection::vec(0_u64..1 << 32, 1..60),
-    ) {
-        let scale = crate::counter::scale::Scale::joules_times_two_to(-esu).unwrap();
-        let mut counter = Counter::of_register(scale);
-        let mut truth = u64::from(start);
-        prop_assert_eq!(counter.take(truth & COUNT, Duration::ZERO), Step::Based);
-        for delta in deltas {
-            // Half of what would be implausible: 5 kW.
-            let elapsed = Duration::from_micros(scale.microjoules(delta) / 5_000 + 1);
-            let wraps = (truth + delta) >> 32 > truth >> 32;
-            truth += delta;
-            let expected = match (wraps, delta) {
-                (_, 0) => Step::Still,
-                (true, _) => Step::Wrapped,
-                (false, _) => Step::Advanced,
-            };
-            prop_assert_eq!(counter.take(truth & COUNT, elapsed), expected);
-            prop_assert_eq!(counter.microjoules(), scale.microjoules(truth - u64::from(start)));
-        }
-    }
 }

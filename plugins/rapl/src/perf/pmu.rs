@@ -1,24 +1,25 @@
-//! What a PMU's directory offers: its number, the CPUs to count on, its events and their scales. Read once at
-//! the start; the parsing is pure.
+//! Reads a PMU's directory: its type, the CPUs to count on, its events and their scales. Read once when the counters are
+//! opened; the parsing is pure.
 
 use std::fs;
 use std::path::Path;
 
-use crate::counter::scale::Scale;
+use wattrace_meter::Scale;
+use wattrace_topology::parse_list;
+
 use crate::domain::Part;
-use crate::topology::parse_cpus;
 
 /// A PMU of energy counters.
 #[derive(Debug)]
 pub(super) struct Pmu {
-    /// perf's number for it, `perf_event_attr::type`.
-    pub(super) kind: u32,
-    /// The CPUs it counts on, one for each piece of hardware that it meters.
+    /// `perf_event_attr::type`.
+    pub(super) pmu_type: u32,
+    /// The CPUs it counts on, one for each package, die or core.
     pub(super) cpus: Vec<u32>,
     pub(super) events: Vec<Event>,
 }
 
-/// A kind of counter.
+/// An event that the PMU counts.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Event {
     /// `energy-pkg`, …
@@ -30,14 +31,14 @@ pub(super) struct Event {
 
 impl Pmu {
     /// Reads the PMU in `directory`. The error says what is missing.
-    pub(super) fn find(directory: &Path, caveats: &mut Vec<String>) -> Result<Self, String> {
+    pub(super) fn find(directory: &Path, warnings: &mut Vec<String>) -> Result<Self, String> {
         let read = |name: &str| fs::read_to_string(directory.join(name));
         let name = directory.file_name().unwrap_or_default().display();
-        let kind = read("type").map_err(|e| format!("no perf PMU \"{name}\": type: {e}"))?;
-        let kind = kind.trim().parse().map_err(|e| format!("type: \"{}\": {e}", kind.trim()))?;
+        let pmu_type = read("type").map_err(|e| format!("no perf PMU \"{name}\": type: {e}"))?;
+        let pmu_type = pmu_type.trim().parse().map_err(|e| format!("type: \"{}\": {e}", pmu_type.trim()))?;
         let mask = read("cpumask").unwrap_or_default();
         let mut cpus =
-            parse_cpus(&mask).ok_or_else(|| format!("cpumask: \"{}\" is no list of CPUs", mask.trim()))?;
+            parse_list(&mask).ok_or_else(|| format!("cpumask: \"{}\" is not a list of CPUs", mask.trim()))?;
         if cpus.is_empty() {
             cpus.push(0);
         }
@@ -49,19 +50,19 @@ impl Pmu {
                 let (terms, scale, unit) = (read("").ok()?, read(".scale"), read(".unit"));
                 let event =
                     Event::parse(&name, &terms, &scale.unwrap_or_default(), &unit.unwrap_or_default());
-                event.map_err(|caveat| caveats.push(caveat)).ok()
+                event.map_err(|warning| warnings.push(warning)).ok()
             })
             .collect();
         if events.is_empty() {
-            return Err("events: no energy-pkg nor any other".to_owned());
+            return Err("events: there is no energy-pkg nor another energy event".to_owned());
         }
-        // The package first: it is there whatever else is, and leads the group.
+        // The package first: it always exists, and leads the group.
         events.sort_by_key(|event| (event.part != Part::Package, event.config));
-        Ok(Self { kind, cpus, events })
+        Ok(Self { pmu_type, cpus, events })
     }
 }
 
-/// The events' names; beside each lie files that say more about it, with a dot in theirs.
+/// The events' names. Files with a dot in their names describe an event further.
 fn event_names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory.join("events")).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -71,14 +72,14 @@ fn event_names(directory: &Path) -> Vec<String> {
 }
 
 impl Event {
-    /// The event that the texts of its files describe. The error names what isn't in a form that is known.
+    /// Parses the texts of an event's files. The error names an event of an unknown form.
     pub(super) fn parse(name: &str, terms: &str, scale: &str, unit: &str) -> Result<Self, String> {
         match (parse_config(terms), Scale::parse(scale), unit.trim()) {
             (Some(config), Some(scale), "Joules" | "") => {
                 Ok(Self { name: name.to_owned(), part: Part::of_event(name), config, scale })
             }
             _ => Err(format!(
-                "perf event {name} left out, not in a form that is known: \"{}\", scale \"{}\", unit \"{}\"",
+                "perf event {name} left out, its form is unknown: \"{}\", scale \"{}\", unit \"{}\"",
                 terms.trim(),
                 scale.trim(),
                 unit.trim()
@@ -87,7 +88,7 @@ impl Event {
     }
 }
 
-/// `event=0x02`: on these PMUs the event is the whole of perf's `config`.
+/// `event=0x02`: on these PMUs the event is all of `perf_event_attr::config`.
 fn parse_config(terms: &str) -> Option<u64> {
     let number = terms.trim().strip_prefix("event=")?;
     match number.strip_prefix("0x") {
@@ -101,14 +102,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn terms_are_read_as_the_kernel_writes_them() {
+    fn terms_are_parsed_as_the_kernel_writes_them() {
         assert_eq!(parse_config("event=0x02\n"), Some(2));
         assert_eq!(parse_config("event=3"), Some(3));
         assert_eq!(parse_config("event=0x02,umask=0x1"), None);
     }
 
     #[test]
-    fn the_package_leads_and_unknown_events_are_kept_under_their_own_names() {
+    fn the_package_leads_and_unknown_events_keep_their_names() {
         let root = tempfile::tempdir().unwrap();
         let events = root.path().join("events");
         fs::create_dir_all(&events).unwrap();
@@ -118,11 +119,11 @@ mod tests {
             fs::write(events.join(format!("{name}.scale")), "1e-9\n").unwrap();
         }
         fs::write(events.join("energy-odd.unit"), "Calories\n").unwrap();
-        let mut caveats = Vec::new();
-        let pmu = Pmu::find(root.path(), &mut caveats).unwrap();
+        let mut warnings = Vec::new();
+        let pmu = Pmu::find(root.path(), &mut warnings).unwrap();
         let parts: Vec<_> = pmu.events.into_iter().map(|event| event.part).collect();
         assert_eq!(parts, [Part::Package, Part::Core, Part::Other("npu".into())]);
-        assert_eq!((pmu.cpus, caveats.len()), (vec![0], 1));
-        assert!(caveats[0].contains("energy-odd") && caveats[0].contains("Calories"), "{caveats:?}");
+        assert_eq!((pmu.cpus, warnings.len()), (vec![0], 1));
+        assert!(warnings[0].contains("energy-odd") && warnings[0].contains("Calories"), "{warnings:?}");
     }
 }

@@ -1,10 +1,10 @@
-//! Opening whole trees.
+//! Opens whole simulated trees.
 
 use wattrace_api::Follows;
 
 use super::*;
-use crate::nobody::as_nobody;
-use crate::simulate::{self, Tree, Zone as Simulated};
+use crate::unprivileged::as_unprivileged_user;
+use wattrace_rapl_simulator::{self as simulator, Tree, Zone as Simulated};
 
 fn opened(root: &Path) -> Vec<(String, Follows, Origin)> {
     let opened = open(root).unwrap();
@@ -16,7 +16,7 @@ fn tree(root: &Path, zones: &[(&str, &str)]) -> Tree {
 }
 
 #[test]
-fn a_server_of_two_packages_is_read_whole_and_labelled_simulated() {
+fn all_zones_of_a_server_of_two_packages_are_opened_and_labelled_simulated() {
     let root = tempfile::tempdir().unwrap();
     tree(
         root.path(),
@@ -30,7 +30,7 @@ fn a_server_of_two_packages_is_read_whole_and_labelled_simulated() {
             ("intel-rapl-mmio:0", "package-0"),
         ],
     );
-    // What else lies there in a real class: control types, and zones that meter no energy.
+    // A real class has more directories: control types, and zones that do not meter energy.
     let class = root.path().join("class/powercap");
     fs::create_dir_all(class.join("intel-rapl")).unwrap();
     fs::create_dir_all(class.join("dtpm:0")).unwrap();
@@ -47,7 +47,7 @@ fn a_server_of_two_packages_is_read_whole_and_labelled_simulated() {
 }
 
 #[test]
-fn amd_has_a_package_and_one_of_its_cores() {
+fn amd_has_each_package_and_one_of_its_cores() {
     let root = tempfile::tempdir().unwrap();
     tree(
         root.path(),
@@ -59,7 +59,7 @@ fn amd_has_a_package_and_one_of_its_cores() {
         ],
     );
     let cpus = [(0, 0, "0,4"), (1, 0, "1"), (2, 1, "2"), (3, 1, "3"), (4, 0, "0,4")];
-    simulate::cpus(root.path(), "cpu:type:x86,ven0002fam0019mod0061:feature:", &cpus).unwrap();
+    simulator::cpus(root.path(), "cpu:type:x86,ven0002fam0019mod0061:feature:", &cpus).unwrap();
     let expected = [
         ("package-0", Follows::Package(0)),
         ("core-cpu-0", Follows::Core(0)),
@@ -86,7 +86,7 @@ fn zones_nested_in_their_parents_are_found_once() {
 }
 
 #[test]
-fn a_class_without_a_zone_says_how_to_get_one() {
+fn the_error_for_a_class_without_zones_names_the_driver_to_load() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("class/powercap/intel-rapl")).unwrap();
     let error = open(root.path()).err().unwrap();
@@ -95,7 +95,7 @@ fn a_class_without_a_zone_says_how_to_get_one() {
 }
 
 #[test]
-fn a_counter_that_only_root_may_read_is_named_with_the_remedy_and_the_others_go_on() {
+fn a_counter_that_only_root_may_read_is_left_out_with_a_remedy() {
     use std::os::unix::fs::PermissionsExt;
     let root = tempfile::tempdir().unwrap();
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -103,14 +103,14 @@ fn a_counter_that_only_root_may_read_is_named_with_the_remedy_and_the_others_go_
     tree(root.path(), &[("intel-rapl:0", "package-0"), ("intel-rapl:1", "package-1")]);
     let energy = |zone: &str| root.path().join("class/powercap").join(zone).join("energy_uj");
     mode(&energy("intel-rapl:0"), 0);
-    as_nobody(|| {
+    as_unprivileged_user(|| {
         let opened = open(root.path()).unwrap();
-        assert_eq!((opened.groups.len(), opened.caveats.len()), (1, 1));
-        let caveat = &opened.caveats[0];
-        assert!(caveat.contains("intel-rapl:0/energy_uj: Permission denied"), "{caveat}");
+        assert_eq!((opened.groups.len(), opened.warnings.len()), (1, 1));
+        let warning = &opened.warnings[0];
+        assert!(warning.contains("intel-rapl:0/energy_uj: Permission denied"), "{warning}");
     });
     mode(&energy("intel-rapl:1"), 0);
-    as_nobody(|| {
+    as_unprivileged_user(|| {
         let error = open(root.path()).err().unwrap().to_string();
         assert!(error.contains("intel-rapl:0/energy_uj: Permission denied"), "{error}");
         assert!(error.contains("run as root") && error.contains("setcap cap_dac_read_search+ep"), "{error}");

@@ -1,21 +1,23 @@
-//! The source on trees whose truth is known, with a clock that the tests turn.
+//! The source on simulated trees, with a clock that the tests set.
 
 use std::fs;
 
 use tempfile::TempDir;
 use wattrace_api::testing::{Point, Rig};
 use wattrace_api::{ErrorKind, Kind, Origin};
+use wattrace_meter::sysfs::Fault;
+use wattrace_meter::{Period, Scale};
+use wattrace_rapl_simulator::{Tree, Zone, cpus, perf_clock};
 
 use super::*;
-use crate::meter::Reading;
-use crate::simulate::{Tree, Zone, cpus, perf_clock};
-use crate::{Rapl, simulate};
+use crate::meter::{Continuity, CounterGroup, Meter};
+use crate::{Rapl, domain, profile};
 
 mod interfaces;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// The window between readings at `from` and `to`, ns: what a reading shows is half an update old.
+/// The window between readings at `from` and `to`, ns: what a reading shows is half a refresh old.
 fn window(from: u64, to: u64) -> Window {
     Window::new(Timestamp(from) - AGE, Timestamp(to) - AGE)
 }
@@ -39,7 +41,7 @@ impl Bench {
         self.root.path().join("class/powercap").join(zone).join("energy_uj")
     }
 
-    /// Turns tree and clock to `nanos`, and reads.
+    /// Sets the tree and the clock to `nanos`, and polls.
     fn at(&mut self, nanos: u64) -> Vec<Point> {
         self.tree.write(Duration::from_nanos(nanos)).unwrap();
         self.poll(nanos)
@@ -71,7 +73,7 @@ fn shown(points: &[Point]) -> Vec<String> {
 }
 
 #[test]
-fn each_domain_has_its_window_and_its_exact_joules() {
+fn each_domain_has_its_window_and_its_exact_energy() {
     let mut bench = Bench::new(vec![
         Zone::new("intel-rapl:0", "package-0", 31.4).starting_at(77),
         Zone::new("intel-rapl:0:0", "core", 12.25),
@@ -95,7 +97,7 @@ fn each_domain_has_its_window_and_its_exact_joules() {
 #[test]
 fn wraps_lose_nothing_and_are_counted() {
     let mut bench = Bench::new(vec![Zone::new("intel-rapl:0", "package-0", 40.0).range(9_999_999)]);
-    // 10 J at 40 W: a wrap each 250 ms, read every 90 ms.
+    // 10 J at 40 W: a wrap every 250 ms, read every 90 ms.
     let mut last_count = 0;
     for tick in 1..=500_u64 {
         let points = bench.at(tick * 90_000_000);
@@ -109,7 +111,7 @@ fn wraps_lose_nothing_and_are_counted() {
 }
 
 #[test]
-fn a_bad_reading_leaves_its_window_to_the_next_good_one_and_spares_the_neighbours() {
+fn the_next_good_reading_covers_the_window_of_a_bad_one_and_other_counters_are_not_affected() {
     let zones = vec![
         Zone::new("intel-rapl:0", "package-0", 10.0).range(99_999_999),
         Zone::new("intel-rapl:0:0", "core", 4.0),
@@ -149,7 +151,7 @@ fn a_counter_whose_first_reading_is_bad_counts_from_its_first_good_one() {
 }
 
 #[test]
-fn a_reset_claims_no_joules_and_the_next_window_begins_there() {
+fn a_reset_adds_no_energy_and_the_next_window_begins_there() {
     let mut bench = Bench::new(vec![Zone::new("intel-rapl:0", "package-0", 10.0).starting_at(5_000_000)]);
     bench.at(SECOND);
     fs::write(bench.energy("intel-rapl:0"), "00000000000000000100\n").unwrap();
@@ -161,7 +163,7 @@ fn a_reset_claims_no_joules_and_the_next_window_begins_there() {
 }
 
 #[test]
-fn one_that_vanishes_is_retried_and_only_when_all_are_gone_the_source_ends() {
+fn a_removed_counter_is_retried_and_the_source_ends_when_all_are_gone() {
     let mut bench = Bench::new(vec![
         Zone::new("intel-rapl:0", "package-0", 10.0),
         Zone::new("intel-rapl:1", "package-1", 10.0),
@@ -169,7 +171,6 @@ fn one_that_vanishes_is_retried_and_only_when_all_are_gone_the_source_ends() {
     let first = bench.at(SECOND);
     let zone = bench.energy("intel-rapl:0");
     let parked = bench.root.path().join("parked");
-    // Parked as a copy, so that the tree's own file is the one that comes back at the end of the test.
     fs::copy(&zone, &parked).unwrap();
     fs::remove_file(&zone).unwrap();
     let points = bench.poll(2 * SECOND);
@@ -193,14 +194,14 @@ fn one_that_vanishes_is_retried_and_only_when_all_are_gone_the_source_ends() {
 }
 
 #[test]
-fn a_tick_at_the_time_of_the_last_reading_says_nothing() {
+fn a_tick_at_the_time_of_the_last_reading_gives_no_points() {
     let mut bench = Bench::new(vec![Zone::new("intel-rapl:0", "package-0", 10.0)]);
     bench.at(SECOND);
     assert!(bench.poll(SECOND).is_empty());
 }
 
 #[test]
-fn a_package_that_stands_still_is_counted_once_until_it_moves_and_a_resting_part_is_not() {
+fn a_package_that_stands_still_is_counted_once_until_it_moves_and_a_part_that_may_rest_is_not() {
     let still = |t: Duration| if t < Duration::from_secs(20) { 0 } else { t.as_micros() as u64 };
     let mut bench = Bench::new(vec![
         Zone::new("intel-rapl:0", "package-0", 0.0).along(still),
@@ -211,12 +212,12 @@ fn a_package_that_stands_still_is_counted_once_until_it_moves_and_a_resting_part
         let points = bench.at(second * SECOND);
         counted.extend(shown(&points).into_iter().filter(|p| p.contains("anomalies")).map(|p| (second, p)));
     }
-    // After five seconds; the first ended half an update early, and cannot have begun so early on this clock.
+    // After five seconds. The first window is half a refresh short, because this clock begins at zero.
     assert_eq!(counted, [(6, "wattrace.rapl.anomalies package-0still = 1".to_owned())]);
 }
 
 #[test]
-fn a_jump_that_no_hardware_can_make_claims_no_joules() {
+fn a_jump_adds_no_energy() {
     let curve =
         |t: Duration| t.as_micros() as u64 + if t > Duration::from_secs(2) { 20_000_000_000 } else { 0 };
     let mut bench = Bench::new(vec![Zone::new("intel-rapl:0", "package-0", 1.0).along(curve)]);
@@ -228,33 +229,31 @@ fn a_jump_that_no_hardware_can_make_claims_no_joules() {
 }
 
 #[test]
-fn a_group_that_was_opened_anew_counts_on_and_the_gap_is_counted() {
-    struct Scripted(Vec<(Reading, u64)>);
-    impl crate::meter::Reader for Scripted {
-        fn read(&mut self, raw: &mut [u64]) -> Result<Reading, crate::meter::Fault> {
-            let (reading, value) = self.0.remove(0);
-            raw[0] = value;
-            Ok(reading)
+fn a_reopened_group_continues_and_the_energy_in_between_is_not_counted() {
+    struct ScriptedMeter(Vec<(Continuity, u64)>);
+    impl Meter for ScriptedMeter {
+        fn read(&mut self, readings: &mut [u64]) -> Result<Continuity, Fault> {
+            let (continuity, value) = self.0.remove(0);
+            readings[0] = value;
+            Ok(continuity)
         }
     }
     let script = vec![
-        (Reading::Continued, 5_000_000),
-        (Reading::Continued, 6_000_000),
-        (Reading::Anew, 100),
-        (Reading::Continued, 1_000_100),
+        (Continuity::Continued, 5_000_000),
+        (Continuity::Continued, 6_000_000),
+        (Continuity::Restarted, 100),
+        (Continuity::Continued, 1_000_100),
     ];
-    let part = crate::domain::Part::Package;
-    let subject = Subject::new("package-0".into(), &part, None, Origin::Simulated);
-    let counters = vec![(subject, crate::counter::Counter::of_microjoules(None))];
-    let (rig, reader) = (Rig::new(), Box::new(Scripted(script)));
-    let mut meter = Meter::open(crate::meter::Group { reader, counters }, &rig.clock);
-    meter.publish(&rig.registry).unwrap();
-    let opener = Opener::new(rig.registry.clone(), Timestamp(0)).unwrap();
+    let subject = domain::subject("package-0".into(), &domain::Part::Package, None, Origin::Simulated);
+    let counters = vec![(subject, profile::counter(Scale::MICROJOULE, Period::Unknown))];
+    let (rig, meter) = (Rig::new(), Box::new(ScriptedMeter(script)));
+    let mut group = PolledGroup::open(CounterGroup { meter, counters }, &rig.clock);
+    group.publish(&rig.registry).unwrap();
     let mut seen = Vec::new();
     for second in 1..=3 {
         rig.clock.set(Timestamp(second * SECOND));
         let mut batch = Batch::default();
-        assert!(!meter.poll(&rig.clock, &opener, &mut batch));
+        assert!(!group.poll(&rig.clock, &mut batch));
         seen.extend(rig.points(&batch));
     }
     let expected = [

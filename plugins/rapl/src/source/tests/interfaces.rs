@@ -1,10 +1,12 @@
-//! Several ways to one meter: which is read, what is said of the others, and whether the numbers are blurred.
+//! Several interfaces to the same counters: which is read, and how disagreements are reported. Also energy filtering.
+
+use wattrace_rapl_simulator::Registers;
 
 use super::*;
 
-/// The kernel's `cpu-clock` behind a PMU tree: a true perf counter, of a rate that the clock knows.
+/// The kernel's `cpu-clock` behind a simulated PMU: a real perf counter with a known rate.
 #[test]
-fn perf_s_joules_follow_the_clock() {
+fn perf_energy_follows_the_clock() {
     const WATTS: u32 = 25;
     let root = tempfile::tempdir().unwrap();
     perf_clock(root.path(), WATTS).unwrap();
@@ -29,8 +31,8 @@ fn perf_s_joules_follow_the_clock() {
             microjoules = point.steps;
         }
     }
-    // Nanoseconds times watts are nanojoules. However long anything was held up, the span between the first
-    // and the last reading lies between these two; a thousandth is for the two clocks' rates.
+    // Nanoseconds times watts are nanojoules. The span between the first and the last reading lies between these two,
+    // however long the thread was preempted. The rates of the two clocks may differ by a thousandth.
     let used = |from: Timestamp, to: Timestamp| (to.0 - from.0) * u64::from(WATTS) / 1_000;
     let least = used(after_first, before_last) / 1_000 * 999;
     let most = used(before_first, rig.clock.now()) / 1_000 * 1_001 + 1_000;
@@ -38,13 +40,12 @@ fn perf_s_joules_follow_the_clock() {
 }
 
 #[test]
-fn auto_takes_powercap_where_perf_cannot_be_opened() {
+fn auto_selects_powercap_if_perf_cannot_be_opened() {
     let root = tempfile::tempdir().unwrap();
     perf_clock(root.path(), 25).unwrap();
-    // A number that no PMU has.
+    // A type that no PMU has.
     fs::write(root.path().join("bus/event_source/devices/power/type"), "987654\n").unwrap();
-    let _tree =
-        simulate::Tree::create(root.path(), vec![Zone::new("intel-rapl:0", "package-0", 1.0)]).unwrap();
+    let _tree = Tree::create(root.path(), vec![Zone::new("intel-rapl:0", "package-0", 1.0)]).unwrap();
     let mut rig = Rig::new();
     rig.start::<Rapl>(config(root.path(), Interface::Auto)).unwrap();
     assert_eq!(rig.registry.domains().len(), 1);
@@ -52,24 +53,24 @@ fn auto_takes_powercap_where_perf_cannot_be_opened() {
     assert!(refused.contains("energy-pkg on CPU 0"), "{refused}");
 }
 
-/// Powercap and registers in one tree, and what the source makes of them.
+/// Powercap and registers in one simulated tree.
 struct Interfaces {
     root: TempDir,
     tree: Tree,
-    registers: simulate::Registers,
+    registers: Registers,
     rig: Rig,
 }
 
 const UNIT: u64 = 1 << 20;
 
 impl Interfaces {
-    /// Powercap says 20 W, the registers `watts`, from time zero on.
+    /// Powercap reports 20 W, and the registers `watts`, from time zero on.
     fn new(interface: Interface, watts: u64) -> Self {
         let root = tempfile::tempdir().unwrap();
         let tree = Tree::create(root.path(), vec![Zone::new("intel-rapl:0", "package-0", 20.0)]).unwrap();
         cpus(root.path(), "cpu:type:x86,ven0000fam0006mod009E:feature:", &[(0, 0, "0")]).unwrap();
-        let registers = simulate::Registers::create(&root.path().join("dev"), 0).unwrap();
-        // ESU 20: a little less than a microjoule, so that watts come out even in counts.
+        let registers = Registers::create(&root.path().join("dev"), 0).unwrap();
+        // ESU 20: a count is a little less than a microjoule, and a watt is a whole number of counts.
         registers.set(0x606, 20 << 8).unwrap();
         registers.set(0x3a, 0).unwrap();
         let mut all = Self { root, tree, registers, rig: Rig::new() };
@@ -92,9 +93,9 @@ impl Interfaces {
 }
 
 #[test]
-fn interfaces_that_agree_are_read_in_their_order_and_nothing_waits_for_the_comparison() {
+fn of_interfaces_that_agree_the_preferred_one_is_read_and_no_energy_is_lost_before_the_comparison() {
     let mut all = Interfaces::new(Interface::Auto, 20);
-    // Too early to say: what was used is in the next window.
+    // Too early to compare: the next window covers this time.
     assert!(all.poll(SECOND / 100, 20).0.is_empty());
     let (shown, points, _) = all.poll(SECOND, 20);
     assert_eq!(shown, ["wattrace.rapl.filtering off = 1", "hw.energy package-0 = 20000000"]);
@@ -122,8 +123,8 @@ fn one_that_stands_still_is_not_believed_and_its_series_goes_on_with_the_other_s
 }
 
 #[test]
-fn what_is_asked_for_is_read_and_that_others_differ_is_told() {
-    // Even if it stands still.
+fn a_configured_interface_is_read_although_others_disagree() {
+    // Even if its counter stands still.
     for watts in [50, 0] {
         let mut all = Interfaces::new(Interface::Msr, watts);
         let (shown, ..) = all.poll(SECOND, watts);
@@ -137,7 +138,7 @@ fn what_is_asked_for_is_read_and_that_others_differ_is_told() {
 }
 
 #[test]
-fn energy_filtering_is_told_by_its_state_at_the_first_tick_and_when_it_changes() {
+fn the_state_of_energy_filtering_is_published_at_the_first_tick_and_when_it_changes() {
     let mut all = Interfaces::new(Interface::Powercap, 20);
     let flag = |points: Vec<Point>| {
         let flags = points.into_iter().filter(|p| p.metric == "wattrace.rapl.filtering");

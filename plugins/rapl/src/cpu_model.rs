@@ -1,27 +1,27 @@
-//! Which processor this is, as far as its registers differ: from the kernel's `devices/system/cpu/modalias`,
-//! which lies in sysfs and so can be stood in for with the rest. `msr`, `powercap` and `filtering` ask.
+//! The processor's vendor, family and model, which decide what registers it has. Read from the kernel's
+//! `devices/system/cpu/modalias`, because that file can be simulated together with the rest of sysfs.
 
 use std::fs;
 use std::path::Path;
 
-/// Who made it; what works the same has the same vendor here.
+/// The vendor. Processors that work the same have the same vendor here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Vendor {
     Intel,
-    /// AMD, and Hygon, whose cores are AMD's.
+    /// AMD, and Hygon, whose cores are those of AMD.
     Amd,
 }
 
-/// A processor.
+/// A model of processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cpu {
+pub(crate) struct CpuModel {
     pub(crate) vendor: Vendor,
     pub(crate) family: u32,
     pub(crate) model: u32,
 }
 
-impl Cpu {
-    /// The one below `sysfs_root`; `None` if it is neither of the vendors', or is not told.
+impl CpuModel {
+    /// Reads it below `sysfs_root`; `None` if it is unknown, or of another vendor.
     pub(crate) fn of(sysfs_root: &Path) -> Option<Self> {
         Self::parse(&fs::read_to_string(sysfs_root.join("devices/system/cpu/modalias")).ok()?)
     }
@@ -48,9 +48,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_s_alias_tells_vendor_family_and_model() {
-        let cpu = |vendor, family, model| Some(Cpu { vendor, family, model });
-        let of = |ids: &str| Cpu::parse(&format!("cpu:type:x86,{ids}:feature:,0000,0001\n"));
+    fn the_modalias_contains_vendor_family_and_model() {
+        let cpu = |vendor, family, model| Some(CpuModel { vendor, family, model });
+        let of = |ids: &str| CpuModel::parse(&format!("cpu:type:x86,{ids}:feature:,0000,0001\n"));
         assert_eq!(of("ven0000fam0006mod009E"), cpu(Vendor::Intel, 6, 0x9e));
         assert_eq!(of("ven0002fam001Amod0002"), cpu(Vendor::Amd, 0x1a, 2));
         assert_eq!(of("ven0009fam0018mod0001"), cpu(Vendor::Amd, 0x18, 1));
@@ -58,7 +58,7 @@ mod tests {
         for nonsense in
             ["", "cpu:type:arm", "cpu:type:x86,venXXXXfam0006mod009E", "cpu:type:x86,ven0000mod1fam2"]
         {
-            assert_eq!(Cpu::parse(nonsense), None, "{nonsense}");
+            assert_eq!(CpuModel::parse(nonsense), None, "{nonsense}");
         }
     }
 }

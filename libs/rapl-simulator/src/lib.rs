@@ -1,12 +1,12 @@
-//! A stand-in for the hardware, for tests of whatever consumes RAPL: a tree with the kernel's file names
-//! whose counters follow a known curve. Give its root as `plugins.rapl.sysfs_root`; all that is read there is
-//! labelled `simulated`.
+//! For tests and benchmarks of plugins that read RAPL: a tree with the kernel's file names whose counters follow a known
+//! curve. Pass its root as `plugins.rapl.sysfs_root`; everything that is read there is labelled `simulated`.
+//! `processor.rs` simulates registers and PMUs.
 //!
 //! ```
 //! use std::time::Duration;
-//! use wattrace_rapl::simulate::{Tree, Zone};
+//! use wattrace_rapl_simulator::{Tree, Zone};
 //!
-//! let root = std::env::temp_dir().join(format!("wattrace-simulate-{}", std::process::id()));
+//! let root = std::env::temp_dir().join(format!("wattrace-rapl-simulator-{}", std::process::id()));
 //! let package = Zone::new("intel-rapl:0", "package-0", 20.0).range(999_999);
 //! let tree = Tree::create(&root, vec![package, Zone::new("intel-rapl:0:0", "dram", 3.0)])?;
 //! tree.write(Duration::from_millis(1_500))?;
@@ -27,7 +27,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::counter::period;
+use wattrace_meter::powercap_period;
+
 pub use processor::{Registers, cpus, perf_clock, perf_core_clock};
 
 /// Microjoules used since the start, as a function of time.
@@ -43,8 +44,8 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// A counter in `class/powercap/DIRECTORY` that calls itself `name` and draws `watts`. Like an Intel
-    /// client's, it wraps after 262 kJ, and it begins at zero.
+    /// A counter in `class/powercap/DIRECTORY` with the name `name` and a constant power of `watts`. Like that of an
+    /// Intel client it wraps after 262 kJ. It begins at zero.
     pub fn new(directory: &str, name: &str, watts: f64) -> Self {
         // In whole microwatts, so that the curve is exact over any span.
         let microwatts = (watts * 1e6).round() as u128;
@@ -60,7 +61,7 @@ impl Zone {
         self
     }
 
-    /// With `max` as the largest value, `max_energy_range_uj`; it wraps after [`period`]`(max)`.
+    /// With `max` as the largest value, `max_energy_range_uj`; it wraps after [`powercap_period`]`(max)`.
     #[must_use]
     pub fn range(mut self, max: u64) -> Self {
         self.max = max;
@@ -74,7 +75,7 @@ impl Zone {
         self
     }
 
-    /// The truth: microjoules used by `elapsed` after the start.
+    /// The true value: microjoules used until `elapsed` after the start.
     pub fn used(&self, elapsed: Duration) -> u64 {
         (self.curve)(elapsed)
     }
@@ -93,10 +94,10 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Makes the files of `zones` under `sysfs_root`, as at time zero.
+    /// Creates the files of `zones` below `sysfs_root`, with their values at time zero.
     ///
     /// # Errors
-    /// If a file can't be made.
+    /// If a file cannot be created.
     pub fn create(sysfs_root: &Path, zones: Vec<Zone>) -> io::Result<Self> {
         let class = sysfs_root.join("class/powercap");
         let mut tree = Self { zones: Vec::new() };
@@ -112,16 +113,15 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Sets every counter to where it stands `elapsed` after the start. Numbers have leading zeros: each is
-    /// replaced in place by one of the same width in one call, so that nobody ever reads a number cut short.
-    /// Unlike the kernel, a file system may show a reader that hits the very nanoseconds of the call a number
-    /// half old and half new.
+    /// Sets every counter to its value at `elapsed` after the start. Numbers have leading zeros: each is replaced by one
+    /// of the same width in one call, so that a reader never sees an incomplete number. A reader during the call may
+    /// see digits of both numbers, which cannot happen with the kernel's files.
     ///
     /// # Errors
-    /// If a file can't be written.
+    /// If a file cannot be written.
     pub fn write(&self, elapsed: Duration) -> io::Result<()> {
         for (zone, file) in &self.zones {
-            let value = (zone.first + zone.used(elapsed)) % period(zone.max);
+            let value = (zone.first + zone.used(elapsed)) % powercap_period(zone.max);
             file.write_all_at(format!("{value:020}\n").as_bytes(), 0)?;
         }
         Ok(())
@@ -132,12 +132,12 @@ impl Tree {
         self.zones.iter().map(|(zone, _)| zone)
     }
 
-    /// Lets time run from now on: a thread writes the counters every `step`.
+    /// Starts the time: a thread writes the counters every `step`.
     pub fn run(self, step: Duration) -> Running {
         let started = Instant::now();
         let (stop, stopped) = mpsc::channel();
         let thread = thread::spawn(move || {
-            // Errors end with the tree: whoever removed it needs no more readings.
+            // A write fails after the tree was removed.
             while stopped.recv_timeout(step) == Err(RecvTimeoutError::Timeout)
                 && self.write(started.elapsed()).is_ok()
             {}
@@ -146,7 +146,7 @@ impl Tree {
     }
 }
 
-/// A tree whose time runs; it stands still from its drop on.
+/// A tree whose time runs until it is dropped.
 #[derive(Debug)]
 pub struct Running {
     started: Instant,
@@ -163,7 +163,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only if the thread has ended by itself.
+        // Both fail only if the thread has ended already.
         let _ = self.stop.send(());
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_runs_from_the_start_to_the_drop() {
+    fn time_runs_until_the_drop() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("class/powercap/intel-rapl:0/energy_uj");
         let read = || fs::read_to_string(&path).unwrap().trim().parse::<u64>().unwrap();

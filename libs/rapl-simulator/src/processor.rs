@@ -1,22 +1,22 @@
-//! Stand-ins beside powercap's files: CPUs, their registers, and PMUs that are really the kernel's own clock.
+//! Simulates CPUs and their registers, and PMUs that are really the kernel's own clock.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// A CPU's registers as a file, in place of the device `cpu/N/msr`. Those that were not set read zero, or
-/// nothing.
+/// The registers of a CPU in a file, in place of the device `cpu/N/msr`. Registers that were not set read as zero, or
+/// cannot be read.
 #[derive(Debug)]
 pub struct Registers {
     file: File,
 }
 
 impl Registers {
-    /// Makes those of `cpu` below `dev_root` (`plugins.rapl.dev_root`).
+    /// Creates the registers of `cpu` below `dev_root` (`plugins.rapl.dev_root`).
     ///
     /// # Errors
-    /// If the file can't be made.
+    /// If the file cannot be created.
     pub fn create(dev_root: &Path, cpu: u32) -> io::Result<Self> {
         let directory = dev_root.join(format!("cpu/{cpu}"));
         fs::create_dir_all(&directory)?;
@@ -26,17 +26,17 @@ impl Registers {
     /// Sets a register.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// If it cannot be written.
     pub fn set(&self, register: u32, value: u64) -> io::Result<()> {
         self.file.write_all_at(&value.to_le_bytes(), register.into())
     }
 }
 
-/// Makes a processor under `sysfs_root`: its `modalias` (`cpu:type:x86,ven0000fam0006mod009E:feature:`), and
+/// Creates a processor below `sysfs_root`: its `modalias` (`cpu:type:x86,ven0000fam0006mod009E:feature:`), and
 /// CPUs that are all online, each with its number, its package and the CPUs of its core.
 ///
 /// # Errors
-/// If a file can't be made.
+/// If a file cannot be created.
 pub fn cpus(sysfs_root: &Path, modalias: &str, cpus: &[(u32, u32, &str)]) -> io::Result<()> {
     let directory = sysfs_root.join("devices/system/cpu");
     fs::create_dir_all(&directory)?;
@@ -52,11 +52,11 @@ pub fn cpus(sysfs_root: &Path, modalias: &str, cpus: &[(u32, u32, &str)]) -> io:
     Ok(())
 }
 
-/// Makes a `power` PMU under `sysfs_root` that is really the kernel's `cpu-clock`: a true perf counter, of
-/// nanoseconds, which its scale declares to be `watts` nanojoules each. It meters package 0 on CPU 0.
+/// Creates a `power` PMU below `sysfs_root` that is really the kernel's `cpu-clock`: a real perf counter of nanoseconds,
+/// whose scale declares each to be `watts` nanojoules. It meters package 0 on CPU 0.
 ///
 /// # Errors
-/// If a file can't be made.
+/// If a file cannot be created.
 pub fn perf_clock(sysfs_root: &Path, watts: u32) -> io::Result<()> {
     pmu(sysfs_root, "power", "0", "energy-pkg", watts)
 }
@@ -64,7 +64,7 @@ pub fn perf_clock(sysfs_root: &Path, watts: u32) -> io::Result<()> {
 /// The same for the PMU of single cores, `power_core`, which counts on the CPUs of `mask`.
 ///
 /// # Errors
-/// If a file can't be made.
+/// If a file cannot be created.
 pub fn perf_core_clock(sysfs_root: &Path, mask: &str, watts: u32) -> io::Result<()> {
     pmu(sysfs_root, "power_core", mask, "energy-core", watts)
 }

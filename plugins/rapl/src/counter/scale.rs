@@ -1,3 +1,0 @@
-//! The exact factor from counts to microjoules: wattrace-meter has it.
-
-pub(crate) use wattrace_meter::Scale;
