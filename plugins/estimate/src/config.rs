@@ -1,4 +1,4 @@
-//! The keys of `[plugins.estimate]`, and which of their values make sense.
+//! The keys of `[plugins.estimate]`, and their validation.
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::Error;
@@ -7,23 +7,23 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EstimateConfig {
-    /// When to estimate: `no-meter` (if nothing meters the packages when the agent starts), `always` (beside
-    /// a meter, to compare the two) or `never`.
+    /// When to estimate: `no-meter` (while no meter of the packages exists), `always` (also beside a meter, to compare
+    /// the two) or `never`.
     pub when: When,
     /// Thermal design power of one package, in watts; 0: looked up by the CPU's name, and in a virtual
-    /// machine scaled to its share of the CPU.
+    /// machine scaled to its share of the CPUs.
     pub tdp_watts: f64,
-    /// What one package draws when idle, in watts; 0: 12 % of the thermal design power.
+    /// Power of one idle package, in watts; 0: 12 % of the thermal design power.
     pub idle_watts: f64,
-    /// What one package draws when all its CPUs are busy, in watts; 0: the thermal design power.
+    /// Power of one package with all CPUs busy, in watts; 0: the thermal design power.
     pub full_watts: f64,
     /// A file that `wattrace calibrate` wrote on a machine with a meter and the same CPU; empty: none. It
-    /// says everything, so that none of the watts above is given with it.
+    /// replaces the watts above, which cannot be given with it.
     pub profile: String,
     /// The frequency at which a busy package draws `full_watts`, in MHz; 0: the CPU's base frequency, where
-    /// it is known. It matters where cycles are counted (`plugins.sched.counters`).
+    /// it is known. Used only if cycles are counted (`plugins.sched.counters`).
     pub nominal_mhz: f64,
-    /// Where the CPU's name is read.
+    /// The file with the CPU's name.
     pub cpuinfo: String,
 }
 
@@ -31,11 +31,11 @@ pub struct EstimateConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum When {
-    /// If nothing meters the packages when the agent starts.
+    /// While no meter of the packages exists.
     NoMeter,
-    /// Beside a meter too.
+    /// Also beside a meter.
     Always,
-    /// Not at all.
+    /// Never.
     Never,
 }
 
@@ -54,21 +54,24 @@ impl Default for EstimateConfig {
 }
 
 /// More than any package draws.
-pub(crate) const MOST_WATTS: f64 = 10_000.0;
+pub(crate) const MAX_WATTS: f64 = 10_000.0;
 
 impl EstimateConfig {
-    /// Refuses what makes no sense, by its key.
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// Fatal, if one is invalid. The message names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         for (key, watts) in
             [("tdp_watts", self.tdp_watts), ("idle_watts", self.idle_watts), ("full_watts", self.full_watts)]
         {
-            if !(0.0..=MOST_WATTS).contains(&watts) {
-                let message = format!("plugins.estimate.{key}: {watts} is not between 0 and {MOST_WATTS}");
+            if !(0.0..=MAX_WATTS).contains(&watts) {
+                let message = format!("plugins.estimate.{key}: {watts} is not between 0 and {MAX_WATTS}");
                 return Err(Error::fatal(message));
             }
             if watts > 0.0 && !self.profile.is_empty() {
                 return Err(Error::fatal(format!(
-                    "plugins.estimate.{key}: plugins.estimate.profile says it already; leave one of the two out"
+                    "plugins.estimate.{key}: plugins.estimate.profile gives it already; remove one of the two"
                 )));
             }
         }
@@ -93,31 +96,31 @@ impl EstimateConfig {
 mod tests {
     use super::*;
 
-    fn refusal(json: &str) -> Option<String> {
+    fn error_of(json: &str) -> Option<String> {
         let config: EstimateConfig = serde_json::from_str(json).unwrap();
         config.validate().err().map(|e| e.to_string())
     }
 
     #[test]
-    fn senseless_watts_are_refused_by_their_key() {
-        assert_eq!(refusal("{}"), None);
-        assert_eq!(refusal(r#"{"idle_watts": 10, "full_watts": 10, "when": "no-meter"}"#), None);
-        assert_eq!(refusal(r#"{"profile": "p.toml", "nominal_mhz": 2800}"#), None);
+    fn an_error_names_the_key_of_the_invalid_value() {
+        assert_eq!(error_of("{}"), None);
+        assert_eq!(error_of(r#"{"idle_watts": 10, "full_watts": 10, "when": "no-meter"}"#), None);
+        assert_eq!(error_of(r#"{"profile": "p.toml", "nominal_mhz": 2800}"#), None);
         assert!(
-            refusal(r#"{"profile": "p.toml", "full_watts": 10}"#)
+            error_of(r#"{"profile": "p.toml", "full_watts": 10}"#)
                 .unwrap()
                 .starts_with("plugins.estimate.full_watts: ")
         );
-        assert!(refusal(r#"{"nominal_mhz": -1}"#).unwrap().starts_with("plugins.estimate.nominal_mhz: "));
-        assert!(refusal(r#"{"tdp_watts": -1}"#).unwrap().starts_with("plugins.estimate.tdp_watts: "));
-        assert!(refusal(r#"{"full_watts": 10001}"#).unwrap().starts_with("plugins.estimate.full_watts: "));
+        assert!(error_of(r#"{"nominal_mhz": -1}"#).unwrap().starts_with("plugins.estimate.nominal_mhz: "));
+        assert!(error_of(r#"{"tdp_watts": -1}"#).unwrap().starts_with("plugins.estimate.tdp_watts: "));
+        assert!(error_of(r#"{"full_watts": 10001}"#).unwrap().starts_with("plugins.estimate.full_watts: "));
         assert!(
-            refusal(r#"{"idle_watts": 11, "full_watts": 10}"#)
+            error_of(r#"{"idle_watts": 11, "full_watts": 10}"#)
                 .unwrap()
                 .starts_with("plugins.estimate.idle_watts: ")
         );
         assert!(
-            refusal(r#"{"idle_watts": 11, "tdp_watts": 10}"#)
+            error_of(r#"{"idle_watts": 11, "tdp_watts": 10}"#)
                 .unwrap()
                 .starts_with("plugins.estimate.idle_watts: ")
         );

@@ -1,29 +1,28 @@
-//! Which CPU this is, and how much of it is here, as `/proc/cpuinfo` tells. Pure; `power` reads the file.
+//! Parses `/proc/cpuinfo`: the CPU's model and topology. `power` reads the file.
 
 use std::collections::HashSet;
 
-/// What `/proc/cpuinfo` says.
+/// The content of `/proc/cpuinfo`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CpuInfo {
-    /// The model's name. ARM kernels give a number instead; it is replaced by the core's name where that is
-    /// known.
+    /// The model's name. ARM kernels report a number instead, which is replaced by the core's name if that is known.
     pub model: String,
     /// Logical CPUs of all packages.
     pub cpus: u32,
     /// Packages (sockets); at least 1.
     pub packages: u32,
-    /// Whether a hypervisor says that it is there.
+    /// Whether a hypervisor is reported.
     pub is_virtual: bool,
     /// Whether CPUs share cores (SMT).
     pub(crate) shares_cores: bool,
-    /// `cpu MHz` of the first CPU; 0: not told.
+    /// `cpu MHz` of the first CPU; 0: not reported.
     pub(crate) mhz: f64,
-    /// Whether the cores are ARM's, or after ARM's.
+    /// Whether the cores implement the ARM architecture.
     pub(crate) is_arm: bool,
 }
 
 impl CpuInfo {
-    /// Reads the text of `/proc/cpuinfo`.
+    /// Parses the text of `/proc/cpuinfo`.
     pub fn parse(text: &str) -> Self {
         let mut info = CpuInfo::default();
         let mut packages = HashSet::new();
@@ -47,7 +46,7 @@ impl CpuInfo {
             }
         }
         info.packages = (packages.len() as u32).max(1);
-        // Both are numbers of one package.
+        // Both are per package.
         info.shares_cores = siblings > cores;
         info.is_arm = !implementer.is_empty();
         if info.model.is_empty()
@@ -101,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn arm_names_its_cores_by_number_if_at_all() {
+    fn arm_cores_are_named_by_their_part_number() {
         let text = "processor\t: 0\nBogoMIPS\t: 243.75\n\nprocessor\t: 1\nBogoMIPS\t: 243.75\n";
         let info = CpuInfo::parse(text);
         assert_eq!((&*info.model, info.cpus, info.packages, info.is_arm), ("", 2, 1, false));
         let info = CpuInfo::parse("processor: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n");
         assert_eq!((&*info.model, info.is_arm), ("Neoverse-N1", true));
         let info = CpuInfo::parse("processor: 0\nCPU implementer\t: 0x61\nCPU part\t: 0x022\n");
-        assert_eq!((&*info.model, info.is_arm), ("", true), "an Apple, of which nothing is known");
+        assert_eq!((&*info.model, info.is_arm), ("", true), "an unknown core");
         assert_eq!(CpuInfo::parse("").cpus_per_package(), 1.0);
     }
 }

@@ -1,17 +1,16 @@
-//! From measured steps of load to a package's model. Pure; `wattrace calibrate` makes the steps, `profile`
-//! holds the result.
+//! Fits a package's power model to measured steps of load. `wattrace calibrate` runs the steps; `profile` stores the
+//! result.
 
 use crate::profile::{CurvePoint, DEFAULT_EXPONENT, PackageModel};
 
-/// What was measured while the load stood still.
+/// A measurement at a constant load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
-    /// Which load was aimed at: samples of one number are repetitions of each other.
+    /// Number of the target load. Samples of one number repeat the same measurement.
     pub level: usize,
     /// Busy CPU time over all CPU time, 0 to 1.
     pub busy: f64,
-    /// The part of all CPU time in which a busy CPU shared its core with another busy one; `None`: CPUs share
-    /// no cores.
+    /// The part of all CPU time in which both CPUs of a core were busy; `None`: CPUs do not share cores.
     pub shared: Option<f64>,
     /// Mean power.
     pub watts: f64,
@@ -19,16 +18,16 @@ pub struct Sample {
     pub mhz: Option<f64>,
 }
 
-/// Least span of load that tells idle from dynamic power.
-const LEAST_SPAN: f64 = 0.3;
-/// Loads that are no further apart are one point of the curve.
-const NEAREST: f64 = 0.02;
-/// Least ratio of frequencies at one load that tells how power follows them.
-const LEAST_FREQUENCIES: f64 = 1.1;
+/// Least span of load that separates idle from dynamic power.
+const MIN_LOAD_SPAN: f64 = 0.3;
+/// Loads closer than this are merged to one point of the curve.
+const MIN_DISTANCE: f64 = 0.02;
+/// Least ratio of frequencies at one load from which the exponent is fitted.
+const MIN_FREQUENCY_RATIO: f64 = 1.1;
 
-/// The CPU time in use as a part of what a wholly busy package has: time on a shared core counts
-/// `smt_factor`. Where nothing is said of sharing, each CPU counts alike.
-pub(crate) fn load(busy: f64, shared: Option<f64>, smt_factor: f64) -> f64 {
+/// Busy CPU time as a fraction of a fully busy package's. Time on a shared core is weighted by `smt_factor`; if sharing
+/// is unknown, all CPUs have the same weight.
+pub(crate) fn effective_load(busy: f64, shared: Option<f64>, smt_factor: f64) -> f64 {
     match shared {
         Some(shared) => (busy - (1.0 - smt_factor) * shared.min(busy)) / smt_factor,
         None => busy,
@@ -38,26 +37,26 @@ pub(crate) fn load(busy: f64, shared: Option<f64>, smt_factor: f64) -> f64 {
 /// Fits a model to samples of one package, or of several of a kind.
 ///
 /// # Errors
-/// Why they tell nothing: the load did not vary, or the power did not follow it.
+/// If the load did not vary, or the power did not increase with it.
 pub fn fit(samples: &[Sample]) -> Result<PackageModel, String> {
     let samples: Vec<Sample> =
         samples.iter().copied().filter(|s| s.busy.is_finite() && s.watts.is_finite()).collect();
     let smt_factor = smt_factor(&samples);
-    let load_of = |s: &Sample| load(s.busy, s.shared, smt_factor).clamp(0.0, 1.0);
+    let load_of = |s: &Sample| effective_load(s.busy, s.shared, smt_factor).clamp(0.0, 1.0);
     let mut curve = levels(&samples, load_of);
     let (Some(first), Some(last)) = (curve.first().copied(), curve.last().copied()) else {
         return Err("nothing was measured".to_owned());
     };
-    if last.load - first.load < LEAST_SPAN {
+    if last.load - first.load < MIN_LOAD_SPAN {
         return Err(format!(
-            "the load went from {:.0} to {:.0} % only: something else kept the machine busy, or kept us from it",
+            "the load ranged from {:.0} to {:.0} % only: other processes kept the machine busy, or limited our CPU time",
             first.load * 100.0,
             last.load * 100.0
         ));
     }
     if last.watts <= first.watts {
         return Err(format!(
-            "the meter told {:.2} W at {:.0} % load and {:.2} W at {:.0} %: it does not follow the CPUs",
+            "the meter shows {:.2} W at {:.0} % load and {:.2} W at {:.0} %: it does not follow the CPUs",
             first.watts,
             first.load * 100.0,
             last.watts,
@@ -65,12 +64,12 @@ pub fn fit(samples: &[Sample]) -> Result<PackageModel, String> {
         ));
     }
     let slope = |a: CurvePoint, b: CurvePoint| (b.watts - a.watts) / (b.load - a.load);
-    // Even the quietest step has some load: ours, to begin with. The line goes on down to none.
+    // Even the lowest step has some load, ours included. Idle power is extrapolated to zero load.
     let idle = (first.watts - slope(first, curve[1]).max(0.0) * first.load).clamp(0.0, first.watts);
     let full = (last.watts + slope(curve[curve.len() - 2], last).max(0.0) * (1.0 - last.load)).max(idle);
-    // The quietest step is what `idle` was taken from; as a point of the curve it would only hold noise.
+    // `idle` comes from the lowest step; as a point of the curve it would only add noise.
     curve.remove(0);
-    curve.retain(|point| point.load < 1.0 - NEAREST);
+    curve.retain(|point| point.load < 1.0 - MIN_DISTANCE);
     curve.push(CurvePoint { load: 1.0, watts: full, mhz: last.mhz });
     for point in &mut curve {
         *point = CurvePoint {
@@ -115,7 +114,7 @@ impl PackageModel {
     }
 }
 
-/// The curve through each level's medians, by load.
+/// The medians of each level, sorted by load.
 fn levels(samples: &[Sample], load_of: impl Fn(&Sample) -> f64) -> Vec<CurvePoint> {
     let count = samples.iter().map(|s| s.level + 1).max().unwrap_or(0);
     let mut points: Vec<CurvePoint> = (0..count)
@@ -129,11 +128,11 @@ fn levels(samples: &[Sample], load_of: impl Fn(&Sample) -> f64) -> Vec<CurvePoin
         })
         .collect();
     points.sort_by(|a, b| a.load.total_cmp(&b.load));
-    // Two ways to one load (two CPUs of one core, or of two) are one point.
+    // Levels of nearly the same load (two CPUs of one core, or of two cores) are merged to one point.
     let mut merged: Vec<(CurvePoint, f64)> = Vec::new();
     for point in points {
         match merged.last_mut() {
-            Some((last, weight)) if point.load - last.load < NEAREST => {
+            Some((last, weight)) if point.load - last.load < MIN_DISTANCE => {
                 let mean = |a: f64, b: f64| (a * *weight + b) / (*weight + 1.0);
                 *last = CurvePoint {
                     load: mean(last.load, point.load),
@@ -148,8 +147,8 @@ fn levels(samples: &[Sample], load_of: impl Fn(&Sample) -> f64) -> Vec<CurvePoin
     merged.into_iter().map(|(point, _)| point).collect()
 }
 
-/// Least squares of power on time alone and time shared: the ratio of the two, within what two threads of one
-/// core can be.
+/// The ratio of the coefficients of shared and unshared time in a least-squares fit of power, limited to the range that
+/// is possible for two threads of one core.
 fn smt_factor(samples: &[Sample]) -> f64 {
     let shared: Vec<(f64, f64, f64)> =
         samples.iter().filter_map(|s| Some((s.busy - s.shared?, s.shared?, s.watts))).collect();
@@ -161,14 +160,14 @@ fn smt_factor(samples: &[Sample]) -> f64 {
     let (xz, yz) = (moment(&|x, _, z| x * z), moment(&|_, y, z| y * z));
     let determinant = xx * yy - xy * xy;
     let (alone, together) = (xz * yy - yz * xy, yz * xx - xz * xy);
-    // Without both kinds of time there is nothing to compare.
+    // Without both kinds of time there is no ratio.
     if !(determinant > 1e-9 && alone > 0.0) {
         return 1.0;
     }
     (together / alone).clamp(0.5, 1.0)
 }
 
-/// How power above idle follows frequency: the slope of their logarithms within each level, if frequency
+/// The exponent of frequency in power above idle: the slope of their logarithms within the levels, if frequency
 /// varied there.
 fn exponent(samples: &[Sample], idle: f64) -> Option<f64> {
     let busy: Vec<(usize, f64, f64)> = samples
@@ -190,7 +189,7 @@ fn exponent(samples: &[Sample], idle: f64) -> Option<f64> {
             span = span.max((x - mx).abs() * 2.0);
         }
     }
-    (span >= LEAST_FREQUENCIES.ln()).then(|| (xy / xx).clamp(0.0, 4.0))
+    (span >= MIN_FREQUENCY_RATIO.ln()).then(|| (xy / xx).clamp(0.0, 4.0))
 }
 
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -204,7 +203,7 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     }
 }
 
-/// To a tenth of a thousandth: what is left is noise, and a file that people read.
+/// Rounds to four decimals: the rest is noise.
 fn round(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }

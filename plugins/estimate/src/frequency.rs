@@ -1,17 +1,17 @@
-//! The frequency for which a CPU's design power is given: its base frequency.
+//! The base frequency of a CPU, for which its design power is given.
 
 use std::fs;
 use std::path::Path;
 
 use crate::cpuinfo::CpuInfo;
 
-/// The base frequency in MHz; 0: nobody tells.
+/// The base frequency in MHz; 0: unknown.
 pub(crate) fn nominal_mhz(cpu: &CpuInfo) -> f64 {
     find(cpu, Path::new("/sys/devices/system/cpu/cpu0"))
 }
 
-/// By the model's name, by the kernel's word for one CPU, and in a virtual machine by `cpu MHz`, which is the
-/// base frequency there (on bare metal it is what the CPU happens to run at).
+/// From the model's name, from sysfs, or in a virtual machine from `cpu MHz`, which is the base frequency there (on bare
+/// metal it is the current one).
 fn find(cpu: &CpuInfo, sysfs: &Path) -> f64 {
     let number = |file: &str| fs::read_to_string(sysfs.join(file)).ok()?.trim().parse::<f64>().ok();
     let virtual_mhz = || Some(cpu.mhz).filter(|_| cpu.is_virtual);
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_base_frequency_is_taken_from_whoever_knows_it() {
+    fn the_base_frequency_comes_from_the_name_sysfs_or_a_virtual_machines_cpuinfo() {
         let sysfs = tempfile::tempdir().unwrap();
         let named = |model: &str| CpuInfo { model: model.to_owned(), ..CpuInfo::default() };
         assert_eq!(find(&named("Intel(R) Xeon(R) Gold 6342 CPU @ 2.80GHz"), sysfs.path()), 2800.0);

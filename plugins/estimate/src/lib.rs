@@ -1,20 +1,19 @@
-//! The `estimate` plugin: where nothing meters the CPU packages (most virtual machines), it estimates their
-//! energy from how busy they were, so that there are joules to attribute. All it makes is labelled
-//! `estimated`.
+//! The `estimate` plugin: estimates the energy of CPU packages from their utilisation where no meter exists, as in most
+//! virtual machines, so that there is energy to attribute. Its results are labelled `estimated`.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.estimate]` |
-//! | [`cpuinfo`] | which CPU this is, and how much of it |
-//! | `tdp` | how much that CPU is made to draw |
-//! | `frequency` | at which frequency |
-//! | [`profile`] | what `wattrace calibrate` found instead |
-//! | [`fit`] | how it is found: from measured steps to a model |
-//! | `power` | all that put together: watts under a load |
+//! | [`cpuinfo`] | the CPU's model and topology, from `/proc/cpuinfo` |
+//! | `tdp` | thermal design powers by model |
+//! | `frequency` | base frequencies |
+//! | [`profile`] | a model that `wattrace calibrate` measured |
+//! | [`fit`] | fits such a model to measured steps of load |
+//! | `power` | selects the model, and computes watts under a load |
 //! | `transform` | the pipeline element |
 //!
-//! The CPU time comes from the `sched` plugin; the `attribution` plugin, which comes after this one, can't
-//! tell an estimated domain from a measured one but by its label.
+//! The CPU time comes from the `sched` plugin. The `attribution` plugin, which runs after this one, treats an estimated
+//! domain like a measured one.
 
 mod config;
 pub mod cpuinfo;
@@ -27,26 +26,26 @@ mod transform;
 
 pub use config::{EstimateConfig, When};
 
-/// What reads text of others, for fuzzers.
+/// Entry points for fuzzing: what parses input from outside.
 #[doc(hidden)]
 pub mod fuzzing {
     use crate::cpuinfo::CpuInfo;
     use crate::power::{Load, Power};
     use crate::profile::Profile;
 
-    /// `/proc/cpuinfo`, and what is looked up by it.
+    /// `/proc/cpuinfo`, and the power model of that CPU.
     pub fn cpuinfo(text: &str) {
-        let power = Power::of_design(&CpuInfo::parse(text));
-        assert!(power.idle_microwatts() <= power.full_microwatts(), "idle is no more than full");
+        let power = Power::of_cpu(&CpuInfo::parse(text));
+        assert!(power.idle_microwatts() <= power.full_microwatts(), "idle power is at most full power");
     }
 
-    /// A profile, and what it makes of loads: never less than nothing, nor more than all.
+    /// A profile: power above idle is never negative, and never more than the curve's maximum.
     pub fn profile(text: &str) {
         let Ok(profile) = Profile::parse(text) else { return };
         let again = profile.to_toml().map(|text| Profile::parse(&text));
-        assert_eq!(again, Ok(Ok(profile.clone())), "what is written is what was read");
+        assert_eq!(again, Ok(Ok(profile.clone())), "writing and parsing again gives the same profile");
         let most = profile.package.curve.iter().fold(0.0_f64, |most, point| most.max(point.watts));
-        let power = Power::of_profile(profile, "", &CpuInfo::default());
+        let power = Power::from_profile(profile, "", &CpuInfo::default());
         for (busy, shared, cycles) in
             [(0, None, 0), (1, Some(1), 5), (500, Some(1000), 1), (1000, None, u64::MAX)]
         {
@@ -73,8 +72,10 @@ impl Plugin for Estimate {
     fn start(config: EstimateConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
         if config.when != When::Never {
-            let registry = setup.registry();
-            setup.transform("package", move || transform::Transformer::open(&config, registry.clone()));
+            let (registry, clock) = (setup.registry(), setup.clock());
+            setup.transform("package", move || {
+                transform::Transformer::open(&config, registry.clone(), clock.now())
+            });
         }
         Ok(())
     }

@@ -1,5 +1,4 @@
-//! What a package draws when idle and when busy: by a calibrated profile, else by the configuration, else by
-//! the CPU's name.
+//! The power model of a package: from a calibrated profile, else from the configuration, else by the CPU's name.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +7,7 @@ use wattrace_api::Error;
 
 use crate::config::EstimateConfig;
 use crate::cpuinfo::CpuInfo;
-use crate::fit::load;
+use crate::fit::effective_load;
 use crate::frequency;
 use crate::profile::{CurvePoint, DEFAULT_EXPONENT, PackageModel, Profile};
 use crate::tdp::{self, PerCpu, Tdp};
@@ -22,13 +21,13 @@ const IDLE_SHARE: f64 = 0.12;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Power {
     model: PackageModel,
-    /// Most watts above idle: what all CPUs busy draw at the model's own frequency. A package is held to its
-    /// design power, so that a higher frequency of some CPUs draws more only while others rest.
-    most: f64,
-    /// Whether it is to be told in a [`Load`] what was on shared cores.
+    /// Maximum watts above idle: those of all CPUs busy at the model's frequency. A package is limited to its design
+    /// power, so a higher frequency of some CPUs adds power only while others are idle.
+    max_dynamic: f64,
+    /// Whether CPUs share cores, so that [`Load::shared`] is needed.
     pub(crate) shares_cores: bool,
     /// Where the numbers come from, for the log.
-    pub(crate) why: String,
+    pub(crate) origin: String,
 }
 
 /// What a package's CPUs did in a window.
@@ -38,41 +37,41 @@ pub(crate) struct Load {
     pub(crate) busy: u64,
     /// All CPU time.
     pub(crate) total: u64,
-    /// The part of `busy` on a shared core; `None`: nothing is said of that.
+    /// The part of `busy` on a core whose other CPU was busy too; `None`: unknown.
     pub(crate) shared: Option<u64>,
     /// Cycles in `busy`; 0: not counted.
     pub(crate) cycles: u64,
 }
 
 impl Power {
-    /// By `config`, its profile and the CPU that its `cpuinfo` tells of.
+    /// The model for `config`, its profile, and the CPU in its `cpuinfo`.
     ///
     /// # Errors
-    /// The profile's.
+    /// Those of [`Profile::read`].
     pub(crate) fn find(config: &EstimateConfig) -> Result<Self, Error> {
         let text = fs::read_to_string(&config.cpuinfo).unwrap_or_else(|e| {
             tracing::warn!(
                 path = config.cpuinfo,
-                "plugins.estimate.cpuinfo: {e}; set plugins.estimate.tdp_watts instead"
+                "plugins.estimate.cpuinfo: {e}; set plugins.estimate.tdp_watts"
             );
             String::new()
         });
         let cpu = CpuInfo::parse(&text);
         if !config.profile.is_empty() {
             let profile = Profile::read(Path::new(&config.profile))?;
-            return Ok(Self::of_profile(profile, &config.profile, &cpu));
+            return Ok(Self::from_profile(profile, &config.profile, &cpu));
         }
         let nominal =
             if config.nominal_mhz > 0.0 { config.nominal_mhz } else { frequency::nominal_mhz(&cpu) };
-        Ok(Self::of(config, &cpu, nominal))
+        Ok(Self::from_config(config, &cpu, nominal))
     }
 
-    /// By the CPU's name alone.
-    pub(crate) fn of_design(cpu: &CpuInfo) -> Self {
-        Self::of(&EstimateConfig::default(), cpu, frequency::nominal_mhz(cpu))
+    /// The model by the CPU's name alone.
+    pub(crate) fn of_cpu(cpu: &CpuInfo) -> Self {
+        Self::from_config(&EstimateConfig::default(), cpu, frequency::nominal_mhz(cpu))
     }
 
-    /// Microwatts at no load.
+    /// Microwatts without load.
     pub(crate) fn idle_microwatts(&self) -> u64 {
         microwatts(self.model.idle_watts)
     }
@@ -82,36 +81,37 @@ impl Power {
         microwatts(self.model.full_watts())
     }
 
-    /// Whether the model knows the frequency at which its numbers hold, so that others can be told from it.
+    /// Whether the frequency of the model's numbers is known, which power at other frequencies is computed from.
     pub(crate) fn knows_frequency(&self) -> bool {
         self.model.curve.iter().any(|point| point.mhz > 0.0)
     }
 
-    /// Watts above idle under a load. Without any CPU time (all CPUs offline) there are none.
-    pub(crate) fn dynamic_watts(&self, did: &Load) -> f64 {
-        if did.total == 0 {
+    /// Watts above idle under `load`: 0 if there is no CPU time (all CPUs offline).
+    pub(crate) fn dynamic_watts(&self, load: &Load) -> f64 {
+        if load.total == 0 {
             return 0.0;
         }
-        let part = |ns: u64| ns as f64 / did.total as f64;
-        let load = load(part(did.busy), did.shared.map(part), self.model.smt_factor).clamp(0.0, 1.0);
-        let point = self.model.at(load);
-        let at_rest = point.watts - self.model.idle_watts;
-        if did.cycles == 0 || did.busy == 0 || point.mhz == 0.0 {
-            return at_rest;
+        let part = |ns: u64| ns as f64 / load.total as f64;
+        let utilisation = effective_load(part(load.busy), load.shared.map(part), self.model.smt_factor);
+        let point = self.model.at(utilisation.clamp(0.0, 1.0));
+        let at_model_frequency = point.watts - self.model.idle_watts;
+        if load.cycles == 0 || load.busy == 0 || point.mhz == 0.0 {
+            return at_model_frequency;
         }
-        let mhz = did.cycles as f64 * 1e3 / did.busy as f64;
-        (at_rest * (mhz / point.mhz).powf(self.model.frequency_exponent)).min(self.most)
+        let mhz = load.cycles as f64 * 1e3 / load.busy as f64;
+        let scaled = at_model_frequency * (mhz / point.mhz).powf(self.model.frequency_exponent);
+        scaled.min(self.max_dynamic)
     }
 
-    fn with(model: PackageModel, cpu: &CpuInfo, why: String) -> Self {
-        let most = model.full_watts() - model.idle_watts;
-        Self { most, model, shares_cores: cpu.shares_cores, why }
+    fn new(model: PackageModel, cpu: &CpuInfo, origin: String) -> Self {
+        let max_dynamic = model.full_watts() - model.idle_watts;
+        Self { max_dynamic, model, shares_cores: cpu.shares_cores, origin }
     }
 
-    /// By a profile, read from `path`.
-    pub(crate) fn of_profile(profile: Profile, path: &str, cpu: &CpuInfo) -> Self {
+    /// The model of a profile that was read from `path`.
+    pub(crate) fn from_profile(profile: Profile, path: &str, cpu: &CpuInfo) -> Self {
         let Profile { cpu: name, mut package, cpus_per_package: all, .. } = profile;
-        let mut why = format!("plugins.estimate.profile {path}, of {name}");
+        let mut origin = format!("plugins.estimate.profile {path}, of {name}");
         if cpu.model != name {
             tracing::warn!(
                 "plugins.estimate.profile: {path} is of \"{name}\", and this is \"{}\"",
@@ -120,16 +120,16 @@ impl Power {
         }
         let cpus = cpu.cpus_per_package();
         if cpu.is_virtual && cpus < all {
-            why = format!("{why}, {cpus} of its {all} CPUs");
+            origin = format!("{origin}, {cpus} of its {all} CPUs");
             let part = cpus / all;
             package.idle_watts *= part;
             package.curve.iter_mut().for_each(|point| point.watts *= part);
         }
-        Self::with(package, cpu, why)
+        Self::new(package, cpu, origin)
     }
 
-    fn of(config: &EstimateConfig, cpu: &CpuInfo, nominal_mhz: f64) -> Self {
-        let (found_idle, found_full, why) = by_design(config, cpu);
+    fn from_config(config: &EstimateConfig, cpu: &CpuInfo, nominal_mhz: f64) -> Self {
+        let (found_idle, found_full, origin) = design_power(config, cpu);
         let full =
             if config.full_watts > 0.0 { config.full_watts } else { found_full.max(config.idle_watts) };
         let idle = if config.idle_watts > 0.0 { config.idle_watts } else { found_idle };
@@ -140,7 +140,7 @@ impl Power {
             frequency_exponent: DEFAULT_EXPONENT,
             curve: vec![CurvePoint { load: 1.0, watts: full, mhz: nominal_mhz }],
         };
-        Self::with(model, cpu, why)
+        Self::new(model, cpu, origin)
     }
 }
 
@@ -148,9 +148,9 @@ fn microwatts(watts: f64) -> u64 {
     (watts * 1e6).round() as u64
 }
 
-/// Watts of one package when idle and when busy, and where they come from.
-fn by_design(config: &EstimateConfig, cpu: &CpuInfo) -> (f64, f64, String) {
-    let of_tdp = |tdp: f64, why| (IDLE_SHARE * tdp, tdp, why);
+/// Watts of one package when idle and when busy, and the origin of these numbers.
+fn design_power(config: &EstimateConfig, cpu: &CpuInfo) -> (f64, f64, String) {
+    let of_tdp = |tdp: f64, origin| (IDLE_SHARE * tdp, tdp, origin);
     if config.tdp_watts > 0.0 {
         return of_tdp(config.tdp_watts, "plugins.estimate.tdp_watts".to_owned());
     }
@@ -159,9 +159,8 @@ fn by_design(config: &EstimateConfig, cpu: &CpuInfo) -> (f64, f64, String) {
         (idle * cpus, full * cpus, format!("{cpus} CPUs of {what}, {full} W each"))
     };
     match tdp::look_up(model) {
-        // A hypervisor lends CPUs one by one, and each guest is taken to draw its part of the whole. On bare
-        // metal fewer CPUs than the model has mean that some are switched off, and the package is there alone
-        // all the same.
+        // A guest that has some of a package's CPUs is assumed to draw that share of its power. On bare metal fewer
+        // CPUs than the model has mean that some are offline: the package draws its own power anyway.
         Some(Tdp::Package { watts, cpus: Some(all) }) if cpu.is_virtual && cpus < f64::from(all) => of_tdp(
             f64::from(watts) * cpus / f64::from(all),
             format!("{cpus} of the {all} CPUs of {model}, {watts} W"),

@@ -1,5 +1,5 @@
-//! A calibrated profile: what `wattrace calibrate` found on a machine with a meter, in a file that machines
-//! without one estimate by. `fit` makes it, `power` uses it.
+//! A calibrated profile: the power model that `wattrace calibrate` measured on a machine with a meter, in a file for
+//! machines without one. `fit` makes it, `power` uses it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,12 +9,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use wattrace_api::Error;
 
-use crate::config::MOST_WATTS;
+use crate::config::MAX_WATTS;
 
-/// The format's name and version; keys may be added to it, and are skipped by whoever does not know them.
+/// The format's name and version. Keys may be added within a version; readers ignore unknown keys.
 pub const SCHEMA: &str = "wattrace.profile/1";
 
-/// A profile: the file is this in TOML.
+/// A profile, stored as TOML.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// [`SCHEMA`].
@@ -29,44 +29,43 @@ pub struct Profile {
     pub kernel: String,
     /// When it was made, RFC 3339.
     pub created: String,
-    /// The meter's: `measured` or `simulated`.
+    /// Origin of the meter's readings: `measured` or `simulated`.
     pub origin: String,
-    /// The part of CPU time in the steps, in percent of all CPUs, that was neither ours nor idle.
+    /// CPU time of other processes during the steps, in percent of all CPUs.
     #[serde(default)]
     pub others_percent: f64,
     /// One package.
     pub package: PackageModel,
-    /// Watts at no load, by domain: for `plugins.attribution.idle_watts` on the machine that was calibrated.
+    /// Watts without load, by domain: for `plugins.attribution.idle_watts` on the calibrated machine.
     #[serde(default)]
     pub idle_watts: BTreeMap<String, f64>,
 }
 
-/// How a package's power follows its load.
+/// The power of a package as a function of its load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PackageModel {
-    /// Watts at no load.
+    /// Watts without load.
     pub idle_watts: f64,
-    /// Root of the mean square of measured minus modelled watts, over the steps.
+    /// Root mean square of measured minus modelled watts, over the steps.
     #[serde(default)]
     pub residual_watts: f64,
-    /// What a busy CPU counts while the CPU that shares its core is busy too, as a part of what it counts
-    /// alone; 1 where CPUs share no cores.
+    /// Weight of a busy CPU while the other CPU of its core is busy too, relative to a CPU alone on its core; 1 if CPUs
+    /// do not share cores.
     #[serde(default = "one")]
     pub smt_factor: f64,
-    /// Power above idle goes with the frequency to the power of this.
+    /// Exponent of the frequency in power above idle.
     #[serde(default = "default_exponent")]
     pub frequency_exponent: f64,
-    /// From small loads to 1. Between points the power lies on straight lines, below the first on that from
-    /// `idle_watts`.
+    /// Points from small loads to 1. Power is interpolated linearly between them, and from `idle_watts` to the first.
     pub curve: Vec<CurvePoint>,
 }
 
 /// The power at a load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
-    /// CPU time in use, over that of a package with all CPUs busy; above 0, at most 1.
+    /// Busy CPU time as a fraction of that of a package with all CPUs busy; above 0, at most 1.
     pub load: f64,
-    /// Watts of the package, idle power included.
+    /// Watts of the package, including idle power.
     pub watts: f64,
     /// The frequency of the busy CPUs, in MHz; 0: cycles were not counted.
     #[serde(default)]
@@ -88,31 +87,31 @@ fn one() -> f64 {
 }
 
 impl Profile {
-    /// Reads a profile.
+    /// Reads a profile from a file.
     ///
     /// # Errors
-    /// Gone if there is no such file; fatal if it cannot be read or makes no sense. The message names the
-    /// file and the key.
+    /// Gone if the file does not exist; fatal if it cannot be read or is invalid. The message names the file and the
+    /// key.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let place = path.display();
+        let shown = path.display();
         let text = fs::read_to_string(path).map_err(|e| {
             let message = format!(
-                "plugins.estimate.profile: {place}: {e}; make one with `wattrace calibrate --output {place}` on a machine \
-                 that has a meter"
+                "plugins.estimate.profile: {shown}: {e}; \
+                 create it with `wattrace calibrate --output {shown}` on a machine that has a meter"
             );
             if e.kind() == ErrorKind::NotFound { Error::gone(message) } else { Error::fatal(message) }
         })?;
-        Self::parse(&text).map_err(|e| Error::fatal(format!("plugins.estimate.profile: {place}: {e}")))
+        Self::parse(&text).map_err(|e| Error::fatal(format!("plugins.estimate.profile: {shown}: {e}")))
     }
 
-    /// Reads a profile's text.
+    /// Parses a profile.
     ///
     /// # Errors
-    /// What makes no sense, by its key.
+    /// The key that is invalid, and why.
     pub fn parse(text: &str) -> Result<Self, String> {
         let profile: Self = toml::from_str(text).map_err(|e| e.to_string())?;
         if profile.schema != SCHEMA {
-            return Err(format!("schema: it is `{}`, and {SCHEMA} is what is understood", profile.schema));
+            return Err(format!("schema: `{}` is not supported, only {SCHEMA}", profile.schema));
         }
         if !(1.0..=65536.0).contains(&profile.cpus_per_package) {
             return Err(format!("cpus_per_package: {} is not between 1 and 65536", profile.cpus_per_package));
@@ -121,12 +120,13 @@ impl Profile {
         Ok(profile)
     }
 
-    /// The file's text.
+    /// The profile as TOML.
     ///
     /// # Errors
-    /// Only if a number is out of what TOML can hold.
+    /// If a number cannot be represented in TOML.
     pub fn to_toml(&self) -> Result<String, String> {
-        let head = "# What this machine's CPU packages draw, found by `wattrace calibrate`. Where there is no meter:\n\
+        let head = "# Power model of this machine's CPU packages, measured by `wattrace calibrate`.\n\
+                    # On machines without a meter:\n\
                     # [plugins.estimate]\n# profile = \"PATH OF THIS FILE\"\n\n";
         Ok(format!("{head}{}", toml::to_string(self).map_err(|e| e.to_string())?))
     }
@@ -139,8 +139,8 @@ impl PackageModel {
     }
 
     fn check(&self) -> Result<(), String> {
-        if !(0.0..=MOST_WATTS).contains(&self.idle_watts) {
-            return Err(format!("idle_watts: {} is not between 0 and {MOST_WATTS}", self.idle_watts));
+        if !(0.0..=MAX_WATTS).contains(&self.idle_watts) {
+            return Err(format!("idle_watts: {} is not between 0 and {MAX_WATTS}", self.idle_watts));
         }
         if !(0.01..=1.0).contains(&self.smt_factor) {
             return Err(format!("smt_factor: {} is not between 0.01 and 1", self.smt_factor));
@@ -152,10 +152,10 @@ impl PackageModel {
         for point in &self.curve {
             let CurvePoint { load, watts, mhz } = *point;
             if !(load > last && load <= 1.0) {
-                return Err(format!("curve: the load {load} does not lie between the one before it and 1"));
+                return Err(format!("curve: the load {load} is not between the previous one and 1"));
             }
-            if !(self.idle_watts..=MOST_WATTS).contains(&watts) {
-                return Err(format!("curve: {watts} W is not between idle_watts and {MOST_WATTS}"));
+            if !(self.idle_watts..=MAX_WATTS).contains(&watts) {
+                return Err(format!("curve: {watts} W is not between idle_watts and {MAX_WATTS}"));
             }
             if !(0.0..=1e6).contains(&mhz) {
                 return Err(format!("curve: {mhz} MHz is not between 0 and 1000000"));
@@ -186,7 +186,7 @@ mod tests {
     "#;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_profile_survives_writing_and_parsing() {
         let mut profile = Profile::parse(TEXT).unwrap();
         assert_eq!((profile.package.smt_factor, profile.package.full_watts()), (1.0, 50.5));
         profile.idle_watts.insert("dram-0".to_owned(), 1.25);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_by_its_key() {
+    fn an_error_names_the_invalid_key() {
         for (from, to, key) in [
             ("profile/1", "profile/2", "schema: "),
             ("cpus_per_package = 16", "cpus_per_package = nan", "cpus_per_package: "),
@@ -209,15 +209,15 @@ mod tests {
             ("[package]", "[package]\nfrequency_exponent = inf", "package.frequency_exponent: "),
             ("curve = [", "curve = [[", "TOML"),
         ] {
-            let refused = Profile::parse(&TEXT.replace(from, to)).unwrap_err();
-            assert!(refused.starts_with(key), "{to}: {refused}");
+            let error = Profile::parse(&TEXT.replace(from, to)).unwrap_err();
+            assert!(error.starts_with(key), "{to}: {error}");
         }
         let empty = TEXT.lines().filter(|line| !line.contains("curve")).collect::<Vec<_>>().join("\n");
         assert!(Profile::parse(&format!("{empty}\ncurve = []")).unwrap_err().contains("does not end"));
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_a_state_with_a_remedy() {
+    fn a_missing_file_is_gone_and_the_message_says_how_to_create_it() {
         let error = Profile::read(Path::new("/nonexistent/profile.toml")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Gone);
         assert!(error.to_string().contains("wattrace calibrate --output /nonexistent"), "{error}");

@@ -1,4 +1,4 @@
-//! Thermal design powers by the name that `/proc/cpuinfo` gives. Pure; `power` uses it.
+//! Thermal design powers by the CPU's name in `/proc/cpuinfo`.
 //!
 //! | table | source |
 //! | --- | --- |
@@ -11,17 +11,17 @@
 
 use crate::cpuinfo::CpuInfo;
 
-/// What a CPU is made to draw.
+/// The design power of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Tdp {
-    /// Watts of a package, and the logical CPUs it has if that is known.
+    /// Of a package.
     Package {
         /// Watts.
         watts: u16,
-        /// Logical CPUs.
+        /// Logical CPUs of the package, if known.
         cpus: Option<u16>,
     },
-    /// Watts for each logical CPU, when idle and when busy: the name says the family, not the model.
+    /// Per logical CPU, where the name gives the family but not the model.
     PerCpu(PerCpu),
 }
 
@@ -34,16 +34,16 @@ pub(crate) struct PerCpu {
     pub(crate) full: f64,
 }
 
-/// Where the name says nothing: the mean of [`PER_CPU`]'s x86 server families since 2017, rounded.
+/// For unknown names: the mean of [`PER_CPU`]'s x86 server families since 2017, rounded.
 const UNKNOWN: PerCpu = PerCpu { idle: 0.6, full: 2.8 };
 
-/// ARM cores of an unknown kind, taken as a server's: [`PER_CPU`]'s Neoverse-N1.
+/// For unknown ARM cores, which are assumed to be a server's: [`PER_CPU`]'s Neoverse-N1.
 const UNKNOWN_ARM: PerCpu = PerCpu { idle: 0.31, full: 2.6 };
 
-/// ARM's cores for small machines, of which [`PER_CPU`] has one: the Cortex-A72.
+/// For unknown ARM cores of small machines: [`PER_CPU`]'s Cortex-A72.
 const UNKNOWN_CORTEX: PerCpu = PerCpu { idle: 0.57, full: 1.3 };
 
-/// What to take where [`look_up`] finds nothing.
+/// The value where [`look_up`] finds none.
 pub(crate) fn unknown(cpu: &CpuInfo) -> PerCpu {
     match cpu {
         CpuInfo { is_arm: true, model, .. } if model.starts_with("Cortex-A") => UNKNOWN_CORTEX,
@@ -52,7 +52,7 @@ pub(crate) fn unknown(cpu: &CpuInfo) -> PerCpu {
     }
 }
 
-/// Looks `model` up: by model, then by the kind of client CPU, then by family.
+/// Looks up `model`: by model, then by the suffix of a client CPU, then by family.
 pub(crate) fn look_up(model: &str) -> Option<Tdp> {
     let clean = model.replace("(R)", " ").replace("(TM)", " ").replace("(r)", " ");
     let words: Vec<&str> = clean.split([' ', ',', '(', ')']).filter(|word| !word.is_empty()).collect();
@@ -70,7 +70,7 @@ pub(crate) fn look_up(model: &str) -> Option<Tdp> {
         })
 }
 
-/// Client CPUs: the suffix of the number tells the power.
+/// The design power of a client CPU, by the suffix of its number.
 fn client(words: &[&str]) -> Option<Tdp> {
     let after = |brand: &str| words.iter().position(|word| *word == brand).and_then(|at| words.get(at + 1..));
     let (table, number): (&[(&str, u16)], &str) = if let Some([model, ..]) = after("Core") {
@@ -106,15 +106,15 @@ const AMD_CLIENTS: [(&str, u16); 10] = [
     ("", 65), ("X", 105), ("XT", 105), ("X3D", 120), ("G", 65), ("GE", 35), ("U", 15), ("HS", 35), ("H", 45), ("HX", 55),
 ];
 
-/// Families whose guests see no model, and ARM's cores: watts per logical CPU when idle and at full load. The
-/// first that fits counts.
+/// Families whose guests do not see the model, and ARM cores: watts per logical CPU when idle and at full load. The
+/// first match counts.
 #[rustfmt::skip]
 const PER_CPU: [(&str, f64, f64); 16] = [
     ("Skylake", 0.64, 4.05), ("Cascadelake", 0.64, 3.80), ("Broadwell", 0.71, 3.54), ("Haswell", 1.90, 5.99),
     ("Xeon", 0.64, 3.80),
     ("EPYC-Rome", 0.47, 1.64), ("EPYC-Milan", 0.45, 1.87), ("EPYC-Genoa", 0.45, 1.87),
     ("EPYC 7601", 0.82, 2.55), ("EPYC 7B12", 0.47, 1.64),
-    // The name of all other guests, of whatever generation.
+    // The name in all other guests, of any generation.
     ("EPYC", 0.45, 1.87),
     ("Neoverse-N1", 0.31, 2.6), ("Neoverse-V2", 0.42, 3.5),
     ("Ampere-1", 0.31, 2.6), ("Ampere-1a", 0.31, 2.6),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_known_by_model() {
+    fn servers_are_found_by_model() {
         assert_eq!(look_up("AMD EPYC 7763 64-Core Processor"), package(280, 128));
         assert_eq!(look_up("AMD EPYC 9R14"), package(280, 96));
         assert_eq!(look_up("Intel(R) Xeon(R) Platinum 8375C CPU @ 2.90GHz"), package(300, 64));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_without_a_model_are_known_by_family() {
+    fn guests_without_a_model_are_found_by_family() {
         let family = |idle, full| Some(Tdp::PerCpu(PerCpu { idle, full }));
         assert_eq!(look_up("AMD EPYC"), family(0.45, 1.87));
         assert_eq!(look_up("AMD EPYC-Rome Processor"), family(0.47, 1.64));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_are_known_by_their_suffix() {
+    fn clients_are_found_by_suffix() {
         assert_eq!(look_up("13th Gen Intel(R) Core(TM) i9-13900K"), client_of(125));
         assert_eq!(look_up("Intel(R) Core(TM) i7-8550U CPU @ 1.80GHz"), client_of(15));
         assert_eq!(look_up("Intel(R) Core(TM) i5-10400 CPU @ 2.90GHz"), client_of(65));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_guessed() {
+    fn unknown_names_are_not_found() {
         for name in [
             "",
             "QEMU Virtual CPU version 2.5+",
@@ -229,14 +229,14 @@ mod tests {
     }
 
     #[test]
-    fn every_model_can_be_found_under_its_own_name() {
+    fn every_model_is_found_by_its_name() {
         for &(name, watts, cpus) in MODELS {
             assert_eq!(look_up(&format!("Brand {name} @ 2.0GHz")), package(watts, cpus), "{name}");
         }
     }
 
     #[test]
-    fn the_unknown_is_near_the_mean_of_the_known() {
+    fn the_default_is_near_the_mean_of_known_families() {
         let families = ["Skylake", "Cascadelake", "EPYC-Rome", "EPYC-Milan", "EPYC 7601"];
         let known = families.map(|f| PER_CPU.iter().find(|(name, ..)| *name == f).unwrap());
         let mean = |of: fn(&(&str, f64, f64)) -> f64| known.into_iter().map(of).sum::<f64>() / 5.0;
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn every_family_is_idle_at_less_than_its_full_power() {
+    fn idle_power_is_below_full_power_in_every_family() {
         assert!(PER_CPU.iter().all(|(_, idle, full)| 0.0 < *idle && idle < full));
     }
 }

@@ -1,16 +1,16 @@
-//! The pipeline element: sums each package's CPU time per window and adds the energy that such a load takes.
+//! The pipeline element: sums each package's CPU time per window and adds the energy of such a load.
 //!
-//! Energy over a window of length Δt: idle·Δt + dynamic·Δt, where the power above idle follows the load, and
-//! the frequency where cycles are counted ([`Power::dynamic_watts`]). It is summed in femtojoules (a
-//! microwatt over a nanosecond), in integers: the first term is exact, the second is as exact as a
-//! floating-point number, 16 digits. The counter shows the sum's whole microjoules; the rest is carried.
+//! The energy of a window of length Δt is idle·Δt + dynamic·Δt, where the power above idle depends on the load, and on
+//! the frequency if cycles are counted ([`Power::dynamic_watts`]). It is summed as an integer of femtojoules (a
+//! microwatt for a nanosecond): the first term is exact, the second has the 16 digits of a floating-point number. The
+//! counter shows whole microjoules; the remainder is kept.
 
 use std::sync::Arc;
 
 use wattrace_api::{
-    Batch, ConsumerKind, Domain, Error, Follows, Received, Metric, MetricId, Origin, Registry, Resource,
-    ResourceKind, ResultExt, Series, SeriesId, SeriesMap, SeriesSpec, Subscription, Timestamp, Transform,
-    Value, Window, metric,
+    Batch, ConsumerKind, Domain, Error, Follows, Increments, MetricId, Origin, Received, Registry, Resource,
+    ResourceKind, ResultExt, Role, Series, SeriesId, SeriesMap, SeriesSpec, Subscription, Timestamp,
+    Transform, Usage, Value, Window, metric,
 };
 
 use wattrace_api::events::ResourceAppeared;
@@ -18,21 +18,28 @@ use wattrace_api::events::ResourceAppeared;
 use crate::config::{EstimateConfig, When};
 use crate::power::{Load, Power};
 
-/// The element; it does nothing where there is a meter.
+/// The element. It does nothing where a meter exists.
 pub(crate) struct Transformer {
     estimator: Option<Estimator>,
-    /// Tells of meters that appear later, if the estimate is to yield to them.
+    /// Announces meters that appear later, if they replace the estimate.
     appeared: Option<Subscription<ResourceAppeared>>,
 }
 
 impl Transformer {
-    /// Looks for meters and for the CPU's power. Sources are open by now, so their domains are in the
-    /// registry.
-    pub(crate) fn open(config: &EstimateConfig, registry: Arc<Registry>) -> Result<Self, Error> {
-        let yields = config.when == When::NoMeter;
-        // Before it looks, so that none appears in between.
-        let appeared = yields.then(|| registry.events().subscribe());
-        if yields && registry.domains().iter().any(|domain| meters_a_package(domain)) {
+    /// Looks for meters, and determines the CPU's power model. Sources open before transforms, so their domains are
+    /// in the registry. What was counted before `since` is left out.
+    ///
+    /// # Errors
+    /// Those of [`Power::find`].
+    pub(crate) fn open(
+        config: &EstimateConfig,
+        registry: Arc<Registry>,
+        since: Timestamp,
+    ) -> Result<Self, Error> {
+        let yields_to_meters = config.when == When::NoMeter;
+        // Subscribed first, so that no meter is missed that appears after the check.
+        let appeared = yields_to_meters.then(|| registry.events().subscribe());
+        if yields_to_meters && registry.domains().iter().any(|domain| meters_a_package(domain)) {
             tracing::debug!("packages are metered: nothing is estimated");
             return Ok(Self { estimator: None, appeared: None });
         }
@@ -44,34 +51,34 @@ impl Transformer {
             frequency_aware = power.knows_frequency(),
             "package energy is estimated from CPU utilisation, by {}; \
              correct it with plugins.estimate.idle_watts and full_watts, or with a profile (wattrace calibrate)",
-            power.why
+            power.origin
         );
-        Ok(Self { estimator: Some(Estimator::new(power, registry)?), appeared })
+        Ok(Self { estimator: Some(Estimator::new(power, registry, since)?), appeared })
     }
 
-    /// Whether a meter has appeared that makes the estimate needless.
-    fn is_needless(&mut self) -> bool {
+    /// Whether a meter has appeared that replaces the estimate.
+    fn is_replaced(&mut self) -> bool {
         let Some(appeared) = &mut self.appeared else { return false };
-        std::iter::from_fn(|| appeared.try_next()).any(|heard| match heard {
+        std::iter::from_fn(|| appeared.try_next()).any(|received| match received {
             Received::Event(event) => meters_a_package(&event.domain),
-            // More than a thousand at once is no machine's hardware.
+            // No machine adds more than a thousand resources at once.
             Received::Missed(_) => false,
         })
     }
 }
 
-/// Whether the packages' energy is in this domain: by a meter, or by the share of it that a host tells its
-/// guest.
+/// Whether this domain has the packages' energy: as a meter, or as the share of it that the host of a virtual machine
+/// reports.
 fn meters_a_package(domain: &Domain) -> bool {
     domain.name == HOST_SHARE || domain.name.starts_with("package-") && domain.origin != Origin::Estimated
 }
 
-/// The domain of the plugin that a host tells.
+/// The domain of the plugin `guest`: what the host of a virtual machine reports.
 const HOST_SHARE: &str = "host-share";
 
 impl Transform for Transformer {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        if self.is_needless()
+        if self.is_replaced()
             && let Some(estimator) = self.estimator.take()
         {
             tracing::info!("packages are metered from now on: nothing is estimated any more");
@@ -88,34 +95,25 @@ impl Transform for Transformer {
 struct Estimator {
     power: Power,
     registry: Arc<Registry>,
-    /// Those of `Quantity`, in its order.
-    usage: [MetricId; 3],
+    /// When the transform was opened.
+    since: Timestamp,
     energy: MetricId,
-    /// Per series whether, and how, it counts; looked up once.
-    series: SeriesMap<Option<Usage>>,
+    /// Per series, looked up once; `None`: not a package's usage.
+    series: SeriesMap<Option<PackageUsage>>,
     packages: Vec<Package>,
-    /// Scratch: the load of each window and package in the batch at hand.
+    /// The load of each window and package in the current batch; empty between calls.
     loads: Vec<WindowLoad>,
 }
 
-/// A series that tells of a package's load.
+/// A series of usage of a package.
 #[derive(Clone, Copy)]
-struct Usage {
+struct PackageUsage {
     /// Index into `packages`.
     package: usize,
-    quantity: Quantity,
+    usage: Usage,
     is_idle: bool,
-    last: u64,
+    increments: Increments,
 }
-
-#[derive(Clone, Copy)]
-enum Quantity {
-    Time,
-    Shared,
-    Cycles,
-}
-
-const QUANTITIES: [Quantity; 3] = [Quantity::Time, Quantity::Shared, Quantity::Cycles];
 
 struct Package {
     number: u32,
@@ -127,55 +125,57 @@ struct Package {
 struct WindowLoad {
     window: Window,
     package: usize,
-    did: Load,
+    load: Load,
+    /// Whether the idle time of the window is not known, because its counter began before the estimator.
+    is_partial: bool,
 }
 
 impl Estimator {
-    fn new(power: Power, registry: Arc<Registry>) -> Result<Self, Error> {
-        let declare = |metric: &Metric| registry.metric(metric).or_fatal();
-        let usage = [
-            declare(&metric::CONSUMER_CPU_TIME)?,
-            declare(&metric::CONSUMER_SHARED_TIME)?,
-            declare(&metric::CONSUMER_COUNTS[0])?,
-        ];
-        let energy = declare(&metric::HW_ENERGY)?;
+    fn new(power: Power, registry: Arc<Registry>, since: Timestamp) -> Result<Self, Error> {
+        let energy = registry.metric(&metric::HW_ENERGY).or_fatal()?;
         let mut estimator = Self {
             power,
             registry,
-            usage,
+            since,
             energy,
             series: SeriesMap::default(),
             packages: Vec::new(),
             loads: Vec::new(),
         };
-        // The packages that are known by now get their domains, so that later transforms find them.
+        // Opens the domains of the known packages, so that later transforms find them.
         for (_, series) in estimator.registry.series() {
             estimator.describe(&series, series.start);
         }
         Ok(estimator)
     }
 
-    /// Reads the batch's usage into `loads`.
+    /// Sums the batch's usage into `loads`.
     fn sum(&mut self, batch: &Batch) {
         self.loads.clear();
-        let nothing = Load { shared: self.power.shares_cores.then_some(0), ..Load::default() };
+        let no_load = Load { shared: self.power.shares_cores.then_some(0), ..Load::default() };
         for segment in batch.segments() {
             for (id, value) in segment.points() {
+                let mut is_partial = false;
                 if self.series.get(id).is_none() {
-                    let found = self.registry.get(id).and_then(|s| self.describe(&s, segment.window.start));
-                    self.series.insert(id, found);
+                    let series = self.registry.get(id);
+                    let usage = series.as_ref().and_then(|s| self.describe(s, segment.window.start));
+                    is_partial = usage.is_some_and(|usage| usage.is_idle)
+                        && series.is_some_and(|s| s.start < self.since.min(segment.window.start));
+                    self.series.insert(id, usage);
                 }
-                let Some(Some(usage)) = self.series.get_mut(id) else { continue };
-                let delta = value.steps().saturating_sub(usage.last);
-                usage.last = value.steps();
-                let load = load_of(&mut self.loads, segment.window, usage.package, nothing);
-                match usage.quantity {
-                    Quantity::Time => {
-                        load.total += delta;
-                        load.busy += if usage.is_idle { 0 } else { delta };
+                let Some(Some(series)) = self.series.get_mut(id) else { continue };
+                let increment = series.increments.next(segment.window, value);
+                let entry = entry_of(&mut self.loads, segment.window, series.package, no_load);
+                entry.is_partial |= is_partial;
+                let load = &mut entry.load;
+                match series.usage {
+                    Usage::CpuTime => {
+                        load.total += increment;
+                        load.busy += if series.is_idle { 0 } else { increment };
                     }
-                    Quantity::Shared => load.shared = load.shared.map(|shared| shared + delta),
-                    Quantity::Cycles => load.cycles += delta,
+                    Usage::SharedTime => load.shared = load.shared.map(|shared| shared + increment),
+                    Usage::Cycles => load.cycles += increment,
+                    _ => {}
                 }
             }
         }
@@ -196,26 +196,30 @@ impl Estimator {
                 open = Some(load.window);
             }
             let package = &mut self.packages[load.package];
-            package.femtojoules += femtojoules(&self.power, load.window, &load.did);
+            // Without its idle time the load of a window is not known: only idle power is counted.
+            let known = if load.is_partial { Load::default() } else { load.load };
+            package.femtojoules += femtojoules(&self.power, load.window, &known);
             let microjoules = package.femtojoules / 1_000_000_000;
             batch.push(package.series, Value::of_steps(u64::try_from(microjoules).unwrap_or(u64::MAX)));
         }
     }
 
-    /// What `series` counts as; `None`: it isn't a package's usage. Opens the package's domain if it is new,
-    /// counting from `start`.
-    fn describe(&mut self, series: &Series, start: Timestamp) -> Option<Usage> {
-        let quantity = QUANTITIES[self.usage.iter().position(|metric| *metric == series.metric_id)?];
+    /// The usage that `series` counts; `None`: not a package's. Opens the package's domain if it is new, with `start`
+    /// as the start of its counter.
+    fn describe(&mut self, series: &Series, start: Timestamp) -> Option<PackageUsage> {
+        let Role::Usage(usage @ (Usage::CpuTime | Usage::SharedTime | Usage::Cycles)) = series.role else {
+            return None;
+        };
         if series.resource.kind != ResourceKind::Package {
             return None;
         }
         let number: u32 = series.resource.id.parse().ok()?;
         let is_idle = match series.consumer.as_ref()?.kind() {
-            ConsumerKind::Idle if matches!(quantity, Quantity::Time) => true,
+            ConsumerKind::Idle if usage == Usage::CpuTime => true,
             ConsumerKind::Process | ConsumerKind::Irq | ConsumerKind::Other | ConsumerKind::Unattributed => {
                 false
             }
-            // Parts and groups of processes, whose time is theirs already.
+            // Parts and groups of processes: their time is in the processes' already.
             _ => return None,
         };
         let package = match self.packages.iter().position(|package| package.number == number) {
@@ -226,13 +230,12 @@ impl Estimator {
                 self.packages.len() - 1
             }
         };
-        Some(Usage { package, quantity, is_idle, last: 0 })
+        Some(PackageUsage { package, usage, is_idle, increments: Increments::new(series, self.since) })
     }
 
     fn open(&self, number: u32, start: Timestamp) -> SeriesId {
         let name = format!("package-{number}");
-        // Beside a meter the estimate goes by another name, and its joules are those that the meter counts
-        // already.
+        // Beside a meter the estimate has another name, and its energy lies within that of the meter.
         let metered = self.registry.domains().iter().any(|domain| domain.name == name);
         let (name, within) = if metered { (format!("{name}-estimate"), Some(name)) } else { (name, None) };
         let domain = Domain {
@@ -253,20 +256,20 @@ impl Estimator {
     }
 }
 
-/// The entry of `window` and `package`. There are few, and the one in use is the last but for the number of
-/// packages.
-fn load_of(loads: &mut Vec<WindowLoad>, window: Window, package: usize, nothing: Load) -> &mut Load {
+/// The entry of `window` and `package`, added with `no_load` if it is missing. There are few, and the current one is
+/// among the last.
+fn entry_of(loads: &mut Vec<WindowLoad>, window: Window, package: usize, no_load: Load) -> &mut WindowLoad {
     let known = loads.iter().rposition(|load| load.package == package && load.window == window);
     let at = known.unwrap_or(loads.len());
     if known.is_none() {
-        loads.push(WindowLoad { window, package, did: nothing });
+        loads.push(WindowLoad { window, package, load: no_load, is_partial: false });
     }
-    &mut loads[at].did
+    &mut loads[at]
 }
 
 /// The energy of one window.
-fn femtojoules(power: &Power, window: Window, did: &Load) -> u128 {
-    let dynamic = power.dynamic_watts(did) * 1e6 * window.nanos() as f64;
+fn femtojoules(power: &Power, window: Window, load: &Load) -> u128 {
+    let dynamic = power.dynamic_watts(load) * 1e6 * window.nanos() as f64;
     u128::from(power.idle_microwatts()) * u128::from(window.nanos()) + dynamic as u128
 }
 

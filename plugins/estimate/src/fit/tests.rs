@@ -1,4 +1,4 @@
-//! Models whose truth is known are found again, through noise; samples that tell nothing are refused.
+//! Known models are recovered from noisy samples; samples without information are refused.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn plain(level: usize, busy: f64, watts: f64) -> Sample {
 }
 
 #[test]
-fn a_line_is_found_through_noise_and_one_wrong_reading() {
+fn a_line_is_recovered_from_noise_and_one_outlier() {
     let mut noise = noise();
     let mut samples = Vec::new();
     for _ in 0..3 {
@@ -31,12 +31,12 @@ fn a_line_is_found_through_noise_and_one_wrong_reading() {
     assert!((model.full_watts() - 50.0).abs() < 0.3, "{model:?}");
     assert!((model.watts(0.5) - 30.0).abs() < 0.3, "{model:?}");
     assert_eq!((model.smt_factor, model.frequency_exponent), (1.0, DEFAULT_EXPONENT));
-    // One reading of fifteen is off by 270 W, and the residual says so.
+    // One of fifteen values is off by 270 W, which the residual shows.
     assert!((model.residual_watts - 270.0 / 15_f64.sqrt()).abs() < 1.0, "{model:?}");
 }
 
 #[test]
-fn a_bent_curve_keeps_its_shape_and_ends_at_all_cpus_busy() {
+fn a_curve_keeps_its_shape_and_ends_at_full_load() {
     let truth = |load: f64| 12.0 + 60.0 * load.sqrt();
     let samples: Vec<_> =
         [0.0, 0.25, 0.5, 0.75, 0.97].iter().enumerate().map(|(l, &u)| plain(l, u, truth(u))).collect();
@@ -48,31 +48,34 @@ fn a_bent_curve_keeps_its_shape_and_ends_at_all_cpus_busy() {
     assert!(model.residual_watts < 1e-3 && (model.watts(0.5) - truth(0.5)).abs() < 1e-3, "{model:?}");
 }
 
-/// Of all CPU time, `alone` was on cores of one's own and `shared` on shared ones.
-fn of_smt(level: usize, alone: f64, shared: f64, factor: f64) -> Sample {
+/// A sample with the part `alone` of all CPU time on unshared cores and `shared` on shared ones.
+fn smt_sample(level: usize, alone: f64, shared: f64, factor: f64) -> Sample {
     let watts = 20.0 + 160.0 * (alone + factor * shared);
     Sample { level, busy: alone + shared, shared: Some(shared), watts, mhz: None }
 }
 
 #[test]
-fn time_on_a_shared_core_is_weighed_by_what_it_draws() {
+fn time_on_a_shared_core_is_weighted_by_its_power() {
     for factor in [0.5, 0.62, 1.0] {
         // The levels, and two CPUs of each second core instead of one of each.
         let steps = [(0.0, 0.0), (0.25, 0.0), (0.5, 0.0), (0.25, 0.5), (0.0, 1.0), (0.0, 0.5)];
-        let samples: Vec<_> =
-            steps.iter().enumerate().map(|(l, &(alone, shared))| of_smt(l, alone, shared, factor)).collect();
+        let samples: Vec<_> = steps
+            .iter()
+            .enumerate()
+            .map(|(l, &(alone, shared))| smt_sample(l, alone, shared, factor))
+            .collect();
         let model = fit(&samples).unwrap();
         assert!((model.smt_factor - factor).abs() < 1e-3, "{model:?}");
         assert!((model.full_watts() - (20.0 + 160.0 * factor)).abs() < 0.01, "{model:?}");
         assert!(model.residual_watts < 0.05, "{model:?}");
         // One CPU of each core busy: half of the CPU time, and 1 / 2·factor of the load.
-        let half = load(0.5, Some(0.0), factor);
+        let half = effective_load(0.5, Some(0.0), factor);
         assert!((model.watts(half.min(1.0)) - 100.0).abs() < 0.1, "{model:?}");
     }
 }
 
 #[test]
-fn frequencies_that_vary_tell_how_power_follows_them() {
+fn the_exponent_is_fitted_if_frequencies_vary() {
     let mut samples = Vec::new();
     for mhz in [1800.0, 2400.0, 3000.0] {
         for (level, busy) in [0.0, 0.25, 0.5, 0.75, 1.0].into_iter().enumerate() {
@@ -88,7 +91,7 @@ fn frequencies_that_vary_tell_how_power_follows_them() {
 }
 
 #[test]
-fn samples_that_tell_nothing_are_refused() {
+fn samples_without_information_are_refused() {
     assert!(fit(&[]).unwrap_err().contains("nothing was measured"));
     assert!(fit(&[plain(0, f64::NAN, 1.0)]).unwrap_err().contains("nothing was measured"));
     let busy = [plain(0, 0.8, 40.0), plain(1, 1.0, 50.0)];
@@ -98,7 +101,7 @@ fn samples_that_tell_nothing_are_refused() {
 }
 
 #[test]
-fn idle_is_never_below_nothing_nor_above_the_quietest_step() {
+fn idle_power_is_between_zero_and_the_lowest_step() {
     let steep = [plain(0, 0.2, 1.0), plain(1, 0.4, 50.0), plain(2, 1.0, 90.0)];
     assert_eq!(fit(&steep).unwrap().idle_watts, 0.0);
     let dip = [plain(0, 0.1, 10.0), plain(1, 0.4, 8.0), plain(2, 1.0, 50.0)];

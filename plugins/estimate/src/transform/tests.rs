@@ -1,4 +1,4 @@
-//! The element on loads whose energy is known.
+//! Loads whose energy is known.
 
 use wattrace_api::testing::{Point, Rig};
 use wattrace_api::{Consumer, ErrorKind};
@@ -39,7 +39,7 @@ fn energies(rig: &mut Rig, batch: Batch) -> Vec<Point> {
 }
 
 #[test]
-fn a_known_load_takes_a_known_energy() {
+fn the_energy_of_a_known_load_is_exact() {
     let mut rig = started(config());
     let (idle, irq) = (cpu_time(&rig, 0, ConsumerKind::Idle), cpu_time(&rig, 0, ConsumerKind::Irq));
     let process = cpu_time(&rig, 0, ConsumerKind::Process);
@@ -58,13 +58,13 @@ fn a_known_load_takes_a_known_energy() {
     );
     assert_eq!(domain.idle_microwatts, Some(10_000_000));
     assert_eq!((domain.within.as_deref(), &points[0].series.resource), (None, &Resource::package(0)));
-    // Then idle: the process has no point, having used nothing.
+    // Then idle: the process has no point, because it used nothing.
     let batch = rig.batch(window(1_000_000_000, 3_000_000_000), &[(idle, 5_000_000_000)]);
     assert_eq!(energies(&mut rig, batch)[0].steps, 60_000_000);
 }
 
 #[test]
-fn the_sum_over_many_odd_windows_is_the_closed_form() {
+fn the_sum_over_many_odd_windows_equals_the_closed_form() {
     let mut rig = started(config());
     let (idle, busy) = (cpu_time(&rig, 0, ConsumerKind::Idle), cpu_time(&rig, 0, ConsumerKind::Process));
     let mut seed = 1_u64;
@@ -75,7 +75,7 @@ fn the_sum_over_many_odd_windows_is_the_closed_form() {
     let (mut now, mut idle_ns, mut busy_ns, mut last) = (0, 0, 0, 0);
     for _ in 0..20_000 {
         let nanos = 1 + random(3_000_001);
-        // Three CPUs that were all accounted for: the total is exact, so the closed form needs no windows.
+        // All time of three CPUs is accounted for, so the closed form does not depend on the windows.
         let used = random(3 * nanos + 1);
         let from = now;
         (now, idle_ns, busy_ns) = (now + nanos, idle_ns + 3 * nanos - used, busy_ns + used);
@@ -88,12 +88,12 @@ fn the_sum_over_many_odd_windows_is_the_closed_form() {
 }
 
 #[test]
-fn packages_are_kept_apart_and_share_their_window_s_segment() {
+fn packages_are_separate_and_share_the_segment_of_their_window() {
     let mut rig = started(config());
     let idle = [0, 1].map(|package| cpu_time(&rig, package, ConsumerKind::Idle));
     let busy = cpu_time(&rig, 1, ConsumerKind::Process);
     let mut batch = rig.batch(window(0, 1_000), &[(idle[0], 1_000), (idle[1], 0)]);
-    // The same window again: its points belong together.
+    // The same window again: its points are summed with the others.
     batch.append(&rig.batch(window(0, 1_000), &[(busy, 1_000)]));
     let batch = rig.pass(batch).unwrap();
     let points: Vec<_> = rig.points(&batch).into_iter().filter(|p| p.metric == "hw.energy").collect();
@@ -104,7 +104,28 @@ fn packages_are_kept_apart_and_share_their_window_s_segment() {
 }
 
 #[test]
-fn an_id_that_is_used_again_begins_anew() {
+fn cpu_time_from_before_the_transform_was_opened_is_no_load() {
+    let mut rig = Rig::new();
+    let idle = cpu_time(&rig, 0, ConsumerKind::Idle);
+    let [busy, sleeping] = [(); 2].map(|()| cpu_time(&rig, 0, ConsumerKind::Process));
+    let second = 1_000_000_000;
+    rig.clock.set(Timestamp(100 * second));
+    rig.start::<Estimate>(config()).unwrap();
+    // The idle time of this window is not known: 10 W for 2 s.
+    let batch = rig.batch(window(99 * second, 101 * second), &[(idle, 100 * second), (busy, 70 * second)]);
+    assert_eq!(energies(&mut rig, batch)[0].steps, 20_000_000);
+    // A process with a long history has its first point: 10 W for 1 s, not 70 W.
+    let points = [(idle, 101 * second), (sleeping, 1000 * second)];
+    let batch = rig.batch(window(101 * second, 102 * second), &points);
+    assert_eq!(energies(&mut rig, batch)[0].steps, 30_000_000);
+    // From then on it counts: half of the time busy.
+    let points = [(idle, 102 * second), (sleeping, 1001 * second)];
+    let batch = rig.batch(window(102 * second, 103 * second), &points);
+    assert_eq!(energies(&mut rig, batch)[0].steps, 70_000_000);
+}
+
+#[test]
+fn a_reused_series_id_starts_from_zero() {
     let mut rig = started(config());
     let (idle, first) = (cpu_time(&rig, 0, ConsumerKind::Idle), cpu_time(&rig, 0, ConsumerKind::Process));
     let mut batch = rig.batch(window(0, 1_000_000), &[(idle, 0), (first, 1_000_000)]);
@@ -113,17 +134,17 @@ fn an_id_that_is_used_again_begins_anew() {
     rig.registry.release(&[first]);
     let second = cpu_time(&rig, 0, ConsumerKind::Process);
     assert_eq!(first, second);
-    // Had the old value stayed, nothing would be busy here.
+    // With the old value nothing would be busy here.
     let batch = rig.batch(window(1_000_000, 2_000_000), &[(idle, 500_000), (second, 500_000)]);
     assert_eq!(energies(&mut rig, batch)[0].steps, 70_000 + 40_000);
 }
 
 #[test]
-fn other_series_and_empty_windows_say_nothing() {
+fn other_series_and_empty_windows_are_ignored() {
     let mut rig = started(config());
     let other = rig.series(&metric::CONSUMER_ENERGY, Resource::package(0));
     let idle = cpu_time(&rig, 0, ConsumerKind::Idle);
-    // A container's time is that of its processes.
+    // A container's time is counted in its processes.
     let container = cpu_time(&rig, 0, ConsumerKind::Container);
     let batch = rig.batch(window(0, 1_000), &[(other, 5), (container, 5)]);
     assert!(energies(&mut rig, batch).is_empty());
@@ -149,7 +170,7 @@ fn meter(rig: &Rig, name: &str, origin: Origin) {
 }
 
 #[test]
-fn where_a_package_is_metered_nothing_is_estimated_unless_asked_for() {
+fn a_metered_package_is_estimated_only_if_configured() {
     for (name, origin, when, expected) in [
         ("package-0", Origin::Measured, When::NoMeter, None),
         ("package-0", Origin::Simulated, When::NoMeter, None),
@@ -174,7 +195,7 @@ fn where_a_package_is_metered_nothing_is_estimated_unless_asked_for() {
 }
 
 #[test]
-fn packages_that_are_known_at_the_start_have_their_domains_at_once() {
+fn packages_known_at_start_get_their_domains_at_once() {
     let mut rig = Rig::new();
     cpu_time(&rig, 3, ConsumerKind::Idle);
     rig.start::<Estimate>(config()).unwrap();
@@ -183,14 +204,14 @@ fn packages_that_are_known_at_the_start_have_their_domains_at_once() {
 }
 
 #[test]
-fn a_day_long_window_of_a_large_server_is_as_exact_as_a_short_one() {
+fn a_window_of_a_day_on_a_large_server_is_exact_to_a_microjoule() {
     let config = EstimateConfig { idle_watts: 100.0, full_watts: 10_000.0, ..EstimateConfig::default() };
     let power = Power::find(&config).unwrap();
     let day = 86_400_000_000_000;
-    let did = Load { busy: 512 * day, total: 1024 * day, ..Load::default() };
+    let load = Load { busy: 512 * day, total: 1024 * day, ..Load::default() };
     let expected = (100_000_000 + 4_950_000_000) * u128::from(day);
     // Within a microjoule of 436 MJ.
-    assert!(femtojoules(&power, window(0, day), &did).abs_diff(expected) < 1_000_000_000);
+    assert!(femtojoules(&power, window(0, day), &load).abs_diff(expected) < 1_000_000_000);
 }
 
 fn usage(rig: &Rig, metric: &wattrace_api::Metric, kind: ConsumerKind) -> SeriesId {
@@ -220,7 +241,7 @@ fn calibrated(directory: &std::path::Path) -> EstimateConfig {
 }
 
 #[test]
-fn shared_cores_and_frequency_tell_the_power_by_the_profile() {
+fn a_profile_applies_to_shared_cores_and_frequency() {
     let directory = tempfile::tempdir().unwrap();
     let mut rig = started(calibrated(directory.path()));
     let idle = cpu_time(&rig, 0, ConsumerKind::Idle);
@@ -228,7 +249,7 @@ fn shared_cores_and_frequency_tell_the_power_by_the_profile() {
     let of_process = |metric| usage(&rig, metric, ConsumerKind::Process);
     let (busy, cycles, shared) =
         (of_process(&metric::CONSUMER_CPU_TIME), of_process(cycles), of_process(shared));
-    // What the idle task did on its way to sleep is nobody's load.
+    // Cycles of the idle task are not part of the load.
     let others = usage(&rig, &metric::CONSUMER_COUNTS[0], ConsumerKind::Idle);
     let second = 1_000_000_000;
     let mut step = |from: u64, points: &[(SeriesId, u64)]| {
@@ -256,12 +277,12 @@ fn shared_cores_and_frequency_tell_the_power_by_the_profile() {
         ],
     );
     assert_eq!(slow - one, 22_500_000);
-    // Nothing but idle, and cycles of nobody's.
+    // Only idle time, and cycles of the idle task.
     assert_eq!(step(3, &[(idle, 4 * second), (others, 3 * second)]) - slow, 10_000_000);
 }
 
 #[test]
-fn a_profile_that_is_not_there_is_told_and_nothing_estimated() {
+fn a_missing_profile_is_reported_and_nothing_is_estimated() {
     let mut rig = Rig::new();
     let config =
         EstimateConfig { profile: "/nonexistent/profile.toml".to_owned(), ..EstimateConfig::default() };
@@ -272,7 +293,7 @@ fn a_profile_that_is_not_there_is_told_and_nothing_estimated() {
 }
 
 #[test]
-fn senseless_configurations_do_not_start() {
+fn an_invalid_configuration_does_not_start() {
     let mut rig = Rig::new();
     let error = rig.start::<Estimate>(EstimateConfig { tdp_watts: f64::NAN, ..config() }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fatal);
@@ -280,7 +301,7 @@ fn senseless_configurations_do_not_start() {
 }
 
 #[test]
-fn a_meter_that_appears_later_ends_the_estimate() {
+fn a_meter_that_appears_later_replaces_the_estimate() {
     let mut rig = started(config());
     let idle = cpu_time(&rig, 0, ConsumerKind::Idle);
     let batch = rig.batch(window(0, 1_000), &[(idle, 1_000)]);
@@ -302,7 +323,7 @@ fn a_meter_that_appears_later_ends_the_estimate() {
     };
     open(domain("dram-0", Origin::Measured));
     let batch = rig.batch(window(1_000, 2_000), &[(idle, 2_000)]);
-    assert_eq!(energies(&mut rig, batch).len(), 1, "that is no package");
+    assert_eq!(energies(&mut rig, batch).len(), 1, "not a package");
     open(domain("package-0", Origin::Measured));
     let batch = rig.batch(window(2_000, 3_000), &[(idle, 3_000)]);
     let batch = rig.pass(batch).unwrap();
