@@ -1,5 +1,5 @@
-//! What is counted of a consumer's use of hardware, in whole numbers. Both halves of attribution use it: the books
-//! add amounts up, and the power model weighs them.
+//! What is counted of a consumer's use of hardware, in whole numbers. Both halves of attribution use it: the
+//! books add amounts up, and the power model weighs them.
 
 use wattrace_api::Usage;
 

@@ -1,5 +1,6 @@
-//! The books: which consumer used how much in which window, and one account per energy domain that divides each of
-//! its windows without a remainder. Whole numbers only. The weights come from each account's power model.
+//! The books: which consumer used how much in which window, and one account per energy domain that divides
+//! each of its windows without a remainder. Whole numbers only. The weights come from each account's power
+//! model.
 //!
 //! | file | holds |
 //! | --- | --- |

@@ -23,8 +23,8 @@ pub struct AttributionConfig {
     pub smt_factor: f64,
     /// Where a GPU's static energy goes.
     pub gpu_idle: GpuIdle,
-    /// The file that keeps what is learnt across restarts. Empty: `attribution.json` in `$STATE_DIRECTORY`, which
-    /// systemd sets; without that variable nothing is kept.
+    /// The file that keeps what is learnt across restarts. Empty: `attribution.json` in `$STATE_DIRECTORY`,
+    /// which systemd sets; without that variable nothing is kept.
     pub state: PathBuf,
     /// How long usage is remembered for a meter that reports late. Energy older than that is `unattributed`.
     #[serde(with = "humantime_serde")]
@@ -41,11 +41,11 @@ pub enum Weights {
     Cycles,
     /// By instructions, where they are counted. Memory by cache misses.
     Instructions,
-    /// By CPU time, which weighs less while the core's other CPU is busy as well. Memory by cache misses, where
-    /// they are counted.
+    /// By CPU time, which weighs less while the core's other CPU is busy as well. Memory by cache misses,
+    /// where they are counted.
     Smt,
-    /// By everything that is counted, with the coefficients that fit the domain's own meter best. By CPU time as
-    /// long as CPU time predicts the meter significantly better.
+    /// By everything that is counted, with the coefficients that fit the domain's own meter best. By CPU time
+    /// as long as CPU time predicts the meter significantly better.
     Fitted,
 }
 

@@ -6,13 +6,13 @@
 //! measured = Σ consumers + idle + unattributed,   exactly, in microjoules.
 //! ```
 //!
-//! Energy is divided by the usage, in that same window, of the hardware that the domain follows: a package's energy
-//! by the CPU time (or cycles, …) on that package, a core's on that core, a device's by the use of that device.
-//! Energy from before usage was known, or from a gap in it, is `unattributed`.
+//! Energy is divided by the usage, in that same window, of the hardware that the domain follows: a package's
+//! energy by the CPU time (or cycles, …) on that package, a core's on that core, a device's by the use of
+//! that device. Energy from before usage was known, or from a gap in it, is `unattributed`.
 //!
-//! The plugin has two halves. The **books** are exact and know integers only: what was measured, used, idle and
-//! unattributed. The **power model** learns from the meter how power depends on usage, and gives the weights by which
-//! the books divide.
+//! The plugin has two halves. The **books** are exact and know integers only: what was measured, used, idle
+//! and unattributed. The **power model** learns from the meter how power depends on usage, and gives the
+//! weights by which the books divide.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -20,7 +20,7 @@
 //! | `transform.rs`, `series_use.rs` | the transform: passes each series' points to the books |
 //! | `amounts.rs` | what is counted of a consumer; both halves use it |
 //! | `books.rs`, `books/` | usage by window, an account per domain, exact splitting, published totals |
-//! | `model.rs`, `model/` | the power model: `observe`, `weigh`, `static_power`; its constants and its state file |
+//! | `model.rs`, `model/` | the power model: `observe`, `weigh`, `static_power`; its constants, its state |
 
 mod amounts;
 mod books;

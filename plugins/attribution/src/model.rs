@@ -1,16 +1,17 @@
-//! The power model of one domain: learns from the meter how power depends on usage, and gives the weights by which the
-//! books divide energy. It knows nothing of series, consumers or shares.
+//! The power model of one domain: learns from the meter how power depends on usage, and gives the weights by
+//! which the books divide energy. It knows nothing of series, consumers or shares.
 //!
-//! Its face is [`PowerModel`]: [`observe`](PowerModel::observe) takes in a window, [`weigh`](PowerModel::weigh) gives a
-//! consumer's weight, [`static_power`](PowerModel::static_power) and [`static_energy`](PowerModel::static_energy) the
-//! part that is drawn at no load. [`StateFile`] keeps what was learnt across restarts.
+//! Its face is [`PowerModel`]: [`observe`](PowerModel::observe) takes in a window,
+//! [`weigh`](PowerModel::weigh) gives a consumer's weight, [`static_power`](PowerModel::static_power) and
+//! [`static_energy`](PowerModel::static_energy) the part that is drawn at no load. [`StateFile`] keeps what
+//! was learnt across restarts.
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `constants.rs` | every tuned constant |
 //! | `observation.rs`, `features.rs` | windows added up to observations; the terms of power |
 //! | `basis.rs`, `candidate.rs` | the kinds of weights; one of them with its coefficients and errors |
-//! | `learner.rs`, `difference_fit.rs`, `nnls.rs` | the fit of power to features, with coefficients of zero or more |
+//! | `learner.rs`, `difference_fit.rs`, `nnls.rs` | the fit of power to features |
 //! | `trial.rs` | when a candidate is withdrawn in favour of CPU time |
 //! | `state.rs` | the state file |
 
@@ -64,8 +65,8 @@ pub(crate) struct CandidateStatus {
 }
 
 impl PowerModel {
-    /// The model of a domain of `kind` that goes on from what `learner` knows. Static power and the weight of shared
-    /// CPU time are learnt unless they are given.
+    /// The model of a domain of `kind` that goes on from what `learner` knows. Static power and the weight of
+    /// shared CPU time are learnt unless they are given.
     pub(crate) fn new(
         weights: Weights,
         kind: &ResourceKind,
@@ -131,9 +132,9 @@ impl PowerModel {
 
     /// Static energy in a window, µJ; `None` before static power is known.
     ///
-    /// In a short window the meter itself is early or late: it may have measured half a millisecond more or less than
-    /// the window, of static and dynamic power alike. That part of the error is shared between both in proportion; the
-    /// rest is dynamic.
+    /// In a short window the meter itself is early or late: it may have measured half a millisecond more or
+    /// less than the window, of static and dynamic power alike. That part of the error is shared between both
+    /// in proportion; the rest is dynamic.
     pub(crate) fn static_energy(&self, window: &ObservedWindow) -> Option<f64> {
         let expected = self.static_power()? * window.ns as f64 * 1e-3;
         let candidate = self.candidate();
@@ -178,8 +179,8 @@ impl PowerModel {
         self.given_smt_factor.or_else(learnt).unwrap_or(DEFAULT_SMT_FACTOR)
     }
 
-    /// Compares each candidate's prediction with the observation, before it is learnt: a candidate must not be judged
-    /// by what it was fitted to.
+    /// Compares each candidate's prediction with the observation, before it is learnt: a candidate must not
+    /// be judged by what it was fitted to.
     fn score(&mut self, observation: &Observation) {
         let recent = self.learner.recent();
         for candidate in &mut self.candidates {
@@ -188,7 +189,8 @@ impl PowerModel {
         }
     }
 
-    /// Compares the changes since the previous observation with those that the candidates predicted, in the same way.
+    /// Compares the changes since the previous observation with those that the candidates predicted, in the
+    /// same way.
     fn compare(&mut self, observation: &Observation) {
         let Some(previous) = self.previous.replace(*observation) else { return };
         let error_of = |candidate: &Candidate| {

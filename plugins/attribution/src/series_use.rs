@@ -1,5 +1,5 @@
-//! What a series is to attribution: usage of hardware, memory held on a device, a meter, or nothing. `transform.rs`
-//! decides it when it first sees the series, and passes its points to the books accordingly.
+//! What a series is to attribution: usage of hardware, memory held on a device, a meter, or nothing.
+//! `transform.rs` decides it when it first sees the series, and passes its points to the books accordingly.
 
 use wattrace_api::{ConsumerKind, Increments, ResourceKind, Role, Series, Timestamp, Usage, Value, Window};
 

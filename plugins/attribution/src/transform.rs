@@ -1,5 +1,5 @@
-//! The transform: passes usage and meter points to the books, closes the windows that can be closed, and ends series.
-//! Also writes the state file.
+//! The transform: passes usage and meter points to the books, closes the windows that can be closed, and ends
+//! series. Also writes the state file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,8 @@ impl Transformer {
             state: StateFile::open(config.state_file().as_deref()),
             written: Timestamp::default(),
         };
-        // Accounts of the meters that exist are opened now, so that usage is kept for a slow meter from the start.
+        // Accounts of the meters that exist are opened now, so that usage is kept for a slow meter from the
+        // start.
         for (id, series) in registry.series() {
             if series.domain.is_some() {
                 let series_use = transformer.use_of(&series);

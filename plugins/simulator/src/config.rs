@@ -1,4 +1,4 @@
-//! The keys of `[plugins.simulator]`, and the script that they make.
+//! The keys of `[plugins.simulator]`, and the schedule that they describe.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,31 +15,31 @@ use crate::schedule::{Phase, Process, Schedule, Thread};
 #[serde(default, deny_unknown_fields)]
 pub struct SimulatorConfig {
     /// What runs: "real", this machine's own processes, metered by constant powers; or "script", `threads` on
-    /// `machine`.
-    pub schedule: What,
+    /// a simulated `machine`.
+    pub schedule: ScheduleKind,
     /// With "real": power of a package, W.
     pub idle_watts: f64,
-    /// With "real": power that each busy CPU adds, W.
+    /// With "real": additional power of each busy CPU, W.
     pub busy_watts: f64,
     /// With "script": time between readings, from 1 ms up.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// With "script": the seed of all that is random.
+    /// With "script": the seed of everything random.
     pub seed: u64,
     /// With "script": whether cycles, instructions and cache misses are counted.
     pub counters: bool,
-    /// With "script": a directory in which the machine is also shown as a tree like /sys; empty: none.
+    /// With "script": a directory for a copy of the machine in the form of /sys. Empty: none.
     pub sysfs: PathBuf,
     /// With "script": the machine.
     pub machine: Machine,
-    /// With "script": the threads that run on it. Those of one `process` are one process.
+    /// With "script": the threads. Those with the same `process` belong to one process.
     pub threads: Vec<ThreadConfig>,
 }
 
 /// What runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum What {
+pub enum ScheduleKind {
     /// This machine's own processes.
     Real,
     /// A script.
@@ -50,30 +50,30 @@ pub enum What {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThreadConfig {
-    /// Its process, by name.
+    /// Name of its process.
     pub process: String,
-    /// How many processes there are like it: NAME-1, NAME-2, ….
+    /// Number of such processes, which are named NAME-1, NAME-2, ….
     pub copies: u32,
     /// Time from the start of one of them to that of the next.
     #[serde(with = "humantime_serde")]
     pub every: Duration,
-    /// The CPUs that it may run on; none: all.
+    /// The CPUs that it may run on. Empty: all.
     pub cpus: Vec<usize>,
-    /// When it begins.
+    /// When it starts.
     #[serde(with = "humantime_serde")]
     pub start: Duration,
-    /// How long it lives; "0s": for ever, or until its rounds are done.
+    /// How long it lives. "0s": until its rounds are done.
     #[serde(with = "humantime_serde")]
     pub lives: Duration,
-    /// CPU time that it takes in a round.
+    /// CPU time of a round.
     #[serde(with = "humantime_serde")]
     pub run: Duration,
-    /// Time that it sleeps in a round.
+    /// Sleep in a round.
     #[serde(with = "humantime_serde")]
     pub sleep: Duration,
-    /// How far both vary, as a part of themselves.
+    /// How much both vary, as a part of themselves.
     pub jitter: f64,
-    /// Rounds after which it ends; 0: it does not.
+    /// Rounds after which it ends. 0: it does not end.
     pub rounds: u64,
     /// What it executes: "integer", "branchy", "float", "vector", "stream", "chase".
     pub mix: Mix,
@@ -82,7 +82,7 @@ pub struct ThreadConfig {
 impl Default for SimulatorConfig {
     fn default() -> Self {
         Self {
-            schedule: What::Real,
+            schedule: ScheduleKind::Real,
             idle_watts: 10.0,
             busy_watts: 20.0,
             interval: Duration::from_secs(1),
@@ -113,19 +113,19 @@ impl Default for ThreadConfig {
     }
 }
 
-/// Processes of a script: bounds what a typing error can ask for.
-const MOST_PROCESSES: usize = 100_000;
+/// Processes of a script: limits what a typing error can ask for.
+const MAX_PROCESSES: usize = 100_000;
 
 impl SimulatorConfig {
-    /// The script, if all keys make sense.
+    /// The schedule that the keys describe, if they are valid.
     pub(crate) fn script(&self) -> Result<Schedule, Error> {
         let wrong = |message: String| Err(Error::fatal(format!("plugins.simulator.{message}")));
         for (key, watts) in [("idle_watts", self.idle_watts), ("busy_watts", self.busy_watts)] {
             if !(0.0..=1e6).contains(&watts) {
-                return wrong(format!("{key} is {watts}: it is from 0 to 1000000"));
+                return wrong(format!("{key} is {watts}: it must be from 0 to 1000000"));
             }
         }
-        if self.schedule == What::Real {
+        if self.schedule == ScheduleKind::Real {
             return Ok(Schedule::default());
         }
         if self.interval < Duration::from_millis(1) {
@@ -133,19 +133,20 @@ impl SimulatorConfig {
         }
         if self.threads.is_empty() {
             return wrong(
-                "threads is empty: say what runs, as in threads = [{ process = \"one\", run = \"6ms\", sleep = \"4ms\" }]"
+                "threads is empty: say what runs, as in \
+                 threads = [{ process = \"one\", run = \"6ms\", sleep = \"4ms\" }]"
                     .to_owned(),
             );
         }
         let mut schedule = Schedule::default();
         for thread in &self.threads {
             if thread.process.is_empty() {
-                return wrong("threads: one has no process: give it a name".to_owned());
+                return wrong("threads: one has no process: name its process".to_owned());
             }
             for copy in 0..thread.copies {
                 schedule.add(thread, copy);
-                if schedule.processes.len() > MOST_PROCESSES {
-                    return wrong(format!("threads make more than {MOST_PROCESSES} processes"));
+                if schedule.processes.len() > MAX_PROCESSES {
+                    return wrong(format!("threads make more than {MAX_PROCESSES} processes"));
                 }
             }
         }
@@ -160,7 +161,7 @@ impl SimulatorConfig {
 }
 
 impl Schedule {
-    /// Adds a thread to its process, which is made if it is the first.
+    /// Adds a thread to its process, which the first thread creates.
     fn add(&mut self, config: &ThreadConfig, copy: u32) {
         let single = config.copies == 1;
         let name = if single { config.process.clone() } else { format!("{}-{}", config.process, copy + 1) };

@@ -1,5 +1,5 @@
-//! The meters as a source: what `plugins/rapl` does for real ones, with windows that end as long before a
-//! reading as what it shows is old. All that it gives is labelled `simulated`.
+//! The meters as a source, as `plugins/rapl` is for real ones: windows end before the reading by the mean age
+//! of what the meters show. All values are labelled `simulated`.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use wattrace_api::{
     SeriesSpec, Source, Tick, Timestamp, Value, Window, metric,
 };
 
-use crate::live::Live;
 use crate::machine::{Machine, Part};
-use crate::truth::Place;
+use crate::shared::SharedSimulation;
+use crate::truth::Location;
 
 /// The source of a simulated machine's `hw.energy` and `hw.host.energy`.
 #[derive(Debug)]
 pub struct EnergySource {
-    live: Live,
+    shared: SharedSimulation,
     clock: Clock,
     counters: Vec<Counter>,
 }
 
-/// A meter's counter, in the order of the simulation's meters.
+/// The state of one meter's series, in the order of the simulation's meters.
 #[derive(Debug)]
 struct Counter {
     series: SeriesId,
@@ -34,42 +34,42 @@ impl EnergySource {
     ///
     /// # Errors
     /// Fatal if another plugin declares one of its metrics differently.
-    pub fn open(live: Live, registry: &Registry, clock: Clock) -> Result<Self, Error> {
+    pub fn open(shared: SharedSimulation, registry: &Registry, clock: Clock) -> Result<Self, Error> {
         let now = clock.now();
         let (energy, host) = (&metric::HW_ENERGY, &metric::HW_HOST_ENERGY);
         let (energy, host) = (registry.metric(energy).or_fatal()?, registry.metric(host).or_fatal()?);
-        let simulation = live.at(now);
+        let simulation = shared.at(now);
         let start = now - simulation.machine().meter.age();
         let mut counters = Vec::new();
         for meter in simulation.meters() {
-            let (resource, domain) = domain(simulation.machine(), meter.part, meter.place);
+            let (resource, domain) = domain(simulation.machine(), meter.part, meter.location);
             let metric = if meter.part == Part::Psys { host } else { energy };
             let domain = Some(Arc::new(domain));
             let series = registry.open(SeriesSpec { domain, ..SeriesSpec::new(metric, resource, start) });
             counters.push(Counter { series, last: meter.shown(), counts: 0, read_at: start });
         }
         drop(simulation);
-        Ok(Self { live, clock, counters })
+        Ok(Self { shared, clock, counters })
     }
 }
 
 impl Source for EnergySource {
     fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
         let now = self.clock.now();
-        let mut simulation = self.live.at(now);
+        let mut simulation = self.shared.at(now);
         let end = now - simulation.machine().meter.age();
-        let mut begun = None;
+        let mut segment = None;
         for (counter, meter) in self.counters.iter_mut().zip(simulation.meters_mut()) {
             if end <= counter.read_at {
                 continue;
             }
-            // The next reading that does not fail covers this window too.
-            let Some(reading) = meter.read() else { continue };
-            counter.counts += meter.between(std::mem::replace(&mut counter.last, reading), reading);
+            // A failed reading: the next one covers this window too.
+            let Some(shown) = meter.read() else { continue };
+            counter.counts += meter.between(std::mem::replace(&mut counter.last, shown), shown);
             let window = Window::new(std::mem::replace(&mut counter.read_at, end), end);
-            if begun != Some(window) {
+            if segment != Some(window) {
                 out.begin(window);
-                begun = Some(window);
+                segment = Some(window);
             }
             out.push(counter.series, Value::of_steps(meter.microjoules(counter.counts)));
         }
@@ -77,12 +77,12 @@ impl Source for EnergySource {
     }
 }
 
-/// What the joules of the meter of `part` at `place` are filed under.
-fn domain(machine: &Machine, part: Part, place: Place) -> (Resource, Domain) {
-    let (package, core) = match place {
-        Place::Everywhere => (0, 0),
-        Place::Package(package) => (package, 0),
-        Place::Core(core) => (machine.package_of_core(core), core),
+/// The resource and the domain of the meter of `part` at `location`.
+fn domain(machine: &Machine, part: Part, location: Location) -> (Resource, Domain) {
+    let (package, core) = match location {
+        Location::Everywhere => (0, 0),
+        Location::Package(package) => (package, 0),
+        Location::Core(core) => (machine.package_of_core(core), core),
     };
     let (package, core) = (package as u32, core as u32);
     let of = |kind| Resource { kind, id: package.to_string().into() };
@@ -99,7 +99,7 @@ fn domain(machine: &Machine, part: Part, place: Place) -> (Resource, Domain) {
             ("psys".to_owned(), resource, Follows::Cpus, None)
         }
     };
-    // A container that has no meter contains nothing that is counted twice.
+    // Without a meter of the package nothing is counted twice.
     let within = within.filter(|_| machine.meters.contains(&Part::Package));
     (resource, Domain { name, origin: Origin::Simulated, follows, within, idle_microwatts: None })
 }

@@ -1,5 +1,5 @@
-//! The shape of a machine: its packages, cores and threads, at what frequencies they run, what is metered and
-//! how well. What running costs is `physics.rs`.
+//! The shape of a machine: packages, cores and threads, their frequencies, and the meters. `physics.rs` says
+//! what running costs.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ pub struct Machine {
     pub cores: u32,
     /// CPUs of a core: 1, or 2 where they share it (SMT).
     pub threads: u32,
-    /// Frequencies in GHz, core by core; begun anew when there are more cores.
+    /// Frequencies in GHz, by core; repeated if there are more cores.
     pub ghz: Vec<f64>,
-    /// Time after which every core takes on the next one's frequency. Zero: never.
+    /// Time after which every core changes to the next one's frequency. Zero: never.
     #[serde(with = "humantime_serde")]
     pub shift: Duration,
-    /// What has a meter.
+    /// The parts that have a meter.
     pub meters: Vec<Part>,
-    /// What the meters are like.
+    /// The properties of the meters.
     pub meter: MeterShape,
-    /// What running costs; it is not for the configuration to say.
+    /// What running costs. Not configurable.
     #[serde(skip)]
     pub physics: Physics,
 }
@@ -35,11 +35,11 @@ pub struct Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
-    /// Each package: its cores, its uncore and what is neither.
+    /// Each package: its cores, its uncore and the rest.
     Package,
     /// All cores of each package.
     Cores,
-    /// Each core for itself.
+    /// Each core.
     Core,
     /// The uncore of each package: caches that all cores share, memory controllers.
     Uncore,
@@ -49,7 +49,7 @@ pub enum Part {
     Psys,
 }
 
-/// What a meter is like.
+/// The properties of a meter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MeterShape {
@@ -57,10 +57,10 @@ pub struct MeterShape {
     pub unit: f64,
     /// Bits of the counter, up to 64: it wraps after 2^bits counts.
     pub bits: u32,
-    /// Time between updates; in between it shows what it showed.
+    /// Time between updates of the counter.
     #[serde(with = "humantime_serde")]
     pub update: Duration,
-    /// Standard deviation of what is counted between two updates, as a part of it.
+    /// Standard deviation of the energy counted between two updates, as a part of it.
     pub noise: f64,
     /// Part of the readings that fail.
     pub dropouts: f64,
@@ -89,47 +89,50 @@ impl Default for MeterShape {
 }
 
 impl MeterShape {
-    /// How old what it shows is, in the mean over the moments at which it may be read.
+    /// Mean age of the counter's value when it is read.
     pub fn age(&self) -> Duration {
         self.update / 2
     }
 }
 
-/// The largest machine: bounds what a typing error can ask for.
-const MOST_CPUS: u64 = 4096;
+/// The largest machine: limits what a typing error can ask for.
+const MAX_CPUS: u64 = 4096;
 
 impl Machine {
-    /// Whether such a machine can be.
+    /// Checks the values.
     ///
     /// # Errors
-    /// Which key is wrong, and what it may be.
+    /// Which key is wrong, and which values it may have.
     pub fn check(&self) -> Result<(), String> {
         let cpus = u64::from(self.packages) * u64::from(self.cores) * u64::from(self.threads);
         if !(1..=2).contains(&self.threads) {
-            return Err(format!("threads is {}: a core has 1 or 2", self.threads));
+            return Err(format!("threads is {}: it must be 1 or 2", self.threads));
         }
-        if cpus == 0 || cpus > MOST_CPUS {
-            return Err(format!("packages, cores and threads make {cpus} CPUs: 1 to {MOST_CPUS} will do"));
+        if cpus == 0 || cpus > MAX_CPUS {
+            return Err(format!("packages, cores and threads make {cpus} CPUs: it must be 1 to {MAX_CPUS}"));
         }
         if self.ghz.is_empty() || self.ghz.iter().any(|f| !(0.1..=10.0).contains(f)) {
-            return Err(format!("ghz is {:?}: it holds one frequency or more, from 0.1 to 10", self.ghz));
+            return Err(format!(
+                "ghz is {:?}: it must hold one or more frequencies, from 0.1 to 10",
+                self.ghz
+            ));
         }
         let meter = &self.meter;
         if !(meter.unit.is_finite() && meter.unit > 0.0 && meter.unit <= 1e6) {
             return Err(format!(
-                "meter.unit is {}: it is above 0, and up to 1000000 microjoules",
+                "meter.unit is {}: it must be above 0, and up to 1000000 microjoules",
                 meter.unit
             ));
         }
         if !(16..=64).contains(&meter.bits) {
-            return Err(format!("meter.bits is {}: it is 16 to 64", meter.bits));
+            return Err(format!("meter.bits is {}: it must be 16 to 64", meter.bits));
         }
         if meter.update < Duration::from_micros(10) {
-            return Err(format!("meter.update is {:?}: it is 10us or more", meter.update));
+            return Err(format!("meter.update is {:?}: it must be at least 10us", meter.update));
         }
         for (name, part) in [("noise", meter.noise), ("dropouts", meter.dropouts)] {
             if !(0.0..1.0).contains(&part) {
-                return Err(format!("meter.{name} is {part}: it is from 0 to below 1"));
+                return Err(format!("meter.{name} is {part}: it must be from 0 to below 1"));
             }
         }
         self.physics.check()
@@ -140,7 +143,7 @@ impl Machine {
         (self.packages * self.cores) as usize
     }
 
-    /// CPUs of all cores. They are numbered as Linux commonly does: first one of each core, then the others.
+    /// CPUs of all cores. They are numbered as Linux usually does: one of each core first, then the others.
     pub fn all_cpus(&self) -> usize {
         self.all_cores() * self.threads as usize
     }
@@ -178,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpus_are_numbered_core_by_core_and_siblings_after() {
+    fn cpus_are_numbered_core_by_core_before_their_siblings() {
         let machine = Machine { packages: 2, cores: 2, threads: 2, ..Machine::default() };
         assert_eq!(machine.all_cpus(), 8);
         assert_eq!((0..8).map(|cpu| machine.package_of(cpu)).collect::<Vec<_>>(), [0, 0, 1, 1, 0, 0, 1, 1]);
@@ -187,17 +190,17 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused_with_the_key() {
-        let said = |change: fn(&mut Machine)| {
+    fn an_invalid_value_is_refused_with_its_key() {
+        let error = |change: fn(&mut Machine)| {
             let mut machine = Machine::default();
             change(&mut machine);
             machine.check().unwrap_err()
         };
-        assert!(said(|m| m.threads = 3).starts_with("threads is 3"));
-        assert!(said(|m| m.cores = 0).contains("0 CPUs"));
-        assert!(said(|m| m.ghz = vec![]).starts_with("ghz"));
-        assert!(said(|m| m.meter.bits = 8).starts_with("meter.bits"));
-        assert!(said(|m| m.meter.dropouts = 1.0).starts_with("meter.dropouts"));
-        assert!(said(|m| m.physics.capacitance = -1.0).contains("capacitance"));
+        assert!(error(|m| m.threads = 3).starts_with("threads is 3"));
+        assert!(error(|m| m.cores = 0).contains("0 CPUs"));
+        assert!(error(|m| m.ghz = vec![]).starts_with("ghz"));
+        assert!(error(|m| m.meter.bits = 8).starts_with("meter.bits"));
+        assert!(error(|m| m.meter.dropouts = 1.0).starts_with("meter.dropouts"));
+        assert!(error(|m| m.physics.capacitance = -1.0).contains("capacitance"));
     }
 }

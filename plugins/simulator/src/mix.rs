@@ -1,6 +1,5 @@
-//! What a thread executes, as far as power is concerned: how fast, how often it waits for memory, and what
-//! one of its instructions costs. The figures are round ones of the orders that textbooks and SPEC CPU
-//! characterisations give.
+//! What a thread executes, as far as power is concerned: its speed, its cache misses, and the energy of its
+//! instructions. The figures are rounded from textbooks and characterisations of SPEC CPU.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,19 +22,19 @@ pub enum Mix {
     Chase,
 }
 
-/// A kind of code in numbers.
+/// The figures of a kind of code.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Profile {
-    /// Instructions per cycle, alone on its core and with no miss.
+    /// Instructions per cycle, alone on the core and without cache misses.
     pub ipc: f64,
     /// Misses of the last-level cache per thousand instructions.
     pub mpki: f64,
-    /// Time that a miss holds the thread up, ns: memory's latency over the misses that are under way at once.
+    /// Time that a miss stalls the thread, ns: memory's latency over the number of concurrent misses.
     pub stall_ns: f64,
-    /// Energy of one of its instructions, as a multiple of the average one. No counter tells it.
+    /// Energy of an instruction, as a multiple of the average. No hardware counter shows it.
     pub weight: f64,
-    /// Energy of one of its misses in the memory, as a multiple of the average one (rows that stay open cost
-    /// less). No counter tells it.
+    /// Energy of a miss in the memory, as a multiple of the average (open rows cost less). No hardware
+    /// counter shows it.
     pub row_weight: f64,
 }
 
@@ -43,7 +42,7 @@ impl Mix {
     /// All of them.
     pub const ALL: [Mix; 6] = [Mix::Integer, Mix::Branchy, Mix::Float, Mix::Vector, Mix::Stream, Mix::Chase];
 
-    /// In numbers.
+    /// Its figures.
     pub const fn profile(self) -> Profile {
         let (ipc, mpki, stall_ns, weight, row_weight) = match self {
             Mix::Integer => (2.2, 0.1, 30.0, 1.00, 1.00),

@@ -1,49 +1,48 @@
-//! What running costs: the power of every thread from what it executes and where, and the power that nobody
-//! causes.
+//! What running costs: the power of every thread, from what it executes and where, and static power.
 //!
 //! ```text
-//! a core that runs     C · V(f)² · f · (clock + Σ its threads: instruction · IPC · weight)     V(f) = V0 + k·f
+//! a core that runs     C · V(f)² · f · (clock + Σ its threads: instruction · IPC · weight)
+//! voltage              V(f) = V0 + k·f
 //! two threads on it    clock · smt_clock, half each; their IPC falls as they share the core
 //! IPC                  1 / (1/ipc + misses per instruction · stall · f)
 //! uncore               nJ per miss;     memory: nJ per miss · row_weight
 //! static               package + cores' leakage + uncore + memory, rising slowly with the package's heat
 //! ```
 //!
-//! It is meant to be like hardware, not like anybody's model of it. Power is in no way linear in what the
-//! kernel or the counters tell: the voltage rises with the frequency, so that a cycle and an instruction cost
-//! more on a fast core; what an instruction costs depends on its kind, which nobody counts; a clock tree is
-//! shared by the threads of a core; and leakage follows the temperature. What is left out: power states of
-//! whole packages, contention for memory's bandwidth, and limits on power.
+//! It models hardware, not the power model that it judges. Power is not linear in what the kernel or hardware
+//! counters show: voltage rises with frequency, so a cycle and an instruction cost more on a fast core; the
+//! cost of an instruction depends on its kind, which is not counted; the threads of a core share its clock
+//! tree; and leakage follows the temperature. Not modelled: power states of whole packages, contention for
+//! memory bandwidth, and power limits.
 
 use crate::mix::{Mix, Profile};
 
 /// The constants of the formulas above.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Physics {
-    /// Voltage at no frequency, V.
+    /// Voltage at a frequency of zero, V.
     pub volts: f64,
     /// Voltage per frequency, V/GHz.
     pub volts_per_ghz: f64,
     /// Switched capacitance of a core, W/(V²·GHz).
     pub capacitance: f64,
-    /// Part of a running core's activity that does not depend on what it executes.
+    /// Activity of a running core that does not depend on what it executes.
     pub clock: f64,
     /// Activity of an instruction per cycle.
     pub instruction: f64,
-    /// The clock's part where two threads run on the core, as a multiple of that for one.
+    /// Clock activity while two threads run on the core, as a multiple of that with one.
     pub smt_clock: f64,
-    /// Cycles of an instruction where two threads run on the core, as a multiple of those where one does.
+    /// Cycles per instruction while two threads run on the core, as a multiple of those with one.
     pub smt_cycles: f64,
-    /// The time that a miss holds a thread up where two run on the core, as a multiple of that where one
-    /// does.
+    /// Stall time of a miss while two threads run on the core, as a multiple of that with one.
     pub smt_stall: f64,
     /// Energy of a miss in the uncore, nJ.
     pub uncore_nj: f64,
     /// Energy of a miss in the memory, nJ.
     pub dram_nj: f64,
-    /// How far kinds of code differ in what no counter tells: 0 not at all, 1 as in their profiles.
+    /// How much kinds of code differ in what no counter shows: 0 not at all, 1 as in their profiles.
     pub hidden: f64,
-    /// Static power of a package beside cores and uncore, W.
+    /// Static power of a package outside of cores and uncore, W.
     pub package_watts: f64,
     /// Leakage of a core at 1 V, W; it grows with the square of the voltage.
     pub core_watts: f64,
@@ -51,11 +50,11 @@ pub struct Physics {
     pub uncore_watts: f64,
     /// Static power of the memory of a package (refresh), W.
     pub dram_watts: f64,
-    /// Static power of what is outside of packages and memory, W.
+    /// Static power outside of packages and memory, W.
     pub platform_watts: f64,
-    /// How much of itself a package's static power gains per watt of dynamic power that has heated it, 1/W.
+    /// Relative increase of a package's static power per watt of recent dynamic power, 1/W.
     pub heating: f64,
-    /// Time in which heat follows power, s.
+    /// Time constant with which heat follows power, s.
     pub heating_s: f64,
 }
 
@@ -99,12 +98,12 @@ pub(crate) struct Load {
     pub(crate) uncore: f64,
     /// Power in the memory, W.
     pub(crate) dram: f64,
-    /// The core's other thread runs too.
+    /// The core's other CPU is busy too.
     pub(crate) shared: bool,
 }
 
 impl Physics {
-    /// Whether all constants are numbers that can be.
+    /// Checks that all constants are in range.
     pub(crate) fn check(&self) -> Result<(), String> {
         let all = [
             ("volts", self.volts),
@@ -127,28 +126,28 @@ impl Physics {
             ("heating_s", self.heating_s),
         ];
         match all.into_iter().find(|(_, value)| !(0.0..=1e4).contains(value)) {
-            Some((name, value)) => Err(format!("physics.{name} is {value}: it is from 0 to 10000")),
+            Some((name, value)) => Err(format!("physics.{name} is {value}: it must be from 0 to 10000")),
             None => Ok(()),
         }
     }
 
-    /// What a thread of `mix` does and causes on a core at `ghz`, alone or beside another.
+    /// What a thread of `mix` does and causes on a core at `ghz`, alone or sharing it.
     pub(crate) fn load(&self, mix: Mix, ghz: f64, shared: bool) -> Load {
         let Profile { ipc, mpki, stall_ns, weight, row_weight } = mix.profile();
         let misses = mpki / 1e3;
         let (cycles, stall) = if shared { (self.smt_cycles, self.smt_stall) } else { (1.0, 1.0) };
         let ipc = 1.0 / (cycles / ipc + stall * misses * stall_ns * ghz);
         let clock = if shared { self.clock * self.smt_clock / 2.0 } else { self.clock };
-        let activity = clock + self.instruction * ipc * self.seen(weight);
+        let activity = clock + self.instruction * ipc * self.difference(weight);
         let misses = misses * ipc * ghz;
         Load {
             cycles: ghz,
             instructions: ipc * ghz,
             misses,
             core: self.capacitance * self.volts_at(ghz).powi(2) * ghz * activity,
-            // Per ns a miss, and nJ a miss: nJ/ns are watts.
+            // Misses per ns times nJ per miss: nJ/ns are watts.
             uncore: misses * self.uncore_nj,
-            dram: misses * self.dram_nj * self.seen(row_weight),
+            dram: misses * self.dram_nj * self.difference(row_weight),
             shared,
         }
     }
@@ -162,7 +161,7 @@ impl Physics {
         self.volts + self.volts_per_ghz * ghz
     }
 
-    fn seen(&self, weight: f64) -> f64 {
+    fn difference(&self, weight: f64) -> f64 {
         1.0 + self.hidden * (weight - 1.0)
     }
 }
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_core_pays_more_for_a_cycle_and_gets_less_from_memory() {
+    fn a_cycle_costs_more_on_a_fast_core_and_memory_stalls_it_more() {
         let physics = Physics::default();
         let (slow, fast) = (physics.load(Mix::Integer, 1.5, false), physics.load(Mix::Integer, 3.0, false));
         assert!(fast.core / slow.core > 1.2 * fast.cycles / slow.cycles, "the voltage rises");
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn powers_are_of_the_order_of_a_server_cores() {
+    fn power_is_in_the_range_of_a_server_core() {
         for mix in Mix::ALL {
             let load = Physics::default().load(mix, 3.0, false);
             assert!((2.0..8.0).contains(&load.core), "{mix:?}: {load:?}");

@@ -1,12 +1,12 @@
-//! Random numbers that are the same on every machine and in every version: SplitMix64. All that is random in
-//! a simulation comes from a seed through here, so that a table of results can be made again.
+//! Random numbers that are the same on every machine and in every version: SplitMix64. Everything random in a
+//! simulation comes from a seed through this file, so that results can be reproduced.
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// The stream that `seed` begins.
+    /// The stream of `seed`.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -20,17 +20,17 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Evenly from 0 to below 1.
+    /// Uniform from 0 to below 1.
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Evenly from `low` to below `high`.
+    /// Uniform from `low` to below `high`.
     pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    /// Nearly normal, with mean 0 and standard deviation 1, and never beyond 6.
+    /// Approximately normal, with mean 0 and standard deviation 1, within ±6.
     pub fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
@@ -41,14 +41,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stream_is_the_published_one() {
+    fn the_stream_matches_the_published_one() {
         // The first outputs of SplitMix64 seeded with 1234567.
         let mut random = Random::new(1_234_567);
         assert_eq!([random.bits(), random.bits()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
     }
 
     #[test]
-    fn the_normal_has_its_mean_and_deviation() {
+    fn normal_numbers_have_mean_0_and_deviation_1() {
         let mut random = Random::new(1);
         let draws: Vec<f64> = (0..20_000).map(|_| random.normal()).collect();
         let mean = draws.iter().sum::<f64>() / draws.len() as f64;

@@ -1,5 +1,5 @@
-//! A script of what runs: processes with threads, each with the CPUs it may use, when it begins and ends, and
-//! the phases it goes through. Who gets a CPU when is `scheduler.rs`.
+//! A script of what runs: processes with threads, each with the CPUs that it may use, its start and end, and
+//! its phases. `scheduler.rs` decides when a thread gets a CPU.
 
 use std::time::Duration;
 
@@ -27,24 +27,24 @@ pub struct Process {
 pub struct Thread {
     /// The CPUs that it may run on; none: all.
     pub cpus: Vec<usize>,
-    /// When it begins, after the simulation's start.
+    /// When it starts, after the simulation's start.
     pub start: Duration,
-    /// When it is ended, wherever it is; zero: it is not.
+    /// When it is ended, in whatever phase. Zero: never.
     pub stop: Duration,
-    /// How often it goes through its phases before it ends by itself; 0: for ever.
+    /// How often it goes through its phases before it ends. 0: without end.
     pub rounds: u64,
-    /// What it does, one after the other.
+    /// Its phases, in order.
     pub phases: Vec<Phase>,
 }
 
-/// A stretch of running and a stretch of sleep.
+/// Running, and then sleep.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Phase {
-    /// CPU time that it takes.
+    /// CPU time of the phase.
     pub run: Duration,
-    /// Time that it sleeps then.
+    /// Time that it sleeps after that.
     pub sleep: Duration,
-    /// How far both vary from one time to the next, as a part of themselves, from 0 to 1.
+    /// How much both vary from round to round, as a part of themselves, 0 to 1.
     pub jitter: f64,
     /// What it executes.
     pub mix: Mix,
@@ -56,7 +56,7 @@ impl Phase {
         Self { run, sleep, jitter: 0.0, mix }
     }
 
-    /// `mix` for ever.
+    /// `mix` without pause.
     pub fn steady(mix: Mix) -> Self {
         Self::new(mix, Duration::from_secs(1), Duration::ZERO)
     }
@@ -67,7 +67,7 @@ impl Phase {
         Self::new(mix, run, Duration::from_millis(10) - run)
     }
 
-    /// The same, but varying by `jitter`.
+    /// The same, with `jitter`.
     #[must_use]
     pub fn varying(self, jitter: f64) -> Self {
         Self { jitter, ..self }
@@ -75,26 +75,26 @@ impl Phase {
 }
 
 impl Process {
-    /// A process of one thread that goes through `phases` for ever.
+    /// A process of one thread that repeats `phases` without end.
     pub fn new(name: impl Into<String>, phases: Vec<Phase>) -> Self {
         Self { name: name.into(), threads: vec![Thread { phases, ..Thread::default() }] }
     }
 
-    /// With all its threads on `cpus` only.
+    /// All its threads run on `cpus` only.
     #[must_use]
     pub fn on(mut self, cpus: &[usize]) -> Self {
         self.threads.iter_mut().for_each(|thread| thread.cpus = cpus.to_vec());
         self
     }
 
-    /// With all its threads alive from `start` to `stop` (zero: to the end).
+    /// All its threads live from `start` to `stop` (zero: to the end).
     #[must_use]
     pub fn from_to(mut self, start: Duration, stop: Duration) -> Self {
         self.threads.iter_mut().for_each(|thread| (thread.start, thread.stop) = (start, stop));
         self
     }
 
-    /// With all its threads ending after `rounds` of their phases.
+    /// All its threads end after `rounds` of their phases.
     #[must_use]
     pub fn rounds(mut self, rounds: u64) -> Self {
         self.threads.iter_mut().for_each(|thread| thread.rounds = rounds);
@@ -103,10 +103,10 @@ impl Process {
 }
 
 impl Schedule {
-    /// Whether `machine` can run it.
+    /// Checks that `machine` can run it.
     ///
     /// # Errors
-    /// Which process cannot be, and why.
+    /// Which process cannot run, and why.
     pub fn check(&self, machine: &Machine) -> Result<(), String> {
         let cpus = machine.all_cpus();
         for process in &self.processes {

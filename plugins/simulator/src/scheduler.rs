@@ -1,7 +1,7 @@
-//! Who runs where: a small model of a scheduler, driven from one event to the next, with no time of its own.
-//! A thread that wakes gets an idle CPU, one whose core is idle if there is one, else it queues; a CPU whose
-//! queue is not empty changes threads every [`SLICE`]; a CPU that has nothing to do takes a thread from
-//! another's queue.
+//! Which thread runs on which CPU: a small model of a scheduler. `simulation.rs` lets time pass between its
+//! events. A thread that wakes gets an idle CPU, preferably on an idle core, or else queues. A CPU whose
+//! queue is not empty switches threads every [`SLICE`]. A CPU without work takes a thread from another's
+//! queue.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -12,12 +12,12 @@ use crate::mix::Mix;
 use crate::random::Random;
 use crate::schedule::{Schedule, Thread};
 
-/// How long a thread runs while another waits, ns.
+/// How long a thread runs while another one waits, ns.
 const SLICE: u64 = 4_000_000;
 
-/// What is to happen to a thread at a time.
+/// What happens to a thread at a time that is known in advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
+enum Event {
     Begin,
     Wake,
     Stop,
@@ -25,7 +25,7 @@ enum Due {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Unborn,
+    NotStarted,
     Asleep,
     Queued(usize),
     Running(usize),
@@ -38,7 +38,7 @@ struct Task {
     state: State,
     phase: usize,
     rounds: u64,
-    /// CPU time left of this phase, ns.
+    /// CPU time that remains of this phase, ns.
     left: u64,
     /// CPU that it ran on last.
     last: usize,
@@ -57,12 +57,12 @@ pub(crate) struct Scheduler {
     tasks: Vec<Task>,
     cpus: Vec<Cpu>,
     siblings: Vec<Option<usize>>,
-    due: BinaryHeap<Reverse<(u64, usize, Due)>>,
+    events: BinaryHeap<Reverse<(u64, usize, Event)>>,
     random: Random,
 }
 
 impl Scheduler {
-    /// With nothing running yet. Threads are numbered in the order of the schedule's processes and theirs.
+    /// A scheduler that runs nothing yet. Threads are numbered in the order of the schedule's processes.
     pub(crate) fn new(machine: &Machine, schedule: &Schedule, seed: u64) -> Self {
         let all: Vec<usize> = (0..machine.all_cpus()).collect();
         let task = |script: &Thread| Task {
@@ -70,7 +70,7 @@ impl Scheduler {
                 cpus: if script.cpus.is_empty() { all.clone() } else { script.cpus.clone() },
                 ..script.clone()
             },
-            state: State::Unborn,
+            state: State::NotStarted,
             phase: 0,
             rounds: 0,
             left: 0,
@@ -78,41 +78,41 @@ impl Scheduler {
         };
         let tasks: Vec<Task> =
             schedule.processes.iter().flat_map(|process| &process.threads).map(task).collect();
-        let mut due = BinaryHeap::new();
+        let mut events = BinaryHeap::new();
         for (at, task) in tasks.iter().enumerate() {
-            due.push(Reverse((nanos(task.script.start), at, Due::Begin)));
+            events.push(Reverse((nanos(task.script.start), at, Event::Begin)));
             if !task.script.stop.is_zero() {
-                due.push(Reverse((nanos(task.script.stop), at, Due::Stop)));
+                events.push(Reverse((nanos(task.script.stop), at, Event::Stop)));
             }
         }
         Self {
             tasks,
             cpus: all.iter().map(|_| Cpu::default()).collect(),
             siblings: all.iter().map(|&cpu| machine.sibling_of(cpu)).collect(),
-            due,
+            events,
             random: Random::new(seed),
         }
     }
 
-    /// What `cpu` runs: the thread, and what it executes.
+    /// The thread that `cpu` runs, and what it executes.
     pub(crate) fn running(&self, cpu: usize) -> Option<(usize, Mix)> {
         let task = self.cpus[cpu].running?;
         Some((task, self.tasks[task].script.phases[self.tasks[task].phase].mix))
     }
 
-    /// When the thread began and when it ended, as far as it has.
+    /// When the thread started and ended, if it has.
     pub(crate) fn life(&self, task: usize) -> (Option<u64>, Option<u64>) {
         let start = Some(nanos(self.tasks[task].script.start));
         match self.tasks[task].state {
-            State::Unborn => (None, None),
+            State::NotStarted => (None, None),
             State::Ended(at) => (start, Some(at)),
             _ => (start, None),
         }
     }
 
-    /// When something happens next, if nothing else does; not before `now`.
+    /// When the next event happens, not before `now`.
     pub(crate) fn next(&self, now: u64) -> u64 {
-        let mut next = self.due.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
+        let mut next = self.events.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
         for cpu in &self.cpus {
             if let Some(task) = cpu.running {
                 next = next.min(now + self.tasks[task].left);
@@ -124,7 +124,7 @@ impl Scheduler {
         next
     }
 
-    /// Lets the threads that run have `ns` more, no more than [`Scheduler::next`] allows.
+    /// Lets the running threads run for `ns`, which does not go beyond [`Scheduler::next`].
     pub(crate) fn run(&mut self, ns: u64) {
         for cpu in &self.cpus {
             if let Some(task) = cpu.running {
@@ -133,7 +133,7 @@ impl Scheduler {
         }
     }
 
-    /// Does what is to happen at `now`. Returns whether what runs has changed.
+    /// Handles the events up to `now`. Returns whether other threads run afterwards.
     pub(crate) fn settle(&mut self, now: u64) -> bool {
         let mut changed = false;
         for cpu in 0..self.cpus.len() {
@@ -144,16 +144,16 @@ impl Scheduler {
                 self.phase_over(task, now);
             }
         }
-        while let Some(&Reverse((at, task, what))) = self.due.peek()
+        while let Some(&Reverse((at, task, what))) = self.events.peek()
             && at <= now
         {
-            self.due.pop();
+            self.events.pop();
             changed = true;
             match what {
-                Due::Begin | Due::Wake if matches!(self.tasks[task].state, State::Ended(_)) => {}
-                Due::Begin => self.begin_phase(task, now),
-                Due::Wake => self.next_phase(task, now),
-                Due::Stop => self.end(task, now),
+                Event::Begin | Event::Wake if matches!(self.tasks[task].state, State::Ended(_)) => {}
+                Event::Begin => self.begin_phase(task, now),
+                Event::Wake => self.next_phase(task, now),
+                Event::Stop => self.end(task, now),
             }
         }
         for cpu in 0..self.cpus.len() {
@@ -171,7 +171,7 @@ impl Scheduler {
         changed
     }
 
-    /// The thread has used the time of its phase.
+    /// The thread has used the CPU time of its phase.
     fn phase_over(&mut self, task: usize, now: u64) {
         let phase = self.tasks[task].script.phases[self.tasks[task].phase];
         let sleep = self.vary(nanos(phase.sleep), phase.jitter);
@@ -179,7 +179,7 @@ impl Scheduler {
             return self.next_phase(task, now);
         }
         self.leave(task, State::Asleep, now);
-        self.due.push(Reverse((now + sleep, task, Due::Wake)));
+        self.events.push(Reverse((now + sleep, task, Event::Wake)));
     }
 
     fn next_phase(&mut self, task: usize, now: u64) {
@@ -200,12 +200,12 @@ impl Scheduler {
         let run = self.vary(nanos(phase.run), phase.jitter);
         self.tasks[task].left = run;
         match self.tasks[task].state {
-            // A phase of sleep alone.
+            // The phase is sleep only.
             _ if run == 0 && !phase.sleep.is_zero() => self.phase_over(task, now),
             _ if run == 0 => self.next_phase(task, now),
-            // It goes on where it is.
+            // It continues on its CPU.
             State::Running(_) => {}
-            _ => self.place(task, now),
+            _ => self.assign_cpu(task, now),
         }
     }
 
@@ -215,7 +215,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes a thread from where it is, and gives its CPU to another.
+    /// Removes a thread from its CPU or queue, and gives the CPU to another thread.
     fn leave(&mut self, task: usize, state: State, now: u64) {
         match std::mem::replace(&mut self.tasks[task].state, state) {
             State::Running(cpu) => {
@@ -229,7 +229,8 @@ impl Scheduler {
         }
     }
 
-    /// A thread for the idle `cpu`: the first of its queue, or of the longest queue that has one for it.
+    /// A thread for the idle `cpu`: the first of its queue, or of the longest queue with a thread that may
+    /// run on it.
     fn take_waiting(&mut self, cpu: usize) -> Option<usize> {
         if let Some(task) = self.cpus[cpu].queue.pop_front() {
             return Some(task);
@@ -242,8 +243,8 @@ impl Scheduler {
         self.cpus[longest].queue.remove(at)
     }
 
-    /// Gives a thread that is to run a CPU, or a place in a queue.
-    fn place(&mut self, task: usize, now: u64) {
+    /// Starts a thread on the best CPU, or adds it to the shortest queue.
+    fn assign_cpu(&mut self, task: usize, now: u64) {
         let last = self.tasks[task].last;
         let is_idle = |cpu: usize| self.cpus[cpu].running.is_none();
         let rank = |&cpu: &usize| {
@@ -286,80 +287,4 @@ fn nanos(time: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::schedule::{Phase, Process};
-
-    /// CPU time of each thread on each CPU after `ms`, ns.
-    fn run(machine: &Machine, processes: Vec<Process>, ms: u64) -> Vec<Vec<u64>> {
-        let schedule = Schedule { processes };
-        schedule.check(machine).unwrap();
-        let mut scheduler = Scheduler::new(machine, &schedule, 1);
-        let mut ran = vec![vec![0; machine.all_cpus()]; scheduler.tasks.len()];
-        let (mut now, end) = (0, ms * 1_000_000);
-        scheduler.settle(0);
-        while now < end {
-            let next = scheduler.next(now).min(end);
-            for (task, ran) in ran.iter_mut().enumerate() {
-                if let State::Running(cpu) = scheduler.tasks[task].state {
-                    assert_eq!(scheduler.running(cpu).map(|running| running.0), Some(task));
-                    ran[cpu] += next - now;
-                }
-            }
-            scheduler.run(next - now);
-            now = next;
-            scheduler.settle(now);
-        }
-        ran
-    }
-
-    fn ms(n: u64) -> Duration {
-        Duration::from_millis(n)
-    }
-
-    fn busy(name: &str) -> Process {
-        Process::new(name, vec![Phase::steady(Mix::Integer)])
-    }
-
-    fn short(name: &str, length: u64) -> Process {
-        Process::new(name, vec![Phase::new(Mix::Integer, ms(length), Duration::ZERO)]).rounds(1)
-    }
-
-    #[test]
-    fn three_threads_on_a_cpu_take_turns_and_get_a_third_each() {
-        let machine = Machine::default();
-        let on_one = ["a", "b", "c"].map(|name| busy(name).on(&[1]));
-        let ran = run(&machine, on_one.to_vec(), 120);
-        assert_eq!(ran.iter().map(|cpus| cpus[1]).collect::<Vec<_>>(), [40_000_000; 3]);
-        assert_eq!(ran.iter().flatten().sum::<u64>(), 120_000_000, "nothing ran elsewhere");
-    }
-
-    #[test]
-    fn a_cpu_that_has_nothing_to_do_takes_a_waiting_thread() {
-        let machine = Machine { cores: 2, ..Machine::default() };
-        let processes = vec![short("first", 5).on(&[0]), busy("a").on(&[1]), short("b", 20), busy("c")];
-        let ran = run(&machine, processes, 100);
-        assert_eq!(ran.iter().flatten().sum::<u64>(), 200_000_000, "no CPU was idle");
-        assert_eq!(ran[1][0], 0, "what is pinned stays");
-        assert!(ran[3][0] > 70_000_000 && ran[3][1] > 0, "c moved: {:?}", ran[3]);
-    }
-
-    #[test]
-    fn siblings_are_shared_last() {
-        let machine = Machine { cores: 2, threads: 2, ..Machine::default() };
-        // CPUs 0 and 2 share a core, 1 and 3 another.
-        let ran = run(&machine, vec![busy("a").on(&[0]), busy("b").on(&[2, 3]), busy("c").on(&[2, 3])], 10);
-        let on = |task: usize| ran[task].iter().position(|&ns| ns > 0);
-        assert_eq!([on(0), on(1), on(2)], [Some(0), Some(3), Some(2)]);
-    }
-
-    #[test]
-    fn duty_starts_and_stops_are_kept() {
-        let machine = Machine::default();
-        let duty = Process::new("duty", vec![Phase::duty(Mix::Integer, 0.3)]).from_to(ms(20), ms(70));
-        let rounds = Process::new("rounds", vec![Phase::new(Mix::Integer, ms(2), ms(1))]).rounds(3);
-        let ran = run(&machine, vec![duty, rounds], 200);
-        assert_eq!(ran[0].iter().sum::<u64>(), 15_000_000);
-        assert_eq!(ran[1].iter().sum::<u64>(), 6_000_000);
-    }
-}
+mod tests;

@@ -1,33 +1,33 @@
-//! A machine at work: lets its time pass from event to event, and keeps the truth and the meters. Everything
-//! follows from the machine, the schedule and the seed.
+//! A simulated machine: advances time from event to event, and keeps the truth and the meters. The machine,
+//! the schedule and the seed determine everything.
 
 use std::time::Duration;
 
 use crate::machine::{Machine, Part};
-use crate::meter::Meter;
+use crate::meter::SimulatedMeter;
 use crate::physics::Load;
 use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::scheduler::Scheduler;
-use crate::truth::{Energy, Entry, Place, Truth, Use};
+use crate::truth::{Counts, Energy, Entry, Location, Truth};
 
-/// The number of the first process; the next have the next. Linux gives none above 4194304, so no real
-/// process has it.
+/// The pid of the first process; the others follow. Linux gives none above 4194304, so no real process has
+/// it.
 pub const FIRST_PID: u32 = 5_000_001;
 
-/// A machine at work.
+/// A machine that runs a schedule.
 #[derive(Debug)]
 pub struct Simulation {
     machine: Machine,
     processes: Vec<Process>,
     scheduler: Scheduler,
     truth: Truth,
-    meters: Vec<Meter>,
-    /// By CPU: who runs, and what that does and causes.
+    meters: Vec<SimulatedMeter>,
+    /// By CPU: the running thread, and what it does and causes.
     loads: Vec<Option<(usize, Load)>>,
     /// By core, at the reference temperature, W.
     leakage: Vec<f64>,
-    /// Dynamic power of each package now, and that which it has lately drawn, W.
+    /// Dynamic power of each package now, and its recent mean, which heats the package, W.
     dynamic: Vec<f64>,
     heat: Vec<f64>,
     now: u64,
@@ -44,20 +44,20 @@ pub struct Process {
     threads: std::ops::Range<usize>,
 }
 
-/// Since when, and until when, a process was there; ns since the start.
+/// When a process started and ended, ns since the simulation's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// When it began.
+    /// When it started.
     pub start: u64,
     /// When it ended, if it has.
     pub end: Option<u64>,
 }
 
 impl Simulation {
-    /// A machine that begins to work.
+    /// A machine at time 0.
     ///
     /// # Errors
-    /// Such a machine cannot be, or cannot run the schedule.
+    /// If the machine or the schedule is invalid.
     pub fn new(machine: Machine, schedule: &Schedule, seed: u64) -> Result<Self, String> {
         machine.check()?;
         schedule.check(&machine)?;
@@ -83,33 +83,33 @@ impl Simulation {
             machine,
         };
         simulation.scheduler.settle(0);
-        simulation.weigh();
+        simulation.update_loads();
         Ok(simulation)
     }
 
-    /// Lets time pass until `to` after the start. What was before now stays as it was.
+    /// Lets time pass until `to` after the start. Does nothing if that is in the past.
     pub fn advance(&mut self, to: Duration) {
         let to = u64::try_from(to.as_nanos()).unwrap_or(u64::MAX);
         while self.now < to {
             let update = self.machine.meter.update.as_nanos() as u64;
             let next_update = (self.now / update + 1) * update;
             let next = self.scheduler.next(self.now).min(self.next_shift()).min(next_update).min(to);
-            self.pass(next - self.now);
+            self.charge(next - self.now);
             self.scheduler.run(next - self.now);
             let shifts = next == self.next_shift();
             self.now = next;
             if next == next_update {
                 for meter in &mut self.meters {
-                    meter.update(self.truth.measured(meter.part, meter.place));
+                    meter.update(self.truth.measured(meter.part, meter.location));
                 }
             }
             if self.scheduler.settle(next) || shifts {
-                self.weigh();
+                self.update_loads();
             }
         }
     }
 
-    /// How long the machine has worked.
+    /// Time since the start.
     pub fn now(&self) -> Duration {
         Duration::from_nanos(self.now)
     }
@@ -119,18 +119,18 @@ impl Simulation {
         &self.machine
     }
 
-    /// What is true up to now.
+    /// The truth up to now.
     pub fn truth(&self) -> &Truth {
         &self.truth
     }
 
-    /// The meters, in the order of [`Machine::meters`] and of places.
-    pub fn meters(&self) -> &[Meter] {
+    /// The meters, in the order of [`Machine::meters`] and of locations.
+    pub fn meters(&self) -> &[SimulatedMeter] {
         &self.meters
     }
 
     /// The meters, to read them.
-    pub fn meters_mut(&mut self) -> &mut [Meter] {
+    pub fn meters_mut(&mut self) -> &mut [SimulatedMeter] {
         &mut self.meters
     }
 
@@ -139,18 +139,18 @@ impl Simulation {
         &self.processes
     }
 
-    /// What a process used and caused at `place`, up to now.
-    pub fn of_process(&self, process: &Process, place: Place) -> Entry {
+    /// What a process used and caused at `location`, up to now.
+    pub fn of_process(&self, process: &Process, location: Location) -> Entry {
         let mut sum = Entry::default();
-        process.threads.clone().for_each(|thread| sum += self.truth.of_thread(thread, place));
+        process.threads.clone().for_each(|thread| sum += self.truth.of_thread(thread, location));
         sum
     }
 
-    /// Whether a process has begun, and when; and whether it has ended.
+    /// When a process started and ended; `None` if it has not started.
     pub fn life(&self, process: &Process) -> Option<Life> {
         let lives = || process.threads.clone().map(|thread| self.scheduler.life(thread));
         let start = lives().filter_map(|life| life.0).min()?;
-        // A thread that has not begun yet will.
+        // A thread that has not started yet will.
         let ended = lives().all(|life| life.1.is_some());
         Some(Life { start, end: ended.then(|| lives().filter_map(|life| life.1).max()).flatten() })
     }
@@ -171,8 +171,8 @@ impl Simulation {
         }
     }
 
-    /// Works out what everything that runs now does and causes.
-    fn weigh(&mut self) {
+    /// Computes what every running thread does and causes from now on.
+    fn update_loads(&mut self) {
         self.dynamic.fill(0.0);
         for cpu in 0..self.loads.len() {
             let ghz = self.ghz(self.machine.core_of(cpu));
@@ -187,8 +187,8 @@ impl Simulation {
         }
     }
 
-    /// Charges `ns` of what runs now.
-    fn pass(&mut self, ns: u64) {
+    /// Adds `ns` of the current loads to the truth.
+    fn charge(&mut self, ns: u64) {
         if ns == 0 {
             return;
         }
@@ -197,7 +197,7 @@ impl Simulation {
         for (cpu, load) in self.loads.iter().enumerate() {
             let Some((thread, load)) = load else { continue };
             let core = self.machine.core_of(cpu);
-            let used = Use {
+            let used = Counts {
                 time: ns,
                 shared: if load.shared { ns } else { 0 },
                 cycles: times(load.cycles),
@@ -211,11 +211,11 @@ impl Simulation {
                 dram: times(load.dram),
                 ..Energy::default()
             };
-            self.truth.ran(*thread, core, Entry { used, energy });
+            self.truth.add(*thread, core, Entry { used, energy });
         }
         for (core, watts) in self.leakage.iter().enumerate() {
             let hot = 1.0 + physics.heating * self.heat[self.machine.package_of_core(core)];
-            self.truth.leaked(core, times(watts * hot));
+            self.truth.add_leakage(core, times(watts * hot));
         }
         let follows = 1.0 - (-(ns as f64) * 1e-9 / physics.heating_s.max(1e-3)).exp();
         for (package, heat) in self.heat.iter_mut().enumerate() {
@@ -226,25 +226,25 @@ impl Simulation {
                 dram: times(physics.dram_watts),
                 ..Energy::default()
             };
-            self.truth.stood(package, energy);
+            self.truth.add_static(package, energy);
             *heat += (self.dynamic[package] - *heat) * follows;
         }
-        self.truth.platform(times(physics.platform_watts));
+        self.truth.add_platform(times(physics.platform_watts));
     }
 }
 
 /// The meters of `machine`, each with noise of its own.
-fn meters(machine: &Machine, seed: u64) -> Vec<Meter> {
+fn meters(machine: &Machine, seed: u64) -> Vec<SimulatedMeter> {
     let mut meters = Vec::new();
     for &part in &machine.meters {
-        let places: Vec<Place> = match part {
-            Part::Psys => vec![Place::Everywhere],
-            Part::Core => (0..machine.all_cores()).map(Place::Core).collect(),
-            _ => (0..machine.packages as usize).map(Place::Package).collect(),
+        let locations: Vec<Location> = match part {
+            Part::Psys => vec![Location::Everywhere],
+            Part::Core => (0..machine.all_cores()).map(Location::Core).collect(),
+            _ => (0..machine.packages as usize).map(Location::Package).collect(),
         };
-        for place in places {
+        for location in locations {
             let random = Random::new(seed ^ (meters.len() as u64 + 1).wrapping_mul(0xd134_2543_de82_ef95));
-            meters.push(Meter::new(part, place, machine.meter.clone(), random));
+            meters.push(SimulatedMeter::new(part, location, machine.meter.clone(), random));
         }
     }
     meters

@@ -1,6 +1,5 @@
-//! A simulated machine as a tree of files with the kernel's names: its topology under `devices/system/cpu`,
-//! its meters under `class/powercap`. Whatever reads sysfs can be pointed at it, as `plugins.rapl.sysfs_root`
-//! is.
+//! A simulated machine as a tree of files in the form of sysfs: its topology under `devices/system/cpu`, its
+//! meters under `class/powercap`. Readers of sysfs can be given its root, as in `plugins.rapl.sysfs_root`.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,32 +8,32 @@ use std::path::{Path, PathBuf};
 
 use crate::machine::Part;
 use crate::simulation::Simulation;
-use crate::truth::Place;
+use crate::truth::Location;
 
-/// The tree. Its files stay when it is dropped.
+/// The tree. Its files remain when it is dropped.
 #[derive(Debug)]
-pub struct Tree {
-    /// By meter; none for one that powercap has no zone for (a single core).
+pub struct SysfsTree {
+    /// By meter. `None` for a meter without a powercap zone (a single core).
     counters: Vec<Option<File>>,
 }
 
-impl Tree {
-    /// Makes the files below `root`, with the meters as they stand.
+impl SysfsTree {
+    /// Creates the files below `root`, with the current values of the meters.
     ///
     /// # Errors
-    /// If a file cannot be made.
+    /// If a file cannot be created.
     pub fn create(root: &Path, simulation: &Simulation) -> io::Result<Self> {
         topology(&root.join("devices/system/cpu"), simulation)?;
         let class = root.join("class/powercap");
         let mut parts = vec![0; simulation.machine().packages as usize];
         let mut counters = Vec::new();
         for meter in simulation.meters() {
-            let zone = match (meter.part, meter.place) {
-                (Part::Package, Place::Package(package)) => {
+            let zone = match (meter.part, meter.location) {
+                (Part::Package, Location::Package(package)) => {
                     Some((format!("intel-rapl:{package}"), format!("package-{package}")))
                 }
                 (Part::Psys, _) => Some((format!("intel-rapl:{}", parts.len()), "psys".to_owned())),
-                (part, Place::Package(package)) => {
+                (part, Location::Package(package)) => {
                     let number = parts[package];
                     parts[package] += 1;
                     let name = match part {
@@ -60,8 +59,8 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Sets every counter to what its meter shows. Each number replaces one of the same width in one call, so
-    /// that nobody reads one cut short.
+    /// Writes every counter's value. Each number replaces one of the same width in one call, so that a reader
+    /// never sees a part of one.
     ///
     /// # Errors
     /// If a file cannot be written.

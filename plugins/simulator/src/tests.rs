@@ -1,4 +1,4 @@
-//! The simulator against itself: books that must close, and everything the same a second time.
+//! The simulator as a whole: energy is conserved, and a seed reproduces everything.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::machine::{Machine, MeterShape, Part};
 use crate::mix::Mix;
 use crate::schedule::{Phase, Process, Schedule, Thread};
-use crate::truth::Place;
+use crate::truth::Location;
 
 const ALL: [Part; 6] = [Part::Package, Part::Cores, Part::Core, Part::Uncore, Part::Dram, Part::Psys];
 
@@ -17,7 +17,7 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Two packages with shared cores and changing frequencies, on which something of everything runs.
+/// Two packages with shared cores and changing frequencies, and processes of every kind.
 fn everything() -> (Machine, Schedule) {
     let machine = Machine {
         packages: 2,
@@ -46,7 +46,7 @@ fn everything() -> (Machine, Schedule) {
 }
 
 #[test]
-fn the_truth_of_all_threads_and_of_nobody_is_what_each_meter_measures() {
+fn thread_energy_and_static_energy_sum_to_what_each_meter_measures() {
     let (machine, schedule) = everything();
     let mut simulation = Simulation::new(machine, &schedule, 5).unwrap();
     for step in 1..=20 {
@@ -54,42 +54,42 @@ fn the_truth_of_all_threads_and_of_nobody_is_what_each_meter_measures() {
         let truth = simulation.truth();
         let mut psys = 0;
         for meter in simulation.meters() {
-            let of = |p| simulation.of_process(p, meter.place).energy.seen_by(meter.part);
+            let of = |p| simulation.of_process(p, meter.location).energy.seen_by(meter.part);
             let caused: u64 = simulation.processes().iter().map(of).sum();
-            let measured = truth.measured(meter.part, meter.place);
-            assert_eq!(caused + truth.idle(meter.part, meter.place), measured, "{meter:?}");
+            let measured = truth.measured(meter.part, meter.location);
+            assert_eq!(caused + truth.idle(meter.part, meter.location), measured, "{meter:?}");
             assert!(caused > 0 && measured > caused);
             if matches!(meter.part, Part::Package | Part::Dram) {
                 psys += measured;
             }
         }
-        let platform = truth.measured(Part::Psys, Place::Everywhere) - psys;
+        let platform = truth.measured(Part::Psys, Location::Everywhere) - psys;
         assert_eq!(platform, 20 * simulation.now().as_nanos() as u64, "20 W beside packages and memory");
     }
 }
 
 #[test]
-fn every_nanosecond_is_somebodys_and_shared_time_has_two_sides() {
+fn cpu_time_is_complete_and_shared_time_counts_for_both_threads() {
     let (machine, schedule) = everything();
     let mut simulation = Simulation::new(machine, &schedule, 5).unwrap();
     simulation.advance(ms(2500));
     let used = |name: &str| {
         let process = simulation.processes().iter().find(|p| p.name == name).unwrap();
-        simulation.of_process(process, Place::Everywhere).used
+        simulation.of_process(process, Location::Everywhere).used
     };
     assert_eq!(used("pinned").time, 2_500_000_000);
     assert_eq!(used("short-7").time, 3_000_000);
     let beside = used("beside");
     assert_eq!(beside.shared, beside.time, "its core's other CPU is never idle");
     for core in 0..4 {
-        let all = simulation.processes().iter().map(|p| simulation.of_process(p, Place::Core(core)).used);
+        let all = simulation.processes().iter().map(|p| simulation.of_process(p, Location::Core(core)).used);
         let (time, shared) = all.fold((0, 0), |sum, used| (sum.0 + used.time, sum.1 + used.shared));
         assert!(shared % 2 == 0 && time - shared / 2 <= 2_500_000_000, "core {core}: {time}, {shared}");
     }
 }
 
 #[test]
-fn the_same_seed_gives_the_same_and_it_does_not_matter_how_often_one_looks() {
+fn a_seed_gives_the_same_result_however_often_it_is_read() {
     let run = |seed, step: u64| {
         let (mut machine, schedule) = everything();
         machine.meter.noise = 0.02;
@@ -98,7 +98,7 @@ fn the_same_seed_gives_the_same_and_it_does_not_matter_how_often_one_looks() {
         let times: Vec<_> = simulation
             .processes()
             .iter()
-            .map(|p| simulation.of_process(p, Place::Everywhere).used.time)
+            .map(|p| simulation.of_process(p, Location::Everywhere).used.time)
             .collect();
         let shown: Vec<_> = simulation.meters().iter().map(|m| m.shown()).collect();
         (times, shown, simulation.truth().clone())
@@ -107,8 +107,8 @@ fn the_same_seed_gives_the_same_and_it_does_not_matter_how_often_one_looks() {
     let (times, _, truth) = run(5, 3000);
     assert_eq!(times, run(5, 1).0);
     assert_ne!(times, run(6, 3000).0);
-    let energy = |truth: &truth::Truth| truth.measured(Part::Package, Place::Everywhere) as f64;
-    // Looking cuts stretches of time in pieces, each rounded to a nanojoule.
+    let energy = |truth: &truth::Truth| truth.measured(Part::Package, Location::Everywhere) as f64;
+    // Each reading ends a stretch of time, and each stretch is rounded to a nanojoule.
     assert!((energy(&truth) / energy(&run(5, 1).2) - 1.0).abs() < 1e-6);
 }
 
@@ -124,12 +124,12 @@ fn points(config: SimulatorConfig, ticks: u32) -> HashMap<(String, String, Strin
                 Some(name) => name.to_string(),
                 None => c.kind().as_str().to_owned(),
             });
-            let place = match &point.series.domain {
+            let location = match &point.series.domain {
                 Some(domain) => domain.name.clone(),
                 None => format!("{}-{}", point.series.resource.kind.as_str(), point.series.resource.id),
             };
-            let before = last.insert((point.metric, place, consumer), point.steps);
-            assert!(before.is_none_or(|before| before <= point.steps), "a counter ran backwards");
+            let before = last.insert((point.metric, location, consumer), point.steps);
+            assert!(before.is_none_or(|before| before <= point.steps), "a counter decreased");
         }
     }
     last
@@ -149,12 +149,12 @@ fn script() -> SimulatorConfig {
 }
 
 #[test]
-fn a_script_in_the_configuration_becomes_the_points_of_meters_and_processes() {
+fn a_configured_script_gives_points_of_meters_and_processes() {
     let last = points(script(), 10);
-    let get = |metric: &str, place: &str, who: &str| {
-        last.get(&(metric.to_owned(), place.to_owned(), who.to_owned())).copied()
+    let get = |metric: &str, location: &str, who: &str| {
+        last.get(&(metric.to_owned(), location.to_owned(), who.to_owned())).copied()
     };
-    let time = |place: &str, who: &str| get("wattrace.consumer.cpu.time", place, who);
+    let time = |location: &str, who: &str| get("wattrace.consumer.cpu.time", location, who);
     assert_eq!(time("package-0", "half"), Some(500_000_000));
     assert_eq!(time("package-0", "two"), Some(2_000_000_000));
     assert_eq!(get("wattrace.consumer.cpu.shared.time", "package-0", "two"), Some(2_000_000_000));
@@ -172,29 +172,29 @@ fn a_script_in_the_configuration_becomes_the_points_of_meters_and_processes() {
 }
 
 #[test]
-fn what_was_not_read_comes_with_the_next_reading() {
+fn the_next_reading_covers_a_failed_one() {
     let whole = points(script(), 40);
     let mut config = script();
     config.machine.meter.dropouts = 0.4;
     let mut rig = Rig::new();
     rig.start::<Simulator>(config).unwrap();
-    let (mut at, mut told, mut points) = (0, 0, 0);
+    let (mut at, mut energy, mut points) = (0, 0, 0);
     for batch in rig.ticks(ms(100), 40).unwrap() {
         for point in rig.points(&batch) {
             if point.series.domain.as_ref().is_some_and(|d| d.name == "package-0") {
                 assert_eq!(point.window.start, Timestamp(at), "windows leave no gap");
-                (at, told, points) = (point.window.end.0, point.steps, points + 1);
+                (at, energy, points) = (point.window.end.0, point.steps, points + 1);
             }
         }
     }
     assert!((10..35).contains(&points), "{points} of 40 readings");
     let watts = |steps: u64, ns: u64| steps as f64 / ns as f64;
     let all = whole[&("hw.energy".to_owned(), "package-0".to_owned(), String::new())];
-    assert!((watts(told, at) / watts(all, 4_000_000_000) - 1.0).abs() < 0.02);
+    assert!((watts(energy, at) / watts(all, 4_000_000_000) - 1.0).abs() < 0.02);
 }
 
 #[test]
-fn a_process_ends_after_its_last_point_and_its_pid_is_in_the_directory_until_then() {
+fn a_process_is_in_the_directory_until_its_series_end_after_their_last_point() {
     let mut rig = Rig::new();
     rig.start::<Simulator>(script()).unwrap();
     let directory = rig.registry.directory().clone();
@@ -204,35 +204,35 @@ fn a_process_ends_after_its_last_point_and_its_pid_is_in_the_directory_until_the
     let batch = rig.tick(Timestamp(100_000_000)).unwrap();
     assert!(batch.ended().is_empty(), "it ran in this window");
     let batch = rig.tick(Timestamp(200_000_000)).unwrap();
-    // Time, cycles and instructions and misses of the package, and time of the core.
+    // CPU time, cycles, instructions and cache misses on the package, and time on the core.
     assert_eq!(batch.ended().len(), 5);
     assert!(directory.process(pid).is_none());
 }
 
 #[test]
-fn a_script_that_makes_no_sense_is_refused_with_its_key() {
-    let said = |text: &str| {
+fn an_invalid_script_is_refused_with_its_key() {
+    let error = |text: &str| {
         let config: SimulatorConfig = toml::from_str(text).unwrap();
         Rig::new().start::<Simulator>(config).unwrap_err().to_string()
     };
-    assert!(said("schedule = 'script'").contains("plugins.simulator.threads is empty"));
+    assert!(error("schedule = 'script'").contains("plugins.simulator.threads is empty"));
     let one = "schedule = 'script'\nthreads = [{ process = 'a', cpus = [4] }]";
-    assert!(said(one).contains("`a` runs on CPU 4: the machine has 0 to 3"));
-    assert!(said(&format!("{one}\nmachine = {{ threads = 5 }}")).contains("machine.threads is 5"));
-    assert!(said("busy_watts = -1").contains("busy_watts is -1"));
-    assert!(said("schedule = 'script'\nthreads = [{}]").contains("has no process"));
+    assert!(error(one).contains("`a` runs on CPU 4: the machine has 0 to 3"));
+    assert!(error(&format!("{one}\nmachine = {{ threads = 5 }}")).contains("machine.threads is 5"));
+    assert!(error("busy_watts = -1").contains("busy_watts is -1"));
+    assert!(error("schedule = 'script'\nthreads = [{}]").contains("has no process"));
 }
 
-/// The tree of files, read by what reads the real ones, across many wraps.
+/// The tree of files, read by the plugin that reads the real one, across many wraps.
 #[test]
-fn the_rapl_plugin_reads_the_tree_as_it_reads_the_kernels() {
+fn the_rapl_plugin_reads_the_tree_of_files() {
     let root = tempfile::tempdir().unwrap();
     let (mut machine, schedule) = everything();
     // 2^32 counts of a ten-thousandth of a microjoule: it wraps every few hundred milliseconds.
     machine.meter = MeterShape { unit: 1.0, bits: 22, ..MeterShape::default() };
     machine.meters = vec![Part::Package, Part::Cores, Part::Dram, Part::Psys];
     let mut simulation = Simulation::new(machine, &schedule, 5).unwrap();
-    let tree = sysfs::Tree::create(root.path(), &simulation).unwrap();
+    let tree = sysfs::SysfsTree::create(root.path(), &simulation).unwrap();
     let mut rig = Rig::new();
     let config = format!("sysfs_root = '{}'\ninterface = 'powercap'", root.path().display());
     rig.start::<wattrace_rapl::Rapl>(toml::from_str(&config).unwrap()).unwrap();
@@ -249,13 +249,13 @@ fn the_rapl_plugin_reads_the_tree_as_it_reads_the_kernels() {
     }
     assert_eq!(read.len(), 7, "{read:?}");
     for meter in simulation.meters() {
-        let name = match (meter.part, meter.place) {
-            (Part::Package, Place::Package(n)) => format!("package-{n}"),
-            (Part::Cores, Place::Package(n)) => format!("core-{n}"),
-            (Part::Dram, Place::Package(n)) => format!("dram-{n}"),
+        let name = match (meter.part, meter.location) {
+            (Part::Package, Location::Package(n)) => format!("package-{n}"),
+            (Part::Cores, Location::Package(n)) => format!("core-{n}"),
+            (Part::Dram, Location::Package(n)) => format!("dram-{n}"),
             _ => "psys".to_owned(),
         };
-        let truth = simulation.truth().measured(meter.part, meter.place) / 1000;
+        let truth = simulation.truth().measured(meter.part, meter.location) / 1000;
         let behind = truth - read[&name];
         // The meter was updated within the last millisecond.
         assert!(behind < 200_000 && truth > 4_000_000, "{name}: {truth} against {}", read[&name]);

@@ -1,16 +1,16 @@
-//! What every thread really used and caused, core by core, and what nobody caused. Whole nanojoules: what a
-//! meter measures is their sum and nothing else, to the last one.
+//! What every thread used and caused on each core, and the energy that no thread caused. In whole nanojoules:
+//! a meter measures exactly their sum.
 
 use std::ops::AddAssign;
 
 use crate::machine::{Machine, Part};
 
-/// What a thread used.
+/// What is counted of a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Use {
-    /// Time that it ran, ns.
+pub struct Counts {
+    /// CPU time, ns.
     pub time: u64,
-    /// Part of it in which the core's other CPU ran something too, ns.
+    /// The part of it in which the core's other CPU was busy too, ns.
     pub shared: u64,
     /// Cycles.
     pub cycles: u64,
@@ -20,22 +20,22 @@ pub struct Use {
     pub misses: u64,
 }
 
-/// What it caused, in nanojoules, by where they were used.
+/// Energy in nanojoules, by the part of the machine that drew it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Energy {
     /// In cores.
     pub cores: u64,
     /// In the packages' uncore.
     pub uncore: u64,
-    /// In packages, neither in cores nor in the uncore. Nobody causes that.
+    /// In packages, outside of cores and uncore. No thread causes it.
     pub package: u64,
     /// In the memory.
     pub dram: u64,
-    /// In the rest of the platform. Nobody causes that.
+    /// In the rest of the platform. No thread causes it.
     pub platform: u64,
 }
 
-impl AddAssign for Use {
+impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.time += other.time;
         self.shared += other.shared;
@@ -56,7 +56,7 @@ impl AddAssign for Energy {
 }
 
 impl Energy {
-    /// What the meter of `part` counts of it.
+    /// The energy that the meter of `part` counts.
     pub fn seen_by(&self, part: Part) -> u64 {
         match part {
             Part::Core | Part::Cores => self.cores,
@@ -68,12 +68,12 @@ impl Energy {
     }
 }
 
-/// A use and what it caused.
+/// What was counted, and the energy that it caused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// What was used.
-    pub used: Use,
-    /// What was caused.
+    /// What was counted.
+    pub used: Counts,
+    /// The energy that it caused.
     pub energy: Energy,
 }
 
@@ -89,9 +89,9 @@ impl AddAssign for Entry {
 pub struct Truth {
     /// By thread and core; empty for a thread that never ran.
     threads: Vec<Vec<Entry>>,
-    /// What all threads used and caused on each core, and the core's static energy.
+    /// By core: what all threads used and caused, and its static energy, nJ.
     cores: Vec<(Entry, u64)>,
-    /// Static energy of each package; that of cores is theirs.
+    /// Static energy of each package, without that of its cores.
     packages: Vec<Energy>,
     platform: u64,
     cores_per_package: usize,
@@ -108,8 +108,8 @@ impl Truth {
         }
     }
 
-    /// The thread with number `thread` used and caused `entry` on `core`.
-    pub(crate) fn ran(&mut self, thread: usize, core: usize, entry: Entry) {
+    /// Adds what the thread number `thread` used and caused on `core`.
+    pub(crate) fn add(&mut self, thread: usize, core: usize, entry: Entry) {
         let cores = self.cores.len();
         let row = &mut self.threads[thread];
         if row.is_empty() {
@@ -119,65 +119,65 @@ impl Truth {
         self.cores[core].0 += entry;
     }
 
-    /// `nanojoules` leaked in `core`.
-    pub(crate) fn leaked(&mut self, core: usize, nanojoules: u64) {
+    /// Adds the leakage of `core`.
+    pub(crate) fn add_leakage(&mut self, core: usize, nanojoules: u64) {
         self.cores[core].1 += nanojoules;
     }
 
-    /// What `package` used beside that.
-    pub(crate) fn stood(&mut self, package: usize, energy: Energy) {
+    /// Adds the static energy of `package`, without that of its cores.
+    pub(crate) fn add_static(&mut self, package: usize, energy: Energy) {
         self.packages[package] += energy;
     }
 
-    /// What the platform used beside packages.
-    pub(crate) fn platform(&mut self, nanojoules: u64) {
+    /// Adds the energy of the platform outside of packages and memory.
+    pub(crate) fn add_platform(&mut self, nanojoules: u64) {
         self.platform += nanojoules;
     }
 
-    /// What a thread used and caused on all of `place`.
-    pub fn of_thread(&self, thread: usize, place: Place) -> Entry {
+    /// What a thread used and caused in `location`.
+    pub fn of_thread(&self, thread: usize, location: Location) -> Entry {
         let mut sum = Entry::default();
         for (core, entry) in self.threads[thread].iter().enumerate() {
-            if self.is_in(core, place) {
+            if self.is_in(core, location) {
                 sum += *entry;
             }
         }
         sum
     }
 
-    /// What nobody caused there, in nanojoules as the meter of `part` sees it.
-    pub fn idle(&self, part: Part, place: Place) -> u64 {
-        let leaked = self.cores.iter().enumerate().filter(|(core, _)| self.is_in(*core, place));
+    /// The energy that no thread caused there, in nanojoules, as counted by the meter of `part`.
+    pub fn idle(&self, part: Part, location: Location) -> u64 {
+        let leaked = self.cores.iter().enumerate().filter(|(core, _)| self.is_in(*core, location));
         let mut sum = Energy { cores: leaked.map(|(_, (_, ns))| ns).sum(), ..Energy::default() };
         for (package, energy) in self.packages.iter().enumerate() {
-            if place == Place::Everywhere || place == Place::Package(package) {
+            if location == Location::Everywhere || location == Location::Package(package) {
                 sum += *energy;
             }
         }
-        if place == Place::Everywhere {
+        if location == Location::Everywhere {
             sum.platform += self.platform;
         }
         sum.seen_by(part)
     }
 
-    /// What the meter of `part` measures there, before it errs: what all threads caused, and [`Truth::idle`].
-    pub fn measured(&self, part: Part, place: Place) -> u64 {
-        let caused = self.cores.iter().enumerate().filter(|(core, _)| self.is_in(*core, place));
-        caused.map(|(_, (entry, _))| entry.energy.seen_by(part)).sum::<u64>() + self.idle(part, place)
+    /// What an exact meter of `part` measures there: the energy that all threads caused, and [`Truth::idle`].
+    pub fn measured(&self, part: Part, location: Location) -> u64 {
+        let caused = self.cores.iter().enumerate().filter(|(core, _)| self.is_in(*core, location));
+        caused.map(|(_, (entry, _))| entry.energy.seen_by(part)).sum::<u64>() + self.idle(part, location)
     }
 
-    fn is_in(&self, core: usize, place: Place) -> bool {
-        match place {
-            Place::Everywhere => true,
-            Place::Package(package) => core / self.cores_per_package == package,
-            Place::Core(number) => core == number,
+    fn is_in(&self, core: usize, location: Location) -> bool {
+        match location {
+            Location::Everywhere => true,
+            Location::Package(package) => core / self.cores_per_package == package,
+            Location::Core(number) => core == number,
         }
     }
 }
 
-/// A place in the machine.
+/// A location in the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// The whole machine.
     Everywhere,
     /// A package.

@@ -1,6 +1,7 @@
-//! The account of one energy domain. It queues the windows that the meter reports until usage covers them, and then
-//! closes each: energy that usage does not cover is unattributed, static energy goes where the configuration says, and
-//! `division.rs` divides the rest among the consumers. `totals.rs` publishes the sums.
+//! The account of one energy domain. It queues the windows that the meter reports until usage covers them,
+//! and then closes each: energy that usage does not cover is unattributed, static energy goes where the
+//! configuration says, and `division.rs` divides the rest among the consumers. `totals.rs` publishes the
+//! sums.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,7 +44,8 @@ struct Parts {
 }
 
 impl Account {
-    /// Opens the account of the domain that `meter` measures, which follows the location on a timeline in `follows`.
+    /// Opens the account of the domain that `meter` measures, which follows the location on a timeline in
+    /// `follows`.
     pub(crate) fn open(
         meter: &Series,
         totals: Totals,
@@ -77,8 +79,8 @@ impl Account {
     /// Takes in a point of the meter.
     pub(crate) fn measure(&mut self, window: Window, value: Value) {
         let microjoules = self.meter.next(window, value);
-        // A first point that only sets the reference measures no energy. It is not a window without energy, from
-        // which the model would learn a power of zero.
+        // A first point that only sets the reference measures no energy. It is not a window without energy,
+        // from which the model would learn a power of zero.
         if self.meter_start.take().is_some_and(|start| start < window.start) {
             self.closed_to = window.end;
             return;
@@ -96,8 +98,8 @@ impl Account {
         (self.totals.domain(), self.model.learner())
     }
 
-    /// Closes every window that usage covers to its end. Windows that have waited longer than `patience`, or all of
-    /// them if there is none, are closed with the usage there is.
+    /// Closes every window that usage covers to its end. Windows that have waited longer than `patience`, or
+    /// all of them if there is none, are closed with the usage there is.
     pub(crate) fn close(
         &mut self,
         usage: &UsageRecords,
@@ -147,8 +149,8 @@ impl Account {
         division.clear();
     }
 
-    /// Collects in `division` who used how much in `window`. Returns the window for the model, and the time that
-    /// unknown consumers used.
+    /// Collects in `division` who used how much in `window`. Returns the window for the model, and the time
+    /// that unknown consumers used.
     fn collect(&mut self, window: Window, energy: u64, usage: &UsageRecords) -> (ObservedWindow, u64) {
         let Self { division, timeline, location, .. } = self;
         let (mut idle_ns, mut unknown) = (0, Amounts::default());
@@ -193,7 +195,8 @@ impl Account {
         self.totals.end_consumer(slot, out);
     }
 
-    /// The meter has ended: ends all series of this account. Returns the domain, and what its model has learnt.
+    /// The meter has ended: ends all series of this account. Returns the domain, and what its model has
+    /// learnt.
     pub(crate) fn end(mut self, out: &mut Batch) -> (Arc<Domain>, Learner) {
         self.totals.end(out);
         (self.totals.into_domain(), self.model.into_learner())

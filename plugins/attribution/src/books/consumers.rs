@@ -1,5 +1,5 @@
-//! A slot for each consumer that used something, kept until every account is done with it. Numbers of slots are what
-//! `timeline.rs` and `totals.rs` refer to consumers by.
+//! A slot for each consumer that used something, kept until every account is done with it. Numbers of slots
+//! are what `timeline.rs` and `totals.rs` refer to consumers by.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ pub(crate) struct ConsumerSlot {
     pub(crate) process: Option<usize>,
     /// The consumer is this agent.
     pub(crate) is_agent: bool,
-    /// Its energy series have ended. If a meter still reports on the time before, that energy is unattributed.
+    /// Its energy series have ended. If a meter still reports on the time before, that energy is
+    /// unattributed.
     pub(crate) has_ended: bool,
 }
 
@@ -62,8 +63,8 @@ impl Consumers {
         });
         let slot = &mut self.slots[number];
         slot.open_usage += 1;
-        // A consumer may return on another package after its first series ended. Both lists are long where processes
-        // are short, so they are searched for such a consumer only.
+        // A consumer may return on another package after its first series ended. Both lists are long where
+        // processes are short, so they are searched for such a consumer only.
         if slot.open_usage == 1 && !is_new {
             slot.has_ended = false;
             self.leaving.retain(|(leaving, _)| *leaving != number);

@@ -1,5 +1,5 @@
-//! Dividing the energy of one window: the dynamic part by the model's weights, the static part by policy, and each
-//! process's share among its threads. All shares are whole microjoules that sum to what was divided.
+//! Dividing the energy of one window: the dynamic part by the model's weights, the static part by policy, and
+//! each process's share among its threads. All shares are whole microjoules that sum to what was divided.
 
 use super::consumers::Consumers;
 use super::split::{Phases, split};
@@ -87,8 +87,8 @@ impl Division {
         self.threads.iter().copied().zip(self.thread_shares.iter().copied())
     }
 
-    /// Divides dynamic energy among the consumers by weight. Returns the share of unknown consumers, which used
-    /// `unknown_ns` of the busy time `busy_ns`.
+    /// Divides dynamic energy among the consumers by weight. Returns the share of unknown consumers, which
+    /// used `unknown_ns` of the busy time `busy_ns`.
     pub(crate) fn divide_dynamic(
         &mut self,
         energy: u64,
@@ -119,8 +119,8 @@ impl Division {
         unknown
     }
 
-    /// Divides static energy as the policy says; `held` gives the memory of the device that is held. Returns what stays
-    /// with `idle`. Comes after [`Division::divide_dynamic`], whose weights it may use again.
+    /// Divides static energy as the policy says; `held` gives the memory of the device that is held. Returns
+    /// what stays with `idle`. Comes after [`Division::divide_dynamic`], whose weights it may use again.
     pub(crate) fn divide_static<'a, I: Iterator<Item = &'a HeldMemory>>(
         &mut self,
         energy: u64,

@@ -1,12 +1,13 @@
 //! Splitting a whole number by weights, without a remainder and without a bias over many splits.
 
-/// Calls `give` with the share of each of `weights` in `amount`, in order. Shares are whole numbers that sum to
-/// `amount` exactly.
+/// Calls `give` with the share of each of `weights` in `amount`, in order. Shares are whole numbers that sum
+/// to `amount` exactly.
 ///
-/// Each share is the exact one rounded down or up (systematic sampling): it counts the whole numbers that the running
-/// sum of weights, scaled to `amount` and shifted by `phase` (from 0 to below 1), crosses. With phases spread evenly
-/// over many splits, a weight whose exact share is 0.4 gets 1 in four splits of ten. So a consumer that uses a
-/// fraction of a microjoule per window gets the right sum without a remainder of its own.
+/// Each share is the exact one rounded down or up (systematic sampling): it counts the whole numbers that the
+/// running sum of weights, scaled to `amount` and shifted by `phase` (from 0 to below 1), crosses. With
+/// phases spread evenly over many splits, a weight whose exact share is 0.4 gets 1 in four splits of ten. So
+/// a consumer that uses a fraction of a microjoule per window gets the right sum without a remainder of its
+/// own.
 ///
 /// If all weights are zero, nothing is given.
 pub(crate) fn split(amount: u64, weights: &[u64], phase: f64, mut give: impl FnMut(usize, u64)) {
@@ -30,7 +31,8 @@ fn mul_div(amount: u64, sum: u128, phase: u128, total: u128) -> u128 {
     let amount = u128::from(amount);
     match amount.checked_mul(sum).and_then(|p| p.checked_add(phase)) {
         Some(p) => p / total,
-        // Only for weights that sum to more than 2^64 ns, five centuries of CPU time: half the precision is enough.
+        // Only for weights that sum to more than 2^64 ns, five centuries of CPU time: half the precision is
+        // enough.
         None => (amount * (sum >> 64) + (phase >> 64)) / (total >> 64).max(1),
     }
 }

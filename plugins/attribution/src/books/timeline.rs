@@ -1,8 +1,8 @@
 //! Recent usage by window. `account.rs` reads from it who used how much during an energy window.
 //!
-//! Usage is taken to be even within a window, so an energy window gets from each usage window the part that it
-//! overlaps. There is one timeline for CPU packages, one for cores and one for each device, because each of them is
-//! reported in windows of its own.
+//! Usage is taken to be even within a window, so an energy window gets from each usage window the part that
+//! it overlaps. There is one timeline for CPU packages, one for cores and one for each device, because each
+//! of them is reported in windows of its own.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -64,15 +64,15 @@ impl Timeline {
         }
         let next = self.spare.pop().unwrap_or_default();
         let amounts = std::mem::replace(&mut self.staged, next);
-        // Nearly always the last one. Where several sources report on one timeline, their windows may come out of
-        // order.
+        // Nearly always the last one. Where several sources report on one timeline, their windows may come
+        // out of order.
         let at = self.first_after(window.end);
         self.windows.insert(at, UsageWindow { window, amounts });
         self.end = Some(self.end.map_or(window.end, |e| e.max(window.end)));
     }
 
-    /// Index of the first window that ends after `time`. Windows of a millisecond are remembered by the thousand,
-    /// and an energy window needs few of them.
+    /// Index of the first window that ends after `time`. Windows of a millisecond are remembered by the
+    /// thousand, and an energy window needs few of them.
     fn first_after(&self, time: Timestamp) -> usize {
         self.windows.partition_point(|usage| usage.window.end <= time)
     }
@@ -82,8 +82,8 @@ impl Timeline {
         self.end
     }
 
-    /// Calls `each` with every amount used in `window` at `location` (`None`: anywhere), cut to the part that lies in
-    /// `window`. Returns how many nanoseconds of `window` usage covers.
+    /// Calls `each` with every amount used in `window` at `location` (`None`: anywhere), cut to the part that
+    /// lies in `window`. Returns how many nanoseconds of `window` usage covers.
     pub(crate) fn within(
         &self,
         window: Window,

@@ -1,5 +1,5 @@
-//! What each consumer received of one domain's energy in all, and the series that publish it. `account.rs` closes the
-//! windows.
+//! What each consumer received of one domain's energy in all, and the series that publish it. `account.rs`
+//! closes the windows.
 
 use std::sync::Arc;
 
@@ -91,8 +91,8 @@ impl Totals {
         self.domain
     }
 
-    /// Adds a window's shares to the totals, and publishes those that changed. Shares of threads are parts of their
-    /// processes' and do not count again.
+    /// Adds a window's shares to the totals, and publishes those that changed. Shares of threads are parts of
+    /// their processes' and do not count again.
     pub(crate) fn charge(
         &mut self,
         closed: &ClosedWindow,

@@ -1,5 +1,5 @@
-//! What the books know about the use of hardware: amounts by window (`timeline.rs`), the consumers that used it
-//! (`consumers.rs`), and which of them hold memory of a device now.
+//! What the books know about the use of hardware: amounts by window (`timeline.rs`), the consumers that used
+//! it (`consumers.rs`), and which of them hold memory of a device now.
 
 use super::consumers::Consumers;
 use super::timeline::Timelines;

@@ -48,8 +48,8 @@ impl Basis {
         }
     }
 
-    /// The features that power is taken to be a sum of, among those that were `seen`. Empty: the basis does not apply
-    /// here.
+    /// The features that power is taken to be a sum of, among those that were `seen`. Empty: the basis does
+    /// not apply here.
     pub(super) fn features(self, seen: impl Fn(Feature) -> bool) -> Vec<Feature> {
         let of = |features: &[Feature]| features.iter().copied().filter(|&f| seen(f)).collect();
         match self {

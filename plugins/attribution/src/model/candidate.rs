@@ -61,8 +61,8 @@ impl Candidate {
         self.observations.count >= MIN_SCORED
     }
 
-    /// The part of the recent error of power, 0 to 1, that is static power's drift rather than the model's error. It
-    /// follows from how large each of the two is expected to be.
+    /// The part of the recent error of power, 0 to 1, that is static power's drift rather than the model's
+    /// error. It follows from how large each of the two is expected to be.
     pub(super) fn drift_part(&self, recent: Option<&RecentMean>) -> f64 {
         let (Some(coefficients), Some(recent)) = (self.coefficients, recent) else { return 0.0 };
         if !self.is_scored() {
@@ -80,8 +80,8 @@ impl Candidate {
         (now.watts - watts(&coefficients, &now.rates)) * self.drift_part(recent)
     }
 
-    /// The part of a short window's error, 0 to 1, that comes from a meter that is early or late rather than from the
-    /// model. The meter's part averages out over an observation, the model's does not.
+    /// The part of a short window's error, 0 to 1, that comes from a meter that is early or late rather than
+    /// from the model. The meter's part averages out over an observation, the model's does not.
     pub(super) fn meter_part(&self) -> f64 {
         let (windows, observations) = (self.windows.mean, self.observations.mean);
         if self.windows.count < MIN_SCORED || !self.is_scored() || windows <= observations {

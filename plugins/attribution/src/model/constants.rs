@@ -1,57 +1,65 @@
-//! The tuned constants of the power model, all of them. `docs/decisions/0006-power-model.md` gives the evaluation's
-//! figures behind them and how sensitive it is to each.
+//! The tuned constants of the power model, all of them. `docs/decisions/0006-power-model.md` gives the
+//! evaluation's figures behind them and how sensitive it is to each.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-// ---- Observations: what the model learns from -------------------------------------------------------------------
+// ---- Observations: what the model learns from
+// -------------------------------------------------------------------
 
-/// Windows are added up until they span this long. A meter that updates every millisecond says little about a single
-/// update.
+/// Windows are added up until they span this long. A meter that updates every millisecond says little about a
+/// single update.
 pub(super) const OBSERVATION: Duration = Duration::from_millis(100);
 /// Windows up to this length show how early or late the meter is. In longer ones that averages out.
 pub(super) const SHORT_WINDOW: Duration = Duration::from_millis(50);
 
-// ---- Working points: the long memory of power levels ------------------------------------------------------------
+// ---- Working points: the long memory of power levels
+// ------------------------------------------------------------
 
 /// Working points that are kept. Beyond that, the one with the smallest weight is dropped.
 pub(super) const MAX_POINTS: usize = 128;
 /// The largest weight of a point, in observations. A point at the limit follows new observations.
 pub(super) const MAX_POINT_WEIGHT: f64 = 50.0;
-/// What each observation leaves of every point's weight: after some ten thousand of them, a machine that has changed
-/// (its firmware, its temperature) is learnt again.
+/// What each observation leaves of every point's weight: after some ten thousand of them, a machine that has
+/// changed (its firmware, its temperature) is learnt again.
 pub(super) const POINT_DECAY: f64 = 1.0 - 1e-4;
 /// Steps of utilisation, from 0 to 1, that are points of their own.
 pub(super) const UTILISATION_STEPS: f64 = 16.0;
-/// Steps of the other coordinates per unit: of the shared part of CPU time, of gigahertz, of instructions per cycle.
+/// Steps of the other coordinates per unit: of the shared part of CPU time, of gigahertz, of instructions per
+/// cycle.
 pub(super) const POINT_STEPS: f64 = 4.0;
 
-// ---- The fit ----------------------------------------------------------------------------------------------------
+// ---- The fit
+// ----------------------------------------------------------------------------------------------------
 
 /// Observations before static power is fitted, if it is not given.
 pub(super) const MIN_OBSERVATIONS: f64 = 5.0;
-/// Standard deviation of utilisation, 0 to 1, before static power is fitted: a line needs more than one point.
+/// Standard deviation of utilisation, 0 to 1, before static power is fitted: a line needs more than one
+/// point.
 pub(super) const MIN_UTILISATION_SPREAD: f64 = 0.08;
-/// Observations before a utilisation's mean power limits static power: a meter that stood still for one observation
-/// must not.
+/// Observations before a utilisation's mean power limits static power: a meter that stood still for one
+/// observation must not.
 pub(super) const MIN_PLAUSIBLE: f64 = 3.0;
 /// Ridge of the fit: the weight of the expectation (all CPU time costs the same) beside the observations.
 pub(super) const RIDGE: f64 = 1e-4;
 
-// ---- Differences: the short memory of changes in power ----------------------------------------------------------
+// ---- Differences: the short memory of changes in power
+// ----------------------------------------------------------
 
-/// Time constant, in seconds, of the mean that an observation is compared with: many observations, and shorter than a
-/// package takes to warm up.
+/// Time constant, in seconds, of the mean that an observation is compared with: many observations, and
+/// shorter than a package takes to warm up.
 pub(super) const RECENT_SECONDS: f64 = 15.0;
-/// Time constant, in seconds, after which differences fade: no model fits all code, and the code that runs now counts
-/// most. Older observations remain in the working points.
+/// Time constant, in seconds, after which differences fade: no model fits all code, and the code that runs
+/// now counts most. Older observations remain in the working points.
 pub(super) const DIFFERENCE_SECONDS: f64 = 60.0;
-/// Standard deviation of static power around its mean, as a part of it: a warm package draws some percent more.
+/// Standard deviation of static power around its mean, as a part of it: a warm package draws some percent
+/// more.
 pub(super) const STATIC_DRIFT: f64 = 0.03;
 /// The smallest weight of levels beside differences. Only levels determine static power.
 pub(super) const MIN_LEVEL_WEIGHT: f64 = 0.01;
 
-// ---- Errors, and the trial of a candidate beside CPU time -------------------------------------------------------
+// ---- Errors, and the trial of a candidate beside CPU time
+// -------------------------------------------------------
 
 /// Observations that a candidate's mean error is taken over, at most.
 pub(super) const ERROR_MEMORY: u32 = 20;
@@ -63,14 +71,15 @@ pub(super) const MAX_ERROR: f64 = 10.0;
 pub(super) const WINDOW_ERROR_MEMORY: u32 = 1000;
 /// Observations after which a trial forgets.
 pub(super) const TRIAL_MEMORY: f64 = 50.0;
-/// Standard deviations by which a candidate must do worse than CPU time before it is withdrawn. Chance alone exceeds
-/// three in one of 700 cases.
+/// Standard deviations by which a candidate must do worse than CPU time before it is withdrawn. Chance alone
+/// exceeds three in one of 700 cases.
 pub(super) const TRIAL_DEVIATIONS: f64 = 3.0;
 
-// ---- Shared cores -----------------------------------------------------------------------------------------------
+// ---- Shared cores
+// -----------------------------------------------------------------------------------------------
 
-/// Weight of a nanosecond on a shared core beside one alone, until it is given or learnt: two threads on a core draw
-/// about a quarter more than one.
+/// Weight of a nanosecond on a shared core beside one alone, until it is given or learnt: two threads on a
+/// core draw about a quarter more than one.
 pub(super) const DEFAULT_SMT_FACTOR: f64 = 0.63;
 /// Values of that weight that are believed when it is learnt.
 pub(super) const SMT_FACTORS: RangeInclusive<f64> = 0.5..=1.0;

@@ -1,10 +1,10 @@
 //! How power changes when usage does, within seconds.
 //!
-//! Static power is not constant: a package that has worked for a while is warm and leaks more, and it cools when it
-//! rests. Over minutes static power rises and falls with the load, so a fit of power *levels* takes the difference for
-//! a cost of the load. Over seconds static power hardly moves. So each observation is compared with the mean of the
-//! last seconds, and only the differences count: static power cancels out. `learner.rs` weighs differences against
-//! levels, which are all there is where the load never varies.
+//! Static power is not constant: a package that has worked for a while is warm and leaks more, and it cools
+//! when it rests. Over minutes static power rises and falls with the load, so a fit of power *levels* takes
+//! the difference for a cost of the load. Over seconds static power hardly moves. So each observation is
+//! compared with the mean of the last seconds, and only the differences count: static power cancels out.
+//! `learner.rs` weighs differences against levels, which are all there is where the load never varies.
 
 use serde::{Deserialize, Serialize};
 

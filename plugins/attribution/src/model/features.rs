@@ -1,5 +1,5 @@
-//! The terms that the power model takes power to be a sum of, computed from the amounts that are counted. `learner.rs`
-//! fits their coefficients.
+//! The terms that the power model takes power to be a sum of, computed from the amounts that are counted.
+//! `learner.rs` fits their coefficients.
 
 use crate::amounts::Amounts;
 

@@ -1,10 +1,10 @@
-//! What is learnt from one domain's observations: a memory of *working points*, and the fit of power to features over
-//! them. `model.rs` decides which fit is used.
+//! What is learnt from one domain's observations: a memory of *working points*, and the fit of power to
+//! features over them. `model.rs` decides which fit is used.
 //!
-//! A working point is a way in which the machine was used (utilisation, shared cores, clock, instructions per cycle,
-//! cache misses), with the mean features and the mean power seen there. Points are kept while the machine is used
-//! differently: that it was idle last night separates static from dynamic power today, under a load that never varies.
-//! And noise averages out at each point.
+//! A working point is a way in which the machine was used (utilisation, shared cores, clock, instructions per
+//! cycle, cache misses), with the mean features and the mean power seen there. Points are kept while the
+//! machine is used differently: that it was idle last night separates static from dynamic power today, under
+//! a load that never varies. And noise averages out at each point.
 
 use serde::{Deserialize, Serialize};
 
@@ -81,11 +81,12 @@ impl Learner {
         self.differences.recent()
     }
 
-    /// The coefficients of `features` and of static power that fit best, none below zero, and static power not above
-    /// the lowest power that was drawn. `None` before the load has varied enough.
+    /// The coefficients of `features` and of static power that fit best, none below zero, and static power
+    /// not above the lowest power that was drawn. `None` before the load has varied enough.
     ///
-    /// Static power is `given` where it is known. Where the observations leave a choice, the fit stays near `expected`.
-    /// `level_weight` is the weight of a point beside a difference, above 0 to 1; at 1 differences do not count.
+    /// Static power is `given` where it is known. Where the observations leave a choice, the fit stays near
+    /// `expected`. `level_weight` is the weight of a point beside a difference, above 0 to 1; at 1
+    /// differences do not count.
     pub(super) fn fit(
         &self,
         features: &[Feature],
@@ -152,8 +153,8 @@ impl Learner {
         weight > MIN_OBSERVATIONS * DECAYED && squares >= MIN_UTILISATION_SPREAD * MIN_UTILISATION_SPREAD
     }
 
-    /// The lowest mean power of a step of utilisation that was seen often enough. A mean over all points of the step,
-    /// because the lowest of many points' means would be lower than the truth.
+    /// The lowest mean power of a step of utilisation that was seen often enough. A mean over all points of
+    /// the step, because the lowest of many points' means would be lower than the truth.
     fn lowest(&self) -> Option<f64> {
         let mut sums = [(0.0, 0.0); UTILISATION_STEPS as usize + 1];
         for point in &self.points {
@@ -270,8 +271,8 @@ mod tests {
         ));
     }
 
-    /// The cost of a busy CPU, fitted with this weight of levels, on a machine that is busy and idle for minutes and
-    /// varies within seconds as well, and whose static power rises with its heat.
+    /// The cost of a busy CPU, fitted with this weight of levels, on a machine that is busy and idle for
+    /// minutes and varies within seconds as well, and whose static power rises with its heat.
     fn fitted_cost(level_weight: f64) -> f64 {
         let (mut learner, mut heat) = (Learner::default(), 0.0);
         for i in 0..6000 {

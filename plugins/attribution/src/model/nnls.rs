@@ -1,5 +1,5 @@
-//! Least squares with coefficients of zero or more, for a few unknowns, from the normal equations (Bro and de Jong,
-//! "A fast non-negativity-constrained least squares algorithm", Journal of Chemometrics 11, 1997).
+//! Least squares with coefficients of zero or more, for a few unknowns, from the normal equations (Bro and de
+//! Jong, "A fast non-negativity-constrained least squares algorithm", Journal of Chemometrics 11, 1997).
 
 use super::features::{FEATURES, Features};
 
@@ -11,7 +11,8 @@ pub(super) type Matrix = [Features; FEATURES];
 pub(super) fn solve(g: &Matrix, b: &Features, allowed: &[usize]) -> Features {
     let mut x = [0.0; FEATURES];
     let mut passive: Vec<usize> = Vec::with_capacity(allowed.len());
-    // Each round adds the unknown that reduces the error most. In tests it never took three rounds per unknown.
+    // Each round adds the unknown that reduces the error most. In tests it never took three rounds per
+    // unknown.
     for _ in 0..3 * allowed.len() {
         let gain = |&j: &usize| (b[j] - dot(&g[j], &x)) / g[j][j].sqrt();
         let candidates = allowed.iter().copied().filter(|j| !passive.contains(j));
@@ -26,8 +27,8 @@ pub(super) fn solve(g: &Matrix, b: &Features, allowed: &[usize]) -> Features {
                 passive.pop();
                 break;
             };
-            // Where a coefficient would become negative, move only until the first one reaches zero, and leave
-            // that one out.
+            // Where a coefficient would become negative, move only until the first one reaches zero, and
+            // leave that one out.
             let step = passive.iter().filter(|&&j| s[j] <= 0.0).map(|&j| x[j] / (x[j] - s[j]));
             let Some(step) = step.min_by(f64::total_cmp) else {
                 x = s;
@@ -55,7 +56,8 @@ fn dot(a: &Features, b: &Features) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The solution over `unknowns` without the constraint, by Cholesky's decomposition; `None` if it is not unique.
+/// The solution over `unknowns` without the constraint, by Cholesky's decomposition; `None` if it is not
+/// unique.
 fn unconstrained(g: &Matrix, b: &Features, unknowns: &[usize]) -> Option<Features> {
     let n = unknowns.len();
     let mut l = [[0.0; FEATURES]; FEATURES];
@@ -106,8 +108,8 @@ mod tests {
     }
 
     proptest! {
-        /// A truth without negative coefficients is found. At any solution, changing a coefficient would increase
-        /// the error (the conditions of Karush, Kuhn and Tucker).
+        /// A truth without negative coefficients is found. At any solution, changing a coefficient would
+        /// increase the error (the conditions of Karush, Kuhn and Tucker).
         #[test]
         fn the_solution_is_optimal(
             rows in prop::collection::vec((prop::array::uniform12(0.0..1.0f64), -0.5..5.0f64), 16..40),

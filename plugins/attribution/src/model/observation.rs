@@ -1,4 +1,5 @@
-//! What the model sees: the windows that the books close, added up to observations that are long enough to learn from.
+//! What the model sees: the windows that the books close, added up to observations that are long enough to
+//! learn from.
 
 use super::constants::OBSERVATION;
 use super::features::{FEATURES, Feature, Features, features};

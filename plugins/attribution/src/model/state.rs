@@ -1,4 +1,5 @@
-//! The state file, which keeps what was learnt of each domain across restarts, by the domain's name and origin.
+//! The state file, which keeps what was learnt of each domain across restarts, by the domain's name and
+//! origin.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -56,8 +57,8 @@ impl StateFile {
             Ok(()) => debug!("wrote what was learnt to {}", path.display()),
             Err(e) if !std::mem::replace(&mut self.warned, true) => {
                 warn!(
-                    "plugins.attribution.state: cannot write {} ({e}); what is learnt of power is lost at the end; \
-                     make its directory writable or name another file",
+                    "plugins.attribution.state: cannot write {} ({e}); what is learnt is lost at the end; \
+                     make its directory writable, or name another file",
                     path.display()
                 );
             }

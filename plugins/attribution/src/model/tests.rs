@@ -78,7 +78,8 @@ fn a_fit_is_not_withdrawn_for_an_error_of_the_level_alone() {
         let (time, ipc) = (f64::from(i % 5) / 2.5, 0.5 + f64::from(i % 3));
         model.observe(&load(&amounts(time, ipc), power(time, ipc)));
     }
-    // A load that hardly varies. A cause that no counter shows makes it draw the power that CPU time predicts.
+    // A load that hardly varies. A cause that no counter shows makes it draw the power that CPU time
+    // predicts.
     let mut withdrawn = 0;
     for i in 0..40u32 {
         let [jitter, noise] = [13, 17].map(|n| f64::from(i * 7919 % n) / f64::from(n - 1) - 0.5);
@@ -158,8 +159,8 @@ fn the_error_of_a_late_meter_in_short_windows_is_shared_by_static_and_dynamic_en
 #[test]
 fn shared_cycles_cost_less_at_every_frequency() {
     let mut model = model(Weights::Fitted);
-    // A second's use at `ghz`, a part of it beside another thread, and its power: two threads share the cost of the
-    // clock.
+    // A second's use at `ghz`, a part of it beside another thread, and its power: two threads share the cost
+    // of the clock.
     let used = |ghz: f64, beside: f64| {
         let cycles = ghz * 1e9;
         [SECOND, (beside * 1e9) as u64, cycles as u64, (cycles * 1.2) as u64, 0]

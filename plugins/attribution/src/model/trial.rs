@@ -1,25 +1,26 @@
-//! The trial of a candidate beside CPU time: whether it predicts power significantly worse. `model.rs` does not use a
-//! candidate that has lost.
+//! The trial of a candidate beside CPU time: whether it predicts power significantly worse. `model.rs` does
+//! not use a candidate that has lost.
 //!
-//! Levels of power cannot decide this. Static power drifts, so under a load that hardly varies the candidate looks
-//! better whose error happens to cancel the drift, however it divides. So the trial compares predicted *changes* from
-//! one observation to the next, as far as they exceed the usual error of both; and a candidate loses only when chance
-//! alone would hardly make it look that bad.
+//! Levels of power cannot decide this. Static power drifts, so under a load that hardly varies the candidate
+//! looks better whose error happens to cancel the drift, however it divides. So the trial compares predicted
+//! *changes* from one observation to the next, as far as they exceed the usual error of both; and a candidate
+//! loses only when chance alone would hardly make it look that bad.
 
 use super::constants::{TRIAL_DEVIATIONS, TRIAL_MEMORY};
 
 /// How a candidate did beside CPU time since it was last as good.
 #[derive(Debug, Default)]
 pub(super) struct ModelTrial {
-    /// The sum of how much larger its error was: each observation adds from -1 (only the candidate was right) to 1.
+    /// The sum of how much larger its error was: each observation adds from -1 (only the candidate was right)
+    /// to 1.
     excess: f64,
     /// The sum of squares: the variance of `excess` if only chance made the difference.
     variance: f64,
 }
 
 impl ModelTrial {
-    /// Adds the errors of the candidate and of CPU time when power changed, and the usual error of the better of them,
-    /// in watts.
+    /// Adds the errors of the candidate and of CPU time when power changed, and the usual error of the better
+    /// of them, in watts.
     pub(super) fn add(&mut self, candidate: f64, time: f64, usual: f64) {
         let (candidate, time) = (candidate.abs(), time.abs());
         let all = candidate + time + usual;
@@ -45,8 +46,8 @@ impl ModelTrial {
 mod tests {
     use super::*;
 
-    /// Adds so many observations; `errors` gives those of the candidate and of CPU time in each. Returns after how many
-    /// of them the candidate had lost.
+    /// Adds so many observations; `errors` gives those of the candidate and of CPU time in each. Returns
+    /// after how many of them the candidate had lost.
     fn lost(trial: &mut ModelTrial, observations: u32, errors: impl Fn(u32) -> (f64, f64)) -> u32 {
         (0..observations).fold(0, |lost, i| {
             let (candidate, time) = errors(i);

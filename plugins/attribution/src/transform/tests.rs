@@ -227,13 +227,13 @@ fn a_meter_that_ends_closes_and_ends_its_account() {
     let (books, _) = s.books(std::slice::from_ref(&batch));
     let total: u64 = books.values().sum();
     assert_eq!(total, 1000, "closed with what there was: {books:?}");
-    // The meter's own series, idle, unattributed, residual, the process's energy, static power, and two for each
-    // kind of weights.
+    // The meter's own series, idle, unattributed, residual, the process's energy, static power, and two for
+    // each kind of weights.
     assert_eq!(batch.ended().len(), 10);
 }
 
-/// Energy by consumer for a second on two CPUs, of which one process used 0.6 s and another 0.3 s, at 10 W at no load
-/// and 20 W per busy CPU.
+/// Energy by consumer for a second on two CPUs, of which one process used 0.6 s and another 0.3 s, at 10 W at
+/// no load and 20 W per busy CPU.
 fn by_policy(idle: Idle) -> HashMap<String, u64> {
     let mut s = Scene::new(AttributionConfig { idle, ..with_idle_watts("package-0", 10.0) });
     let (nobody, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
@@ -314,8 +314,8 @@ fn a_cores_energy_is_divided_by_the_use_of_that_core() {
     assert_eq!((of("core-cpu-2", "process1"), of("core-cpu-2", "process2")), (None, Some(9)));
 }
 
-/// Energy by domain and consumer for a GPU that one process uses for half of the first second only, while another one
-/// holds memory of it.
+/// Energy by domain and consumer for a GPU that one process uses for half of the first second only, while
+/// another one holds memory of it.
 fn gpu(config: AttributionConfig) -> HashMap<(String, String), u64> {
     let mut s = Scene::new(config);
     let gpu = || Resource::gpu("GPU-1".to_owned());

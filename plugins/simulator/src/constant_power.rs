@@ -1,34 +1,32 @@
-//! A meter for a real machine that has none: a constant power for each package and each of its busy CPUs,
-//! from the CPU time that passes by. What joules the machine really draws nobody knows; but those of this
-//! meter have a known truth, so that what comes after it in the pipeline can be checked on real processes.
+//! A simulated meter for the processes of a real machine: a constant power for each package and each of its
+//! busy CPUs, computed from the CPU time that flows through the pipeline. The machine's true energy is
+//! unknown, but this meter's is known, so the rest of the pipeline can be checked on real processes.
 
 use std::sync::Arc;
 
 use wattrace_api::{
-    Batch, ConsumerKind, Domain, Error, Follows, MetricId, Origin, Registry, Resource, ResourceKind,
-    ResultExt, Series, SeriesId, SeriesMap, SeriesSpec, Timestamp, Transform, Value, metric,
+    Batch, ConsumerKind, Domain, Error, Follows, Increments, MetricId, Origin, Registry, Resource, ResultExt,
+    Role, Series, SeriesId, SeriesMap, SeriesSpec, Timestamp, Transform, Usage, Value, metric,
 };
 
-/// Microjoules are counted by their parts: nanoseconds times microwatts.
-const PARTS: u128 = 1_000_000_000;
+/// Nanoseconds times microwatts in a microjoule.
+const PER_MICROJOULE: u128 = 1_000_000_000;
 
-/// The transform that adds the meter's points.
-pub(crate) struct RealMeter {
+/// The transform that adds points of the meter.
+pub(crate) struct ConstantPower {
     registry: Arc<Registry>,
     idle_microwatts: u64,
     busy_microwatts: u64,
-    cpu_time: MetricId,
     energy: MetricId,
-    roles: SeriesMap<Option<Role>>,
+    cpu_times: SeriesMap<Option<CpuTime>>,
     packages: Vec<Package>,
 }
 
-/// What a series of CPU time counts as.
-#[derive(Clone, Copy)]
-struct Role {
+/// A series of CPU time.
+struct CpuTime {
     package: usize,
     is_idle: bool,
-    last: u64,
+    increments: Increments,
 }
 
 struct Package {
@@ -36,30 +34,30 @@ struct Package {
     series: SeriesId,
     /// Energy so far, in microwatts times nanoseconds.
     total: u128,
-    /// Whether the window at hand says something of it.
-    told: bool,
+    /// The current segment has CPU time of it.
+    seen: bool,
 }
 
-impl RealMeter {
+impl ConstantPower {
     pub(crate) fn open(idle_watts: f64, busy_watts: f64, registry: Arc<Registry>) -> Result<Self, Error> {
         let mut meter = Self {
             idle_microwatts: (idle_watts * 1e6) as u64,
             busy_microwatts: (busy_watts * 1e6) as u64,
-            cpu_time: registry.metric(&metric::CONSUMER_CPU_TIME).or_fatal()?,
             energy: registry.metric(&metric::HW_ENERGY).or_fatal()?,
-            roles: SeriesMap::default(),
+            cpu_times: SeriesMap::default(),
             packages: Vec::new(),
             registry,
         };
-        // The packages that are known by now get their domains, so that later transforms find them.
+        // Domains of the packages that are known now are opened, so that later transforms find them.
         for (_, series) in meter.registry.series() {
-            meter.role(&series, series.start);
+            meter.cpu_time(&series, series.start);
         }
         Ok(meter)
     }
 
-    fn role(&mut self, series: &Series, start: Timestamp) -> Option<Role> {
-        if series.metric_id != self.cpu_time || series.resource.kind != ResourceKind::Package {
+    /// The CPU time that counts, if `series` is one. Opens its package's domain, which starts at `start`.
+    fn cpu_time(&mut self, series: &Series, start: Timestamp) -> Option<CpuTime> {
+        if series.role != Role::Usage(Usage::CpuTime) {
             return None;
         }
         let number: u32 = series.resource.id.parse().ok()?;
@@ -68,21 +66,23 @@ impl RealMeter {
             ConsumerKind::Process | ConsumerKind::Irq | ConsumerKind::Other | ConsumerKind::Unattributed => {
                 false
             }
-            // Parts and groups of processes, whose time is theirs already.
+            // The time of threads and groups is that of their processes.
             _ => return None,
         };
         let known = self.packages.iter().position(|package| package.number == number);
         let package = known.unwrap_or_else(|| {
             let series = self.domain(number, start);
-            self.packages.push(Package { number, series, total: 0, told: false });
+            self.packages.push(Package { number, series, total: 0, seen: false });
             self.packages.len() - 1
         });
-        Some(Role { package, is_idle, last: 0 })
+        // The latest possible observer: a first point counts only if the series began within its window.
+        let increments = Increments::new(series, Timestamp(u64::MAX));
+        Some(CpuTime { package, is_idle, increments })
     }
 
     fn domain(&self, number: u32, start: Timestamp) -> SeriesId {
         let name = format!("package-{number}");
-        // Beside a real meter it goes by another name, and lies within it so that no total has both.
+        // Beside a real meter it has another name and lies within it, so that no total counts both.
         let metered = self.registry.domains().iter().any(|domain| domain.name == name);
         let (name, within) = if metered { (format!("{name}-simulated"), Some(name)) } else { (name, None) };
         let domain = Domain {
@@ -97,40 +97,40 @@ impl RealMeter {
     }
 }
 
-impl Transform for RealMeter {
+impl Transform for ConstantPower {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
         let mut metered = Batch::default();
         for segment in batch.segments() {
             for (id, value) in segment.points() {
-                if self.roles.get(id).is_none() {
+                if self.cpu_times.get(id).is_none() {
                     let series = self.registry.get(id);
-                    let role = series.and_then(|series| self.role(&series, segment.window.start));
-                    self.roles.insert(id, role);
+                    let cpu_time = series.and_then(|series| self.cpu_time(&series, segment.window.start));
+                    self.cpu_times.insert(id, cpu_time);
                 }
-                let Some(Some(role)) = self.roles.get_mut(id) else { continue };
-                let ns = value.steps().saturating_sub(std::mem::replace(&mut role.last, value.steps()));
-                let package = &mut self.packages[role.package];
-                if !role.is_idle {
+                let Some(Some(cpu_time)) = self.cpu_times.get_mut(id) else { continue };
+                let ns = cpu_time.increments.next(segment.window, value);
+                let package = &mut self.packages[cpu_time.package];
+                if !cpu_time.is_idle {
                     package.total += u128::from(ns) * u128::from(self.busy_microwatts);
                 }
-                if !std::mem::replace(&mut package.told, true) {
+                if !std::mem::replace(&mut package.seen, true) {
                     package.total += u128::from(segment.window.nanos()) * u128::from(self.idle_microwatts);
                 }
             }
-            let mut begun = false;
+            let mut has_segment = false;
             for package in &mut self.packages {
-                if !std::mem::take(&mut package.told) {
+                if !std::mem::take(&mut package.seen) {
                     continue;
                 }
-                if !std::mem::replace(&mut begun, true) {
+                if !std::mem::replace(&mut has_segment, true) {
                     metered.begin(segment.window);
                 }
-                let microjoules = u64::try_from(package.total / PARTS).unwrap_or(u64::MAX);
+                let microjoules = u64::try_from(package.total / PER_MICROJOULE).unwrap_or(u64::MAX);
                 metered.push(package.series, Value::of_steps(microjoules));
             }
         }
         for &id in batch.ended() {
-            self.roles.remove(id);
+            self.cpu_times.remove(id);
         }
         batch.append(&metered);
         Ok(())
@@ -158,23 +158,24 @@ mod tests {
         let idle = open(&rig, Consumer::closing(ConsumerKind::Idle), 0);
         let busy = open(&rig, Consumer::new(process.clone(), None, Vec::new()), 0);
         let thread = Identity { kind: ConsumerKind::Thread, ..process };
-        let part = open(&rig, Consumer::new(thread, None, Vec::new()), 0);
+        let thread_time = open(&rig, Consumer::new(thread, None, Vec::new()), 0);
         let other = open(&rig, Consumer::closing(ConsumerKind::Idle), 1);
         rig.start::<Simulator>(SimulatorConfig::default()).unwrap();
         let second = 1_000_000_000;
-        let mut told = Vec::new();
+        let mut energy = Vec::new();
         for n in 1..=2 {
             let points =
-                [(idle, second * n), (busy, second / 2 * n), (part, second * n), (other, second * n)];
+                [(idle, second * n), (busy, second / 2 * n), (thread_time, second * n), (other, second * n)];
             let batch = rig.batch(Window::new(Timestamp((n - 1) * second), Timestamp(n * second)), &points);
             let batch = rig.pass(batch).unwrap();
-            let energy = rig.points(&batch).into_iter().filter(|p| p.metric == "hw.energy");
-            told.extend(energy.map(|p| (p.series.domain.as_ref().unwrap().name.clone(), p.steps, p.window)));
+            let points = rig.points(&batch).into_iter().filter(|p| p.metric == "hw.energy");
+            energy
+                .extend(points.map(|p| (p.series.domain.as_ref().unwrap().name.clone(), p.steps, p.window)));
         }
         let window = |n: u64| Window::new(Timestamp((n - 1) * second), Timestamp(n * second));
-        // 10 W and half a CPU at 20 W; 10 W.
+        // 10 W and half a CPU at 20 W; 10 W alone.
         assert_eq!(
-            told,
+            energy,
             [
                 ("package-0".into(), 20_000_000, window(1)),
                 ("package-1".into(), 10_000_000, window(1)),
