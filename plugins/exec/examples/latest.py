@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A Wattrace output in Python: keeps the latest value of every series that is open, in a JSON file.
+"""A Wattrace output in Python: keeps the latest value of every open series in a JSON file.
 
     [[plugins.exec.outputs]]
     name = "latest"
@@ -22,13 +22,13 @@ def say(message):
 
 
 def key(series):
-    """What tells a series from others."""
-    told = {name: series.get(name) for name in ("metric", "resource", "consumer", "attributes")}
-    return json.dumps(told, sort_keys=True)
+    """What names a series."""
+    labels = {name: series.get(name) for name in ("metric", "resource", "consumer", "attributes")}
+    return json.dumps(labels, sort_keys=True)
 
 
 def write(latest):
-    """Replaces the file in one step, so that nobody reads half of it."""
+    """Replaces the file in one step, so that no reader sees half of it."""
     with open(PATH + ".new", "w") as file:
         json.dump(list(latest.values()), file, indent=1)
     os.replace(PATH + ".new", PATH)

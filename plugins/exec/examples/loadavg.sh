@@ -1,5 +1,5 @@
 #!/bin/sh
-# A Wattrace source in sh, at its own pace: the load average, once in PACE seconds.
+# A Wattrace source in sh, at its own pace: the load average every PACE seconds.
 #
 #     [[plugins.exec.sources]]
 #     name = "loadavg"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A Wattrace source in Python: the host's energy, as the driver of a power supply counts it in a file of microjoules.
+"""A Wattrace source in Python: the host's energy, from a file in which a UPS driver counts microjoules.
 
     [[plugins.exec.sources]]
     name = "ups"
@@ -21,12 +21,12 @@ def say(message):
 
 
 def answer():
-    """What to say to a poll."""
+    """The answer to a poll."""
     try:
         with open(PATH) as file:
             microjoules = int(file.read())
     except (OSError, ValueError) as problem:
-        # "retry": it may work at the next poll. "gone" would end the source, "fatal" restart this program.
+        # "retry": the next poll may work. "gone" would end the source, "fatal" would restart this program.
         return {"error": {"kind": "retry", "message": f"{PATH}: {problem}; is the driver of the UPS running?"}}
     point = {
         "metric": "hw.host.energy",
@@ -41,4 +41,4 @@ say({"metric": {"name": "hw.host.energy", "unit": "J", "kind": "counter"}})
 for line in sys.stdin:
     if "poll" in json.loads(line):
         say(answer())
-# The input has ended: the agent stops. So does this program, with status 0.
+# The input has ended, because the agent stops. This program ends with status 0.

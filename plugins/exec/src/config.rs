@@ -1,4 +1,4 @@
-//! The plugin's table in the configuration: which programs are sources, and which are outputs.
+//! The keys of `[plugins.exec]`: the programs that are sources, and those that are outputs.
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use wattrace_api::{Error, Finding, Verdict};
 
 /// The name of the source of the plugin's own metrics.
-pub(crate) const SUPERVISION: &str = "supervision";
+pub(crate) const ANOMALY_SOURCE: &str = "supervision";
 
 /// `[plugins.exec]`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub(crate) const SUPERVISION: &str = "supervision";
 pub struct ExecConfig {
     /// Programs that measure: `[[plugins.exec.sources]]`.
     pub sources: Vec<SourceConfig>,
-    /// Programs that take what was measured elsewhere: `[[plugins.exec.outputs]]`.
+    /// Programs that take points: `[[plugins.exec.outputs]]`.
     pub outputs: Vec<OutputConfig>,
 }
 
@@ -27,36 +27,36 @@ pub struct ExecConfig {
 pub struct SourceConfig {
     /// Its name: the element is `source/exec/NAME`.
     pub name: String,
-    /// The program and its arguments. No shell is involved, unless it is the program.
+    /// The program and its arguments, run without a shell.
     pub command: Vec<String>,
-    /// Time between two polls; for a program at its own pace, between two collections of what it has said.
+    /// Time between two polls. For a program at its own pace: between two readings of what it has written.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// `polled`: it is asked at every tick, and answers. `own`: it speaks when it wants and is never asked.
+    /// `polled`: it is asked at every tick, and answers. `own`: it writes at its own pace, and is never
+    /// asked.
     pub pace: String,
-    /// Variables of its environment, on top of the agent's PATH, HOME, USER, LANG, LC_ALL, TZ and TMPDIR.
+    /// Environment variables, in addition to the agent's PATH, HOME, USER, LANG, LC_ALL, TZ and TMPDIR.
     pub env: BTreeMap<String, String>,
-    /// How long it may take to say hello and to answer a poll; then it is killed and started anew.
+    /// Time to say hello and to answer a poll. After that it is killed and restarted.
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
-    /// Most bytes of a line; a longer one is refused.
+    /// Most bytes of a line. A longer line is refused.
     pub max_line: usize,
-    /// Most series that it may have open at a time.
+    /// Most series that it may have open.
     pub max_series: usize,
 }
 
-/// A program that takes what was measured elsewhere.
+/// A program that takes points.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OutputConfig {
     /// Its name: the element is `output/exec/NAME`.
     pub name: String,
-    /// The program and its arguments. No shell is involved, unless it is the program.
+    /// The program and its arguments, run without a shell.
     pub command: Vec<String>,
-    /// Variables of its environment, on top of the agent's PATH, HOME, USER, LANG, LC_ALL, TZ and TMPDIR.
+    /// Environment variables, in addition to the agent's PATH, HOME, USER, LANG, LC_ALL, TZ and TMPDIR.
     pub env: BTreeMap<String, String>,
-    /// How long it may take to say hello, to make room for more input and to answer a flush; then it is
-    /// killed and started anew.
+    /// Time to say hello, to read its input and to answer a flush. After that it is killed and restarted.
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
 }
@@ -95,14 +95,16 @@ impl SourceConfig {
 }
 
 impl ExecConfig {
+    /// Refuses invalid values.
+    ///
     /// # Errors
-    /// A value that makes no sense; the message names the key.
+    /// Names the key.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let mut names = HashSet::new();
         for (at, source) in self.sources.iter().enumerate() {
             let key = |key: &str| format!("plugins.exec.sources[{at}].{key}");
             check_program(&key, &source.name, &source.command, source.deadline)?;
-            if !names.insert(source.name.as_str()) || source.name == SUPERVISION {
+            if !names.insert(source.name.as_str()) || source.name == ANOMALY_SOURCE {
                 return Err(bad(&key("name"), format!("`{}` is taken: choose another", source.name)));
             }
             if source.interval < Duration::from_millis(1) {
@@ -112,10 +114,10 @@ impl ExecConfig {
                 return Err(bad(&key("pace"), format!("`{}` is neither `polled` nor `own`", source.pace)));
             }
             if source.max_line < 256 {
-                return Err(bad(&key("max_line"), "is less than 256 bytes, which hold hardly a point"));
+                return Err(bad(&key("max_line"), "is less than 256 bytes, too short for a point"));
             }
             if source.max_series == 0 {
-                return Err(bad(&key("max_series"), "is 0: it could say nothing"));
+                return Err(bad(&key("max_series"), "is 0: the program could report nothing"));
             }
         }
         let mut names = HashSet::new();
@@ -129,7 +131,7 @@ impl ExecConfig {
         Ok(())
     }
 
-    /// Whether each program is there.
+    /// Whether each program is installed.
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let commands = self.sources.iter().map(|s| (&s.name, &s.command));
         commands.chain(self.outputs.iter().map(|o| (&o.name, &o.command))).map(finding).collect()
@@ -142,9 +144,12 @@ fn check_program(
     command: &[String],
     deadline: Duration,
 ) -> Result<(), Error> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || !name.chars().all(is_plain) {
-        return Err(bad(&key("name"), format!("`{name}` is not made of letters, digits, -, _ and .")));
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || !name.chars().all(is_allowed) {
+        return Err(bad(
+            &key("name"),
+            format!("`{name}` may only contain letters, digits, -, _ and ., and not be empty"),
+        ));
     }
     if command.first().is_none_or(String::is_empty) {
         return Err(bad(
@@ -153,7 +158,7 @@ fn check_program(
         ));
     }
     if deadline.is_zero() {
-        return Err(bad(&key("deadline"), "is 0s: nothing answers as fast"));
+        return Err(bad(&key("deadline"), "is 0s: no program answers within that"));
     }
     Ok(())
 }
@@ -165,17 +170,17 @@ fn bad(key: &str, problem: impl std::fmt::Display) -> Error {
 fn finding((name, command): (&String, &Vec<String>)) -> Finding {
     let program = command.first().map(String::as_str).unwrap_or_default();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let places: Vec<PathBuf> = if program.contains('/') {
+    let candidates: Vec<PathBuf> = if program.contains('/') {
         vec![program.into()]
     } else {
         std::env::split_paths(&path).map(|folder| folder.join(program)).collect()
     };
-    let found = places.into_iter().find(|place| is_executable(place));
+    let found = candidates.into_iter().find(|path| is_executable(path));
     let (verdict, found, remedy) = match found {
-        Some(place) => (Verdict::Ok, place.display().to_string(), String::new()),
+        Some(path) => (Verdict::Ok, path.display().to_string(), String::new()),
         None => (
             Verdict::Missing,
-            "it is not there, or may not be executed".to_owned(),
+            "it does not exist, or may not be executed".to_owned(),
             format!("correct the `command` of `{name}` under [plugins.exec], or chmod +x the program"),
         ),
     };
@@ -195,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_names_its_key() {
+    fn every_invalid_value_is_refused_by_key() {
         let source = |rest: &str| error(&format!("[[sources]]\nname = \"a\"\ncommand = [\"b\"]\n{rest}"));
         assert!(error("[[sources]]\nname = \"a\"").starts_with("plugins.exec.sources[0].command: "));
         assert!(error("[[outputs]]\ncommand = [\"b\"]").starts_with("plugins.exec.outputs[0].name: "));
@@ -212,15 +217,15 @@ mod tests {
     }
 
     #[test]
-    fn doctor_tells_which_program_is_missing() {
+    fn doctor_reports_missing_programs() {
         let command = |program: &str| ("x".to_owned(), vec![program.to_owned()]);
-        let look = |program| {
+        let verdict = |program| {
             let (name, command) = command(program);
             finding((&name, &command)).verdict
         };
-        assert_eq!(look("sh"), Verdict::Ok);
-        assert_eq!(look("/bin/sh"), Verdict::Ok);
-        assert_eq!(look("no-such-program-anywhere"), Verdict::Missing);
-        assert_eq!(look("/etc/passwd"), Verdict::Missing);
+        assert_eq!(verdict("sh"), Verdict::Ok);
+        assert_eq!(verdict("/bin/sh"), Verdict::Ok);
+        assert_eq!(verdict("no-such-program-anywhere"), Verdict::Missing);
+        assert_eq!(verdict("/etc/passwd"), Verdict::Missing);
     }
 }

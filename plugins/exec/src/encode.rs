@@ -1,5 +1,5 @@
-//! Points as lines, in the jsonl output's shape. A series' line is rendered once, but for time and value, and
-//! kept until the series ends or its consumer changes.
+//! Encodes points as lines, in the jsonl output's format. The parts of a line beside time and value are
+//! rendered once a series, and kept until the series ends or its consumer changes.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use wattrace_api::{Batch, Clock, Registry, Segment, Series, SeriesId, SeriesMap, Value};
 use wattrace_text_output::{attributes_json, number::Scale};
 
-/// The lines of all series that have had a point.
+/// The rendered parts of the lines of all series with a point.
 pub(crate) struct Encoder {
     registry: Arc<Registry>,
     clock: Clock,
@@ -23,16 +23,16 @@ struct Row {
     tail: String,
 }
 
-/// What was written.
+/// How many points were encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Written {
     pub(crate) points: u64,
-    /// Points of series that nobody had opened.
+    /// Points of series that are not open.
     pub(crate) unknown: u64,
 }
 
 impl Encoder {
-    /// Of the series in `registry`.
+    /// Encodes series of `registry`.
     pub(crate) fn new(registry: Arc<Registry>, clock: Clock) -> Self {
         Self { registry, clock, rows: SeriesMap::default() }
     }
@@ -53,7 +53,7 @@ impl Encoder {
         written
     }
 
-    /// Appends the ends that `batch` tells of to `out`.
+    /// Appends the ends of series in `batch` to `out`.
     pub(crate) fn ends(&mut self, batch: &Batch, out: &mut Vec<u8>) {
         let rows = &self.rows;
         let ends: Vec<_> =
@@ -87,7 +87,7 @@ fn revision(series: &Series) -> u64 {
     series.consumer.as_ref().map_or(0, |consumer| consumer.revision())
 }
 
-/// What tells a series from others.
+/// What names a series.
 fn name(series: &Series) -> Json {
     let (kind, id) = (series.resource.kind.as_str(), &*series.resource.id);
     let mut name = json!({
@@ -108,7 +108,7 @@ fn name(series: &Series) -> Json {
 
 impl Row {
     fn new(series: Arc<Series>, clock: &Clock) -> Self {
-        // The revision first: a change in between is then rendered once too often, never missed.
+        // The revision is read first: a change in between is then rendered twice, but never missed.
         let revision = revision(&series);
         let metric = &series.metric;
         let head = format!(
@@ -118,13 +118,13 @@ impl Row {
             metric.kind.as_str(),
             clock.unix_nanos(series.start),
         );
-        let mut about = name(&series);
-        if let Some(about) = about.as_object_mut() {
-            about.remove("metric");
+        let mut name = name(&series);
+        if let Some(name) = name.as_object_mut() {
+            name.remove("metric");
         }
-        // The rest of the object, from its first key on.
-        let about = about.to_string();
-        let tail = format!(",{}\n", about.strip_prefix('{').unwrap_or("}"));
+        // The object from its first key on.
+        let name = name.to_string();
+        let tail = format!(",{}\n", name.strip_prefix('{').unwrap_or("}"));
         Self { revision, scale: Scale::of(metric), head, tail, series }
     }
 

@@ -1,46 +1,48 @@
-//! What reads lines that a program wrote, for fuzzers to throw bytes at. Nothing here is for use; it must
-//! return, whatever it is given, soon and without a panic.
+//! The entry for fuzzers: parses and records lines of a program. Not part of the plugin's interface. It must
+//! return soon and without a panic, whatever it is given.
 
 use wattrace_api::{Batch, Clock, Registry, Timestamp};
-use wattrace_ingest::Page;
+use wattrace_ingest::SegmentWriter;
 
-use crate::inbox::Splitter;
-use crate::postings::{Postings, Shared};
+use crate::labels::ClaimedDomains;
+use crate::line_splitter::{LineSplitter, RawLine};
+use crate::recorder::PointRecorder;
 use crate::wire::Line;
 
 /// Longest line.
-const MOST_BYTES: usize = 4096;
+const MAX_LINE: usize = 4096;
 /// Most series.
-const MOST_SERIES: usize = 16;
+const MAX_SERIES: usize = 16;
 
-/// What a program writes, in pieces as they may come.
+/// Reads what a program writes, in chunks.
 pub fn output(bytes: &[u8]) {
     let (registry, clock) = (Registry::new(), Clock::manual(Timestamp(10_000_000_000)));
-    let mut postings = Postings::new(registry.clone(), clock.clone(), Shared::default(), MOST_SERIES);
+    let domains = ClaimedDomains::default();
+    let mut recorder = PointRecorder::new(registry.clone(), clock.clone(), domains, MAX_SERIES);
     let mut batch = Batch::default();
-    let mut page = Page::new(&mut batch);
+    let mut writer = SegmentWriter::new(&mut batch);
     let mut second = 10;
-    let mut take = |line: crate::inbox::Line| {
+    let mut take = |line: RawLine| {
         second += 1;
         clock.set(Timestamp(second * 1_000_000_000));
         let Some(text) = line.text else { return };
-        assert!(text.len() <= MOST_BYTES);
+        assert!(text.len() <= MAX_LINE);
         match Line::parse(&text) {
-            Ok(Line::Metric(metric)) => _ = postings.declare(&metric),
-            Ok(Line::Point(point)) => _ = postings.post(&point, &mut page),
+            Ok(Line::Metric(metric)) => _ = recorder.declare(&metric),
+            Ok(Line::Point(point)) => _ = recorder.record(&point, &mut writer),
             Ok(Line::Points(points)) => {
-                points.points.iter().for_each(|point| _ = postings.post(point, &mut page));
-                points.end.iter().for_each(|name| _ = postings.end(name, &mut page));
+                points.points.iter().for_each(|point| _ = recorder.record(point, &mut writer));
+                points.end.iter().for_each(|name| _ = recorder.end(name, &mut writer));
             }
             _ => {}
         }
     };
-    let mut splitter = Splitter::new(MOST_BYTES);
-    bytes.chunks(100).for_each(|piece| splitter.feed(piece, &mut take));
+    let mut splitter = LineSplitter::new(MAX_LINE);
+    bytes.chunks(100).for_each(|chunk| splitter.feed(chunk, &mut take));
     splitter.finish(&mut take);
-    postings.end_all(&mut page);
+    recorder.end_all(&mut writer);
     registry.release(batch.ended());
-    assert!(registry.series().is_empty(), "what was opened is ended");
+    assert!(registry.series().is_empty(), "every series has ended");
     let windows = batch.segments().map(|segment| segment.window);
-    windows.for_each(|window| assert!(window.start <= window.end, "time does not run back"));
+    windows.for_each(|window| assert!(window.start <= window.end, "no window ends before it starts"));
 }

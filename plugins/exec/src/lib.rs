@@ -1,34 +1,42 @@
-//! Wattrace plugin: sources and outputs that are programs in any language. Each is a child process that
-//! speaks JSON lines on its standard input and output; docs/exec-plugins.md has the protocol.
+//! Wattrace plugin: sources and outputs that are programs in any language. Each is a child process that reads
+//! and writes JSON lines. docs/exec-plugins.md describes the protocol.
 //!
 //! | module | does |
 //! | --- | --- |
-//! | `config` | what is to run |
-//! | `process`, `keeper`, `inbox` | a child: its start, its lines, its end |
-//! | `stderr` | what it says besides, in the log |
+//! | `config` | the keys of `[plugins.exec]` |
+//! | `program` | what to start, and how it is spawned |
+//! | `child` | the handle of a child: write, kill, end |
+//! | `supervisor` | the thread of a child: starts it, reads its lines, reaps it |
+//! | `process_group` | signals to a child and all processes that it started |
+//! | `line_splitter`, `line_queue` | a child's lines, until its element reads them |
+//! | `stderr` | logs its standard error |
 //! | `wire` | the protocol's lines |
-//! | `subject` | what a line's point is about, as a series |
-//! | `postings` | from a line's point to a series' point, checked |
+//! | `labels` | what names a series, as a description of that series |
+//! | `recorder` | checks points and records them to series |
 //! | `source`, `output` | the elements |
 //! | `encode` | points as lines |
-//! | `supervision` | what went wrong, counted, as metrics |
-//! | [`fuzzing`] | everything that reads lines of others, for fuzzers |
+//! | `anomalies` | problems: counted, logged, published as a metric |
+//! | [`fuzzing`] | the entry for fuzzers |
 //!
-//! Follow a line: `keeper` → `inbox` → `source` → `wire` → `postings` → `subject` → `wattrace-ingest`.
+//! The path of a line: `supervisor` → `line_queue` → `source` → `wire` → `recorder` → `labels` →
+//! `wattrace-ingest`.
 
+mod anomalies;
+mod child;
 mod config;
 mod encode;
 #[doc(hidden)]
 pub mod fuzzing;
-mod inbox;
-mod keeper;
+mod labels;
+mod line_queue;
+mod line_splitter;
 mod output;
-mod postings;
-mod process;
+mod process_group;
+mod program;
+mod recorder;
 mod source;
 mod stderr;
-mod subject;
-mod supervision;
+mod supervisor;
 mod wire;
 
 use std::sync::Arc;
@@ -38,12 +46,13 @@ use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
 
 pub use config::{ExecConfig, OutputConfig, SourceConfig};
 
+use crate::anomalies::{AnomalyCounts, AnomalySource};
+use crate::labels::ClaimedDomains;
 use crate::output::ExecOutput;
 use crate::source::ExecSource;
-use crate::supervision::{Supervision, Tally};
 
-/// How often the metrics of supervision are published.
-const SUPERVISION_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the anomalies are published.
+const ANOMALY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The plugin `exec`.
 pub struct Exec;
@@ -61,29 +70,29 @@ impl Plugin for Exec {
     fn start(config: ExecConfig, setup: &mut Setup) -> Result<(), Error> {
         config.check()?;
         let (registry, clock) = (setup.registry(), setup.clock());
-        let mut tallies = Vec::new();
+        let mut elements = Vec::new();
         for config in config.sources {
-            let tally = Arc::new(Tally::new("source", &config.name));
-            tallies.push(tally.clone());
+            let counts = Arc::new(AnomalyCounts::new("source", &config.name));
+            elements.push(counts.clone());
             let trigger = Trigger::every(config.interval);
             let (registry, clock, name) = (registry.clone(), clock.clone(), config.name.clone());
-            let shared = postings::Shared::default();
+            let domains = ClaimedDomains::default();
             setup.source(name, trigger, move || {
-                ExecSource::open(&config, registry.clone(), clock.clone(), tally.clone(), shared.clone())
+                ExecSource::open(&config, registry.clone(), clock.clone(), counts.clone(), domains.clone())
             });
         }
         for config in config.outputs {
-            let tally = Arc::new(Tally::new("output", &config.name));
-            tallies.push(tally.clone());
+            let counts = Arc::new(AnomalyCounts::new("output", &config.name));
+            elements.push(counts.clone());
             let (registry, clock, name) = (registry.clone(), clock.clone(), config.name.clone());
             setup.output(name, move || {
-                ExecOutput::open(&config, registry.clone(), clock.clone(), tally.clone())
+                ExecOutput::open(&config, registry.clone(), clock.clone(), counts.clone())
             });
         }
-        if !tallies.is_empty() {
+        if !elements.is_empty() {
             let start = clock.now();
-            setup.source(config::SUPERVISION, Trigger::every(SUPERVISION_INTERVAL), move || {
-                Supervision::open(&tallies, registry.clone(), clock.clone(), start)
+            setup.source(config::ANOMALY_SOURCE, Trigger::every(ANOMALY_INTERVAL), move || {
+                AnomalySource::open(&elements, registry.clone(), clock.clone(), start)
             });
         }
         Ok(())

@@ -1,48 +1,51 @@
-//! A program that takes what was measured elsewhere: every point is a line on its standard input, and it
-//! acknowledges by count. What it has not acknowledged when it dies was lost, and is counted as that.
+//! A program that takes points: every point is a line on its standard input, and it acknowledges points by
+//! count. Points that it has not acknowledged when it dies count as lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wattrace_api::{Batch, Clock, Error, Output, Registry};
 
+use crate::anomalies::{Anomaly, AnomalyCounts, ProblemLog};
+use crate::child::{ChildProcess, WriteError};
 use crate::config::OutputConfig;
 use crate::encode::{Encoder, Written};
-use crate::inbox::{self, Inbox, Next};
-use crate::process::{Process, Program, Unwritten};
-use crate::source::line;
-use crate::supervision::{Anomaly, Complaints, Tally};
-use crate::wire::{Flush, Hello, Line, PROTOCOL};
+use crate::line_queue::{Exit, LineQueue, Next};
+use crate::line_splitter::RawLine;
+use crate::program::Program;
+use crate::wire::{Flush, Hello, Line, PROTOCOL, to_line};
 
-/// Most bytes of a line that an output says: its lines are short.
+/// Most bytes of a line from an output. Its lines are short.
 const MAX_LINE: usize = 64 * 1024;
-/// Longest that a flush may take: the agent may be about to stop.
-const FLUSH_LIMIT: Duration = Duration::from_secs(2);
-/// How long a child that has closed its standard input may take to end.
-const AFTER_CLOSE: Duration = Duration::from_secs(1);
-/// How long each step of ending the child may take.
-const ENDING: Duration = Duration::from_millis(500);
+/// Longest time for a flush: the agent may be about to stop.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time in which a child that has closed its standard input has to end.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Timeout of each step of ending the child.
+const END_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// See the module.
 pub(crate) struct ExecOutput {
-    process: Process,
-    deadline: Duration,
+    child: ChildProcess,
+    timeout: Duration,
     encoder: Encoder,
     buffer: Vec<u8>,
-    greeted: bool,
+    said_hello: bool,
     flushes: u64,
-    books: Acknowledged,
-    tally: Arc<Tally>,
+    deliveries: Deliveries,
+    counts: Arc<AnomalyCounts>,
 }
 
-/// What the child was sent, and what became of it.
-struct Acknowledged {
+/// Counts of points sent, by what became of them.
+struct Deliveries {
     sent: u64,
-    acked: u64,
+    acknowledged: u64,
     lost: u64,
+    /// Of series that are not open.
     unknown: u64,
+    /// The number of the last flush that was answered.
     flushed: u64,
-    complaints: Complaints,
+    problems: ProblemLog,
 }
 
 impl ExecOutput {
@@ -54,201 +57,202 @@ impl ExecOutput {
         config: &OutputConfig,
         registry: Arc<Registry>,
         clock: Clock,
-        tally: Arc<Tally>,
+        counts: Arc<AnomalyCounts>,
     ) -> Result<Self, Error> {
-        tally.started();
+        counts.started();
         let OutputConfig { command, env, .. } = config.clone();
-        let element = tally.element().to_owned();
-        let mut process = Process::start(&Program { element, command, env, max_line: MAX_LINE })?;
+        let element = counts.element().to_owned();
+        let mut child = ChildProcess::start(&Program { element, command, env, max_line: MAX_LINE })?;
         let (name, agent) = (&*config.name, env!("CARGO_PKG_VERSION"));
-        let hello = line(&Hello { wattrace: PROTOCOL, role: "output", name, pace: "", agent })?;
-        // If it has ended already, the first write tells how.
-        _ = process.write(&hello, config.deadline, |_| {});
-        let complaints = Complaints::new(tally.clone());
+        let hello = to_line(&Hello { wattrace: PROTOCOL, role: "output", name, pace: "", agent })?;
+        // If it has ended already, the first write reports how.
+        _ = child.write(&hello, config.deadline, |_| {});
+        let problems = ProblemLog::new(counts.clone());
         Ok(Self {
-            process,
-            deadline: config.deadline,
+            child,
+            timeout: config.deadline,
             encoder: Encoder::new(registry, clock),
             buffer: Vec::new(),
-            greeted: false,
+            said_hello: false,
             flushes: 0,
-            books: Acknowledged { sent: 0, acked: 0, lost: 0, unknown: 0, flushed: 0, complaints },
-            tally,
+            deliveries: Deliveries { sent: 0, acknowledged: 0, lost: 0, unknown: 0, flushed: 0, problems },
+            counts,
         })
     }
 
-    fn greet(&mut self) -> Result<(), Error> {
-        let deadline = Instant::now() + self.deadline;
-        while !self.greeted {
-            match self.process.inbox.next(deadline) {
-                Next::Line(line) => self.greeted = self.books.greeting(&line)?,
-                Next::Nothing => return Err(self.silent("say hello", self.deadline)),
-                Next::Ended(exit) => return Err(self.ended(&exit)),
+    fn wait_for_hello(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + self.timeout;
+        while !self.said_hello {
+            match self.child.queue.next(deadline) {
+                Next::Line(line) => self.said_hello = self.deliveries.take_hello(&line)?,
+                Next::Timeout => return Err(self.timeout_error("say hello", self.timeout)),
+                Next::Ended(exit) => return Err(self.exit_error(&exit)),
             }
         }
         Ok(())
     }
 
-    fn send(&mut self, batch: &Batch) -> Result<(), Error> {
-        self.greet()?;
-        self.hear()?;
+    fn send_batch(&mut self, batch: &Batch) -> Result<(), Error> {
+        self.wait_for_hello()?;
+        self.read_replies()?;
         for segment in batch.segments() {
             let Written { points, unknown } = self.encoder.points(&segment, &mut self.buffer);
-            self.books.sent += points;
-            self.books.unknown += unknown;
-            self.push()?;
+            self.deliveries.sent += points;
+            self.deliveries.unknown += unknown;
+            self.send_buffer()?;
         }
         self.encoder.ends(batch, &mut self.buffer);
-        self.push()?;
+        self.send_buffer()?;
         self.encoder.forget_ended(batch);
-        self.hear()
+        self.read_replies()
     }
 
-    /// Writes what is in the buffer.
-    fn push(&mut self) -> Result<(), Error> {
+    fn send_buffer(&mut self) -> Result<(), Error> {
         let buffer = std::mem::take(&mut self.buffer);
-        let result = self.say(&buffer, self.deadline);
+        let result = self.send(&buffer, self.timeout);
         self.buffer = buffer;
         self.buffer.clear();
         result
     }
 
-    /// Writes `bytes`. The child may have to be heard before it takes more.
-    fn say(&mut self, bytes: &[u8], patience: Duration) -> Result<(), Error> {
-        let books = &mut self.books;
-        match self.process.write(bytes, patience, |inbox| books.take_all(inbox)) {
+    /// Writes `bytes` to the child. Reads its replies meanwhile: it may read no more until they are read.
+    fn send(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), Error> {
+        let deliveries = &mut self.deliveries;
+        match self.child.write(bytes, timeout, |queue| deliveries.take_all(queue)) {
             Ok(()) => Ok(()),
-            Err(Unwritten::Deaf) => Err(self.silent("read", patience)),
-            Err(Unwritten::Closed) => {
-                let exit = self.process.inbox.exit(AFTER_CLOSE);
-                books.take_all(&self.process.inbox);
+            Err(WriteError::Timeout) => Err(self.timeout_error("read", timeout)),
+            Err(WriteError::Closed) => {
+                let exit = self.child.queue.exit(EXIT_TIMEOUT);
+                deliveries.take_all(&self.child.queue);
                 match exit {
-                    Some(exit) => Err(self.ended(&exit)),
-                    None => Err(self.silent("keep its standard input open", AFTER_CLOSE)),
+                    Some(exit) => Err(self.exit_error(&exit)),
+                    None => Err(self.timeout_error("keep its standard input open", EXIT_TIMEOUT)),
                 }
             }
         }
     }
 
-    /// Reads what there is to read.
-    fn hear(&mut self) -> Result<(), Error> {
-        self.books.take_all(&self.process.inbox);
-        match self.process.inbox.exit(Duration::ZERO) {
+    /// Reads the replies in the queue.
+    fn read_replies(&mut self) -> Result<(), Error> {
+        self.deliveries.take_all(&self.child.queue);
+        match self.child.queue.exit(Duration::ZERO) {
             Some(exit) => {
-                // What it said last counts.
-                self.books.take_all(&self.process.inbox);
-                Err(self.ended(&exit))
+                // Replies that came before the exit count.
+                self.deliveries.take_all(&self.child.queue);
+                Err(self.exit_error(&exit))
             }
             None => Ok(()),
         }
     }
 
-    fn ended(&self, exit: &inbox::Exit) -> Error {
-        self.tally.count(Anomaly::Death);
-        Error::fatal(format!("the program ended with {}", exit.how))
+    fn exit_error(&self, exit: &Exit) -> Error {
+        self.counts.count(Anomaly::Death);
+        Error::fatal(format!("the program ended with {}", exit.description))
     }
 
-    fn silent(&self, what: &str, patience: Duration) -> Error {
-        self.tally.count(Anomaly::Timeout);
-        self.process.kill();
-        Error::fatal(format!("the program did not {what} within {patience:?} and was killed"))
+    fn timeout_error(&self, what: &str, timeout: Duration) -> Error {
+        self.counts.count(Anomaly::Timeout);
+        self.child.kill();
+        Error::fatal(format!("the program did not {what} within {timeout:?} and was killed"))
     }
 }
 
-impl Acknowledged {
-    fn take_all(&mut self, inbox: &Inbox) {
+impl Deliveries {
+    fn take_all(&mut self, queue: &LineQueue) {
         let now = Instant::now();
-        while let Next::Line(line) = inbox.next(now) {
+        while let Next::Line(line) = queue.next(now) {
             self.take(&line);
         }
     }
 
-    fn greeting(&mut self, line: &inbox::Line) -> Result<bool, Error> {
+    fn take_hello(&mut self, line: &RawLine) -> Result<bool, Error> {
         match line.text.as_ref().map(|text| Line::parse(text)) {
             Some(Ok(Line::Hello(version))) if version == PROTOCOL => Ok(true),
             Some(Ok(Line::Hello(version))) => Err(Error::fatal(format!(
                 "the program speaks {version}, and this agent {PROTOCOL}: update one of them"
             ))),
             _ => {
-                let what = format!("the first line is to be {{\"wattrace\":\"{PROTOCOL}\"}}");
-                self.complaints.about(Anomaly::BadLine, line.number, what);
+                let what = format!("the first line has to be {{\"wattrace\":\"{PROTOCOL}\"}}");
+                self.problems.report(Anomaly::BadLine, line.number, what);
                 Ok(false)
             }
         }
     }
 
-    fn take(&mut self, line: &inbox::Line) {
+    fn take(&mut self, line: &RawLine) {
         let Some(text) = &line.text else {
             let what = format!("it is longer than {MAX_LINE} bytes and refused");
-            return self.complaints.about(Anomaly::BadLine, line.number, what);
+            return self.problems.report(Anomaly::BadLine, line.number, what);
         };
         match Line::parse(text) {
-            Ok(Line::Ack(count)) if count <= self.sent && count >= self.acked => self.acked = count,
+            Ok(Line::Ack(count)) if count <= self.sent && count >= self.acknowledged => {
+                self.acknowledged = count;
+            }
             Ok(Line::Ack(count)) => {
                 let what = format!(
                     "{count} points acknowledged, of {} sent and {} acknowledged before",
-                    self.sent, self.acked
+                    self.sent, self.acknowledged
                 );
-                self.complaints.about(Anomaly::BadLine, line.number, what);
+                self.problems.report(Anomaly::BadLine, line.number, what);
             }
             Ok(Line::Lost(count)) => self.lost = self.lost.saturating_add(count.min(self.sent)),
             Ok(Line::Flushed(number)) => {
                 self.flushed = self.flushed.max(number);
-                // What it took before a flush is what it has made visible.
-                self.acked = self.sent;
+                // A flush acknowledges everything sent before it.
+                self.acknowledged = self.sent;
             }
-            Ok(_) => self.complaints.about(
+            Ok(_) => self.problems.report(
                 Anomaly::BadLine,
                 line.number,
-                "an output says ack, lost and flushed only",
+                "an output may send ack, lost and flushed only",
             ),
-            Err(what) => self.complaints.about(Anomaly::BadLine, line.number, what),
+            Err(what) => self.problems.report(Anomaly::BadLine, line.number, what),
         }
     }
 }
 
 impl Output for ExecOutput {
     fn write(&mut self, batch: &Batch) -> Result<(), Error> {
-        let before = self.books.sent;
-        let result = self.send(batch);
+        let before = self.deliveries.sent;
+        let result = self.send_batch(batch);
         if result.is_err() {
-            // The batch comes again, to the next child: it is not lost yet.
-            self.books.sent = before;
+            // The runner writes the batch to the next child, so it is not lost yet.
+            self.deliveries.sent = before;
         }
         result
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        let patience = self.deadline.min(FLUSH_LIMIT);
-        let deadline = Instant::now() + patience;
-        self.greet()?;
+        let timeout = self.timeout.min(FLUSH_TIMEOUT);
+        let deadline = Instant::now() + timeout;
+        self.wait_for_hello()?;
         self.flushes += 1;
-        let flush = line(&Flush { flush: self.flushes })?;
-        self.say(&flush, patience)?;
-        while self.books.flushed < self.flushes {
-            match self.process.inbox.next(deadline) {
-                Next::Line(line) => self.books.take(&line),
-                Next::Nothing => return Err(self.silent("answer a flush", patience)),
-                Next::Ended(exit) => return Err(self.ended(&exit)),
+        let flush = to_line(&Flush { flush: self.flushes })?;
+        self.send(&flush, timeout)?;
+        while self.deliveries.flushed < self.flushes {
+            match self.child.queue.next(deadline) {
+                Next::Line(line) => self.deliveries.take(&line),
+                Next::Timeout => return Err(self.timeout_error("answer a flush", timeout)),
+                Next::Ended(exit) => return Err(self.exit_error(&exit)),
             }
         }
         Ok(())
     }
 
     fn undelivered(&self) -> u64 {
-        self.books.sent.saturating_sub(self.books.acked)
+        self.deliveries.sent.saturating_sub(self.deliveries.acknowledged)
     }
 
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
-        let lost = std::mem::take(&mut self.books.lost);
-        let unknown = std::mem::take(&mut self.books.unknown);
+        let lost = std::mem::take(&mut self.deliveries.lost);
+        let unknown = std::mem::take(&mut self.deliveries.unknown);
         vec![("the program gave them up", lost), ("their series is unknown", unknown)]
     }
 }
 
 impl Drop for ExecOutput {
     fn drop(&mut self) {
-        self.process.end(ENDING);
+        self.child.end(END_TIMEOUT);
     }
 }
 

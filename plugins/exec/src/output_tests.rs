@@ -1,4 +1,4 @@
-//! The output against children that acknowledge, that don't, and that die.
+//! The output with programs that acknowledge, that do not, and that die.
 
 use std::fs;
 
@@ -7,9 +7,9 @@ use wattrace_api::{ErrorKind, Resource, SeriesId, Timestamp, Window, metric};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A program that acknowledges what `ack` says of line `$n`, and answers flushes unless told otherwise.
+/// A program that runs `ack` for each point, with the point's number in `$n`, and answers flushes.
 fn acking(ack: &str) -> String {
     format!(
         r#"echo '{{"wattrace":"exec/1"}}'; n=0
@@ -24,7 +24,7 @@ struct Scene {
     rig: Rig,
     series: Vec<SeriesId>,
     config: OutputConfig,
-    tally: Arc<Tally>,
+    counts: Arc<AnomalyCounts>,
 }
 
 impl Scene {
@@ -34,15 +34,15 @@ impl Scene {
         let config = OutputConfig {
             name: "test".to_owned(),
             command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-            deadline: PATIENCE,
+            deadline: TIMEOUT,
             ..OutputConfig::default()
         };
-        Self { rig, series, config, tally: Arc::new(Tally::new("output", "test")) }
+        Self { rig, series, config, counts: Arc::new(AnomalyCounts::new("output", "test")) }
     }
 
     fn open(&self) -> ExecOutput {
         let (registry, clock) = (self.rig.registry.clone(), self.rig.clock.clone());
-        ExecOutput::open(&self.config, registry, clock, self.tally.clone()).unwrap()
+        ExecOutput::open(&self.config, registry, clock, self.counts.clone()).unwrap()
     }
 
     /// A point of each series.
@@ -53,7 +53,7 @@ impl Scene {
 }
 
 #[test]
-fn every_point_is_a_line_and_acknowledged_by_count() {
+fn every_point_is_a_line_and_is_acknowledged_by_count() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let keep = format!(r#"echo "$line" >> {}; echo '{{"ack":'$n'}}'"#, file.path().display());
     let scene = Scene::new(&acking(&keep));
@@ -67,29 +67,29 @@ fn every_point_is_a_line_and_acknowledged_by_count() {
     let expected = r#"{"metric":"hw.energy","unit":"J","kind":"counter","start_unix_nano":0,"time_unix_nano":1000000000,"value":1.500000,"attributes":{"cpu.package":"2"},"resource":{"id":"2","type":"package"}}"#;
     let last: serde_json::Value = serde_json::from_str(written.lines().last().unwrap()).unwrap();
     assert_eq!(last, serde_json::from_str::<serde_json::Value>(expected).unwrap());
-    assert_eq!((written.lines().count(), scene.tally.total()), (6, 0));
+    assert_eq!((written.lines().count(), scene.counts.total()), (6, 0));
 }
 
 #[test]
-fn what_was_not_acknowledged_when_it_dies_is_undelivered_and_the_batch_in_hand_comes_again() {
+fn points_not_acknowledged_at_death_are_undelivered_but_not_those_of_the_failed_batch() {
     let scene = Scene::new(&acking(r#"[ $n -le 2 ] && echo '{"ack":'$n'}'; [ $n = 6 ] && kill -9 $$"#));
     let mut output = scene.open();
     output.write(&scene.batch()).unwrap();
     output.write(&scene.batch()).unwrap();
-    output.process.inbox.exit(PATIENCE).unwrap();
+    output.child.queue.exit(TIMEOUT).unwrap();
     let error = output.write(&scene.batch()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fatal);
     assert!(error.to_string().contains("signal 9"), "{error}");
-    // Six were sent and two acknowledged; the three that failed come again and are not lost.
+    // Six were sent and two acknowledged. The three of the failed batch are written again.
     assert_eq!(output.undelivered(), 4);
-    assert_eq!(scene.tally.get(Anomaly::Death), 1);
+    assert_eq!(scene.counts.get(Anomaly::Death), 1);
     drop(output);
     scene.open().write(&scene.batch()).unwrap();
-    assert_eq!(scene.tally.get(Anomaly::Restart), 1);
+    assert_eq!(scene.counts.get(Anomaly::Restart), 1);
 }
 
 #[test]
-fn what_the_program_gives_up_is_a_loss() {
+fn points_that_the_program_gives_up_are_losses() {
     let scene = Scene::new(&acking(r#"echo '{"lost":1}'; echo '{"ack":'$n'}'"#));
     let mut output = scene.open();
     output.write(&scene.batch()).unwrap();
@@ -99,48 +99,48 @@ fn what_the_program_gives_up_is_a_loss() {
 }
 
 #[test]
-fn impossible_acknowledgements_are_complained_of() {
+fn invalid_acknowledgements_are_reported() {
     let scene = Scene::new(&acking(r#"echo '{"ack":1000}'; echo rubbish; echo '{"points":[]}'"#));
     let mut output = scene.open();
     output.write(&scene.batch()).unwrap();
     output.flush().unwrap();
-    assert_eq!(scene.tally.get(Anomaly::BadLine), 9);
+    assert_eq!(scene.counts.get(Anomaly::BadLine), 9);
 }
 
 #[test]
-fn a_flush_without_an_answer_is_the_programs_end() {
+fn a_program_that_does_not_answer_a_flush_is_killed() {
     let scene = Scene::new(r#"echo '{"wattrace":"exec/1"}'; exec cat >/dev/null"#);
     let mut output = scene.open();
-    output.deadline = Duration::from_millis(100);
+    output.timeout = Duration::from_millis(100);
     output.write(&scene.batch()).unwrap();
     let error = output.flush().unwrap_err();
     assert!(error.to_string().contains("did not answer a flush within 100ms"), "{error}");
-    assert_eq!(output.process.inbox.exit(PATIENCE).unwrap().how, "signal 9");
-    assert_eq!((output.undelivered(), scene.tally.get(Anomaly::Timeout)), (3, 1));
+    assert_eq!(output.child.queue.exit(TIMEOUT).unwrap().description, "signal 9");
+    assert_eq!((output.undelivered(), scene.counts.get(Anomaly::Timeout)), (3, 1));
 }
 
 #[test]
-fn a_program_that_does_not_read_holds_up_nobody_for_long() {
+fn a_program_that_does_not_read_is_killed_in_time() {
     let scene = Scene::new(r#"echo '{"wattrace":"exec/1"}'; sleep 1000"#);
     let mut output = scene.open();
-    output.deadline = Duration::from_millis(200);
-    let (begun, mut taken) = (Instant::now(), 0);
+    output.timeout = Duration::from_millis(200);
+    let (started, mut taken) = (Instant::now(), 0);
     let error = loop {
-        // The pipe takes some.
+        // The pipe has room for some batches.
         match output.write(&scene.batch()) {
             Ok(()) => taken += 3,
             Err(error) => break error,
         }
     };
     assert!(error.to_string().contains("did not read within 200ms"), "{error}");
-    // The batch that failed comes again, to the next child, and is not lost.
+    // The failed batch is written to the next child, and is not lost.
     assert_eq!(output.undelivered(), taken);
-    assert!(begun.elapsed() < PATIENCE);
+    assert!(started.elapsed() < TIMEOUT);
 }
 
 #[test]
-fn one_that_chatters_instead_of_reading_does_not_lock_itself_up() {
-    // More than the pipe and the inbox hold, before it reads at all.
+fn a_program_that_writes_much_before_it_reads_does_not_deadlock() {
+    // More than the pipe and the queue hold, before it reads at all.
     let script = r#"echo '{"wattrace":"exec/1"}'; yes '{"ack":0}' | head -c 9000000; exec cat >/dev/null"#;
     let scene = Scene::new(script);
     let mut output = scene.open();
@@ -150,7 +150,7 @@ fn one_that_chatters_instead_of_reading_does_not_lock_itself_up() {
 }
 
 #[test]
-fn ends_are_told_by_name() {
+fn ends_of_series_are_sent_by_name() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let script = format!(r#"echo '{{"wattrace":"exec/1"}}'; exec cat > {}"#, file.path().display());
     let scene = Scene::new(&script);

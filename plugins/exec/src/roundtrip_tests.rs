@@ -1,5 +1,5 @@
-//! What the jsonl output writes, the source reads; and what the source read, the output writes again, to the
-//! last digit.
+//! The source reads what the jsonl output writes, and the exec output writes the same again, to the last
+//! digit.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ use super::*;
 use crate::encode::Encoder;
 
 #[test]
-fn what_jsonl_writes_an_exec_source_reads_and_an_exec_output_writes_the_same_again() {
+fn an_exec_source_reads_jsonl_and_an_exec_output_writes_the_same_again() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut rig = Rig::new();
     rig.start::<Jsonl>(JsonlConfig { path: file.path().into(), append: false, ..JsonlConfig::default() })
@@ -29,7 +29,7 @@ fn what_jsonl_writes_an_exec_source_reads_and_an_exec_output_writes_the_same_aga
     let scene = Scene::new(&script, "own");
     let mut source = scene.open();
     let read = scene.until_gone(&mut source);
-    assert_eq!(scene.tally.total(), 0);
+    assert_eq!(scene.counts.total(), 0);
     let (mut encoder, mut again) = (Encoder::new(scene.registry.clone(), scene.clock.clone()), Vec::new());
     for segment in read.segments() {
         encoder.points(&segment, &mut again);
@@ -39,11 +39,11 @@ fn what_jsonl_writes_an_exec_source_reads_and_an_exec_output_writes_the_same_aga
     };
     let again = String::from_utf8(again).unwrap();
     assert_eq!(parsed(&again), parsed(&written));
-    // Every digit, which parsing to floats might hide.
+    // Parsing to floats may hide the last digits.
     assert!(again.contains(r#""value":9007199254.740993,"#), "{again}");
 }
 
-/// Points of every shape, in one second.
+/// Points of every kind, in one second.
 fn jsonl_scene(rig: &mut Rig) -> Batch {
     let [energy, consumed, residual] =
         [&metric::HW_ENERGY, &metric::CONSUMER_ENERGY, &metric::DOMAIN_RESIDUAL]

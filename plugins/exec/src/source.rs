@@ -1,51 +1,56 @@
-//! A program that measures. A polled one is asked at every tick and waited for; one at its own pace has what
-//! it said since the last tick collected.
+//! A program that measures. A polled program is asked at every tick, and the tick waits for its answer. A
+//! program at its own pace is never asked: each tick takes the lines that it has written since the last one.
 //!
-//! Nothing that the program says is trusted: a line or a point that makes no sense is complained of, counted
-//! and left out. Only its death, its silence and a protocol that is not ours end the element; its series end
-//! with it, and the runner opens it anew.
+//! The program is not trusted: a malformed line or a refused point is logged, counted and left out. Only its
+//! exit, a timeout and a protocol of another version end the element. Its series end then, and the runner
+//! opens it again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use tracing::debug;
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Registry, Source, Tick, Timestamp};
-use wattrace_ingest::{Page, Posted};
+use wattrace_ingest::{Recorded, SegmentWriter};
 
+use crate::anomalies::{Anomaly, AnomalyCounts, ProblemLog};
+use crate::child::{ChildProcess, WriteError};
 use crate::config::SourceConfig;
-use crate::inbox::{self, Exit, Next};
-use crate::postings::{Postings, Shared};
-use crate::process::{Process, Program, Unwritten};
-use crate::supervision::{Anomaly, Complaints, Tally};
-use crate::wire::{ErrorLine, Hello, Line, PROTOCOL, PointLine, PointsLine, Poll, PollWindow, WireErrorKind};
+use crate::labels::ClaimedDomains;
+use crate::line_queue::{Exit, Next};
+use crate::line_splitter::RawLine;
+use crate::program::Program;
+use crate::recorder::PointRecorder;
+use crate::wire::{
+    ErrorLine, Hello, Line, PROTOCOL, PointLine, PointsLine, Poll, PollWindow, WireErrorKind, to_line,
+};
 
-/// Most points of one tick: beyond them the program waits for the next.
-const MOST_POINTS: usize = 1_000_000;
-/// How long the last answer may take, for the agent is about to stop; and each step of ending the child.
-const LAST: Duration = Duration::from_millis(250);
+/// Most points of one tick. Further lines wait for the next tick.
+const MAX_POINTS: usize = 1_000_000;
+/// Timeout of the last answer, and of each step of ending the child: the agent is about to stop.
+const LAST_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// See the module.
 pub(crate) struct ExecSource {
-    process: Process,
+    child: ChildProcess,
     polled: bool,
-    deadline: Duration,
+    timeout: Duration,
     clock: Clock,
-    greeted: bool,
+    said_hello: bool,
     polls: u64,
     /// When the last poll was, or the start.
     since: Timestamp,
-    postings: Postings,
-    tally: Arc<Tally>,
-    complaints: Complaints,
+    recorder: PointRecorder,
+    counts: Arc<AnomalyCounts>,
+    problems: ProblemLog,
 }
 
-/// What a line was to whoever waits for an answer.
+/// The kinds of line that the source waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Received {
-    Greeting,
+enum LineKind {
+    Hello,
+    /// The answer to a poll.
     Answer,
-    More,
+    Other,
 }
 
 impl ExecSource {
@@ -57,61 +62,61 @@ impl ExecSource {
         config: &SourceConfig,
         registry: Arc<Registry>,
         clock: Clock,
-        tally: Arc<Tally>,
-        shared: Shared,
+        counts: Arc<AnomalyCounts>,
+        domains: ClaimedDomains,
     ) -> Result<Self, Error> {
-        tally.started();
+        counts.started();
         let SourceConfig { command, env, max_line, .. } = config.clone();
-        let element = tally.element().to_owned();
-        let mut process = Process::start(&Program { element, command, env, max_line })?;
+        let element = counts.element().to_owned();
+        let mut child = ChildProcess::start(&Program { element, command, env, max_line })?;
         let (name, pace, agent) = (&*config.name, &*config.pace, env!("CARGO_PKG_VERSION"));
-        let hello = line(&Hello { wattrace: PROTOCOL, role: "source", name, pace, agent })?;
-        // If it has ended already, the first poll tells how.
-        _ = process.write(&hello, config.deadline, |_| {});
+        let hello = to_line(&Hello { wattrace: PROTOCOL, role: "source", name, pace, agent })?;
+        // If it has ended already, the first poll reports how.
+        _ = child.write(&hello, config.deadline, |_| {});
         Ok(Self {
-            process,
+            child,
             polled: config.is_polled(),
-            deadline: config.deadline,
-            greeted: false,
+            timeout: config.deadline,
+            said_hello: false,
             polls: 0,
             since: clock.now(),
-            postings: Postings::new(registry, clock.clone(), shared, config.max_series),
+            recorder: PointRecorder::new(registry, clock.clone(), domains, config.max_series),
             clock,
-            complaints: Complaints::new(tally.clone()),
-            tally,
+            problems: ProblemLog::new(counts.clone()),
+            counts,
         })
     }
 
-    fn converse(&mut self, tick: &Tick, page: &mut Page<'_>) -> Result<(), Error> {
-        let patience = if tick.last { self.deadline.min(LAST) } else { self.deadline };
-        let deadline = Instant::now() + patience;
-        if !self.greeted {
-            self.hear(deadline, "say hello", Received::Greeting, page)?;
-            self.greeted = true;
+    fn exchange(&mut self, tick: &Tick, writer: &mut SegmentWriter<'_>) -> Result<(), Error> {
+        let timeout = if tick.last { self.timeout.min(LAST_TIMEOUT) } else { self.timeout };
+        let deadline = Instant::now() + timeout;
+        if !self.said_hello {
+            self.read_until(LineKind::Hello, deadline, "say hello", writer)?;
+            self.said_hello = true;
         }
         if self.polled {
-            // What it said unasked counts, but is no answer to what it is asked now.
-            self.collect(Instant::now(), page)?;
-            self.ask(tick, patience)?;
-            self.hear(deadline, "answer a poll", Received::Answer, page)?;
+            // Points that it sent unasked count, but are not the answer to this poll.
+            self.read_available(Instant::now(), writer)?;
+            self.send_poll(tick, timeout)?;
+            self.read_until(LineKind::Answer, deadline, "answer a poll", writer)?;
         } else if !tick.last {
-            self.collect(Instant::now(), page)?;
+            self.read_available(Instant::now(), writer)?;
         }
         if tick.last {
-            // A program at its own pace may have last words, too.
-            self.process.close_stdin();
-            match self.collect(Instant::now() + LAST, page) {
+            // It may write more lines before it ends.
+            self.child.close_stdin();
+            match self.read_available(Instant::now() + LAST_TIMEOUT, writer) {
                 Ok(()) => {}
-                // That it ends is what was wanted.
-                Err(error) => debug!("{}: {error}", self.tally.element()),
+                // It is meant to end.
+                Err(error) => debug!("{}: {error}", self.counts.element()),
             }
-            self.process.end(LAST);
+            self.child.end(LAST_TIMEOUT);
         }
         self.since = self.clock.now();
         Ok(())
     }
 
-    fn ask(&mut self, tick: &Tick, patience: Duration) -> Result<(), Error> {
+    fn send_poll(&mut self, tick: &Tick, timeout: Duration) -> Result<(), Error> {
         self.polls += 1;
         let poll = PollWindow {
             number: self.polls,
@@ -120,157 +125,147 @@ impl ExecSource {
             missed: tick.missed,
             last: tick.last,
         };
-        match self.process.write(&line(&Poll { poll })?, patience, |_| {}) {
+        match self.child.write(&to_line(&Poll { poll })?, timeout, |_| {}) {
             Ok(()) => Ok(()),
-            Err(Unwritten::Deaf) => {
-                self.tally.count(Anomaly::Timeout);
-                Err(Error::fatal(format!("the program did not read for {patience:?} and was killed")))
+            Err(WriteError::Timeout) => {
+                self.counts.count(Anomaly::Timeout);
+                Err(Error::fatal(format!("the program did not read for {timeout:?} and was killed")))
             }
-            // What it says to the end, and how that came, is still to be heard.
-            Err(Unwritten::Closed) => Ok(()),
+            // Its remaining lines and its exit are read next.
+            Err(WriteError::Closed) => Ok(()),
         }
     }
 
-    /// Reads lines until one of them is what is waited for.
-    fn hear(
+    /// Reads lines until one of them is of the kind `wanted`.
+    fn read_until(
         &mut self,
+        wanted: LineKind,
         deadline: Instant,
         what: &str,
-        wanted: Received,
-        page: &mut Page<'_>,
+        writer: &mut SegmentWriter<'_>,
     ) -> Result<(), Error> {
         loop {
-            match self.process.inbox.next(deadline) {
+            match self.child.queue.next(deadline) {
                 Next::Line(line) => {
-                    if self.take(&line, page)? == wanted {
+                    if self.take(&line, writer)? == wanted {
                         return Ok(());
                     }
                 }
-                Next::Nothing => {
-                    self.tally.count(Anomaly::Timeout);
-                    self.process.kill();
-                    let patience = self.deadline;
+                Next::Timeout => {
+                    self.counts.count(Anomaly::Timeout);
+                    self.child.kill();
+                    let timeout = self.timeout;
                     return Err(Error::fatal(format!(
-                        "the program did not {what} within {patience:?} and was killed"
+                        "the program did not {what} within {timeout:?} and was killed"
                     )));
                 }
-                Next::Ended(exit) => return Err(self.ended(&exit)),
+                Next::Ended(exit) => return Err(self.exit_error(&exit)),
             }
-            if page.points() > MOST_POINTS {
-                self.process.kill();
-                return Err(Error::fatal(format!("the program sent more than {MOST_POINTS} points at once")));
+            if writer.points() > MAX_POINTS {
+                self.child.kill();
+                return Err(Error::fatal(format!("the program sent more than {MAX_POINTS} points at once")));
             }
         }
     }
 
-    /// Reads what is there, and what comes until `deadline`.
-    fn collect(&mut self, deadline: Instant, page: &mut Page<'_>) -> Result<(), Error> {
-        while page.points() < MOST_POINTS {
-            match self.process.inbox.next(deadline) {
-                Next::Line(line) => _ = self.take(&line, page)?,
-                Next::Nothing => break,
-                Next::Ended(exit) => return Err(self.ended(&exit)),
+    /// Reads the lines in the queue, and those that come until `deadline`.
+    fn read_available(&mut self, deadline: Instant, writer: &mut SegmentWriter<'_>) -> Result<(), Error> {
+        while writer.points() < MAX_POINTS {
+            match self.child.queue.next(deadline) {
+                Next::Line(line) => _ = self.take(&line, writer)?,
+                Next::Timeout => break,
+                Next::Ended(exit) => return Err(self.exit_error(&exit)),
             }
         }
         Ok(())
     }
 
-    /// Status 0 says that there is nothing more to measure; every other end is a failure.
-    fn ended(&self, exit: &Exit) -> Error {
+    /// Status 0 means that there is nothing (more) to measure. Every other end is a failure.
+    fn exit_error(&self, exit: &Exit) -> Error {
         if exit.success {
             return Error::gone("the program ended with status 0: it has nothing (more) to measure");
         }
-        self.tally.count(Anomaly::Death);
-        Error::fatal(format!("the program ended with {}", exit.how))
+        self.counts.count(Anomaly::Death);
+        Error::fatal(format!("the program ended with {}", exit.description))
     }
 
-    fn take(&mut self, line: &inbox::Line, page: &mut Page<'_>) -> Result<Received, Error> {
+    fn take(&mut self, line: &RawLine, writer: &mut SegmentWriter<'_>) -> Result<LineKind, Error> {
         let number = line.number;
         let Some(text) = &line.text else {
-            self.complaints.about(Anomaly::BadLine, number, "it is longer than max_line and refused");
-            return Ok(Received::More);
+            self.problems.report(Anomaly::BadLine, number, "it is longer than max_line and refused");
+            return Ok(LineKind::Other);
         };
         let line = match Line::parse(text) {
             Ok(line) => line,
             Err(what) => {
-                self.complaints.about(Anomaly::BadLine, number, what);
-                return Ok(Received::More);
+                self.problems.report(Anomaly::BadLine, number, what);
+                return Ok(LineKind::Other);
             }
         };
-        if !self.greeted && !matches!(line, Line::Hello(_)) {
-            let what = format!("the first line is to be {{\"wattrace\":\"{PROTOCOL}\"}}");
-            self.complaints.about(Anomaly::BadLine, number, what);
-            return Ok(Received::More);
+        if !self.said_hello && !matches!(line, Line::Hello(_)) {
+            let what = format!("the first line has to be {{\"wattrace\":\"{PROTOCOL}\"}}");
+            self.problems.report(Anomaly::BadLine, number, what);
+            return Ok(LineKind::Other);
         }
         match line {
-            Line::Hello(version) if version == PROTOCOL => Ok(Received::Greeting),
-            Line::Hello(version) => Err(Error::fatal(format!(
-                "the program speaks {version}, and this agent {PROTOCOL}: update one of them"
-            ))),
+            Line::Hello(version) if version == PROTOCOL => return Ok(LineKind::Hello),
+            Line::Hello(version) => {
+                return Err(Error::fatal(format!(
+                    "the program speaks {version}, and this agent {PROTOCOL}: update one of them"
+                )));
+            }
             Line::Metric(metric) => {
-                if let Err(fault) = self.postings.declare(&metric) {
-                    self.complaints.about(Anomaly::BadLine, number, fault);
+                if let Err(error) = self.recorder.declare(&metric) {
+                    self.problems.report(Anomaly::BadLine, number, error);
                 }
-                Ok(Received::More)
             }
-            Line::Point(point) => {
-                self.post(number, &point, page);
-                Ok(Received::More)
+            Line::Point(point) => self.record(number, &point, writer),
+            Line::Points(points) => return Ok(self.record_all(number, &points, writer)),
+            Line::Error(ErrorLine { kind, message }) => {
+                return Err(match kind {
+                    WireErrorKind::Gone => Error::gone(message),
+                    WireErrorKind::Retry => Error::retry(message),
+                    WireErrorKind::Fatal => Error::fatal(message),
+                });
             }
-            Line::Points(points) => Ok(self.points(number, &points, page)),
-            Line::Error(ErrorLine { kind, message }) => Err(match kind {
-                WireErrorKind::Gone => Error::gone(message),
-                WireErrorKind::Retry => Error::retry(message),
-                WireErrorKind::Fatal => Error::fatal(message),
-            }),
             Line::Ack(_) | Line::Lost(_) | Line::Flushed(_) => {
-                self.complaints.about(Anomaly::BadLine, number, "ack, lost and flushed are for outputs");
-                Ok(Received::More)
+                self.problems.report(Anomaly::BadLine, number, "ack, lost and flushed are for outputs");
             }
         }
+        Ok(LineKind::Other)
     }
 
-    fn points(&mut self, number: u64, line: &PointsLine<'_>, page: &mut Page<'_>) -> Received {
+    fn record_all(&mut self, number: u64, line: &PointsLine<'_>, writer: &mut SegmentWriter<'_>) -> LineKind {
         for point in &line.points {
-            self.post(number, point, page);
+            self.record(number, point, writer);
         }
         for name in &line.end {
-            if !self.postings.end(name, page) {
-                let what = format!("a series of {} is to end that has not begun", name.metric);
-                self.complaints.about(Anomaly::BadPoint, number, what);
+            if !self.recorder.end(name, writer) {
+                let what = format!("a series of {} is to end, but was never begun", name.metric);
+                self.problems.report(Anomaly::BadPoint, number, what);
             }
         }
-        if line.more { Received::More } else { Received::Answer }
+        if line.more { LineKind::Other } else { LineKind::Answer }
     }
 
-    fn post(&mut self, number: u64, point: &PointLine<'_>, page: &mut Page<'_>) {
-        match self.postings.post(point, page) {
-            Ok(Posted::Reset) => self.tally.count(Anomaly::Reset),
+    fn record(&mut self, number: u64, point: &PointLine<'_>, writer: &mut SegmentWriter<'_>) {
+        match self.recorder.record(point, writer) {
+            Ok(Recorded::Restarted) => self.counts.count(Anomaly::Reset),
             Ok(_) => {}
-            Err(fault) => {
-                let what = format!("a point of {} is refused: {fault}", point.metric);
-                self.complaints.about(Anomaly::BadPoint, number, what);
+            Err(error) => {
+                let what = format!("a point of {} is refused: {error}", point.metric);
+                self.problems.report(Anomaly::BadPoint, number, what);
             }
         }
     }
-}
-
-/// `message` as a line.
-///
-/// # Errors
-/// None in practice.
-pub(crate) fn line(message: &impl Serialize) -> Result<Vec<u8>, Error> {
-    let mut line = serde_json::to_vec(message).map_err(Error::fatal)?;
-    line.push(b'\n');
-    Ok(line)
 }
 
 impl Source for ExecSource {
     fn poll(&mut self, tick: &Tick, out: &mut Batch) -> Result<(), Error> {
-        let mut page = Page::new(out);
-        let result = self.converse(tick, &mut page);
+        let mut writer = SegmentWriter::new(out);
+        let result = self.exchange(tick, &mut writer);
         if result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Retry) {
-            self.postings.end_all(&mut page);
+            self.recorder.end_all(&mut writer);
         }
         result
     }

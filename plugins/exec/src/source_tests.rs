@@ -1,4 +1,4 @@
-//! The source against children that behave, that don't, and that die.
+//! The source with programs that work, that misbehave, and that die.
 
 use std::cell::RefCell;
 use std::sync::Once;
@@ -27,8 +27,8 @@ struct Scene {
     config: SourceConfig,
     registry: Arc<Registry>,
     clock: Clock,
-    tally: Arc<Tally>,
-    shared: Shared,
+    counts: Arc<AnomalyCounts>,
+    domains: ClaimedDomains,
 }
 
 impl Scene {
@@ -44,14 +44,14 @@ impl Scene {
             config,
             registry: Registry::new(),
             clock: Clock::manual(Timestamp(1_000_000_000)),
-            tally: Arc::new(Tally::new("source", "test")),
-            shared: Shared::default(),
+            counts: Arc::new(AnomalyCounts::new("source", "test")),
+            domains: ClaimedDomains::default(),
         }
     }
 
     fn open(&self) -> ExecSource {
         let (registry, clock) = (self.registry.clone(), self.clock.clone());
-        ExecSource::open(&self.config, registry, clock, self.tally.clone(), self.shared.clone()).unwrap()
+        ExecSource::open(&self.config, registry, clock, self.counts.clone(), self.domains.clone()).unwrap()
     }
 
     /// Polls at `seconds`.
@@ -69,7 +69,7 @@ impl Scene {
         batch
     }
 
-    /// Polls a program at its own pace until it is done.
+    /// Polls a program at its own pace until it ends.
     fn until_gone(&self, source: &mut ExecSource) -> Batch {
         let (mut all, deadline) = (Batch::default(), Instant::now() + Duration::from_secs(20));
         loop {
@@ -107,7 +107,7 @@ thread_local! {
     static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a thread logs goes to its own [`LOG`].
+/// Writes to the [`LOG`] of the current thread.
 struct ToThread;
 
 impl std::io::Write for ToThread {
@@ -120,8 +120,8 @@ impl std::io::Write for ToThread {
     }
 }
 
-/// What is logged while `f` runs, on this thread. The subscriber is everybody's: one of this thread alone
-/// would miss what other threads have been the first to log, without one.
+/// The log of this thread while `f` runs. The subscriber is global: `tracing` caches for each call site
+/// whether any subscriber is interested, and a thread's own subscriber may come after that.
 fn logged(f: impl FnOnce()) -> String {
     static SUBSCRIBED: Once = Once::new();
     SUBSCRIBED.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| ToThread).init());
@@ -140,13 +140,13 @@ fn a_polled_program_answers_for_the_window_since_the_last_poll() {
         result.unwrap();
         seen.extend(scene.points(&batch).into_iter().map(|(_, window, value)| (window, value)));
     }
-    // Nobody said when the counter was zero, so it counts from the first poll on.
+    // It is not known when the counter was zero, so it counts from the first poll on.
     assert_eq!(seen, [((2, 2), 0.0), ((2, 3), 5.0), ((3, 4), 10.0)]);
-    assert_eq!(scene.tally.total(), 0);
+    assert_eq!(scene.counts.total(), 0);
 }
 
 #[test]
-fn nonsense_is_named_with_its_line_counted_and_outlived() {
+fn malformed_lines_are_logged_counted_and_skipped() {
     let answer = r#"echo hello; echo '{"points":[{"metric":"x","vlaue":1}]}'; head -c 300000 /dev/zero | tr '\0' x; echo;
         echo '{"ack":1}'; echo '{"points":[{"metric":"y","unit":"W","kind":"gauge","value":7}]}'"#;
     let scene = Scene::new(&answering(answer), "polled");
@@ -167,11 +167,11 @@ fn nonsense_is_named_with_its_line_counted_and_outlived() {
     for text in expected {
         assert!(log.contains(text), "{text} is not in {log}");
     }
-    assert_eq!(scene.tally.get(Anomaly::BadLine), 4);
+    assert_eq!(scene.counts.get(Anomaly::BadLine), 4);
 }
 
 #[test]
-fn impossible_points_are_refused_one_by_one() {
+fn invalid_points_are_refused_one_by_one() {
     let answer = r#"cat <<'END'
 {"metric":{"name":"x","unit":"J","kind":"counter"}}
 {"metric":{"name":"g","unit":"W","kind":"gauge"}}
@@ -197,25 +197,25 @@ END
         values = scene.values(&batch);
     });
     assert_eq!(values, [10.0, 12.0]);
-    assert_eq!(scene.tally.get(Anomaly::BadPoint), 9, "{log}");
+    assert_eq!(scene.counts.get(Anomaly::BadPoint), 9, "{log}");
     for (line, text) in [
         (5, "went backwards"),
         (6, "never negative"),
-        (7, "no number"),
-        (8, "no number"),
-        (9, "no number"),
+        (7, "not a number"),
+        (8, "not a number"),
+        (9, "not a number"),
         (10, "declared twice: as counter in J and as gauge in W"),
         (11, "was not declared"),
         (12, "in the future"),
         (13, "`gnome`"),
     ] {
-        let told = log.lines().find(|l| l.contains(&format!("line {line}:"))).unwrap_or_default();
-        assert!(told.contains(text), "{text}: {log}");
+        let logged = log.lines().find(|l| l.contains(&format!("line {line}:"))).unwrap_or_default();
+        assert!(logged.contains(text), "{text}: {log}");
     }
 }
 
 #[test]
-fn a_counter_that_falls_without_a_start_was_restarted() {
+fn a_counter_without_start_that_decreases_was_restarted() {
     let scene = Scene::new(
         &answering(r#"echo '{"points":[{"metric":"x","unit":"J","kind":"counter","value":'$((7-n))'}]}'"#),
         "polled",
@@ -226,16 +226,16 @@ fn a_counter_that_falls_without_a_start_was_restarted() {
     result.unwrap();
     assert_eq!((scene.values(&first), scene.values(&second)), (vec![0.0], vec![5.0]));
     assert_eq!(second.ended(), [scene.points(&first)[0].0]);
-    assert_eq!(scene.tally.get(Anomaly::Reset), 1);
+    assert_eq!(scene.counts.get(Anomaly::Reset), 1);
 }
 
 #[test]
-fn kill_9_ends_its_series_and_the_next_start_is_a_restart() {
+fn the_series_of_a_killed_program_end_and_its_next_start_is_a_restart() {
     let scene = Scene::new(&format!("echo $$ >&2; {}", counting()), "polled");
     let mut source = scene.open();
     let (first, _) = scene.poll(&mut source, 2);
     let series = scene.points(&first)[0].0;
-    source.process.kill();
+    source.child.kill();
     let (batch, result) = scene.poll(&mut source, 3);
     let error = result.unwrap_err();
     assert_eq!((error.kind(), batch.ended()), (ErrorKind::Fatal, [series].as_slice()), "{error}");
@@ -245,28 +245,28 @@ fn kill_9_ends_its_series_and_the_next_start_is_a_restart() {
     let (batch, result) = scene.poll(&mut again, 4);
     result.unwrap();
     assert_eq!(scene.values(&batch), [0.0]);
-    let (deaths, restarts) = (scene.tally.get(Anomaly::Death), scene.tally.get(Anomaly::Restart));
+    let (deaths, restarts) = (scene.counts.get(Anomaly::Death), scene.counts.get(Anomaly::Restart));
     assert_eq!((deaths, restarts), (1, 1));
 }
 
 #[test]
-fn silence_is_ended_by_a_kill() {
+fn a_program_that_does_not_answer_is_killed() {
     let script = answering(r#"if [ $n = 1 ]; then echo '{"points":[]}'; else sleep 1000; fi"#);
     let mut scene = Scene::new(&script, "polled");
     let mut source = scene.open();
     scene.poll(&mut source, 2).1.unwrap();
-    source.deadline = Duration::from_millis(100);
-    scene.config.deadline = source.deadline;
+    source.timeout = Duration::from_millis(100);
+    scene.config.deadline = source.timeout;
     let (_, result) = scene.poll(&mut source, 3);
     let error = result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fatal);
     assert!(error.to_string().contains("did not answer a poll within 100ms"), "{error}");
-    assert_eq!(source.process.inbox.exit(Duration::from_secs(20)).unwrap().how, "signal 9");
-    assert_eq!(scene.tally.get(Anomaly::Timeout), 1);
+    assert_eq!(source.child.queue.exit(Duration::from_secs(20)).unwrap().description, "signal 9");
+    assert_eq!(scene.counts.get(Anomaly::Timeout), 1);
 }
 
 #[test]
-fn a_program_of_another_version_is_not_listened_to() {
+fn a_program_with_another_protocol_version_is_refused() {
     let scene = Scene::new(r#"echo '{"wattrace":"exec/2"}'; read x"#, "polled");
     let mut source = scene.open();
     let error = scene.poll(&mut source, 2).1.unwrap_err();
@@ -274,7 +274,7 @@ fn a_program_of_another_version_is_not_listened_to() {
 }
 
 #[test]
-fn its_own_errors_have_the_kind_it_says() {
+fn the_program_chooses_the_kind_of_its_errors() {
     for (kind, expected) in
         [("gone", ErrorKind::Gone), ("retry", ErrorKind::Retry), ("fatal", ErrorKind::Fatal)]
     {
@@ -287,7 +287,7 @@ fn its_own_errors_have_the_kind_it_says() {
 }
 
 #[test]
-fn ends_are_told_and_an_answer_may_have_many_lines() {
+fn series_may_end_and_an_answer_may_have_many_lines() {
     let answer = r#"if [ $n = 1 ]; then
         echo '{"points":[{"metric":"x","unit":"W","kind":"gauge","value":1,"attributes":{"a":"b"}}],"more":true}'
         echo '{"points":[{"metric":"x","value":2}]}'
@@ -300,41 +300,41 @@ fn ends_are_told_and_an_answer_may_have_many_lines() {
     let points = scene.points(&first);
     assert_eq!(points.len(), 2);
     assert_eq!(second.ended(), [points[0].0]);
-    assert_eq!(scene.tally.get(Anomaly::BadPoint), 1);
+    assert_eq!(scene.counts.get(Anomaly::BadPoint), 1);
 }
 
 #[test]
-fn last_words_are_heard_and_stopping_takes_less_than_a_second() {
+fn the_last_lines_are_read_and_stopping_takes_less_than_a_second() {
     let script =
         format!("{}; echo '{{\"metric\":\"w\",\"unit\":\"W\",\"kind\":\"gauge\",\"value\":3}}'", counting());
     let scene = Scene::new(&script, "polled");
     let mut source = scene.open();
     scene.poll(&mut source, 2).1.unwrap();
     assert_eq!(scene.values(&scene.last(&mut source)), [5.0, 3.0]);
-    assert!(source.process.inbox.exit(Duration::ZERO).unwrap().success);
+    assert!(source.child.queue.exit(Duration::ZERO).unwrap().success);
 
     let scene = Scene::new(&format!("trap '' TERM; {}; while :; do sleep 1; done", counting()), "polled");
     let mut source = scene.open();
     scene.poll(&mut source, 2).1.unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     scene.last(&mut source);
-    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
-    assert_eq!(source.process.inbox.exit(Duration::from_secs(20)).unwrap().how, "signal 9");
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+    assert_eq!(source.child.queue.exit(Duration::from_secs(20)).unwrap().description, "signal 9");
 }
 
 #[test]
-fn series_are_limited() {
+fn the_number_of_series_is_limited() {
     let answer =
         r#"echo '{"points":[{"metric":"x","unit":"W","kind":"gauge","value":1,"attributes":{"n":'$n'}}]}'"#;
     let mut scene = Scene::new(&answering(answer), "polled");
     scene.config.max_series = 3;
     let mut source = scene.open();
     let points: usize = (2..10).map(|second| scene.poll(&mut source, second).0.len()).sum();
-    assert_eq!((points, scene.tally.get(Anomaly::BadPoint)), (3, 5));
+    assert_eq!((points, scene.counts.get(Anomaly::BadPoint)), (3, 5));
 }
 
 #[test]
-fn a_process_may_be_renamed_while_its_series_goes_on() {
+fn a_process_may_be_renamed_within_a_series() {
     let answer = r#"echo '{"points":[{"metric":"x","unit":"J","kind":"counter","value":1,"consumer":
         {"type":"process","id":"7","start_unix_nano":9},"attributes":{"process.executable.name":"'$n'"}}]}'"#;
     let scene = Scene::new(&answering(&answer.replace("\n", "")), "polled");

@@ -1,45 +1,45 @@
-//! What a child writes on its standard error, in the log: line by line, with its name, made harmless, and not
-//! too often.
+//! Logs what a child writes to its standard error: line by line, under the element's name, without control
+//! characters, and rate-limited.
 
 use std::io::{BufRead, BufReader, Read};
 use std::time::Instant;
 
 use tracing::warn;
-use wattrace_ingest::Limit;
+use wattrace_ingest::RateLimit;
 
-use crate::inbox::Splitter;
+use crate::line_splitter::LineSplitter;
 
-/// Most bytes of a line that are logged; a longer one is told of, not shown.
-const MOST: usize = 4096;
+/// Most bytes of a line. A longer one is mentioned, but not logged.
+const MAX_LINE: usize = 4096;
 
-/// Logs what comes from `stderr` until it ends.
+/// Logs `stderr` until it ends.
 pub(crate) fn log(element: &str, stderr: impl Read) {
-    let mut limit = Limit::default();
-    let mut splitter = Splitter::new(MOST);
-    let mut say = |text: Option<Vec<u8>>| {
-        let Some(unsaid) = limit.may_say(Instant::now()) else { return };
-        if unsaid > 0 {
-            warn!("{element}: {unsaid} more lines on its standard error were left out");
+    let mut limit = RateLimit::default();
+    let mut splitter = LineSplitter::new(MAX_LINE);
+    let mut log_line = |text: Option<Vec<u8>>| {
+        let Some(suppressed) = limit.allow(Instant::now()) else { return };
+        if suppressed > 0 {
+            warn!("{element}: {suppressed} more lines on its standard error were left out");
         }
         match text {
-            Some(text) => warn!("{element}: {}", harmless(&text)),
-            None => warn!("{element}: a line of more than {MOST} bytes on its standard error"),
+            Some(text) => warn!("{element}: {}", printable(&text)),
+            None => warn!("{element}: a line of more than {MAX_LINE} bytes on its standard error"),
         }
     };
     let mut stderr = BufReader::new(stderr);
-    // An error on a pipe is its end.
+    // A pipe with a read error has ended.
     while let Ok(bytes) = stderr.fill_buf()
         && !bytes.is_empty()
     {
-        splitter.feed(bytes, |line| say(line.text));
+        splitter.feed(bytes, |line| log_line(line.text));
         let read = bytes.len();
         stderr.consume(read);
     }
-    splitter.finish(|line| say(line.text));
+    splitter.finish(|line| log_line(line.text));
 }
 
-/// Text that cannot steer a terminal.
-fn harmless(text: &[u8]) -> String {
+/// Replaces control characters, which could control the terminal.
+fn printable(text: &[u8]) -> String {
     String::from_utf8_lossy(text)
         .trim_end()
         .chars()
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_is_not_steered() {
-        assert_eq!(harmless(b"hot \x1b[31m\xff\r"), "hot \u{fffd}[31m\u{fffd}");
+    fn control_characters_are_replaced() {
+        assert_eq!(printable(b"hot \x1b[31m\xff\r"), "hot \u{fffd}[31m\u{fffd}");
     }
 }

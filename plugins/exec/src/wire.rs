@@ -1,5 +1,5 @@
-//! The protocol's lines, as docs/exec-plugins.md has them. What is in them is checked elsewhere; here is
-//! decided what kind of line it is, and what its fields are called.
+//! The lines of the protocol in docs/exec-plugins.md: their kinds and fields. `source.rs`, `output.rs` and
+//! `recorder.rs` check their contents.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use wattrace_api::Error;
 
 /// The protocol and its version.
 pub(crate) const PROTOCOL: &str = "exec/1";
 
-/// What the agent says first.
+/// The agent's first line.
 #[derive(Debug, Serialize)]
 pub(crate) struct Hello<'a> {
     pub(crate) wattrace: &'a str,
@@ -26,34 +27,34 @@ pub(crate) struct Hello<'a> {
     pub(crate) agent: &'a str,
 }
 
-/// A tick.
+/// Asks for points.
 #[derive(Debug, Serialize)]
 pub(crate) struct Poll {
     pub(crate) poll: PollWindow,
 }
 
-/// What a poll asks about.
+/// The window that a poll asks about.
 #[derive(Debug, Serialize)]
 pub(crate) struct PollWindow {
-    /// Counts the polls from 1.
+    /// Numbers the polls from 1.
     pub(crate) number: u64,
-    /// When the poll before was, or the child's start.
+    /// When the previous poll was, or the child's start.
     pub(crate) start_unix_nano: u64,
     /// Now.
     pub(crate) end_unix_nano: u64,
-    /// Ticks missed since the poll before; this window spans them.
+    /// Ticks missed since the previous poll. This window includes them.
     pub(crate) missed: u64,
-    /// Whether it is the last.
+    /// Whether it is the last poll.
     pub(crate) last: bool,
 }
 
-/// A request to make what was taken visible outside.
+/// A request to write everything out.
 #[derive(Debug, Serialize)]
 pub(crate) struct Flush {
     pub(crate) flush: u64,
 }
 
-/// A line of a child.
+/// A line of a program.
 #[derive(Debug)]
 pub(crate) enum Line<'a> {
     /// `{"wattrace": "exec/1"}`
@@ -74,7 +75,7 @@ pub(crate) enum Line<'a> {
     Flushed(u64),
 }
 
-/// Enough of a line to know which it is.
+/// Enough of a line to know its kind.
 #[derive(Deserialize)]
 struct Probe<'a> {
     #[serde(borrow)]
@@ -119,7 +120,7 @@ pub(crate) struct PointsLine<'a> {
     pub(crate) points: Vec<PointLine<'a>>,
     #[serde(borrow, default)]
     pub(crate) end: Vec<SeriesName<'a>>,
-    /// Whether more lines belong to the same answer.
+    /// Whether the answer continues on the next line.
     #[serde(default)]
     pub(crate) more: bool,
 }
@@ -135,7 +136,7 @@ pub(crate) struct PointLine<'a> {
     pub(crate) kind: Option<WireKind>,
     pub(crate) start_unix_nano: Option<u64>,
     pub(crate) time_unix_nano: Option<u64>,
-    /// As it was spelt, for numbers that no float holds.
+    /// As it was written: a float cannot hold every counter exactly.
     #[serde(borrow)]
     pub(crate) value: &'a RawValue,
     #[serde(borrow, default)]
@@ -146,7 +147,7 @@ pub(crate) struct PointLine<'a> {
     pub(crate) attributes: BTreeMap<String, Scalar>,
 }
 
-/// A series, named by what tells it from others.
+/// What names a series.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SeriesName<'a> {
@@ -160,7 +161,7 @@ pub(crate) struct SeriesName<'a> {
     pub(crate) attributes: BTreeMap<String, Scalar>,
 }
 
-/// A piece of hardware; the host, if nothing is said.
+/// A piece of hardware; by default the host.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResourceName<'a> {
@@ -198,7 +199,7 @@ pub(crate) enum Scalar {
     Str(String),
 }
 
-/// Why a child cannot measure.
+/// Why a program cannot measure.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ErrorLine<'a> {
@@ -207,7 +208,7 @@ pub(crate) struct ErrorLine<'a> {
     pub(crate) message: Cow<'a, str>,
 }
 
-/// What is to follow.
+/// What the agent does about an error.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum WireErrorKind {
@@ -216,13 +217,23 @@ pub(crate) enum WireErrorKind {
     Fatal,
 }
 
+/// Serializes `message` as a line.
+///
+/// # Errors
+/// None in practice.
+pub(crate) fn to_line(message: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let mut line = serde_json::to_vec(message).map_err(Error::fatal)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
 impl<'a> Line<'a> {
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// What is wrong with it, and at which column.
+    /// What is wrong with it, and in which column.
     pub(crate) fn parse(text: &'a [u8]) -> Result<Self, String> {
-        let probe: Probe<'a> = serde_json::from_slice(text).map_err(|e| said(&e))?;
+        let probe: Probe<'a> = serde_json::from_slice(text).map_err(|e| message(&e))?;
         if let Some(version) = probe.wattrace {
             return Ok(Line::Hello(version));
         }
@@ -230,13 +241,13 @@ impl<'a> Line<'a> {
             return Ok(Line::Error(error));
         }
         if probe.points.is_some() || probe.end.is_some() {
-            return serde_json::from_slice(text).map(Line::Points).map_err(|e| said(&e));
+            return serde_json::from_slice(text).map(Line::Points).map_err(|e| message(&e));
         }
         if let Some(metric) = probe.metric {
             return if metric.get().starts_with('{') {
-                serde_json::from_str(metric.get()).map(Line::Metric).map_err(|e| said(&e))
+                serde_json::from_str(metric.get()).map(Line::Metric).map_err(|e| message(&e))
             } else {
-                serde_json::from_slice(text).map(Line::Point).map_err(|e| said(&e))
+                serde_json::from_slice(text).map(Line::Point).map_err(|e| message(&e))
             };
         }
         let numbers =
@@ -247,11 +258,11 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A reader's complaint without its line number, which is always 1.
-fn said(error: &serde_json::Error) -> String {
+/// The parser's message without the line number, which is always 1.
+fn message(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    match text.strip_suffix(&place) {
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    match text.strip_suffix(&position) {
         Some(what) => format!("{what} at column {}", error.column()),
         None => text,
     }
@@ -262,12 +273,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_line_is_known_by_its_key() {
+    fn the_kind_of_a_line_follows_from_its_key() {
         let parse = |text: &'static str| Line::parse(text.as_bytes()).unwrap();
         assert!(matches!(parse(r#"{"wattrace":"exec/1"}"#), Line::Hello(v) if v == PROTOCOL));
-        assert!(
-            matches!(parse(r#"{"metric":{"name":"a","unit":"J","kind":"counter"}}"#), Line::Metric(m) if m.name == "a")
-        );
+        let metric = parse(r#"{"metric":{"name":"a","unit":"J","kind":"counter"}}"#);
+        assert!(matches!(metric, Line::Metric(m) if m.name == "a"));
         let Line::Point(point) = parse(r#"{"metric":"a","value":1.50}"#) else { panic!() };
         assert_eq!((point.value.get(), &*point.resource.kind), ("1.50", "host"));
         assert!(matches!(parse(r#"{"points":[],"more":true}"#), Line::Points(p) if p.more));
@@ -279,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_their_column() {
+    fn errors_name_the_column() {
         let error = |text: &'static str| Line::parse(text.as_bytes()).unwrap_err();
         assert!(error("{").contains("at column 1"), "{}", error("{"));
         assert!(error("{}").contains("none of"));

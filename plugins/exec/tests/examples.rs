@@ -1,4 +1,4 @@
-//! The example programs, run for real: two sources and two outputs, in Python and in sh.
+//! Runs the example programs: two sources and two outputs, in Python and in sh.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 use std::fs;
@@ -10,13 +10,13 @@ use wattrace_api::testing::Rig;
 use wattrace_api::{Batch, Origin, Resource, Tick, Timestamp, Window, metric};
 use wattrace_exec::{Exec, ExecConfig, OutputConfig, SourceConfig};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn example(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name).to_str().unwrap().to_owned()
 }
 
-/// Whether Python is there; where it must be, its absence is a failure.
+/// Whether Python is installed. In CI it has to be.
 fn has_python() -> bool {
     let found = Command::new("python3").arg("--version").output().is_ok_and(|o| o.status.success());
     assert!(found || std::env::var("CI").is_err(), "python3 is not installed");
@@ -41,7 +41,7 @@ fn poll(rig: &mut Rig, seconds: u64, last: bool) -> (Batch, Result<(), wattrace_
 }
 
 #[test]
-fn the_ups_in_python_is_a_meter_of_the_host() {
+fn the_python_source_is_a_meter_of_the_host() {
     if !has_python() {
         return;
     }
@@ -73,12 +73,12 @@ fn the_ups_in_python_is_a_meter_of_the_host() {
     let (batch, result) = poll(&mut rig, 5, true);
     result.unwrap();
     assert_eq!(rig.points(&batch)[0].value, 8.5);
-    // The window of the poll that failed is not lost.
+    // The energy of the poll that failed is in the next window.
     assert_eq!(rig.points(&batch)[0].window.start, Timestamp(3_000_000_000));
 }
 
 #[test]
-fn the_load_average_in_sh_comes_at_its_own_pace() {
+fn the_sh_source_reports_the_load_average_at_its_own_pace() {
     let source = SourceConfig {
         name: "loadavg".to_owned(),
         command: vec![example("loadavg.sh")],
@@ -87,7 +87,7 @@ fn the_load_average_in_sh_comes_at_its_own_pace() {
         ..SourceConfig::default()
     };
     let mut rig = rig(ExecConfig { sources: vec![source], ..ExecConfig::default() });
-    let (mut points, deadline) = (0, Instant::now() + PATIENCE);
+    let (mut points, deadline) = (0, Instant::now() + TIMEOUT);
     while points < 3 {
         assert!(Instant::now() < deadline, "only {points} points");
         let (batch, result) = poll(&mut rig, 2, false);
@@ -102,7 +102,7 @@ fn the_load_average_in_sh_comes_at_its_own_pace() {
     poll(&mut rig, 3, true).1.unwrap();
 }
 
-/// An output of `command`, and what it wrote after two batches and a flush: the second batch ends package 1.
+/// What the output `command` writes for two batches and a flush. The second batch ends package 1.
 fn written_by(command: Vec<String>, file: &Path) -> String {
     let env = [("FILE".to_owned(), file.to_str().unwrap().to_owned())].into();
     let output = OutputConfig { name: "o".to_owned(), command, env, ..OutputConfig::default() };
@@ -122,7 +122,7 @@ fn written_by(command: Vec<String>, file: &Path) -> String {
 }
 
 #[test]
-fn the_output_in_sh_has_every_point() {
+fn the_sh_output_writes_every_point() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let written = written_by(vec![example("append.sh")], file.path());
     let values: Vec<_> = written
@@ -133,7 +133,7 @@ fn the_output_in_sh_has_every_point() {
 }
 
 #[test]
-fn the_output_in_python_has_the_latest_of_what_is_open() {
+fn the_python_output_writes_the_latest_point_of_each_open_series() {
     if !has_python() {
         return;
     }
@@ -146,7 +146,7 @@ fn the_output_in_python_has_the_latest_of_what_is_open() {
 }
 
 #[test]
-fn trouble_is_published_as_a_metric() {
+fn problems_are_published_as_a_metric() {
     let script = r#"echo '{"wattrace":"exec/1"}'; while read -r x; do
         case $x in *'"poll"'*) echo rubbish; echo '{"points":[]}';; esac; done"#;
     let source = SourceConfig {

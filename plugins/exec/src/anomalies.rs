@@ -1,5 +1,5 @@
-//! What went wrong with the children: counted across their restarts, said in the log now and then, published
-//! as `wattrace.exec.anomalies`.
+//! What goes wrong with the programs: counted over their restarts, logged with a rate limit, and published as
+//! the metric `wattrace.exec.anomalies`.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use wattrace_api::{
     Attribute, Batch, Clock, Error, Metric, MetricId, Registry, Resource, ResultExt, SeriesId, SeriesSpec,
     Source, Tick, Timestamp, Unit, Value, Window,
 };
-use wattrace_ingest::Limit;
+use wattrace_ingest::RateLimit;
 
 const ANOMALIES: Metric = Metric::counter(
     "wattrace.exec.anomalies",
@@ -23,15 +23,15 @@ const ANOMALIES: Metric = Metric::counter(
 /// Something that went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Anomaly {
-    /// It was started anew.
+    /// It was started again.
     Restart,
-    /// It ended, though it was still wanted.
+    /// It ended by itself.
     Death,
-    /// It did not do in time what it was asked to, and was killed.
+    /// It did not answer or read in time, and was killed.
     Timeout,
-    /// A line that makes no sense.
+    /// A malformed line.
     BadLine,
-    /// A point that is refused.
+    /// A refused point.
     BadPoint,
     /// A counter was restarted.
     Reset,
@@ -55,14 +55,14 @@ impl Anomaly {
 
 /// The anomalies of an element.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct AnomalyCounts {
     element: String,
     counts: [AtomicU64; ALL.len()],
     starts: AtomicU64,
 }
 
-impl Tally {
-    /// None yet of the `kind` of element `name`.
+impl AnomalyCounts {
+    /// Zero counts of the element `name` of the kind `kind`.
     pub(crate) fn new(kind: &str, name: &str) -> Self {
         let element = format!("{kind}/exec/{name}");
         Self { element, counts: Default::default(), starts: AtomicU64::new(0) }
@@ -73,24 +73,24 @@ impl Tally {
         &self.element
     }
 
-    /// One more.
+    /// Counts one.
     pub(crate) fn count(&self, anomaly: Anomaly) {
         self.counts[anomaly as usize].fetch_add(1, Relaxed);
     }
 
-    /// How many so far.
+    /// The count of one kind.
     #[cfg(test)]
     pub(crate) fn get(&self, anomaly: Anomaly) -> u64 {
         self.counts[anomaly as usize].load(Relaxed)
     }
 
-    /// How many so far, of all kinds.
+    /// The count of all kinds.
     #[cfg(test)]
     pub(crate) fn total(&self) -> u64 {
         ALL.into_iter().map(|anomaly| self.get(anomaly)).sum()
     }
 
-    /// It is started; all starts but the first are restarts.
+    /// The program is started. All starts but the first count as restarts.
     pub(crate) fn started(&self) {
         if self.starts.fetch_add(1, Relaxed) > 0 {
             self.count(Anomaly::Restart);
@@ -98,70 +98,70 @@ impl Tally {
     }
 }
 
-/// Tells what is wrong with a child's lines.
+/// Logs and counts problems with a program's lines.
 #[derive(Debug)]
-pub(crate) struct Complaints {
-    tally: Arc<Tally>,
-    limit: Limit,
+pub(crate) struct ProblemLog {
+    counts: Arc<AnomalyCounts>,
+    limit: RateLimit,
 }
 
-impl Complaints {
-    /// Counted in `tally`.
-    pub(crate) fn new(tally: Arc<Tally>) -> Self {
-        Self { tally, limit: Limit::default() }
+impl ProblemLog {
+    /// Counts in `counts`.
+    pub(crate) fn new(counts: Arc<AnomalyCounts>) -> Self {
+        Self { counts, limit: RateLimit::default() }
     }
 
-    /// One about line number `line`.
-    pub(crate) fn about(&mut self, anomaly: Anomaly, line: u64, what: impl Display) {
-        self.tally.count(anomaly);
-        let Some(unsaid) = self.limit.may_say(Instant::now()) else { return };
-        let element = &self.tally.element;
-        if unsaid > 0 {
-            warn!("{element}: {unsaid} more complaints were left out, and counted");
+    /// Reports a problem with line number `line`.
+    pub(crate) fn report(&mut self, anomaly: Anomaly, line: u64, what: impl Display) {
+        self.counts.count(anomaly);
+        let Some(suppressed) = self.limit.allow(Instant::now()) else { return };
+        let element = &self.counts.element;
+        if suppressed > 0 {
+            warn!("{element}: {suppressed} more problems were not logged, but counted");
         }
         warn!("{element}, line {line}: {what}");
     }
 }
 
 /// The source of `wattrace.exec.anomalies`.
-pub(crate) struct Supervision {
+pub(crate) struct AnomalySource {
     registry: Arc<Registry>,
     clock: Clock,
     metric: MetricId,
     start: Timestamp,
     window: Window,
-    counts: Vec<(Arc<Tally>, Anomaly, Option<SeriesId>)>,
+    counts: Vec<(Arc<AnomalyCounts>, Anomaly, Option<SeriesId>)>,
 }
 
-impl Supervision {
-    /// Watches `tallies`, which began to count at `start`.
+impl AnomalySource {
+    /// Publishes `elements`, whose counts were zero at `start`.
     ///
     /// # Errors
     /// Fatal, if another plugin has a metric of that name.
     pub(crate) fn open(
-        tallies: &[Arc<Tally>],
+        elements: &[Arc<AnomalyCounts>],
         registry: Arc<Registry>,
         clock: Clock,
         start: Timestamp,
     ) -> Result<Self, Error> {
         let metric = registry.metric(&ANOMALIES).or_fatal()?;
-        let counts = tallies.iter().flat_map(|tally| ALL.map(|anomaly| (tally.clone(), anomaly, None)));
+        let counts = elements.iter().flat_map(|counts| ALL.map(|anomaly| (counts.clone(), anomaly, None)));
         let (counts, window) = (counts.collect(), Window::new(start, start));
         Ok(Self { registry, clock, metric, start, window, counts })
     }
 }
 
-impl Source for Supervision {
+impl Source for AnomalySource {
     fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
         self.window = Window::new(self.window.end, self.clock.now());
         out.begin(self.window);
-        for (tally, anomaly, series) in &mut self.counts {
-            let count = tally.counts[*anomaly as usize].load(Relaxed);
-            // A series appears with its first anomaly.
+        for (counts, anomaly, series) in &mut self.counts {
+            let count = counts.counts[*anomaly as usize].load(Relaxed);
+            // A series opens with its first anomaly.
             if count > 0 {
                 let id = *series.get_or_insert_with(|| {
                     let attributes = vec![
-                        Attribute::new("wattrace.element", &*tally.element),
+                        Attribute::new("wattrace.element", &*counts.element),
                         Attribute::new("wattrace.anomaly", anomaly.as_str()),
                     ];
                     let spec = SeriesSpec::new(self.metric, Resource::HOST, self.start);
