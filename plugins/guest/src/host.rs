@@ -1,5 +1,5 @@
-//! `host-share`, in the guest: a source of the energy that the host says is this machine's. How it is read is
-//! in `host/fetch.rs`, what is made of it in `host/reader.rs`.
+//! `host-share`, in the guest: a source of the energy that the host attributes to this machine.
+//! `host/fetch.rs` reads the host's message, `host/reader.rs` compares it with the last one.
 
 mod fetch;
 mod reader;
@@ -16,8 +16,9 @@ use wattrace_api::{
     Value, Verdict, Window, metric,
 };
 
-use self::fetch::{Failure, fetch};
-use self::reader::{ANOMALIES, Anomaly, News, Reader};
+use self::fetch::{FetchError, fetch};
+use self::reader::{ANOMALIES, Anomaly, Change, Reader};
+use crate::message::Share;
 
 /// The plugin.
 #[derive(Debug)]
@@ -27,16 +28,15 @@ pub struct HostShare;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostShareConfig {
-    /// The file that the host writes for this machine, where it is mounted here, or a unix socket that gives
-    /// the same line.
+    /// The mounted file that the host writes for this machine, or a unix socket that sends the same line.
     pub path: PathBuf,
-    /// Time between readings, from 10 ms up.
+    /// Time between readings, at least 10 ms.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// Which of the host's domains is meant; empty: the sum of all that are parts of the machine. To be named
-    /// where the host only has a meter of the whole machine, `psys` for example.
+    /// The domain of the host to count. Empty: the sum of all domains that count in totals. Name a domain if
+    /// the host has a meter of the whole machine only, such as `psys`.
     pub domain: String,
-    /// The host is taken to be silent when it has said nothing new for so long.
+    /// After how long without a change the host's message is stale.
     #[serde(with = "humantime_serde")]
     pub stale_after: Duration,
 }
@@ -73,10 +73,10 @@ impl HostShareConfig {
 
 impl Plugin for HostShare {
     const NAME: &'static str = "host-share";
-    const DESCRIPTION: &'static str = "energy of this virtual machine, as its host tells it";
+    const DESCRIPTION: &'static str = "energy of this virtual machine, as attributed by its host";
     type Config = HostShareConfig;
 
-    // Few machines are guests of a host that tells.
+    // Few machines are guests of a host with Wattrace.
     fn on_by_default() -> bool {
         false
     }
@@ -84,7 +84,6 @@ impl Plugin for HostShare {
     fn start(config: HostShareConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
-        // A file of another machine's may take its time.
         setup.source("energy", Trigger::every(config.interval), move || {
             HostShareSource::open(&config, registry.clone(), clock.clone())
         });
@@ -95,11 +94,11 @@ impl Plugin for HostShare {
         let what = format!("the host's {}", config.path.display());
         vec![match fetch(&config.path) {
             Ok(fetched) => {
-                let found = format!("tells of {}", fetched.share.machine);
+                let found = format!("it is about the machine {}", fetched.share.machine);
                 Finding { what, verdict: Verdict::Ok, found, remedy: String::new() }
             }
-            Err(Failure { why, .. }) => {
-                Finding { what, verdict: Verdict::Missing, found: why, remedy: REMEDY.to_owned() }
+            Err(FetchError { message, .. }) => {
+                Finding { what, verdict: Verdict::Missing, found: message, remedy: REMEDY.to_owned() }
             }
         }]
     }
@@ -108,13 +107,13 @@ impl Plugin for HostShare {
 const REMEDY: &str =
     "enable plugins.guest-share on the host, and mount this machine's directory of it here (9p, virtiofs)";
 
-/// Name of the domain. The estimate, too, knows it, and gives way to it.
+/// Name of the domain. The `estimate` plugin yields to a domain of this name.
 const DOMAIN: &str = "host-share";
 
 const AGE: Metric = Metric::gauge(
     "wattrace.host_share.age",
     Unit::Second,
-    "How old the host's last word on this machine's energy is",
+    "Age of the host's last message about this machine's energy",
 );
 
 struct HostShareSource {
@@ -127,7 +126,7 @@ struct HostShareSource {
     read_at: Timestamp,
     origin: Origin,
     anomalies: Anomalies,
-    is_silent: bool,
+    is_stale: bool,
 }
 
 impl HostShareSource {
@@ -139,7 +138,7 @@ impl HostShareSource {
         reader.begin(&fetched.share, start);
         let origin = origin(&fetched.share, &config.domain);
         info!(
-            "{}: the host tells of {}, whose counters stand at {:.1} J; what comes from now on is counted",
+            "{}: the host's message is about {}, at {:.1} J; energy is counted from there on",
             config.path.display(),
             fetched.share.machine,
             reader.total() as f64 * metric::MICROJOULE
@@ -170,12 +169,12 @@ impl HostShareSource {
             read_at: start,
             origin,
             anomalies,
-            is_silent: false,
+            is_stale: false,
         })
     }
 
-    /// What is told every time: how old it is, and what went differently.
-    fn observe(&mut self, now: Timestamp, out: &mut Batch) {
+    /// Writes the message's age and the anomalies.
+    fn emit_state(&mut self, now: Timestamp, out: &mut Batch) {
         out.begin(Window::new(self.read_at, now));
         self.read_at = now;
         out.push(self.age, Value::of_gauge(now.since(self.reader.as_of()).as_secs_f64()));
@@ -189,70 +188,69 @@ impl Source for HostShareSource {
         let now = self.clock.now();
         let fetched = match fetched {
             Ok(fetched) => fetched,
-            Err(failure) => {
-                if failure.is_nonsense {
+            Err(error) => {
+                if error.is_malformed {
                     self.reader.count(Anomaly::BadReading);
                 }
-                self.observe(now, out);
-                // A host that restarts, or a mount that comes back: the counters are kept here meanwhile.
-                return Err(Error::retry(failure.why));
+                self.emit_state(now, out);
+                // The host may restart, or the mount may come back. The counters are kept meanwhile.
+                return Err(Error::retry(error.message));
             }
         };
         if origin(&fetched.share, &self.config.domain) != self.origin {
             return Err(Error::fatal(
-                "the host's meter is of another origin than before: counting begins anew",
+                "the host's meter has another origin than before: counting starts again",
             ));
         }
         let as_of = fetched.as_of(now, &self.clock, self.config.stale_after);
-        let news = self.reader.take(&fetched.share, as_of, now);
-        let result = match news {
-            News::Energy { window, microjoules } => {
-                if self.is_silent {
-                    self.is_silent = false;
-                    info!("the host tells of this machine again");
+        let result = match self.reader.take(&fetched.share, as_of, now) {
+            Change::Energy { window, microjoules } => {
+                if self.is_stale {
+                    self.is_stale = false;
+                    info!("the host's message changes again");
                 }
                 self.microjoules = self.microjoules.saturating_add(microjoules);
                 out.begin(window);
                 out.push(self.energy, Value::of_steps(self.microjoules));
                 Ok(())
             }
-            News::Nothing { silent_for } if silent_for > self.config.stale_after => {
-                if !self.is_silent {
-                    self.is_silent = true;
+            Change::None { since } if since > self.config.stale_after => {
+                if !self.is_stale {
+                    self.is_stale = true;
                     self.reader.count(Anomaly::Stale);
-                    warn!("the host has told nothing new of this machine for {silent_for:.0?}");
+                    warn!("the host's message has not changed for {since:.0?}");
                 }
                 Err(Error::retry(format!(
-                    "plugins.host-share.path: {}: nothing new for {silent_for:.0?}; does the host's agent run?",
+                    "plugins.host-share.path: {}: unchanged for {since:.0?}; does the host's agent run?",
                     self.config.path.display()
                 )))
             }
-            News::Nothing { .. } => Ok(()),
-            News::NoSuchDomain => Err(Error::retry(no_such_domain(&fetched.share, &self.config.domain))),
+            Change::None { .. } => Ok(()),
+            Change::NoSuchDomain => Err(Error::retry(no_such_domain(&fetched.share, &self.config.domain))),
         };
-        self.observe(now, out);
+        self.emit_state(now, out);
         result
     }
 }
 
-fn no_such_domain(share: &crate::message::Share, wanted: &str) -> String {
+fn no_such_domain(share: &Share, wanted: &str) -> String {
     let known: Vec<&str> = share.domains.iter().map(|d| &*d.domain).collect();
     let wanted = if wanted.is_empty() {
-        "none that is a part of the machine".to_owned()
+        "no domain that counts in totals".to_owned()
     } else {
-        format!("no `{wanted}`")
+        format!("no domain `{wanted}`")
     };
-    format!("plugins.host-share.domain: the host tells of {wanted}; it tells of: {}", known.join(", "))
+    format!("plugins.host-share.domain: the host's message has {wanted}; it has: {}", known.join(", "))
 }
 
-/// What a host attributes is estimated, and simulated if its meter is.
-fn origin(share: &crate::message::Share, wanted: &str) -> Origin {
+/// Attributed energy is estimated, or simulated if the host's meter is.
+fn origin(share: &Share, wanted: &str) -> Origin {
     let mut counted = reader::counted(share, wanted);
     let simulated = counted.any(|domain| domain.origin == Origin::Simulated.as_str());
     if simulated { Origin::Simulated } else { Origin::Estimated }
 }
 
-/// The counters of anomalies; each has a series from its first one on.
+/// The counters of anomalies. The series of a kind opens with its first anomaly.
 struct Anomalies {
     registry: Arc<Registry>,
     metric: MetricId,

@@ -1,8 +1,8 @@
-//! `guest-share`, on the host: an output that keeps, for each virtual machine, a small file with the energy
-//! that was attributed to it. Whose energy is which machine's is kept in `share/books.rs`, the files in
-//! `share/store.rs`.
+//! `guest-share`, on the host: an output that writes a small file for each virtual machine, with the energy
+//! attributed to it. `share/machines.rs` sums up the energy, `share/store.rs` keeps the files,
+//! `share/serve.rs` the sockets.
 
-mod books;
+mod machines;
 mod serve;
 mod store;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use wattrace_api::{Batch, Clock, Error, Output, Plugin, Setup};
 
-use self::books::Books;
+use self::machines::Machines;
 use self::serve::Servers;
 use self::store::Store;
 
@@ -24,21 +24,20 @@ pub struct GuestShare;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuestShareConfig {
-    /// The directory of the machines' directories: machine `web` has `web/share.json`. Let each machine see
-    /// its own only.
+    /// The directory of the machines' directories: machine `web` has `web/share.json`. Give each machine
+    /// access to its own directory only.
     pub directory: PathBuf,
-    /// Whether each machine's directory also has a unix socket, `share.sock`, that gives the same line to
-    /// whoever connects.
+    /// Whether each machine's directory also has a unix socket, `share.sock`, that sends the same line to
+    /// each connection.
     pub socket: bool,
-    /// The machines to share with, by the names or ids of consumers of the type `machine`; empty: all of
-    /// them.
+    /// The machines to share with: names or ids of consumers of the type `machine`. Empty: all.
     pub machines: Vec<String>,
-    /// Machines that are processes, where nothing tells of machines.
+    /// Processes that are machines, for hosts where the plugin `groups` finds no machines.
     pub processes: Vec<ProcessRule>,
-    /// Least time between two writings of a file; "0s": whenever there is news.
+    /// Least time between two writes of a file; "0s": write at every change.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// How long the file of a machine stays that is gone.
+    /// How long to keep the file of a machine that is gone.
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
 }
@@ -49,7 +48,7 @@ pub struct GuestShareConfig {
 pub struct ProcessRule {
     /// The machine's name.
     pub machine: String,
-    /// The process's number; 0: any.
+    /// The pid; 0: any.
     #[serde(default)]
     pub pid: u32,
     /// The name of its executable; empty: any.
@@ -95,10 +94,10 @@ impl GuestShareConfig {
 impl Plugin for GuestShare {
     const NAME: &'static str = "guest-share";
     const DESCRIPTION: &'static str =
-        "Tells each virtual machine its share of the energy, in a file of its own";
+        "shares with each virtual machine its part of the energy, in a file of its own";
     type Config = GuestShareConfig;
 
-    // Whoever writes files waits to be asked.
+    // It writes files, so it has to be enabled.
     fn on_by_default() -> bool {
         false
     }
@@ -108,46 +107,49 @@ impl Plugin for GuestShare {
         let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
         setup.output("machines", move || {
             let store = Store::new(&config.directory);
-            let books = Books::open(&config, registry.clone(), &clock, store.read_all())?;
+            let machines = Machines::open(&config, registry.clone(), &clock, store.read_all());
             let servers = config.socket.then(|| Servers::new(runtime.clone(), clock.clone()));
-            Ok(ShareOutput { books, store, servers, clock: clock.clone(), config: config.clone() })
+            let (clock, config) = (clock.clone(), config.clone());
+            Ok(ShareOutput { machines, store, servers, clock, config, is_retry: false })
         });
         Ok(())
     }
 }
 
 struct ShareOutput {
-    books: Books,
+    machines: Machines,
     store: Store,
     servers: Option<Servers>,
     clock: Clock,
     config: GuestShareConfig,
+    /// The last write failed, so the runner writes the same batch again.
+    is_retry: bool,
 }
 
 impl ShareOutput {
-    /// Writes what is new, if it is time or if `all` is asked for. One that fails keeps no other from being
-    /// written.
+    /// Writes the machines that have changed and whose interval is over; with `all`, all that have changed.
+    /// After a failure it goes on with the next machine.
     fn publish(&mut self, all: bool) -> Result<(), Error> {
         let now = self.clock.now();
         let mut failed = None;
-        for machine in self.books.machines() {
+        for machine in self.machines.iter_mut() {
             let due = machine.written.is_none_or(|written| now.since(written) >= self.config.interval);
-            if !machine.is_new || !(all || due || machine.is_gone()) {
+            if !machine.is_changed || !(all || due || machine.is_gone()) {
                 continue;
             }
             let message = machine.message(&self.clock);
             match self.store.write(&machine.directory, &message) {
-                Ok(()) => (machine.is_new, machine.written) = (false, Some(now)),
+                Ok(()) => (machine.is_changed, machine.written) = (false, Some(now)),
                 Err(e) => failed = Some(e),
             }
             if let Some(servers) = &mut self.servers
                 && let Err(e) =
-                    servers.tell(&machine.directory, &self.store.socket(&machine.directory), message)
+                    servers.publish(&machine.directory, &self.store.socket(&machine.directory), message)
             {
                 failed = Some(e);
             }
         }
-        for directory in self.books.forget(now, self.config.keep) {
+        for directory in self.machines.remove_gone(now, self.config.keep) {
             if let Some(servers) = &mut self.servers {
                 servers.end(&directory);
             }
@@ -159,8 +161,12 @@ impl ShareOutput {
 
 impl Output for ShareOutput {
     fn write(&mut self, batch: &Batch) -> Result<(), Error> {
-        self.books.take(batch, &self.clock);
-        self.publish(false)
+        if !self.is_retry {
+            self.machines.add(batch, &self.clock);
+        }
+        let result = self.publish(false);
+        self.is_retry = result.is_err();
+        result
     }
 
     fn flush(&mut self) -> Result<(), Error> {
@@ -174,7 +180,7 @@ mod tests {
     use wattrace_api::testing::Rig;
 
     #[test]
-    fn senseless_configurations_do_not_start() {
+    fn invalid_configurations_are_refused() {
         let rule =
             |machine: &str, pid, name: &str| ProcessRule { machine: machine.into(), pid, name: name.into() };
         let of = |processes| GuestShareConfig { processes, ..GuestShareConfig::default() };
@@ -183,8 +189,8 @@ mod tests {
             (of(vec![rule("", 7, "")]), "guest-share.processes: machine is empty"),
             (of(vec![rule("web", 0, "")]), "guest-share.processes: web is any"),
         ] {
-            let refused = Rig::new().start::<GuestShare>(config).unwrap_err().to_string();
-            assert!(refused.contains(key), "{refused}");
+            let error = Rig::new().start::<GuestShare>(config).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Host and guest together: what the host attributed to a machine is what the guest counts, to the last
-//! microjoule, over restarts of both sides.
+//! Host and guest together: the guest counts what the host attributes to the machine, to the last microjoule,
+//! over restarts of both sides.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,7 +21,7 @@ use wattrace_guest::{GuestShare, GuestShareConfig, HostShare, HostShareConfig, P
 
 const SECOND: u64 = 1_000_000_000;
 
-/// A host whose clock stands at `second`.
+/// A host whose clock is at `second`.
 fn host(config: &GuestShareConfig, second: u64) -> Rig {
     let mut rig = Rig::new();
     rig.clock.set(Timestamp(second * SECOND));
@@ -62,8 +62,8 @@ fn energy(rig: &Rig, of: &Arc<Consumer>, resource: Resource, name: &str, within:
     })
 }
 
-/// A window that ends now, and half a second is over when it is told.
-fn tell(rig: &mut Rig, second: u64, points: &[(SeriesId, u64)]) {
+/// Writes a window that ends at `second`, half a second later.
+fn write(rig: &mut Rig, second: u64, points: &[(SeriesId, u64)]) {
     let window = Window::new(Timestamp((second - 1) * SECOND), Timestamp(second * SECOND));
     rig.clock.set(Timestamp(second * SECOND + SECOND / 2));
     rig.pass(rig.batch(window, points)).unwrap();
@@ -76,7 +76,7 @@ fn counted(rig: &mut Rig, second: u64) -> Option<(u64, Window)> {
     points.iter().find(|p| p.metric == "hw.energy").map(|p| (p.steps, p.window))
 }
 
-/// Numbers below `below`, the same ones every time.
+/// Pseudo-random numbers below `below`, the same in every run.
 fn random() -> impl FnMut(u64) -> u64 {
     let mut seed = 11_u64;
     move |below| {
@@ -86,14 +86,14 @@ fn random() -> impl FnMut(u64) -> u64 {
 }
 
 #[test]
-fn what_the_host_attributes_is_what_the_guest_counts_over_restarts_of_both() {
+fn the_guest_counts_what_the_host_attributes_over_restarts_of_both() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let path = dir.path().join("web/share.json");
     let mut random = random();
     let mut second = 10;
-    // All that the host ever attributed to the machine, that the guest ever counted, and that passed while it
-    // was away.
+    // Microjoules that the host attributed to the machine, that the guest counted, and that came while no
+    // guest ran.
     let (mut attributed, mut before_guests, mut counted_by_guests) = (0, 0, 0);
     let mut in_guest: Option<(Rig, u64)> = None;
     for session in 0..4 {
@@ -119,12 +119,12 @@ fn what_the_host_attributes_is_what_the_guest_counts_over_restarts_of_both() {
             }
             let parts = [(series[0], values[0]), (series[1], values[1])];
             let points: Vec<_> = parts.into_iter().chain(aside.map(|s| (s, 1_000 * second))).collect();
-            tell(&mut on_host, second, &points);
-            // What is said last, nobody reads before the host's agent is anew.
+            write(&mut on_host, second, &points);
+            // No guest reads the last messages before the host's agent restarts.
             if tick >= 45 {
                 continue;
             }
-            // Guests read when they like, and are sometimes started anew.
+            // Guests read at times of their own, and restart sometimes.
             if random(10) == 0 {
                 in_guest = None;
             }
@@ -137,7 +137,7 @@ fn what_the_host_attributes_is_what_the_guest_counts_over_restarts_of_both() {
                     let (now, window) = counted(rig, second + 1).unwrap();
                     counted_by_guests += now - *last;
                     *last = now;
-                    // All that the host has said, and in the host's own window.
+                    // Everything that the host has written, in the host's window.
                     assert_eq!(
                         before_guests + counted_by_guests,
                         attributed,
@@ -148,33 +148,38 @@ fn what_the_host_attributes_is_what_the_guest_counts_over_restarts_of_both() {
                 Some(_) => {}
             }
         }
-        // The host's agent is away for a while, and says so by its new session.
+        // The host's agent is not running for a while. Its new session shows that.
         second += 20;
     }
     assert!(counted_by_guests > attributed / 2, "{counted_by_guests} of {attributed}");
 }
 
 #[test]
-fn a_batch_that_comes_again_and_one_that_cannot_be_written_lose_and_add_nothing() {
+fn a_batch_that_is_written_again_after_a_failure_counts_once() {
     let dir = tempfile::tempdir().unwrap();
     let blocked = dir.path().join("machines");
     std::fs::write(&blocked, "in the way").unwrap();
     let mut on_host = host(&config(&blocked), 10);
     let web = consumer(ConsumerKind::Machine, "web", "");
     let series = energy(&on_host, &web, Resource::package(0), "package-0", None);
-    let window = Window::new(Timestamp(10 * SECOND), Timestamp(11 * SECOND));
-    on_host.clock.set(Timestamp(11 * SECOND));
-    let batch = on_host.batch(window, &[(series, 7)]);
-    let refused = on_host.pass(batch.clone()).unwrap_err();
-    assert!(refused.to_string().contains("plugins.guest-share.directory: "), "{refused}");
+    // Two windows, and the end of the series.
+    let mut batch = Batch::default();
+    for (second, value) in [(11, 5), (12, 7)] {
+        batch.begin(Window::new(Timestamp((second - 1) * SECOND), Timestamp(second * SECOND)));
+        batch.push(series, Value::of_steps(value));
+    }
+    batch.end(series);
+    on_host.clock.set(Timestamp(12 * SECOND));
+    let error = on_host.pass(batch.clone()).unwrap_err();
+    assert!(error.to_string().contains("plugins.guest-share.directory: "), "{error}");
     std::fs::remove_file(&blocked).unwrap();
     on_host.pass(batch).unwrap();
     let text = std::fs::read_to_string(blocked.join("web/share.json")).unwrap();
-    assert!(text.contains("\"microjoules\":7"), "{text}");
+    assert!(text.contains("\"microjoules\":7}"), "{text}");
 }
 
 #[test]
-fn a_process_can_be_a_machine_by_its_number_or_its_name() {
+fn a_process_can_be_a_machine_by_its_pid_or_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let rule =
         |machine: &str, pid, name: &str| ProcessRule { machine: machine.into(), pid, name: name.into() };
@@ -183,25 +188,25 @@ fn a_process_can_be_a_machine_by_its_number_or_its_name() {
     let by_pid = consumer(ConsumerKind::Process, "42", "qemu");
     let by_name = consumer(ConsumerKind::Process, "43", "sh");
     let neither = consumer(ConsumerKind::Process, "44", "bash");
-    // The process is told already: the machine of its name would be its energy once more.
+    // The process counts already: the machine with its name would count its energy twice.
     let twice = consumer(ConsumerKind::Machine, "one", "");
     let of = |rig: &Rig, consumer| energy(rig, consumer, Resource::package(0), "package-0", None);
     let series = [&by_pid, &by_name, &neither, &twice].map(|consumer| of(&on_host, consumer));
-    tell(&mut on_host, 11, &series.map(|s| (s, 1_000)));
+    write(&mut on_host, 11, &series.map(|s| (s, 1_000)));
     let read = |machine: &str| {
         let text = std::fs::read_to_string(dir.path().join(machine).join("share.json")).ok()?;
         Some(text.split("\"microjoules\":").nth(1)?.split('}').next()?.parse::<u64>().unwrap())
     };
     assert_eq!((read("one"), read("two")), (Some(1_000), None));
-    // The shell becomes a machine: what it uses from now on is that machine's.
+    // The shell becomes a machine: the energy that it uses from now on is that machine's.
     by_name.update(vec![Attribute::new("process.executable.name", "firecracker")]);
-    tell(&mut on_host, 12, &series.map(|s| (s, 1_500)));
+    write(&mut on_host, 12, &series.map(|s| (s, 1_500)));
     assert_eq!((read("one"), read("two")), (Some(1_500), Some(500)));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
 }
 
 #[test]
-fn a_machine_that_is_gone_leaves_its_last_word_for_a_while() {
+fn the_file_of_a_machine_that_is_gone_is_kept_for_a_while() {
     let dir = tempfile::tempdir().unwrap();
     let settings = GuestShareConfig {
         keep: Duration::from_secs(60),
@@ -213,32 +218,32 @@ fn a_machine_that_is_gone_leaves_its_last_word_for_a_while() {
     let [web, db] = ["web", "db"].map(|name| consumer(ConsumerKind::Machine, name, ""));
     let series = energy(&on_host, &web, Resource::package(0), "package-0", None);
     let of_db = energy(&on_host, &db, Resource::package(0), "package-0", None);
-    tell(&mut on_host, 11, &[(series, 1), (of_db, 1)]);
+    write(&mut on_host, 11, &[(series, 1), (of_db, 1)]);
     let path = dir.path().join("web/share.json");
-    let word = || std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(word().contains("\"microjoules\":1}"));
-    assert!(!dir.path().join("db").exists(), "it was not chosen");
-    tell(&mut on_host, 12, &[(series, 2)]);
-    assert!(word().contains("\"microjoules\":1}"), "it is not time");
+    let message = || std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(message().contains("\"microjoules\":1}"));
+    assert!(!dir.path().join("db").exists(), "it is not selected");
+    write(&mut on_host, 12, &[(series, 2)]);
+    assert!(message().contains("\"microjoules\":1}"), "the interval is not over");
     let mut last = on_host.batch(Window::new(Timestamp(12 * SECOND), Timestamp(13 * SECOND)), &[(series, 3)]);
     last.end(series);
     on_host.pass(last).unwrap();
-    assert!(word().contains("\"microjoules\":3}"), "a last word does not wait");
+    assert!(message().contains("\"microjoules\":3}"), "the last message does not wait");
     on_host.clock.set(Timestamp(72 * SECOND));
     on_host.pass(Batch::default()).unwrap();
     assert!(path.exists());
     on_host.clock.set(Timestamp(73 * SECOND));
     on_host.pass(Batch::default()).unwrap();
     assert!(!dir.path().join("web").exists());
-    // It comes back: another counter.
+    // It comes back with another counter.
     on_host.registry.release(&[series]);
     let again = energy(&on_host, &web, Resource::package(0), "package-0", None);
-    tell(&mut on_host, 74, &[(again, 4)]);
-    assert!(word().contains("\"microjoules\":4}"), "{}", word());
+    write(&mut on_host, 74, &[(again, 4)]);
+    assert!(message().contains("\"microjoules\":4}"), "{}", message());
 }
 
 #[test]
-fn a_machine_goes_by_its_name_and_two_of_one_name_are_told_apart() {
+fn a_machine_is_named_by_its_name_and_a_second_of_that_name_by_its_id() {
     let dir = tempfile::tempdir().unwrap();
     let mut on_host = host(&config(dir.path()), 10);
     let machines =
@@ -259,28 +264,28 @@ fn a_machine_goes_by_its_name_and_two_of_one_name_are_told_apart() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort_unstable();
-    // What is in no machine is nobody's to be told.
+    // What is in no machine gets no directory.
     assert_eq!(names, ["db", "qemu-2-web", "web"]);
-    // The machine is started anew, with another number: its counter goes on.
+    // The machine restarts with another id: its counter continues.
     let again = consumer(ConsumerKind::Machine, "qemu-4-db", "");
     again.update(vec![Attribute::new("wattrace.machine.name", "db")]);
     let again = energy(&on_host, &again, Resource::package(0), "package-0", None);
-    tell(&mut on_host, 12, &[(again, 10)]);
+    write(&mut on_host, 12, &[(again, 10)]);
     let text = std::fs::read_to_string(dir.path().join("db/share.json")).unwrap();
     assert!(text.contains("\"microjoules\":13}"), "{text}");
 }
 
 #[test]
-fn a_socket_says_how_old_its_word_is_when_it_is_asked() {
+fn a_socket_sends_the_age_of_the_message_at_that_moment() {
     let dir = tempfile::tempdir().unwrap();
     let mut on_host = host(&GuestShareConfig { socket: true, ..config(dir.path()) }, 10);
     let web = consumer(ConsumerKind::Machine, "web", "");
     let series = energy(&on_host, &web, Resource::package(0), "package-0", None);
-    tell(&mut on_host, 11, &[(series, 1_000)]);
-    // The guest's clock is another: it stands at 5000 s when the host's stands at 13 s.
+    write(&mut on_host, 11, &[(series, 1_000)]);
+    // The guest's clock differs: it is at 5000 s when the host's is at 13 s.
     on_host.clock.set(Timestamp(13 * SECOND));
     let mut in_guest = guest(dir.path().join("web/share.sock"), 5_000);
-    tell(&mut on_host, 12, &[(series, 3_000)]);
+    write(&mut on_host, 12, &[(series, 3_000)]);
     on_host.clock.set(Timestamp(14 * SECOND));
     let (microjoules, window) = counted(&mut in_guest, 5_001).unwrap();
     assert_eq!(microjoules, 2_000);
@@ -290,11 +295,11 @@ fn a_socket_says_how_old_its_word_is_when_it_is_asked() {
 }
 
 #[test]
-fn values_are_cumulative_however_a_series_begins() {
+fn energy_before_the_output_started_is_not_counted() {
     let dir = tempfile::tempdir().unwrap();
     let mut on_host = host(&config(dir.path()), 10);
     let web = consumer(ConsumerKind::Machine, "web", "");
-    // It was there before this output was: what it had used by then is not known to be the machine's of now.
+    // The series is older than the output: it is not known whether its energy so far was this machine's.
     on_host.clock.set(Timestamp(5 * SECOND));
     let old = energy(&on_host, &web, Resource::package(0), "package-0", None);
     let mut batch = Batch::default();

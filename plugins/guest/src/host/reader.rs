@@ -1,5 +1,4 @@
-//! From one message to the next: how much energy came in between, over which window, and what else happened.
-//! Pure.
+//! Compares each message with the last one: the energy in between, its window, and anomalies.
 
 use std::time::Duration;
 
@@ -11,22 +10,22 @@ pub(super) const ANOMALIES: Metric = Metric::counter(
     "wattrace.host_share.anomalies",
     Unit::Count("{anomaly}"),
     1.0,
-    "What the host's word on this machine's energy did instead of going on",
+    "Irregular messages of the host about this machine's energy",
 );
 
-/// Something else than going on.
+/// A kind of irregular message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Anomaly {
-    /// The host told nothing new for long. Counted once, until it does.
+    /// The message did not change for long. Counted once until it changes.
     Stale,
-    /// The host's agent started anew: what this machine used meanwhile is not known, and nobody's.
+    /// The host's agent restarted. The energy used meanwhile is unknown and left out.
     Restart,
-    /// The host counts from another beginning, which overlaps what was counted here: nothing is counted until
+    /// The host's counters have another start, which overlaps what was counted here. Nothing is counted until
     /// the next message.
     Reset,
-    /// A counter ran backwards: the joules of that window are unknown, and nobody's.
+    /// A counter went back. The energy of that window is unknown and left out.
     Backwards,
-    /// What was read is no message. The next good reading covers this window too.
+    /// What was read is not a message. The next good reading includes this window.
     BadReading,
 }
 
@@ -45,50 +44,49 @@ impl Anomaly {
     }
 }
 
-/// What a message brings.
+/// The change from the last message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
-    /// So much more energy, in that window.
+pub(super) enum Change {
+    /// More energy.
     Energy {
-        /// From the end of what was known before.
+        /// Starts at the end of the last one.
         window: Window,
         /// Additional microjoules.
         microjoules: u64,
     },
-    /// It is the one from before.
-    Nothing {
-        /// How long nothing else has come.
-        silent_for: Duration,
+    /// It is the same message.
+    None {
+        /// How long it has not changed.
+        since: Duration,
     },
-    /// The domains that are to be counted are not in it.
+    /// It has none of the domains to be counted.
     NoSuchDomain,
 }
 
-/// The last message.
+/// The last message, and when it came.
 pub(super) struct Reader {
     wanted: String,
     last: Option<Share>,
-    /// The end of its last window, here.
+    /// The end of its last window, by this machine's clock.
     as_of: Timestamp,
-    /// When it came.
-    heard: Timestamp,
+    received_at: Timestamp,
     anomalies: Vec<Anomaly>,
 }
 
-/// The domains that count: the one that is wanted, or else all that are parts of the machine.
+/// The domains to be counted: the one that is `wanted`, or else all that count in totals.
 pub(super) fn counted<'a>(share: &'a Share, wanted: &'a str) -> impl Iterator<Item = &'a DomainShare> {
     share.domains.iter().filter(move |d| if wanted.is_empty() { d.part } else { d.domain == wanted })
 }
 
 impl Reader {
     pub(super) fn new(wanted: String) -> Self {
-        Self { wanted, last: None, as_of: Timestamp(0), heard: Timestamp(0), anomalies: Vec::new() }
+        Self { wanted, last: None, as_of: Timestamp(0), received_at: Timestamp(0), anomalies: Vec::new() }
     }
 
-    /// The first message: from here on is counted.
+    /// Takes the first message, from which energy is counted.
     pub(super) fn begin(&mut self, share: &Share, as_of: Timestamp) {
         self.last = Some(share.clone());
-        (self.as_of, self.heard) = (as_of, as_of);
+        (self.as_of, self.received_at) = (as_of, as_of);
     }
 
     /// Microjoules in the last message.
@@ -97,7 +95,7 @@ impl Reader {
         last.fold(0, |sum, domain| sum.saturating_add(domain.microjoules))
     }
 
-    /// Up to when the host has told, by this machine's clock.
+    /// The end of the last message's last window, by this machine's clock.
     pub(super) fn as_of(&self) -> Timestamp {
         self.as_of
     }
@@ -106,33 +104,34 @@ impl Reader {
         self.anomalies.push(anomaly);
     }
 
-    /// What happened since the last call.
+    /// The anomalies since the last call.
     pub(super) fn take_anomalies(&mut self) -> Vec<Anomaly> {
         std::mem::take(&mut self.anomalies)
     }
 
-    /// The next message, as of `as_of`, read `now`.
-    pub(super) fn take(&mut self, share: &Share, as_of: Timestamp, now: Timestamp) -> News {
+    /// Takes the next message, whose last window ends at `as_of`. It was read at `now`.
+    pub(super) fn take(&mut self, share: &Share, as_of: Timestamp, now: Timestamp) -> Change {
         let Some(last) = &self.last else {
             self.begin(share, as_of);
-            return News::Nothing { silent_for: Duration::ZERO };
+            return Change::None { since: Duration::ZERO };
         };
-        let told = |s: &Share| (s.session, s.start_unix_nano, s.as_of_unix_nano);
-        if told(share) == told(last) && share.machine == last.machine {
-            return News::Nothing { silent_for: now.since(self.heard) };
+        let version = |s: &Share| (s.session, s.start_unix_nano, s.as_of_unix_nano);
+        if version(share) == version(last) && share.machine == last.machine {
+            return Change::None { since: now.since(self.received_at) };
         }
-        self.heard = now;
+        self.received_at = now;
         if counted(share, &self.wanted).next().is_none() {
-            return News::NoSuchDomain;
+            return Change::NoSuchDomain;
         }
         if share.session != last.session {
             self.anomalies.push(Anomaly::Restart);
         }
-        let same_counter = (&share.machine, share.start_unix_nano) == (&last.machine, last.start_unix_nano);
-        // One that began after the last message has all of its energy from since then.
+        let is_same_counter =
+            (&share.machine, share.start_unix_nano) == (&last.machine, last.start_unix_nano);
+        // All energy of counters that started after the last message came after it.
         let is_later = share.machine == last.machine && share.start_unix_nano >= last.as_of_unix_nano;
         let mut microjoules = 0_u64;
-        if same_counter {
+        if is_same_counter {
             for domain in counted(share, &self.wanted) {
                 let before =
                     last.domains.iter().find(|d| d.domain == domain.domain).map_or(0, |d| d.microjoules);
@@ -147,12 +146,13 @@ impl Reader {
         } else {
             self.anomalies.push(Anomaly::Reset);
         }
-        // Two clocks that disagree may say that a later message is as of before: it is of now, then.
+        // If the clocks differ, a later message may seem to end before the last one. It counts as of now
+        // then.
         let end = if as_of > self.as_of { as_of } else { now.max(self.as_of) };
         let window = Window::new(self.as_of, end);
         self.as_of = end;
         self.last = Some(share.clone());
-        News::Energy { window, microjoules }
+        Change::Energy { window, microjoules }
     }
 }
 
@@ -187,13 +187,13 @@ mod tests {
 
     fn energy(reader: &mut Reader, share: &Share, at: u64) -> (u64, u64, u64) {
         match reader.take(share, Timestamp(at), Timestamp(at + 5)) {
-            News::Energy { window, microjoules } => (window.start.0, window.end.0, microjoules),
+            Change::Energy { window, microjoules } => (window.start.0, window.end.0, microjoules),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn parts_are_summed_and_what_contains_them_is_not() {
+    fn domains_that_count_in_totals_are_summed_and_others_are_not() {
         let at = |n| {
             share(
                 1,
@@ -215,33 +215,37 @@ mod tests {
         assert_eq!(energy(&mut named, &at(2), 200), (100, 200, 99));
         let mut unknown = Reader::new("psys-9".to_owned());
         unknown.begin(&at(1), Timestamp(100));
-        assert_eq!(unknown.take(&at(2), Timestamp(200), Timestamp(200)), News::NoSuchDomain);
+        assert_eq!(unknown.take(&at(2), Timestamp(200), Timestamp(200)), Change::NoSuchDomain);
     }
 
     #[test]
-    fn the_same_message_again_is_no_news_however_often() {
+    fn the_same_message_again_is_no_change() {
         let first = share(1, 0, 7, &[("package-0", true, 5)]);
         let mut reader = begun(&first);
-        let silent_for = Duration::from_nanos(50);
-        assert_eq!(reader.take(&first, Timestamp(140), Timestamp(150)), News::Nothing { silent_for });
-        // A domain that appears has all of its energy from since then: it is new.
+        let since = Duration::from_nanos(50);
+        assert_eq!(reader.take(&first, Timestamp(140), Timestamp(150)), Change::None { since });
+        // A domain that appears is new: all of its energy came after the last message.
         let next = share(1, 0, 8, &[("package-0", true, 5), ("dram-0", true, 3)]);
         assert_eq!(energy(&mut reader, &next, 200), (100, 200, 3));
         assert!(reader.take_anomalies().is_empty());
     }
 
     #[test]
-    fn a_host_that_restarts_goes_on_or_begins_anew() {
+    fn counters_continue_or_start_from_zero_when_the_host_restarts() {
         let mut reader = begun(&share(1, 10, 20, &[("package-0", true, 50)]));
-        let on = share(2, 10, 30, &[("package-0", true, 60)]);
-        assert_eq!(energy(&mut reader, &on, 200).2, 10, "the counter was kept");
-        let anew = share(3, 31, 40, &[("package-0", true, 4)]);
-        assert_eq!(energy(&mut reader, &anew, 300).2, 4, "the counter was lost: all of the new one is later");
+        let continued = share(2, 10, 30, &[("package-0", true, 60)]);
+        assert_eq!(energy(&mut reader, &continued, 200).2, 10, "the counter was kept");
+        let restarted = share(3, 31, 40, &[("package-0", true, 4)]);
+        assert_eq!(
+            energy(&mut reader, &restarted, 300).2,
+            4,
+            "the counter was lost: all of the new one came later"
+        );
         assert_eq!(reader.take_anomalies(), [Anomaly::Restart, Anomaly::Restart]);
     }
 
     #[test]
-    fn what_might_be_counted_twice_is_not_counted() {
+    fn energy_that_may_have_been_counted_already_is_left_out() {
         let mut reader = begun(&share(1, 10, 20, &[("package-0", true, 50), ("dram-0", true, 9)]));
         let overlapping = share(1, 15, 30, &[("package-0", true, 70)]);
         assert_eq!(energy(&mut reader, &overlapping, 200).2, 0);
@@ -258,11 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn windows_follow_each_other_whatever_the_clocks_say() {
+    fn windows_follow_each_other_even_if_the_clocks_differ() {
         let at = |n| share(1, 0, n, &[("package-0", true, n)]);
         let mut reader = begun(&at(1));
         assert_eq!(energy(&mut reader, &at(2), 200), (100, 200, 1));
-        // The host's clock was set back: the message is as of before the last one. It was read 5 ns later.
+        // The host's clock was set back: the message seems to end before the last one. It was read 5 ns
+        // later.
         assert_eq!(energy(&mut reader, &at(3), 150), (200, 200, 1));
         assert_eq!(energy(&mut reader, &at(4), 250), (200, 250, 1));
     }

@@ -1,4 +1,4 @@
-//! The source on files that a host might write.
+//! The source with files that a host may write.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ fn of<'a>(points: &'a [Point], metric: &str) -> Vec<&'a Point> {
 }
 
 #[test]
-fn energy_comes_in_the_host_s_windows() {
+fn energy_has_the_host_s_windows() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("share.json");
     fs::write(&path, line(99, "measured")).unwrap();
@@ -56,7 +56,7 @@ fn energy_comes_in_the_host_s_windows() {
     assert_eq!((energy.len(), energy[0].value), (1, 10.0));
     assert_eq!(energy[0].window, Window::new(Timestamp(99 * SECOND), Timestamp(100 * SECOND)));
     assert_eq!(of(&points, "wattrace.host_share.age")[0].value, 1.0);
-    // The host's clock is an hour fast: its word is as of when it is read.
+    // The host's clock is an hour fast: the message counts as of when it is read.
     fs::write(&path, line(3700, "measured")).unwrap();
     let (points, _) = poll(&mut rig, 103);
     let energy = of(&points, "hw.energy");
@@ -65,14 +65,14 @@ fn energy_comes_in_the_host_s_windows() {
 }
 
 #[test]
-fn silence_is_told_and_nothing_made_up() {
+fn a_stale_message_is_reported_and_adds_no_energy() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("share.json");
     fs::write(&path, line(100, "measured")).unwrap();
     let mut rig = started(&path).unwrap();
     let (points, error) = poll(&mut rig, 130);
     assert!(error.is_none() && of(&points, "hw.energy").is_empty(), "not stale yet");
-    for (second, told) in [(131, 1), (140, 0)] {
+    for (second, count) in [(131, 1), (140, 0)] {
         let (points, error) = poll(&mut rig, second);
         let error = error.unwrap();
         assert_eq!(error.kind(), ErrorKind::Retry);
@@ -80,9 +80,9 @@ fn silence_is_told_and_nothing_made_up() {
         assert!(of(&points, "hw.energy").is_empty());
         assert_eq!(of(&points, "wattrace.host_share.age")[0].value, (second - 100) as f64);
         let anomalies = of(&points, "wattrace.host_share.anomalies");
-        assert_eq!(anomalies.len(), told, "counted once");
+        assert_eq!(anomalies.len(), count, "counted once");
     }
-    // Half a word, then none at all, then all of it: nothing was lost.
+    // Half a message, then none, then a whole one: no energy is lost.
     fs::write(&path, &line(150, "measured")[..60]).unwrap();
     let (points, error) = poll(&mut rig, 151);
     assert_eq!(error.unwrap().kind(), ErrorKind::Retry);
@@ -99,7 +99,7 @@ fn silence_is_told_and_nothing_made_up() {
 }
 
 #[test]
-fn a_host_s_simulation_is_called_one() {
+fn energy_of_a_simulated_meter_of_the_host_is_simulated() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("share.json");
     fs::write(&path, line(100, "simulated")).unwrap();
@@ -110,7 +110,7 @@ fn a_host_s_simulation_is_called_one() {
 }
 
 #[test]
-fn a_host_that_says_nothing_is_a_state_with_a_remedy() {
+fn without_a_message_the_source_is_gone_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("share.json");
     let error = started(&path).err().unwrap();
@@ -119,13 +119,13 @@ fn a_host_that_says_nothing_is_a_state_with_a_remedy() {
     let config = HostShareConfig { path: path.clone(), ..HostShareConfig::default() };
     assert_eq!(HostShare::diagnose(&config)[0].verdict, Verdict::Missing);
     fs::write(&path, line(1, "measured")).unwrap();
-    assert_eq!(HostShare::diagnose(&config)[0].found, "tells of web");
+    assert_eq!(HostShare::diagnose(&config)[0].found, "it is about the machine web");
     fs::write(&path, "[]").unwrap();
     assert_eq!(started(&path).err().unwrap().kind(), ErrorKind::Fatal);
 }
 
 #[test]
-fn senseless_configurations_do_not_start() {
+fn invalid_configurations_are_refused() {
     let milli = Duration::from_millis;
     for (config, key) in [
         (HostShareConfig { path: PathBuf::new(), ..HostShareConfig::default() }, "host-share.path"),
@@ -135,7 +135,7 @@ fn senseless_configurations_do_not_start() {
             "host-share.stale_after",
         ),
     ] {
-        let refused = Rig::new().start::<HostShare>(config).unwrap_err().to_string();
-        assert!(refused.contains(key), "{refused}");
+        let error = Rig::new().start::<HostShare>(config).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The machines' sockets: whoever connects gets the message as it is then, in one line, and is hung up on.
+//! The machines' sockets: each connection gets the current message in one line, and is closed.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,12 +13,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wattrace_api::{Clock, Error};
 
-use super::books::Message;
+use super::machines::Message;
 
-/// Whoever takes longer to take a line is not waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for a client that does not read, and after an error.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// All sockets, by the machine's directory.
+/// All sockets, by the machines' directories.
 pub(super) struct Servers {
     runtime: Handle,
     clock: Clock,
@@ -26,7 +26,7 @@ pub(super) struct Servers {
 }
 
 struct Server {
-    said: Arc<Mutex<Message>>,
+    message: Arc<Mutex<Message>>,
     path: PathBuf,
     task: JoinHandle<()>,
 }
@@ -36,10 +36,10 @@ impl Servers {
         Self { runtime, clock, all: HashMap::new() }
     }
 
-    /// What is said from now on at the socket `path` of the machine of `directory`.
-    pub(super) fn tell(&mut self, directory: &str, path: &Path, message: Message) -> Result<(), Error> {
+    /// Serves `message` from now on at the socket `path` of the machine of `directory`.
+    pub(super) fn publish(&mut self, directory: &str, path: &Path, message: Message) -> Result<(), Error> {
         if let Some(server) = self.all.get(directory) {
-            *server.said.lock().unwrap_or_else(PoisonError::into_inner) = message;
+            *server.message.lock().unwrap_or_else(PoisonError::into_inner) = message;
             return Ok(());
         }
         let cannot = |e: std::io::Error| {
@@ -48,7 +48,7 @@ impl Servers {
                 path.display()
             ))
         };
-        // What a killed agent left behind answers nobody.
+        // A killed agent leaves its socket behind.
         let _ = fs::remove_file(path);
         let listener = UnixListener::bind(path).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;
@@ -56,13 +56,13 @@ impl Servers {
             let _inside = self.runtime.enter();
             tokio::net::UnixListener::from_std(listener).map_err(cannot)?
         };
-        let said = Arc::new(Mutex::new(message));
-        let task = self.runtime.spawn(serve(listener, said.clone(), self.clock.clone()));
-        self.all.insert(directory.to_owned(), Server { said, path: path.to_owned(), task });
+        let message = Arc::new(Mutex::new(message));
+        let task = self.runtime.spawn(serve(listener, message.clone(), self.clock.clone()));
+        self.all.insert(directory.to_owned(), Server { message, path: path.to_owned(), task });
         Ok(())
     }
 
-    /// Nobody is told of that machine any more.
+    /// Stops serving a machine.
     pub(super) fn end(&mut self, directory: &str) {
         self.all.remove(directory);
     }
@@ -75,18 +75,18 @@ impl Drop for Server {
     }
 }
 
-/// One after the other: a line is short, and nobody is waited for.
-async fn serve(listener: tokio::net::UnixListener, said: Arc<Mutex<Message>>, clock: Clock) {
+/// Serves one connection after the other: a line is short.
+async fn serve(listener: tokio::net::UnixListener, message: Arc<Mutex<Message>>, clock: Clock) {
     loop {
         match listener.accept().await {
             Ok((mut connection, _)) => {
-                let message = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let line = message.aged(&clock).share.to_line();
-                // Whoever hangs up early, or is slow, asks again.
-                let _ = timeout(PATIENCE, connection.write_all(line.as_bytes())).await;
+                let message = message.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let line = message.with_age(&clock).share.to_line();
+                // A client that is slow or closes early connects again.
+                let _ = timeout(TIMEOUT, connection.write_all(line.as_bytes())).await;
             }
-            // No descriptors left, for example: others may give some back.
-            Err(_) => tokio::time::sleep(PATIENCE).await,
+            // For example, too many open files: some may be closed soon.
+            Err(_) => tokio::time::sleep(TIMEOUT).await,
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The machines' directories: a file each, replaced as a whole, so that a reader sees one message or the
-//! next.
+//! The machines' files. Each is replaced atomically, so that a reader never sees half a message.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,9 +6,10 @@ use std::path::{Path, PathBuf};
 use tracing::{debug, warn};
 use wattrace_api::Error;
 
-use super::books::Message;
+use super::machines::Message;
 use crate::message::{FILE, SOCKET, Share, directory_name};
 
+/// The machines' directories below one directory.
 pub(super) struct Store {
     root: PathBuf,
 }
@@ -19,14 +19,14 @@ impl Store {
         Self { root: root.to_owned() }
     }
 
-    /// What earlier runs left, by directory: the counters go on from there. What cannot be read begins anew,
-    /// with a word about it.
+    /// The messages of earlier runs, by directory: the counters continue from them. A file that cannot be
+    /// read is logged, and its counters start from zero.
     pub(super) fn read_all(&self) -> Vec<(String, Share)> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(e) => {
                 debug!(
-                    "plugins.guest-share.directory: {}: {e}; begins with no machines",
+                    "plugins.guest-share.directory: {}: {e}; starts without machines",
                     self.root.display()
                 );
                 return Vec::new();
@@ -42,11 +42,11 @@ impl Store {
                     all.push((name.to_owned(), share));
                 }
                 Ok(share) => warn!(
-                    "{}: is of {} and not of this directory; not gone on with",
+                    "{}: is about {}, which has another directory; ignored",
                     path.display(),
                     share.machine
                 ),
-                Err(e) => warn!("{}: {e}; this machine's counters begin anew", path.display()),
+                Err(e) => warn!("{}: {e}; this machine's counters start from zero", path.display()),
             }
         }
         all
@@ -55,10 +55,10 @@ impl Store {
     /// Replaces a machine's file.
     pub(super) fn write(&self, directory: &str, message: &Message) -> Result<(), Error> {
         let directory = self.root.join(directory);
-        let (beside, path) = (directory.join(".share.json.new"), directory.join(FILE));
+        let (new, path) = (directory.join(".share.json.new"), directory.join(FILE));
         fs::create_dir_all(&directory)
-            .and_then(|()| fs::write(&beside, message.share.to_line()))
-            .and_then(|()| fs::rename(&beside, &path))
+            .and_then(|()| fs::write(&new, message.share.to_line()))
+            .and_then(|()| fs::rename(&new, &path))
             .map_err(|e| {
                 Error::retry(format!(
                     "plugins.guest-share.directory: {}: {e}; may this user write there?",
@@ -72,7 +72,7 @@ impl Store {
         self.root.join(directory).join(SOCKET)
     }
 
-    /// Removes what there is of a machine; whatever else lies in its directory stays.
+    /// Removes a machine's file, and its directory if that is empty then.
     pub(super) fn remove(&self, directory: &str) {
         let directory = self.root.join(directory);
         for result in [fs::remove_file(directory.join(FILE)), fs::remove_dir(&directory)] {
