@@ -119,7 +119,7 @@ impl Way {
     fn go(&self) -> Result<()> {
         match self {
             Way::Debian => {
-                if debian::candidate(PACKAGES[0], new_enough).is_none() {
+                if debian::Lists::system().candidate(PACKAGES[0], new_enough).is_none() {
                     bail!("this machine's package lists hold no recent {}", PACKAGES[0]);
                 }
                 debian::install(&PACKAGES.map(String::from), "the eBPF compiler")
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_debian_is_told_from_a_recent_one() {
+    fn an_old_debian_differs_from_a_recent_one() {
         assert!(new_enough("1.96.0+dfsg1-1~deb12u2"));
         assert!(new_enough("1.91.1+dfsg1-1"));
         assert!(new_enough("2.0.0-1"));

@@ -1,4 +1,4 @@
-//! Debian packages, on machines that have apt: what is installed, what could be, and installing it.
+//! Debian packages, on machines that have apt: what is installed, what could be installed, and installing it.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,19 +12,94 @@ pub(crate) fn here() -> bool {
     probe(Command::new("apt-get").arg("--version")).is_some()
 }
 
-/// The version of `package` that would be installed and that `suits`. Fetches the package lists if they name
-/// none.
-pub(crate) fn candidate(package: &str, suits: impl Fn(&str) -> bool) -> Option<String> {
-    let known = || {
-        let policy = probe(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", package]))?;
-        candidate_of(&policy).filter(|version| suits(version))
-    };
-    known().or_else(|| {
-        if let Err(error) = refresh() {
+/// Lists of packages: the system's own, or those of another suite, kept apart from the system.
+pub(crate) struct Lists {
+    /// apt's options that choose them.
+    options: Vec<String>,
+}
+
+impl Lists {
+    /// The system's.
+    pub(crate) fn system() -> Self {
+        Self { options: Vec::new() }
+    }
+
+    /// Those of Debian's `suite`, kept in `dir`; the system's sources are not changed.
+    pub(crate) fn of_suite(suite: &str, dir: &Path) -> Result<Self> {
+        for part in ["lists/partial", "cache/archives/partial"] {
+            let dir = dir.join(part);
+            std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        }
+        let list = dir.join("sources.list");
+        let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+        let source = format!("deb [signed-by={keyring}] http://deb.debian.org/debian {suite} main\n");
+        std::fs::write(&list, source).with_context(|| format!("cannot write {}", list.display()))?;
+        let dir = dir.display();
+        let options = [
+            format!("Dir::Etc::SourceList={}", list.display()),
+            "Dir::Etc::SourceParts=-".to_owned(),
+            format!("Dir::State::Lists={dir}/lists"),
+            format!("Dir::Cache={dir}/cache"),
+            // The folder may not be readable for the user to whom apt drops its privileges.
+            "APT::Sandbox::User=root".to_owned(),
+        ];
+        Ok(Self { options: options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect() })
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("LC_ALL", "C").args(&self.options);
+        command
+    }
+
+    /// The version of `package` that would be installed and for which `is_wanted` holds. Fetches the lists if
+    /// they have none.
+    pub(crate) fn candidate(&self, package: &str, is_wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let known = || {
+            let policy = probe(self.apt("apt-cache").args(["policy", package]))?;
+            candidate_of(&policy).filter(|version| is_wanted(version))
+        };
+        known().or_else(|| {
+            self.refresh_or_warn();
+            known()
+        })
+    }
+
+    /// The names of all packages that begin with `prefix`. Fetches the lists if they have none.
+    pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
+        let known = || {
+            let names = probe(self.apt("apt-cache").args(["pkgnames", prefix])).unwrap_or_default();
+            names.lines().map(String::from).collect::<Vec<_>>()
+        };
+        let names = known();
+        if !names.is_empty() || !here() {
+            return names;
+        }
+        self.refresh_or_warn();
+        known()
+    }
+
+    /// Downloads a package into `dir`, which is empty, without installing it. Takes no root.
+    pub(crate) fn download(&self, package: &str, dir: &Path) -> Result<()> {
+        let download = || run_quietly(self.apt("apt-get").current_dir(dir).args(["download", package]));
+        download().or_else(|_| self.refresh().and_then(|()| download()))
+    }
+
+    fn refresh(&self) -> Result<()> {
+        say("setup", "fetching Debian's package lists");
+        // Lists of our own need no root.
+        let mut apt = if self.options.is_empty() { apt_get("update") } else { self.apt("apt-get") };
+        if !self.options.is_empty() {
+            apt.arg("update");
+        }
+        run_quietly(&mut apt)
+    }
+
+    fn refresh_or_warn(&self) {
+        if let Err(error) = self.refresh() {
             say("setup", format_args!("{error:#}"));
         }
-        known()
-    })
+    }
 }
 
 fn candidate_of(policy: &str) -> Option<String> {
@@ -32,38 +107,16 @@ fn candidate_of(policy: &str) -> Option<String> {
     (version != "(none)").then(|| version.to_owned())
 }
 
-/// The names of all packages that begin with `prefix`. Fetches the package lists if they hold none.
-pub(crate) fn names(prefix: &str) -> Vec<String> {
-    let known = || {
-        let names = probe(Command::new("apt-cache").args(["pkgnames", prefix])).unwrap_or_default();
-        names.lines().map(String::from).collect::<Vec<_>>()
-    };
-    let names = known();
-    if !names.is_empty() || !here() {
-        return names;
-    }
-    if let Err(error) = refresh() {
-        say("setup", format_args!("{error:#}"));
-    }
-    known()
-}
-
-/// Downloads a package into `dir`, which is empty, without installing it. Takes no root.
-pub(crate) fn download(package: &str, dir: &Path) -> Result<()> {
-    let download = || run_quietly(Command::new("apt-get").current_dir(dir).args(["download", package]));
-    download().or_else(|_| refresh().and_then(|()| download()))
-}
-
 /// Unpacks `package`, and all that would be installed with it, into `root`, without installing anything.
 /// Takes no root.
 pub(crate) fn unpack(package: &str, root: &Path) -> Result<()> {
     let mut apt = Command::new("apt-get");
-    let told =
+    let simulated =
         read(apt.env("LC_ALL", "C").args(["install", "--simulate", "--no-install-recommends", package]))?;
     let debs = root.join("packages");
     std::fs::create_dir_all(&debs).with_context(|| format!("cannot make {}", debs.display()))?;
-    for package in would_install(&told) {
-        download(package, &debs)?;
+    for package in would_install(&simulated) {
+        Lists::system().download(package, &debs)?;
     }
     for deb in std::fs::read_dir(&debs).with_context(|| format!("cannot read {}", debs.display()))? {
         let deb = deb.with_context(|| format!("cannot read {}", debs.display()))?.path();
@@ -73,11 +126,11 @@ pub(crate) fn unpack(package: &str, root: &Path) -> Result<()> {
 }
 
 /// The packages in what `apt-get --simulate` prints: `Inst libfdt1 (1.6.1-4 Debian:12.5/oldstable [amd64])`.
-fn would_install(told: &str) -> Vec<&str> {
-    told.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next()).collect()
+fn would_install(simulated: &str) -> Vec<&str> {
+    simulated.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next()).collect()
 }
 
-/// Installs those of `packages` that are missing, and never removes another; `purpose` is told.
+/// Installs those of `packages` that are missing, without removing another. `purpose` is for the message.
 pub(crate) fn install(packages: &[String], purpose: &str) -> Result<()> {
     let missing: Vec<_> = packages.iter().filter(|package| !installed(package)).cloned().collect();
     if missing.is_empty() {
@@ -98,7 +151,7 @@ pub(crate) fn install(packages: &[String], purpose: &str) -> Result<()> {
         run_quietly(apt.args(["--no-install-recommends", "--no-remove"]).args(&missing))
     };
     // The lists may be missing or name versions that have since been replaced.
-    install().or_else(|_| refresh().and_then(|()| install())).with_context(|| {
+    install().or_else(|_| Lists::system().refresh().and_then(|()| install())).with_context(|| {
         format!("{purpose}: installing failed; by hand: sudo apt-get install {}", missing.join(" "))
     })
 }
@@ -107,11 +160,6 @@ fn installed(package: &str) -> bool {
     let status =
         probe(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]));
     status.is_some_and(|status| status == "installed")
-}
-
-fn refresh() -> Result<()> {
-    say("setup", "fetching Debian's package lists");
-    run_quietly(&mut apt_get("update"))
 }
 
 fn apt_get(verb: &str) -> Command {
@@ -135,8 +183,9 @@ mod tests {
 
     #[test]
     fn what_would_be_installed_is_read_and_what_would_be_removed_is_not() {
-        let told = "NOTE: This is only a simulation!\nRemv qemu-utils [1:10.0]\nInst libfdt1 (1.6.1-4 Debian [amd64])\n\
-                    Inst qemu-system-x86 (1:7.2 Debian [amd64])\nConf libfdt1 (1.6.1-4 Debian [amd64])\n";
-        assert_eq!(would_install(told), ["libfdt1", "qemu-system-x86"]);
+        let simulated = "NOTE: This is only a simulation!\nRemv qemu-utils [1:10.0]\n\
+                         Inst libfdt1 (1.6.1-4 Debian [amd64])\nInst qemu-system-x86 (1:7.2 Debian [amd64])\n\
+                         Conf libfdt1 (1.6.1-4 Debian [amd64])\n";
+        assert_eq!(would_install(simulated), ["libfdt1", "qemu-system-x86"]);
     }
 }

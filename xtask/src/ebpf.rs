@@ -1,5 +1,5 @@
-//! `build-ebpf`: builds `ebpf/` with its own compiler for its own target, and puts the objects where the build script
-//! and the benchmarks of `plugins/sched` expect them.
+//! `build-ebpf`: builds `ebpf/` with its own compiler for its own target, and puts the objects where the
+//! build script and the benchmarks of `plugins/sched` expect them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,8 +12,8 @@ use crate::environment::forget_host_toolchain;
 use crate::process::{run, run_quietly, say};
 use crate::{toolchain, workspace};
 
-/// Builds the kernel programs, and those of the benchmarks. An object is written only if it changes, so that cargo
-/// rebuilds nothing without need.
+/// Builds the kernel programs, and those of the benchmarks. An object is written only if it changes, so that
+/// cargo rebuilds nothing without need.
 pub(crate) fn build() -> Result<()> {
     let (compiler, linker) = toolchain::ensure()?;
     say("build-ebpf", format_args!("with {compiler}"));
@@ -46,8 +46,8 @@ fn install(llvm: u32, built: &Path, object: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies without DWARF, which is five sixths of the object and which the kernel does not use: it reads BTF. If there
-/// is no tool to remove it, the copy keeps it.
+/// Copies without DWARF, which is five sixths of the object and which the kernel does not use: it reads BTF.
+/// If there is no tool to remove it, the copy keeps it.
 fn strip(llvm: u32, from: &Path, to: &Path) -> Result<()> {
     let names = [
         format!("/usr/lib/llvm-{llvm}/bin/llvm-objcopy"),

@@ -1,7 +1,7 @@
-//! `fuzz`: throws bytes at everything that reads what others wrote: the targets of `fuzz/`, by cargo-fuzz and
-//! a nightly compiler. What they begin with is in `fuzz/corpus`; what they find on the way stays in the
-//! target directory, but for what `--keep` keeps: an input for each line of code that none before it reached.
-//! `cargo test` reads all that is kept.
+//! `fuzz`: runs the targets of `fuzz/`, which are the parsers of untrusted input, with cargo-fuzz and a nightly
+//! compiler. They start from `fuzz/corpus`. New inputs stay in the target directory; `--keep` adds those that reach
+//! new code to the corpus, and `--minimise` reduces it to the fewest inputs that reach the same code. `cargo test`
+//! runs the corpus.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use crate::{ebpf, workspace};
 /// Inputs may not be longer than this to be kept.
 const LONGEST_KEPT: u32 = 4096;
 
-/// Runs each target, or those that are named, for so many seconds, and tells in the end which of them failed;
-/// cargo-fuzz says how. With `keep`, keeps what they found.
+/// Runs each target, or those that are named, for so many seconds, and reports in the end which of them failed. With
+/// `keep`, adds what they found to the corpus.
 pub(crate) fn run(seconds: u32, keep: bool, targets: Vec<String>) -> Result<()> {
     ensure_tools()?;
     let list = read(cargo_fuzz().arg("list"))?;
@@ -42,9 +42,44 @@ pub(crate) fn run(seconds: u32, keep: bool, targets: Vec<String>) -> Result<()> 
     }
     if !failed.is_empty() {
         bail!(
-            "{} failed: the inputs are in fuzz/artifacts, and how to repeat it stands above",
+            "{} failed: the inputs are in fuzz/artifacts, and the command to repeat it is above",
             failed.join(", ")
         );
+    }
+    Ok(())
+}
+
+/// Inputs of one target that the corpus keeps at most; `tidy` checks it.
+const MAX_INPUTS: usize = 40;
+
+/// Reduces the corpus of each target, or of those that are named, to the fewest inputs that reach the same code, and
+/// to the smallest ones if these are too many.
+pub(crate) fn minimise(targets: Vec<String>) -> Result<()> {
+    ensure_tools()?;
+    let list = read(cargo_fuzz().arg("list"))?;
+    ebpf::build()?;
+    for target in &chosen(&list, targets)? {
+        let (kept, reduced) = (kept(target), found(target).with_extension("reduced"));
+        if reduced.exists() {
+            fs::remove_dir_all(&reduced).with_context(|| format!("cannot empty {}", reduced.display()))?;
+        }
+        fs::create_dir_all(&reduced).with_context(|| format!("cannot make {}", reduced.display()))?;
+        let mut cargo = fuzzer(target, &[reduced.clone(), kept.clone()]);
+        run_command(cargo.args(["-set_cover_merge=1", "-use_counters=0"]))?;
+        let mut inputs = Vec::new();
+        for input in fs::read_dir(&reduced).with_context(|| format!("cannot read {}", reduced.display()))? {
+            let input = input.with_context(|| format!("cannot read {}", reduced.display()))?;
+            inputs.push((input.metadata().map_or(u64::MAX, |metadata| metadata.len()), input.path()));
+        }
+        inputs.sort();
+        inputs.truncate(MAX_INPUTS);
+        fs::remove_dir_all(&kept).with_context(|| format!("cannot empty {}", kept.display()))?;
+        fs::create_dir_all(&kept).with_context(|| format!("cannot make {}", kept.display()))?;
+        for (_, input) in &inputs {
+            let copy = kept.join(input.file_name().unwrap_or_default());
+            fs::copy(input, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+        }
+        say("fuzz", format_args!("{target}: {} inputs", inputs.len()));
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ fn llvm_prefix(llvm: u32) -> Result<PathBuf> {
         return Ok(prefix);
     }
     let package = format!("llvm-{llvm}-dev");
-    if debian::here() && debian::candidate(&package, |_| true).is_some() {
+    if debian::here() && debian::Lists::system().candidate(&package, |_| true).is_some() {
         debian::install(&[package], "to build the eBPF linker")?;
     }
     find_llvm(llvm).with_context(|| {

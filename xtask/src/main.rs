@@ -108,14 +108,17 @@ enum Task {
         #[arg(value_name = "SCENARIO")]
         scenarios: Vec<OsString>,
     },
-    /// Fuzz everything that reads what others wrote, with cargo-fuzz and a nightly compiler
+    /// Fuzz the parsers of untrusted input, with cargo-fuzz and a nightly compiler
     Fuzz {
         /// How long each target runs
         #[arg(long, default_value_t = 600)]
         seconds: u32,
-        /// Keep what they find in fuzz/corpus, if it reaches what nothing there does
+        /// Add to fuzz/corpus what reaches code that nothing there does
         #[arg(long)]
         keep: bool,
+        /// Only reduce fuzz/corpus to the fewest inputs that reach the same code
+        #[arg(long, conflicts_with_all = ["keep", "seconds"])]
+        minimise: bool,
         /// Only these targets (fuzz/fuzz_targets)
         #[arg(value_name = "TARGET")]
         targets: Vec<String>,
@@ -133,7 +136,8 @@ fn main() -> ExitCode {
         Task::Vm { kernels, accel, write_docs } => vm::run(&kernels, &accel, write_docs),
         Task::Bench { args } => bench::run(args),
         Task::Eval { write_docs, scenarios } => eval::run(write_docs, scenarios),
-        Task::Fuzz { seconds, keep, targets } => fuzz::run(seconds, keep, targets),
+        Task::Fuzz { minimise: true, targets, .. } => fuzz::minimise(targets),
+        Task::Fuzz { seconds, keep, targets, .. } => fuzz::run(seconds, keep, targets),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

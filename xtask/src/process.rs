@@ -1,4 +1,4 @@
-//! Running other programs, each failure told with the command line that failed.
+//! Running other programs. Each failure names the command line that failed.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Tells what `task` is doing. On stderr: stdout belongs to the agent that `run` becomes.
+/// Prints what `task` is doing, on stderr: stdout belongs to the agent that `run` becomes.
 pub(crate) fn say(task: &str, what: impl std::fmt::Display) {
     eprintln!("{task}: {what}");
 }
@@ -21,12 +21,12 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs it in silence; what it printed is told where it failed.
+/// Runs it without showing its output, which the error has if it fails.
 pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
     read(command).map(drop)
 }
 
-/// Runs it in silence and returns what it printed; told, too, where it failed.
+/// Runs it without showing its output, and returns that; the error has it if it fails.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let Output { status, stdout, stderr } = command
         .stdin(Stdio::inherit())
@@ -40,7 +40,7 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     Ok(printed.into_owned())
 }
 
-/// What it prints, or nothing if it isn't there or fails: for looking around.
+/// What it prints; `None` if it is missing or fails.
 pub(crate) fn probe(command: &mut Command) -> Option<String> {
     read(command).ok()
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_names_the_command_and_shows_what_it_said() {
+    fn a_failure_names_the_command_and_shows_its_output() {
         let error =
             run_quietly(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"])).unwrap_err();
         let text = format!("{error:#}");

@@ -1,5 +1,5 @@
-//! `setup`: looks for what the build and the tests need, and installs what is missing. Looking takes a few processes
-//! and neither network nor package manager, so every other command does it first.
+//! `setup`: looks for what the build and the tests need, and installs what is missing. Looking takes a few
+//! processes and neither network nor package manager, so every other command does it first.
 
 use anyhow::Result;
 

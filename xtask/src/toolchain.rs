@@ -1,4 +1,5 @@
-//! The tools that build the kernel programs: a compiler (`compiler.rs`) and a linker of the same LLVM (`linker.rs`).
+//! The tools that build the kernel programs: a compiler (`compiler.rs`) and a linker of the same LLVM
+//! (`linker.rs`).
 
 use anyhow::Result;
 

@@ -52,7 +52,7 @@ pub fn context(bytes: &[u8]) {
     let mut ids: Vec<_> = thermometers(tree.root()).into_iter().map(|gauge| gauge.id).collect();
     ids.sort_unstable();
     let differ = ids.windows(2).all(|two| two[0] != two[1]);
-    assert!(differ && ids.iter().all(|id| !id.is_empty()), "thermometers are told apart: {ids:?}");
+    assert!(differ && ids.iter().all(|id| !id.is_empty()), "thermometers have distinct ids: {ids:?}");
     for of in [Frequency::Package, Frequency::Core] {
         _ = black_box(clocks(tree.root(), of));
     }
@@ -109,7 +109,7 @@ pub fn hwmon(bytes: &[u8]) {
     let mut domains = wattrace_hwmon::fuzzing::domains(Tree::of("hwmon", bytes, &FILES).root());
     domains.sort_unstable();
     let differ = domains.windows(2).all(|two| two[0] != two[1]);
-    assert!(differ && domains.iter().all(|name| !name.is_empty()), "meters are told apart: {domains:?}");
+    assert!(differ && domains.iter().all(|name| !name.is_empty()), "meters have distinct names: {domains:?}");
 }
 
 /// Which CPU is in which package and core: lists of CPUs.

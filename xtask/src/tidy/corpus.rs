@@ -1,4 +1,5 @@
-//! The fuzzing corpora stay small: they are regression tests, and what a fuzzer needs beyond them it finds again.
+//! The fuzzing corpora stay small: they are regression tests, and what a fuzzer needs beyond them it finds
+//! again.
 
 use std::fs;
 use std::path::Path;

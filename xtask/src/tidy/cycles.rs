@@ -1,6 +1,6 @@
-//! The files of a crate import each other without a cycle: a type that two files need stands in a file below both. Read
-//! from the syntax: every path that begins with `crate`, `self` or `super`, outside of tests, is an import of the file
-//! that holds the module it names. A module may use its ancestors, which declare it.
+//! The files of a crate import each other without a cycle: a type that two files need stands in a file below
+//! both. Read from the syntax: every path that begins with `crate`, `self` or `super`, outside of tests, is
+//! an import of the file that holds the module it names. A module may use its ancestors, which declare it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -83,7 +83,8 @@ fn imports_of<'a>(module: &Module, text: &str, modules: &'a BTreeMap<Module, &Fi
     targets.filter(|target| !module.starts_with(target)).collect()
 }
 
-/// The file that a path leads to: the longest prefix that is a file's module. `self` alone names the file itself.
+/// The file that a path leads to: the longest prefix that is a file's module. `self` alone names the file
+/// itself.
 fn resolve<'a>(module: &Module, path: &[String], modules: &'a BTreeMap<Module, &File>) -> Option<&'a Module> {
     let mut base = match path.first()?.as_str() {
         "crate" => Vec::new(),

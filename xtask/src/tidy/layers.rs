@@ -1,5 +1,6 @@
-//! A plugin depends on the contract (`plugins/api`) and on libraries (`libs/`), never on the agent or on another plugin; a
-//! library never on either. Development dependencies are exempt: tests put plugins together.
+//! A plugin depends on the contract (`plugins/api`) and on libraries (`libs/`), never on the agent or on
+//! another plugin; a library never on either. Development dependencies are exempt: tests put plugins
+//! together.
 
 use std::path::Path;
 

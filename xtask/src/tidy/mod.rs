@@ -1,5 +1,5 @@
-//! `tidy`: the rules of the repository that no compiler checks. Each rule is a function from the tracked files to
-//! violations; a violation names the place and what to do.
+//! `tidy`: the rules of the repository that no compiler checks. Each rule is a function from the tracked
+//! files to violations; a violation names the place and what to do.
 //!
 //! | module | rule |
 //! | --- | --- |

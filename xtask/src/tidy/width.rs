@@ -1,5 +1,5 @@
-//! No line of a source file or a document is wider than 110 columns. Tables of documents are exempt, since a row cannot
-//! be wrapped, and so are lines without a space to wrap at.
+//! No line of a source file or a document is wider than 110 columns. Tables of documents are exempt, since a
+//! row cannot be wrapped, and so are lines without a space to wrap at.
 
 use super::{File, Violation};
 

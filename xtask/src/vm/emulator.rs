@@ -48,8 +48,8 @@ impl Emulator {
     fn at(root: Option<&Path>) -> Option<Self> {
         let mut found = Self { root: root.map(Path::to_path_buf), version: String::new() };
         let (program, environment) = found.program();
-        let told = probe(Command::new(program).envs(environment).arg("--version"))?;
-        told.lines().next()?.clone_into(&mut found.version);
+        let printed = probe(Command::new(program).envs(environment).arg("--version"))?;
+        printed.lines().next()?.clone_into(&mut found.version);
         Some(found)
     }
 

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 
-use crate::debian;
+use crate::debian::Lists;
 use crate::process::{run_quietly, say};
 use crate::workspace;
 
@@ -21,10 +21,10 @@ pub(crate) struct Series {
     rt: bool,
 }
 
-/// The kernels that `cargo xtask test` covers: Debian 12's own and its newer one, each with real-time
-/// preemption too.
+/// The kernels that `cargo xtask test` covers: the oldest one that Wattrace supports, from Debian 11, and
+/// Debian 12's own and its newer one, each with real-time preemption too.
 pub(crate) fn matrix() -> Vec<Series> {
-    [("6.1", false), ("6.1", true), ("6.12", false), ("6.12", true)]
+    [("5.10", false), ("6.1", false), ("6.1", true), ("6.12", false), ("6.12", true)]
         .map(|(version, rt)| Series { version: version.to_owned(), rt })
         .into()
 }
@@ -50,7 +50,18 @@ impl fmt::Display for Series {
     }
 }
 
+/// The Debian release whose kernels are of a series that this machine's own release may no longer have.
+const OLDER: [(&str, &str); 1] = [("5.10", "bullseye")];
+
 impl Series {
+    /// The lists that hold the series' kernels.
+    fn lists(&self) -> Result<Lists> {
+        match OLDER.iter().find(|(version, _)| *version == self.version) {
+            Some((_, suite)) => Lists::of_suite(suite, &workspace::vm().join(format!("apt-{suite}"))),
+            None => Ok(Lists::system()),
+        }
+    }
+
     /// The best of the packages `names`: of the newest kernel, and signed where both are there.
     fn newest<'a>(&self, names: &'a [String]) -> Option<&'a str> {
         let candidates = names.iter().filter_map(|name| Some((self.rank(name)?, name.as_str())));
@@ -93,38 +104,40 @@ pub(crate) struct Image {
 impl Image {
     /// The newest of a series, downloaded now if need be.
     pub(crate) fn ensure(series: &Series) -> Result<Self> {
-        let names = debian::names(&format!("{PREFIX}{}.", series.version));
+        let lists = series.lists()?;
+        let names = lists.names(&format!("{PREFIX}{}.", series.version));
         let Some(package) = series.newest(&names) else {
-            bail!(
-                "this machine's package lists hold no kernel {series}: it takes apt, and Debian's x86-64 lists"
-            );
+            bail!("the package lists hold no kernel {series}: it takes apt, and Debian's lists for x86-64");
         };
-        let version = debian::candidate(package, |_| true)
+        let version = lists
+            .candidate(package, |_| true)
             .with_context(|| format!("{package} cannot be downloaded from any package source"))?;
         let release = release_of(package).to_owned();
         let path = workspace::vm().join(format!("vmlinuz-{release}_{version}"));
         if !path.exists() {
             say("vm", format_args!("{series}: downloading {package} {version}"));
-            extract(package, &release, &path).with_context(|| format!("cannot get kernel {series}"))?;
+            extract(&lists, package, &release, &path)
+                .with_context(|| format!("cannot get kernel {series}"))?;
         }
         Ok(Self { series: series.clone(), release, path })
     }
 }
 
 /// Downloads `package` and takes its image out to `path`.
-fn extract(package: &str, release: &str, path: &Path) -> Result<()> {
+fn extract(lists: &Lists, package: &str, release: &str, path: &Path) -> Result<()> {
     let dir = workspace::vm().join("download");
     if dir.exists() {
         fs::remove_dir_all(&dir).with_context(|| format!("cannot empty {}", dir.display()))?;
     }
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    debian::download(package, &dir)?;
+    lists.download(package, &dir)?;
     let mut files = fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let archive = files.next().context("apt-get downloaded nothing")??.path();
 
-    // The image is at the archive's beginning; the rest, some hundred megabytes of modules, is not even
-    // unpacked. tar hangs up on dpkg-deb then, which is why what dpkg-deb says to that is not shown.
-    let take = r#"dpkg-deb --fsys-tarfile "$0" 2>/dev/null | tar --extract --occurrence=1 --strip-components=2 "$1""#;
+    // The image is at the beginning of the archive; the rest, some hundred megabytes of modules, is not
+    // unpacked. tar closes the pipe then, and the error of dpkg-deb about that is not shown.
+    let take = "dpkg-deb --fsys-tarfile \"$0\" 2>/dev/null \
+                | tar --extract --occurrence=1 --strip-components=2 \"$1\"";
     let mut shell = Command::new("sh");
     shell.current_dir(&dir).args(["-c", take]).arg(archive).arg(format!("./boot/vmlinuz-{release}"));
     run_quietly(&mut shell)?;

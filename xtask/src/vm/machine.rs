@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_complains_of_is_told_and_what_it_mentions_is_not() {
+    fn complaints_of_the_kernel_are_found_and_mere_mentions_are_not() {
         let console = "[    0.1] AMD-Vi: functionality not available on this system - This is not a bug.\r\n\
                        [    4.2] BUG: scheduling while atomic: kernel/71/0x2\r\n\
                        [   46.7] reboot: Power down\r\n";

@@ -32,7 +32,7 @@ pub(crate) fn run(kernels: &[Series], accel: &str, write_docs: bool) -> Result<(
     test(&emulator, &images(kernels)?, accel, write_docs)
 }
 
-/// Runs the tests on the kernels of the matrix. A machine that cannot get them is told so and skips them;
+/// Runs the tests on the kernels of the matrix. A machine that cannot get them skips them with a message;
 /// under CI=true that is an error.
 pub(crate) fn run_where_possible() -> Result<()> {
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
@@ -67,7 +67,7 @@ fn images(kernels: &[Series]) -> Result<Vec<Image>> {
     kernels.iter().map(Image::ensure).collect()
 }
 
-/// What the tests of one kernel came to.
+/// The result of one kernel's tests.
 struct Outcome {
     name: String,
     took: Duration,

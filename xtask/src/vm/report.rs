@@ -1,5 +1,5 @@
-//! What the tests of one kernel printed: read back from the marked lines of `userland`'s script and from the
-//! test runner's own summaries, and told as a table.
+//! The report of the tests of one kernel: read from the marked lines of `userland`'s script and from the test
+//! runner's own summaries, and printed as a table.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -150,26 +150,28 @@ pub(crate) fn document(outcomes: &[Outcome]) -> String {
 const HEAD: &str = "\
 # Kernels
 
-`cargo xtask vm --write-docs` writes this page, and `cargo xtask test` runs the same tests on the same kernels before a change
-goes in. Debian's kernels, the newest of each series, boot under QEMU with full emulation, on eight CPUs: two packages of two
-cores of two hardware threads. A test that fails, a kernel that complains (`BUG:`, `WARNING:`, a stall) or a machine that does
-not power off by itself fails the run.
+`cargo xtask vm --write-docs` writes this page, and `cargo xtask test` runs the same tests on the same
+kernels before a change goes in. Debian's kernels, the newest of each series, boot under QEMU with full
+emulation, on eight CPUs: two packages of two cores of two hardware threads. A test that fails, a kernel
+that complains (`BUG:`, `WARNING:`, a stall) or a machine that does not power off by itself fails the run.
 
 | kernel | real-time preemption | packages / CPUs | tests passed |
 | --- | --- | --- | --- |
 ";
 
 const TAIL: &str = "
-The tests: the unit tests of `plugins/sched`; `plugins/sched/tests/kernel.rs`, in which the kernel programs are loaded, with
-type information and without, attached and held to every nanosecond of every CPU, while one of these goes offline and comes
-back; `agent/tests/exec.rs`, which runs the agent itself; and `agent/tests/packages.rs`, in which two packages with a meter each bear a
-load each, and no joule crosses.
+The tests: the unit tests of `plugins/sched`; `plugins/sched/tests/kernel.rs`, which loads the kernel
+programs with and without type information, attaches them and checks every nanosecond of every CPU, while
+one CPU goes offline and comes back; `agent/tests/exec.rs`, which runs the agent itself; and
+`agent/tests/packages.rs`, in which two packages with a meter each have a load each, and no joule crosses.
 
-Left out here is whatever asserts wall-clock time, which emulation stretches, and of `exec.rs` what takes rusage for the
-truth (the second of them also fails because starting `sleep` takes more than its 50 ms), with the helper it calls. On emulated CPUs the kernel's own count gave processes 0.3 to 7 % more than the trace
-did. On 6.1 the two agreed to 0.5 % where the processes were pinned to one CPU (12 runs), and to 0.2 % where they were not
-but no CPU was idle (one run), so idle CPUs make the difference. The likely cause, not traced further: the kernel
-counts from when a task is woken, and an emulated CPU takes long to start it.
+Left out here are tests that assert wall-clock time, which emulation stretches, and those of `exec.rs` that
+take rusage as the truth (the second of them also fails because starting `sleep` takes more than its 50 ms),
+with the helper that they call. On emulated CPUs the kernel's own count gave processes 0.3 to 7 % more than
+the trace did. On 6.1 the two agreed to 0.5 % where the processes were pinned to one CPU (12 runs), and to
+0.2 % where they were not but no CPU was idle (one run), so idle CPUs make the difference. The likely cause,
+not traced further: the kernel counts from the moment a task is woken, and an emulated CPU takes long to
+start it.
 
 ";
 

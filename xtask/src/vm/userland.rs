@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn executables_are_told_apart_by_package_target_and_whether_they_test() {
+    fn executables_are_identified_by_package_target_and_whether_they_test() {
         let message = |id: &str, target: &str, test: bool, executable: &str| {
             format!(
                 r#"{{"package_id":"path+file:///w/{id}","target":{{"name":"{target}"}},"profile":{{"test":{test}}},"executable":{executable}}}"#
