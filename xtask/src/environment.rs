@@ -5,8 +5,8 @@
 use std::env;
 use std::process::Command;
 
-/// The cargo that started us, with everything the user set for it. Variables about xtask are removed: some build
-/// scripts depend on them, and would run again whenever cargo is called by hand after xtask.
+/// The cargo that started us, with everything the user set for it. Variables about xtask are removed: some
+/// build scripts depend on them, and would run again whenever cargo is called by hand after xtask.
 pub(crate) fn host_cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(crate::workspace::root());

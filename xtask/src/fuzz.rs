@@ -1,7 +1,7 @@
-//! `fuzz`: runs the targets of `fuzz/`, which are the parsers of untrusted input, with cargo-fuzz and a nightly
-//! compiler. They start from `fuzz/corpus`. New inputs stay in the target directory; `--keep` adds those that reach
-//! new code to the corpus, and `--minimise` reduces it to the fewest inputs that reach the same code. `cargo test`
-//! runs the corpus.
+//! `fuzz`: runs the targets of `fuzz/`, which are the parsers of untrusted input, with cargo-fuzz and a
+//! nightly compiler. They start from `fuzz/corpus`. New inputs stay in the target directory; `--keep` adds
+//! those that reach new code to the corpus, and `--minimise` reduces it to the fewest inputs that reach the
+//! same code. `cargo test` runs the corpus.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use crate::{ebpf, workspace};
 /// Inputs may not be longer than this to be kept.
 const LONGEST_KEPT: u32 = 4096;
 
-/// Runs each target, or those that are named, for so many seconds, and reports in the end which of them failed. With
-/// `keep`, adds what they found to the corpus.
+/// Runs each target, or those that are named, for so many seconds, and reports in the end which of them
+/// failed. With `keep`, adds what they found to the corpus.
 pub(crate) fn run(seconds: u32, keep: bool, targets: Vec<String>) -> Result<()> {
     ensure_tools()?;
     let list = read(cargo_fuzz().arg("list"))?;
@@ -52,8 +52,8 @@ pub(crate) fn run(seconds: u32, keep: bool, targets: Vec<String>) -> Result<()> 
 /// Inputs of one target that the corpus keeps at most; `tidy` checks it.
 const MAX_INPUTS: usize = 40;
 
-/// Reduces the corpus of each target, or of those that are named, to the fewest inputs that reach the same code, and
-/// to the smallest ones if these are too many.
+/// Reduces the corpus of each target, or of those that are named, to the fewest inputs that reach the same
+/// code, and to the smallest ones if these are too many.
 pub(crate) fn minimise(targets: Vec<String>) -> Result<()> {
     ensure_tools()?;
     let list = read(cargo_fuzz().arg("list"))?;

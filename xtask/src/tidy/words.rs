@@ -32,7 +32,7 @@ pub(super) fn check(files: &[File]) -> Result<Vec<Violation>> {
     for file in searched.filter(|file| file.path.to_str() != Some(EXEMPT)) {
         let mut in_table = false;
         for (number, line) in file.text.lines().enumerate() {
-            in_table = (in_table || line == HEADING) && !(line.starts_with('#') && line != HEADING);
+            in_table = line == HEADING || (in_table && !line.starts_with('#'));
             if in_table {
                 continue;
             }
