@@ -1,7 +1,9 @@
-//! What hardware counters said while a thread ran. The kernel programs read each counter at every context
-//! switch; what it advanced by is added beside the ledger's entry.
+//! Hardware counters. The kernel programs read each one at every context switch and add its increase to the
+//! [`Counts`] of the ledger entry that is charged.
 
-/// Counters that there can be.
+use crate::Pod;
+
+/// Number of counters that there can be.
 pub const COUNTERS: usize = 3;
 
 /// Bit and position of the cycle counter.
@@ -11,26 +13,29 @@ pub const INSTRUCTIONS: u32 = 1;
 /// Bit and position of the counter of last-level cache misses.
 pub const CACHE_MISSES: u32 = 2;
 
-/// Element of the map `COUNTS`, at the place of the entry in `ENTRIES`: what was counted, corrected for the
-/// time in which the counter shared its hardware with others.
+/// Element of the map `COUNTS`, at the index of its entry in `ENTRIES`: what was counted, scaled up for the time
+/// in which the kernel gave the counter's hardware to another counter.
 pub type Counts = [u64; COUNTERS];
 
-/// A counter as the kernel tells it (`struct bpf_perf_event_value`).
+// SAFETY: an array of integers.
+unsafe impl Pod for Counts {}
+
+/// A counter's value as the kernel returns it (`struct bpf_perf_event_value`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct CounterValue {
     /// Events counted.
     pub counter: u64,
-    /// Time it was to count, ns.
+    /// For how long the counter was enabled, ns.
     pub enabled: u64,
-    /// Time it did count, ns: less if it shared its hardware.
+    /// For how long it counted, ns. Less than `enabled` if it shared its hardware.
     pub running: u64,
 }
 
-impl Reading {
-    /// Events since `earlier`, extrapolated from the time in which it counted to all of it.
+impl CounterValue {
+    /// Events since `earlier`, extrapolated from the time in which it counted to the time in which it was enabled.
     #[inline(always)]
-    pub fn since(self, earlier: Reading) -> u64 {
+    pub fn since(self, earlier: CounterValue) -> u64 {
         let counted = self.counter.wrapping_sub(earlier.counter);
         let enabled = self.enabled.wrapping_sub(earlier.enabled);
         let running = self.running.wrapping_sub(earlier.running);
@@ -44,22 +49,19 @@ impl Reading {
     }
 }
 
-/// The counters of a CPU when the running slice began.
-pub type Starts = [Reading; COUNTERS];
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_counter_that_shared_its_hardware_is_extrapolated() {
-        let reading = |counter, enabled, running| Reading { counter, enabled, running };
-        assert_eq!(reading(5_000, 900, 900).since(reading(1_000, 100, 100)), 4_000);
-        assert_eq!(reading(512_000, 4_000, 1_000).since(reading(0, 0, 0)), 2_048_000);
-        // A minute at 5 GHz, on for a twentieth of it.
-        let minute = reading(15_000_000_000, 60_000_000_000, 3_000_000_000).since(reading(0, 0, 0));
+        let value = |counter, enabled, running| CounterValue { counter, enabled, running };
+        assert_eq!(value(5_000, 900, 900).since(value(1_000, 100, 100)), 4_000);
+        assert_eq!(value(512_000, 4_000, 1_000).since(value(0, 0, 0)), 2_048_000);
+        // A minute at 5 GHz, counted for a twentieth of it.
+        let minute = value(15_000_000_000, 60_000_000_000, 3_000_000_000).since(value(0, 0, 0));
         assert!((299_999_000_000..=300_000_000_000).contains(&minute), "{minute}");
-        // It never ran: nothing is known, and nothing is made up.
-        assert_eq!(reading(0, 1_000, 0).since(reading(0, 0, 0)), 0);
+        // It never counted: nothing can be extrapolated.
+        assert_eq!(value(0, 1_000, 0).since(value(0, 0, 0)), 0);
     }
 }

@@ -1,69 +1,79 @@
-//! What ran. Each CPU keeps a ledger of its own, written by that CPU alone, in two pages. The open page takes
-//! charges: at every context switch the slice that ends goes to the [`Entry`] of the thread that ran, to
-//! [`Page::idle_ns`] for the idle task, or to [`Page::overflow_ns`] when the page has no entry left. A flush,
-//! run on that same CPU, charges the running slice, closes the page and opens the other. The reader then
-//! reads the closed page at leisure, through a memory map, while the CPU goes on writing the other one. So on
-//! each page, by construction,
+//! The ledger: how long each thread ran. Every CPU has one, which that CPU alone writes, in two pages. The open
+//! page takes charges: at every context switch the slice that ends is charged to the [`Entry`] of the thread that
+//! ran, to [`Page::idle_ns`] if that was the idle task, or to [`Page::overflow_ns`] if the page has no entry left.
+//! A flush runs on the same CPU. It charges the running slice, closes the page and opens the other one. The reader
+//! then reads the closed page through a memory mapping while the CPU writes the other one. By construction, on
+//! each page:
 //!
 //! ```text
 //! idle_ns + irq_ns + overflow_ns + Σ entries' ns = end_ns − start_ns,    and  start_ns = the previous page's end_ns.
 //! ```
 
-use crate::COMM_LEN;
-use crate::counters::Starts;
+use core::cell::Cell;
+
+use crate::counters::{COUNTERS, CounterValue};
+use crate::{COMM_LEN, Pod};
 
 /// Ways of the index: how many neighbouring slots are tried before a thread gets a second entry on a page.
 pub const INDEX_WAYS: u32 = 4;
-/// Index slots per ledger entry, so that few threads share a slot.
+/// Index slots per ledger entry. More slots than entries, so that few threads share a slot.
 pub const INDEX_SLOTS_PER_ENTRY: u32 = 2;
-/// In [`Cpu::sibling`]: the CPU has its core to itself.
+/// Value of [`Cpu::sibling`] for a CPU that does not share its core.
 pub const NO_SIBLING: u32 = u32::MAX;
 
-/// A CPU's ledger: element of the map `CPUS`, indexed by CPU number. User space sets `sibling` and, for a
-/// CPU's first page, `first_entry` and `first_slot`, before the programs are attached; from then on the CPU
-/// is the only writer.
+/// A CPU's ledger: an element of the map `CPUS`, indexed by CPU number. User space sets `sibling` and, for the
+/// CPU's first page, `first_entry` and `first_slot`, before it attaches the programs. From then on only programs on
+/// that CPU write it.
+///
+/// The fields are cells because programs on the same CPU nest: an interrupt's program may run in the middle of a
+/// flush. No program may hold an exclusive reference to a `Cpu`.
 #[repr(C, align(128))]
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Cpu {
-    /// When the running slice began (`CLOCK_MONOTONIC`, ns); 0: accounting has not begun on this CPU.
-    pub slice_start_ns: u64,
-    /// `CLOCK_MONOTONIC` minus the scheduler's clock on this CPU, as of the last comparison; wraps.
-    pub clock_offset: u64,
+    /// Start of the running slice (`CLOCK_MONOTONIC`, ns). 0: accounting has not begun on this CPU.
+    pub slice_start_ns: Cell<u64>,
+    /// `CLOCK_MONOTONIC` minus the scheduler's clock on this CPU at the last comparison. Wraps.
+    pub clock_offset: Cell<u64>,
     /// The scheduler's clock at that comparison.
-    pub clock_compared: u64,
-    /// Number of the open page, from 0. Its parity says in which half of the CPU's stretch of `ENTRIES` the
-    /// page lies.
-    pub page: u32,
-    /// Where in `ENTRIES` the open page begins, and where in `INDEX` this CPU's stretch does: kept here
-    /// because the programs look something up at every context switch.
-    pub first_entry: u32,
-    /// See `first_entry`.
-    pub first_slot: u32,
-    /// The CPU that shares its core, or [`NO_SIBLING`]. Of more than one, the next.
-    pub sibling: u32,
-    /// How long this CPU was busy (not idle): see [`Busy`].
-    pub busy: Busy,
-    /// How long the sibling had been busy when the running slice began.
-    pub sibling_busy_ns: u64,
-    /// When the running interrupt began; valid while `irq_depth` is not 0.
-    pub irq_start_ns: u64,
-    /// Interrupt time that is not charged yet: part of the running slice.
-    pub irq_pending_ns: u64,
-    /// Interrupts nested in each other now.
-    pub irq_depth: u32,
-    /// Keeps what follows aligned.
+    pub clock_compared: Cell<u64>,
+    /// Number of the open page, from 0. The page lies in the half of the CPU's part of `ENTRIES` that its lowest
+    /// bit selects.
+    pub page: Cell<u32>,
+    /// Index in `ENTRIES` of the open page's first entry. Stored because programs look up an entry at every switch.
+    pub first_entry: Cell<u32>,
+    /// Index in `INDEX` of this CPU's first slot.
+    pub first_slot: Cell<u32>,
+    /// The CPU that shares the core, or [`NO_SIBLING`]. With more than two threads per core, the next one.
+    pub sibling: Cell<u32>,
+    /// How long this CPU was busy (not idle). The sibling reads it.
+    pub busy: Cell<Busy>,
+    /// How long the sibling had been busy at the start of the running slice.
+    pub sibling_busy_ns: Cell<u64>,
+    /// Start of the running interrupt. Valid while `irq_depth` is not 0.
+    pub irq_start_ns: Cell<u64>,
+    /// Interrupt time within the running slice that is not charged yet.
+    pub irq_pending_ns: Cell<u64>,
+    /// How many interrupts are nested in each other now.
+    pub irq_depth: Cell<u32>,
+    /// Padding.
     pub reserved: u32,
-    /// Events that this CPU had logged at the last flush ([`crate::log`]): the reader knows of them.
-    pub events_read: u64,
+    /// Events that this CPU had logged at the last flush, which the reader therefore knows ([`crate::log`]).
+    pub events_read: Cell<u64>,
     /// The page that takes charges.
-    pub open: Page,
+    pub open: Cell<Page>,
     /// The page that was closed last: number `page − 1`, in the other half.
-    pub closed: Page,
+    pub closed: Cell<Page>,
     /// Context switches seen.
-    pub switches: u64,
-    /// The counters as the running slice began, if anything is counted.
-    pub counter_starts: Starts,
+    pub switches: Cell<u64>,
+    /// The counters at the start of the running slice, if any are read.
+    pub counter_starts: [Cell<CounterValue>; COUNTERS],
 }
+
+// SAFETY: the programs of one CPU use an element one at a time or nested, never in parallel. Other CPUs read `busy`
+// alone, with a volatile load of one aligned word.
+unsafe impl Sync for Cpu {}
+// SAFETY: integers, in the layout of C.
+unsafe impl Pod for Cpu {}
 
 /// The head of a ledger's page.
 #[repr(C)]
@@ -71,25 +81,25 @@ pub struct Cpu {
 pub struct Page {
     /// First nanosecond charged on this page.
     pub start_ns: u64,
-    /// First nanosecond charged on the next page; 0 while open.
+    /// First nanosecond charged on the next page. 0 while this one is open.
     pub end_ns: u64,
     /// Charged to the CPU's idle task.
     pub idle_ns: u64,
-    /// Charged to interrupts, where they are told apart.
+    /// Charged to interrupts, if they are accounted separately.
     pub irq_ns: u64,
     /// Charged to threads for which the page had no entry left.
     pub overflow_ns: u64,
     /// Entries in use.
     pub count: u32,
-    /// Charges that went to `overflow_ns`.
+    /// Number of charges to `overflow_ns`.
     pub overflow_count: u32,
 }
 
-/// What one thread used of one CPU during one page: element of the map `ENTRIES`. CPU `c`'s pages lie at
-/// `(2 c + half) × entries per page`. A thread may have several entries on a page; they add up.
+/// What one thread used of one CPU during one page: an element of the map `ENTRIES`. The pages of CPU `c` begin at
+/// `(2 c + half) × entries per page`. A thread may have several entries on a page, which add up.
 ///
-/// The (tid, start) of thread and process are read from the task itself, so that an entry names its consumer
-/// even when every event about it was lost.
+/// The (tid, start) of the thread and of its process are read from the task itself, so an entry identifies its
+/// consumer even if every event about it was lost.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -97,53 +107,56 @@ pub struct Entry {
     pub tid: u32,
     /// Its process's id.
     pub pid: u32,
-    /// When the thread was started (`CLOCK_BOOTTIME`, ns): with `tid` its identity.
+    /// When the thread was started (`CLOCK_BOOTTIME`, ns). With `tid`, its identity.
     pub thread_start: u64,
-    /// When its process's leader was started (`CLOCK_BOOTTIME`, ns): with `pid` the process's identity.
+    /// When its process's leader was started (`CLOCK_BOOTTIME`, ns). With `pid`, the process's identity.
     pub process_start: u64,
     /// Its cgroup v2 id when it first ran on this page.
     pub cgroup: u64,
     /// Time charged.
     pub ns: u64,
-    /// Of `ns`: while the CPU that shares the core was busy too.
+    /// The part of `ns` during which the CPU that shares the core was busy too.
     pub shared_ns: u64,
     /// The thread's name when it first ran on this page.
     pub comm: [u8; COMM_LEN],
 }
 
-/// Where on the open page a thread's entry is: element of the map `INDEX`, indexed by the low bits of the
-/// thread id in the CPU's stretch of [`INDEX_SLOTS_PER_ENTRY`] slots per entry. A slot with another page's
-/// stamp is free, so that nothing has to be wiped when a page is opened.
+// SAFETY: integers, in the layout of C.
+unsafe impl Pod for Entry {}
+
+/// Where a thread's entry is on the open page: an element of the map `INDEX`, addressed by the low bits of the
+/// thread id within the CPU's part, which has [`INDEX_SLOTS_PER_ENTRY`] slots per entry. A slot with the stamp of
+/// another page is free, so opening a page clears nothing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
-    /// The page's number plus one, so that a fresh map's zeros are free.
+    /// The page's number plus one, so that the zeros of a new map are free slots.
     pub stamp: u32,
     /// The entry's position on the page.
     pub position: u32,
 }
 
-/// How long a CPU was busy, as a function of time, in one word: whoever shares the core reads it while it is
-/// written. An idle CPU's word is how long it was busy before; a busy one's says since when it would have
-/// been, had it never idled.
+/// How long a CPU was busy, as a function of time, in one word that the sibling can read while it is written. While
+/// the CPU is idle, the word is how long it was busy before. While it is busy, the word is the time at which it would
+/// have become busy if it had never been idle since.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Busy(u64);
 
 impl Busy {
-    const NOW: u64 = 1 << 63;
+    const IS_BUSY: u64 = 1 << 63;
 
-    /// How long it was busy until `now`, ns.
+    /// How long the CPU was busy until `now`, ns.
     #[inline(always)]
     pub fn until(self, now: u64) -> u64 {
-        if self.0 & Self::NOW == 0 { self.0 } else { now.wrapping_sub(self.0 & !Self::NOW) }
+        if self.0 & Self::IS_BUSY == 0 { self.0 } else { now.wrapping_sub(self.0 & !Self::IS_BUSY) }
     }
 
-    /// The word from `now` on, if the CPU is then busy or not.
+    /// The word for a CPU that is busy or idle from `now` on.
     #[inline(always)]
-    pub fn turned(self, busy: bool, now: u64) -> Self {
+    pub fn changed_to(self, busy: bool, now: u64) -> Self {
         let ns = self.until(now);
-        Self(if busy { now.wrapping_sub(ns) | Self::NOW } else { ns })
+        Self(if busy { now.wrapping_sub(ns) | Self::IS_BUSY } else { ns })
     }
 }
 
@@ -159,13 +172,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_spent_busy_is_read_off_one_word() {
+    fn busy_time_is_computed_from_one_word() {
         let idle = Busy::default();
         assert_eq!(idle.until(1_000), 0);
-        let busy = idle.turned(true, 1_000);
+        let busy = idle.changed_to(true, 1_000);
         assert_eq!((busy.until(1_000), busy.until(1_300)), (0, 300));
-        let idle = busy.turned(false, 1_500);
+        let idle = busy.changed_to(false, 1_500);
         assert_eq!((idle.until(1_500), idle.until(9_000)), (500, 500));
-        assert_eq!(idle.turned(true, 9_000).turned(true, 9_100).until(9_200), 700);
+        assert_eq!(idle.changed_to(true, 9_000).changed_to(true, 9_100).until(9_200), 700);
     }
 }

@@ -1,18 +1,23 @@
-//! For kernels without type information: a copy of kernel memory in which user space finds where members lie.
+//! A copy of kernel memory, in which user space finds structure offsets on kernels without type information.
 
-/// Bytes copied at once, so that the end of a kernel page costs no more than them.
+use crate::Pod;
+
+/// Bytes copied at once. A chunk that reaches into an unmapped page is lost as a whole.
 pub const CHUNK: usize = 64;
-/// Chunks copied: more than any `task_struct` so far has.
+/// Chunks copied: together larger than the `task_struct` of any kernel so far.
 pub const CHUNKS: usize = 256;
 
 /// The only element of the map `SCAN`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Scan {
-    /// What to copy: a kernel address, or 0 for the `task_struct` of whoever runs the program.
+    /// The kernel address to copy from, or 0 for the `task_struct` of the thread that runs the program.
     pub from: u64,
     /// Address of that `task_struct`.
     pub task: u64,
-    /// The copy; zeros where nothing could be read.
+    /// The copy. Chunks that could not be read are zeros.
     pub memory: [[u8; CHUNK]; CHUNKS],
 }
+
+// SAFETY: integers, in the layout of C.
+unsafe impl Pod for Scan {}

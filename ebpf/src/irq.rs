@@ -1,66 +1,74 @@
-//! Time in interrupts, told apart from the task they interrupt. It is summed up while the slice runs and
-//! taken out of it when it is charged. Interrupts nest in each other, hard ones in soft ones, and what counts
-//! is the outermost.
+//! Time in interrupts, accounted separately from the task that they interrupt. It is summed while the slice runs, and
+//! subtracted from the slice when that is charged. Interrupts nest, hard ones in soft ones; the outermost counts.
 //!
-//! On a real-time kernel soft interrupts run in tasks, which may be switched; there only hard ones are told
-//! apart (`plugins/sched` attaches no others).
+//! On a real-time kernel soft interrupts run in tasks, which can be switched. `plugins/sched` then attaches only to
+//! the tracepoints of hard interrupts.
 
 use wattrace_common::ledger::Cpu;
 
 use crate::clock;
-use crate::ledger::this_cpu;
+use crate::cpu::this_cpu;
 use crate::maps::SEPARATE_IRQ;
 
 /// An interrupt begins.
 #[inline(always)]
 pub fn enter() {
     let Some((_, ledger)) = this_cpu() else { return };
-    if ledger.irq_depth == 0 {
-        ledger.irq_start_ns = clock::now();
+    if ledger.irq_depth.get() == 0 {
+        ledger.irq_start_ns.set(clock::now());
     }
-    ledger.irq_depth += 1;
+    ledger.irq_depth.set(ledger.irq_depth.get() + 1);
 }
 
-/// An interrupt ends. The beginning of the first may have been before we looked.
+/// An interrupt ends. The first one may have begun before the programs were attached.
 #[inline(always)]
 pub fn exit() {
     let Some((_, ledger)) = this_cpu() else { return };
-    if ledger.irq_depth == 0 {
+    let depth = ledger.irq_depth.get();
+    if depth == 0 {
         return;
     }
-    ledger.irq_depth -= 1;
-    if ledger.irq_depth == 0 {
-        ledger.irq_pending_ns += clock::now().saturating_sub(ledger.irq_start_ns);
+    ledger.irq_depth.set(depth - 1);
+    if depth == 1 {
+        add_pending(ledger, clock::now());
     }
 }
 
-/// The slice is cut at `now`, perhaps in the midst of an interrupt.
+/// Ends the slice at `now`, possibly in the middle of an interrupt, which continues in the next slice.
 #[inline(always)]
-pub fn interrupt(ledger: &mut Cpu, now: u64) {
-    if SEPARATE_IRQ.load() != 0 && ledger.irq_depth != 0 {
-        ledger.irq_pending_ns += now.saturating_sub(ledger.irq_start_ns);
-        ledger.irq_start_ns = now;
+pub fn split_at(ledger: &Cpu, now: u64) {
+    if SEPARATE_IRQ.load() != 0 && ledger.irq_depth.get() != 0 {
+        add_pending(ledger, now);
+        ledger.irq_start_ns.set(now);
     }
 }
 
-/// At a context switch there is no interrupt: if one seems to go on, its end was missed.
+/// At a context switch no interrupt is running. If one seems to, its end was missed.
 #[inline(always)]
-pub fn leave_all(ledger: &mut Cpu, now: u64) {
-    if SEPARATE_IRQ.load() != 0 && ledger.irq_depth != 0 {
-        interrupt(ledger, now);
-        ledger.irq_depth = 0;
+pub fn end_all(ledger: &Cpu, now: u64) {
+    if SEPARATE_IRQ.load() != 0 && ledger.irq_depth.get() != 0 {
+        add_pending(ledger, now);
+        ledger.irq_depth.set(0);
     }
 }
 
-/// Charges the interrupts of a slice of `ns`; returns what is left of it. The two are timed by clocks that
-/// may differ by some hundred nanoseconds, so what a slice has no room for waits for the next.
+/// Charges the interrupts of a slice of `ns`, and returns the rest of the slice. The two are timed by clocks that may
+/// differ by some hundred nanoseconds, so what exceeds the slice is left for the next one.
 #[inline(always)]
-pub fn charge(ledger: &mut Cpu, ns: u64) -> u64 {
+pub fn charge(ledger: &Cpu, ns: u64) -> u64 {
     if SEPARATE_IRQ.load() == 0 {
         return ns;
     }
-    let irq = ledger.irq_pending_ns.min(ns);
-    ledger.irq_pending_ns -= irq;
-    ledger.open.irq_ns += irq;
+    let irq = ledger.irq_pending_ns.get().min(ns);
+    ledger.irq_pending_ns.set(ledger.irq_pending_ns.get() - irq);
+    let mut page = ledger.open.get();
+    page.irq_ns += irq;
+    ledger.open.set(page);
     ns - irq
+}
+
+#[inline(always)]
+fn add_pending(ledger: &Cpu, now: u64) {
+    let ran = now.saturating_sub(ledger.irq_start_ns.get());
+    ledger.irq_pending_ns.set(ledger.irq_pending_ns.get() + ran);
 }

@@ -1,9 +1,8 @@
-//! What happens to processes and cgroups, written to this CPU's rings of events and paths. The reader looks
-//! at every tick anyway, so it is woken only when half a ring is new to it. `common/` tells how it knows what
-//! it missed.
+//! Writes events of processes and cgroups to this CPU's rings of events and paths. The reader drains the rings at
+//! every tick, so it is woken only when half a ring is unread. `common/` describes how it detects lost events.
 //!
-//! These programs run in a task's context with preemption off and do not nest: nobody else writes to this
-//! CPU's rings.
+//! These programs run in the context of a task with preemption disabled and do not nest, so nothing else writes to
+//! this CPU's rings.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user};
@@ -11,7 +10,7 @@ use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get
 use wattrace_common::log::{ARGUMENTS_LEN, Event, EventKind, Logged, PATH_LEN};
 
 use crate::clock;
-use crate::ledger::this_cpu;
+use crate::cpu::this_cpu;
 use crate::maps::{self, ARGUMENTS, EVENTS, EVENTS_PER_CPU, LOGGED, PATHS, PATHS_PER_CPU, WAKE};
 use crate::task::{Object, Task};
 
@@ -25,7 +24,7 @@ pub fn fork<T: Task>(ctx: &impl EbpfContext, parent: T, child: T) -> Option<()> 
     let event = Event {
         parent_pid: parent.pid(),
         parent_start: parent.process_start(),
-        ..about(EventKind::Fork, pid, child.start())
+        ..new_event(EventKind::Fork, pid, child.start())
     };
     Ring::of_this_cpu()?.write(ctx, event)
 }
@@ -35,29 +34,34 @@ pub fn fork<T: Task>(ctx: &impl EbpfContext, parent: T, child: T) -> Option<()> 
 pub fn exec<T: Task>(ctx: &impl EbpfContext, task: T, bprm: T) -> Option<()> {
     let ring = Ring::of_this_cpu()?;
     let name = bprm.field::<u64>(maps::BINPRM_FILENAME.load());
-    let path = ring.write_path(name, arguments(&ring, task));
-    ring.write(ctx, Event { path, ..about(EventKind::Exec, task.pid(), task.process_start()) })
+    let path = ring.write_path(name, write_arguments(&ring, task));
+    ring.write(ctx, Event { path, ..new_event(EventKind::Exec, task.pid(), task.process_start()) })
 }
 
-/// A thread is exiting; if it is the last of its process, so is the process.
+/// A thread is exiting, and with the last thread its process.
 #[inline(always)]
 pub fn exit(ctx: &impl EbpfContext, task: impl Task) -> Option<()> {
     if task.live_threads() != 0 {
         if maps::THREAD_EXITS.load() == 0 {
             return None;
         }
-        let about = about(EventKind::ThreadExit, task.pid(), task.process_start());
-        let event = Event { parent_pid: task.tid(), parent_start: task.start(), ..about };
+        let event = Event {
+            parent_pid: task.tid(),
+            parent_start: task.start(),
+            ..new_event(EventKind::ThreadExit, task.pid(), task.process_start())
+        };
         return Ring::of_this_cpu()?.write(ctx, event);
     }
-    let wait_status = task.wait_status();
-    let event = Event { wait_status, ..about(EventKind::Exit, task.pid(), task.process_start()) };
+    let event = Event {
+        wait_status: task.wait_status(),
+        ..new_event(EventKind::Exit, task.pid(), task.process_start())
+    };
     Ring::of_this_cpu()?.write(ctx, event)
 }
 
-/// A cgroup was made, whose `path` below its root is given.
+/// A cgroup was created. `path` is its path below the root of its hierarchy.
 #[inline(always)]
-pub fn cgroup_made(ctx: &impl EbpfContext, cgroup: impl Object, path: u64) -> Option<()> {
+pub fn cgroup_created(ctx: &impl EbpfContext, cgroup: impl Object, path: u64) -> Option<()> {
     let hierarchy: u32 = cgroup.follow(maps::CGROUP_ROOT.load()).field(maps::CGROUP_ROOT_HIERARCHY.load());
     if hierarchy != 0 {
         return None;
@@ -65,11 +69,11 @@ pub fn cgroup_made(ctx: &impl EbpfContext, cgroup: impl Object, path: u64) -> Op
     let id = cgroup.follow(maps::CGROUP_KN.load()).field(maps::KN_ID.load());
     let ring = Ring::of_this_cpu()?;
     let path = ring.write_path(path, 0);
-    ring.write(ctx, Event { path, cgroup: id, ..about(EventKind::Cgroup, 0, 0) })
+    ring.write(ctx, Event { path, cgroup: id, ..new_event(EventKind::Cgroup, 0, 0) })
 }
 
 #[inline(always)]
-fn about(kind: EventKind, pid: u32, start: u64) -> Event {
+fn new_event(kind: EventKind, pid: u32, start: u64) -> Event {
     Event {
         kind: kind as u32,
         pid,
@@ -87,73 +91,76 @@ fn about(kind: EventKind, pid: u32, start: u64) -> Event {
     }
 }
 
-/// Copies the beginning of `task`'s command line beside the next path. Returns its length.
+/// Copies the beginning of `task`'s command line to the place that belongs to the next path. Returns its length.
 #[inline(always)]
-fn arguments(ring: &Ring, task: impl Task) -> u32 {
+fn write_arguments(ring: &Ring, task: impl Task) -> u32 {
     if maps::COMMAND_LINES.load() == 0 {
         return 0;
     }
-    let Some(place) = ARGUMENTS.get_ptr_mut(ring.path_place()) else { return 0 };
+    let Some(at) = ARGUMENTS.get_ptr_mut(ring.next_path()) else { return 0 };
     let (start, end) = task.arguments();
     let len = end.saturating_sub(start).min(ARGUMENTS_LEN as u64) as u32;
-    // SAFETY: the helper checks the address and writes `len` bytes, no more than an element has.
-    let failed = unsafe { bpf_probe_read_user(place.cast(), len, start as *const _) };
+    // SAFETY: the helper checks the address and writes `len` bytes, at most the size of an element.
+    let failed = unsafe { bpf_probe_read_user(at.cast(), len, start as *const _) };
     if failed == 0 { len } else { 0 }
 }
 
 /// This CPU's rings.
 struct Ring {
     cpu: u32,
-    /// Events that the reader knows of.
+    /// Events that the reader has seen.
     read: u64,
-    logged: &'static mut Logged,
+    logged: *mut Logged,
+    /// What `logged` holds: nothing else on this CPU changes it while the program runs.
+    written: Logged,
 }
 
 impl Ring {
     #[inline(always)]
     fn of_this_cpu() -> Option<Self> {
         let (cpu, ledger) = this_cpu()?;
-        // SAFETY: the map outlives the program, and no other CPU writes this element.
-        Some(Self { cpu, read: ledger.events_read, logged: unsafe { &mut *LOGGED.get_ptr_mut(cpu)? } })
+        let logged = LOGGED.get_ptr_mut(cpu)?;
+        // SAFETY: the map outlives the program, and only this CPU writes the element.
+        Some(Self { cpu, read: ledger.events_read.get(), logged, written: unsafe { logged.read() } })
     }
 
-    /// Where the next path goes.
+    /// The index of the next path.
     #[inline(always)]
-    fn path_place(&self) -> u32 {
+    fn next_path(&self) -> u32 {
         let per_cpu = PATHS_PER_CPU.load();
-        self.cpu * per_cpu + (self.logged.paths as u32 & (per_cpu - 1))
+        self.cpu * per_cpu + (self.written.paths as u32 & (per_cpu - 1))
     }
 
-    /// Writes the path at `from`, whose arguments were written before. Returns its number.
+    /// Writes the path at address `from`, whose arguments are written already. Returns its number.
     #[inline(always)]
     fn write_path(&self, from: u64, arguments_len: u32) -> u64 {
-        if let Some(place) = PATHS.get_ptr_mut(self.path_place()) {
-            // SAFETY: the map outlives the program, and nobody else writes this element; the helper checks
-            // the address.
+        if let Some(at) = PATHS.get_ptr_mut(self.next_path()) {
+            // SAFETY: the map outlives the program, and nothing else refers to the element. The helper checks the
+            // address.
             unsafe {
-                let path = &mut *place;
+                let path = &mut *at;
                 path.bytes[0] = 0;
                 path.arguments_len = arguments_len;
                 bpf_probe_read_kernel_str(path.bytes.as_mut_ptr().cast(), PATH_LEN as u32, from as *const _);
             }
         }
-        self.logged.paths
+        self.written.paths
     }
 
-    /// Writes an event, and with it the path it names.
+    /// Writes an event, and counts it and its path.
     #[inline(always)]
     fn write(self, ctx: &impl EbpfContext, event: Event) -> Option<()> {
         let per_cpu = EVENTS_PER_CPU.load();
-        let number = self.logged.events;
-        let place = self.cpu * per_cpu + (number as u32 & (per_cpu - 1));
-        // SAFETY: the map outlives the program, and nobody else writes this element.
-        unsafe { EVENTS.get_ptr_mut(place)?.write(event) };
-        let named = event.kind == EventKind::Exec as u32 || event.kind == EventKind::Cgroup as u32;
-        // Counted only now: what is counted is whole, wherever a flush interrupts this.
-        // SAFETY: a word of the element that is borrowed.
+        let number = self.written.events;
+        let at = self.cpu * per_cpu + (number as u32 & (per_cpu - 1));
+        // SAFETY: the map outlives the program, and nothing else refers to the element.
+        unsafe { EVENTS.get_ptr_mut(at)?.write(event) };
+        let has_path = event.kind == EventKind::Exec as u32 || event.kind == EventKind::Cgroup as u32;
+        // Counted after they are written: a record that is counted is complete, also if a flush interrupts this.
+        // SAFETY: as in `of_this_cpu`.
         unsafe {
-            (&raw mut self.logged.paths).write_volatile(self.logged.paths + u64::from(named));
-            (&raw mut self.logged.events).write_volatile(number + 1);
+            (&raw mut (*self.logged).paths).write_volatile(self.written.paths + u64::from(has_path));
+            (&raw mut (*self.logged).events).write_volatile(number + 1);
         }
         if number + 1 - self.read == u64::from(per_cpu / 2) {
             WAKE.output(ctx, 0u32, 0);

@@ -1,7 +1,7 @@
-//! The maps and globals, sized and set by user space before loading. Layout and meaning: `common/`.
+//! The maps and globals, which user space sizes and sets before loading. `common/` describes the elements.
 //!
-//! The globals are constants to the verifier, which leaves out what they switch off: a feature that is off
-//! costs nothing.
+//! The globals are constants to the verifier, which removes the code that they disable: a feature that is off costs
+//! nothing.
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
@@ -23,21 +23,21 @@ pub static ENTRIES: Array<Entry> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static INDEX: Array<Slot> = Array::with_max_entries(1, 0);
 
-/// As many as entries if anything is counted.
+/// As many elements as `ENTRIES` if counters are read, else one.
 #[map]
 pub static COUNTS: Array<Counts> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The counters, by CPU.
+/// The cycle counters, by CPU.
 #[map]
 pub static CYCLES: PerfEventArray<u64> = PerfEventArray::new(0);
-/// As `CYCLES`.
+/// The counters of instructions, by CPU.
 #[map]
 pub static INSTRUCTIONS: PerfEventArray<u64> = PerfEventArray::new(0);
-/// As `CYCLES`.
+/// The counters of cache misses, by CPU.
 #[map]
 pub static CACHE_MISSES: PerfEventArray<u64> = PerfEventArray::new(0);
 
-/// One element: what reading a counter costs, ns.
+/// One element: the cost of reading a counter, ns.
 #[map]
 pub static COUNTER_COST: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -49,7 +49,7 @@ pub static EVENTS: Array<Event> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static PATHS: Array<Path> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// As many as paths if command lines are wanted.
+/// As many elements as `PATHS` if command lines are read, else one.
 #[map]
 pub static ARGUMENTS: Array<Arguments> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -57,8 +57,8 @@ pub static ARGUMENTS: Array<Arguments> = Array::with_max_entries(1, BPF_F_MMAPAB
 #[map]
 pub static LOGGED: Array<Logged> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Wakes the reader when something fills up; what is sent does not matter. perf's buffers may be written even
-/// while the scheduler holds its locks.
+/// Wakes the reader when a page or a ring fills up; the data that is sent has no meaning. Unlike other buffers, those
+/// of perf may be written while the scheduler holds its locks.
 #[map]
 pub static WAKE: PerfEventArray<u32> = PerfEventArray::new(0);
 
@@ -77,15 +77,15 @@ globals! {
     PATHS_PER_CPU: 1;
     /// Bit set of the counters to read at every switch.
     COUNTERS: 0;
-    /// Whether CPUs share cores: then it is told how much of a slice was spent beside a busy neighbour.
+    /// Whether CPUs share cores: if so, an entry also has the time during which the sibling was busy.
     SHARED_CORES: 0;
-    /// Whether interrupts are charged to an entry of their own.
+    /// Whether interrupts are accounted separately.
     SEPARATE_IRQ: 0;
     /// Whether command lines are read.
     COMMAND_LINES: 0;
-    /// Whether it is told that a thread exits that is not the last of its process.
+    /// Whether exits are logged of threads that are not the last of their process.
     THREAD_EXITS: 0;
-    /// Whether a program may write messages (`aya-log`): they go through the kernel's ring buffer.
+    /// Whether programs may write log messages (`aya-log`), which go through the kernel's ring buffer.
     MESSAGES: 0;
     // Byte offsets in the running kernel's structures: Rust emits no CO-RE relocations.
     /// `task_struct.pid`, the thread's id.
@@ -100,7 +100,7 @@ globals! {
     TASK_SIGNAL: 0;
     /// `task_struct.exit_code`.
     TASK_EXIT_CODE: 0;
-    /// `task_struct.se.cfs_rq`; 0: this kernel has none, so that the scheduler's clock is out of reach.
+    /// `task_struct.se.cfs_rq`. 0: this kernel has none, and the scheduler's clock cannot be read.
     TASK_CFS_RQ: 0;
     /// `task_struct.mm`.
     TASK_MM: 0;

@@ -1,20 +1,19 @@
-//! Reading a `task_struct`. The pointer that a tp_btf program is handed may be followed by plain loads, which
-//! the verifier checks against the kernel's BTF; any other pointer goes through a helper, which costs some
-//! nanoseconds more.
+//! Reads kernel structures. A pointer that a tp_btf program gets as an argument may be followed with plain loads, which
+//! the verifier checks against the kernel's BTF. Any other pointer needs a helper, which costs some nanoseconds more.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
 use crate::maps;
 
-/// A kernel object whose fields can be read at offsets known at load time.
+/// A kernel object whose fields can be read at offsets that are known at load time.
 pub trait Object: Copy {
-    /// The field of type `T` at `offset`; zero where it can't be read.
+    /// The field of type `T` at `offset`; zero if it cannot be read.
     fn field<T: Copy + Default>(self, offset: u32) -> T;
     /// The object that the pointer at `offset` points to.
     fn follow(self, offset: u32) -> Self;
 }
 
-/// An object known to the verifier.
+/// An object whose type the verifier knows.
 #[derive(Clone, Copy)]
 pub struct Typed(pub *const u8);
 
@@ -31,7 +30,7 @@ impl Object for Typed {
     }
 }
 
-/// An object that only a helper may read.
+/// An object that only helpers may read.
 #[derive(Clone, Copy)]
 pub struct Probed(pub *const u8);
 
@@ -47,7 +46,7 @@ impl Object for Probed {
     }
 }
 
-/// A task and the fields of it that accounting needs.
+/// The fields of a task that accounting needs.
 pub trait Task: Object {
     /// The thread's id.
     #[inline(always)]
@@ -74,19 +73,19 @@ pub trait Task: Object {
     fn live_threads(self) -> u32 {
         self.follow(maps::TASK_SIGNAL.load()).field(maps::SIGNAL_LIVE.load())
     }
-    /// How the thread ended, as `wait` tells it.
+    /// The status with which the thread ends, as `wait` returns it.
     #[inline(always)]
     fn wait_status(self) -> u32 {
         self.field(maps::TASK_EXIT_CODE.load())
     }
-    /// The clock of the run queue the task is on, ns: the scheduler reads it at the beginning of every
-    /// switch. Only where [`maps::TASK_CFS_RQ`] is known.
+    /// The clock of the task's run queue, ns, which the scheduler updates at the beginning of every switch. Requires
+    /// that [`maps::TASK_CFS_RQ`] is known.
     #[inline(always)]
     fn run_queue_clock(self) -> u64 {
         let rq = self.follow(maps::TASK_CFS_RQ.load()).follow(maps::CFS_RQ_RQ.load());
         rq.field(maps::RQ_CLOCK.load())
     }
-    /// Where the command line lies in the process's memory.
+    /// Start and end of the command line in the memory of the process.
     #[inline(always)]
     fn arguments(self) -> (u64, u64) {
         let mm = self.follow(maps::TASK_MM.load());

@@ -1,32 +1,30 @@
-//! What reads text and tables that somebody else wrote, for fuzzers to throw bytes at. Nothing here is for
-//! use; each function must return, whatever it is given, soon and without a panic.
+//! The parsers of foreign data, for fuzzers. Each function must return soon and without a panic, whatever its input.
 
 use std::hint::black_box;
 
 use crate::command_line::readable;
-use crate::proc::{parse_stat, parse_user};
 
 pub use crate::kernel::fuzzing::btf;
 
 /// The last CPU of a list.
 pub fn last_cpu(list: &str) -> Option<usize> {
-    crate::topology::list(list).and_then(|cpus| cpus.last().copied())
+    wattrace_topology::parse_list(list).and_then(|cpus| cpus.last().map(|&last| last as usize))
 }
 
 /// `/proc/PID/stat`, and `/proc/PID/status`.
 pub fn proc(bytes: &[u8]) {
-    _ = black_box(parse_stat(bytes));
-    _ = black_box(parse_user(&String::from_utf8_lossy(bytes)));
+    _ = black_box(wattrace_procfs::Stat::parse(bytes));
+    _ = black_box(wattrace_procfs::real_uid(&String::from_utf8_lossy(bytes)));
 }
 
-/// Arguments, each ended by a zero: secrets among them stay hidden, whatever is around them.
+/// Arguments, each terminated by a zero: secrets in them stay hidden, whatever surrounds them.
 pub fn arguments(arguments: &[u8]) {
     const SECRET: &str = "hunter2hunter2";
     if arguments.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()) {
         return;
     }
     _ = black_box(readable(arguments));
-    // An argument that is cut takes up what is put after it.
+    // A truncated argument would absorb what follows it.
     let mut before = arguments.to_vec();
     if !before.is_empty() && !before.ends_with(b"\0") {
         before.push(0);

@@ -1,36 +1,36 @@
-//! The `sched` plugin: CPU time per process and package, every nanosecond once, counted by the kernel
-//! programs of `ebpf/`.
+//! The `sched` plugin: CPU time per process and package, every nanosecond once, counted by the kernel programs of
+//! `ebpf/`.
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `source.rs` | the source: when the accounts are read and emitted |
+//! | `accounts.rs`, `open.rs` | a reading of all CPUs and its emission; the setup |
+//! | `kernel/` | the kernel programs: loading them, flushing the ledgers, reading their memory |
 //! | `requirements.rs` | what the kernel and our permissions must offer, each with its remedy |
-//! | `topology.rs` | which package a CPU is in, and which CPU shares its core |
-//! | `kernel/` | loading the programs, flushing the ledgers, mapping their memory |
 //! | `reader.rs` | a CPU's ledger, page by page |
-//! | `processes.rs` | the processes that ran, from ledger entries and events |
-//! | `threads.rs` | their threads, where those are asked for |
-//! | `tally.rs` | what one of them used, and its series |
-//! | `proc.rs` | what only /proc and the cgroup tree know |
-//! | `command_line.rs` | command lines without secrets |
-//! | `accounts.rs` | a reading of all that, and its emission |
-//! | `cost.rs` | what the kernel programs cost |
-//! | `source.rs` | when it is read |
-//! | `fuzzing.rs` | everything that reads text of others, for fuzzers |
+//! | `processes.rs`, `threads.rs` | the processes that ran and, if they are asked for, their threads |
+//! | `usage.rs` | what one of them used, and its series |
+//! | `closing.rs` | idle time, interrupts and overflow |
+//! | `cgroups.rs`, `command_line.rs` | the paths of cgroups; command lines without secrets |
+//! | `cost.rs`, `own_metrics.rs` | what the kernel programs cost; what they lost |
+//! | `fuzzing.rs` | the parsers of foreign data, for fuzzers |
 
 mod accounts;
+mod cgroups;
+mod closing;
 mod command_line;
 mod cost;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod kernel;
-mod proc;
+mod open;
+mod own_metrics;
 mod processes;
 mod reader;
 pub mod requirements;
 mod source;
-mod tally;
 mod threads;
-pub mod topology;
+mod usage;
 
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
 
 pub use kernel::Counter;
 pub use source::SchedSource;
+#[doc(hidden)]
+pub use wattrace_topology as topology;
 
 /// The plugin.
 #[derive(Debug)]
@@ -48,32 +50,32 @@ pub struct Sched;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SchedConfig {
-    /// Time between readings, from 1 ms up.
+    /// Time between readings, at least 1 ms.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// Bound on the kernel memory of all CPUs' ledgers, in MiB. More memory lets more threads run between two
-    /// readings before a reading is forced.
+    /// Bound on the kernel memory of all CPUs' ledgers, in MiB. With more memory, more threads can run between two
+    /// ticks before an early reading is needed.
     pub ledger_mib: u32,
-    /// Whether time in interrupts is told apart from the task they interrupt.
+    /// Whether interrupts are accounted separately from the task that they interrupt.
     pub irq: Interrupts,
-    /// Hardware counters to read per process: "cycles", "instructions", "cache-misses". They cost something
-    /// at every context switch, and are left out where reading one is dear (in most virtual machines).
+    /// Hardware counters to read per process: "cycles", "instructions", "cache-misses". Reading one costs time at every
+    /// context switch. Where that is expensive (in most virtual machines), they are not read.
     pub counters: Vec<Counter>,
-    /// Whether to read the counters however dear they are.
+    /// Whether to read the counters even if that is expensive.
     pub counters_force: bool,
-    /// Whether to read processes' command lines. They can hold secrets; what looks like one is left out.
+    /// Whether to read command lines. They may contain secrets: what looks like one is hidden.
     pub command_lines: bool,
-    /// Whether each thread is a consumer of its own, beside its process.
+    /// Whether each thread is a consumer of its own, in addition to its process.
     pub threads: bool,
 }
 
-/// Whose time an interrupt is.
+/// To whom interrupts are charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Interrupts {
-    /// The task's that it interrupted.
+    /// To the task that they interrupt.
     WithTask,
-    /// Its own: the consumer `irq`.
+    /// To the consumer `irq`.
     Separate,
 }
 
@@ -103,9 +105,9 @@ impl Plugin for Sched {
                 config.interval
             )));
         }
-        let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
+        let (registry, clock) = (setup.registry(), setup.clock());
         setup.source("cpu", Trigger::just_after(config.interval), move || {
-            SchedSource::open(&config, registry.clone(), clock.clone(), &runtime)
+            SchedSource::open(&config, registry.clone(), clock.clone())
         });
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! The processes that ran since accounting began: made from fork events, or from the first ledger entry that
-//! names them; charged from entries; ended when they have exited and no slice of theirs is outstanding.
+//! The processes that ran since accounting began. A process is created by its fork event, or by the first ledger entry
+//! that names it; it is charged from entries; and it ends when it has exited and no slice of it is outstanding.
 //!
-//! A process that never runs is never looked at: this is what makes a tick's cost follow the work.
+//! A process that never runs is never looked at, so the cost of a tick depends on what ran, not on what exists.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,47 +15,59 @@ use wattrace_common::COMM_LEN;
 use wattrace_common::ledger::Entry;
 use wattrace_common::log::Event;
 
-use crate::command_line;
-use crate::proc::{Cgroups, Living, executable, user};
-use crate::reader::Quantities;
-use crate::tally::{Place, Tally};
-use crate::threads::Threads;
+use wattrace_procfs::{Procfs, Stat, TICK_NANOS};
 
-/// A process is (pid, start time of its leader in ns of `CLOCK_BOOTTIME`).
+use crate::cgroups::Cgroups;
+use crate::command_line;
+use crate::reader::Quantities;
+use crate::threads::Threads;
+use crate::usage::{ConsumerUsage, CpuGroup};
+
+/// The pid and the start time of the leader (`CLOCK_BOOTTIME`, ns): a process's identity.
 type Key = (u32, u64);
 
 struct Process {
     key: Key,
-    tally: Tally,
+    usage: ConsumerUsage,
     comm: [u8; COMM_LEN],
-    /// When an event last told its name (`CLOCK_MONOTONIC`, ns).
+    /// When an event last set its name (`CLOCK_MONOTONIC`, ns).
     named_at: u64,
     cgroup: u64,
     executable: Option<Arc<str>>,
     uid: Option<u32>,
-    /// Number of the reading in which it last had an entry.
+    /// Number of the last reading in which it had an entry.
     ran_in: u64,
     exited: bool,
 }
 
+/// What is known of a process when it is created.
+struct NewProcess {
+    parent: Option<Identity>,
+    parent_pid: u32,
+    comm: [u8; COMM_LEN],
+    cgroup: u64,
+    executable: Option<Arc<str>>,
+}
+
 impl Process {
-    /// Its user, as an event or /proc tells.
-    fn belongs_to(&mut self, uid: u32) {
+    /// Sets its user.
+    fn set_user(&mut self, uid: u32) {
         if self.uid.replace(uid) != Some(uid) {
-            self.tally.consumer.update(vec![Attribute::new("process.real_user.id", uid)]);
+            self.usage.consumer.update(vec![Attribute::new("process.real_user.id", uid)]);
         }
     }
 }
 
 /// The table of processes.
 pub(crate) struct Processes {
-    /// By which other plugins find a process of which they know the pid alone.
+    /// Where other plugins find a process by its pid.
     directory: Keeper,
     registry: Arc<Registry>,
     clock: Clock,
-    places: Vec<Place>,
-    /// Where threads are asked for.
+    groups: Vec<CpuGroup>,
+    /// If threads are asked for.
     threads: Option<Threads>,
+    procfs: Procfs,
     cgroups: Cgroups,
     by_key: FxHashMap<Key, usize>,
     all: Slab<Process>,
@@ -65,13 +77,14 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    pub(crate) fn new(registry: Arc<Registry>, clock: Clock, places: Vec<Place>, threads: bool) -> Self {
+    pub(crate) fn new(registry: Arc<Registry>, clock: Clock, groups: Vec<CpuGroup>, threads: bool) -> Self {
         Self {
             directory: registry.directory().keep(),
             registry,
+            groups,
+            threads: threads.then(|| Threads::new(clock.clone())),
             clock,
-            places,
-            threads: threads.then(Threads::default),
+            procfs: Procfs::default(),
             cgroups: Cgroups::new(),
             by_key: FxHashMap::default(),
             all: Slab::new(),
@@ -96,25 +109,26 @@ impl Processes {
         let parent = self.by_key.get(&parent_key).map(|&at| &self.all[at]);
         let inherited = parent.and_then(|p| p.executable.clone());
         let parent = self.identity(parent_key);
-        let at = self.insert(key, Some(parent), event.parent_pid, event.comm, event.cgroup, inherited);
-        self.all[at].belongs_to(event.uid);
+        let (parent_pid, comm, cgroup) = (event.parent_pid, event.comm, event.cgroup);
+        let new = NewProcess { parent: Some(parent), parent_pid, comm, cgroup, executable: inherited };
+        let at = self.insert(key, new);
+        self.all[at].set_user(event.uid);
     }
 
-    /// A cgroup was made, at `path`.
-    pub(crate) fn cgroup_made(&mut self, event: &Event, path: &[u8]) {
-        self.cgroups.made(event.cgroup, &String::from_utf8_lossy(path));
+    /// A cgroup was created at `path`.
+    pub(crate) fn cgroup_created(&mut self, event: &Event, path: &[u8]) {
+        self.cgroups.created(event.cgroup, &String::from_utf8_lossy(path));
     }
 
-    /// A process executed a program: its name changes, its identity does not. `arguments` is its command
-    /// line, if that is read: each argument ended by a zero.
+    /// A process executed a program: its name changes, its identity does not. `arguments` is its command line, if those
+    /// are read: each argument terminated by a zero.
     pub(crate) fn executed(&mut self, event: &Event, path: &[u8], arguments: &[u8]) {
         let at = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
         let given = String::from_utf8_lossy(path);
-        // A relative path says little without its directory. If the process is still there, /proc knows the
-        // whole one.
-        let whole = (!given.starts_with('/')).then(|| executable(event.pid)).flatten();
-        let path: Option<Arc<str>> = match whole {
-            Some(whole) => Some(whole.into()),
+        // A relative path is of little use without its directory. While the process lives, /proc has the absolute one.
+        let absolute = if given.starts_with('/') { None } else { self.procfs.executable(event.pid) };
+        let path: Option<Arc<str>> = match absolute {
+            Some(absolute) => Some(absolute.into()),
             None if given.is_empty() => None,
             None => Some(given.into()),
         };
@@ -126,15 +140,15 @@ impl Processes {
         if !arguments.is_empty() {
             changes.push(Attribute::new("process.command_line", command_line::readable(arguments)));
         }
-        process.tally.consumer.update(changes);
-        process.belongs_to(event.uid);
+        process.usage.consumer.update(changes);
+        process.set_user(event.uid);
     }
 
-    /// The last thread of a process is exiting. It may have slices to come.
+    /// The last thread of a process is exiting. More slices of it may follow.
     pub(crate) fn exited(&mut self, event: &Event) {
         let at = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
         let code = exit_code(event.wait_status);
-        self.all[at].tally.consumer.update(vec![Attribute::new("process.exit.code", code)]);
+        self.all[at].usage.consumer.update(vec![Attribute::new("process.exit.code", code)]);
         self.mark_exited(at, self.clock.unix_nanos(Timestamp(event.at_ns)));
     }
 
@@ -148,67 +162,59 @@ impl Processes {
 
     fn mark_exited(&mut self, at: usize, unix_nano: u64) {
         let process = &mut self.all[at];
-        process.tally.consumer.ended_at(unix_nano);
+        process.usage.consumer.ended_at(unix_nano);
         if !std::mem::replace(&mut process.exited, true) {
             self.exited.push(at);
         }
     }
 
-    /// Charges what the thread of `entry` used, at each of `places`. Its page began at `page_start`.
-    pub(crate) fn charge(&mut self, entry: &Entry, used: &Quantities, page_start: u64, places: &[usize]) {
+    /// Charges what the thread of `entry` used of each of `groups`, a package and perhaps a core. The page began at
+    /// `page_start`.
+    pub(crate) fn charge(&mut self, entry: &Entry, used: &Quantities, page_start: u64, groups: &[usize]) {
         let at = self.get_or_discover((entry.pid, entry.process_start), entry.comm, entry.cgroup);
         let process = &mut self.all[at];
         process.ran_in = self.reading;
-        if process.tally.charge(used, places) {
+        if process.usage.charge(used, groups) {
             self.dirty.push(at);
         }
         if let Some(threads) = &mut self.threads {
-            let of = process.tally.consumer.identity();
-            // Threads are not told of per core.
-            threads.charge(entry, used, &places[..1], self.reading, of, &self.clock);
+            // Threads have no time per core.
+            threads.charge(entry, used, groups[0], self.reading, &process.usage.consumer);
         }
         if process.cgroup != entry.cgroup {
             process.cgroup = entry.cgroup;
             let path = self.cgroups.path(entry.cgroup);
-            process.tally.consumer.update(path.map(cgroup_attribute).into_iter().collect());
+            process.usage.consumer.update(path.map(cgroup_attribute).into_iter().collect());
         }
-        // The leader's name can change without an exec (prctl), and an exec's event can be lost. But the
-        // entry has the name from when the thread first ran on this page: an event since then knows better.
+        // The leader's name can change without an exec (prctl), and the event of an exec can be lost. But the entry has
+        // the name of when the thread first ran on this page: an event since then is newer.
         if entry.tid == entry.pid && process.named_at < page_start && process.comm != entry.comm {
             process.comm = entry.comm;
-            process.tally.consumer.update(names(&process.comm, process.executable.as_deref()));
+            process.usage.consumer.update(names(&process.comm, process.executable.as_deref()));
         }
     }
 
-    /// Finds a process, or makes one that no fork event told of: it was there before us, or the event was
-    /// lost.
+    /// Finds a process, or creates one without a fork event: it is older than the agent, or the event was lost.
     fn get_or_discover(&mut self, key: Key, comm: [u8; COMM_LEN], cgroup: u64) -> usize {
         if let Some(&at) = self.by_key.get(&key) {
             return at;
         }
-        let living = Living::read(key.0, key.1);
-        let path = living.as_ref().and_then(|_| executable(key.0)).map(Into::into);
-        let parent_pid = living.as_ref().map_or(0, |p| p.parent_pid);
-        let comm = living.as_ref().map_or(comm, |p| comm_bytes(&p.comm));
-        let at = self.insert(key, None, parent_pid, comm, cgroup, path);
-        if let Some(uid) = living.as_ref().and_then(|_| user(key.0)) {
-            self.all[at].belongs_to(uid);
+        let stat = stat_of(&self.procfs, key);
+        let path = stat.as_ref().and_then(|_| self.procfs.executable(key.0)).map(Into::into);
+        let comm = stat.as_ref().map_or(comm, |stat| comm_bytes(&stat.comm));
+        let parent_pid = stat.as_ref().map_or(0, |stat| stat.parent);
+        let at = self.insert(key, NewProcess { parent: None, parent_pid, comm, cgroup, executable: path });
+        if let Some(uid) = stat.as_ref().and_then(|_| self.procfs.real_uid(key.0)) {
+            self.all[at].set_user(uid);
         }
-        if living.is_none() {
+        if stat.is_none() {
             self.mark_exited(at, self.clock.unix_nanos(self.clock.now()));
         }
         at
     }
 
-    fn insert(
-        &mut self,
-        key: Key,
-        parent: Option<Identity>,
-        parent_pid: u32,
-        comm: [u8; COMM_LEN],
-        cgroup: u64,
-        executable: Option<Arc<str>>,
-    ) -> usize {
+    fn insert(&mut self, key: Key, new: NewProcess) -> usize {
+        let NewProcess { parent, parent_pid, comm, cgroup, executable } = new;
         let identity = self.identity(key);
         let created = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(identity.start_unix_nano);
         let mut attributes = vec![
@@ -225,7 +231,7 @@ impl Processes {
         self.directory.announce(key.0, consumer.clone());
         let at = self.all.insert(Process {
             key,
-            tally: Tally::new(consumer),
+            usage: ConsumerUsage::new(consumer),
             comm,
             named_at: 0,
             cgroup,
@@ -246,10 +252,10 @@ impl Processes {
         }
     }
 
-    /// Events were lost: looks for processes that ended unseen.
+    /// Events were lost: marks the processes that are gone as exited.
     pub(crate) fn repair(&mut self) {
         let now = self.clock.unix_nanos(self.clock.now());
-        let gone = |p: &Process| !p.exited && Living::read(p.key.0, p.key.1).is_none();
+        let gone = |p: &Process| !p.exited && stat_of(&self.procfs, p.key).is_none();
         let gone: Vec<usize> = self.all.iter().filter(|(_, p)| gone(p)).map(|(at, _)| at).collect();
         for at in gone {
             self.mark_exited(at, now);
@@ -259,17 +265,16 @@ impl Processes {
         }
     }
 
-    /// Pushes what changed since the last time, with `start` as the start of series that are new, and ends
-    /// the processes that have exited: those that had no slice in the last reading, or all if there is no
-    /// other reading (`last`).
+    /// Pushes what changed since the last call, and ends the processes that have exited and had no slice in the last
+    /// reading, or all that have exited if no other reading follows (`last`). New series begin at `start`.
     pub(crate) fn emit(&mut self, start: Timestamp, last: bool, out: &mut Batch) {
         for at in self.dirty.drain(..) {
             if let Some(process) = self.all.get_mut(at) {
-                process.tally.emit(&self.places, &self.registry, start, out);
+                process.usage.emit(&self.groups, &self.registry, start, out);
             }
         }
         if let Some(threads) = &mut self.threads {
-            threads.emit(&self.places, &self.registry, start, self.reading, out);
+            threads.emit(&self.groups, &self.registry, start, self.reading, out);
         }
         let (all, by_key, reading) = (&mut self.all, &mut self.by_key, self.reading);
         let (directory, threads) = (&self.directory, &mut self.threads);
@@ -279,22 +284,27 @@ impl Processes {
             }
             let process = all.remove(at);
             by_key.remove(&process.key);
-            directory.withdraw(process.key.0, &process.tally.consumer);
-            process.tally.end(out);
+            directory.withdraw(process.key.0, &process.usage.consumer);
+            process.usage.end(out);
             if let Some(threads) = &mut *threads {
-                threads.end_of(process.key, out);
+                threads.end_all_of(process.key, out);
             }
             false
         });
     }
 
-    /// Processes known now.
+    /// The number of processes.
     pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
 }
 
-/// `wait`'s status as shells tell it: the exit code, or 128 plus the signal.
+/// The `stat` of a process; `None` if it is gone, or if its pid now belongs to another one.
+fn stat_of(procfs: &Procfs, (pid, start): Key) -> Option<Stat> {
+    procfs.stat(pid).filter(|stat| stat.start_ticks == start / TICK_NANOS)
+}
+
+/// The status of `wait` as shells show it: the exit code, or 128 plus the signal.
 fn exit_code(wait_status: u32) -> i64 {
     match wait_status & 0x7f {
         0 => i64::from(wait_status >> 8 & 0xff),

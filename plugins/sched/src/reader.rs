@@ -1,22 +1,22 @@
-//! Reading a CPU's ledger page by page, also while the CPU is offline: then its page cannot be closed, but
-//! nobody writes it either. What is read ahead of such a page is left out when the page is closed at last.
+//! Reads a CPU's ledger page by page, also while the CPU is offline: its page cannot be closed then, but is not written
+//! either. What is read of an open page is subtracted when the page is closed.
 
 use wattrace_common::ledger::{Entry, Page};
 
-use crate::kernel::Reading;
+use crate::kernel::PageView;
 
-/// What can be known of a consumer's use of a CPU, by [`quantity`].
+/// A consumer's use of a CPU, by [`quantity`].
 pub(crate) type Quantities = [u64; quantity::COUNT];
 
 /// Positions in [`Quantities`].
 pub(crate) mod quantity {
     /// CPU time, ns.
     pub(crate) const TIME: usize = 0;
-    /// Of that: while the CPU sharing the core was busy too.
+    /// The part of it during which the CPU that shares the core was busy too.
     pub(crate) const SHARED: usize = 1;
-    /// The first of the hardware counters.
+    /// The first hardware counter.
     pub(crate) const COUNTERS: usize = 2;
-    /// How many there are.
+    /// The number of quantities.
     pub(crate) const COUNT: usize = COUNTERS + wattrace_common::counters::COUNTERS;
 }
 
@@ -24,14 +24,13 @@ pub(crate) mod quantity {
 #[derive(Debug, Default)]
 pub(crate) struct CpuReader {
     ahead: Ahead,
-    /// Idle time that was read ahead of its page, on which it then was not: the CPU came back in that very
-    /// moment.
-    idle_debt: u64,
-    /// How the debt changed with the last reading: by so much more was charged than time passed (wraps).
-    settled: u64,
+    /// Idle time that was read of an open page but was not idle: the CPU came online at that moment.
+    idle_excess: u64,
+    /// The change of the excess at the last reading, by which charges exceed the time that passed (wraps).
+    excess_change: u64,
 }
 
-/// What was read of a page that was still open.
+/// What was read of a page while it was open.
 #[derive(Debug, Default)]
 struct Ahead {
     number: u32,
@@ -40,46 +39,44 @@ struct Ahead {
 }
 
 impl CpuReader {
-    /// What a closed page holds that was not read before. `charge` is called for each of its entries that
-    /// ran.
-    pub(crate) fn closed(&mut self, reading: &Reading<'_>, charge: impl FnMut(&Entry, &Quantities)) -> Page {
-        let since = self.since(reading, reading.page, charge);
+    /// What a closed page has that was not read before. Calls `charge` for each entry with new charges.
+    pub(crate) fn closed(&mut self, view: &PageView<'_>, charge: impl FnMut(&Entry, &Quantities)) -> Page {
+        let since = self.since(view, view.page, charge);
         self.ahead = Ahead::default();
         since
     }
 
-    /// The same of the open page of a CPU that is offline and has been idle since `slice_start_ns`, until
-    /// `now`.
+    /// The same for the open page of a CPU that is offline: it has been idle from `slice_start_ns` until `now`.
     pub(crate) fn offline(
         &mut self,
-        reading: &Reading<'_>,
+        view: &PageView<'_>,
         slice_start_ns: u64,
         now: u64,
         charge: impl FnMut(&Entry, &Quantities),
     ) -> Page {
-        let idle_ns = reading.page.idle_ns + now.saturating_sub(slice_start_ns);
-        let page = Page { idle_ns, end_ns: now, ..reading.page };
-        let since = self.since(reading, page, charge);
-        let entries = (0..reading.entries.len()).map(|at| quantities(reading, at)).collect();
-        self.ahead = Ahead { number: reading.number, page, entries };
+        let idle_ns = view.page.idle_ns + now.saturating_sub(slice_start_ns);
+        let page = Page { idle_ns, end_ns: now, ..view.page };
+        let since = self.since(view, page, charge);
+        let entries = (0..view.entries.len()).map(|at| quantities(view, at)).collect();
+        self.ahead = Ahead { number: view.number, page, entries };
         since
     }
 
-    /// By how much what the last reading charged exceeds the time it covers (wraps).
-    pub(crate) fn take_settled(&mut self) -> u64 {
-        std::mem::take(&mut self.settled)
+    /// By how much the charges of the last reading exceed the time that it covers (wraps).
+    pub(crate) fn take_excess_change(&mut self) -> u64 {
+        std::mem::take(&mut self.excess_change)
     }
 
     fn since(
         &mut self,
-        reading: &Reading<'_>,
+        view: &PageView<'_>,
         page: Page,
         mut charge: impl FnMut(&Entry, &Quantities),
     ) -> Page {
         let nothing = Ahead::default();
-        let ahead = if self.ahead.number == reading.number { &self.ahead } else { &nothing };
-        for (at, entry) in reading.entries.iter().enumerate() {
-            let mut used = quantities(reading, at);
+        let ahead = if self.ahead.number == view.number { &self.ahead } else { &nothing };
+        for (at, entry) in view.entries.iter().enumerate() {
+            let mut used = quantities(view, at);
             if let Some(before) = ahead.entries.get(at) {
                 if used == *before {
                     continue;
@@ -89,13 +86,13 @@ impl CpuReader {
             charge(entry, &used);
         }
         let before = &ahead.page;
-        let owed = before.idle_ns + self.idle_debt;
-        let debt = owed.saturating_sub(page.idle_ns);
-        self.settled = debt.wrapping_sub(self.idle_debt);
-        self.idle_debt = debt;
+        let charged_idle = before.idle_ns + self.idle_excess;
+        let excess = charged_idle.saturating_sub(page.idle_ns);
+        self.excess_change = excess.wrapping_sub(self.idle_excess);
+        self.idle_excess = excess;
         Page {
             start_ns: if before.end_ns == 0 { page.start_ns } else { before.end_ns },
-            idle_ns: page.idle_ns.saturating_sub(owed),
+            idle_ns: page.idle_ns.saturating_sub(charged_idle),
             irq_ns: page.irq_ns - before.irq_ns,
             overflow_ns: page.overflow_ns - before.overflow_ns,
             overflow_count: page.overflow_count - before.overflow_count,
@@ -104,12 +101,12 @@ impl CpuReader {
     }
 }
 
-fn quantities(reading: &Reading<'_>, at: usize) -> Quantities {
-    let entry = &reading.entries[at];
+fn quantities(view: &PageView<'_>, at: usize) -> Quantities {
+    let entry = &view.entries[at];
     let mut all = [0; quantity::COUNT];
     all[quantity::TIME] = entry.ns;
     all[quantity::SHARED] = entry.shared_ns;
-    if let Some(counts) = reading.counts.get(at) {
+    if let Some(counts) = view.counts.get(at) {
         all[quantity::COUNTERS..].copy_from_slice(counts);
     }
     all
@@ -136,8 +133,8 @@ mod tests {
         Page { start_ns, end_ns, idle_ns, irq_ns: 0, overflow_ns: 0, count, overflow_count: 0 }
     }
 
-    fn reading(number: u32, page: Page, entries: &[Entry]) -> Reading<'_> {
-        Reading { number, page, entries, counts: &[] }
+    fn view(number: u32, page: Page, entries: &[Entry]) -> PageView<'_> {
+        PageView { number, page, entries, counts: &[] }
     }
 
     fn charged(sum: &mut u64) -> impl FnMut(&Entry, &Quantities) {
@@ -152,33 +149,33 @@ mod tests {
         // 250.
         let open = [entry(7, 30)];
         for now in [150, 250] {
-            let part = reader.offline(&reading(4, page(50, 0, 20, 1), &open), 100, now, charged(&mut used));
+            let part = reader.offline(&view(4, page(50, 0, 20, 1), &open), 100, now, charged(&mut used));
             idle += part.idle_ns;
         }
         assert_eq!((used, idle), (30, 170), "50 ns to the slice's start, 150 since");
         // It is back at 300, runs the task again until 310 and another until 320, and is closed.
         let closed = [entry(7, 40), entry(8, 10)];
-        let part = reader.closed(&reading(4, page(50, 320, 220, 2), &closed), charged(&mut used));
+        let part = reader.closed(&view(4, page(50, 320, 220, 2), &closed), charged(&mut used));
         idle += part.idle_ns;
         assert_eq!((part.start_ns, part.end_ns), (250, 320));
         assert_eq!((used, idle), (50, 220));
         // The next page is read whole.
         let next = [entry(8, 30)];
-        let part = reader.closed(&reading(5, page(320, 400, 50, 1), &next), charged(&mut used));
+        let part = reader.closed(&view(5, page(320, 400, 50, 1), &next), charged(&mut used));
         assert_eq!((used, part.idle_ns, part.start_ns), (80, 50, 320));
     }
 
     #[test]
-    fn idle_time_that_was_read_too_early_is_taken_back() {
+    fn idle_time_that_was_charged_too_early_is_subtracted() {
         let mut reader = CpuReader::default();
         let mut used = 0;
-        let early = reader.offline(&reading(1, page(0, 0, 0, 0), &[]), 0, 110, charged(&mut used));
+        let early = reader.offline(&view(1, page(0, 0, 0, 0), &[]), 0, 110, charged(&mut used));
         assert_eq!(early.idle_ns, 110);
         // But it came back at 100 and was busy from then on.
         let busy = [entry(1, 50)];
-        let part = reader.closed(&reading(1, page(0, 150, 100, 1), &busy), charged(&mut used));
+        let part = reader.closed(&view(1, page(0, 150, 100, 1), &busy), charged(&mut used));
         assert_eq!((part.idle_ns, used), (0, 50));
-        let part = reader.closed(&reading(2, page(150, 250, 100, 0), &[]), charged(&mut used));
+        let part = reader.closed(&view(2, page(150, 250, 100, 0), &[]), charged(&mut used));
         assert_eq!(part.idle_ns, 90, "250 in all");
     }
 }

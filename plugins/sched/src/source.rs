@@ -1,83 +1,51 @@
-//! The source: reads the accounts at every tick, and in between whenever the kernel says that something fills
-//! up; what both found is emitted with the next tick. What is read is in `accounts.rs`.
+//! The source: reads the accounts at every tick, and in between when a page or a ring fills up. What both have read is
+//! emitted with the tick. `accounts.rs` does the reading, `cost.rs` measures what the kernel programs cost.
 
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::task::JoinHandle;
-use tracing::warn;
-use wattrace_api::{Batch, Clock, Error, Registry, ResultExt, Source, Tick};
+use wattrace_api::{Batch, Clock, Error, Registry, ResultExt, Source, Tick, TickCause};
 
 use crate::SchedConfig;
 use crate::accounts::Accounts;
-use crate::cost;
+use crate::cost::CostSampler;
 
 /// The source of `wattrace.consumer.cpu.time`.
 pub struct SchedSource {
-    accounts: Arc<Mutex<Accounts>>,
-    beside: [JoinHandle<()>; 2],
+    accounts: Accounts,
+    costs: CostSampler,
 }
 
 impl SchedSource {
     /// Loads the kernel programs and begins accounting.
     ///
     /// # Errors
-    /// Fatal, with the remedy, when the kernel or our permissions lack something.
-    pub fn open(
-        config: &SchedConfig,
-        registry: Arc<Registry>,
-        clock: Clock,
-        runtime: &tokio::runtime::Handle,
-    ) -> Result<Self, Error> {
-        let accounts = Accounts::open(config, registry, clock)?;
-        let wake = accounts.kernel.wake_descriptor().or_fatal()?;
-        let accounts = Arc::new(Mutex::new(accounts));
-        let early = runtime.spawn(read_when_woken(wake, accounts.clone()));
-        let costs = runtime.spawn(cost::sample(accounts.clone()));
-        Ok(Self { accounts, beside: [early, costs] })
+    /// Fatal, with the remedy: the kernel lacks something, or there is no permission.
+    pub fn open(config: &SchedConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
+        let accounts = Accounts::open(config, registry.clone(), clock)?;
+        let costs = CostSampler::new(&accounts.kernel, registry, accounts.window.start)?;
+        Ok(Self { accounts, costs })
+    }
+
+    /// Reads early if a page or a ring fills up. The next tick emits what is read here.
+    fn wake(&mut self) -> Result<(), Error> {
+        self.costs.advance(&self.accounts.kernel).or_retry()?;
+        if self.accounts.kernel.take_wakeup() { self.accounts.read() } else { Ok(()) }
     }
 }
 
 impl Source for SchedSource {
     fn poll(&mut self, tick: &Tick, out: &mut Batch) -> Result<(), Error> {
-        let mut accounts = lock(&self.accounts);
-        accounts.read()?;
-        accounts.emit(tick.last, out);
+        if tick.cause == TickCause::Wakeup {
+            return self.wake();
+        }
+        self.accounts.read()?;
+        self.accounts.emit(tick.last, out);
+        self.costs.emit(out);
         Ok(())
     }
-}
 
-impl Drop for SchedSource {
-    fn drop(&mut self) {
-        self.beside.iter().for_each(JoinHandle::abort);
-    }
-}
-
-/// The accounts, whoever has them.
-pub(crate) fn lock(accounts: &Mutex<Accounts>) -> MutexGuard<'_, Accounts> {
-    accounts.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Reads whenever the kernel says that a page or a ring is filling.
-async fn read_when_woken(wake: OwnedFd, accounts: Arc<Mutex<Accounts>>) {
-    // SAFETY: the descriptor is owned by the value that is registered, and so stays open as long as it.
-    let wake = match unsafe { AsyncFd::register_with_interest(wake, Interest::READABLE) } {
-        Ok(wake) => wake,
-        Err(e) => {
-            return warn!(
-                "cannot watch the kernel programs ({e}): they are read at ticks only, and may overflow"
-            );
-        }
-    };
-    while let Ok(mut ready) = wake.readable().await {
-        ready.clear_ready();
-        let mut accounts = lock(&accounts);
-        if accounts.kernel.take_wake()
-            && let Err(e) = accounts.read()
-        {
-            warn!("cannot read the ledgers early: {e}");
-        }
+    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.accounts.kernel.wakeup())
     }
 }

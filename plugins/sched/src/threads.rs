@@ -1,5 +1,5 @@
-//! The threads that ran, where they are asked for: each a consumer of its own, beside the process that it is
-//! a part of (`processes.rs`, which calls this).
+//! The threads that ran, if those are asked for: each is a consumer of its own, in addition to its process.
+//! `processes.rs` calls this.
 
 use std::sync::Arc;
 
@@ -9,26 +9,27 @@ use wattrace_api::{Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, Re
 use wattrace_common::COMM_LEN;
 use wattrace_common::ledger::Entry;
 
-use crate::proc::{start_ticks, tick_nanos};
-use crate::reader::Quantities;
-use crate::tally::{Place, Tally};
+use wattrace_procfs::{Procfs, TICK_NANOS};
 
-/// A thread, or a process by its leader, is (id, start time in ns of `CLOCK_BOOTTIME`).
+use crate::reader::Quantities;
+use crate::usage::{ConsumerUsage, CpuGroup};
+
+/// The id of a thread, or of a process by its leader, and the start time (`CLOCK_BOOTTIME`, ns).
 type Key = (u32, u64);
 
 struct Thread {
     key: Key,
     process: Key,
-    tally: Tally,
+    usage: ConsumerUsage,
     comm: [u8; COMM_LEN],
-    /// Number of the reading in which it last had an entry.
+    /// Number of the last reading in which it had an entry.
     ran_in: u64,
     exited: bool,
 }
 
 /// The table of threads.
-#[derive(Default)]
 pub(crate) struct Threads {
+    clock: Clock,
     by_key: FxHashMap<Key, usize>,
     of_process: FxHashMap<Key, Vec<usize>>,
     all: Slab<Thread>,
@@ -37,72 +38,85 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Charges what the thread of `entry` used, at `places`, in reading number `reading`; its process is
-    /// `of`.
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            by_key: FxHashMap::default(),
+            of_process: FxHashMap::default(),
+            all: Slab::new(),
+            dirty: Vec::new(),
+            exited: Vec::new(),
+        }
+    }
+
+    /// Charges what the thread of `entry` used of the package `group`, in reading number `reading`. Its process is
+    /// `process`.
     pub(crate) fn charge(
         &mut self,
         entry: &Entry,
         used: &Quantities,
-        places: &[usize],
+        group: usize,
         reading: u64,
-        of: &Identity,
-        clock: &Clock,
+        process: &Consumer,
     ) {
         let key = (entry.tid, entry.thread_start);
         let at = match self.by_key.get(&key) {
             Some(&at) => at,
-            None => self.insert(key, entry, of, clock),
+            None => self.insert(key, entry, process.identity()),
         };
         let thread = &mut self.all[at];
         thread.ran_in = reading;
         if thread.comm != entry.comm {
             thread.comm = entry.comm;
-            thread.tally.consumer.update(vec![name(&entry.comm)]);
+            thread.usage.consumer.update(vec![name(&entry.comm)]);
         }
-        if thread.tally.charge(used, places) {
+        if thread.usage.charge(used, &[group]) {
             self.dirty.push(at);
         }
     }
 
-    fn insert(&mut self, key: Key, entry: &Entry, of: &Identity, clock: &Clock) -> usize {
+    fn insert(&mut self, key: Key, entry: &Entry, parent: &Identity) -> usize {
         let identity = Identity {
             kind: ConsumerKind::Thread,
             id: key.0.to_string().into(),
-            start_unix_nano: clock.unix_nanos_of_boottime(key.1),
+            start_unix_nano: self.clock.unix_nanos_of_boottime(key.1),
         };
         let ids = [Attribute::new("thread.id", key.0), Attribute::new("process.pid", entry.pid)];
         let attributes = ids.into_iter().chain([name(&entry.comm)]).collect();
-        let consumer = Arc::new(Consumer::new(identity, Some(of.clone()), attributes));
+        let consumer = Arc::new(Consumer::new(identity, Some(parent.clone()), attributes));
         let process = (entry.pid, entry.process_start);
-        let (tally, comm) = (Tally::new(consumer), entry.comm);
-        let at = self.all.insert(Thread { key, process, tally, comm, ran_in: 0, exited: false });
+        let (usage, comm) = (ConsumerUsage::new(consumer), entry.comm);
+        let at = self.all.insert(Thread { key, process, usage, comm, ran_in: 0, exited: false });
         self.by_key.insert(key, at);
         self.of_process.entry(process).or_default().push(at);
         at
     }
 
-    /// A thread is exiting, at `unix_nano`. It may have slices to come.
+    /// A thread is exiting, at `unix_nano`. More slices of it may follow.
     pub(crate) fn exited(&mut self, key: Key, unix_nano: u64) {
         if let Some(&at) = self.by_key.get(&key) {
             let thread = &mut self.all[at];
-            thread.tally.consumer.ended_at(unix_nano);
+            thread.usage.consumer.ended_at(unix_nano);
             if !std::mem::replace(&mut thread.exited, true) {
                 self.exited.push(at);
             }
         }
     }
 
-    /// Events were lost: looks for threads that ended unseen.
+    /// Events were lost: marks the threads that are gone as exited.
     pub(crate) fn repair(&mut self, unix_nano: u64) {
-        let gone = |t: &Thread| start_ticks(t.key.0) != Some(t.key.1 / tick_nanos());
+        let procfs = Procfs::default();
+        let start_ticks = |tid| procfs.stat(tid).map(|stat| stat.start_ticks);
+        let gone = |t: &Thread| start_ticks(t.key.0) != Some(t.key.1 / TICK_NANOS);
         let gone: Vec<Key> = self.all.iter().filter(|(_, t)| gone(t)).map(|(_, t)| t.key).collect();
         gone.into_iter().for_each(|key| self.exited(key, unix_nano));
     }
 
-    /// Pushes what changed, and ends the threads that have exited and had no slice in the last reading.
+    /// Pushes what changed, and ends the threads that have exited and had no slice in the last reading. New series begin
+    /// at `start`.
     pub(crate) fn emit(
         &mut self,
-        places: &[Place],
+        groups: &[CpuGroup],
         registry: &Registry,
         start: Timestamp,
         reading: u64,
@@ -110,7 +124,7 @@ impl Threads {
     ) {
         for at in self.dirty.drain(..) {
             if let Some(thread) = self.all.get_mut(at) {
-                thread.tally.emit(places, registry, start, out);
+                thread.usage.emit(groups, registry, start, out);
             }
         }
         let done =
@@ -125,8 +139,8 @@ impl Threads {
         }
     }
 
-    /// A process has ended, and with it its threads.
-    pub(crate) fn end_of(&mut self, process: Key, out: &mut Batch) {
+    /// Ends the threads of a process that has ended.
+    pub(crate) fn end_all_of(&mut self, process: Key, out: &mut Batch) {
         for at in self.of_process.remove(&process).unwrap_or_default() {
             self.remove(at, out);
         }
@@ -139,7 +153,7 @@ impl Threads {
         if let Some(threads) = self.of_process.get_mut(&thread.process) {
             threads.retain(|&other| other != at);
         }
-        thread.tally.end(out);
+        thread.usage.end(out);
     }
 }
 

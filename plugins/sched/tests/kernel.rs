@@ -1,7 +1,6 @@
-//! The kernel programs on the running kernel. Needs root; says so and skips without it, and fails under
-//! CI=true.
+//! Tests the kernel programs on the running kernel. They need root: without it they are skipped, or fail if CI=true.
 //!
-//! Each test takes the whole machine as it is: other processes come and go meanwhile.
+//! The tests see the whole machine, on which other processes come and go.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,20 +20,20 @@ use std::time::Duration;
 use support::*;
 use wattrace_common::ledger::Entry;
 use wattrace_common::log::EventKind;
-use wattrace_sched::kernel::{Flush, Kernel, Options, Told};
+use wattrace_sched::kernel::{Flush, Kernel, LogRecord, Options};
 
-/// Held by a test that counts on the CPUs that there are, and alone by the one that takes one away.
+/// Locked for reading by tests that need all CPUs to stay online, and for writing by the one that takes a CPU offline.
 static CPUS: RwLock<()> = RwLock::new(());
 
-/// Flushes all CPUs, again and again while `work` is done; `see` sees every page. Every page must close and
-/// follow the last.
+/// Runs `work` and flushes all CPUs, `rounds` times. Every page must balance and begin where the last one ended. `see`
+/// gets every entry.
 fn watch(
     options: &Options,
     mut work: impl FnMut(usize),
     rounds: usize,
     mut see: impl FnMut(usize, &Entry),
 ) -> Kernel {
-    let _all_cpus_stay = CPUS.read().unwrap_or_else(PoisonError::into_inner);
+    let _cpus_stay_online = CPUS.read().unwrap_or_else(PoisonError::into_inner);
     let cpus = options.siblings.len();
     let mut kernel = Kernel::load(options).unwrap();
     let online = flush_all(&kernel, cpus);
@@ -44,14 +43,11 @@ fn watch(
         work(round);
         flush_all(&kernel, cpus);
         for &cpu in &online {
-            let reading = kernel.closed_page(cpu);
-            assert_eq!(
-                reading.page.start_ns, ends[cpu],
-                "round {round}: a gap between the pages of CPU {cpu}"
-            );
-            assert_closed(cpu, &reading);
-            ends[cpu] = reading.page.end_ns;
-            reading.entries.iter().for_each(|entry| see(cpu, entry));
+            let view = kernel.closed_page(cpu);
+            assert_eq!(view.page.start_ns, ends[cpu], "round {round}: a gap between the pages of CPU {cpu}");
+            assert_balanced(cpu, &view);
+            ends[cpu] = view.page.end_ns;
+            view.entries.iter().for_each(|entry| see(cpu, entry));
         }
     }
     kernel
@@ -89,13 +85,12 @@ fn a_loop_that_never_yields_is_charged_at_every_flush() {
         for _ in 0..5 {
             std::thread::sleep(Duration::from_millis(100));
             kernel.flush(0).unwrap();
-            let reading = kernel.closed_page(0);
-            assert_closed(0, &reading);
-            let spun: u64 = reading.entries.iter().filter(|e| e.tid == spinner.tid).map(|e| e.ns).sum();
+            let view = kernel.closed_page(0);
+            assert_balanced(0, &view);
+            let spun: u64 = view.entries.iter().filter(|e| e.tid == spinner.tid).map(|e| e.ns).sum();
             assert!(spun > 0, "a running slice was not charged");
-            // A page of the program may have to be read back from disk, and an emulated CPU stands still at
-            // times.
-            let (idle, window) = (reading.page.idle_ns, reading.page.end_ns - reading.page.start_ns);
+            // Part of the program may have to be read back from disk, and an emulated CPU stops at times.
+            let (idle, window) = (view.page.idle_ns, view.page.end_ns - view.page.start_ns);
             let most = window / if is_emulated() { 2 } else { 50 };
             assert!(idle < most, "a busy CPU is not idle: {idle} of {window} ns");
         }
@@ -103,7 +98,7 @@ fn a_loop_that_never_yields_is_charged_at_every_flush() {
 }
 
 #[test]
-fn a_full_page_overflows_into_its_own_entry_and_the_books_still_close() {
+fn a_full_page_overflows_into_its_own_entry_and_still_balances() {
     if !is_root() {
         return;
     }
@@ -111,26 +106,26 @@ fn a_full_page_overflows_into_its_own_entry_and_the_books_still_close() {
     let mut kernel = Kernel::load(&Options { memory_mib: 0, ..Options::of_cpus(cpus()) }).unwrap();
     pin_to(0);
     kernel.flush(0).unwrap();
-    kernel.take_wake();
+    kernel.take_wakeup();
     for _ in 0..400 {
         Command::new("/bin/true").status().unwrap();
     }
     kernel.flush(0).unwrap();
-    assert!(kernel.cannot_wake().is_none(), "root may use perf");
-    assert!(kernel.take_wake(), "the kernel says so when three quarters of a page are full");
-    let reading = kernel.closed_page(0);
-    assert_eq!(reading.entries.len(), 256);
-    assert!(reading.page.overflow_count > 0 && reading.page.overflow_ns > 0);
-    assert_closed(0, &reading);
+    assert!(kernel.wakeup_error().is_none(), "root may use perf");
+    assert!(kernel.take_wakeup(), "the kernel wakes the reader when three quarters of a page are full");
+    let view = kernel.closed_page(0);
+    assert_eq!(view.entries.len(), 256);
+    assert!(view.page.overflow_count > 0 && view.page.overflow_ns > 0);
+    assert_balanced(0, &view);
 }
 
-/// What is told of one process.
-fn told_of(told: &[Told], pid: u32) -> Vec<&Told> {
-    told.iter().filter(|t| t.event.pid == pid).collect()
+/// The records about one process.
+fn records_of(records: &[LogRecord], pid: u32) -> Vec<&LogRecord> {
+    records.iter().filter(|t| t.event.pid == pid).collect()
 }
 
 #[test]
-fn fork_exec_and_exit_are_told_in_order_and_with_their_circumstances() {
+fn fork_exec_and_exit_are_logged_in_order_and_with_all_details() {
     if !is_root() {
         return;
     }
@@ -140,10 +135,10 @@ fn fork_exec_and_exit_are_told_in_order_and_with_their_circumstances() {
         let mut child = Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(7));
         let (pid, after) = (child.id(), monotonic());
-        let mut told = Vec::new();
-        kernel.drain_log(after, |t| told.push(t.clone()));
-        assert!(told.is_sorted_by_key(|t| t.event.at_ns));
-        let of_child = told_of(&told, pid);
+        let mut records = Vec::new();
+        kernel.drain_log(after, |record| records.push(record.clone()));
+        assert!(records.is_sorted_by_key(|t| t.event.at_ns));
+        let of_child = records_of(&records, pid);
         let kinds: Vec<_> = of_child.iter().map(|t| t.event.kind).collect();
         assert_eq!(kinds, [EventKind::Fork as u32, EventKind::Exec as u32, EventKind::Exit as u32]);
         let [fork, exec, exit] = of_child[..] else { unreachable!() };
@@ -173,21 +168,21 @@ fn events_that_were_overwritten_are_counted_and_the_latest_are_kept() {
         let mut child = Command::new("/bin/true").spawn().unwrap();
         (last, _) = (child.id(), child.wait().unwrap());
     }
-    let mut told = Vec::new();
-    kernel.drain_log(monotonic(), |t| told.push(t.clone()));
+    let mut records = Vec::new();
+    kernel.drain_log(monotonic(), |record| records.push(record.clone()));
     assert!(kernel.events_lost() >= 900 - 257, "{} of at least 900 lost", kernel.events_lost());
-    assert_eq!(told_of(&told, last).last().unwrap().event.kind, EventKind::Exit as u32);
-    // The ring is as good as new.
+    assert_eq!(records_of(&records, last).last().unwrap().event.kind, EventKind::Exit as u32);
+    // The ring works as before.
     let lost = kernel.events_lost();
     let mut child = Command::new("/bin/true").spawn().unwrap();
     child.wait().unwrap();
-    told.clear();
-    kernel.drain_log(monotonic(), |t| told.push(t.clone()));
-    assert!(told_of(&told, child.id()).len() >= 3 && kernel.events_lost() == lost);
+    records.clear();
+    kernel.drain_log(monotonic(), |record| records.push(record.clone()));
+    assert!(records_of(&records, child.id()).len() >= 3 && kernel.events_lost() == lost);
 }
 
-/// A process whose main thread ends while another goes on for 60 ms, and then ends the process with status 5.
-fn leave_a_thread_behind() -> u32 {
+/// A process whose main thread exits while another one runs for 60 ms more and exits the process with status 5.
+fn spawn_thread_that_outlives_its_leader() -> u32 {
     // SAFETY: the child does no more than spin in a thread and exit; the C library makes fork safe for its
     // allocator.
     let pid = unsafe { libc::fork() };
@@ -197,7 +192,7 @@ fn leave_a_thread_behind() -> u32 {
             // SAFETY: ends the process without running anything else in it.
             unsafe { libc::_exit(5) }
         });
-        // SAFETY: ends this thread alone.
+        // SAFETY: ends only this thread.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     }
     pid as u32
@@ -210,7 +205,7 @@ fn a_thread_that_outlives_its_leader_still_counts_for_the_process() {
     }
     let pid = Cell::new(0);
     let mut by_tid: HashMap<u32, u64> = HashMap::new();
-    let mut told = Vec::new();
+    let mut records = Vec::new();
     let see = |_, entry: &Entry| {
         if entry.pid == pid.get() {
             *by_tid.entry(entry.tid).or_default() += entry.ns;
@@ -218,7 +213,7 @@ fn a_thread_that_outlives_its_leader_still_counts_for_the_process() {
     };
     let work = |round| {
         if round == 0 {
-            pid.set(leave_a_thread_behind());
+            pid.set(spawn_thread_that_outlives_its_leader());
         }
         std::thread::sleep(Duration::from_millis(20));
     };
@@ -226,20 +221,20 @@ fn a_thread_that_outlives_its_leader_still_counts_for_the_process() {
     let (pid, mut status) = (pid.get(), 0);
     // SAFETY: waits for our own child.
     assert_eq!(unsafe { libc::waitpid(pid as i32, &mut status, 0) }, pid as i32);
-    kernel.drain_log(monotonic(), |t| told.push(t.clone()));
+    kernel.drain_log(monotonic(), |record| records.push(record.clone()));
     assert!(by_tid.iter().any(|(&tid, &ns)| tid != pid && ns > 10_000_000), "{by_tid:?}");
     let exits: Vec<_> =
-        told_of(&told, pid).into_iter().filter(|t| t.event.kind == EventKind::Exit as u32).collect();
+        records_of(&records, pid).into_iter().filter(|t| t.event.kind == EventKind::Exit as u32).collect();
     assert_eq!(exits.len(), 1, "the process ends with its last thread");
     assert_eq!(exits[0].event.wait_status, status as u32);
 }
 
 #[test]
-fn time_beside_a_busy_neighbour_is_told_from_time_alone() {
+fn time_with_a_busy_sibling_is_accounted_separately() {
     if !is_root() {
         return;
     }
-    // Where no CPU shares a core, two are said to.
+    // Two CPUs are declared to share a core, whether they do or not.
     let mut options = Options::of_cpus(cpus());
     if options.siblings.len() < 2 {
         return eprintln!("skipped: this machine has one CPU");
@@ -247,34 +242,34 @@ fn time_beside_a_busy_neighbour_is_told_from_time_alone() {
     options.siblings[0] = Some(1);
     options.siblings[1] = Some(0);
     let mut kernel = Kernel::load(&options).unwrap();
-    // CPU 0 is never idle, so what its threads shared is what CPU 1 was busy, whoever ran on either.
+    // CPU 0 is never idle, so its threads shared the core for as long as CPU 1 was busy, whatever ran on either.
     let _spinner = Spinner::on(0);
-    for with_neighbour in [true, false, true] {
-        let neighbour = with_neighbour.then(|| Spinner::on(1));
+    for with_sibling in [true, false, true] {
+        let sibling = with_sibling.then(|| Spinner::on(1));
         kernel.flush(1).unwrap();
         kernel.flush(0).unwrap();
         std::thread::sleep(Duration::from_millis(100));
         kernel.flush(1).unwrap();
         kernel.flush(0).unwrap();
-        drop(neighbour);
+        drop(sibling);
         let page = kernel.closed_page(1).page;
         let (window, busy) = (page.end_ns - page.start_ns, page.end_ns - page.start_ns - page.idle_ns);
-        let reading = kernel.closed_page(0);
-        // The two pages are not quite of the same time.
-        let apart = page.start_ns.abs_diff(reading.page.start_ns) + page.end_ns.abs_diff(reading.page.end_ns);
-        // An emulated CPU may stand still for long between two looks at a clock.
-        let apart = apart + reading.page.idle_ns + if is_emulated() { window / 2 } else { 0 };
-        assert_closed(0, &reading);
-        assert!(reading.entries.iter().all(|entry| entry.shared_ns <= entry.ns));
-        let shared: u64 = reading.entries.iter().map(|entry| entry.shared_ns).sum();
+        let view = kernel.closed_page(0);
+        // The two pages do not cover exactly the same time.
+        let apart = page.start_ns.abs_diff(view.page.start_ns) + page.end_ns.abs_diff(view.page.end_ns);
+        // An emulated CPU may stop for long between two readings of a clock.
+        let apart = apart + view.page.idle_ns + if is_emulated() { window / 2 } else { 0 };
+        assert_balanced(0, &view);
+        assert!(view.entries.iter().all(|entry| entry.shared_ns <= entry.ns));
+        let shared: u64 = view.entries.iter().map(|entry| entry.shared_ns).sum();
         assert!(shared.abs_diff(busy) < window / 20 + apart, "{shared} ns shared, CPU 1 was busy for {busy}");
         let least = if is_emulated() { window / 2 } else { window / 10 * 9 };
-        assert!(!with_neighbour || busy > least, "{busy} of {window}");
+        assert!(!with_sibling || busy > least, "{busy} of {window}");
     }
 }
 
 #[test]
-fn interrupts_are_told_from_the_task_they_interrupt() {
+fn interrupts_are_accounted_separately_from_the_task_that_they_interrupt() {
     if !is_root() {
         return;
     }
@@ -286,17 +281,17 @@ fn interrupts_are_told_from_the_task_they_interrupt() {
     for _ in 0..5 {
         std::thread::sleep(Duration::from_millis(40));
         kernel.flush(0).unwrap();
-        let reading = kernel.closed_page(0);
-        assert_closed(0, &reading);
-        irq += reading.page.irq_ns;
-        spun += reading.entries.iter().filter(|e| e.tid == spinner.tid).map(|e| e.ns).sum::<u64>();
+        let view = kernel.closed_page(0);
+        assert_balanced(0, &view);
+        irq += view.page.irq_ns;
+        spun += view.entries.iter().filter(|e| e.tid == spinner.tid).map(|e| e.ns).sum::<u64>();
     }
     assert!(irq > 0, "the timer alone interrupts a busy CPU");
     assert!(irq < spun, "{irq} ns of interrupts, {spun} ns of work");
 }
 
 #[test]
-fn what_a_cgroup_was_called_is_known_after_it_has_gone() {
+fn the_path_of_a_cgroup_is_known_after_it_is_removed() {
     if !is_root() {
         return;
     }
@@ -313,16 +308,19 @@ fn what_a_cgroup_was_called_is_known_after_it_has_gone() {
     let mut child = command.spawn().unwrap();
     child.wait().unwrap();
     std::fs::remove_dir(&dir).unwrap();
-    let mut told = Vec::new();
-    kernel.drain_log(monotonic(), |t| told.push(t.clone()));
-    let made = told.iter().find(|t| t.path.ends_with(name.as_bytes())).expect("the cgroup's making is told");
+    let mut records = Vec::new();
+    kernel.drain_log(monotonic(), |record| records.push(record.clone()));
+    let made = records
+        .iter()
+        .find(|r| r.path.ends_with(name.as_bytes()))
+        .expect("the creation of the cgroup is logged");
     assert_eq!(made.event.kind, EventKind::Cgroup as u32);
-    let exit = told_of(&told, child.id()).pop().unwrap();
+    let exit = records_of(&records, child.id()).pop().unwrap();
     assert_eq!(exit.event.cgroup, made.event.cgroup, "the kernel knew where it ran");
 }
 
-/// By how much two readings of `ns` may differ that are taken one after the other.
-fn apart(ns: u64) -> u64 {
+/// The difference allowed between two measurements of `ns` that are taken one after the other.
+fn tolerance(ns: u64) -> u64 {
     if is_emulated() { ns / 10 + 1_000_000 } else { ns / 50 + 200_000 }
 }
 
@@ -333,8 +331,8 @@ fn counters_are_charged_to_the_thread_that_ran() {
     }
     use wattrace_sched::Counter::{CacheMisses, Cycles};
     // Simulated counters count nanoseconds: as many as the thread ran.
-    let counters = vec![Cycles, CacheMisses];
-    for options in each_way(&Options { counters, simulated_counters: true, ..Options::of_cpus(cpus()) }) {
+    let counters = simulated([Cycles, CacheMisses]);
+    for options in each_way(&Options { counters, ..Options::of_cpus(cpus()) }) {
         let (mut ns, mut counted) = (0, 0);
         let mut kernel = Kernel::load(&options).unwrap();
         let cost = kernel.counter_cost().unwrap();
@@ -345,10 +343,10 @@ fn counters_are_charged_to_the_thread_that_ran() {
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(30));
             kernel.flush(0).unwrap();
-            let reading = kernel.closed_page(0);
-            assert_closed(0, &reading);
-            assert_eq!(reading.counts.len(), reading.entries.len());
-            for (entry, counts) in reading.entries.iter().zip(reading.counts) {
+            let view = kernel.closed_page(0);
+            assert_balanced(0, &view);
+            assert_eq!(view.counts.len(), view.entries.len());
+            for (entry, counts) in view.entries.iter().zip(view.counts) {
                 if entry.tid == spinner.tid {
                     (ns, counted) = (ns + entry.ns, counted + counts[0]);
                     assert_eq!(counts[1], 0, "instructions are not counted");
@@ -359,7 +357,7 @@ fn counters_are_charged_to_the_thread_that_ran() {
                 }
             }
         }
-        assert!(ns.abs_diff(counted) < apart(ns), "{counted} counted in {ns} ns");
+        assert!(ns.abs_diff(counted) < tolerance(ns), "{counted} counted in {ns} ns");
     }
 }
 
@@ -369,7 +367,8 @@ fn counters_count_what_a_thread_does() {
         return;
     }
     use wattrace_sched::Counter::{Cycles, Instructions};
-    let options = Options { counters: vec![Cycles, Instructions], ..Options::of_cpus(cpus()) };
+    let counters = [Cycles, Instructions].map(|counter| (counter, counter.event())).to_vec();
+    let options = Options { counters, ..Options::of_cpus(cpus()) };
     let mut kernel = match Kernel::load(&options) {
         Ok(kernel) => kernel,
         Err(e) => return eprintln!("skipped, this machine has no counters: {e}"),
@@ -379,10 +378,10 @@ fn counters_count_what_a_thread_does() {
     kernel.flush(0).unwrap();
     std::thread::sleep(Duration::from_millis(50));
     kernel.flush(0).unwrap();
-    let reading = kernel.closed_page(0);
-    assert_closed(0, &reading);
-    assert_eq!(reading.counts.len(), reading.entries.len());
-    let mine = reading.entries.iter().zip(reading.counts).find(|(e, _)| e.tid == work.tid).unwrap();
+    let view = kernel.closed_page(0);
+    assert_balanced(0, &view);
+    assert_eq!(view.counts.len(), view.entries.len());
+    let mine = view.entries.iter().zip(view.counts).find(|(e, _)| e.tid == work.tid).unwrap();
     let (ns, cycles, instructions) = (mine.0.ns as f64, mine.1[0] as f64, mine.1[1] as f64);
     assert!((0.3..8.0).contains(&(cycles / ns)), "{cycles} cycles in {ns} ns");
     assert!((0.01..8.0).contains(&(instructions / cycles)), "{instructions} in {cycles} cycles");
@@ -390,14 +389,14 @@ fn counters_count_what_a_thread_does() {
 }
 
 #[test]
-fn a_cpu_may_go_and_come_back() {
+fn a_cpu_may_go_offline_and_come_back() {
     if !is_root() {
         return;
     }
-    let _alone = CPUS.write().unwrap_or_else(PoisonError::into_inner);
+    let _no_other_test = CPUS.write().unwrap_or_else(PoisonError::into_inner);
     let last = cpus() - 1;
     let switch = format!("/sys/devices/system/cpu/cpu{last}/online");
-    // Other tests and other people use this machine's CPUs; those of the virtual machines are ours.
+    // The CPUs of this machine are in use by others. Those of the virtual machines are not.
     if last < 3 || std::fs::write(&switch, "1").is_err() {
         return eprintln!("skipped: CPU {last} is needed, or cannot be taken offline");
     }
@@ -410,17 +409,17 @@ fn a_cpu_may_go_and_come_back() {
     let (open, slice_start) = kernel.open_page(last).unwrap();
     let ran: u64 = open.entries.iter().filter(|e| e.tid == spinner.tid).map(|e| e.ns).sum();
     let charged: u64 = open.entries.iter().map(|e| e.ns).sum::<u64>() + open.page.idle_ns;
-    assert!(ran > 0, "it ran there until it was moved");
-    assert_eq!(begun + charged, slice_start, "all is charged until the CPU went");
+    assert!(ran > 0, "it ran there until it was migrated");
+    assert_eq!(begun + charged, slice_start, "everything is charged until the CPU went offline");
     std::fs::write(&switch, "1").unwrap();
     assert_eq!(kernel.flush(last).unwrap(), Flush::Closed);
-    let reading = kernel.closed_page(last);
-    assert_closed(last, &reading);
-    assert_eq!(reading.page.start_ns, begun, "its page spans the time it was away, which counts as idle");
-    assert!(reading.page.end_ns - reading.page.start_ns <= monotonic() - begun);
+    let view = kernel.closed_page(last);
+    assert_balanced(last, &view);
+    assert_eq!(view.page.start_ns, begun, "its page covers the time offline, which is idle");
+    assert!(view.page.end_ns - view.page.start_ns <= monotonic() - begun);
 }
 
-/// Set in a process that holds nothing but the capabilities under test.
+/// Set in a process that has only the capabilities under test.
 const CAPABLE: &str = "WATTRACE_TEST_CAPABLE";
 
 #[test]
@@ -431,7 +430,7 @@ fn two_capabilities_are_enough() {
         flush_all(&kernel, cpus);
         spin(Duration::from_millis(5));
         for cpu in flush_all(&kernel, cpus) {
-            assert_closed(cpu, &kernel.closed_page(cpu));
+            assert_balanced(cpu, &kernel.closed_page(cpu));
         }
         kernel.drain_log(monotonic(), |_| {});
         return;
@@ -439,10 +438,10 @@ fn two_capabilities_are_enough() {
     if !is_root() {
         return;
     }
-    // Not by its path, to which nobody may not have access.
+    // Not by its path, which the user nobody may not be allowed to access.
     let mut command = Command::new("/proc/self/exe");
     command.args(["--exact", "two_capabilities_are_enough", "--nocapture"]).env(CAPABLE, "1");
-    // SAFETY: system calls alone.
+    // SAFETY: only system calls.
     unsafe { command.pre_exec(|| become_nobody_with(&[CAP_PERFMON, CAP_BPF])) };
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

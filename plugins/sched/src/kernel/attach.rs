@@ -1,122 +1,157 @@
-//! Loading programs and attaching them to their tracepoints.
+//! Loads programs and attaches them to tracepoints.
 
 use std::time::{Duration, Instant};
 
-use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::programs::raw_trace_point::RawTracePointLink;
+use aya::programs::tp_btf::BtfTracePointLink;
+use aya::programs::{BtfTracePoint, Program, ProgramError, RawTracePoint};
+use aya::{Btf, Ebpf};
+use tracing::debug;
 
-use super::{Counter, Kernel, KernelError, OBJECT, Options, counters, irq, lift_memlock_limit, refused};
-use crate::requirements::BTF_PATH;
+use super::error::{KernelError, failed, not_found};
+use super::{Kernel, irq};
+
+/// A program and the tracepoint that it is attached to.
+#[derive(Debug)]
+pub(super) struct Hook {
+    program: &'static str,
+    tracepoint: String,
+    /// Whether a kernel may lack the tracepoint.
+    is_optional: bool,
+}
+
+/// An attached program. Dropping this detaches it.
+#[expect(dead_code, reason = "held for their drop")]
+pub(super) enum Link {
+    Typed(BtfTracePointLink),
+    Raw(RawTracePointLink),
+}
+
+impl Hook {
+    fn new(program: &'static str, tracepoint: impl Into<String>) -> Self {
+        Self { program, tracepoint: tracepoint.into(), is_optional: false }
+    }
+
+    /// The programs that account for CPU time, on a kernel with type information (`typed`) or without, and log what
+    /// happens to processes and, if `cgroups`, to cgroups. In the order of attaching.
+    pub(super) fn accounting(typed: bool, cgroups: bool) -> Vec<Self> {
+        let mut hooks = Vec::new();
+        if typed {
+            hooks.extend(
+                ["sched_process_fork", "sched_process_exec", "sched_process_exit"]
+                    .map(|name| Self::new(name, name)),
+            );
+            hooks.extend(cgroups.then(|| Self::new("cgroup_mkdir", "cgroup_mkdir")));
+            hooks.push(Self::new("sched_switch", "sched_switch"));
+        } else {
+            hooks.push(Self::new("raw_sched_process_fork", "sched_process_fork"));
+            hooks.push(Self::new("raw_sched_process_exec", "sched_process_exec"));
+            hooks.push(Self::new("raw_sched_process_exit", "sched_process_exit"));
+            hooks.push(Self::new("raw_sched_switch", "sched_switch"));
+        }
+        hooks
+    }
+
+    /// The programs that account for interrupts separately.
+    pub(super) fn interrupts(is_realtime: bool) -> impl Iterator<Item = Self> {
+        // Ends first: an end without a beginning is recognised, a beginning without an end is not.
+        [("irq_exit", "exit"), ("irq_enter", "entry")].into_iter().flat_map(move |(program, ending)| {
+            irq::tracepoints(is_realtime).map(move |(name, is_required)| Self {
+                program,
+                tracepoint: format!("{name}_{ending}"),
+                is_optional: !is_required,
+            })
+        })
+    }
+}
 
 impl Kernel {
-    pub(super) fn attach_typed(&mut self, name: &'static str, btf: &Btf) -> Result<(), KernelError> {
-        let program: &mut BtfTracePoint = self.program_mut(name)?;
-        patiently(|| program.load(name, btf)).map_err(refused(format!("load program {name}")))?;
-        program.attach().map_err(refused(format!("attach program {name}")))?;
-        self.attached.push(name);
-        Ok(())
-    }
-
-    /// Loads a program that is run on request.
-    pub(super) fn load_raw(&mut self, name: &str) -> Result<(), KernelError> {
-        let program: &mut RawTracePoint = self.program_mut(name)?;
-        patiently(|| program.load()).map_err(refused(format!("load program {name}")))
-    }
-
-    pub(super) fn attach_raw(&mut self, name: &'static str) -> Result<(), KernelError> {
-        self.load_raw(name)?;
-        let tracepoint = name.trim_start_matches("raw_");
-        let program: &mut RawTracePoint = self.program_mut(name)?;
-        program.attach(tracepoint).map_err(refused(format!("attach program {name}")))?;
-        self.attached.push(name);
-        Ok(())
-    }
-
-    /// Ends come first: the end of an interrupt whose beginning was not seen is known for what it is, the
-    /// converse not.
-    pub(super) fn attach_irq(&mut self, realtime: bool) -> Result<(), KernelError> {
-        for (name, end) in [("irq_exit", "exit"), ("irq_enter", "entry")] {
-            self.load_raw(name)?;
-            for (tracepoint, needed) in irq::pairs(realtime) {
-                let tracepoint = format!("{tracepoint}_{end}");
-                let program: &mut RawTracePoint = self.program_mut(name)?;
-                match program.attach(&tracepoint) {
-                    Err(e) if needed => {
-                        return Err(refused(format!("attach program {name} to {tracepoint}"))(e));
-                    }
-                    // Of another architecture, or left out of this kernel.
-                    Err(_) | Ok(_) => {}
-                }
+    /// Attaches the programs to their tracepoints. [`Kernel::load`] has done so already; this is for after a
+    /// [`Kernel::detach`]. The time in between is charged to the threads that run when it ends.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn attach(&mut self) -> Result<(), KernelError> {
+        self.detach();
+        for hook in &self.hooks {
+            match attach(&mut self.ebpf, hook) {
+                Ok(link) => self.links.push(link),
+                // Of another architecture, or not built into this kernel.
+                Err(_) if hook.is_optional => debug!(hook.tracepoint, "this kernel has no such tracepoint"),
+                Err(error) => return Err(error),
             }
-            self.attached.push(name);
         }
         Ok(())
     }
 
-    pub(super) fn program_mut<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P, KernelError>
-    where
-        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
-    {
-        let program = self.ebpf.program_mut(name);
-        let program =
-            program.ok_or_else(|| refused(format!("find program {name}"))("it is not in the eBPF object"))?;
-        program.try_into().map_err(refused(format!("use program {name}")))
+    /// Detaches the programs: accounting pauses.
+    pub fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    /// The names of the programs that are attached to tracepoints.
+    pub(super) fn attached_programs(&self) -> impl Iterator<Item = &'static str> {
+        distinct_programs(&self.hooks)
     }
 }
 
-/// A program on the context switch that accounts for nothing, attached while this is kept: what the benchmark
-/// compares with.
-pub struct Baseline {
-    _ebpf: Ebpf,
-    _counters: counters::Installed,
+/// Loads the programs of `hooks`, each once.
+pub(super) fn load(ebpf: &mut Ebpf, hooks: &[Hook], btf: Option<&Btf>) -> Result<(), KernelError> {
+    for name in distinct_programs(hooks) {
+        let step = || format!("load program {name}");
+        match (program_mut(ebpf, name)?, btf) {
+            (Program::BtfTracePoint(program), Some(btf)) => {
+                retry_interrupted(|| program.load(name, btf)).map_err(failed(step()))?;
+            }
+            _ => load_raw(ebpf, name)?,
+        }
+    }
+    Ok(())
 }
 
-impl Baseline {
-    /// Attaches a program that does nothing.
-    ///
-    /// # Errors
-    /// As for [`Kernel::load`].
-    pub fn empty() -> Result<Self, KernelError> {
-        Self::attach("empty", &[], false, 0)
-    }
-
-    /// Attaches a program that reads `options`' counters, and does nothing with them.
-    ///
-    /// # Errors
-    /// As for [`Kernel::load`].
-    pub fn readings(options: &Options) -> Result<Self, KernelError> {
-        let Options { counters, simulated_counters, siblings, .. } = options;
-        Self::attach("bare_readings", counters, *simulated_counters, siblings.len())
-    }
-
-    fn attach(name: &str, wanted: &[Counter], simulated: bool, cpus: usize) -> Result<Self, KernelError> {
-        lift_memlock_limit();
-        let btf = Btf::from_sys_fs().map_err(refused(format!("read {BTF_PATH}")))?;
-        let mut loader = EbpfLoader::new();
-        let bits: u32 = wanted.iter().map(|counter| 1 << counter.position()).sum();
-        loader.btf(Some(&btf)).override_global("COUNTERS", &bits, true);
-        let mut ebpf = loader.load(OBJECT).map_err(refused("load the eBPF object"))?;
-        let counters = counters::install(&mut ebpf, wanted, simulated, cpus)?;
-        let program = ebpf.program_mut(name);
-        let program =
-            program.ok_or_else(|| refused(format!("find program {name}"))("it is not in the eBPF object"))?;
-        let program: &mut BtfTracePoint =
-            program.try_into().map_err(refused(format!("use program {name}")))?;
-        program.load("sched_switch", &btf).map_err(refused(format!("load program {name}")))?;
-        program.attach().map_err(refused(format!("attach program {name}")))?;
-        Ok(Self { _ebpf: ebpf, _counters: counters })
-    }
+/// Loads a raw tracepoint program.
+pub(super) fn load_raw(ebpf: &mut Ebpf, name: &str) -> Result<(), KernelError> {
+    let program: &mut RawTracePoint =
+        program_mut(ebpf, name)?.try_into().map_err(failed(format!("use program {name}")))?;
+    retry_interrupted(|| program.load()).map_err(failed(format!("load program {name}")))
 }
 
-/// Tries again what was interrupted: the kernel gives up checking a program (EAGAIN) when a signal is pending
-/// for the thread, and where processes come and go in storms, one may be for a while.
-pub(super) fn patiently(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
-    const PATIENCE: Duration = Duration::from_secs(2);
-    let begun = Instant::now();
+pub(super) fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, KernelError> {
+    let missing = || not_found(format!("use program {name}"), "it is not in the eBPF object");
+    ebpf.program_mut(name).ok_or_else(missing)
+}
+
+fn attach(ebpf: &mut Ebpf, hook: &Hook) -> Result<Link, KernelError> {
+    let attach_typed = |program: &mut BtfTracePoint| {
+        let id = program.attach()?;
+        program.take_link(id).map(Link::Typed)
+    };
+    let attach_raw = |program: &mut RawTracePoint| {
+        let id = program.attach(&hook.tracepoint)?;
+        program.take_link(id).map(Link::Raw)
+    };
+    let link = match program_mut(ebpf, hook.program)? {
+        Program::BtfTracePoint(program) => attach_typed(program),
+        program => program.try_into().and_then(attach_raw),
+    };
+    link.map_err(failed(format!("attach program {} to {}", hook.program, hook.tracepoint)))
+}
+
+fn distinct_programs(hooks: &[Hook]) -> impl Iterator<Item = &'static str> {
+    hooks.chunk_by(|a, b| a.program == b.program).filter_map(|same| Some(same.first()?.program))
+}
+
+/// Tries again if the kernel was interrupted: it stops verifying a program (EAGAIN) when a signal is pending for the
+/// thread, which can be so for a while if child processes exit at a high rate.
+pub(super) fn retry_interrupted(
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), ProgramError> {
+    const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
+    let start = Instant::now();
     loop {
         match load() {
             Err(ProgramError::LoadError { io_error, .. })
-                if io_error.raw_os_error() == Some(libc::EAGAIN) && begun.elapsed() < PATIENCE =>
+                if io_error.raw_os_error() == Some(libc::EAGAIN) && start.elapsed() < GIVE_UP_AFTER =>
             {
                 std::thread::sleep(Duration::from_millis(1));
             }

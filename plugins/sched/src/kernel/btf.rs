@@ -1,20 +1,23 @@
-//! Byte offsets of structure members, from the running kernel's BTF (`Documentation/bpf/btf.rst`).
-//! aya reads BTF too, but does not tell where a member lies.
+//! Finds byte offsets of structure members in the kernel's BTF (`Documentation/bpf/btf.rst`). aya parses BTF too, but
+//! does not expose the offsets of members.
 
 use std::collections::{HashMap, HashSet};
 
 /// What is wrong with a BTF blob.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BtfError {
-    #[error("the kernel's BTF is cut short or of an unknown layout")]
+pub enum BtfError {
+    /// Truncated, or of an unknown layout.
+    #[error("the kernel's BTF is truncated or of an unknown layout")]
     Malformed,
+    /// A structure is missing.
     #[error("the kernel's BTF has no struct {0}")]
     NoStruct(&'static str),
+    /// A member of a structure is missing.
     #[error("the kernel's struct {0} has no member {1}")]
     NoMember(&'static str, &'static str),
 }
 
-/// A parsed BTF blob: where each type stands in it.
+/// A parsed BTF blob: its types.
 pub(crate) struct Btf<'a> {
     strings: &'a [u8],
     types: Vec<Type<'a>>,
@@ -23,7 +26,7 @@ pub(crate) struct Btf<'a> {
 struct Type<'a> {
     name: u32,
     kind: u32,
-    /// Whether members' offsets carry a bit-field size in their upper byte.
+    /// Whether the offsets of members have a bit-field size in their upper byte.
     bit_fields: bool,
     /// For structs and unions: their members, 12 bytes each.
     members: &'a [u8],
@@ -79,8 +82,8 @@ impl<'a> Btf<'a> {
         wanted.iter().map(find).collect()
     }
 
-    /// Offset in bits of `member` in `t`, looking into anonymous structs and unions, but for those that were
-    /// `seen`: types that hold each other would be looked into over and over.
+    /// Offset in bits of `member` in `t` or in its anonymous structs and unions. Those in `seen` are skipped: types that
+    /// contain each other would be searched again and again.
     fn member_bits(&self, t: &Type<'_>, member: &str, depth: u32, seen: &mut HashSet<u32>) -> Option<u32> {
         for m in t.members.chunks_exact(12) {
             let (name, id, offset) = (u32_at(m, 0).ok()?, u32_at(m, 4).ok()?, u32_at(m, 8).ok()?);
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_hold_themselves_are_looked_into_once() {
+    fn types_that_contain_themselves_are_searched_once() {
         let members = 1000;
         let strings = b"\0outer\0";
         let mut types = vec![1, STRUCT << 24 | members, 8];
@@ -167,13 +170,13 @@ mod tests {
         let header = [0x0001_eb9f, 24, 0, type_len, type_len, strings.len() as u32];
         let mut blob: Vec<u8> = header.into_iter().chain(types).flat_map(u32::to_ne_bytes).collect();
         blob.extend(strings);
-        // A thousand to the eighth power would take for ever.
+        // A thousand to the eighth power would never end.
         let message = Btf::parse(&blob).unwrap().offsets(&[("outer", "z")]).unwrap_err().to_string();
         assert!(message.contains("has no member z"), "{message}");
     }
 
     #[test]
-    fn what_is_missing_is_named_and_no_cut_panics() {
+    fn an_error_names_what_is_missing_and_a_truncated_blob_does_not_panic() {
         let blob = blob();
         let btf = Btf::parse(&blob).unwrap();
         let message = |w| btf.offsets(&[w]).unwrap_err().to_string();

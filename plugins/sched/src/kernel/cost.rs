@@ -1,44 +1,46 @@
-//! What the kernel programs cost: the kernel's own statistics, which cost something themselves and so are on
-//! only while a [`Burst`] is kept.
+//! What the kernel programs cost, by the kernel's own statistics. These cost something themselves, so they are on only
+//! while a [`Burst`] is kept.
 
 use std::os::fd::OwnedFd;
 
 use aya::programs::Program;
 use aya::sys::{Stats, enable_stats};
 
-use super::{Kernel, KernelError, refused};
+use super::Kernel;
+use super::error::{KernelError, failed};
 
-/// Statistics are being kept.
+/// While this is kept, the kernel counts the runs of programs and their time.
 #[derive(Debug)]
 pub struct Burst {
-    _on: OwnedFd,
-    before: Vec<Run>,
+    _statistics: OwnedFd,
+    before: Vec<ProgramRuns>,
 }
 
-/// How often a program ran and how long.
+/// How often a program ran, and for how long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Run {
+pub struct ProgramRuns {
     /// The program.
     pub program: &'static str,
-    /// Runs.
+    /// Number of runs.
     pub count: u64,
     /// Their time, ns.
     pub ns: u64,
 }
 
 impl Kernel {
-    /// Turns statistics on.
+    /// Turns the statistics on.
     ///
     /// # Errors
-    /// We lack the permission (CAP_SYS_ADMIN).
+    /// No permission (CAP_SYS_ADMIN).
     pub fn begin_burst(&self) -> Result<Burst, KernelError> {
-        let on = enable_stats(Stats::RunTime).map_err(refused("turn on the statistics of eBPF programs"))?;
-        Ok(Burst { _on: on, before: self.runs() })
+        let statistics =
+            enable_stats(Stats::RunTime).map_err(failed("turn on the statistics of eBPF programs"))?;
+        Ok(Burst { _statistics: statistics, before: self.runs() })
     }
 
-    /// Turns them off; returns what each attached program did in between.
-    pub fn end_burst(&self, burst: Burst) -> Vec<Run> {
-        let since = |(after, before): (Run, &Run)| Run {
+    /// Turns the statistics off, and returns the runs of each attached program in between.
+    pub fn end_burst(&self, burst: Burst) -> Vec<ProgramRuns> {
+        let since = |(after, before): (ProgramRuns, &ProgramRuns)| ProgramRuns {
             count: after.count.wrapping_sub(before.count),
             ns: after.ns.wrapping_sub(before.ns),
             ..after
@@ -46,17 +48,16 @@ impl Kernel {
         self.runs().into_iter().zip(&burst.before).map(since).collect()
     }
 
-    fn runs(&self) -> Vec<Run> {
-        let run = |&program: &&'static str| {
-            let loaded = self.ebpf.program(program)?;
-            let info = match loaded {
+    fn runs(&self) -> Vec<ProgramRuns> {
+        let runs = |program: &'static str| {
+            let info = match self.ebpf.program(program)? {
                 Program::BtfTracePoint(p) => p.info(),
                 Program::RawTracePoint(p) => p.info(),
                 _ => return None,
             };
             let info = info.ok()?;
-            Some(Run { program, count: info.run_count(), ns: info.run_time().as_nanos() as u64 })
+            Some(ProgramRuns { program, count: info.run_count(), ns: info.run_time().as_nanos() as u64 })
         };
-        self.attached.iter().filter_map(run).collect()
+        self.attached_programs().filter_map(runs).collect()
     }
 }

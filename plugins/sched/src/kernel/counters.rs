@@ -1,6 +1,6 @@
-//! Hardware counters: a perf event per CPU and counter, handed to the kernel programs in a map. What a
-//! reading costs is measured first: where it traps into a hypervisor, it is a hundred times dearer than the
-//! switch it is made at.
+//! Hardware counters: opens a perf event per CPU and counter, and hands them to the kernel programs in a map. Whether a
+//! counter is worth its cost is decided in `accounts.rs`: reading one that traps into a hypervisor costs a hundred
+//! times as much as the switch at which it is read.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 
@@ -8,10 +8,10 @@ use aya::Ebpf;
 use aya::maps::MapData;
 use perf_event_open_sys as sys;
 use serde::{Deserialize, Serialize};
-use sys::bindings::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, perf_event_attr};
+use sys::bindings::{PERF_FLAG_FD_CLOEXEC, PERF_TYPE_HARDWARE, perf_event_attr};
 use wattrace_common::counters::{CACHE_MISSES, CYCLES, INSTRUCTIONS};
 
-use super::{KernelError, refused};
+use super::error::{KernelError, failed, not_found};
 
 /// What can be counted per process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub enum Counter {
 }
 
 impl Counter {
-    /// Its place among the counts of a ledger's entry.
+    /// Its position among the counts of a ledger entry.
     pub fn position(self) -> usize {
         (match self {
             Counter::Cycles => CYCLES,
@@ -43,24 +43,33 @@ impl Counter {
         }
     }
 
-    /// perf's type and number of it.
-    fn event(self, simulated: bool) -> (u32, u32) {
-        let hardware = match self {
-            _ if simulated => return (PERF_TYPE_SOFTWARE, sys::bindings::PERF_COUNT_SW_CPU_CLOCK),
+    /// The perf event that counts it.
+    pub fn event(self) -> PerfEvent {
+        let number = match self {
             Counter::Cycles => sys::bindings::PERF_COUNT_HW_CPU_CYCLES,
             Counter::Instructions => sys::bindings::PERF_COUNT_HW_INSTRUCTIONS,
             Counter::CacheMisses => sys::bindings::PERF_COUNT_HW_CACHE_MISSES,
         };
-        (PERF_TYPE_HARDWARE, hardware)
+        PerfEvent { kind: PERF_TYPE_HARDWARE, number }
     }
+}
 
-    /// Opens it on `cpu`, for whatever runs there.
-    fn open(self, cpu: usize, simulated: bool) -> std::io::Result<OwnedFd> {
-        let (kind, number) = self.event(simulated);
+/// An event that `perf_event_open` counts. Tests count another than the counter's own where there is no such hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerfEvent {
+    /// Its `type`.
+    pub kind: u32,
+    /// Its `config`.
+    pub number: u32,
+}
+
+impl PerfEvent {
+    /// Opens it on `cpu`, for all threads that run there.
+    fn open(self, cpu: usize) -> std::io::Result<OwnedFd> {
         let mut attr = perf_event_attr {
-            type_: kind,
+            type_: self.kind,
             size: size_of::<perf_event_attr>() as u32,
-            config: number.into(),
+            config: self.number.into(),
             ..Default::default()
         };
         // SAFETY: `attr` is valid for the call; the result is checked.
@@ -68,44 +77,43 @@ impl Counter {
         if fd < 0 {
             return Err(std::io::Error::last_os_error());
         }
-        // SAFETY: the call just gave us this descriptor.
+        // SAFETY: the call has just returned this descriptor.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 }
 
-/// Counters that count while this is kept, in maps that must be there when programs are loaded.
+/// Counters that run while this is kept, and their maps, which must exist when programs are loaded.
 #[derive(Debug, Default)]
-pub(super) struct Installed {
+pub struct Installed {
     open: Vec<OwnedFd>,
     maps: Vec<MapData>,
 }
 
-/// Opens `counters` on every CPU that is online and hands them to the kernel programs. They count while the
-/// result is kept. Simulated ones count nanoseconds.
+/// Opens `counters` on every online CPU and hands them to the programs of `ebpf`, which reads each from the map of its
+/// name. They count while the result is kept.
 ///
 /// # Errors
-/// The machine or the hypervisor has no such counter, or we lack the permission.
-pub(super) fn install(
+/// The machine or the hypervisor has no such counter, or there is no permission to use it.
+pub fn install(
     ebpf: &mut Ebpf,
-    counters: &[Counter],
-    simulated: bool,
+    counters: &[(Counter, PerfEvent)],
     cpus: usize,
 ) -> Result<Installed, KernelError> {
     let mut installed = Installed::default();
-    for &counter in counters {
+    for &(counter, event) in counters {
         let name = counter.map();
-        let map: MapData = match ebpf.take_map(name) {
-            Some(aya::maps::Map::PerfEventArray(map)) => map,
-            _ => return Err(refused(format!("find the map {name} in the eBPF object"))("it is missing")),
+        let step = || format!("put a counter into the map {name}");
+        let Some(aya::maps::Map::PerfEventArray(map)) = ebpf.take_map(name) else {
+            return Err(not_found(step(), "the eBPF object has no such map"));
         };
         for cpu in 0..cpus {
-            let fd = match counter.open(cpu, simulated) {
+            let fd = match event.open(cpu) {
                 Ok(fd) => fd,
-                // The CPU is offline: what runs there later has time, but no counts.
+                // The CPU is offline. Threads that run there later have time, but no counts.
                 Err(e) if e.raw_os_error() == Some(libc::ENODEV) && cpu > 0 => continue,
-                Err(e) => return Err(none(counter, &e)),
+                Err(e) => return Err(unavailable(counter, &e)),
             };
-            put(&map, cpu as u32, &fd).map_err(refused(format!("put a counter into {name}")))?;
+            put(&map, cpu as u32, &fd).map_err(failed(step()))?;
             installed.open.push(fd);
         }
         installed.maps.push(map);
@@ -113,25 +121,22 @@ pub(super) fn install(
     Ok(installed)
 }
 
-fn none(counter: Counter, error: &std::io::Error) -> KernelError {
+fn unavailable(counter: Counter, error: &std::io::Error) -> KernelError {
     let (found, remedy) = match error.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => (
             "no permission to open it".to_owned(),
-            "run as root, or give the binary cap_perfmon, or take it out of plugins.sched.counters",
+            "run as root, or give the binary cap_perfmon, or remove it from plugins.sched.counters",
         ),
         _ => (
             format!("none ({error})"),
-            "take it out of plugins.sched.counters; a virtual machine has counters only if its host passes them on",
+            "remove it from plugins.sched.counters; a virtual machine has counters only if its host provides them",
         ),
     };
-    KernelError::Requirement {
-        what: format!("a hardware counter for {counter:?}"),
-        found,
-        remedy: remedy.into(),
-    }
+    let what = format!("a hardware counter for {counter:?}");
+    KernelError::Requirement { what, found, remedy: remedy.into() }
 }
 
-/// `bpf(BPF_MAP_UPDATE_ELEM)`: aya puts only perf buffers of its own into such a map.
+/// `bpf(BPF_MAP_UPDATE_ELEM)`. aya puts only its own perf buffers into such a map.
 fn put(map: &MapData, cpu: u32, counter: &OwnedFd) -> std::io::Result<()> {
     #[repr(C, align(8))]
     struct Update {
@@ -150,8 +155,8 @@ fn put(map: &MapData, cpu: u32, counter: &OwnedFd) -> std::io::Result<()> {
         value: &raw const value as u64,
         flags: 0,
     };
-    // SAFETY: `update` is laid out as the kernel's attributes for this command, and what it points to lives
-    // through the call.
+    // SAFETY: `update` has the layout of the kernel's attributes for this command, and what it points to outlives the
+    // call.
     let done =
         unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, &raw const update, size_of::<Update>()) };
     if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }

@@ -1,11 +1,11 @@
-//! A kernel's type information, for fuzzers.
+//! The parser of the kernel's type information, for fuzzers.
 
 use std::hint::black_box;
 
 use super::btf::Btf;
 use super::offsets::Offsets;
 
-/// Type information, in which is looked for what the kernel programs read, and for a member that is nowhere.
+/// Looks up what the kernel programs read, and a member that does not exist.
 pub fn btf(blob: &[u8]) {
     _ = black_box(Offsets::from_btf(blob));
     if let Ok(btf) = Btf::parse(blob) {

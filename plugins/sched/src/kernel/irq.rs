@@ -1,10 +1,10 @@
-//! The tracepoints between which an interrupt runs.
+//! The tracepoints at which interrupts begin and end.
 
-/// Generic handlers of devices.
+/// Device interrupts, which go through the generic handler.
 const HARD: [&str; 1] = ["irq_handler"];
-/// On a real-time kernel these run in tasks, and are those tasks' time.
+/// Soft interrupts. On a real-time kernel they run in tasks and are accounted as these tasks' time.
 const SOFT: [&str; 1] = ["softirq"];
-/// The vectors of x86 that no generic handler serves, and the inter-processor interrupts of arm64.
+/// The x86 vectors that bypass the generic handler, and arm64's inter-processor interrupts.
 const VECTORS: [&str; 12] = [
     "local_timer",
     "reschedule",
@@ -20,9 +20,9 @@ const VECTORS: [&str; 12] = [
     "ipi",
 ];
 
-/// Names to which `_entry` and `_exit` are to be added, and whether every kernel has them.
-pub(super) fn pairs(realtime: bool) -> impl Iterator<Item = (&'static str, bool)> {
-    let soft = SOFT.into_iter().filter(move |_| !realtime);
+/// The names, without their endings `_entry` and `_exit`, and whether every kernel has them.
+pub(super) fn tracepoints(is_realtime: bool) -> impl Iterator<Item = (&'static str, bool)> {
+    let soft = SOFT.into_iter().filter(move |_| !is_realtime);
     let always = HARD.into_iter().chain(soft).map(|name| (name, true));
     always.chain(VECTORS.into_iter().map(|name| (name, false)))
 }

@@ -1,12 +1,12 @@
-//! Where the members that the kernel programs read lie in the running kernel's structures: from its type
-//! information (`btf.rs`), or where it has none, found in a copy of our own `task_struct` (`scan.rs`).
+//! The offsets of the members that the kernel programs read in the running kernel's structures. They come from the
+//! kernel's type information (`btf.rs`) or, if it has none, from a copy of our own `task_struct` (`scan.rs`).
 
 use super::btf::{Btf, BtfError};
 
-/// A global of the kernel programs, and the path of members whose offsets it is the sum of.
+/// A global of the kernel programs, and the path of members whose offsets are summed in it.
 type Member = (&'static str, &'static [(&'static str, &'static str)]);
 
-/// Without these nothing can be accounted for.
+/// Accounting needs these.
 const NEEDED: [Member; 8] = [
     ("TASK_PID", &[("task_struct", "pid")]),
     ("TASK_TGID", &[("task_struct", "tgid")]),
@@ -17,8 +17,7 @@ const NEEDED: [Member; 8] = [
     ("SIGNAL_LIVE", &[("signal_struct", "live")]),
     ("BINPRM_FILENAME", &[("linux_binprm", "filename")]),
 ];
-/// The scheduler's clock: a kernel without group scheduling has no way to it, and time is then read from
-/// another.
+/// The scheduler's clock. It cannot be reached on a kernel without group scheduling, where another clock is read.
 const CLOCK: &[Member] = &[
     ("TASK_CFS_RQ", &[("task_struct", "se"), ("sched_entity", "cfs_rq")]),
     ("CFS_RQ_RQ", &[("cfs_rq", "rq")]),
@@ -30,7 +29,7 @@ const ARGUMENTS: &[Member] = &[
     ("MM_ARG_START", &[("mm_struct", "arg_start")]),
     ("MM_ARG_END", &[("mm_struct", "arg_end")]),
 ];
-/// New cgroups' paths.
+/// Paths of new cgroups.
 const CGROUPS: &[Member] = &[
     ("CGROUP_KN", &[("cgroup", "kn")]),
     ("CGROUP_ROOT", &[("cgroup", "root")]),
@@ -38,7 +37,7 @@ const CGROUPS: &[Member] = &[
     ("CGROUP_ROOT_HIERARCHY", &[("cgroup_root", "hierarchy_id")]),
 ];
 
-/// Offsets by the name of the global to set.
+/// Offsets, by the name of the global to set.
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
     /// Byte offsets.
@@ -53,7 +52,7 @@ impl Offsets {
     /// From the kernel's type information.
     ///
     /// # Errors
-    /// It is malformed, or lacks one of the members without which nothing goes.
+    /// It is malformed, or lacks a member that accounting needs.
     pub(super) fn from_btf(blob: &[u8]) -> Result<Self, BtfError> {
         let btf = Btf::parse(blob)?;
         let find = |members: &[Member]| {
@@ -63,7 +62,7 @@ impl Offsets {
             Ok::<Vec<(&'static str, u32)>, BtfError>(members.iter().map(sum).collect())
         };
         let mut offsets = Self { globals: find(&NEEDED)?, arguments: false, cgroups: false };
-        // All of a group or none: half a path leads nowhere.
+        // All members of a group or none: part of a path is useless.
         let mut add = |members| find(members).map(|found| offsets.globals.extend(found)).is_ok();
         add(CLOCK);
         let (arguments, cgroups) = (add(ARGUMENTS), add(CGROUPS));
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_running_kernel_tells_where_everything_is() {
+    fn every_offset_is_found_in_the_running_kernel() {
         let Ok(blob) = std::fs::read("/sys/kernel/btf/vmlinux") else {
             return eprintln!("skipped: this kernel has no BTF");
         };

@@ -1,6 +1,6 @@
-//! For kernels without type information: finds the members of `task_struct` by what they must hold. A program
-//! copies the structure of the thread that runs it; two threads of ours know enough about themselves to tell
-//! their ids, start times, leader, exit signal and shared signal state in the copies.
+//! For kernels without type information: finds the members of `task_struct` by their values. A program copies the
+//! structure of the thread that runs it. Two of our threads know enough about themselves to recognise their ids, start
+//! times, leader, exit signal and shared signal state in the copies.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,14 +10,16 @@ use aya::Ebpf;
 use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _};
 use wattrace_common::scan::Scan;
 
-use super::attach::patiently;
+use wattrace_procfs::{Procfs, TICK_NANOS};
+
+use super::OBJECT;
+use super::attach::{load_raw, program_mut};
+use super::error::{KernelError, failed, not_found};
 use super::mapped::Mapped;
 use super::offsets::Offsets;
-use super::{KernelError, OBJECT, refused};
-use crate::proc::{start_ticks, tick_nanos};
 
-/// A thread's `task_struct`, with what the thread knows of itself.
-struct Seen {
+/// A copy of a thread's `task_struct`, with what the thread knows about itself.
+struct TaskCopy {
     tid: u32,
     pid: u32,
     start_ticks: u64,
@@ -25,15 +27,17 @@ struct Seen {
     memory: Vec<u8>,
 }
 
-/// Finds the offsets. The caller must be able to load programs.
+/// Finds the offsets. Requires the permission to load programs.
 ///
 /// # Errors
-/// A member is nowhere to be found, or in several places.
+/// A member is not found, or found at several offsets.
 pub(super) fn offsets() -> Result<Offsets, KernelError> {
     let mut scanner = Scanner::load()?;
     let other = std::thread::scope(|scope| {
         let thread = scope.spawn(|| scanner.own_task());
-        thread.join().unwrap_or_else(|_| Err(missing("anything: the thread that was to look panicked")))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(missing("anything: the thread that reads its own structure panicked")))
     })?;
     let leader = match scanner.leader(&other)? {
         Some(leader) => leader,
@@ -41,18 +45,18 @@ pub(super) fn offsets() -> Result<Offsets, KernelError> {
     };
     let tids = find(&other, |at| (word(&other, at), word(&other, at + 4)) == (other.tid, other.pid));
     let pid = one("task_struct.pid", tids)?;
-    // `start_time` comes right before, and has nearly the same value unless the machine was ever suspended.
-    let is_start = |at: usize| at.is_multiple_of(8) && long(&other, at) / tick_nanos() == other.start_ticks;
+    // `start_time` is the member before it, and has nearly the same value unless the machine has been suspended.
+    let is_start = |at: usize| at.is_multiple_of(8) && long(&other, at) / TICK_NANOS == other.start_ticks;
     let start = find(&other, |at| at > pid && is_start(at)).first().copied();
     let start = start.ok_or_else(|| missing("task_struct.start_boottime"))?;
     let start = if is_start(start + 8) { start + 8 } else { start };
     let group_leader = one("task_struct.group_leader", leader.group_leader)?;
     let mut exit_signal = find(&other, |at| at >= 8 && word(&other, at) == u32::MAX)
         .into_iter()
-        .filter(|&at| word(&leader.seen, at) == libc::SIGCHLD as u32 && at < pid)
-        .filter(|&at| (word(&leader.seen, at - 4), word(&leader.seen, at - 8)) == (0, 0));
+        .filter(|&at| word(&leader.task, at) == libc::SIGCHLD as u32 && at < pid)
+        .filter(|&at| (word(&leader.task, at - 4), word(&leader.task, at - 8)) == (0, 0));
     let exit_signal = exit_signal.next_back().ok_or_else(|| missing("task_struct.exit_code"))?;
-    let signal = scanner.signal(&other, &leader.seen)?;
+    let signal = scanner.signal(&other, &leader.task)?;
     Ok(Offsets {
         globals: vec![
             ("TASK_PID", pid as u32),
@@ -68,16 +72,16 @@ pub(super) fn offsets() -> Result<Offsets, KernelError> {
     })
 }
 
-/// Bytes behind the ids in which the pointers to a task's relatives lie.
-const FAMILY: usize = 192;
+/// The pointers to a task's relatives lie within this many bytes after its ids.
+const RELATIVES: usize = 192;
 
-/// `signal_struct` begins with `sigcnt, live, nr_threads`, 32 bits each: all the number of threads, as a
-/// rule.
+/// `signal_struct` begins with `sigcnt, live, nr_threads`, 32 bits each. While no thread comes or goes, all of them are
+/// the number of threads.
 const SIGNAL_LIVE: u32 = 4;
 
-/// The copy of the main thread's structure, and where in another thread's it is pointed to.
+/// The main thread's structure, and the offsets in another thread's structure of pointers to it.
 struct Leader {
-    seen: Seen,
+    task: TaskCopy,
     group_leader: Vec<usize>,
 }
 
@@ -88,45 +92,39 @@ struct Scanner {
 
 impl Scanner {
     fn load() -> Result<Self, KernelError> {
-        let mut ebpf =
-            aya::EbpfLoader::new().btf(None).load(OBJECT).map_err(refused("load the eBPF object"))?;
+        let loaded = aya::EbpfLoader::new().btf(None).load(OBJECT);
+        let mut ebpf = loaded.map_err(failed("load the eBPF object"))?;
         let scan = Mapped::take(&mut ebpf, "SCAN", 1)?;
-        let mut scanner = Self { ebpf, scan };
-        let program = scanner.program()?;
-        patiently(|| program.load()).map_err(refused("load program scan"))?;
-        Ok(scanner)
+        load_raw(&mut ebpf, "scan")?;
+        Ok(Self { ebpf, scan })
     }
 
-    fn program(&mut self) -> Result<&mut RawTracePoint, KernelError> {
-        let program =
-            self.ebpf.program_mut("scan").ok_or_else(|| refused("find program scan")("it is missing"))?;
-        program.try_into().map_err(refused("use program scan"))
-    }
-
-    /// Copies the memory at `from`, or the calling thread's `task_struct` if that is 0, whose address it
-    /// returns.
+    /// Copies the memory at `from`, or the calling thread's `task_struct` if that is 0. Also returns the address of the
+    /// latter.
     fn copy(&mut self, from: u64) -> Result<(u64, Vec<u8>), KernelError> {
         let scan = self.scan.at(0);
-        // SAFETY: within the mapping; nobody else uses this element, and the kernel only during the call
-        // below.
+        // SAFETY: within the mapping. The kernel uses this element during the call below, nothing else does.
         unsafe { (&raw mut (*scan).from).write_volatile(from) };
-        self.program()?.test_run(RawTracePointRunOptions::new()).map_err(refused("run program scan"))?;
+        let step = "run program scan";
+        let program: &mut RawTracePoint =
+            program_mut(&mut self.ebpf, "scan")?.try_into().map_err(failed(step))?;
+        program.test_run(RawTracePointRunOptions::new()).map_err(failed(step))?;
         // SAFETY: as above.
         let scan = unsafe { scan.read_volatile() };
         Ok((scan.task, scan.memory.concat()))
     }
 
-    fn own_task(&mut self) -> Result<Seen, KernelError> {
+    fn own_task(&mut self) -> Result<TaskCopy, KernelError> {
         let (address, memory) = self.copy(0)?;
         // SAFETY: it has no preconditions.
         let tid = unsafe { libc::gettid() } as u32;
-        let start_ticks = start_ticks(tid).ok_or_else(|| missing("our own thread in /proc"))?;
-        Ok(Seen { tid, pid: std::process::id(), start_ticks, address, memory })
+        let stat = Procfs::default().stat(tid).ok_or_else(|| missing("our own thread in /proc"))?;
+        let start_ticks = stat.start_ticks;
+        Ok(TaskCopy { tid, pid: std::process::id(), start_ticks, address, memory })
     }
 
-    /// The main thread's: what one of our pointers points to, where the process's id stands as the thread's
-    /// too.
-    fn leader(&mut self, other: &Seen) -> Result<Option<Leader>, KernelError> {
+    /// The main thread's structure: the one that a pointer in `other` points to and whose thread id is the process id.
+    fn leader(&mut self, other: &TaskCopy) -> Result<Option<Leader>, KernelError> {
         let Some(&pid_at) =
             find(other, |at| (word(other, at), word(other, at + 4)) == (other.tid, other.pid)).first()
         else {
@@ -139,32 +137,31 @@ impl Scanner {
                 continue;
             }
             let (_, memory) = self.copy(address)?;
-            let seen = Seen { tid: other.pid, pid: other.pid, start_ticks: 0, address, memory };
-            if (word(&seen, pid_at), word(&seen, pid_at + 4)) == (other.pid, other.pid) {
-                // The leader points to itself there, too. It is not far behind the ids, with a parent's
-                // pointers between; the copy reaches into other threads' structures, which have such a
-                // pointer as well.
-                let near = pid_at..pid_at + FAMILY;
+            let task = TaskCopy { tid: other.pid, pid: other.pid, start_ticks: 0, address, memory };
+            if (word(&task, pid_at), word(&task, pid_at + 4)) == (other.pid, other.pid) {
+                // `group_leader` of the leader points to itself. The member is near the ids, after the pointers to
+                // the parents. The copy reaches into the structures of other threads, which have such pointers too.
+                let near = pid_at..pid_at + RELATIVES;
                 let same = |&&at: &&usize| {
-                    near.contains(&at) && long(other, at) == address && long(&seen, at) == address
+                    near.contains(&at) && long(other, at) == address && long(&task, at) == address
                 };
                 let group_leader = pointers.iter().filter(same).copied().collect();
-                return Ok(Some(Leader { seen, group_leader }));
+                return Ok(Some(Leader { task, group_leader }));
             }
         }
         Ok(None)
     }
 
-    /// What both threads point to and begins with three times the number of our threads.
-    fn signal(&mut self, other: &Seen, leader: &Seen) -> Result<usize, KernelError> {
-        // The copy reaches into other threads' structures, which have the same pointer further on: the first
-        // is ours.
+    /// The offset of the pointer that both threads share, to a structure that begins with three times the number of our
+    /// threads.
+    fn signal(&mut self, other: &TaskCopy, leader: &TaskCopy) -> Result<usize, KernelError> {
+        // The copy reaches into the structures of other threads, which have the same pointer: the first one is ours.
         let mut pointers = HashSet::new();
         let mut shared = find(other, |at| {
             at.is_multiple_of(8) && is_pointer(long(other, at)) && long(other, at) == long(leader, at)
         });
         shared.retain(|&at| pointers.insert(long(other, at)));
-        // While threads come and go the counts are not all the same.
+        // The counts differ while threads come and go.
         let mut found = Vec::new();
         for _ in 0..TRIES {
             found.clear();
@@ -184,11 +181,11 @@ impl Scanner {
     }
 }
 
-/// How often the threads are counted before it is given up.
+/// How often the threads are counted before the search fails.
 const TRIES: usize = 500;
 
-/// Whether this may be an address of the kernel's: in the upper half of 57 bits, but none of the last page,
-/// which are errors.
+/// Whether this may be an address of the kernel: in the upper half of 57 bits, but not in the last page, where the error
+/// numbers are.
 fn is_pointer(value: u64) -> bool {
     (0xff00_0000_0000_0000..u64::MAX - 4095).contains(&value) && value.is_multiple_of(8)
 }
@@ -197,27 +194,27 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes)
 }
 
-fn word(seen: &Seen, at: usize) -> u32 {
-    u32_at(&seen.memory, at)
+fn word(task: &TaskCopy, at: usize) -> u32 {
+    u32_at(&task.memory, at)
 }
 
-fn long(seen: &Seen, at: usize) -> u64 {
-    seen.memory.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes)
+fn long(task: &TaskCopy, at: usize) -> u64 {
+    task.memory.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes)
 }
 
-/// Every fourth byte at which `is_it`.
-fn find(seen: &Seen, is_it: impl Fn(usize) -> bool) -> Vec<usize> {
-    (0..seen.memory.len() - 8).step_by(4).filter(|&at| is_it(at)).collect()
+/// The offsets, multiples of 4, for which `is_it`.
+fn find(task: &TaskCopy, is_it: impl Fn(usize) -> bool) -> Vec<usize> {
+    (0..task.memory.len() - 8).step_by(4).filter(|&at| is_it(at)).collect()
 }
 
 fn one(what: &str, found: Vec<usize>) -> Result<usize, KernelError> {
     match found[..] {
         [at] => Ok(at),
         [] => Err(missing(what)),
-        _ => Err(missing(&format!("{what} for certain: it may be at any of {found:?}"))),
+        _ => Err(missing(&format!("{what}: it may be at any of the offsets {found:?}"))),
     }
 }
 
 fn missing(what: &str) -> KernelError {
-    refused("find the kernel's structures without type information")(format!("cannot find {what}"))
+    not_found("find the kernel's structures without type information", format!("cannot find {what}"))
 }

@@ -1,12 +1,12 @@
-//! How large the maps are made: as large as is of use, within the bound on memory.
+//! The sizes of the maps: as large as is useful within the bound on memory.
 
 use wattrace_common::counters::Counts;
 use wattrace_common::ledger::{Entry, INDEX_SLOTS_PER_ENTRY};
 use wattrace_common::log::{ARGUMENTS_LEN, Event, Path};
 
-use super::Options;
+use super::options::Options;
 
-/// How large the maps are; powers of two per CPU.
+/// The sizes of the maps. Per CPU they are powers of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sizes {
     /// Possible CPUs.
@@ -20,8 +20,8 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// The largest that keep within the bound and are of use: no page needs more entries than there can be
-    /// threads. The least lets a busy CPU run for a while.
+    /// The largest sizes within the bound. A page needs no more entries than there can be threads. The smallest sizes
+    /// exceed the bound if they must, so that a busy CPU can run for a while.
     pub(super) fn within(options: &Options, most_threads: usize) -> Self {
         let cpus = options.siblings.len().max(1);
         let counted = if options.counters.is_empty() { 0 } else { size_of::<Counts>() };
@@ -52,7 +52,7 @@ impl Sizes {
         ]
     }
 
-    /// Elements of each map.
+    /// The number of elements of each map.
     pub(super) fn maps(&self, counters: bool, arguments: bool) -> [(&'static str, usize); 8] {
         let entries = 2 * self.cpus * self.entries_per_page;
         let paths = self.cpus * self.paths_per_cpu;
@@ -89,7 +89,7 @@ mod tests {
             let sizes = sizes(cpus, 32, 1 << 22);
             assert!(bytes(&sizes) <= 32 << 20, "{sizes:?}");
         }
-        // No more than there can be threads, and never less than the least.
+        // No more than there can be threads, and never less than the minimum.
         assert_eq!(sizes(2, 32, 1000).entries_per_page, 512);
         assert_eq!(sizes(100_000, 32, 1 << 22).entries_per_page, 256);
         assert_eq!(sizes(2, 0, 10).entries_per_page, 256);

@@ -1,4 +1,4 @@
-//! The table of processes against scripted entries and events.
+//! Tests the table of processes with scripted entries and events.
 
 use wattrace_api::{Resource, metric};
 
@@ -15,8 +15,8 @@ impl Table {
         let metric = registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
         let metrics = [Some(metric), None, None, None, None];
         let clock = Clock::manual(Timestamp(1_000_000_000));
-        let places = [0, 1].map(|n| Place { resource: Resource::package(n), metrics });
-        Self { registry: registry.clone(), processes: Processes::new(registry, clock, places.into(), false) }
+        let groups = [0, 1].map(|n| CpuGroup { resource: Resource::package(n), metrics });
+        Self { registry: registry.clone(), processes: Processes::new(registry, clock, groups.into(), false) }
     }
 
     fn charge(&mut self, entry: &Entry, page_start: u64, package: usize) {
@@ -41,7 +41,7 @@ impl Table {
     }
 }
 
-/// No process has so high a pid, so that /proc knows nothing of it.
+/// No process has so high a pid, so /proc does not have it.
 const PID: u32 = 99_999_999;
 
 fn event(pid: u32, start: u64) -> Event {
@@ -67,17 +67,17 @@ fn entry(tid: u32, pid: u32, start: u64, ns: u64) -> Entry {
 }
 
 #[test]
-fn time_is_told_per_core_as_well_where_it_is_charged_to_one() {
+fn time_that_is_charged_to_a_core_is_emitted_per_core_too() {
     let registry = Registry::new();
     let metrics = |metric| [Some(registry.metric(metric).unwrap()), None, None, None, None];
-    let places = vec![
-        Place { resource: Resource::package(0), metrics: metrics(&metric::CONSUMER_CPU_TIME) },
-        Place { resource: Resource::core(0), metrics: metrics(&metric::CONSUMER_CORE_TIME) },
-        Place { resource: Resource::core(2), metrics: metrics(&metric::CONSUMER_CORE_TIME) },
+    let groups = vec![
+        CpuGroup { resource: Resource::package(0), metrics: metrics(&metric::CONSUMER_CPU_TIME) },
+        CpuGroup { resource: Resource::core(0), metrics: metrics(&metric::CONSUMER_CORE_TIME) },
+        CpuGroup { resource: Resource::core(2), metrics: metrics(&metric::CONSUMER_CORE_TIME) },
     ];
     let clock = Clock::manual(Timestamp(1_000_000_000));
     let mut t =
-        Table { registry: registry.clone(), processes: Processes::new(registry, clock, places, false) };
+        Table { registry: registry.clone(), processes: Processes::new(registry, clock, groups, false) };
     t.processes.begin_reading();
     for (core, ns) in [(1, 10), (2, 20), (1, 5)] {
         t.processes.charge(&entry(PID, PID, 7, ns), &[ns, 0, 0, 0, 0], 0, &[0, core]);
@@ -88,13 +88,13 @@ fn time_is_told_per_core_as_well_where_it_is_charged_to_one() {
 }
 
 #[test]
-fn a_process_belongs_to_its_forkers_user_until_an_exec_says_otherwise() {
+fn a_process_has_the_user_of_its_parent_until_an_exec_changes_it() {
     let mut t = Table::new();
     t.processes.begin_reading();
     t.processes.forked(&Event { uid: 1000, ..event(PID, 7) });
     let user = |t: &Table| {
         let process = t.processes.all.iter().next().unwrap().1;
-        let attributes = process.tally.consumer.attributes();
+        let attributes = process.usage.consumer.attributes();
         attributes.iter().find(|a| a.key == "process.real_user.id").unwrap().value.to_string()
     };
     assert_eq!(user(&t), "1000");
@@ -205,7 +205,7 @@ fn an_entry_whose_events_were_lost_is_charged_and_ended() {
 }
 
 #[test]
-fn the_last_emission_ends_everything_that_exited() {
+fn the_last_emission_ends_everything_that_has_exited() {
     let mut t = Table::new();
     t.processes.begin_reading();
     t.processes.forked(&event(PID, 7));

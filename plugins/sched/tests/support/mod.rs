@@ -1,4 +1,4 @@
-//! What the tests of the kernel programs share.
+//! Helpers of the tests of the kernel programs.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use wattrace_sched::kernel::{Flush, Kernel, Options, Reading};
-use wattrace_sched::topology::Topology;
+use wattrace_sched::kernel::{Counter, Flush, Kernel, Options, PageView, PerfEvent};
+use wattrace_topology::Topology;
 
-/// Whether this is root; if not, says so, or fails where it must be.
+/// Whether this is root. If not, says that the test is skipped, or fails in CI.
 pub(crate) fn is_root() -> bool {
     // SAFETY: it has no preconditions.
     if unsafe { libc::geteuid() } == 0 {
@@ -21,19 +21,25 @@ pub(crate) fn is_root() -> bool {
     false
 }
 
-/// Whether the CPUs are QEMU's emulation.
+/// Whether QEMU emulates the CPUs.
 pub(crate) fn is_emulated() -> bool {
     std::fs::read_to_string("/proc/cpuinfo").unwrap().contains("QEMU TCG")
 }
 
-/// CPUs that there may be.
+/// The number of possible CPUs.
 pub(crate) fn cpus() -> usize {
     Topology::read("/sys".as_ref()).unwrap().package_of.len()
 }
 
-/// With the kernel's type information, and without.
+/// `options` with and without the kernel's type information.
 pub(crate) fn each_way(options: &Options) -> [Options; 2] {
     [true, false].map(|typed| Options { typed, ..options.clone() })
+}
+
+/// Counters that count nanoseconds of perf's clock, for machines without such hardware.
+pub(crate) fn simulated<const N: usize>(counters: [Counter; N]) -> Vec<(Counter, PerfEvent)> {
+    const CPU_CLOCK: PerfEvent = PerfEvent { kind: 1, number: 0 };
+    counters.map(|counter| (counter, CPU_CLOCK)).to_vec()
 }
 
 /// Flushes all CPUs; returns those that are online.
@@ -41,14 +47,14 @@ pub(crate) fn flush_all(kernel: &Kernel, cpus: usize) -> Vec<usize> {
     (0..cpus).filter(|&cpu| kernel.flush(cpu).unwrap() == Flush::Closed).collect()
 }
 
-/// Everything that was charged on the page is the time that it covers.
-pub(crate) fn assert_closed(cpu: usize, reading: &Reading<'_>) {
-    let page = &reading.page;
-    let charged: u64 = reading.entries.iter().map(|e| e.ns).sum();
+/// Asserts that the charges of the page sum to the time that it covers.
+pub(crate) fn assert_balanced(cpu: usize, view: &PageView<'_>) {
+    let page = &view.page;
+    let charged: u64 = view.entries.iter().map(|e| e.ns).sum();
     assert_eq!(
         page.idle_ns + page.irq_ns + page.overflow_ns + charged,
         page.end_ns - page.start_ns,
-        "the books of CPU {cpu} do not close: {page:?}"
+        "the ledger of CPU {cpu} does not balance: {page:?}"
     );
 }
 
@@ -60,7 +66,7 @@ pub(crate) fn monotonic() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Keeps the calling thread on `cpu`.
+/// Binds the calling thread to `cpu`.
 pub(crate) fn pin_to(cpu: usize) {
     // SAFETY: the set is plain data, initialised by the macros; the calls only read it.
     unsafe {
@@ -70,7 +76,7 @@ pub(crate) fn pin_to(cpu: usize) {
     }
 }
 
-/// Uses a CPU for so long by the clock.
+/// Uses a CPU for the given time.
 pub(crate) fn spin(for_: Duration) {
     let start = Instant::now();
     while start.elapsed() < for_ {
@@ -78,7 +84,7 @@ pub(crate) fn spin(for_: Duration) {
     }
 }
 
-/// A thread that uses a CPU without ever giving it up, until it is dropped.
+/// A thread that uses a CPU without yielding, until it is dropped.
 pub(crate) struct Spinner {
     /// Its id.
     pub(crate) tid: u32,
@@ -87,19 +93,19 @@ pub(crate) struct Spinner {
 }
 
 impl Spinner {
-    /// One on `cpu`, which it has when this returns.
+    /// One on `cpu`, where it runs when this returns.
     pub(crate) fn on(cpu: usize) -> Self {
         let (stop, stopped) = mpsc::channel::<()>();
-        let (tell, told) = mpsc::channel();
+        let (started, tid) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             pin_to(cpu);
             // SAFETY: it has no preconditions.
-            tell.send(unsafe { libc::gettid() } as u32).unwrap();
+            started.send(unsafe { libc::gettid() } as u32).unwrap();
             while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
                 std::hint::spin_loop();
             }
         });
-        Self { tid: told.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+        Self { tid: tid.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
     }
 }
 
@@ -123,7 +129,7 @@ pub(crate) const CAP_PERFMON: u32 = 38;
 /// `CAP_BPF`
 pub(crate) const CAP_BPF: u32 = 39;
 
-/// Makes the calling process nobody's, with `capabilities` alone, also after an exec.
+/// Makes the calling process run as nobody with `capabilities` only, also after an exec.
 pub(crate) fn become_nobody_with(capabilities: &[u32]) -> std::io::Result<()> {
     #[repr(C)]
     struct Header {
@@ -152,7 +158,7 @@ pub(crate) fn become_nobody_with(capabilities: &[u32]) -> std::io::Result<()> {
             inheritable: data[word].inheritable | bit,
         };
     }
-    // SAFETY: system calls on plain data that lives through them.
+    // SAFETY: system calls on plain data that outlives them.
     unsafe {
         check(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0).into())?;
         check(libc::setgroups(0, std::ptr::null()).into())?;

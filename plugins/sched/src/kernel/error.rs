@@ -1,0 +1,98 @@
+//! Why the kernel programs could not be set up or used.
+
+use std::io;
+
+use aya::maps::MapError;
+use aya::maps::perf::PerfBufferError;
+use aya::programs::ProgramError;
+use aya::sys::SyscallError;
+use aya::{BtfError, EbpfError};
+
+use super::btf;
+
+/// A step that failed, or something that is missing.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A requirement is not met.
+    #[error("{what} is required, but found: {found}. Remedy: {remedy}")]
+    Requirement {
+        /// What is required.
+        what: String,
+        /// What was found.
+        found: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Something failed that should work on a system that meets the requirements.
+    #[error("cannot {step} (`wattrace doctor` checks what is needed)")]
+    Failed {
+        /// The step, as it follows "cannot".
+        step: String,
+        /// Why.
+        #[source]
+        source: Box<Cause>,
+    },
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// A system call.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The eBPF object.
+    #[error(transparent)]
+    Object(#[from] EbpfError),
+    /// A program.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A map.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// A perf buffer.
+    #[error(transparent)]
+    PerfBuffer(#[from] PerfBufferError),
+    /// A `bpf` system call.
+    #[error(transparent)]
+    Syscall(#[from] SyscallError),
+    /// The kernel's type information, as aya reads it.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The kernel's type information, as we read it.
+    #[error(transparent)]
+    Offsets(#[from] btf::BtfError),
+    /// Something was not found.
+    #[error("{0}")]
+    NotFound(String),
+}
+
+/// Turns the cause of a failure into the error of `step`, which follows "cannot" in the message.
+pub(super) fn failed<E: Into<Cause>>(step: impl Into<String>) -> impl FnOnce(E) -> KernelError {
+    let step = step.into();
+    move |cause| KernelError::Failed { step, source: Box::new(cause.into()) }
+}
+
+/// The error of `step`: `what` was not found.
+pub(super) fn not_found(step: impl Into<String>, what: impl Into<String>) -> KernelError {
+    KernelError::Failed { step: step.into(), source: Box::new(Cause::NotFound(what.into())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_has_the_step_and_every_cause_in_its_message() {
+        let denied = ProgramError::SyscallError(SyscallError {
+            call: "bpf_raw_tracepoint_open",
+            io_error: io::Error::from_raw_os_error(libc::EPERM),
+        });
+        let error = failed("attach program sched_switch")(denied);
+        assert!(std::error::Error::source(&error).is_some_and(|source| source.is::<Box<Cause>>()));
+        let message = wattrace_api::Error::fatal(error).to_string();
+        for part in ["cannot attach program sched_switch", "wattrace doctor", "bpf_raw_tracepoint_open"] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(message.contains("Operation not permitted"), "{message}");
+    }
+}

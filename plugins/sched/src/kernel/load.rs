@@ -1,0 +1,139 @@
+//! Loads the eBPF object: decides what it is to do on this kernel, sizes its maps, and takes them over.
+
+use aya::{Btf, Ebpf, EbpfLoader};
+use tracing::debug;
+use wattrace_api::{Finding, Verdict};
+use wattrace_common::ledger::{Cpu, NO_SIBLING};
+
+use super::attach::{self, Hook};
+use super::error::{KernelError, failed};
+use super::log::Log;
+use super::mapped::Mapped;
+use super::offsets::Offsets;
+use super::sizes::Sizes;
+use super::wakeup::Wakeup;
+use super::{Kernel, OBJECT, Options, counters, scan};
+use crate::requirements::{self, BTF_PATH, Facts};
+
+/// What the loaded object does on this kernel.
+struct Plan {
+    facts: Facts,
+    sizes: Sizes,
+    offsets: Offsets,
+    /// The kernel's type information, if it is used.
+    btf: Option<Btf>,
+    /// Whether command lines are read.
+    arguments: bool,
+}
+
+impl Kernel {
+    /// Loads the programs and attaches them. Accounting begins on each CPU with its first flush or context switch.
+    ///
+    /// # Errors
+    /// [`KernelError`]: what is missing, or the step that failed.
+    pub fn load(options: &Options) -> Result<Self, KernelError> {
+        let plan = Plan::new(options)?;
+        let ebpf = plan.load_object(options)?;
+        let mut kernel = plan.take_maps(ebpf, options)?;
+        attach::load_raw(&mut kernel.ebpf, "flush")?;
+        attach::load(&mut kernel.ebpf, &kernel.hooks, plan.btf.as_ref())?;
+        kernel.attach()?;
+        drop(plan);
+        trim_heap();
+        Ok(kernel)
+    }
+}
+
+impl Plan {
+    fn new(options: &Options) -> Result<Self, KernelError> {
+        let facts = Facts::gather();
+        let missing = requirements::check(&facts).into_iter().find(|f| f.verdict == Verdict::Missing);
+        if let Some(Finding { what, found, remedy, .. }) = missing {
+            return Err(KernelError::Requirement { what, found, remedy });
+        }
+        lift_memlock_limit();
+        let (offsets, btf) = if options.typed && facts.btf {
+            let blob = std::fs::read(BTF_PATH).map_err(failed(format!("read {BTF_PATH}")))?;
+            let offsets = Offsets::from_btf(&blob).map_err(failed("find the kernel's structures"))?;
+            let btf = Btf::parse(&blob, aya::Endianness::default());
+            (offsets, Some(btf.map_err(failed("parse the kernel's BTF"))?))
+        } else {
+            (scan::offsets()?, None)
+        };
+        let sizes = Sizes::within(options, facts.most_threads);
+        let arguments = options.command_lines && offsets.arguments;
+        Ok(Self { facts, sizes, offsets, btf, arguments })
+    }
+
+    fn load_object(&self, options: &Options) -> Result<Ebpf, KernelError> {
+        let counter_bits = options.counter_bits();
+        let flags = [
+            ("COUNTERS", counter_bits),
+            ("SHARED_CORES", options.siblings.iter().any(Option::is_some).into()),
+            ("SEPARATE_IRQ", options.separate_irq.into()),
+            ("COMMAND_LINES", self.arguments.into()),
+            ("THREAD_EXITS", options.thread_exits.into()),
+            ("MESSAGES", self.facts.ring_buffer_is_safe().into()),
+        ];
+        let globals = self.sizes.globals().into_iter().chain(flags);
+        let globals: Vec<(&str, u32)> = globals.chain(self.offsets.globals.iter().copied()).collect();
+        let mut loader = EbpfLoader::new();
+        loader.btf(self.btf.as_ref());
+        for (global, value) in &globals {
+            loader.override_global(global, value, true);
+        }
+        for (map, elements) in self.sizes.maps(counter_bits != 0, self.arguments) {
+            loader.map_max_entries(map, elements as u32);
+        }
+        let ebpf = loader.load(OBJECT).map_err(failed("load the eBPF object"))?;
+        debug!(sizes = ?self.sizes, typed = self.btf.is_some(), "loaded the eBPF object");
+        Ok(ebpf)
+    }
+
+    fn take_maps(&self, mut ebpf: Ebpf, options: &Options) -> Result<Kernel, KernelError> {
+        let Sizes { cpus, entries_per_page, .. } = self.sizes;
+        let ledgers = Mapped::<Cpu>::take(&mut ebpf, "CPUS", cpus)?;
+        for (cpu, sibling) in options.siblings.iter().enumerate() {
+            // SAFETY: within the mapping, and no program is attached yet that would use it.
+            let ledger = unsafe { &*ledgers.at(cpu) };
+            ledger.first_entry.set((2 * cpu * entries_per_page) as u32);
+            ledger.first_slot.set((cpu * self.sizes.slots_per_cpu()) as u32);
+            ledger.sibling.set(sibling.map_or(NO_SIBLING, |sibling| sibling as u32));
+        }
+        let entries = 2 * cpus * entries_per_page;
+        let has_counters = !options.counters.is_empty();
+        let mut hooks = Hook::accounting(self.btf.is_some(), self.offsets.cgroups);
+        if options.separate_irq {
+            hooks.extend(Hook::interrupts(self.facts.realtime));
+        }
+        Ok(Kernel {
+            links: Vec::new(),
+            hooks,
+            ledgers,
+            entries: Mapped::take(&mut ebpf, "ENTRIES", entries)?,
+            counts: has_counters.then(|| Mapped::take(&mut ebpf, "COUNTS", entries)).transpose()?,
+            entries_per_page,
+            log: Log::take(&mut ebpf, &self.sizes, self.arguments)?,
+            wakeup: Wakeup::take(&mut ebpf, cpus)?,
+            _counters: counters::install(&mut ebpf, &options.counters, cpus)?,
+            ebpf,
+        })
+    }
+}
+
+/// Kernels before 5.11 count maps against RLIMIT_MEMLOCK.
+pub fn lift_memlock_limit() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is valid for the call. If it fails, loading will report what is wrong.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
+}
+
+/// Returns freed memory to the system: parsed type information is tens of megabytes of small allocations, which glibc
+/// would keep.
+fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it has no preconditions.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
