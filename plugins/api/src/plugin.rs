@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::events::Events;
 use crate::finding::Finding;
 use crate::registry::Registry;
-use crate::spec::ElementSpec;
+use crate::spec::{ElementSpec, Open};
 use crate::time::Clock;
 
 /// A plugin's declaration. The type itself is never instantiated: its elements hold the state.
@@ -23,6 +23,10 @@ pub trait Plugin: 'static {
     /// Its table in the configuration. `Default` is what an absent key means, so every field serialises to a
     /// value that it can be read back from (no `Option`: an absent value hides the key).
     type Config: Serialize + DeserializeOwned + Default + Send + 'static;
+
+    /// Whether its output shows the machine to a person on the terminal. `wattrace exec` leaves such a plugin
+    /// out, since the terminal is the command's.
+    const IS_INTERACTIVE: bool = false;
 
     /// Whether it takes part when the configuration does not mention it.
     fn on_by_default() -> bool {
@@ -44,8 +48,8 @@ pub trait Plugin: 'static {
 
 /// What a plugin is given at its start.
 ///
-/// Elements open in this order: sources, transforms, outputs; within a kind in the order of the agent's plugin
-/// list. So a transform's `open` sees in the registry what the sources have found.
+/// Elements open in this order: sources, transforms, outputs; within a kind in the order of the agent's
+/// plugin list. So a transform's `open` sees in the registry what the sources have found.
 pub struct Setup {
     registry: Arc<Registry>,
     clock: Clock,
@@ -72,8 +76,8 @@ impl Setup {
         self.clock.clone()
     }
 
-    /// The async runtime: for a client library that is async (`runtime.block_on` inside an output's `write`), and
-    /// for a server that an element runs beside its calls.
+    /// The async runtime: for a client library that is async (`runtime.block_on` inside an output's `write`),
+    /// and for a server that an element runs beside its calls.
     pub fn runtime(&self) -> Handle {
         self.runtime.clone()
     }
@@ -108,6 +112,18 @@ impl Setup {
         name: impl Into<String>,
         open: impl FnMut() -> Result<O, Error> + Send + 'static,
     ) {
-        self.specs.push(ElementSpec::output(name, open));
+        self.output_through(name, Vec::new(), open);
+    }
+
+    /// Adds an output behind transforms of its own, in the order given: they see only what goes to this
+    /// output, and run on its thread. For a limit that the output needs and others don't, such as a metrics
+    /// back end's number of series.
+    pub fn output_through<O: Output + 'static>(
+        &mut self,
+        name: impl Into<String>,
+        transforms: Vec<Open<dyn Transform>>,
+        open: impl FnMut() -> Result<O, Error> + Send + 'static,
+    ) {
+        self.specs.push(ElementSpec::output(name, transforms, open));
     }
 }

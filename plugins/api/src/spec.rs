@@ -50,6 +50,8 @@ pub enum ElementSpec {
     Output {
         /// Last part of `output/plugin/name`.
         name: String,
+        /// Open the transforms of its own, in order ([`crate::chain`]).
+        transforms: Vec<Open<dyn Transform>>,
         /// Opens it.
         open: Open<dyn Output>,
     },
@@ -73,9 +75,10 @@ impl ElementSpec {
 
     pub(crate) fn output<O: Output + 'static>(
         name: impl Into<String>,
+        transforms: Vec<Open<dyn Transform>>,
         mut open: impl FnMut() -> Result<O, Error> + Send + 'static,
     ) -> Self {
-        ElementSpec::Output { name: name.into(), open: Box::new(move || Ok(Box::new(open()?))) }
+        ElementSpec::Output { name: name.into(), transforms, open: Box::new(move || Ok(Box::new(open()?))) }
     }
 
     /// Its kind.

@@ -20,7 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::Batch;
-use crate::element::{Output, Source, Tick, TickCause, Transform};
+use crate::chain::OutputChain;
+use crate::element::{Source, Tick, TickCause, Transform};
 use crate::error::Error;
 use crate::host::Host;
 use crate::metric::{Metric, Value};
@@ -48,8 +49,8 @@ pub struct Rig {
     pub sources: Vec<(String, Box<dyn Source>)>,
     /// Opened transforms by name, in order.
     pub transforms: Vec<(String, Box<dyn Transform>)>,
-    /// Opened outputs by name.
-    pub outputs: Vec<(String, Box<dyn Output>)>,
+    /// Opened outputs by name, each behind the transforms of its own.
+    pub outputs: Vec<(String, OutputChain)>,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -106,7 +107,9 @@ impl Rig {
         match spec {
             ElementSpec::Source { name, mut open, .. } => self.sources.push((name, open()?)),
             ElementSpec::Transform { name, mut open } => self.transforms.push((name, open()?)),
-            ElementSpec::Output { name, mut open } => self.outputs.push((name, open()?)),
+            ElementSpec::Output { name, mut transforms, mut open } => {
+                self.outputs.push((name, OutputChain::open(&self.registry, &mut transforms, &mut open)?));
+            }
         }
         Ok(())
     }
@@ -157,15 +160,16 @@ impl Rig {
     /// # Errors
     /// The output's; that there is no such output.
     pub fn write(&mut self, name: &str, batch: &Batch) -> Result<(), Error> {
-        named(&mut self.outputs, name)?.write(batch)
+        let found = self.outputs.iter_mut().find(|(n, _)| n == name);
+        found.ok_or_else(|| missing(name))?.1.write(batch)
     }
 
-    /// Waits until the source `name` wants a poll before its next tick ([`Source::wakeup`]), polls it, and passes the
-    /// batch on as [`Rig::pass`] does.
+    /// Waits until the source `name` wants a poll before its next tick ([`Source::wakeup`]), polls it, and
+    /// passes the batch on as [`Rig::pass`] does.
     ///
     /// # Errors
-    /// The first that an element gives; that there is no such source, that it has no wake-up descriptor, or that the
-    /// descriptor did not become readable in twenty seconds.
+    /// The first that an element gives; that there is no such source, that it has no wake-up descriptor, or
+    /// that the descriptor did not become readable in twenty seconds.
     pub fn wake(&mut self, name: &str) -> Result<Batch, Error> {
         let source = named(&mut self.sources, name)?;
         let wakeup =

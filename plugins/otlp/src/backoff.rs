@@ -1,41 +1,40 @@
-//! How long to wait before trying again: longer each time, by chance a little more or less, and never less
-//! than the collector asked for.
+//! When to try again: after the shared backoff, and not before the collector allows it.
 
 use std::time::Duration;
 
 use wattrace_api::{Clock, Timestamp};
 
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
-
 /// The state of a series of failures.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Backoff {
-    failures: u32,
-    /// Before this the collector does not want to hear anything.
-    asked: Timestamp,
+    waits: wattrace_backoff::Backoff,
+    /// The collector asked for no request before this.
+    not_before: Timestamp,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        let waits = wattrace_backoff::Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        Self { waits, not_before: Timestamp(0) }
+    }
 }
 
 impl Backoff {
-    /// Another try failed, and the collector asked to wait `after`. When to try again.
+    /// Another attempt failed, and the collector asked to wait `after`. Returns the time of the next attempt.
     pub(crate) fn failed(&mut self, clock: &Clock, after: Option<Duration>) -> Timestamp {
         let now = clock.now();
-        let full = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
-        self.failures += 1;
-        // A crowd of agents that lost the same collector must not come back as a crowd.
-        let own = now + full.mul_f64(0.5 + fastrand::f64() / 2.0);
-        self.asked = after.map_or(Timestamp(0), |after| now + after);
-        own.max(self.asked)
+        self.not_before = after.map_or(Timestamp(0), |after| now + after);
+        (now + self.waits.next_wait()).max(self.not_before)
     }
 
-    /// A try succeeded.
+    /// An attempt succeeded.
     pub(crate) fn succeeded(&mut self) {
         *self = Self::default();
     }
 
-    /// How long from now the collector wants to hear nothing.
+    /// How much longer the collector wants no request.
     pub(crate) fn quiet(&self, clock: &Clock) -> Duration {
-        self.asked.since(clock.now())
+        self.not_before.since(clock.now())
     }
 }
 
@@ -44,27 +43,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_a_minute_with_jitter_and_start_over_after_success() {
+    fn waits_grow_and_start_over_after_success() {
         let clock = Clock::manual(Timestamp(0));
         let mut backoff = Backoff::default();
-        for expected in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
-            let wait = backoff.failed(&clock, None).since(clock.now());
-            let full = Duration::from_secs(expected);
-            assert!(wait >= full / 2 && wait <= full, "{wait:?} of {full:?}");
-        }
+        let waits: Vec<_> = (0..9).map(|_| backoff.failed(&clock, None).since(clock.now())).collect();
+        assert!(waits[0] <= Duration::from_secs(1) && waits[8] >= Duration::from_secs(30), "{waits:?}");
         backoff.succeeded();
-        assert!(backoff.failed(&clock, None).since(clock.now()) <= FIRST);
+        assert!(backoff.failed(&clock, None).since(clock.now()) <= Duration::from_secs(1));
     }
 
     #[test]
-    fn the_collectors_wish_is_a_lower_bound() {
+    fn the_collectors_retry_after_is_a_lower_bound() {
         let clock = Clock::manual(Timestamp(0));
         let mut backoff = Backoff::default();
-        let wish = Duration::from_secs(30);
-        assert_eq!(backoff.failed(&clock, Some(wish)).since(clock.now()), wish);
-        assert_eq!(backoff.quiet(&clock), wish);
-        clock.set(Timestamp(0) + wish);
+        let asked = Duration::from_secs(30);
+        assert_eq!(backoff.failed(&clock, Some(asked)).since(clock.now()), asked);
+        assert_eq!(backoff.quiet(&clock), asked);
+        clock.set(Timestamp(0) + asked);
         assert_eq!(backoff.quiet(&clock), Duration::ZERO);
-        assert!(backoff.failed(&clock, Some(Duration::ZERO)).since(clock.now()) >= FIRST);
+        assert!(backoff.failed(&clock, Some(Duration::ZERO)).since(clock.now()) >= Duration::from_secs(1));
     }
 }

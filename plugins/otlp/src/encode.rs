@@ -20,17 +20,17 @@ pub(crate) const LIMIT: usize = 4_000_000;
 /// A field's tag and the longest length that one within [`LIMIT`] can have.
 const FIELD: usize = 1 + 4;
 
-/// A request, and what is to be remembered of it until its answer.
+/// A request, and what to remember of it until it is answered.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) message: ExportMetricsServiceRequest,
-    pub(crate) carries: Carries,
+    pub(crate) contents: Contents,
 }
 
-/// What a request carries.
+/// What a request holds.
 #[derive(Debug, Default)]
-pub(crate) struct Carries {
-    /// Values, the marks of ends not counted.
+pub(crate) struct Contents {
+    /// Number of values; marks of ends don't count.
     pub(crate) values: u64,
     /// Numbers of the ended streams in it.
     pub(crate) ended: Vec<u64>,
@@ -44,7 +44,7 @@ pub(crate) struct Packer<'a> {
     done: Vec<Request>,
     metrics: Vec<Metric>,
     by_id: HashMap<MetricId, usize>,
-    carries: Carries,
+    contents: Contents,
     /// At least the open request's encoded size.
     size: usize,
 }
@@ -54,7 +54,7 @@ impl<'a> Packer<'a> {
     pub(crate) fn new(resource: &'a Resource, clock: &'a Clock, limit: usize) -> Self {
         let (done, metrics, by_id) = (Vec::new(), Vec::new(), HashMap::new());
         let mut packer =
-            Self { resource, clock, limit, done, metrics, by_id, carries: Carries::default(), size: 0 };
+            Self { resource, clock, limit, done, metrics, by_id, contents: Contents::default(), size: 0 };
         packer.size = packer.empty_size();
         packer
     }
@@ -84,8 +84,8 @@ impl<'a> Packer<'a> {
             Some(Data::Gauge(gauge)) => gauge.data_points.push(data),
             _ => {}
         }
-        self.carries.values += u64::from(point.value.is_some());
-        self.carries.ended.extend(point.ended);
+        self.contents.values += u64::from(point.value.is_some());
+        self.contents.ended.extend(point.ended);
     }
 
     fn close(&mut self) {
@@ -97,7 +97,7 @@ impl<'a> Packer<'a> {
         let resource = Some(self.resource.clone());
         let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, ..Default::default() }];
         let message = ExportMetricsServiceRequest { resource_metrics };
-        self.done.push(Request { message, carries: std::mem::take(&mut self.carries) });
+        self.done.push(Request { message, contents: std::mem::take(&mut self.contents) });
         self.by_id.clear();
         self.size = self.empty_size();
     }
@@ -146,7 +146,7 @@ fn data_point(point: &Point<'_>, clock: &Clock) -> NumberDataPoint {
     NumberDataPoint {
         attributes: point.attributes.iter().map(attribute).collect(),
         start_time_unix_nano: match metric.kind {
-            Kind::Counter => clock.unix_nanos(point.since),
+            Kind::Counter => clock.unix_nanos(point.start),
             Kind::Gauge => 0,
         },
         time_unix_nano: clock.unix_nanos(point.time),
@@ -206,7 +206,7 @@ pub(crate) mod tests {
 
     fn point<'a>(series: &'a Series, attributes: &'a [Attribute], value: Option<Value>) -> Point<'a> {
         let ended = value.is_none().then_some(7);
-        Point { series, attributes, since: Timestamp(5), time: Timestamp(9), value, ended }
+        Point { series, attributes, start: Timestamp(5), time: Timestamp(9), value, ended }
     }
 
     fn packed(points: &[Point<'_>], limit: usize) -> Vec<Request> {
@@ -245,7 +245,7 @@ pub(crate) mod tests {
         let shown: Vec<_> = data.attributes.iter().map(shown).collect();
         assert_eq!(shown[..2], ["text", "Some(IntValue(5))"]);
         assert_eq!(shown[2..], ["Some(DoubleValue(0.5))", "Some(BoolValue(true))"]);
-        assert_eq!(requests[0].carries.values, 1);
+        assert_eq!(requests[0].contents.values, 1);
     }
 
     #[test]
@@ -273,7 +273,7 @@ pub(crate) mod tests {
         let Some(Data::Gauge(gauge)) = &metrics(&requests[0])[1].data else { panic!() };
         assert_eq!(gauge.data_points[0].value, Some(number_data_point::Value::AsDouble(0.25)));
         assert_eq!(gauge.data_points[0].start_time_unix_nano, 0);
-        assert_eq!((requests[0].carries.values, &*requests[0].carries.ended), (1, &[7][..]));
+        assert_eq!((requests[0].contents.values, &*requests[0].contents.ended), (1, &[7][..]));
     }
 
     #[test]
@@ -287,7 +287,7 @@ pub(crate) mod tests {
         let sizes: Vec<_> = requests.iter().map(|r| r.message.encoded_len()).collect();
         assert!(sizes.iter().all(|&size| size <= limit), "{sizes:?}");
         assert!(sizes[..sizes.len() - 1].iter().all(|&size| size > limit * 9 / 10), "{sizes:?}");
-        assert_eq!(requests.iter().map(|r| r.carries.values).sum::<u64>(), 1000);
+        assert_eq!(requests.iter().map(|r| r.contents.values).sum::<u64>(), 1000);
         let sent: usize = requests
             .iter()
             .map(|r| match &metrics(r)[0].data {

@@ -1,13 +1,13 @@
 //! Streams that have ended. Their last values are the points that must not be lost, so they are kept here
-//! until the collector has acknowledged a request that carried them; then each stream's end is told once, in
-//! the same way.
+//! until the collector has acknowledged a request that carried them. Then the end itself is sent once, in the
+//! same way.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use wattrace_api::{Attribute, Series, Timestamp};
 
-use crate::top::Cut;
+use crate::stream::LatestValue;
 
 /// A stream that gets no more values.
 #[derive(Debug)]
@@ -16,24 +16,25 @@ pub(crate) struct Ended {
     pub(crate) number: u64,
     pub(crate) series: Arc<Series>,
     pub(crate) attributes: Arc<[Attribute]>,
-    pub(crate) last: Cut,
-    /// What the collector has still to hear.
+    pub(crate) last: LatestValue,
+    /// What the collector has not acknowledged yet.
     pub(crate) phase: Phase,
 }
 
-/// What the collector has still to hear of an ended stream.
+/// What the collector has not acknowledged of an ended stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Its last value.
     Value,
-    /// That there will be no more.
+    /// That there are no more.
     End,
-    Nothing,
+    /// Everything is acknowledged, or was refused.
+    Done,
 }
 
 impl Ended {
-    /// The time of the mark that tells the end. A millisecond after the last value, because back ends that
-    /// count in milliseconds would take it for a second value of the same moment otherwise.
+    /// The time of the mark of the end: a millisecond after the last value, since back ends that count in
+    /// milliseconds would otherwise take it for a second value of the same time.
     pub(crate) fn end_time(&self) -> Timestamp {
         self.last.time + std::time::Duration::from_millis(1)
     }
@@ -55,7 +56,7 @@ impl EndedQueue {
     }
 
     /// Takes a stream's last value.
-    pub(crate) fn push(&mut self, series: Arc<Series>, attributes: Arc<[Attribute]>, last: Cut) {
+    pub(crate) fn push(&mut self, series: Arc<Series>, attributes: Arc<[Attribute]>, last: LatestValue) {
         if self.queue.len() >= self.capacity
             && let Some(oldest) = self.queue.pop_front()
             && oldest.phase == Phase::Value
@@ -66,37 +67,37 @@ impl EndedQueue {
         self.queue.push_back(Ended { number: self.pushed, series, attributes, last, phase: Phase::Value });
     }
 
-    /// Whether another may come without dropping the oldest.
-    pub(crate) fn has_room(&self) -> bool {
-        self.queue.len() < self.capacity
+    /// Whether more than half of its capacity is taken.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.queue.len() > self.capacity / 2
     }
 
-    /// What waits, oldest first.
+    /// The streams that wait, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Ended> {
         self.queue.iter()
     }
 
-    /// A request that carried what these streams had to tell was acknowledged.
+    /// A request that carried the values or ends of these streams was acknowledged.
     pub(crate) fn delivered(&mut self, numbers: &[u64]) {
         self.advance(numbers, |phase| match phase {
             Phase::Value => Phase::End,
-            Phase::End | Phase::Nothing => Phase::Nothing,
+            Phase::End | Phase::Done => Phase::Done,
         });
     }
 
-    /// A request that carried what these streams had to tell was refused for good.
+    /// A request that carried the values or ends of these streams was refused for good.
     pub(crate) fn refused(&mut self, numbers: &[u64]) {
-        self.advance(numbers, |_| Phase::Nothing);
+        self.advance(numbers, |_| Phase::Done);
     }
 
     fn advance(&mut self, numbers: &[u64], next: impl Fn(Phase) -> Phase) {
         for number in numbers {
-            // One that was dropped meanwhile is not found, and that is right.
+            // A stream that was dropped meanwhile is not found.
             if let Ok(at) = self.queue.binary_search_by_key(number, |ended| ended.number) {
                 self.queue[at].phase = next(self.queue[at].phase);
             }
         }
-        self.queue.retain(|ended| ended.phase != Phase::Nothing);
+        self.queue.retain(|ended| ended.phase != Phase::Done);
     }
 
     /// Streams that wait.
@@ -109,7 +110,7 @@ impl EndedQueue {
         self.queue.iter().filter(|ended| ended.phase == Phase::Value).count()
     }
 
-    /// Last values dropped for want of room, since the last call.
+    /// Last values dropped because the queue was full, since the last call.
     pub(crate) fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
@@ -136,7 +137,7 @@ mod tests {
         });
         let mut queue = EndedQueue::new(capacity);
         for value in 1..=streams {
-            let last = Cut { value, since: start, time: start };
+            let last = LatestValue { value, start, time: start };
             queue.push(registry.get(id).unwrap(), [].into(), last);
         }
         queue
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_value_is_told_until_acknowledged_then_the_end_then_nothing() {
+    fn the_value_waits_until_it_is_acknowledged_then_the_end_does() {
         let mut queue = queue(10, 2);
         assert_eq!(phases(&queue), [(1, Phase::Value), (2, Phase::Value)]);
         queue.delivered(&[1]);
@@ -160,15 +161,20 @@ mod tests {
     }
 
     #[test]
+    fn it_is_half_full_above_half_of_its_capacity() {
+        assert!(!queue(4, 2).is_half_full() && queue(4, 3).is_half_full());
+    }
+
+    #[test]
     fn a_full_queue_drops_the_oldest_and_counts_values_only() {
         let mut queue = queue(2, 2);
         queue.delivered(&[1]);
         let (series, last) = (queue.queue[0].series.clone(), queue.queue[0].last);
-        queue.push(series.clone(), [].into(), Cut { value: 3, ..last });
+        queue.push(series.clone(), [].into(), LatestValue { value: 3, ..last });
         assert_eq!((queue.take_dropped(), phases(&queue)), (0, vec![(2, Phase::Value), (3, Phase::Value)]));
-        queue.push(series, [].into(), Cut { value: 4, ..last });
+        queue.push(series, [].into(), LatestValue { value: 4, ..last });
         assert_eq!((queue.take_dropped(), phases(&queue)), (1, vec![(3, Phase::Value), (4, Phase::Value)]));
-        // The acknowledgement of what was dropped meanwhile touches nobody.
+        // The acknowledgement of streams that were dropped meanwhile changes nothing.
         queue.delivered(&[1, 2]);
         assert_eq!(queue.values(), 2);
     }

@@ -1,9 +1,10 @@
-//! The output: keeps the table up to date, and every interval sends what is in it. One set of requests is on
-//! its way at most; a task on the runtime carries it while the pipeline goes on. A set that did not arrive is
-//! not kept: the next one is made from the then latest values.
+//! The output: keeps the table of latest values up to date, and sends them every interval. At most one set of
+//! requests is in flight; a task on the runtime sends it while the pipeline goes on. A set that did not
+//! arrive is not kept: the next one is made of the values that are the latest then.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -12,18 +13,18 @@ use tokio::runtime::Handle;
 use wattrace_api::{Batch, Clock, Error, Output, Registry, Timestamp};
 
 use crate::backoff::Backoff;
+use crate::collector::Collector;
 use crate::config::Settings;
-use crate::encode::{Carries, LIMIT, Packer, Request};
-use crate::link::Link;
+use crate::encode::{Contents, LIMIT, Packer, Request};
 use crate::resource;
 use crate::table::Table;
 use crate::transport::{Outcome, Transport};
 
-/// Most streams that have ended and are kept until the collector has heard of it.
+/// Most ended streams that are kept until the collector has acknowledged their last values and ends.
 const MOST_ENDED: usize = 100_000;
 /// Longest that a flush may hold up the end of the agent.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
-/// Time between the tries of a flush, which has no time for a backoff.
+/// Time between the attempts of a flush, which has no time for a backoff.
 const FLUSH_PAUSE: Duration = Duration::from_millis(250);
 
 /// See the module.
@@ -37,41 +38,44 @@ pub(crate) struct Exporter {
     runtime: Handle,
     /// When to send next.
     next: Timestamp,
-    flight: Option<Flight>,
+    in_flight: Option<InFlight>,
     backoff: Backoff,
-    link: Link,
+    collector: Collector,
     losses: Vec<(&'static str, u64)>,
-    /// Of the values that still wait, those a failed flush has already counted as lost.
+    /// Of the values that still wait, those that a failed flush has already counted as lost.
     given_up: u64,
+    /// Set while so many ended streams wait that no more consumers should get streams of their own.
+    crowded: Arc<AtomicBool>,
 }
 
-/// A set of requests on its way.
-struct Flight {
+/// A set of requests that is being sent.
+struct InFlight {
     /// The answers, in the order of the requests, up to the first that means "later".
     answers: Receiver<Vec<Outcome>>,
-    carries: Vec<Carries>,
+    contents: Vec<Contents>,
 }
 
 /// How a set of requests ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Landing {
-    /// Each request was taken, or refused for good.
-    Settled,
-    /// Some are to be sent again, not sooner than what the collector asked for, if it did.
+enum Delivery {
+    /// Each request was accepted, or refused for good.
+    Done,
+    /// Some are to be sent again, not sooner than the collector asked for, if it did.
     Later(Option<Duration>),
 }
 
 impl Exporter {
-    /// An exporter that sends through `transport`.
+    /// An exporter that sends through `transport`, and sets `crowded` while too many ended streams wait.
     pub(crate) fn new(
         settings: &Settings,
         transport: Arc<dyn Transport>,
+        crowded: Arc<AtomicBool>,
         registry: Arc<Registry>,
         clock: Clock,
         runtime: Handle,
     ) -> Self {
         Self {
-            table: Table::new(registry, settings.top, MOST_ENDED),
+            table: Table::new(registry, MOST_ENDED),
             resource: resource::describe(&settings.resource, Path::new("/")),
             interval: settings.interval,
             timeout: settings.timeout,
@@ -79,15 +83,16 @@ impl Exporter {
             runtime,
             next: clock.now() + settings.interval,
             clock,
-            flight: None,
+            in_flight: None,
             backoff: Backoff::default(),
-            link: Link::new(settings),
+            collector: Collector::new(settings),
             losses: Vec::new(),
             given_up: 0,
+            crowded,
         }
     }
 
-    /// Sends what the table has to say.
+    /// Starts to send what the table has to report.
     fn export(&mut self) {
         let mut packer = Packer::new(&self.resource, &self.clock, LIMIT);
         self.table.collect(self.clock.now(), |point| packer.push(&point));
@@ -96,8 +101,8 @@ impl Exporter {
         if requests.is_empty() {
             return;
         }
-        let (messages, carries): (Vec<_>, _) =
-            requests.into_iter().map(|Request { message, carries }| (message, carries)).unzip();
+        let (messages, contents): (Vec<_>, _) =
+            requests.into_iter().map(|Request { message, contents }| (message, contents)).unzip();
         let (answer, answers) = mpsc::channel();
         let (transport, timeout) = (self.transport.clone(), self.timeout);
         self.runtime.spawn(async move {
@@ -112,52 +117,52 @@ impl Exporter {
                     break;
                 }
             }
-            // Nobody listens any more when the agent has ended meanwhile.
+            // An error means that the output was closed meanwhile.
             _ = answer.send(outcomes);
         });
-        self.flight = Some(Flight { answers, carries });
+        self.in_flight = Some(InFlight { answers, contents });
     }
 
-    /// Looks whether the answers are there.
-    fn poll_flight(&mut self) {
-        let Some(flight) = self.flight.take() else { return };
-        match flight.answers.try_recv() {
-            Err(TryRecvError::Empty) => self.flight = Some(flight),
-            answers => _ = self.land(&flight.carries, answers.unwrap_or_default()),
+    /// Takes the answers if they have come.
+    fn poll_answers(&mut self) {
+        let Some(in_flight) = self.in_flight.take() else { return };
+        match in_flight.answers.try_recv() {
+            Err(TryRecvError::Empty) => self.in_flight = Some(in_flight),
+            answers => _ = self.settle(&in_flight.contents, answers.unwrap_or_default()),
         }
     }
 
-    /// Draws the consequences of a set's answers. Requests without one were not sent.
-    fn land(&mut self, carries: &[Carries], outcomes: Vec<Outcome>) -> Landing {
-        let mut landing = Landing::Settled;
+    /// Applies a set's answers. Requests without one were not sent.
+    fn settle(&mut self, contents: &[Contents], outcomes: Vec<Outcome>) -> Delivery {
+        let mut delivery = Delivery::Done;
         let outcomes = outcomes.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-        for (carries, outcome) in carries.iter().zip(outcomes) {
-            if let Some(notice) = outcome.as_ref().and_then(|outcome| self.link.heard(outcome)) {
+        for (contents, outcome) in contents.iter().zip(outcomes) {
+            if let Some(notice) = outcome.as_ref().and_then(|outcome| self.collector.observe(outcome)) {
                 notice.log();
             }
             match outcome {
                 Some(Outcome::Accepted { rejected, .. }) => {
-                    self.table.ended.delivered(&carries.ended);
+                    self.table.ended.delivered(&contents.ended);
                     self.lose("rejected", rejected);
                     self.given_up = 0;
                 }
                 Some(Outcome::Refused { .. }) => {
-                    self.table.ended.refused(&carries.ended);
-                    self.lose("refused", carries.values);
+                    self.table.ended.refused(&contents.ended);
+                    self.lose("refused", contents.values);
                 }
-                Some(Outcome::Later { after, .. }) => landing = Landing::Later(after),
-                None if landing == Landing::Settled => landing = Landing::Later(None),
+                Some(Outcome::Later { after, .. }) => delivery = Delivery::Later(after),
+                None if delivery == Delivery::Done => delivery = Delivery::Later(None),
                 None => {}
             }
         }
-        match landing {
-            Landing::Settled => self.backoff.succeeded(),
-            Landing::Later(after) => {
-                self.table.unsent();
+        match delivery {
+            Delivery::Done => self.backoff.succeeded(),
+            Delivery::Later(after) => {
+                self.table.mark_unsent();
                 self.next = self.backoff.failed(&self.clock, after);
             }
         }
-        landing
+        delivery
     }
 
     /// Counts lost points. Reasons: `refused` (the collector will never take the request), `rejected` (points
@@ -173,20 +178,20 @@ impl Exporter {
         }
     }
 
-    /// Waits for what is on its way, sends what is left, until nothing is or time is up.
+    /// Waits for the answers in flight and sends what is left, until nothing is left or time is up.
     fn drain(&mut self, deadline: Instant) {
         let left = || deadline.saturating_duration_since(Instant::now());
         loop {
-            if let Some(flight) = self.flight.take() {
-                let answers = match flight.answers.recv_timeout(left()) {
+            if let Some(in_flight) = self.in_flight.take() {
+                let answers = match in_flight.answers.recv_timeout(left()) {
                     Ok(answers) => answers,
                     Err(RecvTimeoutError::Disconnected) => Vec::new(),
                     Err(RecvTimeoutError::Timeout) => {
-                        self.flight = Some(flight);
+                        self.in_flight = Some(in_flight);
                         return;
                     }
                 };
-                if let Landing::Later(after) = self.land(&flight.carries, answers) {
+                if let Delivery::Later(after) = self.settle(&in_flight.contents, answers) {
                     let pause = after.unwrap_or_default().max(FLUSH_PAUSE);
                     if pause >= left() {
                         return;
@@ -205,8 +210,9 @@ impl Exporter {
 impl Output for Exporter {
     fn write(&mut self, batch: &Batch) -> Result<(), Error> {
         self.table.write(batch);
-        self.poll_flight();
-        if self.flight.is_none() && self.clock.now() >= self.next {
+        self.crowded.store(self.table.ended.is_half_full(), Ordering::Relaxed);
+        self.poll_answers();
+        if self.in_flight.is_none() && self.clock.now() >= self.next {
             self.export();
         }
         Ok(())
@@ -215,24 +221,23 @@ impl Output for Exporter {
     fn flush(&mut self) -> Result<(), Error> {
         let patience = self.timeout.min(FLUSH_LIMIT);
         self.drain(Instant::now() + patience);
-        // What is on its way may have arrived or not. It counts as not: losses are never understated.
-        if self.flight.is_some() {
-            self.table.unsent();
+        // What is in flight may have arrived or not. It counts as lost: losses are never understated.
+        if self.in_flight.is_some() {
+            self.table.mark_unsent();
         }
         let left = self.table.undelivered() as u64;
         if left == 0 {
             return Ok(());
         }
-        // Nothing says whether this is the end. If it is not, these values stay and go with the next request
-        // all the same.
+        // This need not be the agent's end. If it is not, these values stay and go with the next request.
         self.lose("unsent", left.saturating_sub(self.given_up));
         self.given_up = self.given_up.max(left);
-        let endpoint = self.link.endpoint();
+        let endpoint = self.collector.endpoint();
         Err(Error::retry(format!("{endpoint}: {left} values could not be delivered within {patience:?}")))
     }
 
     fn trouble(&self) -> Option<&str> {
-        self.link.trouble()
+        self.collector.trouble()
     }
 
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {

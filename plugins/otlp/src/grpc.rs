@@ -1,4 +1,4 @@
-//! OTLP over gRPC. Which answers may be followed by another try is the OTLP specification's table.
+//! OTLP over gRPC. The OTLP specification says which answers allow another attempt.
 
 use std::error::Error as _;
 
@@ -11,13 +11,13 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use wattrace_api::{Error, ResultExt};
+use wattrace_http::{Connector, chain};
 
 use crate::config::Settings;
-use crate::token::Wire;
-use crate::transport::{Outcome, Sending, Sequence, chain};
+use crate::transport::{OtlpClient, Outcome, Sending, Sequence};
 use crate::{USER_AGENT, tls};
 
-/// A connection that is made when it is first needed, and made again when it broke.
+/// A connection that is opened when it is first needed, and reopened after it broke.
 pub(crate) struct Grpc {
     client: MetricsServiceClient<Channel>,
     headers: MetadataMap,
@@ -27,17 +27,15 @@ pub(crate) struct Grpc {
 impl Grpc {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
         let third = settings.timeout / 3;
-        let mut endpoint = Endpoint::from(settings.endpoint.clone())
+        let endpoint = Endpoint::from(settings.endpoint.clone())
             .user_agent(USER_AGENT)
             .or_fatal()?
             .connect_timeout(settings.timeout)
-            // A collector that vanished without a word is noticed within the request that waits for it.
+            // So that a request notices a connection that is dead but not closed.
             .http2_keep_alive_interval(third)
             .keep_alive_timeout(third);
-        if settings.endpoint.scheme_str() == Some("https") {
-            endpoint = endpoint.tls_config(tls::for_grpc(&settings.tls)?).or_fatal()?;
-        }
-        let mut client = MetricsServiceClient::new(endpoint.connect_lazy());
+        let connector = Connector::tcp(tls::config(settings, &[b"h2"])?, settings.timeout);
+        let mut client = MetricsServiceClient::new(endpoint.connect_with_connector_lazy(connector));
         if settings.gzip {
             client = client.send_compressed(CompressionEncoding::Gzip);
         }
@@ -46,7 +44,7 @@ impl Grpc {
     }
 }
 
-impl Wire for Grpc {
+impl OtlpClient for Grpc {
     fn send(&self, message: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_> {
         let mut request = tonic::Request::new(message);
         let mut headers = self.headers.clone().into_headers();
@@ -65,7 +63,7 @@ impl Wire for Grpc {
 
 fn outcome(status: &Status) -> Outcome {
     if let Some(source) = status.source() {
-        // Made on this side, from a connection that failed or from something on it that is no gRPC.
+        // Made on this side: the connection failed, or what came over it is not gRPC.
         return Outcome::Later { cause: chain(source), after: None };
     }
     let cause = format!("{:?}: {}", status.code(), status.message());
@@ -92,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_specifications_table_decides() {
+    fn the_code_decides_whether_to_try_again() {
         use Code::*;
         let later = [Cancelled, DeadlineExceeded, Aborted, OutOfRange, Unavailable, DataLoss];
         let refused = [
@@ -116,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_connection_is_no_answer() {
+    fn an_error_of_the_connection_is_not_an_answer() {
         let status = Status::from_error("frame with invalid size".into());
         assert_eq!(status.code(), Code::Unknown);
         let cause = "frame with invalid size".to_owned();
@@ -124,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn exhausted_with_a_delay_is_tried_again_after_it() {
+    fn resource_exhausted_is_retried_only_after_a_given_delay() {
         let delay = Some(Duration::from_millis(2500));
         let details = ErrorDetails::with_retry_info(delay);
         let status = Status::with_error_details(Code::ResourceExhausted, "busy", details);

@@ -1,39 +1,34 @@
-//! OTLP as protobuf over HTTP/1.1. Which answers may be followed by another try is the OTLP specification's
-//! table.
+//! OTLP as protobuf over HTTP/1.1. The OTLP specification says which answers allow another attempt.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
     USER_AGENT as USER_AGENT_HEADER,
 };
-use hyper::{Method, Response, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::{Method, StatusCode, Uri};
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
 use prost::Message;
 use tonic_types::pb::Status;
 use wattrace_api::Error;
+use wattrace_http::{Answer, Client, Limits, chain};
 
 use crate::config::Settings;
-use crate::token::Wire;
-use crate::transport::{Outcome, Sending, Sequence, chain};
+use crate::transport::{OtlpClient, Outcome, Sending, Sequence};
 use crate::{USER_AGENT, tls};
 
-/// Most bytes of an answer that are read.
+/// The longest answer that is read, in bytes.
 const ANSWER_LIMIT: usize = 64 * 1024;
 
 /// A client that keeps its connection open between requests.
 pub(crate) struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client,
     endpoint: Uri,
     headers: HeaderMap,
     gzip: bool,
@@ -42,21 +37,8 @@ pub(crate) struct Http {
 
 impl Http {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
-        let mut connect = HttpConnector::new();
-        connect.enforce_http(false);
-        connect.set_nodelay(true);
-        connect.set_connect_timeout(Some(settings.timeout));
-        // Without roots for a scheme that needs none: a host without certificates can still speak plain HTTP.
-        let tls = if settings.endpoint.scheme_str() == Some("https") {
-            tls::for_http(&settings.tls)?
-        } else {
-            tls::none()?
-        };
-        let connect = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connect);
+        let limits = Limits { time: settings.timeout, bytes: ANSWER_LIMIT };
+        let client = Client::new(tls::config(settings, &[])?, limits);
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT_HEADER, HeaderValue::from_static(USER_AGENT));
         headers.extend(settings.headers.clone());
@@ -64,7 +46,6 @@ impl Http {
         if settings.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connect);
         let (endpoint, gzip, sequence) = (settings.endpoint.clone(), settings.gzip, Sequence::new());
         Ok(Self { client, endpoint, headers, gzip, sequence })
     }
@@ -84,44 +65,43 @@ impl Http {
         message: ExportMetricsServiceRequest,
         authorization: Option<HeaderValue>,
     ) -> Result<Outcome, Outcome> {
-        let refused = |e: &dyn std::error::Error| Outcome::Refused { cause: chain(e) };
-        let body = self.body(&message).map_err(|e| refused(&e))?;
-        let mut request = hyper::Request::new(Full::new(body));
+        let body = self.body(&message).map_err(|e| Outcome::Refused { cause: chain(&e) })?;
+        let mut request = hyper::Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.endpoint.clone();
         *request.headers_mut() = self.headers.clone();
         authorization.map(|token| request.headers_mut().insert(AUTHORIZATION, token));
         self.sequence.next().map(|number| request.headers_mut().insert(Sequence::HEADER, number));
-        let later = |e: &dyn std::error::Error| Outcome::Later { cause: chain(e), after: None };
-        let response = self.client.request(request).await.map_err(|e| later(&e))?;
-        let (head, body) = response.into_parts();
-        // An answer whose text cannot be read still has its status.
-        let body = Limited::new(body, ANSWER_LIMIT).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-        Ok(outcome(&Response::from_parts(head, body)))
+        let sent = self.client.send(request).await;
+        sent.map(outcome).map_err(|e| Outcome::Later { cause: chain(&e), after: None })
     }
 }
 
-impl Wire for Http {
+impl OtlpClient for Http {
     fn send(&self, message: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_> {
         Box::pin(async move { self.exchange(message, authorization).await.unwrap_or_else(|outcome| outcome) })
     }
 }
 
-fn outcome(response: &Response<Bytes>) -> Outcome {
-    let header = |name| response.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
-    let status = response.status();
+fn outcome(answer: Answer) -> Outcome {
+    let Answer { status, headers, body } = answer;
+    // The status counts even if the body could not be read.
+    let body = body.unwrap_or_default();
+    let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let is_html = header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/html"));
     if status.is_success() && !is_html {
-        // Some collectors answer success with no body, or one of another kind: they took the request all the
-        // same.
-        let answer = ExportMetricsServiceResponse::decode(response.body().clone()).unwrap_or_default();
+        // Some collectors answer a success with no body or with one of another type: they have accepted the
+        // request.
+        let answer = ExportMetricsServiceResponse::decode(body).unwrap_or_default();
         return Outcome::accepted(answer.partial_success);
     }
     if is_html {
-        return Outcome::Refused { cause: format!("{status} with a web page: this is no OTLP collector") };
+        return Outcome::Refused {
+            cause: format!("{status} with a web page: this is not an OTLP collector"),
+        };
     }
     let mut cause = format!("HTTP status {status}");
-    if let Some(message) = Status::decode(response.body().clone()).ok().map(|s| s.message)
+    if let Some(message) = Status::decode(body).ok().map(|s| s.message)
         && !message.is_empty()
     {
         cause = format!("{cause}: {message}");
@@ -140,7 +120,7 @@ fn outcome(response: &Response<Bytes>) -> Outcome {
     }
 }
 
-/// The time that a Retry-After header asks for: seconds, or a date.
+/// The wait that a Retry-After header asks for: in seconds, or until a date.
 fn delay(value: &str, now: SystemTime) -> Option<Duration> {
     match value.trim().parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
@@ -155,13 +135,22 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, header: (&'static str, &'static str), body: Vec<u8>) -> Outcome {
-        outcome(&Response::builder().status(status).header(header.0, header.1).body(body.into()).unwrap())
+        let headers = HeaderMap::from_iter([(header.0.parse().unwrap(), header.1.parse().unwrap())]);
+        let status = StatusCode::from_u16(status).unwrap();
+        outcome(Answer { status, headers, body: Ok(body.into()) })
+    }
+
+    #[test]
+    fn a_success_counts_even_if_its_body_cannot_be_read() {
+        let body = Err(wattrace_http::Error::TooLong(ANSWER_LIMIT));
+        let answer = Answer { status: StatusCode::OK, headers: HeaderMap::new(), body };
+        assert_eq!(outcome(answer), Outcome::Accepted { rejected: 0, message: String::new() });
     }
 
     const NONE: (&str, &str) = ("x", "y");
 
     #[test]
-    fn the_specifications_table_decides() {
+    fn the_status_decides_whether_to_try_again() {
         for status in [429, 502, 503, 504] {
             let got = answer(status, ("retry-after", "7"), Vec::new());
             assert!(
@@ -176,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_the_collector_said() {
+    fn a_refusal_carries_the_collectors_message() {
         let status = Status { code: 3, message: "no such tenant".to_owned(), details: Vec::new() };
         let cause = "HTTP status 400 Bad Request: no such tenant".to_owned();
         assert_eq!(answer(400, NONE, status.encode_to_vec()), Outcome::Refused { cause });
     }
 
     #[test]
-    fn success_says_how_much_was_rejected_and_need_not_say_anything() {
+    fn a_success_may_report_rejected_points() {
         let partial =
             ExportMetricsPartialSuccess { rejected_data_points: 3, error_message: "dup".to_owned() };
         let body = ExportMetricsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
@@ -195,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_web_page_is_no_collector() {
+    fn a_web_page_is_not_a_collector() {
         let got = answer(200, ("content-type", "text/html; charset=utf-8"), b"<html>".to_vec());
         assert!(matches!(&got, Outcome::Refused { cause } if cause.contains("web page")), "{got:?}");
     }

@@ -4,31 +4,39 @@
 //! | --- | --- |
 //! | `config`, `env`, `resource` | what is asked for, by the configuration and by OpenTelemetry's environment variables |
 //! | `exporter` | the output: updates the table, sends it every interval, counts what is lost |
-//! | `table`, `stream`, `top`, `ended` | the latest values, the streams that report them, and those that have ended |
+//! | `table`, `stream`, `ended` | the latest values, the streams that report them, and those that have ended |
 //! | `encode` | from points to requests |
-//! | `transport`, `grpc`, `http`, `tls`, `token` | the ways to a collector, and what its answers mean |
-//! | `backoff`, `link` | when to try again, and what to tell the operator |
+//! | `transport`, `connect`, `grpc`, `http`, `tls`, `token` | the ways to a collector, and what its answers mean |
+//! | `backoff`, `collector` | when to try again, and what to log about the collector |
 //!
 //! Follow a value: `exporter` → `table` → `encode` → `transport`.
+//!
+//! Before all this stands a transform of the output's own: `wattrace-ranking`, which limits the number of
+//! processes that have streams (`plugins.otlp.top`).
 
 mod backoff;
+mod collector;
 mod config;
+mod connect;
 mod encode;
 mod ended;
 mod env;
 mod exporter;
 mod grpc;
 mod http;
-mod link;
 mod resource;
 mod stream;
 mod table;
 mod tls;
 mod token;
-mod top;
 mod transport;
 
-use wattrace_api::{Error, Plugin, Setup};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use wattrace_api::spec::Open;
+use wattrace_api::{ConsumerKind, Error, Plugin, Registry, Setup, Transform, metric};
+use wattrace_ranking::Top;
 
 pub use config::OtlpConfig;
 
@@ -56,11 +64,39 @@ impl Plugin for Otlp {
     fn start(config: OtlpConfig, setup: &mut Setup) -> Result<(), Error> {
         let settings = Settings::resolve(config, Env::process())?;
         let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
-        setup.output("metrics", move || {
+        let crowded = Arc::new(AtomicBool::new(false));
+        let transforms = limit(&settings, &crowded, &registry);
+        setup.output_through("metrics", transforms, move || {
             let _within = runtime.enter();
-            let transport = transport::to(&settings)?;
-            Ok(Exporter::new(&settings, transport, registry.clone(), clock.clone(), runtime.clone()))
+            let transport = connect::connect(&settings)?;
+            let (registry, clock, runtime) = (registry.clone(), clock.clone(), runtime.clone());
+            Ok(Exporter::new(&settings, transport, crowded.clone(), registry, clock, runtime))
         });
         Ok(())
     }
+}
+
+/// The transform that leaves streams of their own to `plugins.otlp.top` processes, and their threads; none if
+/// that is 0. While `crowded` is set it lets no more have them.
+fn limit(
+    settings: &Settings,
+    crowded: &Arc<AtomicBool>,
+    registry: &Arc<Registry>,
+) -> Vec<Open<dyn Transform>> {
+    if settings.top == 0 {
+        return Vec::new();
+    }
+    let ranking = wattrace_ranking::Settings {
+        count: settings.top,
+        kind: ConsumerKind::Process,
+        threads: true,
+        by: metric::CONSUMER_ENERGY.name.into_owned(),
+        fallback: metric::CONSUMER_CPU_TIME.name.into_owned(),
+        interval: settings.interval,
+    };
+    let (crowded, registry) = (crowded.clone(), registry.clone());
+    vec![Box::new(move || {
+        let top = Top::new(ranking.clone(), registry.clone());
+        Ok(Box::new(top.frozen_while(crowded.clone())))
+    })]
 }

@@ -1,29 +1,38 @@
-//! A stream: what OTLP tells apart, a metric and its attributes. Here is decided when it has something to
-//! say.
+//! A stream: what OTLP tells apart, a metric with its attributes. Here is decided when its value is due to be
+//! sent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use wattrace_api::{Attribute, Kind, Series, Timestamp, Value};
 
-use crate::top::Account;
-
 /// After how long a consumer's unchanged counter is sent again. Cumulative streams may have gaps, so an idle
-/// process costs nothing until then; but Prometheus takes a stream for gone after five minutes.
+/// process costs nothing until then; but Prometheus regards a stream as gone after five minutes.
 pub(crate) const REFRESH: Duration = Duration::from_secs(60);
 
-/// A stream that lives.
+/// The latest value of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LatestValue {
+    /// Steps of a counter, or a gauge's bits.
+    pub(crate) value: u64,
+    /// When a counter stood at zero.
+    pub(crate) start: Timestamp,
+    /// When it stood at `value`.
+    pub(crate) time: Timestamp,
+}
+
+/// A stream that is alive.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) attributes: Arc<[Attribute]>,
     /// The consumer's revision that the attributes show.
     pub(crate) revision: u64,
-    pub(crate) told: Option<Told>,
+    pub(crate) sent: Option<Sent>,
 }
 
 /// When a stream was last collected: by the clock, in which round, and the time of its point.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told {
+pub(crate) struct Sent {
     at: Timestamp,
     pub(crate) round: u64,
     time: Timestamp,
@@ -34,7 +43,7 @@ pub(crate) struct Told {
 pub(crate) struct Point<'a> {
     pub(crate) series: &'a Series,
     pub(crate) attributes: &'a [Attribute],
-    pub(crate) since: Timestamp,
+    pub(crate) start: Timestamp,
     pub(crate) time: Timestamp,
     /// `None`: the stream has ended.
     pub(crate) value: Option<Value>,
@@ -55,33 +64,32 @@ pub(crate) struct Moment {
 impl Stream {
     /// The stream of `series` under its consumer's present attributes.
     pub(crate) fn of(series: &Series) -> Self {
-        // The revision first: if the facts change in between, the next point notices.
+        // The revision first: if the attributes change in between, the next point notices.
         let revision = series.consumer.as_ref().map_or(0, |consumer| consumer.revision());
-        Self { attributes: series.all_attributes().into(), revision, told: None }
+        Self { attributes: series.all_attributes().into(), revision, sent: None }
     }
 
-    /// Emits what `account` holds, if it is new or due; a consumer's only then, the hardware's always.
+    /// Emits `latest`: for hardware always, for a consumer if it has changed or was last sent a minute ago.
     pub(crate) fn collect(
         &mut self,
         series: &Series,
-        account: &Account,
+        latest: LatestValue,
         changed: &mut bool,
         moment: &Moment,
         emit: &mut impl FnMut(Point<'_>),
     ) {
         let hardware = series.consumer.is_none();
         let stale = series.metric.kind == Kind::Counter
-            && self.told.is_some_and(|told| moment.now.since(told.at) >= REFRESH);
+            && self.sent.is_some_and(|sent| moment.now.since(sent.at) >= REFRESH);
         if !(*changed || hardware || stale) {
             return;
         }
-        let last = account.open();
         // A consumer without points used nothing, so its counter's value still holds.
-        let time = if *changed || hardware { last.time } else { moment.newest };
-        let time = self.told.map_or(time, |told| told.time.max(time));
-        let (attributes, since, value) = (&*self.attributes, last.since, Some(Value::of_steps(last.value)));
-        emit(Point { series, attributes, since, time, value, ended: None });
-        self.told = Some(Told { at: moment.now, round: moment.round, time });
+        let time = if *changed || hardware { latest.time } else { moment.newest };
+        let time = self.sent.map_or(time, |sent| sent.time.max(time));
+        let (start, value) = (latest.start, Some(Value::of_steps(latest.value)));
+        emit(Point { series, attributes: &self.attributes, start, time, value, ended: None });
+        self.sent = Some(Sent { at: moment.now, round: moment.round, time });
         *changed = false;
     }
 }

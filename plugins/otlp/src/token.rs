@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use tokio::task::spawn_blocking;
 use wattrace_api::{Error, Secret};
 
-use crate::transport::{Outcome, Sending, Transport};
+use crate::transport::{OtlpClient, Outcome, Sending, Transport};
 
 /// Where the token is.
 #[derive(Clone, Debug)]
@@ -67,19 +67,13 @@ fn header(token: &str) -> Result<HeaderValue, &'static str> {
     Ok(header)
 }
 
-/// A way to a collector on which each request says who sends it.
-pub(crate) trait Wire: Send + Sync {
-    /// Sends one request, with `authorization` among its headers, and waits for its answer.
-    fn send(&self, message: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_>;
-}
-
-/// A wire and the token to show there.
-pub(crate) struct Authorized<W> {
-    pub(crate) wire: W,
+/// A client and the token that it sends with each request.
+pub(crate) struct Authorized<C> {
+    pub(crate) client: C,
     pub(crate) token: Token,
 }
 
-impl<W: Wire> Transport for Authorized<W> {
+impl<C: OtlpClient> Transport for Authorized<C> {
     fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_> {
         Box::pin(async move {
             let first = match self.token.header().await {
@@ -88,11 +82,11 @@ impl<W: Wire> Transport for Authorized<W> {
             };
             // Only a file's token can be another one the next time.
             let again = matches!(self.token, Token::File(_)).then(|| message.clone());
-            let outcome = self.wire.send(message, first.clone()).await;
+            let outcome = self.client.send(message, first.clone()).await;
             let (Outcome::Refused { .. }, Some(message)) = (&outcome, again) else { return outcome };
             // It may have been exchanged between reading it and showing it.
             match self.token.header().await {
-                Ok(second) if second != first => self.wire.send(message, second).await,
+                Ok(second) if second != first => self.client.send(message, second).await,
                 _ => outcome,
             }
         })
@@ -112,7 +106,7 @@ mod tests {
         said: Mutex<Vec<String>>,
     }
 
-    impl Wire for Guard {
+    impl OtlpClient for Guard {
         fn send(&self, _: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_> {
             let said = authorization.map_or(String::new(), |value| value.to_str().unwrap().to_owned());
             self.said.lock().unwrap().push(said.clone());
@@ -129,10 +123,10 @@ mod tests {
     }
 
     fn send(guard: Guard, token: &Token) -> (Outcome, Vec<String>) {
-        let way = Authorized { wire: guard, token: token.clone() };
+        let way = Authorized { client: guard, token: token.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let outcome = runtime.block_on(way.send(ExportMetricsServiceRequest::default()));
-        (outcome, way.wire.said.into_inner().unwrap())
+        (outcome, way.client.said.into_inner().unwrap())
     }
 
     fn guard(right: &'static str) -> Guard {

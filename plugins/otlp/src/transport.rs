@@ -1,9 +1,7 @@
-//! What becomes of a request, and the choice of the way there: `grpc` or `http`. When to try again is
-//! `exporter`'s business.
+//! What the ways to a collector (`grpc`, `http`) have in common: a request goes out, and an [`Outcome`] comes
+//! back. `connect` chooses one of them, `exporter` decides when to try again.
 
-use std::error::Error as StdError;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,12 +9,6 @@ use hyper::header::HeaderValue;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest,
 };
-use wattrace_api::Error;
-
-use crate::config::{Protocol, Settings};
-use crate::grpc::Grpc;
-use crate::http::Http;
-use crate::token::Authorized;
 
 /// A collector's answer, or the lack of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +43,9 @@ impl Outcome {
     }
 }
 
-/// Numbers the requests in a header, `wattrace-sequence: EPOCH:NUMBER`, so that a gateway notices which were
-/// lost on the way. The epoch is another one for each output that is opened; the numbers go up by one from 1.
-/// Collectors ignore it.
+/// Numbers the requests in a header, `wattrace-sequence: EPOCH:NUMBER`, so that a gateway notices which ones
+/// were lost. Each output that is opened has its own epoch; the numbers go up by one from 1. Collectors
+/// ignore the header.
 #[derive(Debug)]
 pub(crate) struct Sequence {
     epoch: u64,
@@ -69,14 +61,14 @@ impl Sequence {
         Self { epoch: fastrand::u64(..), last: AtomicU64::new(0) }
     }
 
-    /// The next request's header; `None` never happens: digits and a colon are a header's value.
+    /// The next request's header. Never `None`: digits and a colon are a valid value.
     pub(crate) fn next(&self) -> Option<HeaderValue> {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         HeaderValue::from_str(&format!("{:016x}:{number}", self.epoch)).ok()
     }
 }
 
-/// A request on its way.
+/// A request that is being sent.
 pub(crate) type Sending<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
 /// A way to a collector.
@@ -85,30 +77,10 @@ pub(crate) trait Transport: Send + Sync {
     fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_>;
 }
 
-/// The way that `settings` ask for. Nothing is connected yet. Must be called within the async runtime.
-///
-/// # Errors
-/// TLS files that cannot be used.
-pub(crate) fn to(settings: &Settings) -> Result<Arc<dyn Transport>, Error> {
-    let token = settings.token.clone();
-    Ok(match settings.protocol {
-        Protocol::Grpc => Arc::new(Authorized { wire: Grpc::new(settings)?, token }),
-        Protocol::Http => Arc::new(Authorized { wire: Http::new(settings)?, token }),
-    })
-}
-
-/// An error with all its causes, each said once: libraries like to repeat the cause in the message.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = inner.source();
-    }
-    text
+/// A client of one protocol. `token` makes a [`Transport`] of it.
+pub(crate) trait OtlpClient: Send + Sync {
+    /// Sends one request, with `authorization` among its headers, and waits for its answer.
+    fn send(&self, message: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_>;
 }
 
 #[cfg(test)]

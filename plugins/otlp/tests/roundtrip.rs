@@ -185,6 +185,17 @@ fn http_delivers_with_headers_and_compression() {
     delivers(Stage::http([], with_header_and_gzip));
 }
 
+#[test]
+fn by_default_the_number_of_processes_is_limited_and_the_rest_is_summed() {
+    let mut stage = Stage::grpc([], |_| ());
+    let processes: Vec<_> = (0..150).map(|pid| stage.scene.energy(Some(process(pid, "p")))).collect();
+    let points: Vec<_> = processes.iter().zip(1..).map(|(&id, joules)| (id, joules * J)).collect();
+    stage.scene.write(INTERVAL, &points, &[]);
+    let values: Vec<_> = stage.next().1.into_iter().map(Option::unwrap).collect();
+    assert_eq!(values.len(), 101, "the heaviest 100 and `other`");
+    assert_eq!(values.iter().sum::<f64>(), f64::from((1..=150).sum::<i32>()));
+}
+
 /// The first answer asks for 30 s.
 fn retries_when_told(mut stage: Stage) {
     let a = stage.scene.energy(Some(process(1, "a")));

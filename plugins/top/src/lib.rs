@@ -1,23 +1,15 @@
-//! The `top` plugin: only the heaviest consumers go on one by one; what all the others use is summed into
-//! `other`, so that every total stays what it was, to the step.
+//! The `top` plugin: only the heaviest consumers go on one by one. What all others use is summed into
+//! `other`, so that every total stays what it was, to the step. The transform is `wattrace-ranking`'s; here
+//! is its configuration.
 //!
-//! | module | holds |
-//! | --- | --- |
-//! | `others` | the sums of everybody else |
-//! | `transform` | the pipeline element: sends each increment to a series of its consumer's own, or to a sum |
-//!
-//! Who is among the heaviest, `wattrace-ranking` knows.
-//!
-//! It stands behind all that computes per consumer, and before what renames. Outputs for metrics back ends
-//! have such a limit of their own (`plugins.otlp.top`); this one is for all outputs.
-
-mod others;
-mod transform;
+//! It runs behind all that computes per consumer, and before what renames: for all outputs, or for some of
+//! them (`agent.outputs`). The output `otlp` has such a limit already (`plugins.otlp.top`).
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::{ConsumerKind, Error, Plugin, Setup, metric};
+use wattrace_ranking::Settings;
 
 /// The plugin.
 #[derive(Debug)]
@@ -92,8 +84,17 @@ impl Plugin for Top {
     fn start(config: TopConfig, setup: &mut Setup) -> Result<(), Error> {
         let kind = config.kind()?;
         let registry = setup.registry();
-        setup
-            .transform("consumers", move || Ok(transform::Transformer::new(&config, kind, registry.clone())));
+        let settings = Settings {
+            count: config.count,
+            kind,
+            threads: false,
+            by: config.by,
+            fallback: String::new(),
+            interval: config.interval,
+        };
+        setup.transform("consumers", move || {
+            Ok(wattrace_ranking::Top::new(settings.clone(), registry.clone()))
+        });
         Ok(())
     }
 }

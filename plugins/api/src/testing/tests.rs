@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
 use super::*;
-use crate::element::Trigger;
+use crate::element::{Output, Trigger};
 use crate::{ErrorKind, metric};
 
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]

@@ -61,7 +61,8 @@ impl Scene {
         let config = OtlpConfig { timeout: SECOND, ..OtlpConfig::default() };
         let settings = Settings::resolve(config, Env(&|_| None)).unwrap();
         let (registry, clock) = (rig.registry.clone(), rig.clock.clone());
-        let exporter = Exporter::new(&settings, fake.clone(), registry, clock, runtime.handle().clone());
+        let exporter =
+            Exporter::new(&settings, fake.clone(), Arc::default(), registry, clock, runtime.handle().clone());
         Self { rig, fake, exporter, _runtime: runtime }
     }
 
@@ -90,9 +91,9 @@ impl Scene {
 
     /// Waits for the answers to what is on its way.
     fn settle(&mut self) {
-        if let Some(flight) = self.exporter.flight.take() {
-            let answers = flight.answers.recv().unwrap();
-            self.exporter.land(&flight.carries, answers);
+        if let Some(in_flight) = self.exporter.in_flight.take() {
+            let answers = in_flight.answers.recv().unwrap();
+            self.exporter.settle(&in_flight.contents, answers);
         }
     }
 

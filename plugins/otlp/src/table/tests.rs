@@ -1,9 +1,13 @@
-//! What the table says over time, against the true values.
+//! What the table reports over time, behind the limit and without it, against the true values.
 
 use std::collections::{BTreeMap, HashMap};
 
 use wattrace_api::testing::Rig;
-use wattrace_api::{Attribute, Domain, Follows, Identity, Origin, Resource, SeriesSpec, Window};
+use wattrace_api::{
+    Attribute, Consumer, ConsumerKind, Domain, Follows, Identity, Origin, Resource, SeriesSpec, Transform,
+    Window, metric,
+};
+use wattrace_ranking::Top;
 
 use super::*;
 use crate::stream::REFRESH;
@@ -19,31 +23,31 @@ struct Collector {
 
 impl Collector {
     fn take(&mut self, table: &mut Table, now: u64) {
-        let mut told = Vec::new();
+        let mut acknowledged = Vec::new();
         table.collect(Timestamp(now), |point| {
             let name = name_of(&point);
-            told.extend(point.ended);
+            acknowledged.extend(point.ended);
             let Some(value) = point.value else {
                 self.ends.push(name);
                 return;
             };
             let value = point.series.metric.in_units(value);
-            let key = (name, point.since.0);
+            let key = (name, point.start.0);
             assert!(self.values.get(&key).is_none_or(|&old| old <= value), "{key:?} went backwards");
             assert!(
                 self.times.get(&key).is_none_or(|&old| old <= point.time.0),
                 "{key:?}'s time went backwards"
             );
-            assert!(point.since <= point.time);
+            assert!(point.start <= point.time);
             self.times.insert(key.clone(), point.time.0);
             self.values.insert(key, value);
             self.points += 1;
         });
-        table.ended.delivered(&told);
+        table.ended.delivered(&acknowledged);
     }
 
     fn value(&self, name: &str) -> Vec<(u64, f64)> {
-        self.values.iter().filter(|((n, _), _)| n == name).map(|((_, since), &v)| (*since, v)).collect()
+        self.values.iter().filter(|((n, _), _)| n == name).map(|((_, start), &v)| (*start, v)).collect()
     }
 }
 
@@ -89,16 +93,27 @@ const J: u64 = 1_000_000;
 
 struct Scene {
     rig: Rig,
+    top: Option<Top>,
     table: Table,
     seen: Collector,
     now: u64,
 }
 
 impl Scene {
-    fn new(top: usize) -> Self {
+    /// With streams for `count` processes; 0: for all.
+    fn new(count: usize) -> Self {
         let rig = Rig::new();
-        let table = Table::new(rig.registry.clone(), top, 1000);
-        Self { rig, table, seen: Collector::default(), now: 100 }
+        let table = Table::new(rig.registry.clone(), 1000);
+        let settings = wattrace_ranking::Settings {
+            count,
+            kind: ConsumerKind::Process,
+            threads: true,
+            by: metric::CONSUMER_ENERGY.name.into_owned(),
+            fallback: metric::CONSUMER_CPU_TIME.name.into_owned(),
+            interval: std::time::Duration::from_nanos(10),
+        };
+        let top = (count > 0).then(|| Top::new(settings, rig.registry.clone()));
+        Self { rig, top, table, seen: Collector::default(), now: 100 }
     }
 
     fn write(&mut self, points: &[(SeriesId, u64)], ended: &[SeriesId]) {
@@ -106,8 +121,11 @@ impl Scene {
         let mut batch = self.rig.batch(Window::new(Timestamp(self.now), Timestamp(end)), points);
         ended.iter().for_each(|&id| batch.end(id));
         self.now = end;
+        if let Some(top) = &mut self.top {
+            top.apply(&mut batch).unwrap();
+        }
         self.table.write(&batch);
-        self.rig.registry.release(ended);
+        self.rig.registry.release(batch.ended());
     }
 
     fn collect(&mut self) {
@@ -116,19 +134,21 @@ impl Scene {
 }
 
 #[test]
-fn who_comes_into_the_top_at_once_reports_from_the_true_start() {
+fn below_the_limit_the_sum_is_one_stream_and_comes_again_if_it_did_not_arrive() {
     let mut s = Scene::new(1);
-    let package = domain("package-0");
+    let package = domain("d");
     let (a, b) = (open(&s.rig, &process(1), &package, 7), open(&s.rig, &process(2), &package, 9));
     s.write(&[(a, 5 * J), (b, J)], &[]);
     s.collect();
-    assert_eq!(s.seen.value("1 package-0"), [(7, 5.0)]);
-    assert_eq!(s.seen.value("2 package-0"), []);
-    assert_eq!(s.seen.value("other package-0"), [(7, 1.0)]);
+    assert!(!s.table.is_pending());
+    s.table.mark_unsent();
+    s.collect();
+    assert_eq!((s.seen.points, s.seen.value("other d")), (4, vec![(9, 1.0)]));
+    assert_eq!(s.seen.value("1 d"), [(7, 5.0)]);
 }
 
 #[test]
-fn who_comes_into_the_top_later_reports_what_other_has_not() {
+fn a_process_that_loses_its_place_ends_its_stream_and_goes_on_in_the_sum() {
     let mut s = Scene::new(1);
     let package = domain("package-0");
     let (a, b) = (open(&s.rig, &process(1), &package, 7), open(&s.rig, &process(2), &package, 9));
@@ -136,30 +156,32 @@ fn who_comes_into_the_top_later_reports_what_other_has_not() {
     s.collect();
     s.write(&[(b, 20 * J)], &[]);
     s.collect();
-    assert_eq!(s.seen.value("2 package-0"), [(110, 19.0)], "from the last point that `other` had told");
-    assert_eq!(s.seen.value("other package-0"), [(7, 1.0)]);
+    assert_eq!(s.seen.value("2 package-0"), [(110, 19.0)], "from the last point that is in `other`");
+    assert_eq!(s.seen.value("other package-0"), [(9, 1.0)]);
     s.write(&[(a, 6 * J)], &[]);
     s.collect();
     assert_eq!(s.seen.ends, ["1 package-0"], "displaced");
     assert_eq!(s.seen.value("1 package-0"), [(7, 5.0)]);
-    assert_eq!(s.seen.value("other package-0"), [(7, 2.0)]);
+    assert_eq!(s.seen.value("other package-0"), [(9, 2.0)]);
 }
 
 #[test]
-fn the_place_of_one_that_ended_goes_to_the_next() {
+fn the_place_of_a_process_that_ended_goes_to_the_next() {
     let mut s = Scene::new(1);
     let package = domain("d");
     let (a, b) = (open(&s.rig, &process(1), &package, 7), open(&s.rig, &process(2), &package, 9));
     s.write(&[(a, 5 * J), (b, J)], &[]);
     s.collect();
-    s.write(&[(b, 2 * J)], &[a]);
+    s.write(&[], &[a]);
+    s.write(&[(b, 2 * J)], &[]);
     s.collect();
     assert_eq!(s.seen.value("2 d"), [(110, 1.0)]);
-    assert_eq!(s.table.top.as_ref().unwrap().len(), 1, "who ended is forgotten");
+    assert_eq!(s.seen.value("1 d"), [(7, 5.0)]);
+    assert_eq!(s.table.entries.iter().count(), 2, "the process that ended is forgotten");
 }
 
 #[test]
-fn a_process_that_ends_before_it_was_ranked_keeps_its_series_together() {
+fn the_last_values_of_a_process_arrive_under_its_name_before_their_ends() {
     let mut s = Scene::new(1);
     let d = domain("d");
     let short = process(1);
@@ -173,73 +195,7 @@ fn a_process_that_ends_before_it_was_ranked_keeps_its_series_together() {
     assert_eq!(s.seen.value("1"), [(7, 0.4)], "its CPU time");
     assert_eq!(s.seen.value("1 d"), [(7, 6.0)]);
     assert_eq!(s.seen.value("other"), []);
-    assert_eq!(
-        (s.seen.ends, s.table.top.as_ref().unwrap().len()),
-        (vec!["1".to_owned(), "1 d".to_owned()], 0)
-    );
-}
-
-#[test]
-fn who_lives_between_two_collections_gets_a_place_if_it_is_heavy_enough() {
-    let mut s = Scene::new(2);
-    let d = domain("d");
-    let long = open(&s.rig, &process(1), &d, 7);
-    s.write(&[(long, 20 * J)], &[]);
-    s.collect();
-    let [heavy, light] = [2, 3].map(|pid| open(&s.rig, &process(pid), &d, 110));
-    s.write(&[(heavy, 9 * J), (light, J)], &[heavy, light]);
-    s.collect();
-    s.collect();
-    assert_eq!(s.seen.value("2 d"), [(110, 9.0)]);
-    assert_eq!(s.seen.value("other d"), [(7, 1.0)]);
-    assert_eq!((&*s.seen.ends, s.table.top.as_ref().unwrap().len()), (&["2 d".to_owned()][..], 1));
-}
-
-#[test]
-fn a_storm_of_short_processes_is_ranked_before_it_fills_the_memory() {
-    let mut s = Scene::new(1);
-    let d = domain("d");
-    let heavy = open(&s.rig, &process(1), &d, 7);
-    s.write(&[(heavy, 9 * J)], &[heavy]);
-    for pid in 2..30_002 {
-        let short = open(&s.rig, &process(pid), &d, s.now);
-        s.write(&[(short, J)], &[short]);
-        assert!(s.table.leaving.len() < MOST_LEAVING);
-    }
-    while s.table.is_pending() {
-        s.collect();
-    }
-    assert_eq!(s.seen.value("1 d"), [(7, 9.0)]);
-    assert_eq!(s.seen.values.values().sum::<f64>(), 30_009.0);
-}
-
-#[test]
-fn who_left_joins_other_where_its_stream_would_push_one_out_that_nobody_has_heard() {
-    let mut s = Scene::new(5);
-    s.table = Table::new(s.rig.registry.clone(), 5, 2);
-    let d = domain("d");
-    for pid in 1..=5 {
-        let short = open(&s.rig, &process(pid), &d, 7);
-        s.write(&[(short, pid * J)], &[short]);
-    }
-    while s.table.is_pending() {
-        s.collect();
-    }
-    assert_eq!((s.seen.values.values().sum::<f64>(), s.table.ended.take_dropped()), (15.0, 0));
-}
-
-#[test]
-fn the_sum_below_the_top_comes_again_if_it_did_not_arrive() {
-    let mut s = Scene::new(1);
-    let package = domain("d");
-    let (a, b) = (open(&s.rig, &process(1), &package, 7), open(&s.rig, &process(2), &package, 9));
-    s.write(&[(a, 5 * J), (b, J)], &[]);
-    s.collect();
-    assert!(!s.table.is_pending());
-    s.table.unsent();
-    s.write(&[], &[a, b]);
-    s.collect();
-    assert_eq!((s.seen.points, s.seen.value("other d")), (4, vec![(7, 1.0)]));
+    assert_eq!((s.seen.ends, s.table.entries.iter().count()), (vec!["1".to_owned(), "1 d".to_owned()], 0));
 }
 
 #[test]
@@ -253,7 +209,7 @@ fn an_exec_ends_the_stream_and_begins_another_at_the_value_before() {
     consumer.update(vec![Attribute::new("process.executable.name", "zsh")]);
     s.write(&[(id, 2 * J)], &[]);
     s.collect();
-    assert_eq!(s.seen.value("1 zsh d"), [(7, 2.0)], "never told under another name");
+    assert_eq!(s.seen.value("1 zsh d"), [(7, 2.0)], "never sent under another name");
     consumer.update(vec![Attribute::new("process.executable.name", "make")]);
     s.write(&[(id, 5 * J)], &[]);
     s.collect();
@@ -279,31 +235,8 @@ fn an_unchanged_consumer_is_sent_again_only_after_a_minute_and_hardware_always()
     s.write(&[(hardware, J)], &[]);
     assert_eq!(points(&mut s, REFRESH.as_nanos() as u64), 2);
     assert_eq!(s.seen.times[&("1 d".to_owned(), 7)], 120, "still holds at the latest window's end");
-    s.table.unsent();
+    s.table.mark_unsent();
     assert_eq!(points(&mut s, REFRESH.as_nanos() as u64), 2, "what did not arrive comes again");
-}
-
-#[test]
-fn the_pipelines_own_other_and_the_sum_below_the_top_are_one_stream() {
-    let mut s = Scene::new(1);
-    let d = domain("d");
-    let other = open(&s.rig, &Arc::new(Consumer::closing(ConsumerKind::Other)), &d, 3);
-    let (a, b) = (open(&s.rig, &process(1), &d, 7), open(&s.rig, &process(2), &d, 7));
-    s.write(&[(other, 10 * J), (a, 2 * J), (b, J)], &[]);
-    s.collect();
-    assert_eq!(s.seen.value("other d"), [(3, 11.0)]);
-}
-
-#[test]
-fn threads_below_the_top_are_left_out_because_their_process_holds_them() {
-    let mut s = Scene::new(1);
-    let d = domain("d");
-    let identity = Identity { kind: ConsumerKind::Thread, id: "9".into(), start_unix_nano: 9 };
-    let thread = open(&s.rig, &Arc::new(Consumer::new(identity, None, Vec::new())), &d, 7);
-    let a = open(&s.rig, &process(1), &d, 7);
-    s.write(&[(a, 2 * J), (thread, J)], &[]);
-    s.collect();
-    assert_eq!(s.seen.values.values().sum::<f64>(), 2.0);
 }
 
 #[test]
@@ -316,9 +249,9 @@ fn points_of_unknown_series_are_counted() {
 }
 
 /// A small linear congruential generator: the same run every time.
-struct Chance(u64);
+struct Random(u64);
 
-impl Chance {
+impl Random {
     fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 33) % n
@@ -326,10 +259,10 @@ impl Chance {
 }
 
 #[test]
-fn over_any_life_the_streams_sum_to_the_true_values_per_domain() {
+fn over_random_lives_the_streams_sum_to_the_true_values_per_domain() {
     for seed in 0..40 {
-        let mut chance = Chance(seed);
-        let top = chance.below(6) as usize;
+        let mut random = Random(seed);
+        let top = random.below(6) as usize;
         let mut s = Scene::new(top);
         let domains = [domain("d0"), domain("d1")];
         let mut live: Vec<(Arc<Consumer>, [SeriesId; 2], [u64; 2])> = Vec::new();
@@ -342,25 +275,25 @@ fn over_any_life_the_streams_sum_to_the_true_values_per_domain() {
             }
             let mut points = Vec::new();
             for (consumer, ids, values) in &mut live {
-                let d = chance.below(3) as usize;
+                let d = random.below(3) as usize;
                 if d < 2 {
-                    let used = 1 << chance.below(30);
+                    let used = 1 << random.below(30);
                     values[d] += used;
                     truth[d] += used;
                     points.push((ids[d], values[d]));
                 }
-                if chance.below(20) == 0 {
+                if random.below(20) == 0 {
                     let name = format!("exec{pid}");
                     consumer.update(vec![Attribute::new("process.executable.name", name)]);
                 }
             }
             let mut ended = Vec::new();
-            if chance.below(3) == 0 {
-                let at = chance.below(live.len() as u64) as usize;
+            if random.below(3) == 0 {
+                let at = random.below(live.len() as u64) as usize;
                 ended.extend(live.swap_remove(at).1);
             }
             s.write(&points, &ended);
-            if chance.below(4) == 0 {
+            if random.below(4) == 0 {
                 s.collect();
             }
         }
@@ -372,7 +305,10 @@ fn over_any_life_the_streams_sum_to_the_true_values_per_domain() {
             let steps: u64 = of_domain.map(|(_, joules)| (joules * 1e6).round() as u64).sum();
             assert_eq!(steps, *truth, "seed {seed}, domain {d}");
         }
-        let own = s.table.slots.iter().filter(|(_, slot)| slot.stream.is_some()).count();
-        assert!(top == 0 || own <= 2 * top, "at most `top` processes have streams, one per domain");
+        let streams = s.table.entries.iter().count();
+        assert!(
+            top == 0 || streams <= 2 * top + 2,
+            "at most `top` processes and `other`, each for two domains"
+        );
     }
 }

@@ -1,36 +1,36 @@
-//! What the log says about the collector: when it goes, when it comes back, when it refuses; never the same
-//! twice in a row.
+//! The state of the collector, and its changes for the log: when it becomes unreachable, when it is back,
+//! when it refuses; never the same twice in a row.
 
 use tracing::{info, warn};
 
 use crate::config::{Protocol, Settings};
 use crate::transport::Outcome;
 
-/// The collector as last seen.
+/// The collector, as of its last answer.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct Collector {
     endpoint: String,
     protocol: Protocol,
     state: State,
-    /// Why nothing arrives, as of the last answer.
+    /// Why nothing arrives.
     trouble: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Unknown,
-    Takes,
-    TakesSome,
+    Accepts,
+    AcceptsSome,
     Refuses,
-    Away,
+    Unreachable,
 }
 
 /// Something worth a line in the log.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// For the operator to act upon.
+    /// The operator should act.
     Warn(String),
-    /// That all is well.
+    /// All is well.
     Info(String),
 }
 
@@ -44,8 +44,8 @@ impl Notice {
     }
 }
 
-impl Link {
-    /// A collector not heard of yet.
+impl Collector {
+    /// A collector that has not answered yet.
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
             endpoint: settings.endpoint.to_string(),
@@ -55,23 +55,23 @@ impl Link {
         }
     }
 
-    /// Where it is.
+    /// Its URL.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Why nothing arrives there; `None`: it does, or nothing is known.
+    /// Why nothing arrives there; `None`: it does, or nothing is known yet.
     pub(crate) fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// What there is to say after `outcome`.
-    pub(crate) fn heard(&mut self, outcome: &Outcome) -> Option<Notice> {
+    /// Takes the outcome of a request. Returns what to log, if the state has changed.
+    pub(crate) fn observe(&mut self, outcome: &Outcome) -> Option<Notice> {
         let new = match outcome {
-            Outcome::Accepted { rejected: 0, .. } => State::Takes,
-            Outcome::Accepted { .. } => State::TakesSome,
+            Outcome::Accepted { rejected: 0, .. } => State::Accepts,
+            Outcome::Accepted { .. } => State::AcceptsSome,
             Outcome::Refused { .. } => State::Refuses,
-            Outcome::Later { .. } => State::Away,
+            Outcome::Later { .. } => State::Unreachable,
         };
         self.trouble = match outcome {
             Outcome::Accepted { .. } => None,
@@ -86,10 +86,10 @@ impl Link {
         match outcome {
             Outcome::Accepted { rejected: 0, .. } => match old {
                 State::Unknown => Some(Notice::Info(format!("metrics go to {endpoint} ({protocol})"))),
-                _ => Some(Notice::Info(format!("{endpoint} takes metrics again"))),
+                _ => Some(Notice::Info(format!("{endpoint} accepts metrics again"))),
             },
             Outcome::Accepted { rejected, message } => Some(Notice::Warn(format!(
-                "{endpoint} took a request but rejected {rejected} points: {message}; they are counted as lost"
+                "{endpoint} accepted a request but rejected {rejected} points: {message}; they are counted as lost"
             ))),
             Outcome::Refused { cause } => Some(Notice::Warn(format!(
                 "{endpoint} refuses metrics over {protocol}: {cause}; the points are counted as lost. \
@@ -110,23 +110,25 @@ mod tests {
     use crate::env::Env;
 
     #[test]
-    fn only_changes_are_said_with_the_place_the_cause_and_the_remedy() {
+    fn only_changes_are_logged_with_the_place_the_cause_and_the_remedy() {
         let settings = Settings::resolve(OtlpConfig::default(), Env(&|_| None)).unwrap();
-        let mut link = Link::new(&settings);
-        let away = Outcome::Later { cause: "connection refused".to_owned(), after: None };
-        let taken = Outcome::Accepted { rejected: 0, message: String::new() };
-        let Some(Notice::Warn(text)) = link.heard(&away) else { panic!() };
+        let mut collector = Collector::new(&settings);
+        let unreachable = Outcome::Later { cause: "connection refused".to_owned(), after: None };
+        let accepted = Outcome::Accepted { rejected: 0, message: String::new() };
+        let Some(Notice::Warn(text)) = collector.observe(&unreachable) else { panic!() };
         for part in ["http://localhost:4317/", "grpc", "connection refused", "plugins.otlp.endpoint"] {
             assert!(text.contains(part), "{text}");
         }
-        assert_eq!(link.heard(&away), None);
-        assert!(link.trouble().unwrap().contains("connection refused"));
-        assert!(matches!(link.heard(&taken), Some(Notice::Info(text)) if text.contains("again")));
-        assert_eq!(link.trouble(), None);
-        assert_eq!(link.heard(&taken), None);
+        assert_eq!(collector.observe(&unreachable), None);
+        assert!(collector.trouble().unwrap().contains("connection refused"));
+        assert!(matches!(collector.observe(&accepted), Some(Notice::Info(text)) if text.contains("again")));
+        assert_eq!(collector.trouble(), None);
+        assert_eq!(collector.observe(&accepted), None);
         let refused = Outcome::Refused { cause: "Unauthenticated: who?".to_owned() };
-        assert!(matches!(link.heard(&refused), Some(Notice::Warn(text)) if text.contains("who?")));
+        assert!(matches!(collector.observe(&refused), Some(Notice::Warn(text)) if text.contains("who?")));
         let some = Outcome::Accepted { rejected: 3, message: "dup".to_owned() };
-        assert!(matches!(link.heard(&some), Some(Notice::Warn(text)) if text.contains("3 points: dup")));
+        assert!(
+            matches!(collector.observe(&some), Some(Notice::Warn(text)) if text.contains("3 points: dup"))
+        );
     }
 }

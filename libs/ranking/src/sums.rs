@@ -1,4 +1,4 @@
-//! The sums of everybody who has no place: one for all series that share everything but the consumer.
+//! The sums of all consumers without a place: one sum for all series that share everything but the consumer.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use wattrace_api::{
 
 /// All sums.
 #[derive(Debug)]
-pub(crate) struct Others {
+pub(crate) struct Sums {
     registry: Arc<Registry>,
     consumer: Arc<Consumer>,
-    /// What tells these sums from those of processes, where other consumers compete.
+    /// Distinguishes these sums from those of processes, where other consumers compete.
     attribute: Option<Attribute>,
     sums: Slab<Sum>,
     /// Sums that have changed in the segment at hand.
@@ -21,17 +21,19 @@ pub(crate) struct Others {
 
 #[derive(Debug)]
 struct Sum {
-    /// One that it is the sum of, for what they share.
-    like: Arc<Series>,
-    /// Series that are open and share it.
+    /// One of the series in the sum, for what they share.
+    example: Arc<Series>,
+    /// Open series that share it.
     holders: usize,
-    /// Opened with the first increment.
+    /// Opened with the first point.
     series: Option<SeriesId>,
+    /// When the earliest increment before that began.
+    start: Timestamp,
     value: u64,
     changed: bool,
 }
 
-impl Others {
+impl Sums {
     /// No sums, for competitors of `kind`.
     pub(crate) fn new(kind: ConsumerKind, registry: Arc<Registry>) -> Self {
         let attribute =
@@ -40,24 +42,24 @@ impl Others {
         Self { registry, consumer, attribute, sums: Slab::new(), changed: Vec::new() }
     }
 
-    /// The sum that `series` belongs to. It stays open until as many have let go of it as have held it.
+    /// The sum that `series` belongs to. It stays open until [`Sums::release`] was called as often as this.
     pub(crate) fn hold(&mut self, series: &Arc<Series>) -> usize {
         let same = |sum: &Sum| {
-            let like = &sum.like;
-            (like.metric_id, &like.resource, &like.domain, &like.attributes)
+            let example = &sum.example;
+            (example.metric_id, &example.resource, &example.domain, &example.attributes)
                 == (series.metric_id, &series.resource, &series.domain, &series.attributes)
         };
         let known = self.sums.iter().find(|(_, sum)| same(sum)).map(|(at, _)| at);
         let at = known.unwrap_or_else(|| {
-            let like = series.clone();
-            self.sums.insert(Sum { like, holders: 0, series: None, value: 0, changed: false })
+            let (example, start) = (series.clone(), Timestamp(u64::MAX));
+            self.sums.insert(Sum { example, holders: 0, series: None, start, value: 0, changed: false })
         });
         self.sums[at].holders += 1;
         at
     }
 
-    /// One that held the sum has ended. With the last of them, so does the sum.
-    pub(crate) fn let_go(&mut self, at: usize, out: &mut Batch) {
+    /// A series that held the sum has ended. With the last of them, the sum ends.
+    pub(crate) fn release(&mut self, at: usize, out: &mut Batch) {
         let Some(sum) = self.sums.get_mut(at) else { return };
         sum.holders -= 1;
         if sum.holders == 0 {
@@ -66,19 +68,11 @@ impl Others {
         }
     }
 
-    /// Adds an increment, the first part of which is from `since`.
-    pub(crate) fn add(&mut self, at: usize, steps: u64, since: Timestamp) {
+    /// Adds an increment whose span begins at `start`.
+    pub(crate) fn add(&mut self, at: usize, steps: u64, start: Timestamp) {
         let Some(sum) = self.sums.get_mut(at) else { return };
         if sum.series.is_none() {
-            let attributes = sum.like.attributes.iter().chain(&self.attribute).cloned().collect();
-            sum.series = Some(self.registry.open(SeriesSpec {
-                metric: sum.like.metric_id,
-                resource: sum.like.resource.clone(),
-                domain: sum.like.domain.clone(),
-                consumer: Some(self.consumer.clone()),
-                attributes,
-                start: since,
-            }));
+            sum.start = sum.start.min(start);
         }
         sum.value = sum.value.saturating_add(steps);
         if !std::mem::replace(&mut sum.changed, true) {
@@ -91,9 +85,18 @@ impl Others {
         for at in self.changed.drain(..) {
             let Some(sum) = self.sums.get_mut(at) else { continue };
             sum.changed = false;
-            if let Some(series) = sum.series {
-                out.push(series, Value::of_steps(sum.value));
-            }
+            let series = *sum.series.get_or_insert_with(|| {
+                let attributes = sum.example.attributes.iter().chain(&self.attribute).cloned().collect();
+                self.registry.open(SeriesSpec {
+                    metric: sum.example.metric_id,
+                    resource: sum.example.resource.clone(),
+                    domain: sum.example.domain.clone(),
+                    consumer: Some(self.consumer.clone()),
+                    attributes,
+                    start: sum.start,
+                })
+            });
+            out.push(series, Value::of_steps(sum.value));
         }
     }
 
