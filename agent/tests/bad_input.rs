@@ -279,7 +279,7 @@ fn when_every_counter_vanishes_the_agent_reports_the_remedy_and_keeps_running() 
     wait("the meters' absence is counted", || machine.bad_readings("package-0") > 0.0);
     assert!(agent.child.try_wait().unwrap().is_none(), "it ended: {}", agent.end().1);
     let stderr = agent.stop();
-    assert_contains(&stderr, &["source/rapl/energy", "has vanished", "modprobe", "energy_uj"]);
+    assert_contains(&stderr, &["source/rapl/energy", "are gone", "modprobe", "energy_uj"]);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::hint::black_box;
 
 use wattrace_context::Frequency;
-use wattrace_context::fuzzing::{clocks, thermometers};
+use wattrace_context::fuzzing::{frequencies, temperature_sensors};
 use wattrace_sched::fuzzing::last_cpu;
-use wattrace_sched::topology::Topology;
+use wattrace_topology::Topology;
 
 use crate::tree::Tree;
 
@@ -27,7 +27,7 @@ pub fn battery(bytes: &[u8]) {
         "class/power_supply/BAT1/status",
         "class/power_supply/BAT1/energy_now",
     ];
-    _ = black_box(wattrace_battery::fuzzing::look(Tree::of("battery", bytes, &FILES).root()));
+    _ = black_box(wattrace_battery::fuzzing::read_state(Tree::of("battery", bytes, &FILES).root()));
 }
 
 /// CPU frequencies and thermometers, and a list of CPUs.
@@ -49,12 +49,12 @@ pub fn context(bytes: &[u8]) {
         "class/thermal/thermal_zone0/type",
     ];
     let tree = Tree::of("context", bytes, &FILES);
-    let mut ids: Vec<_> = thermometers(tree.root()).into_iter().map(|gauge| gauge.id).collect();
+    let mut ids: Vec<_> = temperature_sensors(tree.root()).into_iter().map(|gauge| gauge.id).collect();
     ids.sort_unstable();
     let differ = ids.windows(2).all(|two| two[0] != two[1]);
     assert!(differ && ids.iter().all(|id| !id.is_empty()), "thermometers have distinct ids: {ids:?}");
     for of in [Frequency::Package, Frequency::Core] {
-        _ = black_box(clocks(tree.root(), of));
+        _ = black_box(frequencies(tree.root(), of));
     }
     if let Ok(list) = std::str::from_utf8(bytes) {
         _ = black_box(wattrace_topology::parse_list(list));

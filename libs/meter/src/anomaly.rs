@@ -20,8 +20,8 @@ pub const METER_ANOMALIES: Metric = Metric::counter(
 pub enum Anomaly {
     /// The counter passed its end. Nothing is lost.
     Wrap,
-    /// The counter ran backwards (or jumped, on meters without [`Anomaly::Jump`]). The energy of that window is
-    /// unknown, and attributed to nobody.
+    /// The counter ran backwards (or jumped, on meters without [`Anomaly::Jump`]). The energy of that window
+    /// is unknown, and attributed to nobody.
     Reset,
     /// The counter grew by more than the hardware can use. The energy of that window is unknown.
     Jump,
@@ -63,8 +63,8 @@ impl Anomaly {
     }
 }
 
-/// How often each kind has happened to one meter. A kind's series opens with its first point, so that a healthy meter
-/// has none.
+/// How often each kind has happened to one meter. A kind's series opens with its first point, so that a
+/// healthy meter has none.
 #[derive(Debug)]
 pub struct Anomalies {
     registry: Arc<Registry>,

@@ -1,6 +1,6 @@
-//! One meter from its readings to its series: readings of power or of energy go in with the time they were taken,
-//! points and anomalies come out. Each reading closes a window that begins at the previous good one. The plugins know
-//! where the readings come from.
+//! One meter from its readings to its series: readings of power or of energy go in with the time they were
+//! taken, points and anomalies come out. Each reading closes a window that begins at the previous good one.
+//! The plugins know where the readings come from.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::integral::{PowerIntegral, Sampled};
 use crate::scale::Scale;
 use crate::series::{MeterSeries, Subject};
 
-/// No meter of one machine measures more. A sample of power above it is implausible, and a counter that grows faster
-/// has jumped.
+/// No meter of one machine measures more. A sample of power above it is implausible, and a counter that grows
+/// faster has jumped.
 const MAX_WATTS: u64 = 100_000;
 
 static PROFILE: CounterProfile = CounterProfile {
@@ -40,8 +40,8 @@ enum Input {
 }
 
 impl Channel {
-    /// A meter that reports power at instants. Two readings that are more than `max_gap` apart have a gap between
-    /// them.
+    /// A meter that reports power at instants. Two readings that are more than `max_gap` apart have a gap
+    /// between them.
     ///
     /// # Errors
     /// Fatal if a metric cannot be declared.

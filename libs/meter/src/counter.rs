@@ -1,13 +1,13 @@
-//! From raw readings of an energy counter to cumulative microjoules that never run backwards and never drift: wraps
-//! are undone, resets and jumps are detected. Pure: a reading and the time since the previous one go in, a [`Step`]
-//! comes out. `counter_channel.rs` turns steps into points and anomalies.
+//! From raw readings of an energy counter to cumulative microjoules that never run backwards and never drift:
+//! wraps are undone, resets and jumps are detected. Pure: a reading and the time since the previous one go
+//! in, a [`Step`] comes out. `counter_channel.rs` turns steps into points and anomalies.
 
 use std::time::Duration;
 
 use crate::scale::Scale;
 
-/// Windows shorter than this are judged as if they were this long: meters refresh in steps, and a short window may
-/// contain all of a long step.
+/// Windows shorter than this are judged as if they were this long: meters refresh in steps, and a short
+/// window may contain all of a long step.
 const SHORTEST_JUDGED: Duration = Duration::from_secs(1);
 /// Widths of counters whose driver does not say.
 const WIDTHS: [u32; 2] = [32, 64];
@@ -17,17 +17,18 @@ const WIDTHS: [u32; 2] = [32, 64];
 pub enum Period {
     /// After this many.
     Known(u64),
-    /// Unknown. A wrap at 32 or 64 bits is accepted only if it means a power similar to that of the window before.
+    /// Unknown. A wrap at 32 or 64 bits is accepted only if it means a power similar to that of the window
+    /// before.
     Unknown,
 }
 
-/// The number of microjoules after which a powercap counter whose `max_energy_range_uj` is `max` reads the same
-/// again.
+/// The number of microjoules after which a powercap counter whose `max_energy_range_uj` is `max` reads the
+/// same again.
 ///
-/// `max` is the largest *value*, so the period is one step longer. The kernel computes `max` for a register of
-/// 32 bits as ⌊(2³² − 1)·u⌋ with u microjoules per count, about 61 on Intel's clients and 15 on servers' memory
-/// and AMD. One step is u = max / (2³² − 1), and the period is 2³²·u, to less than a microjoule. A `max` below
-/// 2³² − 1 cannot be the result of this computation: that counter counts single microjoules.
+/// `max` is the largest *value*, so the period is one step longer. The kernel computes `max` for a register
+/// of 32 bits as ⌊(2³² − 1)·u⌋ with u microjoules per count, about 61 on Intel's clients and 15 on servers'
+/// memory and AMD. One step is u = max / (2³² − 1), and the period is 2³²·u, to less than a microjoule. A
+/// `max` below 2³² − 1 cannot be the result of this computation: that counter counts single microjoules.
 pub fn powercap_period(max: u64) -> u64 {
     max.saturating_add((max / u64::from(u32::MAX)).max(1))
 }
@@ -43,10 +44,11 @@ pub enum Step {
     Still,
     /// The counter passed its end and started again at zero. Nothing is lost.
     Wrapped,
-    /// The counter ran backwards and cannot have wrapped. The energy since the previous reading is unknown, and not
-    /// counted.
+    /// The counter ran backwards and cannot have wrapped. The energy since the previous reading is unknown,
+    /// and not counted.
     Reset,
-    /// The counter grew by more than the hardware can use in that time. As with a reset, the energy is unknown.
+    /// The counter grew by more than the hardware can use in that time. As with a reset, the energy is
+    /// unknown.
     Jumped,
 }
 
@@ -97,8 +99,8 @@ impl Counter {
         step
     }
 
-    /// Forgets the previous reading: the next one is a first one again. The total stays. Returns whether there was
-    /// a previous reading.
+    /// Forgets the previous reading: the next one is a first one again. The total stays. Returns whether
+    /// there was a previous reading.
     pub fn rebase(&mut self) -> bool {
         self.previous_growth = (0, Duration::ZERO);
         self.last.take().is_some()

@@ -1,5 +1,5 @@
-//! One energy counter and its series: readings with their windows go in, points and anomalies come out. The caller
-//! decides what the windows are: `channel.rs` for one meter, RAPL for counters that are read together.
+//! One energy counter and its series: readings with their windows go in, points and anomalies come out. The
+//! caller decides what the windows are: `channel.rs` for one meter, RAPL for counters that are read together.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ pub struct CounterProfile {
     pub anomalies: Metric,
     /// The anomaly that a jump is counted as.
     pub jump: Anomaly,
-    /// The anomaly that a counter which stands still is counted as, and for how long it must do so; `None`: it may.
+    /// The anomaly that a counter which stands still is counted as, and for how long it must do so; `None`:
+    /// it may.
     pub stall: Option<(Anomaly, Duration)>,
 }
 
@@ -43,8 +44,9 @@ impl CounterChannel {
         &self.counter
     }
 
-    /// Takes the reading at the end of `window`, and pushes what follows from it into the segment of `out` begun
-    /// last. `interruption`: the counter was not counting throughout the window, so its energy is unknown.
+    /// Takes the reading at the end of `window`, and pushes what follows from it into the segment of `out`
+    /// begun last. `interruption`: the counter was not counting throughout the window, so its energy is
+    /// unknown.
     pub fn take(&mut self, window: Window, reading: u64, interruption: Option<Anomaly>, out: &mut Batch) {
         let interruption = interruption.filter(|_| self.counter.rebase());
         let step = self.counter.take(reading, window.end.since(window.start));

@@ -1,6 +1,6 @@
-//! From samples of power to cumulative energy, by the trapezoid rule, in integers: rounding errors do not add up, and
-//! a span without samples is a gap that is left out rather than filled in. `counter.rs` is for meters that count
-//! energy themselves.
+//! From samples of power to cumulative energy, by the trapezoid rule, in integers: rounding errors do not add
+//! up, and a span without samples is a gap that is left out rather than filled in. `counter.rs` is for meters
+//! that count energy themselves.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use wattrace_api::{Timestamp, Window};
 
 /// Energy under a curve of power that is known at instants.
 ///
-/// Between two samples the power is assumed to change linearly: exact for power that changes slowly compared with the
-/// samples, otherwise an estimate. The first sample only sets the beginning.
+/// Between two samples the power is assumed to change linearly: exact for power that changes slowly compared
+/// with the samples, otherwise an estimate. The first sample only sets the beginning.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,11 +44,11 @@ pub enum Sampled {
     Based,
     /// The energy of this window, from the previous sample to this one, was added.
     Advanced(Window),
-    /// The previous sample is too old. The energy of this window is unknown, and left out; counting continues from
-    /// this sample.
+    /// The previous sample is too old. The energy of this window is unknown, and left out; counting continues
+    /// from this sample.
     Gap(Window),
-    /// The sample is not later than the previous one, and is ignored: a driver repeats itself, or its clock went
-    /// back.
+    /// The sample is not later than the previous one, and is ignored: a driver repeats itself, or its clock
+    /// went back.
     Stale,
     /// The sample is above [`PowerIntegral::at_most`], and is ignored.
     Implausible,
@@ -102,8 +102,8 @@ impl PowerIntegral {
         Sampled::Advanced(window)
     }
 
-    /// Makes the span between the last sample and the next one a gap, however short: the device was absent, or was
-    /// reset.
+    /// Makes the span between the last sample and the next one a gap, however short: the device was absent,
+    /// or was reset.
     pub fn interrupt(&mut self) {
         self.interrupted = self.last.is_some();
     }

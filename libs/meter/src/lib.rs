@@ -1,22 +1,24 @@
-//! What plugins that read energy meters share. It is a library, not a plugin: `rapl`, `hwmon`, `battery`, `bmc`,
-//! `nvidia` and `drm` use it.
+//! What plugins that read energy meters share. It is a library, not a plugin: `rapl`, `hwmon`, `battery`,
+//! `bmc`, `nvidia` and `drm` use it.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | [`sysfs`] | files of the kernel that hold a number or a word, and whether they are the kernel's own |
+//! | [`names`] | names of domains and sensors, made from what drivers call them |
 //! | [`scale`] | [`Scale`]: the exact factor from a counter's units to microjoules |
 //! | [`counter`] | [`Counter`]: an energy counter with wraps undone, and resets and jumps detected |
-//! | [`integral`] | [`PowerIntegral`]: samples of power, integrated to whole microjoules, with gaps left out |
+//! | [`integral`] | [`PowerIntegral`]: samples of power, integrated to whole microjoules |
 //! | [`anomaly`] | [`Anomaly`]: the kinds of irregular readings, and their counts |
 //! | [`series`] | [`MeterSeries`]: the series of one meter's energy and anomalies |
-//! | [`counter_channel`] | [`CounterChannel`]: a counter and its series, for windows that the caller decides |
-//! | [`channel`] | [`Channel`]: a meter of power or energy and its series, with a window from reading to reading |
+//! | [`counter_channel`] | [`CounterChannel`]: a counter and its series; the caller decides the windows |
+//! | [`channel`] | [`Channel`]: a meter and its series; windows from reading to reading |
 
 pub mod anomaly;
 pub mod channel;
 pub mod counter;
 pub mod counter_channel;
 pub mod integral;
+pub mod names;
 pub mod scale;
 pub mod series;
 pub mod sysfs;

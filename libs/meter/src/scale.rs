@@ -1,8 +1,8 @@
 //! The exact factor from a counter's units to microjoules, as a fraction of integers.
 //!
-//! The kernel writes perf's factor in decimal, `2.3283064365386962890625e-10` joules, which is 2⁻³² to the last
-//! digit. Parsed as a decimal fraction and reduced it is exact, here 15625 / 2²⁶ µJ. A float would round it, and
-//! cannot represent a factor such as `1e-9` at all.
+//! The kernel writes perf's factor in decimal, `2.3283064365386962890625e-10` joules, which is 2⁻³² to the
+//! last digit. Parsed as a decimal fraction and reduced it is exact, here 15625 / 2²⁶ µJ. A float would round
+//! it, and cannot represent a factor such as `1e-9` at all.
 
 /// Microjoules per unit of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,8 @@ impl Scale {
         Self { numerator, denominator: self.denominator / common }
     }
 
-    /// Parses joules per unit in decimal, with or without an exponent. `None` if `text` is not a positive number,
-    /// or has so many digits that a 64-bit count times it does not fit into 128 bits.
+    /// Parses joules per unit in decimal, with or without an exponent. `None` if `text` is not a positive
+    /// number, or has so many digits that a 64-bit count times it does not fit into 128 bits.
     pub fn parse(text: &str) -> Option<Self> {
         let (mantissa, exponent) = match text.trim().split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),

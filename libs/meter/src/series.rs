@@ -1,5 +1,5 @@
-//! The series of one meter: its energy, and the anomalies of its readings. `counter_channel.rs` and `channel.rs` feed
-//! them.
+//! The series of one meter: its energy, and the anomalies of its readings. `counter_channel.rs` and
+//! `channel.rs` feed them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub struct Subject {
     pub domain: Domain,
 }
 
-/// The series of one meter. Until [`MeterSeries::publish`] they do not exist, and everything that is pushed is
-/// dropped.
+/// The series of one meter. Until [`MeterSeries::publish`] they do not exist, and everything that is pushed
+/// is dropped.
 #[derive(Debug)]
 pub struct MeterSeries {
     subject: Subject,
@@ -42,8 +42,8 @@ impl MeterSeries {
         &self.subject
     }
 
-    /// Opens the series of energy, whose counter starts at `start`, and declares the metric `anomalies`. Does nothing
-    /// if they are published already.
+    /// Opens the series of energy, whose counter starts at `start`, and declares the metric `anomalies`. Does
+    /// nothing if they are published already.
     ///
     /// # Errors
     /// Fatal if another plugin has declared one of the metrics differently.
@@ -67,7 +67,8 @@ impl MeterSeries {
         Ok(())
     }
 
-    /// Continues the published series of `other`, which is about the same subject and is not published any more.
+    /// Continues the published series of `other`, which is about the same subject and is not published any
+    /// more.
     pub fn take_over(&mut self, other: &mut Self) {
         self.published = other.published.take();
     }

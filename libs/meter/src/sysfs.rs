@@ -1,5 +1,5 @@
-//! Files of the kernel that hold a number or a word. Their content is not trusted: a file that does not hold a number
-//! is an error that names its path. Also whether a file is the kernel's own or a simulated one.
+//! Files of the kernel that hold a number or a word. Their content is not trusted: a file that does not hold
+//! a number is an error that names its path. Also whether a file is the kernel's own or a simulated one.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -53,8 +53,8 @@ pub struct NumberFile {
     has_newline: bool,
 }
 
-/// Parses decimal digits with an optional minus sign and surrounding white space. `None`: anything else, or more than
-/// 20 digits.
+/// Parses decimal digits with an optional minus sign and surrounding white space. `None`: anything else, or
+/// more than 20 digits.
 pub fn parse_number(text: &[u8]) -> Option<i128> {
     let text = text.trim_ascii();
     let (negative, digits) = match text.strip_prefix(b"-") {
@@ -88,8 +88,8 @@ impl NumberFile {
         Ok(())
     }
 
-    /// The number in it now. Opens the path again if the number stands still because the open file was removed from
-    /// its directory. Allocates nothing unless it fails.
+    /// The number in it now. Opens the path again if the number stands still because the open file was
+    /// removed from its directory. Allocates nothing unless it fails.
     ///
     /// # Errors
     /// [`Fault`], which names the path.
@@ -102,8 +102,8 @@ impl NumberFile {
         Ok(value)
     }
 
-    /// The number in it now, with one system call: for a file that is read a thousand times a second. Does not notice
-    /// that the path leads to another file now: [`NumberFile::close_if_unlinked`] does.
+    /// The number in it now, with one system call: for a file that is read a thousand times a second. Does
+    /// not notice that the path leads to another file now: [`NumberFile::close_if_unlinked`] does.
     ///
     /// # Errors
     /// [`Fault`], which names the path.
@@ -136,9 +136,9 @@ impl NumberFile {
         Ok(value)
     }
 
-    /// Closes the file if it was removed from its directory; the next read opens the path again. A removed file of
-    /// sysfs gives an error when it is read. On other file systems, where simulated trees are, only the count of
-    /// links tells.
+    /// Closes the file if it was removed from its directory; the next read opens the path again. A removed
+    /// file of sysfs gives an error when it is read. On other file systems, where simulated trees are, only
+    /// the count of links tells.
     pub fn close_if_unlinked(&mut self) -> bool {
         let unlinked = self.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(|m| m.nlink() == 0));
         if unlinked {

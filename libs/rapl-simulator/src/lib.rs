@@ -1,6 +1,6 @@
-//! For tests and benchmarks of plugins that read RAPL: a tree with the kernel's file names whose counters follow a known
-//! curve. Pass its root as `plugins.rapl.sysfs_root`; everything that is read there is labelled `simulated`.
-//! `processor.rs` simulates registers and PMUs.
+//! For tests and benchmarks of plugins that read RAPL: a tree with the kernel's file names whose counters
+//! follow a known curve. Pass its root as `plugins.rapl.sysfs_root`; everything that is read there is
+//! labelled `simulated`. `processor.rs` simulates registers and PMUs.
 //!
 //! ```
 //! use std::time::Duration;
@@ -44,8 +44,8 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// A counter in `class/powercap/DIRECTORY` with the name `name` and a constant power of `watts`. Like that of an
-    /// Intel client it wraps after 262 kJ. It begins at zero.
+    /// A counter in `class/powercap/DIRECTORY` with the name `name` and a constant power of `watts`. Like
+    /// that of an Intel client it wraps after 262 kJ. It begins at zero.
     pub fn new(directory: &str, name: &str, watts: f64) -> Self {
         // In whole microwatts, so that the curve is exact over any span.
         let microwatts = (watts * 1e6).round() as u128;
@@ -113,9 +113,9 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Sets every counter to its value at `elapsed` after the start. Numbers have leading zeros: each is replaced by one
-    /// of the same width in one call, so that a reader never sees an incomplete number. A reader during the call may
-    /// see digits of both numbers, which cannot happen with the kernel's files.
+    /// Sets every counter to its value at `elapsed` after the start. Numbers have leading zeros: each is
+    /// replaced by one of the same width in one call, so that a reader never sees an incomplete number. A
+    /// reader during the call may see digits of both numbers, which cannot happen with the kernel's files.
     ///
     /// # Errors
     /// If a file cannot be written.

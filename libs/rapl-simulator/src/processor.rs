@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// The registers of a CPU in a file, in place of the device `cpu/N/msr`. Registers that were not set read as zero, or
-/// cannot be read.
+/// The registers of a CPU in a file, in place of the device `cpu/N/msr`. Registers that were not set read as
+/// zero, or cannot be read.
 #[derive(Debug)]
 pub struct Registers {
     file: File,
@@ -32,8 +32,8 @@ impl Registers {
     }
 }
 
-/// Creates a processor below `sysfs_root`: its `modalias` (`cpu:type:x86,ven0000fam0006mod009E:feature:`), and
-/// CPUs that are all online, each with its number, its package and the CPUs of its core.
+/// Creates a processor below `sysfs_root`: its `modalias` (`cpu:type:x86,ven0000fam0006mod009E:feature:`),
+/// and CPUs that are all online, each with its number, its package and the CPUs of its core.
 ///
 /// # Errors
 /// If a file cannot be created.
@@ -52,8 +52,8 @@ pub fn cpus(sysfs_root: &Path, modalias: &str, cpus: &[(u32, u32, &str)]) -> io:
     Ok(())
 }
 
-/// Creates a `power` PMU below `sysfs_root` that is really the kernel's `cpu-clock`: a real perf counter of nanoseconds,
-/// whose scale declares each to be `watts` nanojoules. It meters package 0 on CPU 0.
+/// Creates a `power` PMU below `sysfs_root` that is really the kernel's `cpu-clock`: a real perf counter of
+/// nanoseconds, whose scale declares each to be `watts` nanojoules. It meters package 0 on CPU 0.
 ///
 /// # Errors
 /// If a file cannot be created.

@@ -1,4 +1,4 @@
-//! The keys of `[plugins.battery]`, and which of their values make sense.
+//! The keys of `[plugins.battery]`, and the check of their values.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatteryConfig {
-    /// Time between readings, 100 ms to 1 hour. Batteries refresh every few seconds, and asking them costs
-    /// something.
+    /// Time between readings, 100 ms to 1 hour. Batteries refresh every few seconds, and a reading may run
+    /// firmware.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The tree under which `class/power_supply` is looked up. What is read from anything but a real sysfs is
+    /// The tree in which `class/power_supply` is looked up. What is read from anything but a real sysfs is
     /// labelled `simulated`.
     pub sysfs_root: String,
-    /// What is read: `power` (integrated over time), `level` (what is left in the battery: exact in the long
-    /// run, and in coarse steps), or `auto`: power where every battery tells it.
+    /// What is read: `power` (integrated over time), `level` (the energy left in the battery: exact in the
+    /// long run, but in coarse steps), or `auto`: power if every battery reports it.
     pub method: Method,
 }
 
@@ -25,16 +25,16 @@ pub struct BatteryConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// Power where every battery tells it, else the level.
+    /// Power if every battery reports it, else the level.
     Auto,
     /// Power, or current times voltage.
     Power,
-    /// Energy or charge that is left.
+    /// The energy or charge left.
     Level,
 }
 
-const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(3600);
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Default for BatteryConfig {
     fn default() -> Self {
@@ -43,9 +43,9 @@ impl Default for BatteryConfig {
 }
 
 impl BatteryConfig {
-    /// Refuses what makes no sense, by its key.
+    /// Checks the values. The error names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        if !(SHORTEST..=LONGEST).contains(&self.interval) {
+        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
             let got = self.interval;
             return Err(Error::fatal(format!(
                 "plugins.battery.interval: {got:?} is not between 100ms and 1h"
@@ -57,8 +57,8 @@ impl BatteryConfig {
         Ok(())
     }
 
-    /// Two readings of power further apart than this have a gap between them.
-    pub(crate) fn longest_gap(&self) -> Duration {
+    /// Between two readings of power further apart than this there is a gap.
+    pub(crate) fn max_gap(&self) -> Duration {
         (self.interval * 5).max(Duration::from_secs(30))
     }
 }

@@ -1,13 +1,14 @@
-//! The `battery` plugin: how many joules the whole machine used while its battery alone fed it, by what the
-//! battery's own gauge says. On mains it is silent: the battery does not know what the machine draws then.
+//! The `battery` plugin: the energy of the whole machine while it runs on battery alone, measured by the
+//! battery's own gauge. On mains power there are no points: the battery does not measure what the machine
+//! draws then.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.battery]` |
-//! | `supply` | what `class/power_supply` says |
+//! | `supply` | reads `class/power_supply` |
 //! | `source` | the pipeline element |
 //!
-//! Integrating power and counting what is odd is `wattrace-meter`'s.
+//! `wattrace-meter` integrates power and counts irregular readings.
 
 mod config;
 mod source;
@@ -19,12 +20,12 @@ use std::path::Path;
 
 use wattrace_api::{Error, Finding, Plugin, Setup, Trigger, Verdict};
 
-use supply::State;
+use supply::PowerState;
 
-/// For fuzzing: what reads trees that somebody else wrote.
+/// Entry points for fuzzers: what reads sysfs.
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::supply::{Battery, Level, State, look};
+    pub use crate::supply::{Battery, Level, PowerState, read_state};
 }
 
 /// The plugin.
@@ -33,13 +34,12 @@ pub struct Battery;
 
 impl Plugin for Battery {
     const NAME: &'static str = "battery";
-    const DESCRIPTION: &'static str = "energy of the whole machine while its battery feeds it";
+    const DESCRIPTION: &'static str = "energy of the whole machine while it runs on battery";
     type Config = BatteryConfig;
 
     fn start(config: BatteryConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
-        // The firmware is asked, which takes its time.
         setup.source("energy", Trigger::every(config.interval), move || {
             source::BatterySource::open(&config, registry.clone(), clock.clone())
         });
@@ -48,18 +48,18 @@ impl Plugin for Battery {
 
     fn diagnose(config: &BatteryConfig) -> Vec<Finding> {
         let root = Path::new(&config.sysfs_root);
-        let (verdict, found, remedy) = match supply::look(root) {
-            State::NoBattery => {
+        let (verdict, found, remedy) = match supply::read_state(root) {
+            PowerState::NoBattery => {
                 let found = format!("none under {}", supply::class(root).display());
                 (Verdict::Optional, found, source::REMEDY.to_owned())
             }
-            State::External(by) => {
-                let found = format!("{by}: metered once the battery alone feeds the machine");
+            PowerState::External(by) => {
+                let found = format!("{by}: metered when the machine runs on battery alone");
                 (Verdict::Ok, found, String::new())
             }
-            State::Discharging(batteries) => {
+            PowerState::Discharging(batteries) => {
                 let names: Vec<_> = batteries.iter().map(|battery| battery.name.as_str()).collect();
-                (Verdict::Ok, format!("{} feeds the machine", names.join(", ")), String::new())
+                (Verdict::Ok, format!("the machine runs on {}", names.join(", ")), String::new())
             }
         };
         vec![Finding { what: "battery".to_owned(), verdict, found, remedy }]

@@ -1,5 +1,5 @@
-//! The pipeline element: counts what the batteries give while they alone feed the machine, and is silent
-//! while they don't. What they say is read in `supply.rs`; how joules are counted, `wattrace-meter` knows.
+//! The pipeline element: counts the energy that the batteries deliver while the machine runs on them alone.
+//! `supply.rs` reads their state; `wattrace-meter` counts energy.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,43 +11,43 @@ use wattrace_api::{
 use wattrace_meter::{Channel, Subject, sysfs};
 
 use crate::config::{BatteryConfig, Method};
-use crate::supply::{Battery, Level, State, all_tell_power, class, look};
+use crate::supply::{Battery, Level, PowerState, all_report_power, class, read_state};
 
-/// A level that falls faster than by so many watts has not been watched: the machine slept meanwhile.
-const MOST_WATTS: u128 = 1_000;
+/// If a level falls faster, the machine was suspended between the readings.
+const MAX_WATTS: u128 = 1_000;
 
 /// The batteries of a machine.
 pub(crate) struct BatterySource {
     root: PathBuf,
     clock: Clock,
     channel: Channel,
-    method: Way,
-    /// What feeds the machine instead of the batteries, as it was last logged.
+    method: MethodState,
+    /// What powers the machine instead of the batteries, as it was last logged.
     external: Option<String>,
-    /// What the first reading gave, which was taken before there was a batch.
+    /// The points of the first reading, for the first batch.
     first: Batch,
 }
 
-/// The way in which joules are counted, with its memory.
-enum Way {
+/// The method that is used, with its state.
+enum MethodState {
     Power,
     Level {
-        /// The levels of the batteries that discharge, and when they were last seen to fall.
+        /// The levels of the batteries that discharge, and when a level last fell.
         last: Option<(Vec<(String, Level)>, Timestamp)>,
-        /// Microjoules given so far.
-        given: u64,
+        /// Microjoules delivered so far.
+        delivered: u64,
     },
 }
 
-/// What gives a battery where none is.
-pub(crate) const REMEDY: &str = "a machine without a battery has none; of one that has, the kernel's driver is missing: \
-    `sudo modprobe battery` (ACPI)";
+/// The remedy if there is no battery.
+pub(crate) const REMEDY: &str =
+    "if the machine has a battery, load its driver: `sudo modprobe battery` (ACPI)";
 
 impl BatterySource {
-    /// Opens the meter, whether the battery feeds the machine now or not.
+    /// Opens the meter, whether or not the machine runs on battery now.
     pub(crate) fn open(config: &BatteryConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
         let root = PathBuf::from(&config.sysfs_root);
-        if look(&root) == State::NoBattery {
+        if read_state(&root) == PowerState::NoBattery {
             return Err(gone(&root));
         }
         let now = clock.now();
@@ -60,14 +60,14 @@ impl BatterySource {
         };
         let subject = Subject { metric: metric::HW_HOST_ENERGY, resource: Resource::HOST, domain };
         let by_power = match config.method {
-            Method::Auto => all_tell_power(&root),
+            Method::Auto => all_report_power(&root),
             Method::Power => true,
             Method::Level => false,
         };
         let (channel, method) = if by_power {
-            (Channel::of_power(subject, config.longest_gap(), now, &registry)?, Way::Power)
+            (Channel::of_power(subject, config.max_gap(), now, &registry)?, MethodState::Power)
         } else {
-            (Channel::of_energy(subject, now, &registry)?, Way::Level { last: None, given: 0 })
+            (Channel::of_energy(subject, now, &registry)?, MethodState::Level { last: None, delivered: 0 })
         };
         let (external, mut first) = (None, Batch::default());
         let mut source = Self { root, clock, channel, method, external, first: Batch::default() };
@@ -77,44 +77,44 @@ impl BatterySource {
     }
 
     fn read(&mut self, out: &mut Batch) -> Result<(), Error> {
-        match look(&self.root) {
-            State::NoBattery => {
+        match read_state(&self.root) {
+            PowerState::NoBattery => {
                 self.channel.end(out);
                 return Err(gone(&self.root));
             }
-            State::External(by) => self.pause(by),
-            State::Discharging(batteries) => {
+            PowerState::External(by) => self.pause(by),
+            PowerState::Discharging(batteries) => {
                 if self.external.take().is_some() {
-                    tracing::info!("the battery feeds the machine: its energy is metered");
+                    tracing::info!("the machine runs on battery: its energy is metered");
                 }
                 let now = self.clock.now();
                 match self.method {
-                    Way::Power => self.by_power(&batteries, now, out),
-                    Way::Level { .. } => self.by_level(&batteries, now, out),
+                    MethodState::Power => self.read_power(&batteries, now, out),
+                    MethodState::Level { .. } => self.read_level(&batteries, now, out),
                 }
             }
         }
         Ok(())
     }
 
-    /// That something else feeds the machine is a state: nothing is metered, and nothing is wrong.
+    /// Something else powers the machine: a state, in which nothing is metered.
     fn pause(&mut self, by: String) {
         self.channel.interrupt();
-        if let Way::Level { last, .. } = &mut self.method {
+        if let MethodState::Level { last, .. } = &mut self.method {
             *last = None;
         }
         if self.external.as_ref() != Some(&by) {
-            tracing::info!("{by}: the machine's energy is not metered until its battery alone feeds it");
+            tracing::info!("{by}: the machine's energy is not metered until it runs on battery alone");
             self.external = Some(by);
         }
     }
 
-    fn by_power(&mut self, batteries: &[Battery], now: Timestamp, out: &mut Batch) {
+    fn read_power(&mut self, batteries: &[Battery], now: Timestamp, out: &mut Batch) {
         let mut sum = 0_i128;
         for battery in batteries {
             let Some(microwatts) = battery.microwatts else {
                 let why = format!(
-                    "{}: {} tells no power; plugins.battery.method = \"level\" does without",
+                    "{}: {} reports no power; plugins.battery.method = \"level\" needs none",
                     class(&self.root).display(),
                     battery.name
                 );
@@ -125,32 +125,30 @@ impl BatterySource {
         self.channel.take(now, sum, out);
     }
 
-    fn by_level(&mut self, batteries: &[Battery], now: Timestamp, out: &mut Batch) {
-        let Way::Level { last, given } = &mut self.method else { return };
+    fn read_level(&mut self, batteries: &[Battery], now: Timestamp, out: &mut Batch) {
+        let MethodState::Level { last, delivered } = &mut self.method else { return };
         let mut levels = Vec::with_capacity(batteries.len());
         for battery in batteries {
             let Some(level) = battery.level else {
-                let why = format!("{}: {} tells no level", class(&self.root).display(), battery.name);
+                let why = format!("{}: {} reports no level", class(&self.root).display(), battery.name);
                 return self.channel.miss(now, &why, out);
             };
             levels.push((battery.name.clone(), level));
         }
-        let step = last.as_ref().and_then(|(before, at)| drained(before, &levels, now.since(*at)));
-        match step {
-            // Levels move in steps: until the next one there is nothing to tell, and its window covers this
-            // time too.
+        let fallen = last.as_ref().and_then(|(before, at)| drained(before, &levels, now.since(*at)));
+        match fallen {
+            // A level falls in steps. The window of the next step covers this time too.
             Some(0) => return,
-            Some(microjoules) => *given = given.saturating_add(microjoules),
-            // Another battery, a level that rose, or time that nobody watched: counted anew from here.
+            Some(microjoules) => *delivered = delivered.saturating_add(microjoules),
+            // Another battery, a level that rose, or a suspended machine: counting starts again from here.
             None => self.channel.interrupt(),
         }
         *last = Some((levels, now));
-        let given = i128::from(*given);
-        self.channel.take(now, given, out);
+        self.channel.take(now, i128::from(*delivered), out);
     }
 }
 
-/// Microjoules that went from the levels `before` to `now`; `None` if that can't be told.
+/// Microjoules delivered between the levels `before` and `now`; `None` if that is unknown.
 fn drained(before: &[(String, Level)], now: &[(String, Level)], elapsed: Duration) -> Option<u64> {
     if before.len() != now.len() {
         return None;
@@ -159,7 +157,7 @@ fn drained(before: &[(String, Level)], now: &[(String, Level)], elapsed: Duratio
     for ((name, before), (now_name, now)) in before.iter().zip(now) {
         sum = sum.checked_add(now.drained_since(*before).filter(|_| name == now_name)?)?;
     }
-    (u128::from(sum) <= MOST_WATTS * elapsed.as_micros()).then_some(sum)
+    (u128::from(sum) <= MAX_WATTS * elapsed.as_micros()).then_some(sum)
 }
 
 impl Source for BatterySource {

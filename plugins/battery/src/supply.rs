@@ -1,44 +1,44 @@
-//! What `class/power_supply` says: which batteries feed the machine just now, and how hard, or that something
-//! else feeds it. Every file may be missing, or say nonsense: drivers differ. Joules are counted in
-//! `source.rs`.
+//! Reads `class/power_supply`: which batteries power the machine now, and their power and level, or what else
+//! powers it. Drivers differ: every file may be missing or contain nonsense. `source.rs` counts the energy.
 
 use std::path::{Path, PathBuf};
 
 use wattrace_meter::sysfs::{names, parse_number, read_word};
 
-/// How the machine is fed.
+/// What powers the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// There is no battery that could feed it.
+pub enum PowerState {
+    /// The machine has no battery.
     NoBattery,
-    /// Not by its batteries, or not by them alone: what feeds it, or what the batteries do instead.
+    /// Not its batteries alone. The text says what powers it, or the status of the batteries.
     External(String),
-    /// By these batteries alone.
+    /// These batteries alone.
     Discharging(Vec<Battery>),
 }
 
-/// A battery that discharges. What it does not tell, or tells in no sensible number, is `None`.
+/// A battery that discharges. A value that is missing or not a plausible number is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Battery {
     /// Its name, `BAT0`.
     pub name: String,
-    /// What it gives, in microwatts.
+    /// The power that it delivers, in microwatts.
     pub microwatts: Option<u64>,
-    /// What is left in it.
+    /// The energy or charge left.
     pub level: Option<Level>,
 }
 
-/// What is left in a battery.
+/// The energy or charge left in a battery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// In microwatt-hours.
     Energy(u64),
-    /// In microampere-hours, at so many microvolts.
+    /// In microampere-hours, and the voltage in microvolts.
     Charge(u64, u64),
 }
 
 impl Level {
-    /// Microjoules given since the level was `before`; `None` if it has risen, or is told in another way now.
+    /// Microjoules delivered since the level was `before`; `None` if the level has risen, or has another unit
+    /// now.
     pub fn drained_since(self, before: Level) -> Option<u64> {
         let picowatt_hours = match (before, self) {
             (Level::Energy(before), Level::Energy(now)) => u128::from(before.checked_sub(now)?) * 1_000_000,
@@ -57,12 +57,11 @@ pub(crate) fn class(sysfs_root: &Path) -> PathBuf {
     sysfs_root.join("class/power_supply")
 }
 
-/// Looks at all power supplies under `sysfs_root`. Those of devices (a mouse's battery) are none of the
-/// machine's.
-pub fn look(sysfs_root: &Path) -> State {
+/// Reads all power supplies below `sysfs_root`, except those of devices (a mouse's battery).
+pub fn read_state(sysfs_root: &Path) -> PowerState {
     let class = class(sysfs_root);
     let (mut batteries, mut discharging) = (0, Vec::new());
-    let (mut plugged_in, mut doing) = (None, String::new());
+    let (mut plugged_in, mut status_text) = (None, String::new());
     for name in names(&class).unwrap_or_default() {
         let supply = class.join(&name);
         if is_of_device(&supply) {
@@ -73,7 +72,7 @@ pub fn look(sysfs_root: &Path) -> State {
                 batteries += 1;
                 match word(&supply, "status") {
                     Some(status) if status == "Discharging" => discharging.push(battery(name, &supply)),
-                    status => doing = format!("{name}: {}", status.as_deref().unwrap_or("says nothing")),
+                    status => status_text = format!("{name}: {}", status.as_deref().unwrap_or("no status")),
                 }
             }
             Some("Mains" | "USB" | "Wireless")
@@ -85,11 +84,11 @@ pub fn look(sysfs_root: &Path) -> State {
         }
     }
     match (batteries, plugged_in) {
-        (0, _) => State::NoBattery,
-        // However many batteries discharge beside it, they are not all that feeds the machine.
-        (_, Some(plugged_in)) => State::External(plugged_in),
-        _ if discharging.is_empty() => State::External(doing),
-        _ => State::Discharging(discharging),
+        (0, _) => PowerState::NoBattery,
+        // Even if batteries discharge as well, they do not deliver all of the power.
+        (_, Some(plugged_in)) => PowerState::External(plugged_in),
+        _ if discharging.is_empty() => PowerState::External(status_text),
+        _ => PowerState::Discharging(discharging),
     }
 }
 
@@ -98,14 +97,14 @@ fn is_of_device(supply: &Path) -> bool {
 }
 
 fn battery(name: String, supply: &Path) -> Battery {
-    // Whether what leaves the battery is negative differs from driver to driver.
+    // Drivers differ in the sign of the power and current of a battery that discharges.
     let size = |file: &str| number(supply, file).and_then(|n| u64::try_from(n.unsigned_abs()).ok());
     let volts = size("voltage_now").filter(|&v| v > 0);
     let product = || {
         let microamperes = size("current_now")?;
         u64::try_from(u128::from(microamperes) * u128::from(volts?) / 1_000_000).ok()
     };
-    // A battery that feeds a running machine gives something: a zero is a driver that does not know.
+    // A battery that powers a running machine delivers some power: zero means that the driver does not know.
     let microwatts = size("power_now").filter(|&p| p > 0).or_else(|| product().filter(|&p| p > 0));
     let energy = number(supply, "energy_now").and_then(|n| u64::try_from(n).ok()).map(Level::Energy);
     let charge = || {
@@ -115,10 +114,10 @@ fn battery(name: String, supply: &Path) -> Battery {
     Battery { name, microwatts, level: energy.or_else(charge) }
 }
 
-/// Whether every battery has a file that tells its power, whether or not it discharges now.
-pub(crate) fn all_tell_power(sysfs_root: &Path) -> bool {
+/// Whether every battery has files from which its power is known, whether or not it discharges now.
+pub(crate) fn all_report_power(sysfs_root: &Path) -> bool {
     let class = class(sysfs_root);
-    let tells = |supply: &Path| {
+    let reports = |supply: &Path| {
         number(supply, "power_now").is_some()
             || number(supply, "current_now").is_some() && number(supply, "voltage_now").is_some()
     };
@@ -130,7 +129,7 @@ pub(crate) fn all_tell_power(sysfs_root: &Path) -> bool {
         .iter()
         .map(|name| class.join(name))
         .filter(of_machine)
-        .all(|b| tells(&b))
+        .all(|battery| reports(&battery))
 }
 
 fn word(supply: &Path, file: &str) -> Option<String> {
@@ -146,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_that_fall_give_joules_and_others_none() {
+    fn the_energy_between_two_levels_is_known_only_if_the_level_has_fallen() {
         // 10 mWh are 36 J.
         assert_eq!(Level::Energy(40_000_000).drained_since(Level::Energy(40_010_000)), Some(36_000_000));
         // 1 mAh at 11.9 V on average is 11.9 mWh, 42.84 J.

@@ -1,4 +1,4 @@
-//! The plugin on trees of power supplies whose truth is known.
+//! The plugin on simulated trees of power supplies.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -12,11 +12,11 @@ use wattrace_battery::{Battery, BatteryConfig, Method};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// A stand-in for `/sys` with one laptop's supplies.
+/// A simulated `/sys` with the power supplies of a laptop.
 struct Laptop(TempDir);
 
 impl Laptop {
-    /// On its one battery.
+    /// It runs on its only battery.
     fn new(files: &[(&str, &str)]) -> Self {
         let laptop = Self(tempfile::tempdir().unwrap());
         laptop.supply("AC", &[("type", "Mains"), ("online", "0")]);
@@ -68,7 +68,7 @@ fn shown(points: &[Point]) -> Vec<String> {
 }
 
 #[test]
-fn power_is_integrated_while_the_battery_alone_feeds_and_nothing_is_claimed_on_mains() {
+fn power_is_integrated_while_the_machine_runs_on_battery_alone() {
     let laptop = Laptop::new(&[("power_now", "10000000"), ("energy_now", "40000000")]);
     let mut rig = laptop.rig(Method::Auto);
     laptop.supply("BAT0", &[("power_now", "-20000000")]);
@@ -80,7 +80,7 @@ fn power_is_integrated_while_the_battery_alone_feeds_and_nothing_is_claimed_on_m
     laptop.supply("AC", &[("online", "1")]);
     laptop.supply("BAT0", &[("status", "Charging"), ("power_now", "45000000")]);
     assert!(at(&mut rig, 10).is_empty());
-    // A charger too weak: the battery helps, but does not know the whole.
+    // The charger is too weak: the battery discharges as well, but does not measure all of the power.
     laptop.supply("BAT0", &[("status", "Discharging")]);
     assert!(at(&mut rig, 15).is_empty());
     laptop.supply("AC", &[("online", "0")]);
@@ -90,7 +90,7 @@ fn power_is_integrated_while_the_battery_alone_feeds_and_nothing_is_claimed_on_m
 }
 
 #[test]
-fn current_times_voltage_stands_in_for_power_and_two_batteries_add_up() {
+fn current_times_voltage_is_read_if_there_is_no_power_and_two_batteries_are_added() {
     let laptop = Laptop::new(&[("current_now", "1500000"), ("voltage_now", "12000000")]);
     laptop.supply("BAT1", &[("type", "Battery"), ("status", "Unknown"), ("power_now", "0")]);
     let mut rig = laptop.rig(Method::Auto);
@@ -101,7 +101,7 @@ fn current_times_voltage_stands_in_for_power_and_two_batteries_add_up() {
 }
 
 #[test]
-fn a_power_of_zero_or_nonsense_is_no_reading() {
+fn a_power_of_zero_or_nonsense_is_a_bad_reading() {
     let laptop = Laptop::new(&[("power_now", "10000000")]);
     let mut rig = laptop.rig(Method::Auto);
     for (nth, bad) in ["0", "", "garbage", "99999999999999999999999"].into_iter().enumerate() {
@@ -114,7 +114,7 @@ fn a_power_of_zero_or_nonsense_is_no_reading() {
 }
 
 #[test]
-fn levels_fall_in_steps_and_each_step_s_window_reaches_back_to_the_one_before() {
+fn levels_fall_in_steps_and_the_window_of_a_step_begins_at_the_step_before() {
     let laptop = Laptop::new(&[("energy_now", "40000000")]);
     let mut rig = laptop.rig(Method::Auto);
     assert!(at(&mut rig, 5).is_empty());
@@ -123,7 +123,7 @@ fn levels_fall_in_steps_and_each_step_s_window_reaches_back_to_the_one_before() 
     assert!(at(&mut rig, 15).is_empty());
     laptop.supply("BAT0", &[("energy_now", "39970000")]);
     assert_eq!(shown(&at(&mut rig, 20)), ["energy = 108000000 [10, 20]"]);
-    // The gauge corrects itself upwards; then it jumps, as after a sleep: neither is the machine's use.
+    // The gauge corrects itself upwards; then it jumps, as after a suspend. Neither is energy of the machine.
     laptop.supply("BAT0", &[("energy_now", "41000000")]);
     assert_eq!(shown(&at(&mut rig, 25)), ["gap = 1 [20, 25]"]);
     laptop.supply("BAT0", &[("energy_now", "20000000")]);
@@ -133,7 +133,7 @@ fn levels_fall_in_steps_and_each_step_s_window_reaches_back_to_the_one_before() 
 }
 
 #[test]
-fn a_level_in_ampere_hours_takes_the_voltage_on_the_way() {
+fn a_level_in_ampere_hours_is_multiplied_by_the_mean_voltage() {
     let laptop = Laptop::new(&[("charge_now", "3000000"), ("voltage_now", "12000000")]);
     let mut rig = laptop.rig(Method::Level);
     laptop.supply("BAT0", &[("charge_now", "2999000"), ("voltage_now", "11800000")]);
@@ -141,7 +141,7 @@ fn a_level_in_ampere_hours_takes_the_voltage_on_the_way() {
 }
 
 #[test]
-fn on_mains_at_the_start_is_a_state_and_metering_begins_when_it_is_unplugged() {
+fn metering_begins_when_a_machine_that_started_on_mains_is_unplugged() {
     let laptop = Laptop::new(&[("power_now", "0"), ("status", "Full")]);
     laptop.supply("AC", &[("online", "1")]);
     let mut rig = laptop.rig(Method::Auto);
@@ -158,7 +158,7 @@ fn on_mains_at_the_start_is_a_state_and_metering_begins_when_it_is_unplugged() {
 }
 
 #[test]
-fn without_a_battery_of_the_machine_s_own_it_is_gone_with_a_remedy() {
+fn without_a_battery_the_source_is_gone_with_a_remedy() {
     let laptop = Laptop::new(&[]);
     fs::remove_dir_all(laptop.path("BAT0")).unwrap();
     let error = Rig::new().start::<Battery>(laptop.config(Method::Auto)).unwrap_err();
@@ -166,7 +166,7 @@ fn without_a_battery_of_the_machine_s_own_it_is_gone_with_a_remedy() {
     assert!(error.to_string().contains("sudo modprobe battery"), "{error}");
     assert_eq!(Battery::diagnose(&laptop.config(Method::Auto))[0].verdict, Verdict::Optional);
 
-    // One that is taken out while it runs.
+    // The battery is removed while the source runs.
     let laptop = Laptop::new(&[("power_now", "1000000")]);
     let mut rig = laptop.rig(Method::Auto);
     laptop.supply("BAT0", &[("present", "0")]);

@@ -1,4 +1,4 @@
-//! The keys of `[plugins.context]`, and which of their values make sense.
+//! The keys of `[plugins.context]`, and the check of their values.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub struct ContextConfig {
     /// Time between readings, 100 ms to 1 hour. A reading opens a file per CPU and sensor.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The tree under which `devices/system/cpu`, `class/hwmon` and `class/thermal` are looked up.
+    /// The tree in which `devices/system/cpu`, `class/hwmon` and `class/thermal` are looked up.
     pub sysfs_root: String,
     /// `hw.cpu.speed`, as the mean over the CPUs of each `package` or `core`, or `off`.
     pub frequency: Frequency,
@@ -20,20 +20,20 @@ pub struct ContextConfig {
     pub temperature: bool,
 }
 
-/// Of what the frequency is told.
+/// What the frequency is the mean of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Frequency {
-    /// Of every package.
+    /// The CPUs of each package.
     Package,
-    /// Of every core.
+    /// The CPUs of each core.
     Core,
-    /// Of nothing.
+    /// It is not published.
     Off,
 }
 
-const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(3600);
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Default for ContextConfig {
     fn default() -> Self {
@@ -47,9 +47,9 @@ impl Default for ContextConfig {
 }
 
 impl ContextConfig {
-    /// Refuses what makes no sense, by its key.
+    /// Checks the values. The error names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        if !(SHORTEST..=LONGEST).contains(&self.interval) {
+        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
             let got = self.interval;
             return Err(Error::fatal(format!(
                 "plugins.context.interval: {got:?} is not between 100ms and 1h"

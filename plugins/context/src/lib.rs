@@ -1,14 +1,14 @@
-//! The `context` plugin: what explains energy rather than being energy: the CPUs' frequency and temperatures,
-//! under the names of OpenTelemetry's conventions for hardware. Off unless the configuration mentions it.
+//! The `context` plugin: the CPUs' frequencies and temperatures, which help to explain energy, under the
+//! names of OpenTelemetry's conventions for hardware. Off by default.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.context]` |
-//! | `find` | which clocks and thermometers there are |
+//! | `discover` | finds frequencies and temperature sensors |
 //! | `source` | the pipeline element |
 
 mod config;
-mod find;
+mod discover;
 mod source;
 
 pub use config::{ContextConfig, Frequency};
@@ -17,10 +17,10 @@ use std::path::Path;
 
 use wattrace_api::{Error, Finding, Plugin, Setup, Trigger, Verdict};
 
-/// For fuzzing: what reads trees that somebody else wrote.
+/// Entry points for fuzzers: what reads sysfs.
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::find::{Gauge, clocks, thermometers};
+    pub use crate::discover::{Gauge, frequencies, temperature_sensors};
 }
 
 /// The plugin.
@@ -39,7 +39,6 @@ impl Plugin for Context {
     fn start(config: ContextConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
-        // Sensors sit on slow buses.
         setup.source("gauges", Trigger::every(config.interval), move || {
             source::ContextSource::open(&config, registry.clone(), clock.clone())
         });
@@ -48,12 +47,13 @@ impl Plugin for Context {
 
     fn diagnose(config: &ContextConfig) -> Vec<Finding> {
         let root = Path::new(&config.sysfs_root);
-        let (clocks, sensors) = (find::clocks(root, Frequency::Package), find::thermometers(root));
-        let any = !clocks.is_empty() || !sensors.is_empty();
+        let frequencies = discover::frequencies(root, Frequency::Package);
+        let sensors = discover::temperature_sensors(root);
+        let any = !frequencies.is_empty() || !sensors.is_empty();
         vec![Finding {
             what: "CPU frequency and temperatures".to_owned(),
             verdict: if any { Verdict::Ok } else { Verdict::Optional },
-            found: format!("frequencies of {} packages, {} temperatures", clocks.len(), sensors.len()),
+            found: format!("frequencies of {} packages, {} temperatures", frequencies.len(), sensors.len()),
             remedy: if any { String::new() } else { source::REMEDY.to_owned() },
         }]
     }

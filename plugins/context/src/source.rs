@@ -1,5 +1,5 @@
-//! The pipeline element: reads the CPUs' clocks and the thermometers on each tick, and follows them as they
-//! come and go.
+//! The pipeline element: reads frequencies and temperatures on each tick, and opens and ends series as CPUs
+//! and sensors are added and removed. `discover.rs` finds them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use wattrace_api::{
 use wattrace_meter::sysfs::read_number;
 
 use crate::config::{ContextConfig, Frequency};
-use crate::find::{Gauge, clocks, thermometers};
+use crate::discover::{Gauge, frequencies, temperature_sensors};
 
 /// OpenTelemetry's `hw.cpu.speed`.
 const SPEED: Metric = Metric::gauge(
@@ -23,23 +23,24 @@ const SPEED: Metric = Metric::gauge(
 const TEMPERATURE: Metric = Metric::gauge(
     "hw.temperature",
     Unit::Other(std::borrow::Cow::Borrowed("Cel")),
-    "Temperature that a sensor tells",
+    "Temperature of a sensor",
 );
 
-/// What a kilohertz, and a thousandth of a degree, is in the metric's unit, and which values can be.
-const KILOHERTZ: Scale = Scale { factor: 1e3, least: 1e6, most: 1e11 };
-const MILLIDEGREE: Scale = Scale { factor: 1e-3, least: -100.0, most: 250.0 };
-/// Ticks after which what there is is looked for again.
-const LOOK_EVERY: u32 = 6;
+/// A kilohertz and a thousandth of a degree in the metric's unit, and the plausible values.
+const KILOHERTZ: FileUnit = FileUnit { factor: 1e3, min: 1e6, max: 1e11 };
+const MILLIDEGREE: FileUnit = FileUnit { factor: 1e-3, min: -100.0, max: 250.0 };
+/// Ticks between two searches for CPUs and sensors.
+const TICKS_PER_SEARCH: u32 = 6;
 
+/// The unit of a file's number.
 #[derive(Clone, Copy)]
-struct Scale {
+struct FileUnit {
     factor: f64,
-    least: f64,
-    most: f64,
+    min: f64,
+    max: f64,
 }
 
-/// All clocks and thermometers.
+/// All frequencies and temperatures.
 pub(crate) struct ContextSource {
     root: PathBuf,
     frequency: Frequency,
@@ -47,17 +48,17 @@ pub(crate) struct ContextSource {
     registry: Arc<Registry>,
     metrics: [MetricId; 2],
     clock: Clock,
-    gauges: Vec<(Gauge, Scale, SeriesId)>,
+    gauges: Vec<(Gauge, FileUnit, SeriesId)>,
     read_at: Timestamp,
     ticks: u32,
 }
 
-/// What gives clocks and thermometers where there are none.
-pub(crate) const REMEDY: &str = "virtual machines have none as a rule; elsewhere the drivers are missing: `sudo modprobe coretemp` \
-    (Intel) or `k10temp` (AMD) for temperatures, `acpi_cpufreq` for frequencies";
+/// The remedy if there are none.
+pub(crate) const REMEDY: &str = "virtual machines usually have none; on other machines load the drivers: \
+    `sudo modprobe coretemp` (Intel) or `k10temp` (AMD) for temperatures, `acpi_cpufreq` for frequencies";
 
 impl ContextSource {
-    /// Looks for what there is.
+    /// Finds frequencies and sensors.
     pub(crate) fn open(config: &ContextConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
         let metrics = [registry.metric(&SPEED).or_fatal()?, registry.metric(&TEMPERATURE).or_fatal()?];
         let mut source = Self {
@@ -71,16 +72,20 @@ impl ContextSource {
             gauges: Vec::new(),
             ticks: 0,
         };
-        source.look(&mut Batch::default());
+        source.search(&mut Batch::default());
         if source.gauges.is_empty() { Err(source.gone()) } else { Ok(source) }
     }
 
-    /// Opens series for what is new, and ends those of what is gone or has changed.
-    fn look(&mut self, out: &mut Batch) {
-        let mut found: Vec<(Gauge, Scale, MetricId)> = Vec::new();
-        found.extend(clocks(&self.root, self.frequency).into_iter().map(|g| (g, KILOHERTZ, self.metrics[0])));
+    /// Opens series for new gauges, and ends those of gauges that are gone or have changed.
+    fn search(&mut self, out: &mut Batch) {
+        let mut found: Vec<(Gauge, FileUnit, MetricId)> = Vec::new();
+        found.extend(
+            frequencies(&self.root, self.frequency).into_iter().map(|g| (g, KILOHERTZ, self.metrics[0])),
+        );
         if self.temperature {
-            found.extend(thermometers(&self.root).into_iter().map(|g| (g, MILLIDEGREE, self.metrics[1])));
+            found.extend(
+                temperature_sensors(&self.root).into_iter().map(|g| (g, MILLIDEGREE, self.metrics[1])),
+            );
         }
         self.gauges.retain(|(gauge, _, series)| {
             let stays = found.iter().any(|(g, ..)| g == gauge);
@@ -89,14 +94,14 @@ impl ContextSource {
             }
             stays
         });
-        for (gauge, scale, metric) in found {
+        for (gauge, unit, metric) in found {
             if !self.gauges.iter().any(|(open, ..)| *open == gauge) {
                 let start = self.clock.now();
                 let attributes = attributes(&gauge);
                 let spec =
                     SeriesSpec { attributes, ..SeriesSpec::new(metric, gauge.resource.clone(), start) };
                 let series = self.registry.open(spec);
-                self.gauges.push((gauge, scale, series));
+                self.gauges.push((gauge, unit, series));
             }
         }
     }
@@ -121,16 +126,16 @@ fn attributes(gauge: &Gauge) -> Vec<Attribute> {
     all
 }
 
-/// The mean of the files that hold a number that can be; `None` if none does.
-fn mean(gauge: &Gauge, scale: Scale) -> Option<f64> {
+/// The mean of the files that hold a plausible number; `None` if none does.
+fn mean(gauge: &Gauge, unit: FileUnit) -> Option<f64> {
     let (mut sum, mut count) = (0.0, 0_u32);
     for file in &gauge.files {
-        match read_number(file).map(|n| n as f64 * scale.factor) {
-            Ok(value) if (scale.least..=scale.most).contains(&value) => {
+        match read_number(file).map(|n| n as f64 * unit.factor) {
+            Ok(value) if (unit.min..=unit.max).contains(&value) => {
                 sum += value;
                 count += 1;
             }
-            Ok(value) => tracing::debug!("{}: {value} cannot be, and is left out", file.display()),
+            Ok(value) => tracing::debug!("{}: {value} is not plausible, and is left out", file.display()),
             Err(fault) => tracing::debug!("{}", fault.what),
         }
     }
@@ -140,15 +145,15 @@ fn mean(gauge: &Gauge, scale: Scale) -> Option<f64> {
 impl Source for ContextSource {
     fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
         self.ticks += 1;
-        if self.ticks.is_multiple_of(LOOK_EVERY) {
-            self.look(out);
+        if self.ticks.is_multiple_of(TICKS_PER_SEARCH) {
+            self.search(out);
         }
         if self.gauges.is_empty() {
             return Err(self.gone());
         }
         out.begin(Window::new(self.read_at, self.clock.now()));
-        for (gauge, scale, series) in &self.gauges {
-            if let Some(value) = mean(gauge, *scale) {
+        for (gauge, unit, series) in &self.gauges {
+            if let Some(value) = mean(gauge, *unit) {
                 out.push(*series, Value::of_gauge(value));
             }
         }

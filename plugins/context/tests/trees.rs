@@ -1,4 +1,4 @@
-//! The plugin on trees whose truth is known.
+//! The plugin on simulated trees.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -66,7 +66,7 @@ fn at(rig: &mut Rig, second: u64) -> Vec<String> {
 }
 
 #[test]
-fn sensors_are_told_apart_whatever_they_call_themselves() {
+fn sensors_with_equal_names_are_numbered() {
     let root = tempfile::tempdir().unwrap();
     for (file, text) in [
         ("hwmon0/name", "a"),
@@ -94,7 +94,7 @@ fn sensors_are_told_apart_whatever_they_call_themselves() {
 }
 
 #[test]
-fn packages_have_the_mean_of_their_cpus_and_sensors_are_told_once_each() {
+fn packages_have_the_mean_of_their_cpus_and_each_sensor_is_read_once() {
     let root = tree();
     let mut rig = Rig::new();
     rig.start::<Context>(config(&root, Frequency::Package)).unwrap();
@@ -108,7 +108,7 @@ fn packages_have_the_mean_of_their_cpus_and_sensors_are_told_once_each() {
         "hw.temperature thermal-acpitz< = 27.8",
     ];
     assert_eq!(at(&mut rig, 10), expected);
-    // A sensor that comes to its senses.
+    // One sensor recovers, and another one fails.
     put(root.path(), "class/hwmon/hwmon2/temp1_input", "38850");
     put(root.path(), "class/hwmon/hwmon1/temp1_input", "garbage");
     let seen = at(&mut rig, 20);
@@ -117,7 +117,7 @@ fn packages_have_the_mean_of_their_cpus_and_sensors_are_told_once_each() {
 }
 
 #[test]
-fn cores_have_the_mean_of_their_threads_and_lie_in_their_package() {
+fn cores_have_the_mean_of_their_cpus_and_their_package_as_parent() {
     let root = tree();
     let mut rig = Rig::new();
     rig.start::<Context>(ContextConfig { temperature: false, ..config(&root, Frequency::Core) }).unwrap();
@@ -131,7 +131,7 @@ fn cores_have_the_mean_of_their_threads_and_lie_in_their_package() {
 }
 
 #[test]
-fn what_comes_and_goes_is_followed_and_nothing_at_all_is_a_state() {
+fn sensors_are_added_and_removed_and_the_source_is_gone_without_any() {
     let root = tree();
     let mut rig = Rig::new();
     rig.start::<Context>(config(&root, Frequency::Off)).unwrap();

@@ -1,4 +1,4 @@
-//! The keys of `[plugins.hwmon]`, and which of their values make sense.
+//! The keys of `[plugins.hwmon]`, and the check of their values.
 
 use std::time::Duration;
 
@@ -10,31 +10,30 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HwmonConfig {
-    /// Time between readings, 10 ms to 1 hour. Most chips refresh every 10 ms to 1 s. Power that is read at
-    /// instants is integrated; where two readings are more than five intervals (and ten seconds) apart, what
-    /// lies between is left out.
+    /// Time between readings, 10 ms to 1 hour. Most chips refresh every 10 ms to 1 s. Power is integrated
+    /// over time. If two readings are more than five intervals, and ten seconds, apart, the time in between
+    /// is left out.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The tree under which `class/hwmon`, `bus/iio/devices` and `devices/system/cpu` are looked up. What is
+    /// The tree in which `class/hwmon`, `bus/iio/devices` and `devices/system/cpu` are looked up. What is
     /// read from anything but a real sysfs is labelled `simulated`.
     pub sysfs_root: String,
-    /// Domains to leave out, by patterns of their names: `["scmi-*"]`.
+    /// Domains to leave out, as patterns of their names: `["scmi-*"]`.
     pub exclude: Vec<String>,
-    /// Domains that meter the whole machine (`hw.host.energy`), by patterns, in addition to those that are
-    /// known to.
+    /// Domains that meter the whole machine (`hw.host.energy`), as patterns, in addition to the known ones.
     pub host: Vec<String>,
-    /// Domains whose energy no other meter contains, so that totals count it, by patterns. A channel that is
-    /// not known here counts in no total unless it is named here.
+    /// Domains whose energy is in no other meter, as patterns, so that totals include it. The energy of an
+    /// unknown channel is in no total unless it is named here.
     pub in_totals: Vec<String>,
-    /// Domains whose energy follows the CPU time of all processes, by patterns. That of a channel that is not
-    /// known here is attributed to nobody unless it is named here.
+    /// Domains whose energy is attributed by the CPU time of all processes, as patterns. The energy of an
+    /// unknown channel is not attributed unless it is named here.
     pub follow_cpus: Vec<String>,
-    /// true: take the driver `amd_energy` for the packages' energy, where `rapl` meters none.
+    /// Whether to read the packages' energy from the driver `amd_energy` where `rapl` does not meter it.
     pub amd_energy: bool,
 }
 
-const SHORTEST: Duration = Duration::from_millis(10);
-const LONGEST: Duration = Duration::from_secs(3600);
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Default for HwmonConfig {
     fn default() -> Self {
@@ -50,9 +49,9 @@ impl Default for HwmonConfig {
     }
 }
 
-/// The lists of patterns, compiled.
+/// What the configuration says about channels, with its patterns compiled.
 #[derive(Clone, Debug)]
-pub(crate) struct Wishes {
+pub(crate) struct ChannelRules {
     pub(crate) exclude: GlobSet,
     pub(crate) host: GlobSet,
     pub(crate) in_totals: GlobSet,
@@ -61,16 +60,16 @@ pub(crate) struct Wishes {
 }
 
 impl HwmonConfig {
-    /// Refuses what makes no sense, by its key.
-    pub(crate) fn validate(&self) -> Result<Wishes, Error> {
-        if !(SHORTEST..=LONGEST).contains(&self.interval) {
+    /// Checks the values, and compiles the patterns. The error names the key.
+    pub(crate) fn validate(&self) -> Result<ChannelRules, Error> {
+        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
             let got = self.interval;
             return Err(Error::fatal(format!("plugins.hwmon.interval: {got:?} is not between 10ms and 1h")));
         }
         if self.sysfs_root.is_empty() {
             return Err(Error::fatal("plugins.hwmon.sysfs_root: is empty; the default is \"/sys\""));
         }
-        Ok(Wishes {
+        Ok(ChannelRules {
             exclude: globs("exclude", &self.exclude)?,
             host: globs("host", &self.host)?,
             in_totals: globs("in_totals", &self.in_totals)?,
@@ -79,8 +78,8 @@ impl HwmonConfig {
         })
     }
 
-    /// Two readings of power further apart than this have a gap between them.
-    pub(crate) fn longest_gap(&self) -> Duration {
+    /// Between two readings of power further apart than this there is a gap.
+    pub(crate) fn max_gap(&self) -> Duration {
         (self.interval * 5).max(Duration::from_secs(10))
     }
 }
@@ -99,14 +98,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_its_key() {
+    fn the_error_for_a_bad_value_names_the_key() {
         let refused = |config: HwmonConfig| config.validate().unwrap_err().to_string();
         let short = HwmonConfig { interval: Duration::from_millis(9), ..HwmonConfig::default() };
         assert!(refused(short).starts_with("plugins.hwmon.interval: "));
-        let rootless = HwmonConfig { sysfs_root: String::new(), ..HwmonConfig::default() };
-        assert!(refused(rootless).starts_with("plugins.hwmon.sysfs_root: "));
-        let torn = HwmonConfig { in_totals: vec!["a[".to_owned()], ..HwmonConfig::default() };
-        assert!(refused(torn).starts_with("plugins.hwmon.in_totals: "));
+        let no_root = HwmonConfig { sysfs_root: String::new(), ..HwmonConfig::default() };
+        assert!(refused(no_root).starts_with("plugins.hwmon.sysfs_root: "));
+        let bad_pattern = HwmonConfig { in_totals: vec!["a[".to_owned()], ..HwmonConfig::default() };
+        assert!(refused(bad_pattern).starts_with("plugins.hwmon.in_totals: "));
         HwmonConfig::default().validate().unwrap();
     }
 }

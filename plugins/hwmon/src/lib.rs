@@ -1,21 +1,21 @@
-//! The `hwmon` plugin: how many joules parts of the machine, or all of it, used, by the sensors that boards
-//! carry: ACPI power meters, NVIDIA Grace and Jetson, Arm SCMI, and whatever else shows power or energy under
-//! `class/hwmon`.
+//! The `hwmon` plugin: the energy of parts of the machine, or all of it, measured by the sensors of the
+//! board: ACPI power meters, NVIDIA Grace and Jetson, Arm SCMI, and everything else that has power or energy
+//! in `class/hwmon`.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.hwmon]` |
-//! | `find` | which channels there are |
-//! | `meaning` | what drivers' names and labels mean: domain, resource, container |
-//! | `arrange` | which are metered, under which names |
+//! | `discover` | finds channels |
+//! | `classify` | from drivers' names and labels to domain, resource and metric |
+//! | `select` | decides which channels are metered, and names them |
 //! | `source` | the pipeline element |
 //!
-//! Integrating power, undoing wraps and counting what is odd is `wattrace-meter`'s.
+//! `wattrace-meter` integrates power, follows counters and counts irregular readings.
 
-mod arrange;
+mod classify;
 mod config;
-mod find;
-mod meaning;
+mod discover;
+mod select;
 mod source;
 
 pub use config::HwmonConfig;
@@ -24,27 +24,27 @@ use std::path::Path;
 
 use wattrace_api::{Error, Finding, Plugin, Setup, Trigger, Verdict};
 
-/// For fuzzing: what reads bytes or trees that somebody else wrote.
+/// Entry points for fuzzers: what parses input of the kernel.
 #[doc(hidden)]
 pub mod fuzzing {
     use std::path::Path;
 
     use wattrace_api::Origin;
 
-    pub use crate::find::{Files, Found, find};
+    pub use crate::discover::{ChannelFiles, FoundChannel, discover};
 
-    /// The names of the domains that a tree's meters have.
+    /// The names of the domains that are metered in a tree.
     pub fn domains(sysfs_root: &Path) -> Vec<String> {
-        let Ok(wishes) = crate::HwmonConfig::default().validate() else { return Vec::new() };
-        let meters = crate::arrange::arrange(find(sysfs_root), &wishes, &[0], false);
-        meters.into_iter().map(|meter| meter.subject.domain.name).collect()
+        let Ok(rules) = crate::HwmonConfig::default().validate() else { return Vec::new() };
+        let channels = crate::select::select(discover(sysfs_root), &rules, &[0], false);
+        channels.into_iter().map(|channel| channel.subject.domain.name).collect()
     }
 
-    /// From a driver's name and a label to the name of a domain; nothing may panic on the way.
+    /// The name of the domain of a driver's channel with this label.
     pub fn domain_of(driver: &str, label: &str) -> String {
-        let meaning = crate::meaning::meaning(driver, label);
-        let name = meaning.name(driver, label, "power1");
-        meaning.subject(&name, &[0], Origin::Simulated).domain.name
+        let class = crate::classify::classify(driver, label);
+        let name = class.name(driver, label, "power1");
+        class.subject(&name, &[0], Origin::Simulated).domain.name
     }
 }
 
@@ -54,26 +54,25 @@ pub struct Hwmon;
 
 impl Plugin for Hwmon {
     const NAME: &'static str = "hwmon";
-    const DESCRIPTION: &'static str = "energy by the board's own sensors: ACPI, Grace, Jetson, SCMI, hwmon";
+    const DESCRIPTION: &'static str =
+        "energy measured by the board's sensors: ACPI, Grace, Jetson, SCMI, hwmon";
     type Config = HwmonConfig;
 
     fn start(config: HwmonConfig, setup: &mut Setup) -> Result<(), Error> {
-        let wishes = config.validate()?;
+        let rules = config.validate()?;
         let (registry, clock) = (setup.registry(), setup.clock());
-        // Chips sit on slow buses, and ACPI's meters may run firmware.
         setup.source("energy", Trigger::every(config.interval), move || {
-            source::HwmonSource::open(&config, &wishes, registry.clone(), clock.clone())
+            source::HwmonSource::open(&config, &rules, registry.clone(), clock.clone())
         });
         Ok(())
     }
 
     fn diagnose(config: &HwmonConfig) -> Vec<Finding> {
-        let Ok(wishes) = config.validate() else { return Vec::new() };
-        let meters = source::meters(Path::new(&config.sysfs_root), &wishes, false);
-        let names: Vec<_> = meters
-            .iter()
-            .map(|meter| format!("{} ({})", meter.subject.domain.name, meter.subject.domain.origin.as_str()))
-            .collect();
+        let Ok(rules) = config.validate() else { return Vec::new() };
+        let channels = source::channels(Path::new(&config.sysfs_root), &rules, false);
+        let domains = channels.iter().map(|channel| &channel.subject.domain);
+        let names: Vec<_> =
+            domains.map(|domain| format!("{} ({})", domain.name, domain.origin.as_str())).collect();
         let found = !names.is_empty();
         vec![Finding {
             what: "sensors of power and energy (hwmon)".to_owned(),
@@ -81,7 +80,7 @@ impl Plugin for Hwmon {
             found: if found {
                 names.join(", ")
             } else {
-                format!("none under {}/class/hwmon", config.sysfs_root)
+                format!("none in {}/class/hwmon", config.sysfs_root)
             },
             remedy: if found { String::new() } else { source::REMEDY.to_owned() },
         }]

@@ -1,6 +1,6 @@
-//! The pipeline element: reads every channel on each tick, each with a window of its own, and follows chips
-//! as they come and go. What is there and what it means say `find.rs` and `arrange.rs`; how joules are
-//! counted, `wattrace-meter`.
+//! The pipeline element: reads every channel on each tick, each with a window of its own, and opens and
+//! closes channels as chips are added and removed. `discover.rs` and `select.rs` decide which channels there
+//! are; `wattrace-meter` counts their energy.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,92 +8,86 @@ use std::time::Duration;
 
 use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick};
 use wattrace_meter::Channel;
-use wattrace_meter::sysfs::{self, Fault, NumberFile};
+use wattrace_meter::sysfs::{Fault, NumberFile};
+use wattrace_topology::Cpus;
 
-use crate::arrange::{Meter, arrange};
-use crate::config::{HwmonConfig, Wishes};
-use crate::find::{Files, find, listing};
-use crate::meaning::AMD_ENERGY;
+use crate::classify::AMD_ENERGY;
+use crate::config::{ChannelRules, HwmonConfig};
+use crate::discover::{ChannelFiles, discover, listing};
+use crate::select::{SelectedChannel, select};
 
 /// All channels of a machine.
 pub(crate) struct HwmonSource {
     root: PathBuf,
-    wishes: Wishes,
-    longest: Duration,
+    rules: ChannelRules,
+    max_gap: Duration,
     clock: Clock,
     registry: Arc<Registry>,
-    /// The chips that were there when channels were last looked for.
+    /// The chips that existed when channels were last looked for.
     seen: Vec<String>,
-    channels: Vec<(Reader, Channel)>,
-    /// What the first readings gave, which were taken before there was a batch.
+    channels: Vec<(ChannelReader, Channel)>,
+    /// The points of the first readings, for the first batch.
     first: Batch,
 }
 
-/// The way to a channel's number: microwatts or microjoules.
+/// Reads a channel's value in microwatts or microjoules.
 #[derive(Debug)]
-enum Reader {
-    Plain(NumberFile, i128),
+enum ChannelReader {
+    /// A file, and the factor to the unit.
+    Single(NumberFile, i128),
     Product(NumberFile, NumberFile),
 }
 
-impl Reader {
-    fn of(files: Files) -> Self {
+impl ChannelReader {
+    fn new(files: ChannelFiles) -> Self {
         match files {
-            Files::Energy(path) | Files::Microwatts(path) => Reader::Plain(NumberFile::new(path), 1),
-            Files::Milliwatts(path) => Reader::Plain(NumberFile::new(path), 1_000),
-            Files::Product(volts, amperes) => {
-                Reader::Product(NumberFile::new(volts), NumberFile::new(amperes))
+            ChannelFiles::Energy(path) | ChannelFiles::Microwatts(path) => {
+                ChannelReader::Single(NumberFile::new(path), 1)
+            }
+            ChannelFiles::Milliwatts(path) => ChannelReader::Single(NumberFile::new(path), 1_000),
+            ChannelFiles::Product(volts, amperes) => {
+                ChannelReader::Product(NumberFile::new(volts), NumberFile::new(amperes))
             }
         }
     }
 
     fn read(&mut self) -> Result<i128, Fault> {
         match self {
-            Reader::Plain(file, factor) => Ok(file.read()?.saturating_mul(*factor)),
+            ChannelReader::Single(file, factor) => Ok(file.read()?.saturating_mul(*factor)),
             // A millivolt times a milliampere is a microwatt.
-            Reader::Product(volts, amperes) => Ok(volts.read()?.saturating_mul(amperes.read()?)),
+            ChannelReader::Product(volts, amperes) => Ok(volts.read()?.saturating_mul(amperes.read()?)),
         }
     }
 }
 
-/// What there is under the configured tree, for the source and for `doctor`.
-pub(crate) fn meters(root: &Path, wishes: &Wishes, packages_are_metered: bool) -> Vec<Meter> {
-    arrange(find(root), wishes, &packages(root), packages_are_metered)
+/// The channels to meter below `root`, for the source and for `doctor`.
+pub(crate) fn channels(
+    root: &Path,
+    rules: &ChannelRules,
+    packages_are_metered: bool,
+) -> Vec<SelectedChannel> {
+    select(discover(root), rules, &Cpus::below(root).packages(), packages_are_metered)
 }
 
-/// The kernel's numbers of CPU packages, in rising order.
-fn packages(root: &Path) -> Vec<u32> {
-    let cpus = root.join("devices/system/cpu");
-    let of_cpu = |name: &String| {
-        name.strip_prefix("cpu")?.parse::<u32>().ok()?;
-        sysfs::read_word(&cpus.join(name).join("topology/physical_package_id"))?.parse().ok()
-    };
-    let mut packages: Vec<u32> = sysfs::names(&cpus).unwrap_or_default().iter().filter_map(of_cpu).collect();
-    packages.sort_unstable();
-    packages.dedup();
-    packages
-}
-
-/// What gives channels where there are none.
+/// The remedy if there are no channels.
 pub(crate) const REMEDY: &str = "if the board has such sensors, load their driver: \
     `sudo modprobe acpi_power_meter` (servers, NVIDIA Grace), `ina3221` (Jetson), `scmi-hwmon` (Arm)";
 
 impl HwmonSource {
-    /// Opens what is there, and takes the first readings, from which energy is counted.
+    /// Opens the channels and takes the first readings, from which energy is counted.
     pub(crate) fn open(
         config: &HwmonConfig,
-        wishes: &Wishes,
+        rules: &ChannelRules,
         registry: Arc<Registry>,
         clock: Clock,
     ) -> Result<Self, Error> {
-        let (root, longest) = (PathBuf::from(&config.sysfs_root), config.longest_gap());
+        let (root, max_gap) = (PathBuf::from(&config.sysfs_root), config.max_gap());
         let (seen, channels, first) = (Vec::new(), Vec::new(), Batch::default());
-        let mut source =
-            Self { root, wishes: wishes.clone(), longest, clock, registry, seen, channels, first };
-        source.look()?;
+        let mut source = Self { root, rules: rules.clone(), max_gap, clock, registry, seen, channels, first };
+        source.open_new_channels()?;
         if source.channels.is_empty() {
             return Err(Error::gone(format!(
-                "no channel of power or energy under {}/class/hwmon; {REMEDY}",
+                "no channel of power or energy in {}/class/hwmon; {REMEDY}",
                 source.root.display()
             )));
         }
@@ -103,12 +97,12 @@ impl HwmonSource {
         Ok(source)
     }
 
-    /// Opens channels that are there and not open yet.
-    fn look(&mut self) -> Result<(), Error> {
+    /// Opens the channels that are not open yet.
+    fn open_new_channels(&mut self) -> Result<(), Error> {
         self.seen = listing(&self.root);
-        let better = |name: &str| name.starts_with("package-") && !name.ends_with(AMD_ENERGY);
-        let metered = self.registry.domains().iter().any(|domain| better(&domain.name));
-        for Meter { subject, files } in meters(&self.root, &self.wishes, metered) {
+        let is_better = |name: &str| name.starts_with("package-") && !name.ends_with(AMD_ENERGY);
+        let metered = self.registry.domains().iter().any(|domain| is_better(&domain.name));
+        for SelectedChannel { subject, files } in channels(&self.root, &self.rules, metered) {
             let name = &subject.domain.name;
             if self.channels.iter().any(|(_, open)| open.subject().domain.name == *name) {
                 continue;
@@ -116,20 +110,20 @@ impl HwmonSource {
             tracing::info!(domain = name, file = %files.first().display(), "hwmon channel opened");
             let now = self.clock.now();
             let channel = match files {
-                Files::Energy(_) => Channel::of_energy(subject, now, &self.registry)?,
-                _ => Channel::of_power(subject, self.longest, now, &self.registry)?,
+                ChannelFiles::Energy(_) => Channel::of_energy(subject, now, &self.registry)?,
+                _ => Channel::of_power(subject, self.max_gap, now, &self.registry)?,
             };
-            self.channels.push((Reader::of(files), channel));
+            self.channels.push((ChannelReader::new(files), channel));
         }
         Ok(())
     }
 
-    /// Reads every channel; those whose files are gone end.
+    /// Reads every channel. A channel whose files are gone ends.
     fn read(&mut self, out: &mut Batch) {
         let Self { channels, clock, seen, .. } = self;
         channels.retain_mut(|(reader, channel)| {
             let read = reader.read();
-            // After the reading, so that no window claims time that the meter has not seen.
+            // After the reading, so that no window covers time that the reading does not.
             let now = clock.now();
             match read {
                 Ok(value) => channel.take(now, value, out),
@@ -140,7 +134,7 @@ impl HwmonSource {
                         fault.what
                     );
                     channel.end(out);
-                    // It may be back under another number.
+                    // It may come back with another number.
                     seen.clear();
                     return false;
                 }
@@ -155,12 +149,12 @@ impl Source for HwmonSource {
     fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
         out.append(&std::mem::take(&mut self.first));
         if listing(&self.root) != self.seen {
-            self.look()?;
+            self.open_new_channels()?;
         }
         self.read(out);
         if self.channels.is_empty() {
             let root = self.root.display();
-            return Err(Error::gone(format!("every hwmon channel under {root} has vanished; {REMEDY}")));
+            return Err(Error::gone(format!("all hwmon channels under {root} are gone; {REMEDY}")));
         }
         Ok(())
     }

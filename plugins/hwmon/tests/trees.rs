@@ -1,5 +1,4 @@
-//! The plugin on trees of whole boards whose truth is known: what is metered, under which name, and how many
-//! joules.
+//! The plugin on simulated trees of whole boards: what is metered, under which name, and how much energy.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -17,7 +16,7 @@ use wattrace_hwmon::{Hwmon, HwmonConfig};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// A stand-in for `/sys`.
+/// A simulated `/sys`.
 struct Tree(TempDir);
 
 impl Tree {
@@ -27,8 +26,8 @@ impl Tree {
         Self(root)
     }
 
-    /// A chip as the kernel shows it: its files in a directory of its device, and a link to that in the
-    /// class.
+    /// A chip as the kernel shows it: its files in a directory of its device, and a link to the directory in
+    /// the class.
     fn chip(&self, number: u32, device: &str, files: &[(&str, &str)]) -> PathBuf {
         let directory = self.0.path().join(format!("devices/{device}/hwmon/hwmon{number}"));
         fs::create_dir_all(&directory).unwrap();
@@ -81,9 +80,9 @@ fn shown(points: &[Point]) -> Vec<String> {
 }
 
 #[test]
-fn a_grace_hopper_board_is_its_sockets_with_their_parts_and_the_module_is_in_no_total() {
+fn a_grace_hopper_board_has_its_sockets_with_their_parts_and_a_module_that_is_in_no_total() {
     let tree = Tree::new();
-    // Old kernels put an ACPI meter's files on the device, new ones on the chip.
+    // Old kernels put an ACPI meter's files in the directory of the device, new ones in that of the chip.
     let meter = |number, label: &str, watts: u32| {
         let average = format!("{}", watts * 1_000_000);
         tree.chip(
@@ -113,7 +112,7 @@ fn a_grace_hopper_board_is_its_sockets_with_their_parts_and_the_module_is_in_no_
         set(&topology, "physical_package_id", "0");
     }
     let mut rig = tree.rig();
-    // The module's power falls in a straight line; the rest is steady.
+    // The module's power falls linearly; the rest is constant.
     set(&module, "power1_average", "500000000");
     let expected = [
         "hw.energy module-0<host = 1200000000",
@@ -128,7 +127,7 @@ fn a_grace_hopper_board_is_its_sockets_with_their_parts_and_the_module_is_in_no_
 }
 
 #[test]
-fn a_jetson_board_is_volts_times_amperes_of_each_rail() {
+fn each_rail_of_a_jetson_board_is_voltage_times_current() {
     let tree = Tree::new();
     let chip = tree.chip(
         3,
@@ -179,7 +178,7 @@ fn a_jetson_board_is_volts_times_amperes_of_each_rail() {
 }
 
 #[test]
-fn an_older_jetson_shows_the_same_chip_as_an_iio_device_in_milliwatts() {
+fn an_older_jetson_has_the_same_chip_as_an_iio_device_in_milliwatts() {
     let tree = Tree::new();
     let chip = tree.0.path().join("devices/3160000.i2c/i2c-0/0-0040/iio:device0");
     fs::create_dir_all(&chip).unwrap();
@@ -206,7 +205,7 @@ fn an_older_jetson_shows_the_same_chip_as_an_iio_device_in_milliwatts() {
 }
 
 #[test]
-fn a_server_s_meter_is_the_host_s_unless_there_are_several_and_what_others_meter_is_left_out() {
+fn the_only_acpi_meter_is_the_hosts_and_channels_of_other_plugins_are_left_out() {
     let tree = Tree::new();
     tree.chip(0, "LNXSYSTM:00/ACPI000D:00", &[("name", "power_meter"), ("power1_average", "250000000")]);
     tree.chip(1, "pci0000:00/0000:03:00.0", &[("name", "amdgpu"), ("power1_average", "30000000")]);
@@ -226,7 +225,7 @@ fn a_server_s_meter_is_the_host_s_unless_there_are_several_and_what_others_meter
     .unwrap();
     assert_eq!(shown(&at(&mut tree.rig(), 1)), ["hw.host.energy power-meter = 250000000"]);
 
-    // One that says what it measures: the system, or a part of it.
+    // A meter that names what it measures: the system, or a part of it.
     let measures = tree.0.path().join("devices/LNXSYSTM:00/ACPI000D:00/hwmon/hwmon0/measures");
     fs::create_dir_all(measures.join("LNXSYBUS:00")).unwrap();
     assert_eq!(shown(&at(&mut tree.rig(), 1)), ["hw.host.energy power-meter = 250000000"]);
@@ -250,7 +249,7 @@ fn a_server_s_meter_is_the_host_s_unless_there_are_several_and_what_others_meter
 }
 
 #[test]
-fn amd_energy_yields_to_whatever_meters_packages_already() {
+fn amd_energy_is_not_read_if_packages_are_metered_already() {
     let tree = Tree::new();
     let files = [("name", "amd_energy"), ("energy1_label", "Esocket0"), ("energy1_input", "1")];
     let chip = tree.chip(5, "platform/amd_energy.0", &files);
@@ -269,7 +268,7 @@ fn amd_energy_yields_to_whatever_meters_packages_already() {
 }
 
 #[test]
-fn scmi_counts_energy_itself_and_the_user_says_what_it_is() {
+fn scmi_counts_energy_and_the_configuration_says_what_it_meters() {
     let tree = Tree::new();
     let chip = tree.chip(
         0,
@@ -296,14 +295,14 @@ fn scmi_counts_energy_itself_and_the_user_says_what_it_is() {
     let points = at(&mut rig, 1);
     assert_eq!(shown(&points), ["hw.energy scmi-sensors-big = 300"]);
     assert_eq!(points[0].series.domain.as_ref().unwrap().follows, Follows::Cpus);
-    // Over the end of 64 bits: 316 more to the end, 100 after it.
+    // Past the end of 64 bits: 316 to the end, 100 after it.
     set(&chip, "energy1_input", "100");
     let expected = ["hw.energy scmi-sensors-big = 716", "anomaly scmi-sensors-big wrap = 1"];
     assert_eq!(shown(&at(&mut rig, 2)), expected);
 }
 
 #[test]
-fn meters_are_told_apart_whatever_they_call_themselves() {
+fn channels_with_equal_names_are_numbered() {
     let tree = Tree::new();
     let files = [
         ("name", "a"),
@@ -326,7 +325,7 @@ fn meters_are_told_apart_whatever_they_call_themselves() {
 }
 
 #[test]
-fn a_bad_reading_spares_the_neighbours_and_leaves_its_window_to_the_next_good_one() {
+fn the_next_good_reading_covers_the_window_of_a_bad_one_and_other_channels_are_not_affected() {
     let tree = Tree::new();
     let chip = tree.chip(0, "a", &[("name", "x"), ("power1_input", "1000000"), ("power2_input", "3000000")]);
     let mut rig = tree.rig();
@@ -349,7 +348,7 @@ fn a_bad_reading_spares_the_neighbours_and_leaves_its_window_to_the_next_good_on
 }
 
 #[test]
-fn chips_come_and_go_and_when_all_are_gone_that_is_a_state() {
+fn chips_are_added_and_removed_and_the_source_is_gone_when_all_are() {
     let tree = Tree::new();
     let first = tree.chip(0, "a", &[("name", "x"), ("power1_input", "1000000")]);
     let mut rig = tree.rig();
@@ -360,7 +359,7 @@ fn chips_come_and_go_and_when_all_are_gone_that_is_a_state() {
         shown(&at(&mut rig, 3)),
         ["hw.energy x-power1<host = 3000000", "hw.energy y-power1<host = 2000000"]
     );
-    // The chip's number goes to another device: nobody takes one for the other.
+    // The chip's number is given to another device, which is another domain.
     fs::remove_dir_all(&first).unwrap();
     fs::remove_file(tree.0.path().join("class/hwmon/hwmon0")).unwrap();
     tree.chip(0, "c", &[("name", "z"), ("power1_input", "5000000")]);
@@ -384,7 +383,7 @@ fn chips_come_and_go_and_when_all_are_gone_that_is_a_state() {
 }
 
 #[test]
-fn a_bare_tree_is_a_state_with_a_remedy_for_the_agent_and_for_doctor() {
+fn a_tree_without_channels_is_gone_with_a_remedy() {
     let tree = Tree::new();
     tree.chip(0, "a", &[("name", "coretemp"), ("temp1_input", "40000")]);
     let error = Rig::new().start::<Hwmon>(tree.config()).unwrap_err();

@@ -1,12 +1,12 @@
-//! Compares RAPL's interfaces. They lead to the same registers, so over the same span they must agree except for a
-//! refresh or two. If they do not (a wrong unit, a counter that stands still), one of them is wrong. Pure: the energies
-//! that each interface reports go in, the interface to trust and the disagreements come out. `source` compares once,
-//! after it was opened.
+//! Compares RAPL's interfaces. They lead to the same registers, so over the same span they must agree except
+//! for a refresh or two. If they do not (a wrong unit, a counter that stands still), one of them is wrong.
+//! Pure: the energies that each interface reports go in, the interface to trust and the disagreements come
+//! out. `source` compares once, after it was opened.
 
 use std::time::Duration;
 
-/// The share of the larger value by which two may differ: kernels round units (15.3 µJ for 2^-16 J), and the readings
-/// are not taken at the same instant.
+/// The share of the larger value by which two may differ: kernels round units (15.3 µJ for 2^-16 J), and the
+/// readings are not taken at the same instant.
 const TOLERANCE: f64 = 0.05;
 /// The hardware refreshes about every millisecond. Each end of the span may be on either side of a refresh.
 const TWO_REFRESHES: Duration = Duration::from_millis(2);
@@ -38,8 +38,8 @@ pub(crate) struct Comparison {
     pub(crate) disagreements: Vec<(String, String)>,
 }
 
-/// Compares reports about the same span of `elapsed`, in the order in which the interfaces are preferred. The one that
-/// most others agree with is trusted; in a tie the first whose counters move.
+/// Compares reports about the same span of `elapsed`, in the order in which the interfaces are preferred. The
+/// one that most others agree with is trusted; in a tie the first whose counters move.
 pub(crate) fn compare(reports: &[InterfaceReport], elapsed: Duration) -> Comparison {
     let votes = |at: usize| {
         let others = reports.iter().enumerate().filter(|&(other, _)| other != at);

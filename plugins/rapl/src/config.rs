@@ -1,4 +1,4 @@
-//! The keys of `[plugins.rapl]`, and which of their values make sense.
+//! The keys of `[plugins.rapl]`, and the check of their values.
 
 use std::time::Duration;
 
@@ -9,33 +9,33 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RaplConfig {
-    /// Time between readings, 1 ms to 1 day. RAPL itself refreshes about once a millisecond; its counters
-    /// wrap after minutes to hours, so that an interval of many minutes can miss a wrap.
+    /// Time between readings, 1 ms to 1 day. RAPL refreshes about once a millisecond. Powercap's counters
+    /// wrap after minutes to hours; a longer interval misses a wrap.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The tree under which `class/powercap` and `bus/event_source/devices` are looked up. What is found
-    /// anywhere but on a real sysfs is labelled `simulated`.
+    /// The tree in which `class/powercap` and `bus/event_source/devices` are looked up. What is read from
+    /// anything but a real sysfs is labelled `simulated`.
     pub sysfs_root: String,
-    /// The tree under which the processor's registers are, `cpu/N/msr`.
+    /// The tree in which the processor's registers are, as `cpu/N/msr`.
     pub dev_root: String,
-    /// The way to the meter: `auto` (the first of `perf`, `powercap` and `msr` that is there, unless the
-    /// others agree on something else), or one of these.
+    /// The interface to read: `perf`, `powercap`, `msr`, or `auto`: the first of these that can be used,
+    /// unless the others agree on a different result.
     pub interface: Interface,
-    /// Whether cores are metered one by one where they can be (AMD), beside their package.
+    /// Whether single cores are metered too, where the processor can (AMD).
     pub cores: bool,
 }
 
-/// A way to the meter.
+/// An interface to RAPL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interface {
-    /// The first of the others that is there, unless they agree on something else.
+    /// The first of the others that can be used, unless the others agree on a different result.
     Auto,
     /// The kernel's `power` PMU: 64-bit counters that never wrap, all of a package in one read.
     Perf,
     /// The files of `class/powercap`.
     Powercap,
-    /// The processor's own registers, through the kernel's module `msr`.
+    /// The processor's registers, through the kernel's module `msr`.
     Msr,
 }
 
@@ -51,8 +51,8 @@ impl Interface {
     }
 }
 
-const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
+const MAX_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for RaplConfig {
     fn default() -> Self {
@@ -67,9 +67,9 @@ impl Default for RaplConfig {
 }
 
 impl RaplConfig {
-    /// Refuses what makes no sense, by its key.
+    /// Checks the values. The error names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        if !(SHORTEST..=LONGEST).contains(&self.interval) {
+        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
             let got = self.interval;
             return Err(Error::fatal(format!("plugins.rapl.interval: {got:?} is not between 1ms and 1day")));
         }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_outside_1ms_to_1day_is_refused_by_its_key() {
+    fn an_interval_outside_1ms_to_1day_is_refused_and_the_error_names_the_key() {
         for (nanos, fine) in [(0, false), (999_999, false), (1_000_000, true), (3_600_000_000_000, true)] {
             let config = RaplConfig { interval: Duration::from_nanos(nanos), ..RaplConfig::default() };
             let verdict = config.validate();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_are_spelt_in_lower_case_and_others_are_named_in_the_refusal() {
+    fn interfaces_are_lower_case_and_the_error_for_an_unknown_one_lists_them() {
         let config: RaplConfig = serde_json::from_str(r#"{"interface": "powercap"}"#).unwrap();
         assert_eq!(config.interface, Interface::Powercap);
         let message = serde_json::from_str::<RaplConfig>(r#"{"interface": "mmio"}"#).unwrap_err().to_string();

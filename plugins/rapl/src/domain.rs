@@ -1,5 +1,5 @@
-//! Maps the names of powercap's zones and perf's events to a domain, a resource and a metric. Pure; `powercap` and
-//! `perf` read the directories.
+//! Maps the names of powercap's zones and perf's events to a domain, a resource and a metric. Pure;
+//! `powercap` and `perf` read the directories.
 
 use std::fmt;
 
@@ -55,8 +55,8 @@ impl Part {
         (part, None)
     }
 
-    /// The part that one of perf's events stands for: `energy-pkg`, `energy-ram`. perf's "gpu" is the graphics unit
-    /// within a package, RAPL's plane 1, which powercap calls `uncore`.
+    /// The part that one of perf's events stands for: `energy-pkg`, `energy-ram`. perf's "gpu" is the
+    /// graphics unit within a package, RAPL's plane 1, which powercap calls `uncore`.
     pub(crate) fn of_event(name: &str) -> Part {
         match name {
             "energy-pkg" => Part::Package,
@@ -100,8 +100,8 @@ fn parse_package_die(text: &str) -> Option<PackageDie> {
     }
 }
 
-/// The subject of the counter named `name` that covers `part` of the package at `package_die`. Cores, uncore and unknown
-/// parts lie within their package; memory and psys do not.
+/// The subject of the counter named `name` that covers `part` of the package at `package_die`. Cores, uncore
+/// and unknown parts lie within their package; memory and psys do not.
 pub(crate) fn subject(name: String, part: &Part, package_die: Option<PackageDie>, origin: Origin) -> Subject {
     // psys covers all packages, whichever package's register it is read through.
     let package_die = package_die.filter(|_| *part != Part::Psys);

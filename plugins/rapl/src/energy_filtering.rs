@@ -1,6 +1,6 @@
-//! Whether the processor adds noise to RAPL's values. Against attacks that read secrets from power, Intel's processors
-//! can do so ("energy filtering"): when a bit in a register asks for it, and wherever SGX is enabled. Energy over
-//! seconds stays right, energy over milliseconds does not, so the state is published.
+//! Whether the processor adds noise to RAPL's values. Against attacks that read secrets from power, Intel's
+//! processors can do so ("energy filtering"): when a bit in a register asks for it, and wherever SGX is
+//! enabled. Energy over seconds stays right, energy over milliseconds does not, so the state is published.
 //!
 //! Source: Intel, "Running Average Power Limit Energy Reporting" (INTEL-SA-00389, CVE-2020-8694 and -8695),
 //! and the Software Developer's Manual, volume 4, for the registers.
@@ -15,8 +15,8 @@ use wattrace_api::{
 };
 
 use crate::cpu_model::{CpuModel, Vendor};
+use crate::meter_cpus::MeterCpus;
 use crate::msr::device::Device;
-use crate::topology::Topology;
 
 /// The state of energy filtering.
 const FILTERING: Metric = Metric::gauge(
@@ -69,7 +69,7 @@ impl EnergyFiltering {
     /// Opens the registers of the first CPU below these roots.
     pub(crate) fn open(sysfs_root: &Path, dev_root: &Path) -> Self {
         let vendor = CpuModel::of(sysfs_root).map(|cpu| cpu.vendor);
-        let first = Topology::below(sysfs_root).online().into_iter().min().unwrap_or(0);
+        let first = MeterCpus::below(sysfs_root).online().into_iter().min().unwrap_or(0);
         let device = Some(Vendor::Intel).filter(|_| vendor == Some(Vendor::Intel));
         Self { vendor, device: device.and_then(|_| Device::open(dev_root, first).ok()) }
     }

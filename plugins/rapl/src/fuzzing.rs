@@ -1,5 +1,5 @@
-//! Entry points for fuzzers: everything that parses input of the kernel. Each function must return soon and without a
-//! panic, whatever its input.
+//! Entry points for fuzzers: everything that parses input of the kernel. Each function must return soon and
+//! without a panic, whatever its input.
 
 use std::hint::black_box;
 

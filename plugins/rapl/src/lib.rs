@@ -1,11 +1,11 @@
-//! The `rapl` plugin: the energy of CPU packages, their cores, memory and the platform, measured by RAPL ("running
-//! average power limit"), the meter of Intel's and AMD's processors.
+//! The `rapl` plugin: the energy of CPU packages, their cores, memory and the platform, measured by RAPL
+//! ("running average power limit"), the meter of Intel's and AMD's processors.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.rapl]` |
 //! | `domain` | from RAPL's names to domain, resource and metric |
-//! | `topology`, `cpu_model` | the CPUs to read meters on, and the model of the processor |
+//! | `meter_cpus`, `cpu_model` | the CPUs to read meters on, and the model of the processor |
 //! | `profile` | how readings are judged: maximum power, stand-still, the metric of anomalies |
 //! | `meter` | what the three interfaces have in common |
 //! | `perf` | the kernel's perf interface, `bus/event_source/devices/power` |
@@ -29,6 +29,7 @@ mod energy_filtering;
 #[doc(hidden)]
 pub mod fuzzing;
 mod meter;
+mod meter_cpus;
 mod msr;
 mod perf;
 mod powercap;
@@ -36,7 +37,6 @@ mod probe;
 mod profile;
 mod source;
 mod stuck_counters;
-mod topology;
 #[cfg(test)]
 mod unprivileged;
 

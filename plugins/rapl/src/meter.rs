@@ -1,5 +1,5 @@
-//! What RAPL's three interfaces have in common: meters that read one or more counters at once, and the reasons why an
-//! interface cannot be used. `perf`, `powercap` and `msr` open them, `source` polls them.
+//! What RAPL's three interfaces have in common: meters that read one or more counters at once, and the
+//! reasons why an interface cannot be used. `perf`, `powercap` and `msr` open them, `source` polls them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,8 +13,8 @@ pub(crate) trait Meter: Send {
     /// Fills `readings`, one raw value per counter, in their order. Allocates nothing unless it fails.
     fn read(&mut self, readings: &mut [u64]) -> Result<Continuity, Fault>;
 
-    /// Called when the values stand still. If what is read is dead, closes it and returns `true`: the next read opens
-    /// it again.
+    /// Called when the values stand still. If what is read is dead, closes it and returns `true`: the next
+    /// read opens it again.
     fn close_if_dead(&mut self) -> bool {
         false
     }

@@ -1,6 +1,6 @@
-//! The processor's own registers, through the device files of the kernel's module `msr`: an alternative to powercap and
-//! perf, and a third result to compare with theirs. Opens and reads the counters. [`registers`] decides which there
-//! are, [`device`] reads one.
+//! The processor's own registers, through the device files of the kernel's module `msr`: an alternative to
+//! powercap and perf, and a third result to compare with theirs. Opens and reads the counters. [`registers`]
+//! decides which there are, [`device`] reads one.
 
 pub(crate) mod device;
 pub(crate) mod registers;
@@ -15,8 +15,8 @@ use wattrace_meter::sysfs::Fault;
 use crate::cpu_model::CpuModel;
 use crate::domain::{PackageDie, Part, subject};
 use crate::meter::{Continuity, CounterGroup, Meter, OpenInterface, Unavailable};
+use crate::meter_cpus::{CounterScope, MeterCpus};
 use crate::profile;
-use crate::topology::{CounterScope, Topology};
 use device::Device;
 use registers::Registers;
 
@@ -35,8 +35,8 @@ pub(crate) fn directory(dev_root: &Path) -> PathBuf {
     dev_root.join("cpu")
 }
 
-/// Opens every counter that the processor below `sysfs_root` has, through the devices below `dev_root`; those of single
-/// cores if `cores`.
+/// Opens every counter that the processor below `sysfs_root` has, through the devices below `dev_root`; those
+/// of single cores if `cores`.
 pub(crate) fn open(sysfs_root: &Path, dev_root: &Path, cores: bool) -> Result<OpenInterface, Unavailable> {
     let unavailable = |reason: String, remedy: &str| Unavailable {
         looked_in: directory(dev_root),
@@ -47,7 +47,7 @@ pub(crate) fn open(sysfs_root: &Path, dev_root: &Path, cores: bool) -> Result<Op
         let path = sysfs_root.join("devices/system/cpu/modalias");
         return Err(unavailable(format!("{} names no such processor", path.display()), NO_X86));
     };
-    let (registers, topology) = (Registers::of(cpu), Topology::below(sysfs_root));
+    let (registers, topology) = (Registers::of(cpu), MeterCpus::below(sysfs_root));
     let online = topology.online();
     let mut opened = OpenInterface::default();
     for (nth, on) in topology.one_per_package(&online, registers.per_die).into_iter().enumerate() {
@@ -96,12 +96,12 @@ fn some(opened: OpenInterface, otherwise: Unavailable) -> Result<OpenInterface, 
 struct Target {
     cpu: u32,
     package_die: PackageDie,
-    topology: Topology,
+    topology: MeterCpus,
     scope: CounterScope,
 }
 
-/// The group of those of `wanted` that count; `None` if none does. As in the kernel, a register that reads zero is
-/// treated as missing: a real one passes zero once in hours.
+/// The group of those of `wanted` that count; `None` if none does. As in the kernel, a register that reads
+/// zero is treated as missing: a real one passes zero once in hours.
 fn open_group(
     model: CpuModel,
     dev_root: &Path,
@@ -139,7 +139,7 @@ struct MsrMeter {
     cpu: u32,
     addresses: Vec<u32>,
     dev_root: PathBuf,
-    topology: Topology,
+    topology: MeterCpus,
     /// The registers read the same on each of these CPUs.
     scope: CounterScope,
     retry_at: Option<Instant>,

@@ -1,5 +1,6 @@
-//! The kernel's perf interface: the PMU `power` with counters for each package, and `power_core` with counters for each
-//! core (AMD). Opens the counters. [`pmu`] reads which there are, [`meter`] reads their values.
+//! The kernel's perf interface: the PMU `power` with counters for each package, and `power_core` with
+//! counters for each core (AMD). Opens the counters. [`pmu`] reads which there are, [`meter`] reads their
+//! values.
 
 mod meter;
 mod pmu;
@@ -12,8 +13,8 @@ use wattrace_meter::{Period, sysfs};
 
 use crate::domain::{PackageDie, Part, subject};
 use crate::meter::{CounterGroup, OpenInterface, Unavailable};
+use crate::meter_cpus::{CounterScope, MeterCpus};
 use crate::profile;
-use crate::topology::{CounterScope, Topology};
 use meter::{PerfGroupSpec, PerfMeter};
 use pmu::{Event, Pmu};
 
@@ -26,8 +27,8 @@ pub(crate) fn directory(sysfs_root: &Path) -> PathBuf {
     sysfs_root.join("bus/event_source/devices/power")
 }
 
-/// Opens every event of the PMU `power` below `sysfs_root`, and of `power_core` if `cores`, on every CPU that the PMUs
-/// name.
+/// Opens every event of the PMU `power` below `sysfs_root`, and of `power_core` if `cores`, on every CPU that
+/// the PMUs name.
 pub(crate) fn open(sysfs_root: &Path, cores: bool) -> Result<OpenInterface, Unavailable> {
     let directory = directory(sysfs_root);
     let unavailable = |reason: String, remedy: &str| Unavailable {
@@ -36,7 +37,7 @@ pub(crate) fn open(sysfs_root: &Path, cores: bool) -> Result<OpenInterface, Unav
         remedy: remedy.to_owned(),
     };
     let mut opening =
-        Opening { topology: Topology::below(sysfs_root), opened: OpenInterface::default(), refused: None };
+        Opening { topology: MeterCpus::below(sysfs_root), opened: OpenInterface::default(), refused: None };
     let pmu =
         Pmu::find(&directory, &mut opening.opened.warnings).map_err(|reason| unavailable(reason, NO_PMU))?;
     opening.packages(&directory, &pmu);
@@ -64,7 +65,7 @@ pub(crate) fn parse(name: &str, terms: &str, scale: &str, unit: &str) -> Result<
 
 /// What has been opened so far.
 struct Opening {
-    topology: Topology,
+    topology: MeterCpus,
     opened: OpenInterface,
     refused: Option<(String, io::Error)>,
 }

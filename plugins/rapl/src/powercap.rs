@@ -1,5 +1,6 @@
-//! The kernel's powercap interface: `class/powercap/intel-rapl:0/energy_uj`, one file per counter, in microjoules.
-//! Finds and opens the counters. [`zones`] maps directories to what they meter, [`meter`] reads one file.
+//! The kernel's powercap interface: `class/powercap/intel-rapl:0/energy_uj`, one file per counter, in
+//! microjoules. Finds and opens the counters. [`zones`] maps directories to what they meter, [`meter`] reads
+//! one file.
 
 mod meter;
 pub(crate) mod zones;
@@ -16,8 +17,8 @@ use wattrace_meter::{Period, powercap_period};
 use crate::cpu_model::{CpuModel, Vendor};
 use crate::domain::subject;
 use crate::meter::{CounterGroup, OpenInterface, Unavailable};
+use crate::meter_cpus::MeterCpus;
 use crate::profile;
-use crate::topology::Topology;
 use meter::PowercapMeter;
 use zones::{Zone, ZoneDirectory};
 
@@ -59,12 +60,12 @@ pub(crate) fn open(sysfs_root: &Path) -> Result<OpenInterface, Unavailable> {
     }
 }
 
-/// The CPU whose core the zone `core` of a package meters. On AMD each core has a register of its own, and the kernel
-/// reads that of one CPU of the package, the first that came online (`rp->lead_cpu` in `intel_rapl_common.c`).
-/// Elsewhere the zone meters all cores: `None`.
+/// The CPU whose core the zone `core` of a package meters. On AMD each core has a register of its own, and
+/// the kernel reads that of one CPU of the package, the first that came online (`rp->lead_cpu` in
+/// `intel_rapl_common.c`). Elsewhere the zone meters all cores: `None`.
 fn core_of_zone(sysfs_root: &Path) -> impl Fn(u32) -> Option<u32> {
     let amd = CpuModel::of(sysfs_root).is_some_and(|cpu| cpu.vendor == Vendor::Amd);
-    let topology = Topology::below(sysfs_root);
+    let topology = MeterCpus::below(sysfs_root);
     let online = if amd { topology.online() } else { Vec::new() };
     move |package| online.iter().copied().filter(|&cpu| topology.package(cpu) == package).min()
 }
@@ -78,7 +79,8 @@ fn open_zone(zone: &Zone, class_origin: Origin, opened: &mut OpenInterface) -> i
     if max.is_none() {
         let zone = zone.path.display();
         opened.warnings.push(format!(
-            "{zone}: max_energy_range_uj is not readable: when the counter wraps, the energy of that window is lost"
+            "{zone}: max_energy_range_uj is not readable: when the counter wraps, \
+             the energy of that window is lost"
         ));
     }
     let period =
@@ -91,8 +93,8 @@ fn open_zone(zone: &Zone, class_origin: Origin, opened: &mut OpenInterface) -> i
     Ok(())
 }
 
-/// Every directory that has an `energy_uj`. In sysfs all of them are links in `class`, and children are also in their
-/// parents; a simulated tree may have either.
+/// Every directory that has an `energy_uj`. In sysfs all of them are links in `class`, and children are also
+/// in their parents; a simulated tree may have either.
 fn find(class: &Path) -> io::Result<Vec<ZoneDirectory>> {
     let mut found = BTreeMap::new();
     let mut level = vec![class.to_owned()];

@@ -1,5 +1,5 @@
-//! Which of RAPL's interfaces can be used, and what makes the others usable. [`probe`] is for `doctor`, [`candidates`]
-//! for the source. Both open the same files, so that they cannot disagree.
+//! Which of RAPL's interfaces can be used, and what makes the others usable. [`probe`] is for `doctor`,
+//! [`candidates`] for the source. Both open the same files, so that they cannot disagree.
 
 use std::path::{Path, PathBuf};
 
@@ -112,8 +112,8 @@ pub fn probe(config: &RaplConfig) -> Probe {
     Probe { sysfs_root: sysfs_root.to_owned(), perf, powercap, msr }
 }
 
-/// In order of preference: perf's counters never wrap and are read together, and the kernel knows the units of the
-/// registers that it reads itself.
+/// In order of preference: perf's counters never wrap and are read together, and the kernel knows the units
+/// of the registers that it reads itself.
 const ALL: [Interface; 3] = [Interface::Perf, Interface::Powercap, Interface::Msr];
 
 /// Opens an interface, without the counters that nothing feeds.
@@ -149,8 +149,9 @@ pub(crate) struct Candidate {
     pub(crate) opened: OpenInterface,
 }
 
-/// Opens the interface that `config` selects, and after it all others of the same origin, to compare with. A machine
-/// without any is a state, not a failure; the error says what is missing, where, and what the remedy is.
+/// Opens the interface that `config` selects, and after it all others of the same origin, to compare with. A
+/// machine without any is a state, not a failure; the error says what is missing, where, and what the remedy
+/// is.
 pub(crate) fn candidates(config: &RaplConfig) -> Result<Vec<Candidate>, Error> {
     let mut candidates: Vec<Candidate> = Vec::new();
     let mut missing = Vec::new();

@@ -1,5 +1,5 @@
-//! The pipeline element: reads every counter on each tick, so that a bad counter does not affect the others, and
-//! compares RAPL's interfaces once after the start. [`group`] holds the counters.
+//! The pipeline element: reads every counter on each tick, so that a bad counter does not affect the others,
+//! and compares RAPL's interfaces once after the start. [`group`] holds the counters.
 
 mod group;
 
@@ -106,7 +106,8 @@ impl RaplSource {
         self.groups.iter_mut().flat_map(|group| &mut group.channels)
     }
 
-    /// Compares what all interfaces report for the time since they were opened, and continues with the one to trust.
+    /// Compares what all interfaces report for the time since they were opened, and continues with the one to
+    /// trust.
     fn compare_interfaces(
         &mut self,
         pending: PendingComparison,

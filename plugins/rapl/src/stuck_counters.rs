@@ -1,7 +1,7 @@
-//! Finds counters that the kernel shows but that nothing feeds. A virtual machine shows a counter of the host (psys)
-//! because of its processor's name, without the register behind it, and so do boards whose firmware does not feed it:
-//! each reading is the same. [`crate::probe`] leaves them out, so that 0 J is not reported as measured, and another
-//! meter or an estimate takes their place.
+//! Finds counters that the kernel shows but that nothing feeds. A virtual machine shows a counter of the host
+//! (psys) because of its processor's name, without the register behind it, and so do boards whose firmware
+//! does not feed it: each reading is the same. [`crate::probe`] leaves them out, so that 0 J is not reported
+//! as measured, and another meter or an estimate takes their place.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,8 +23,8 @@ fn must_move((subject, _): &(Subject, Counter)) -> bool {
     always_draws_power(subject) && subject.domain.origin == Origin::Measured
 }
 
-/// Waits until all counters that must move have moved, and removes those that have not when the time is over. Returns
-/// the names of their domains.
+/// Waits until all counters that must move have moved, and removes those that have not when the time is over.
+/// Returns the names of their domains.
 pub(crate) fn remove_stuck_counters(interface: &mut OpenInterface) -> Vec<String> {
     let groups = std::mem::take(&mut interface.groups);
     let mut watched: Vec<_> = groups.into_iter().map(WatchedGroup::new).collect();

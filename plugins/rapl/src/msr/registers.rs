@@ -61,8 +61,8 @@ impl Registers {
     }
 }
 
-/// Microjoules per count of the register of `part`. `unit` is the content of the register of the unit: bits 8 to 12 are
-/// the energy status unit (ESU).
+/// Microjoules per count of the register of `part`. `unit` is the content of the register of the unit: bits 8
+/// to 12 are the energy status unit (ESU).
 pub(crate) fn scale(cpu: CpuModel, part: &Part, unit: u64) -> Option<Scale> {
     let esu = (unit >> 8) as u32 & 0x1f;
     let is = |models: &[u32]| cpu.vendor == Vendor::Intel && cpu.family == 6 && models.contains(&cpu.model);

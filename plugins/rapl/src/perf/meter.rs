@@ -1,5 +1,6 @@
-//! The perf counters of one package, die or core, in one group on one of its CPUs. They are read with one system call,
-//! and opened again on another CPU when theirs goes offline. `super` decides which counters there are.
+//! The perf counters of one package, die or core, in one group on one of its CPUs. They are read with one
+//! system call, and opened again on another CPU when theirs goes offline. `super` decides which counters
+//! there are.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -14,7 +15,7 @@ use wattrace_meter::sysfs::Fault;
 use wattrace_topology::parse_list;
 
 use crate::meter::{Continuity, Meter};
-use crate::topology::{CounterScope, Topology};
+use crate::meter_cpus::{CounterScope, MeterCpus};
 
 /// The time between attempts to open the counters again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -40,7 +41,7 @@ pub(super) struct PerfGroupSpec {
     pub(super) configs: Vec<u64>,
     /// The PMU's file that names the CPUs on which it counts now.
     pub(super) cpumask: PathBuf,
-    pub(super) topology: Topology,
+    pub(super) topology: MeterCpus,
     /// The CPUs on any of which the counters are the same.
     pub(super) scope: CounterScope,
 }
@@ -55,8 +56,8 @@ impl PerfGroupSpec {
     fn open(&self) -> io::Result<(u32, Vec<File>)> {
         let mut cpus = self.counting_cpus();
         let online = self.topology.online();
-        // A kernel that sets the mask only at boot names CPUs that are offline now: any other CPU of the same package,
-        // die or core counts as well.
+        // A kernel that sets the mask only at boot names CPUs that are offline now: any other CPU of the same
+        // package, die or core counts as well.
         cpus.retain(|cpu| online.contains(cpu));
         cpus.extend(online);
         let mut refused = io::Error::from_raw_os_error(libc::ENODEV);
@@ -154,8 +155,8 @@ impl Meter for PerfMeter {
         Ok(continuity)
     }
 
-    /// The kernel moves counters from a CPU that goes offline, unless it was the last one of its package or core: then
-    /// they stay there, and stand still even after the CPU is back.
+    /// The kernel moves counters from a CPU that goes offline, unless it was the last one of its package or
+    /// core: then they stay there, and stand still even after the CPU is back.
     fn close_if_dead(&mut self) -> bool {
         let counting = self.spec.counting_cpus();
         let dead = !counting.is_empty() && !counting.contains(&self.cpu);

@@ -1,5 +1,5 @@
-//! Reads a PMU's directory: its type, the CPUs to count on, its events and their scales. Read once when the counters are
-//! opened; the parsing is pure.
+//! Reads a PMU's directory: its type, the CPUs to count on, its events and their scales. Read once when the
+//! counters are opened; the parsing is pure.
 
 use std::fs;
 use std::path::Path;

@@ -26,8 +26,8 @@ pub(crate) struct Zone {
 }
 
 /// Decides what each of `found` meters, and leaves out second interfaces to the same counter: those of
-/// `intel-rapl-mmio` that `intel-rapl` has as well. Zones with unknown names are kept. `core_of_zone`: the CPU whose
-/// core the zone `core` of a package meters, if it does not meter all cores.
+/// `intel-rapl-mmio` that `intel-rapl` has as well. Zones with unknown names are kept. `core_of_zone`: the
+/// CPU whose core the zone `core` of a package meters, if it does not meter all cores.
 pub(crate) fn identify(
     mut found: Vec<ZoneDirectory>,
     core_of_zone: impl Fn(u32) -> Option<u32>,

@@ -1,5 +1,5 @@
-//! Counters that are read together, from the meter to their series: each reading closes the window since the previous
-//! good one. `super` polls the groups.
+//! Counters that are read together, from the meter to their series: each reading closes the window since the
+//! previous good one. `super` polls the groups.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The power at which counters are assumed to wrap.
 const WRAP_WATTS: u64 = 1_000;
 
-/// The mean age of what a counter shows: half of the 976 µs after which RAPL updates it. A window that ends this long
-/// before a reading covers the energy in the reading as well as can be known.
+/// The mean age of what a counter shows: half of the 976 µs after which RAPL updates it. A window that ends
+/// this long before a reading covers the energy in the reading as well as can be known.
 pub(crate) const AGE: Duration = Duration::from_micros(488);
 
 /// Until when a reading that was just taken covers energy.
@@ -84,14 +84,15 @@ impl PolledGroup {
                 let domain = &channel.series.subject().domain.name;
                 tracing::warn!(
                     domain,
-                    "plugins.rapl.interval: at {WRAP_WATTS} W this counter wraps every {time:?}; read it more often"
+                    "plugins.rapl.interval: at {WRAP_WATTS} W this counter wraps every {time:?}; \
+                     read it more often"
                 );
             }
         }
     }
 
-    /// The energy that each channel has counted since its last reading, `elapsed` ago, without taking the reading.
-    /// Leaves out counters that cannot be read now or may have wrapped more than once.
+    /// The energy that each channel has counted since its last reading, `elapsed` ago, without taking the
+    /// reading. Leaves out counters that cannot be read now or may have wrapped more than once.
     pub(super) fn preview(&mut self, elapsed: Duration) -> Vec<DomainEnergy> {
         if self.meter.read(&mut self.readings).is_err() {
             return Vec::new();

@@ -1,4 +1,5 @@
-//! Several interfaces to the same counters: which is read, and how disagreements are reported. Also energy filtering.
+//! Several interfaces to the same counters: which is read, and how disagreements are reported. Also energy
+//! filtering.
 
 use wattrace_rapl_simulator::Registers;
 
@@ -31,8 +32,9 @@ fn perf_energy_follows_the_clock() {
             microjoules = point.steps;
         }
     }
-    // Nanoseconds times watts are nanojoules. The span between the first and the last reading lies between these two,
-    // however long the thread was preempted. The rates of the two clocks may differ by a thousandth.
+    // Nanoseconds times watts are nanojoules. The span between the first and the last reading lies between
+    // these two, however long the thread was preempted. The rates of the two clocks may differ by a
+    // thousandth.
     let used = |from: Timestamp, to: Timestamp| (to.0 - from.0) * u64::from(WATTS) / 1_000;
     let least = used(after_first, before_last) / 1_000 * 999;
     let most = used(before_first, rig.clock.now()) / 1_000 * 1_001 + 1_000;
@@ -104,11 +106,11 @@ fn of_interfaces_that_agree_the_preferred_one_is_read_and_no_energy_is_lost_befo
 }
 
 #[test]
-fn one_that_stands_still_is_not_believed_and_its_series_goes_on_with_the_other_s_joules() {
+fn an_interface_that_stands_still_is_replaced_and_its_series_continue_with_the_other_one() {
     let mut all = Interfaces::new(Interface::Auto, 20);
     let before: Vec<_> = all.rig.registry.domains().iter().map(|d| d.name.clone()).collect();
     assert_eq!(before, ["package-0"]);
-    // Powercap's tree stays where it is.
+    // Powercap stands still from now on.
     all.tree = Tree::create(tempfile::tempdir().unwrap().path(), Vec::new()).unwrap();
     let (shown, points, batch) = all.poll(SECOND, 20);
     let expected = [
@@ -118,7 +120,7 @@ fn one_that_stands_still_is_not_believed_and_its_series_goes_on_with_the_other_s
     ];
     assert_eq!(shown, expected);
     assert_eq!(points[2].window, window(0, SECOND));
-    assert!(batch.ended().is_empty(), "it is the series that was there from the start");
+    assert!(batch.ended().is_empty(), "the series of the first interface continues");
     assert_eq!(all.poll(3 * SECOND, 20).0, ["hw.energy package-0 = 60000000"]);
 }
 

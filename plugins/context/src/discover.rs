@@ -1,34 +1,35 @@
-//! What there is to tell: the CPUs' clocks by package or core, and the sensors of temperature. `source.rs`
+//! Finds what can be read: the CPUs' frequencies by package or core, and the temperature sensors. `source.rs`
 //! reads them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use wattrace_api::Resource;
+use wattrace_meter::names::{slug, unique};
 use wattrace_meter::sysfs::{names, read_word};
 use wattrace_topology::Cpus;
 
 use crate::config::Frequency;
 
-/// Files whose mean is a value.
+/// Files whose mean is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gauge {
-    /// What it is of.
+    /// The hardware it is about.
     pub resource: Resource,
     /// `hw.id`.
     pub id: String,
     /// `hw.name`.
     pub name: String,
-    /// What contains it, `hw.parent`.
+    /// The package that contains it, `hw.parent`.
     pub parent: Option<String>,
-    /// Where a sensor sits, `hw.sensor_location`.
+    /// The location of a sensor, `hw.sensor_location`.
     pub location: Option<String>,
     /// The files.
     pub files: Vec<PathBuf>,
 }
 
-/// The clocks of what `of` says, of all CPUs that are online and tell theirs.
-pub fn clocks(sysfs_root: &Path, of: Frequency) -> Vec<Gauge> {
+/// The frequencies of all packages or cores, from those of their CPUs that have one.
+pub fn frequencies(sysfs_root: &Path, of: Frequency) -> Vec<Gauge> {
     let cpus = Cpus::below(sysfs_root);
     // By package, and by the lowest CPU of the core.
     let mut found: BTreeMap<(u32, Option<u32>), Vec<PathBuf>> = BTreeMap::new();
@@ -65,24 +66,13 @@ pub fn clocks(sysfs_root: &Path, of: Frequency) -> Vec<Gauge> {
     if of == Frequency::Off { Vec::new() } else { found.into_iter().map(gauge).collect() }
 }
 
-/// All sensors of temperature: those of hwmon, and the thermal zones that hwmon does not show as well.
-pub fn thermometers(sysfs_root: &Path) -> Vec<Gauge> {
+/// All temperature sensors: those of hwmon, and the thermal zones that are not in hwmon as well.
+pub fn temperature_sensors(sysfs_root: &Path) -> Vec<Gauge> {
     let mut found: Vec<Gauge> = Vec::new();
     let mut add = |driver: &str, label: &str, file: PathBuf| {
-        let slug = |text: &str| {
-            let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-            words.collect::<Vec<_>>().join("-").to_ascii_lowercase()
-        };
         let name = format!("{driver} {label}");
-        let plain = Some(slug(&name)).filter(|id| !id.is_empty()).unwrap_or_else(|| "temperature".to_owned());
-        let mut id = plain.clone();
-        // What is told apart by a number may have the name of another.
-        for nth in 1.. {
-            if found.iter().all(|gauge| gauge.id != id) {
-                break;
-            }
-            id = format!("{plain}-{nth}");
-        }
+        let id = Some(slug(&name)).filter(|id| !id.is_empty()).unwrap_or_else(|| "temperature".to_owned());
+        let id = unique(id, |id| found.iter().any(|gauge| gauge.id == id));
         let location = Some(label.to_owned());
         found.push(Gauge { resource: Resource::HOST, id, name, parent: None, location, files: vec![file] });
     };
@@ -104,7 +94,7 @@ pub fn thermometers(sysfs_root: &Path) -> Vec<Gauge> {
     {
         let directory = class.join(&zone);
         let Some(kind) = read_word(&directory.join("type")) else { continue };
-        // hwmon shows a zone under its type, with underscores for hyphens.
+        // In hwmon a zone has its type as name, with underscores for hyphens.
         if !drivers.contains(&kind.replace('-', "_")) {
             add("thermal", &kind, directory.join("temp"));
         }

@@ -1,5 +1,5 @@
-//! Chooses the CPUs to read meters on: one for each package or die. `wattrace-topology` reads the package, die and core
-//! of a CPU; `perf` and `msr` open their meters on the CPUs chosen here.
+//! Chooses the CPUs to read meters on: one for each package or die. `wattrace-topology` reads the package,
+//! die and core of a CPU; `perf` and `msr` open their meters on the CPUs chosen here.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -15,8 +15,8 @@ pub(crate) struct MeterCpu {
     pub(crate) package_die: PackageDie,
 }
 
-/// The CPUs on which a counter reads the same. Recorded while they are online: the kernel does not describe a CPU that
-/// is offline.
+/// The CPUs on which a counter reads the same. Recorded while they are online: the kernel does not describe a
+/// CPU that is offline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CounterScope {
     /// Those of a package, or of one of its dies.
@@ -27,12 +27,12 @@ pub(crate) enum CounterScope {
 
 /// The machine's CPUs below a sysfs. Nothing is kept: each call reads.
 #[derive(Clone, Debug)]
-pub(crate) struct Topology {
+pub(crate) struct MeterCpus {
     cpus: Cpus,
 }
 
-impl Topology {
-    /// That of the tree at `sysfs_root`.
+impl MeterCpus {
+    /// Those of the tree at `sysfs_root`.
     pub(crate) fn below(sysfs_root: &Path) -> Self {
         Self { cpus: Cpus::below(sysfs_root) }
     }
@@ -72,8 +72,8 @@ impl Topology {
         }
     }
 
-    /// One of `cpus` for each package, or for each die if `dies` and the package has several. A second CPU of the same
-    /// package or die would count the same energy twice.
+    /// One of `cpus` for each package, or for each die if `dies` and the package has several. A second CPU of
+    /// the same package or die would count the same energy twice.
     pub(crate) fn one_per_package(&self, cpus: &[u32], dies: bool) -> Vec<MeterCpu> {
         let seen = cpus.iter().map(|&n| (n, self.package(n), if dies { self.die(n) } else { 0 }));
         first_of_each(seen.collect())
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn without_files_there_is_one_cpu_of_one_core_of_one_package() {
         let root = tempfile::tempdir().unwrap();
-        let topology = Topology::below(root.path());
+        let topology = MeterCpus::below(root.path());
         assert_eq!((topology.online(), topology.package(3), topology.core(3)), (vec![0], 0, vec![3]));
         let scope = topology.scope_of_package(3, true);
         assert_eq!(scope, CounterScope::Package { package: 0, die: Some(0) });

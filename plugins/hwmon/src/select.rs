@@ -1,0 +1,78 @@
+//! Selects the channels to meter, and names them: applies the configuration, numbers equal names, and drops
+//! claims that contradict each other. Pure, except that it looks at the file system of each channel.
+
+use std::collections::HashSet;
+
+use wattrace_api::{Follows, Origin, Resource, metric};
+use wattrace_meter::names::unique;
+use wattrace_meter::{Subject, sysfs};
+
+use crate::classify::{ChannelClass, classify};
+use crate::config::ChannelRules;
+use crate::discover::{ChannelFiles, FoundChannel};
+
+/// A channel to meter.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SelectedChannel {
+    pub(crate) subject: Subject,
+    pub(crate) files: ChannelFiles,
+}
+
+/// Decides what each of `found` meters. `packages` are the kernel's numbers of CPU packages. `metered`:
+/// another plugin meters the packages already.
+pub(crate) fn select(
+    found: Vec<FoundChannel>,
+    rules: &ChannelRules,
+    packages: &[u32],
+    metered: bool,
+) -> Vec<SelectedChannel> {
+    let whole = |f: &&FoundChannel| {
+        f.driver == "power_meter" && !f.is_part && classify(&f.driver, &f.label) == ChannelClass::Host
+    };
+    // If there are several, none of them is known to meter the whole machine.
+    let one_meter = found.iter().filter(whole).count() == 1;
+    let mut taken: HashSet<String> = HashSet::new();
+    let mut selected = Vec::new();
+    for FoundChannel { driver, label, channel, files, is_part, .. } in found {
+        let mut class = classify(&driver, &label);
+        if driver == "amd_energy" && (!rules.amd_energy || metered || class == ChannelClass::Unknown) {
+            continue;
+        }
+        if driver == "power_meter" && class == ChannelClass::Host && (is_part || !one_meter) {
+            class = ChannelClass::Unknown;
+        }
+        let name = unique(class.name(&driver, &label, &channel), |name| taken.contains(name));
+        taken.insert(name.clone());
+        if rules.exclude.is_match(&name) {
+            continue;
+        }
+        let origin = sysfs::origin(files.first());
+        selected.push(SelectedChannel {
+            subject: configured_subject(class, &name, rules, packages, origin),
+            files,
+        });
+    }
+    selected
+}
+
+/// The subject of the channel `name`. The configuration takes precedence over what is known.
+fn configured_subject(
+    class: ChannelClass,
+    name: &str,
+    rules: &ChannelRules,
+    packages: &[u32],
+    origin: Origin,
+) -> Subject {
+    let mut subject = class.subject(name, packages, origin);
+    if rules.host.is_match(name) {
+        (subject.metric, subject.resource) = (metric::HW_HOST_ENERGY, Resource::HOST);
+        (subject.domain.follows, subject.domain.within) = (Follows::Cpus, None);
+    }
+    if rules.in_totals.is_match(name) {
+        subject.domain.within = None;
+    }
+    if rules.follow_cpus.is_match(name) {
+        subject.domain.follows = Follows::Cpus;
+    }
+    subject
+}
