@@ -110,7 +110,7 @@ fn each_of_twenty_thousand_short_processes_is_listed_with_its_own_time() {
     }
     let percent = |part: f64| 100.0 * part / total;
     eprintln!(
-        "of {total:.3} s according to rusage, {:.4} % are charged to the right process, and {:.4} % in excess",
+        "of {total:.3} s in rusage, {:.4} % are charged to the right process, and {:.4} % in excess",
         percent(correct),
         percent(excess)
     );
