@@ -149,7 +149,7 @@ async fn trace(
     pipeline.poll_all().await;
     pipeline.flush(Instant::now() + STOP_TIMEOUT).await;
     if !counts_cpu_time(&registry) {
-        return Err(session::nothing_to_measure(&pipeline.health()));
+        return Err(session::nothing_to_measure(&pipeline.health(), "a plugin that counts CPU time"));
     }
     lock(recording).reset();
     Ok(pipeline)

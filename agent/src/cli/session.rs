@@ -59,15 +59,13 @@ pub(super) fn start_pipeline(mut host: Host, config: &Config) -> Result<Pipeline
     Ok(pipeline)
 }
 
-/// Why nothing can be measured: what each source lacks.
-pub(super) fn nothing_to_measure(health: &[Arc<Health>]) -> Failure {
+/// Why nothing can be measured: what each source lacks or, if all of them work, which plugin is `needed`.
+pub(super) fn nothing_to_measure(health: &[Arc<Health>], needed: &str) -> Failure {
     let lacking = |h: &&Arc<Health>| h.name.starts_with("source/") && h.state() != State::Running;
     let reasons: Vec<_> =
         health.iter().filter(lacking).map(|h| format!("  {} is {}", h.name, h.state())).collect();
     if reasons.is_empty() {
-        return Failure::new(
-            "nothing can be measured: enable a plugin with a source (`wattrace plugins list` shows them)",
-        );
+        return Failure::new(format!("nothing can be measured: enable {needed}, see `wattrace plugins list`"));
     }
     Failure::new(format!("nothing can be measured here.\n{}", reasons.join("\n")))
 }
