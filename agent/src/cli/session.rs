@@ -65,7 +65,9 @@ pub(super) fn nothing_to_measure(health: &[Arc<Health>], needed: &str) -> Failur
     let reasons: Vec<_> =
         health.iter().filter(lacking).map(|h| format!("  {} is {}", h.name, h.state())).collect();
     if reasons.is_empty() {
-        return Failure::new(format!("nothing can be measured: enable {needed}, see `wattrace plugins list`"));
+        return Failure::new(format!(
+            "nothing can be measured: enable {needed}, see `wattrace plugins list`"
+        ));
     }
     Failure::new(format!("nothing can be measured here.\n{}", reasons.join("\n")))
 }
