@@ -12,17 +12,21 @@
 //! | --- | --- |
 //! | [`plugins`] | the list of standard plugins |
 //! | [`config`] | configuration: file, `--set`, defaults; errors that name the line |
+//! | [`pattern`] | names of elements with wildcards |
 //! | [`pipeline`] | the runner: threads, queues, isolation |
 //! | `control` | the socket that controls a running agent, and reload |
 //! | `cli` | the commands |
+//! | `sys` | the system calls of the runner |
 //! | `observe` | the agent's own metrics |
 
 mod cli;
 pub mod config;
 mod control;
 mod observe;
+pub mod pattern;
 pub mod pipeline;
 pub mod plugins;
+mod sys;
 
 use std::process::ExitCode;
 

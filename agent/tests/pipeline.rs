@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use scene::{Does, OFTEN, STOPPING, Scene, Watched, assert_each_once, books, find, pattern, soon};
 use tokio::time::Instant;
+use wattrace::config::{QueuePolicy, Settings};
+use wattrace::pattern::Pattern;
 use wattrace::pipeline::control::ControlError;
-use wattrace::pipeline::pattern::Pattern;
-use wattrace::pipeline::settings::{QueuePolicy, Settings};
 use wattrace::pipeline::status::Condition;
 use wattrace_api::{Batch, Error, Tick, Trigger, Value};
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 use scene::{
     Does, OFTEN, STOPPING, Scene, Wakes, Watched, assert_each_once, books, counting, declared, pattern, soon,
 };
-use wattrace::pipeline::pattern::Pattern;
-use wattrace::pipeline::settings::{QueuePolicy, Settings};
+use wattrace::config::{QueuePolicy, Settings};
+use wattrace::pattern::Pattern;
 use wattrace::pipeline::status::Condition;
 use wattrace_api::{Batch, Error, Setup, Tick, TickCause, Trigger, Value};
 

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use scene::{Does, STOPPING, Scene, Watched, assert_each_once, books, find, pattern, soon};
+use wattrace::config::{OutputSettings, QueuePolicy, Settings};
+use wattrace::pattern::Pattern;
 use wattrace::pipeline::health::State;
-use wattrace::pipeline::pattern::Pattern;
-use wattrace::pipeline::settings::{OutputSettings, QueuePolicy, Settings};
 use wattrace::pipeline::status::ElementStatus;
 use wattrace_api::{Batch, ElementKind, Error, Tick, Trigger, Value};
 

@@ -9,9 +9,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wattrace::config::Settings;
+use wattrace::pattern::Pattern;
 use wattrace::pipeline::Pipeline;
-use wattrace::pipeline::pattern::Pattern;
-use wattrace::pipeline::settings::Settings;
 use wattrace_api::{
     Batch, Clock, Error, Output, Resource, ResultExt, SeriesId, SeriesSpec, Setup, Source, Tick, Timestamp,
     Trigger, Value, Window, metric,

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wattrace::config::{QueuePolicy, Settings};
 use wattrace::pipeline::Pipeline;
-use wattrace::pipeline::settings::{QueuePolicy, Settings};
 use wattrace_api::{
     Attribute, Batch, Clock, Consumer, ConsumerKind, Error, Identity, MetricId, Output, Registry, Resource,
     ResultExt, Series, SeriesId, SeriesMap, SeriesSpec, Setup, Source, Tick, Timestamp, Transform, Trigger,

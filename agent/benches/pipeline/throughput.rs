@@ -11,9 +11,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use wattrace::config::{QueuePolicy, Settings};
+use wattrace::pattern::Pattern;
 use wattrace::pipeline::Pipeline;
-use wattrace::pipeline::pattern::Pattern;
-use wattrace::pipeline::settings::{QueuePolicy, Settings};
 use wattrace_api::{
     Batch, Error, Output, Registry, Resource, ResultExt, SeriesId, SeriesMap, SeriesSpec, Setup, Source,
     Tick, Timestamp, Transform, Trigger, Value, Window, metric,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::pattern::Pattern;
-use crate::pipeline::settings::{OutputSettings, QueuePolicy, Settings};
+use super::settings::{OutputSettings, QueuePolicy, Settings};
+use crate::pattern::Pattern;
 
 /// `[agent]`
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]

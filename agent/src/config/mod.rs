@@ -1,12 +1,14 @@
 //! The configuration, in two stages: `document.rs` reads what was written, the file and `--set`, each value
 //! with its location; `resolve.rs` turns it into a [`Config`] in which every key is known and has a value, or
-//! into a list of all problems. `agent.rs` holds the table `[agent]`.
+//! into a list of all problems. `agent.rs` holds the table `[agent]`, `settings.rs` what the runner takes
+//! from it.
 //!
 //! Defaults are those of the configuration types themselves (`Default`).
 
 mod agent;
 mod document;
 mod resolve;
+mod settings;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,8 @@ use toml::{Table, Value};
 
 pub use self::agent::AgentConfig;
 use self::document::Document;
+pub(crate) use self::settings::Bounds;
+pub use self::settings::{OutputSettings, QueuePolicy, Settings};
 use crate::plugins::Registered;
 
 /// The configuration file that is used if none is named.

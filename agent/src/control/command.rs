@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::pattern::Pattern;
+use crate::pattern::Pattern;
 
 /// A command to a running agent. Doc comments of variants and fields are the help of `wattrace control`.
 #[derive(Clone, Debug, PartialEq, Subcommand, Serialize, Deserialize)]

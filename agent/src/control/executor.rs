@@ -12,8 +12,8 @@ use tracing::{error, info, warn};
 use super::command::Command;
 use super::protocol::{AgentInfo, Problem, ProblemKind, Reply};
 use super::reload::{Refused, Reloader};
+use crate::pattern::Pattern;
 use crate::pipeline::control::{Control, ControlError, Done};
-use crate::pipeline::pattern::Pattern;
 use crate::pipeline::status::{Condition, ElementStatus};
 
 /// Time limit of elements for a command; those that exceed it are reported as late.

@@ -187,7 +187,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::pipeline::pattern::Pattern;
+    use crate::pattern::Pattern;
 
     fn read(line: &str) -> Result<Command, ProblemKind> {
         read_request(line.as_bytes()).map_err(|problem| problem.kind)

@@ -6,14 +6,13 @@ use std::sync::atomic::AtomicBool;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
-use tracing::warn;
 use wattrace_api::{Clock, Registry};
 
 use super::elements::Elements;
 use super::flow::BatchPool;
 use super::inbox::{Inbox, Message};
 use super::output_transforms::OutputTransforms;
-use super::settings::Settings;
+use crate::config::Settings;
 
 /// What the parts of a running pipeline share.
 pub(crate) struct Context {
@@ -31,25 +30,13 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Waits until what sources have sent has reached the outputs' queues, or until `deadline`.
-    pub(crate) async fn drain_transforms(&self, deadline: Instant) {
-        // The watchdog reports a transform that does not return.
-        let _ = self.request(Message::Barrier, deadline).await;
-    }
-
-    /// Sends a message to the transforms' thread and waits for the reply, until `deadline`.
-    pub(crate) async fn change_transforms(
+    /// Sends a message to the transforms' thread and waits for the reply, until `deadline`. Returns whether
+    /// the reply came in time; the watchdog reports a transform that does not return.
+    pub(crate) async fn ask_transforms(
         &self,
         message: impl FnOnce(oneshot::Sender<()>) -> Message,
         deadline: Instant,
-    ) {
-        if !self.request(message, deadline).await {
-            warn!("a transform does not return; the change takes effect when it does");
-        }
-    }
-
-    /// Returns whether the reply came in time.
-    async fn request(&self, message: impl FnOnce(oneshot::Sender<()>) -> Message, deadline: Instant) -> bool {
+    ) -> bool {
         let (reply, replied) = oneshot::channel();
         self.inbox.tell(message(reply));
         // A closed channel means that the thread has ended, which is an answer too.

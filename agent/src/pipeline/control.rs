@@ -11,9 +11,10 @@ use super::commands::Command;
 use super::context::Context;
 use super::elements::ask_all;
 use super::health::Health;
+use super::inbox::Message;
 use super::membership;
-use super::pattern::Pattern;
 use super::status::ElementStatus;
+use crate::pattern::Pattern;
 
 /// Controls a running pipeline. From [`super::Pipeline::control`].
 #[derive(Clone)]
@@ -62,7 +63,7 @@ impl Control {
     pub fn status(&self, pattern: &Pattern) -> Vec<ElementStatus> {
         let (entries, clock) = (self.0.elements.entries(), &self.0.clock);
         (entries.sources.iter().map(|s| ElementStatus::of_source(s, clock)))
-            .chain(entries.transforms.iter().map(|t| ElementStatus::of_transform(t, clock)))
+            .chain(entries.transforms.iter().map(|t| ElementStatus::of(&t.health, clock)))
             .chain(entries.outputs.iter().map(|o| ElementStatus::of_output(o, clock)))
             .filter(|status| pattern.matches(&status.name))
             .collect()
@@ -129,7 +130,8 @@ impl Control {
     pub async fn flush(&self, pattern: &Pattern, deadline: Instant) -> Result<Done, ControlError> {
         let names = self.matching(pattern, |h| h.kind == ElementKind::Output, "outputs", "flush")?;
         let now = Instant::now();
-        self.0.drain_transforms(now + deadline.saturating_duration_since(now) / 2).await;
+        let passed = now + deadline.saturating_duration_since(now) / 2;
+        self.0.ask_transforms(Message::Barrier, passed).await;
         let mut result = Done::default();
         let outputs = self.0.elements.entries().outputs;
         let flushes: Vec<_> = (outputs.into_iter().filter(|o| names.contains(&o.health.name)))

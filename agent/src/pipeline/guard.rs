@@ -1,8 +1,12 @@
 //! Contained calls into elements: a panic becomes a fatal error of that element.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use wattrace_api::Error;
+
+/// The longest wait before a failed element is tried again.
+pub(crate) const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// Calls `f`; a panic becomes a fatal error that carries its message.
 pub(crate) fn contained<T>(f: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {

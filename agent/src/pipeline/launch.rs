@@ -17,6 +17,7 @@ use super::commands;
 use super::context::Context;
 use super::elements::{OutputEntry, SourceEntry, TransformEntry};
 use super::flow::LiveSet;
+use super::guard::MAX_RETRY;
 use super::health::Health;
 use super::output::OutputThread;
 use super::output_transforms::share;
@@ -34,9 +35,8 @@ const OPENING: Duration = Duration::from_secs(2);
 const ALL_OPENING: Duration = Duration::from_secs(3);
 const MIN_OPENING: Duration = Duration::from_millis(50);
 
-/// The shortest and the longest wait before a failed source is tried again.
+/// The shortest wait before a failed source is tried again.
 const MIN_RETRY: Duration = Duration::from_millis(100);
-const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// Elements that are open, or being opened, and not running yet. Outputs' threads run already.
 pub(crate) struct Opened {

@@ -55,12 +55,12 @@ pub(crate) async fn leave(context: &Context, leaving: Entries) {
     }
     for transform in &leaving.transforms {
         let health = transform.health.clone();
-        context.change_transforms(|done| Message::Remove(health, done), deadline).await;
+        context.ask_transforms(|done| Message::Remove(health, done), deadline).await;
         context.elements.remove(&transform.health);
     }
     for mut output in leaving.outputs {
         let queue = output.queue.clone();
-        context.change_transforms(|done| Message::Disconnect(queue, done), deadline).await;
+        context.ask_transforms(|done| Message::Disconnect(queue, done), deadline).await;
         output.queue.close();
         output.end_by(deadline).await;
         context.elements.remove(&output.health);

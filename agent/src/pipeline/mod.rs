@@ -7,10 +7,9 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `settings.rs`, `pattern.rs` | `[agent]` of the configuration; names of elements with wildcards |
 //! | `context.rs`, `elements.rs` | what the parts share; the elements there are, with their handles |
 //! | `launch.rs`, `membership.rs` | opening and starting elements; how they join and leave |
-//! | `source.rs`, `timer.rs`, `commands.rs` | a source's thread: its loop, its ticks, what is asked of it |
+//! | `source.rs`, `commands.rs` | a source's thread: its loop, and what is asked of it |
 //! | `inbox.rs`, `transforms.rs`, `stage.rs` | the channel to the transforms, their thread, one transform in it |
 //! | `queue.rs`, `output.rs`, `output_transforms.rs` | an output's queue, its thread, transforms of its own |
 //! | `flow.rs` | batches in flight and the life of series ids |
@@ -29,13 +28,10 @@ mod launch;
 mod membership;
 mod output;
 mod output_transforms;
-pub mod pattern;
 mod queue;
-pub mod settings;
 mod source;
 mod stage;
 pub mod status;
-mod timer;
 mod transforms;
 mod watchdog;
 
@@ -55,17 +51,14 @@ use self::elements::{Elements, ask_all};
 use self::flow::BatchPool;
 use self::health::{Health, State};
 use self::inbox::{Inbox, Message};
-use self::pattern::Pattern;
-use self::settings::Settings;
 use self::transforms::Transforms;
 use self::watchdog::Watchdog;
+use crate::config::Settings;
+use crate::pattern::Pattern;
 
 /// How long polling every source once may take. How long stopping may take altogether is the caller's
 /// decision.
 const POLL_ALL: Duration = Duration::from_secs(1);
-
-/// How often [`Pipeline::sources_opened`] looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A running pipeline.
 pub struct Pipeline {
@@ -121,13 +114,12 @@ impl Pipeline {
         Self { context, transforms_ended, _watchdog }
     }
 
-    /// Waits until all sources have opened, or until `deadline`; the start itself waits for a few seconds
-    /// only.
+    /// Waits until all sources have opened, or until `deadline`; the start waits for a few seconds only.
     pub async fn sources_opened(&self, deadline: Instant) {
         let opening =
             || self.context.elements.lock().sources.iter().any(|s| s.health.state() == State::Opening);
         while opening() && Instant::now() < deadline {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -141,8 +133,7 @@ impl Pipeline {
         self.context.elements.health()
     }
 
-    /// Whether a plugin's source is there to measure something; the agent's own metrics alone are not worth
-    /// running for.
+    /// Whether a plugin's source may measure something; the agent's own metrics alone do not count.
     pub fn has_source(&self) -> bool {
         let may_work = |state| matches!(state, State::Running | State::Opening);
         let works = |h: &Health| !h.name.starts_with("source/agent/") && may_work(h.state());
@@ -165,8 +156,7 @@ impl Pipeline {
         }
     }
 
-    /// Stops: last polls, last transforms, outputs flushed. What has not ended by `deadline` is abandoned,
-    /// and said.
+    /// Stops: last polls, last transforms, outputs flushed. What has not ended by `deadline` is abandoned.
     pub async fn stop(self, deadline: Instant) -> Vec<Arc<Health>> {
         self.context.stopping.store(true, Relaxed);
         let entries = self.context.elements.entries();

@@ -10,16 +10,13 @@ use wattrace_api::spec::Open;
 use wattrace_api::{Batch, Error, ErrorKind, Output, OutputChain, Registry};
 use wattrace_backoff::Backoff;
 
-use super::guard::contained;
+use super::guard::{MAX_RETRY, contained};
 use super::health::Health;
 use super::output_transforms::{OutputTransforms, SharedOpen, open_by};
 use super::queue::{Next, Queue};
 
 /// Losses that an output counts in the background are collected at least this often.
 const MAX_IDLE: Duration = Duration::from_secs(1);
-
-/// The longest wait between two tries to write a batch.
-const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// How often an output is reopened because of one batch.
 const MAX_REOPENINGS: u32 = 3;

@@ -11,7 +11,7 @@ use wattrace_api::{Batch, SeriesId};
 
 use super::flow::{Ends, Shared};
 use super::health::Health;
-use super::settings::{Bounds, QueuePolicy};
+use crate::config::{Bounds, QueuePolicy};
 
 /// What an output's thread is to do next.
 pub(crate) enum Next {

@@ -2,7 +2,7 @@
 //! a command, polls the source, and sends what the poll produced to the transforms.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
@@ -18,14 +18,13 @@ use super::flow::{BatchPool, LiveSet};
 use super::guard::contained;
 use super::health::Health;
 use super::inbox::Inbox;
-use super::timer::Timer;
+use crate::sys::poll::readable;
+use crate::sys::priority;
+use crate::sys::timer::Timer;
 
 /// Shorter intervals get real-time priority with `agent.realtime`, and the shortest way of waiting for a
 /// tick.
 const FAST: Duration = Duration::from_millis(10);
-
-/// The priority: above ordinary threads, below all other real-time threads.
-const PRIORITY: libc::c_int = 1;
 
 /// A source and all that its thread needs.
 pub(crate) struct SourceThread {
@@ -120,7 +119,7 @@ impl SourceThread {
     /// A timer for the trigger, started now; takes real-time priority if the trigger is fast.
     fn restart_timer(&self) -> io::Result<Option<Timer>> {
         if self.realtime && self.is_fast() {
-            match take_priority() {
+            match priority::take_realtime() {
                 Ok(()) => info!("{} runs with real-time priority", self.health.name),
                 Err(e) => warn!(
                     "{} runs without real-time priority: {e}; agent.realtime needs root or CAP_SYS_NICE: \
@@ -159,9 +158,9 @@ impl SourceThread {
             if self.source.is_none() && wait == Some(Duration::ZERO) {
                 return Ok(Event::Reopen);
             }
-            let due = timer.as_ref().filter(|_| ticks).map_or(NONE, |timer| timer.descriptor().as_raw_fd());
+            let due = timer.as_ref().filter(|_| ticks).map(Timer::descriptor);
             let [commanded, ticked, woken] =
-                readable([self.commands.descriptor().as_raw_fd(), due, self.wakeup_descriptor()], wait)?;
+                readable([Some(self.commands.as_fd()), due, self.wakeup_descriptor()], wait)?;
             if commanded {
                 self.commands.clear();
             } else if ticked {
@@ -188,10 +187,9 @@ impl SourceThread {
     }
 
     /// The source's wake-up descriptor, unless it is paused or its last poll failed a moment ago.
-    fn wakeup_descriptor(&self) -> RawFd {
+    fn wakeup_descriptor(&self) -> Option<BorrowedFd<'_>> {
         let is_watched = !self.paused && self.clock.now() >= self.resume;
-        let source = self.source.as_ref().filter(|_| is_watched);
-        source.and_then(|source| source.wakeup()).map_or(NONE, |wakeup| wakeup.as_raw_fd())
+        self.source.as_ref().filter(|_| is_watched).and_then(|source| source.wakeup())
     }
 
     /// A tick of the timer.
@@ -290,35 +288,4 @@ impl SourceThread {
             Err(error) => self.schedule_retry(&error),
         }
     }
-}
-
-/// A descriptor that is never readable.
-const NONE: RawFd = -1;
-
-/// Waits until one of `descriptors` is readable or `timeout` has passed (`None`: for as long as it takes).
-/// Returns which of them are readable or in an error state, which reading reports.
-fn readable<const N: usize>(descriptors: [RawFd; N], timeout: Option<Duration>) -> io::Result<[bool; N]> {
-    let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-    let timeout = timeout
-        .map(|t| libc::timespec { tv_sec: t.as_secs() as libc::time_t, tv_nsec: t.subsec_nanos().into() });
-    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `polled` holds N valid elements, `timeout` is null or valid, and no signal mask is changed.
-    let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), N as libc::nfds_t, timeout, std::ptr::null()) };
-    if ready < 0 {
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-        return Ok([false; N]);
-    }
-    Ok(polled.map(|p| p.revents != 0))
-}
-
-/// Gives the calling thread real-time priority (`SCHED_FIFO`). Threads that it starts do not inherit it.
-fn take_priority() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: PRIORITY };
-    // SAFETY: `parameters` is valid for the call; 0 is the calling thread.
-    let failed =
-        unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameters) };
-    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

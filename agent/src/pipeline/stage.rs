@@ -12,11 +12,8 @@ use wattrace_api::{Batch, Error, ErrorKind, Timestamp, Transform};
 use wattrace_backoff::Backoff;
 
 use super::flow::LiveSet;
-use super::guard::contained;
+use super::guard::{MAX_RETRY, contained};
 use super::health::Health;
-
-/// The longest wait before a failed transform is opened again.
-const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// How long batches wait for a transform that is reopened before they bypass it.
 const QUICK_OPENING: Duration = Duration::from_millis(100);

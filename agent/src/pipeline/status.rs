@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use wattrace_api::Clock;
 
-use super::elements::{OutputEntry, SourceEntry, TransformEntry};
+use super::elements::{OutputEntry, SourceEntry};
 use super::health::{Health, State};
 use super::queue::Queue;
-use super::settings::{Bounds, QueuePolicy};
+use crate::config::{Bounds, QueuePolicy};
 
 /// An element's condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,7 +148,7 @@ impl ElementStatus {
         let mut status = Self::of(&source.health, clock);
         let h = &source.health;
         status.ticks = Some(TickStatus {
-            interval_ns: nanos(source.trigger.interval),
+            interval_ns: u64::try_from(source.trigger.interval.as_nanos()).unwrap_or(u64::MAX),
             ticks: h.ticks.load(Relaxed),
             missed: h.missed.load(Relaxed),
             lateness_mean_ns: h.late_ns.load(Relaxed) / h.ticks.load(Relaxed).max(1),
@@ -157,15 +157,12 @@ impl ElementStatus {
         status
     }
 
-    pub(crate) fn of_transform(transform: &TransformEntry, clock: &Clock) -> Self {
-        Self::of(&transform.health, clock)
-    }
-
     pub(crate) fn of_output(output: &OutputEntry, clock: &Clock) -> Self {
         Self { queue: Some((&*output.queue).into()), ..Self::of(&output.health, clock) }
     }
 
-    fn of(health: &Health, clock: &Clock) -> Self {
+    /// Of an element with neither ticks nor a queue.
+    pub(crate) fn of(health: &Health, clock: &Clock) -> Self {
         let stuck = health.stuck_since().map(|since| clock.unix_nanos(since));
         let (state, reason) = match (stuck, health.state()) {
             (Some(since), _) => {
@@ -198,8 +195,4 @@ impl ElementStatus {
             queue: None,
         }
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
+use wattrace::config::Settings;
+use wattrace::pattern::Pattern;
 use wattrace::pipeline::Pipeline;
 use wattrace::pipeline::control::Control;
 use wattrace::pipeline::health::Health;
-use wattrace::pipeline::pattern::Pattern;
-use wattrace::pipeline::settings::Settings;
 use wattrace::pipeline::status::ElementStatus;
 use wattrace_api::{
     Batch, Clock, Error, Host, Output, PluginElement, Registry, Resource, ResourceKind, SeriesId, SeriesSpec,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::pattern::Pattern;
+use crate::pattern::Pattern;
 
 /// What happens when a batch comes and the output's queue is full. Every dropped point is counted, and the
 /// last points of series that ended are never dropped.
