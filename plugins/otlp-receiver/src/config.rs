@@ -1,4 +1,4 @@
-//! The plugin's table in the configuration, and the [`Settings`] that it is checked into.
+//! The keys of `[plugins.otlp-receiver]`, and the [`Settings`] that they are resolved to.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
@@ -8,44 +8,45 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use wattrace_api::{Error, Finding, Secret, Verdict};
+use wattrace_http::{Identity, ServerTls};
 
 /// `[plugins.otlp-receiver]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpReceiverConfig {
-    /// Address to listen on for gRPC; empty: not at all.
+    /// Address to listen on for gRPC; empty: no gRPC.
     pub grpc: String,
-    /// Address to listen on for protobuf over HTTP, under /v1/metrics; empty: not at all.
+    /// Address to listen on for protobuf over HTTP, under /v1/metrics; empty: no HTTP.
     pub http: String,
-    /// How often what has come is handed to the pipeline.
+    /// The longest time that points wait for the pipeline while requests keep arriving. After a pause they
+    /// pass at once.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// PEM file with the server's certificate, then those that vouch for it. Empty: no TLS.
+    /// PEM file with the server's certificate, followed by the intermediate ones. Empty: no TLS.
     pub certificate: PathBuf,
     /// PEM file with the certificate's private key.
     pub key: PathBuf,
-    /// PEM file with the authorities of the certificates that senders must show. Empty: they need not show
-    /// any.
+    /// PEM file with the authorities of the certificates that senders must show. Empty: they need none.
     pub client_authority: PathBuf,
-    /// What senders must say to be let in, as `Authorization: Bearer …`. Empty: nothing.
+    /// The token that senders must send as `Authorization: Bearer …`. Empty: none.
     pub bearer_token: Secret,
-    /// File that holds the bearer token, so that this file need not. Read when the source opens.
+    /// File that holds the bearer token, instead of this file. Read when the source opens.
     pub bearer_token_file: PathBuf,
-    /// Most bytes of a request, unpacked.
+    /// The largest request, in bytes, decompressed.
     pub max_message: usize,
-    /// Most connections at a time.
+    /// The most connections at a time.
     pub max_connections: usize,
-    /// Most senders at a time.
+    /// The most senders at a time.
     pub max_senders: usize,
-    /// Most open series of a sender.
+    /// The most open series of a sender.
     pub max_series: usize,
-    /// Most points that wait for the pipeline; while they are there, requests are answered with "later".
+    /// The most points that wait for the pipeline; while there are so many, requests are refused for now.
     pub max_pending: usize,
-    /// A series of which nothing has come for so long is ended, and a sender without series is forgotten.
+    /// A series that receives nothing for so long is ended, and a sender without series is forgotten.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
-    /// Attributes of senders' resources that are not kept. All others become attributes of the series, so
-    /// that two senders' series never merge.
+    /// Attributes of senders' resources that are dropped. All others become attributes of the series, so that
+    /// the series of two senders never merge.
     pub drop_resource_attributes: Vec<String>,
 }
 
@@ -73,26 +74,18 @@ impl Default for OtlpReceiverConfig {
     }
 }
 
-/// What was asked for, checked.
+/// The configuration, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) grpc: Option<SocketAddr>,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) interval: Duration,
-    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) tls: Option<ServerTls>,
     pub(crate) token: Token,
     pub(crate) max_message: usize,
     pub(crate) max_connections: usize,
     pub(crate) limits: Limits,
     pub(crate) drop: Vec<String>,
-}
-
-/// PEM files.
-#[derive(Clone, Debug)]
-pub(crate) struct TlsFiles {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
-    pub(crate) client_authority: Option<PathBuf>,
 }
 
 /// Where the bearer token is.
@@ -103,7 +96,7 @@ pub(crate) enum Token {
     File(PathBuf),
 }
 
-/// What may be kept of senders.
+/// Limits on what is kept for senders.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) senders: usize,
@@ -123,7 +116,7 @@ impl Settings {
     pub(crate) fn resolve(config: OtlpReceiverConfig) -> Result<Self, Error> {
         let (grpc, http) = (address("grpc", &config.grpc)?, address("http", &config.http)?);
         if grpc.is_none() && http.is_none() {
-            return Err(bad("grpc", "is empty, and so is http: name an address, or leave the plugin off"));
+            return Err(bad("grpc", "is empty, and so is http: set an address, or disable the plugin"));
         }
         let at_least_one = [
             ("max_message", config.max_message),
@@ -133,7 +126,7 @@ impl Settings {
             ("max_pending", config.max_pending),
         ];
         if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
-            return Err(bad(key, "is 0: nothing could come in"));
+            return Err(bad(key, "is 0: nothing could be received"));
         }
         if config.interval < Duration::from_millis(1) {
             return Err(bad("interval", "is shorter than 1ms"));
@@ -166,14 +159,14 @@ impl Settings {
         })
     }
 
-    /// Says so if anybody in the network can send anything, or read what is sent.
-    pub(crate) fn warn_if_open_to_all(&self) {
-        if let Some(warning) = self.open_to_all() {
+    /// Logs a warning if anyone on the network can send metrics, or read what is sent.
+    pub(crate) fn warn_if_open(&self) {
+        if let Some(warning) = self.open_to_network() {
             warn!("{warning}");
         }
     }
 
-    fn open_to_all(&self) -> Option<String> {
+    fn open_to_network(&self) -> Option<String> {
         let addresses = [("grpc", self.grpc), ("http", self.http)];
         let (key, address) = addresses.into_iter().find_map(|(key, address)| {
             address.filter(|address| !address.ip().is_loopback()).map(|address| (key, address))
@@ -182,10 +175,12 @@ impl Settings {
         let is_verified = self.tls.as_ref().is_some_and(|tls| tls.client_authority.is_some());
         let missing = match (self.tls.is_some(), has_token || is_verified) {
             (true, true) => return None,
-            (false, true) => "without TLS its bearer token can be read on the way: set certificate and key",
-            (true, false) => "anybody can send: set bearer_token_file or client_authority",
+            (false, true) => {
+                "without TLS its bearer token can be read on the network: set certificate and key"
+            }
+            (true, false) => "anyone can send: set bearer_token_file or client_authority",
             (false, false) => {
-                "anybody can send, and read what is sent: set certificate, key and bearer_token_file"
+                "anyone can send, and read what is sent: set certificate, key and bearer_token_file"
             }
         };
         Some(format!(
@@ -199,7 +194,7 @@ fn address(key: &str, text: &str) -> Result<Option<SocketAddr>, Error> {
         return Ok(None);
     }
     let wrong =
-        || bad(key, format!("`{text}` is no address; write 127.0.0.1:4317, [::1]:4317 or 0.0.0.0:4317"));
+        || bad(key, format!("`{text}` is not an address; write 127.0.0.1:4317, [::1]:4317 or 0.0.0.0:4317"));
     text.parse().map(Some).map_err(|_| wrong())
 }
 
@@ -208,24 +203,25 @@ fn token(config: &OtlpReceiverConfig) -> Result<Token, Error> {
     match (given.0.is_empty(), file.as_os_str().is_empty()) {
         (true, true) => Ok(Token::None),
         (true, false) => Ok(Token::File(file.clone())),
-        (false, false) => Err(bad("bearer_token", "is given, and so is bearer_token_file: keep one")),
+        (false, false) => Err(bad("bearer_token", "is set, and so is bearer_token_file: keep one")),
         (false, true) if given.0.chars().all(|c| c.is_ascii_graphic()) => Ok(Token::Given(given.clone())),
-        (false, true) => Err(bad("bearer_token", "holds spaces or characters that no header may have")),
+        (false, true) => Err(bad("bearer_token", "holds spaces or characters that a header cannot carry")),
     }
 }
 
-fn tls(config: &OtlpReceiverConfig) -> Result<Option<TlsFiles>, Error> {
+fn tls(config: &OtlpReceiverConfig) -> Result<Option<ServerTls>, Error> {
     let given = |path: &PathBuf| !path.as_os_str().is_empty();
     let (certificate, key, authority) = (&config.certificate, &config.key, &config.client_authority);
     match (given(certificate), given(key)) {
         (true, true) => {
             let client_authority = given(authority).then(|| authority.clone());
-            Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone(), client_authority }))
+            let identity = Identity { certificate: certificate.clone(), key: key.clone() };
+            Ok(Some(ServerTls { identity, client_authority }))
         }
-        (true, false) => Err(bad("key", "is empty: name the file with the certificate's private key")),
-        (false, true) => Err(bad("certificate", "is empty: name the file with the key's certificate")),
+        (true, false) => Err(bad("key", "is empty: set the file with the certificate's private key")),
+        (false, true) => Err(bad("certificate", "is empty: set the file with the key's certificate")),
         (false, false) if given(authority) => {
-            Err(bad("client_authority", "needs TLS: name certificate and key, too"))
+            Err(bad("client_authority", "needs TLS: set certificate and key, too"))
         }
         (false, false) => Ok(None),
     }
@@ -252,7 +248,9 @@ fn finding((key, address): (&str, &String)) -> Finding {
             what,
             verdict: Verdict::Missing,
             found: e.to_string(),
-            remedy: format!("see who has it with `ss -ltnp`, or change plugins.otlp-receiver.{key}"),
+            remedy: format!(
+                "see which program has it with `ss -ltnp`, or change plugins.otlp-receiver.{key}"
+            ),
         },
     }
 }
@@ -268,7 +266,7 @@ mod tests {
     #[test]
     fn every_mistake_names_its_key() {
         for (toml, start) in [
-            ("grpc = \"here\"", "plugins.otlp-receiver.grpc: `here` is no address"),
+            ("grpc = \"here\"", "plugins.otlp-receiver.grpc: `here` is not an address"),
             ("grpc = \"\"\nhttp = \"\"", "plugins.otlp-receiver.grpc: is empty"),
             ("max_pending = 0", "plugins.otlp-receiver.max_pending: is 0"),
             ("interval = \"0s\"", "plugins.otlp-receiver.interval: "),
@@ -285,8 +283,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_to_the_network_is_warned_of_by_key() {
-        let warning = |toml: &str| resolve(toml).unwrap().open_to_all();
+    fn an_address_that_is_open_to_the_network_is_warned_about_with_its_key() {
+        let warning = |toml: &str| resolve(toml).unwrap().open_to_network();
         assert_eq!(warning(""), None);
         assert_eq!(warning("grpc = \"[::1]:1\""), None);
         let text = warning("http = \"0.0.0.0:4318\"").unwrap();
@@ -294,7 +292,7 @@ mod tests {
             assert!(text.contains(part), "{text}");
         }
         let tls = "certificate = \"a\"\nkey = \"b\"\ngrpc = \"0.0.0.0:4317\"\n";
-        assert!(warning(tls).unwrap().contains("anybody can send"));
+        assert!(warning(tls).unwrap().contains("anyone can send"));
         assert_eq!(warning(&format!("{tls}bearer_token = \"x\"")), None);
         assert_eq!(warning(&format!("{tls}client_authority = \"x\"")), None);
         assert!(warning("grpc = \"0.0.0.0:1\"\nbearer_token = \"x\"").unwrap().contains("without TLS"));

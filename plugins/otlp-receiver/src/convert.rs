@@ -1,4 +1,4 @@
-//! From OTLP's points to ours: which kind a metric is, what number a point holds, how attributes read.
+//! Converts OTLP's points: the kind of a metric, the value of a point, attributes.
 
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
@@ -9,64 +9,66 @@ use wattrace_api::{Attribute, AttributeValue, Kind, Value};
 use wattrace_ingest::number::{NumberError, steps_of_f64};
 use wattrace_ingest::{DeclaredMetric, PointError};
 
-/// How a metric's points add up.
+/// How a metric's points relate to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flow {
-    /// A sum since a start: our counter.
+pub(crate) enum Aggregation {
+    /// A sum since a start: a counter.
     Cumulative,
-    /// A sum since the point before: added up here to a counter.
+    /// A sum since the previous point: a counter, after they have been added up.
     Delta,
-    /// What holds at a moment: our gauge. So is a sum that may fall.
+    /// A value at a moment, or a sum that may decrease: a gauge.
     Gauge,
 }
 
-impl Flow {
-    /// Ours for it.
+impl Aggregation {
+    /// The kind of the series.
     pub(crate) fn kind(self) -> Kind {
         match self {
-            Flow::Cumulative | Flow::Delta => Kind::Counter,
-            Flow::Gauge => Kind::Gauge,
+            Aggregation::Cumulative | Aggregation::Delta => Kind::Counter,
+            Aggregation::Gauge => Kind::Gauge,
         }
     }
 }
 
-/// A metric's flow and its points.
+/// A metric's aggregation and its points.
 ///
 /// # Errors
-/// What is not taken, with the number of points in it.
-pub(crate) fn points(metric: &mut Metric) -> Result<(Flow, &mut [NumberDataPoint]), (usize, PointError)> {
+/// It is not supported; with the number of its points.
+pub(crate) fn points(
+    metric: &mut Metric,
+) -> Result<(Aggregation, &mut [NumberDataPoint]), (usize, PointError)> {
     let refuse = |points, what: &str| Err((points, PointError::Unsupported(what.to_owned())));
     match &mut metric.data {
-        Some(Data::Gauge(gauge)) => Ok((Flow::Gauge, &mut gauge.data_points)),
+        Some(Data::Gauge(gauge)) => Ok((Aggregation::Gauge, &mut gauge.data_points)),
         Some(Data::Sum(sum)) => {
-            let flow = match (AggregationTemporality::try_from(sum.aggregation_temporality), sum.is_monotonic)
-            {
-                (Ok(AggregationTemporality::Cumulative), true) => Flow::Cumulative,
-                (Ok(AggregationTemporality::Cumulative), false) => Flow::Gauge,
-                (Ok(AggregationTemporality::Delta), true) => Flow::Delta,
-                (Ok(AggregationTemporality::Delta), false) => {
-                    return refuse(
-                        sum.data_points.len(),
-                        "deltas that may be negative are not taken: send sums",
-                    );
-                }
-                _ => return refuse(sum.data_points.len(), "a sum that is neither cumulative nor delta"),
-            };
-            Ok((flow, &mut sum.data_points))
+            let aggregation =
+                match (AggregationTemporality::try_from(sum.aggregation_temporality), sum.is_monotonic) {
+                    (Ok(AggregationTemporality::Cumulative), true) => Aggregation::Cumulative,
+                    (Ok(AggregationTemporality::Cumulative), false) => Aggregation::Gauge,
+                    (Ok(AggregationTemporality::Delta), true) => Aggregation::Delta,
+                    (Ok(AggregationTemporality::Delta), false) => {
+                        return refuse(
+                            sum.data_points.len(),
+                            "deltas that may be negative are not supported: send sums",
+                        );
+                    }
+                    _ => return refuse(sum.data_points.len(), "a sum that is neither cumulative nor delta"),
+                };
+            Ok((aggregation, &mut sum.data_points))
         }
-        Some(Data::Histogram(h)) => refuse(h.data_points.len(), "histograms are not taken"),
-        Some(Data::ExponentialHistogram(h)) => refuse(h.data_points.len(), "histograms are not taken"),
-        Some(Data::Summary(s)) => refuse(s.data_points.len(), "summaries are not taken"),
+        Some(Data::Histogram(h)) => refuse(h.data_points.len(), "histograms are not supported"),
+        Some(Data::ExponentialHistogram(h)) => refuse(h.data_points.len(), "histograms are not supported"),
+        Some(Data::Summary(s)) => refuse(s.data_points.len(), "summaries are not supported"),
         None => refuse(0, "a metric without data"),
     }
 }
 
-/// Points in a metric, taken or not.
+/// The number of points in a metric that can become points of a series.
 pub(crate) fn len(metric: &Metric) -> usize {
     match &metric.data {
         Some(Data::Gauge(gauge)) => gauge.data_points.len(),
         Some(Data::Sum(sum)) => sum.data_points.len(),
-        // These become no points of ours.
+        // Not supported.
         _ => 0,
     }
 }
@@ -97,7 +99,7 @@ pub(crate) fn value(point: &NumberDataPoint, declared: DeclaredMetric) -> Result
     }
 }
 
-/// An attribute as ours. Lists and maps become text.
+/// Converts an attribute. Lists and maps become text.
 pub(crate) fn attribute(attribute: &KeyValue) -> Attribute {
     let value = match attribute.value.as_ref().and_then(|v| v.value.as_ref()) {
         Some(any_value::Value::IntValue(value)) => AttributeValue::Int(*value),
@@ -129,8 +131,7 @@ pub(crate) fn text(value: Option<&AnyValue>) -> String {
     }
 }
 
-/// Appends what tells attributes from others to `key`; they are sorted first, because their order says
-/// nothing.
+/// Appends attributes to `key`. They are sorted first, since their order has no meaning.
 pub(crate) fn key(attributes: &mut [KeyValue], key: &mut Vec<u8>) {
     attributes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     for attribute in &*attributes {
@@ -143,7 +144,7 @@ pub(crate) fn key(attributes: &mut [KeyValue], key: &mut Vec<u8>) {
     }
 }
 
-/// Appends one part of a key, told apart from the next by its length.
+/// Appends one part of a key, with its length, so that parts do not run into each other.
 pub(crate) fn part(bytes: &[u8], key: &mut Vec<u8>) {
     key.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
     key.extend_from_slice(bytes);

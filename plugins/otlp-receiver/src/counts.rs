@@ -1,4 +1,4 @@
-//! The gateway's own metrics: what came, what became of it, and what is missing.
+//! The gateway's own metrics: requests and points by what became of them, and missing requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,24 +12,24 @@ const REQUESTS: Metric = Metric::counter(
     "wattrace.gateway.requests",
     Unit::Count("{request}"),
     1.0,
-    "Requests that a gateway got, by what became of them",
+    "Requests that a gateway received, by what became of them",
 );
 const POINTS: Metric = Metric::counter(
     "wattrace.gateway.points",
     Unit::Count("{point}"),
     1.0,
-    "Points that a gateway got, by what became of them",
+    "Points that a gateway received, by what became of them",
 );
 const SEQUENCE: Metric = Metric::counter(
     "wattrace.gateway.sequence",
     Unit::Count("{request}"),
     1.0,
-    "Requests that were lost, doubled or overtaken on their way to a gateway, by sender",
+    "Lost, duplicate and reordered requests to a gateway, by sender",
 );
 const SENDERS: Metric = Metric::gauge(
     "wattrace.gateway.senders",
     Unit::Count("{sender}"),
-    "Senders of which a gateway keeps series",
+    "Senders that have series at a gateway",
 );
 const SERIES: Metric = Metric::gauge(
     "wattrace.gateway.series",
@@ -59,7 +59,7 @@ impl Fate {
     }
 }
 
-/// What is counted of one sender's numbers.
+/// The counts of one sender's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Anomalies {
     pub(crate) missing: u64,
@@ -67,7 +67,7 @@ pub(crate) struct Anomalies {
     pub(crate) duplicate: u64,
 }
 
-/// A series of the gateway's own, by what it counts.
+/// Identifies a series by what it counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
     Request(Fate),
@@ -77,7 +77,7 @@ enum Key {
     Series,
 }
 
-/// Counters, and the series that publish them. A series appears when there is something to count.
+/// Counters, and the series that publish them. A series is opened when its counter is no longer zero.
 #[derive(Debug)]
 pub(crate) struct Counts {
     registry: Arc<Registry>,
@@ -86,13 +86,13 @@ pub(crate) struct Counts {
     window: Window,
     metrics: [MetricId; 5],
     requests: HashMap<Fate, u64>,
-    /// By `taken`, or the reason why not.
+    /// By `taken`, or the reason for the refusal.
     points: HashMap<&'static str, u64>,
     series: HashMap<Key, SeriesId>,
 }
 
 impl Counts {
-    /// Nothing yet.
+    /// All zero.
     ///
     /// # Errors
     /// Fatal, if another plugin has metrics of these names.
@@ -125,12 +125,12 @@ impl Counts {
         }
     }
 
-    /// Since when nothing has been published.
+    /// When the counts were last published.
     pub(crate) fn published(&self) -> Timestamp {
         self.window.end
     }
 
-    /// Puts all into `out`: what is counted here, and what is said of senders and their epochs.
+    /// Pushes everything into `out`: the counts, and those of the senders' epochs.
     pub(crate) fn publish<'a>(
         &mut self,
         senders: usize,

@@ -1,5 +1,5 @@
-//! What reads bytes that a sender sent, for fuzzers to throw bytes at. Nothing here is for use; it must
-//! return, whatever it is given, soon and without a panic.
+//! For fuzzing: everything that parses bytes of senders. It must return soon and without a panic, whatever it
+//! is given.
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message;
@@ -9,7 +9,8 @@ use crate::config::{OtlpReceiverConfig, Settings};
 use crate::gateway::Gateway;
 use crate::sequence::Sequence;
 
-/// A request's header up to the first zero, and its body, which comes once, again, and as the next.
+/// A request's header up to the first zero, then its body, which is received twice, and then as the next
+/// request.
 pub fn request(bytes: &[u8]) {
     let config = OtlpReceiverConfig { max_senders: 4, max_series: 16, max_pending: 64, ..Default::default() };
     let (registry, clock) = (Registry::new(), Clock::manual(Timestamp(10_000_000_000)));
@@ -25,15 +26,15 @@ pub fn request(bytes: &[u8]) {
     let mut batch = Batch::default();
     for second in 11..14 {
         clock.set(Timestamp(second * 1_000_000_000));
-        _ = gateway.take(request.clone(), sequence.as_ref());
+        _ = gateway.receive(request.clone(), sequence.as_ref());
         if second == 12 {
             sequence.iter_mut().for_each(|sequence| sequence.number = sequence.number.saturating_add(1));
             gateway.hand_over(false, &mut batch);
         }
     }
-    // All is idle long since.
+    // Everything has been idle for long.
     clock.set(Timestamp(1_000_000_000_000_000));
     gateway.hand_over(true, &mut batch);
     let windows = batch.segments().map(|segment| segment.window);
-    windows.for_each(|window| assert!(window.start <= window.end, "time does not run back"));
+    windows.for_each(|window| assert!(window.start <= window.end, "a window does not end before it begins"));
 }

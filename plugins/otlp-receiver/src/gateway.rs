@@ -1,5 +1,5 @@
-//! What everybody has sent and the pipeline has not taken yet. It is bounded: while it is full, requests are
-//! sent away with "later", and nothing of them is kept. Whatever is acknowledged lies here and goes with the
+//! The points that have arrived and wait for the pipeline. Their number is bounded: while there are too many,
+//! requests are refused for now, and nothing of them is kept. What is acknowledged is here, and goes with the
 //! next poll.
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,22 +17,23 @@ use wattrace_ingest::{MetricDeclaration, MetricTable, PointError, RateLimit, Seg
 use crate::config::{Limits, Settings};
 use crate::convert;
 use crate::counts::{Anomalies, Counts, Fate};
-use crate::sender::{Desk, Sender};
-use crate::sequence::{Place, Sequence, Tracker};
+use crate::sender::{Context, Sender};
+use crate::sequence::{Position, Sequence, Tracker};
+use crate::wake::Waker;
 
-/// Most metrics that senders may declare, all together: they stay for as long as the agent runs.
+/// How many metrics all senders together may declare: they are kept as long as the agent runs.
 const MOST_METRICS: usize = 10_000;
 /// How often the gateway's own metrics are published.
 const PUBLISH: Duration = Duration::from_secs(10);
-/// In an idle timeout, so many looks for what is idle.
-const LOOKS: u32 = 10;
+/// How often in an idle timeout idle series are searched.
+const SEARCHES: u32 = 10;
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Verdict {
-    /// It was taken, but for what is told.
+pub(crate) enum Outcome {
+    /// It was accepted, perhaps without some of its points.
     Taken(Option<ExportMetricsPartialSuccess>),
-    /// It may come again later.
+    /// It may be sent again later.
     Busy,
 }
 
@@ -44,15 +45,17 @@ pub(crate) struct Gateway {
 struct Inner {
     limits: Limits,
     drop: Vec<String>,
-    desk: Desk,
+    context: Context,
+    waker: Option<Waker>,
     metrics: MetricTable,
     senders: HashMap<Box<[u8]>, Sender>,
     epochs: HashMap<String, Epoch>,
     pending: Batch,
     closed: bool,
-    looked: Timestamp,
+    /// When idle series were last searched.
+    searched: Timestamp,
     counts: Counts,
-    complaints: RateLimit,
+    log_limit: RateLimit,
 }
 
 /// One start of a sender's output.
@@ -60,18 +63,29 @@ struct Epoch {
     tracker: Tracker,
     anomalies: Anomalies,
     label: Vec<Attribute>,
-    touched: Timestamp,
+    last_request: Timestamp,
 }
 
-/// Points that were refused, by reason, and one of the reasons in words.
+/// Points that were refused, by reason, with one example in words.
 #[derive(Default)]
 struct Refused {
     reasons: BTreeMap<&'static str, u64>,
     example: Option<String>,
 }
 
+/// The interval of the source's ticks: often enough for idle series and for the gateway's own metrics. Points
+/// do not wait for a tick.
+pub(crate) fn tick_interval(settings: &Settings) -> Duration {
+    PUBLISH.min(settings.limits.idle / SEARCHES)
+}
+
+/// Whether what happened at `last` is to happen again. It may be a little early, because ticks are not exact.
+fn is_due(last: Timestamp, now: Timestamp, period: Duration) -> bool {
+    now.since(last) >= period - period / 10
+}
+
 impl Gateway {
-    /// Nothing yet.
+    /// An empty gateway.
     ///
     /// # Errors
     /// Fatal, if another plugin has metrics of the gateway's names.
@@ -85,100 +99,116 @@ impl Gateway {
                 epochs: HashMap::new(),
                 pending: Batch::default(),
                 closed: false,
-                looked: clock.now(),
+                searched: clock.now(),
                 counts: Counts::new(registry.clone(), clock.clone())?,
-                complaints: RateLimit::default(),
-                desk: Desk { registry, unix: UnixTime::of(&clock), clock, key: Vec::new() },
+                log_limit: RateLimit::default(),
+                waker: None,
+                context: Context { registry, unix: UnixTime::of(&clock), clock, key: Vec::new() },
             }),
         })
+    }
+
+    /// The same, which wakes the source when points have arrived.
+    pub(crate) fn with_waker(self, waker: Waker) -> Self {
+        self.lock().waker = Some(waker);
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request that never got so far.
-    pub(crate) fn turned_away(&self, fate: Fate) {
+    /// Counts a request that was rejected before it got here.
+    pub(crate) fn count_request(&self, fate: Fate) {
         self.lock().counts.request(fate);
     }
 
-    /// Takes a request in, or not.
-    pub(crate) fn take(&self, request: ExportMetricsServiceRequest, sequence: Option<&Sequence>) -> Verdict {
-        self.lock().take(request, sequence)
+    /// Receives a request.
+    pub(crate) fn receive(
+        &self,
+        request: ExportMetricsServiceRequest,
+        sequence: Option<&Sequence>,
+    ) -> Outcome {
+        self.lock().receive(request, sequence)
     }
 
-    /// Hands over what has come, and ends what is idle. With `last`, nothing more is taken from here on.
+    /// Hands over the points that have arrived, and ends idle series. After `last` every request is refused.
     pub(crate) fn hand_over(&self, last: bool, out: &mut Batch) {
         self.lock().hand_over(last, out);
     }
 }
 
 impl Inner {
-    fn take(&mut self, request: ExportMetricsServiceRequest, sequence: Option<&Sequence>) -> Verdict {
+    fn receive(&mut self, request: ExportMetricsServiceRequest, sequence: Option<&Sequence>) -> Outcome {
         let metrics = request.resource_metrics.iter().flat_map(|r| &r.scope_metrics).flat_map(|s| &s.metrics);
         let points: usize = metrics.map(convert::len).sum();
-        // A request that is larger than all there may ever be is taken when there is nothing else.
+        // A request that is larger than the limit is accepted when nothing else waits.
         let full = self.pending.len() + points > self.limits.pending && !self.pending.is_empty();
         if full || self.closed {
             self.counts.request(Fate::Busy);
             if let Some(sequence) = sequence
                 && let Some(epoch) = self.epochs.get_mut(&sequence.epoch)
             {
-                epoch.place(sequence.number);
+                epoch.position(sequence.number);
                 epoch.tracker.refuse(sequence.number);
             }
-            return Verdict::Busy;
+            return Outcome::Busy;
         }
         if sequence.is_some_and(|sequence| !self.is_new(sequence, &request)) {
             self.counts.request(Fate::Duplicate);
-            return Verdict::Taken(None);
+            return Outcome::Taken(None);
         }
         let (mut pending, mut refused) = (std::mem::take(&mut self.pending), Refused::default());
         let mut writer = SegmentWriter::new(&mut pending);
         for from in request.resource_metrics {
-            self.take_from(from, &mut writer, &mut refused);
+            self.record(from, &mut writer, &mut refused);
         }
         self.pending = pending;
+        if !self.pending.is_empty() {
+            self.waker.iter_mut().for_each(Waker::points_wait);
+        }
         self.counts.request(Fate::Taken);
-        Verdict::Taken(self.told(refused))
+        Outcome::Taken(self.report(refused))
     }
 
-    /// Notes a request's number. Returns whether it has not been here before.
+    /// Records a request's number. Returns whether the request is new.
     fn is_new(&mut self, sequence: &Sequence, request: &ExportMetricsServiceRequest) -> bool {
-        let now = self.desk.clock.now();
+        let now = self.context.clock.now();
         if !self.epochs.contains_key(&sequence.epoch) {
-            // Each sender has one epoch at a time, and the old ones go when they are idle.
+            // Each sender has one epoch at a time. Old ones are removed when they are idle.
             if self.epochs.len() >= self.limits.senders.saturating_mul(2) {
                 return true;
             }
             let resource = request.resource_metrics.first().and_then(|r| r.resource.as_ref());
             let attributes = resource.map(|r| r.attributes.as_slice()).unwrap_or_default();
-            let label = Sender::new(attributes, self.desk.registry.clone(), 0).label();
+            let label = Sender::new(attributes, self.context.registry.clone(), 0).label();
             let (tracker, anomalies) = (Tracker::default(), Anomalies::default());
-            self.epochs.insert(sequence.epoch.clone(), Epoch { tracker, anomalies, label, touched: now });
+            self.epochs
+                .insert(sequence.epoch.clone(), Epoch { tracker, anomalies, label, last_request: now });
         }
         let Some(epoch) = self.epochs.get_mut(&sequence.epoch) else { return true };
-        epoch.touched = now;
-        if epoch.place(sequence.number) == Place::Duplicate {
+        epoch.last_request = now;
+        if epoch.position(sequence.number) == Position::Duplicate {
             return false;
         }
-        epoch.tracker.take(sequence.number);
+        epoch.tracker.accept(sequence.number);
         true
     }
 
-    fn take_from(&mut self, from: ResourceMetrics, writer: &mut SegmentWriter<'_>, refused: &mut Refused) {
+    /// Records the points of one sender.
+    fn record(&mut self, from: ResourceMetrics, writer: &mut SegmentWriter<'_>, refused: &mut Refused) {
         let mut attributes = from.resource.map(|r| r.attributes).unwrap_or_default();
         attributes.retain(|attribute| !self.drop.contains(&attribute.key));
-        let mut key = std::mem::take(&mut self.desk.key);
+        let mut key = std::mem::take(&mut self.context.key);
         key.clear();
         convert::key(&mut attributes, &mut key);
         let known = self.senders.contains_key(key.as_slice());
         if !known && self.senders.len() < self.limits.senders {
-            let sender = Sender::new(&attributes, self.desk.registry.clone(), self.limits.series);
+            let sender = Sender::new(&attributes, self.context.registry.clone(), self.limits.series);
             self.senders.insert(key.as_slice().into(), sender);
         }
         let sender = self.senders.get_mut(key.as_slice());
-        self.desk.key = key;
+        self.context.key = key;
         let metrics = from.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
         let Some(sender) = sender else {
             let error = PointError::Conflict(format!(
@@ -194,21 +224,26 @@ impl Inner {
         for mut metric in metrics {
             let (name, unit) = (std::mem::take(&mut metric.name), std::mem::take(&mut metric.unit));
             let description = std::mem::take(&mut metric.description);
-            let (flow, points) = match convert::points(&mut metric) {
+            let (aggregation, points) = match convert::points(&mut metric) {
                 Ok(found) => found,
                 Err((points, error)) => {
                     refused.add(points, &name, &error, error.reason());
                     continue;
                 }
             };
-            let new =
-                MetricDeclaration { name: &name, unit: &unit, kind: flow.kind(), description: &description };
+            let new = MetricDeclaration {
+                name: &name,
+                unit: &unit,
+                kind: aggregation.kind(),
+                description: &description,
+            };
             match self.metrics.declare(new) {
                 Ok(declared) => {
                     for point in points {
-                        match sender.take((&name, declared, flow), point, &mut self.desk, writer) {
+                        match sender.record((&name, declared, aggregation), point, &mut self.context, writer)
+                        {
                             Ok(_) => taken += 1,
-                            // Overtaken by a newer one, which says all that it would have said.
+                            // A newer point of the series has arrived before, and includes this one.
                             Err(PointError::Late) => self.counts.points("late", 1),
                             Err(error) => refused.add(1, &name, &error, error.reason()),
                         }
@@ -220,8 +255,8 @@ impl Inner {
         self.counts.points("taken", taken);
     }
 
-    /// What is told to the sender, and in the log.
-    fn told(&mut self, refused: Refused) -> Option<ExportMetricsPartialSuccess> {
+    /// Reports refused points: to the sender, and in the log.
+    fn report(&mut self, refused: Refused) -> Option<ExportMetricsPartialSuccess> {
         let example = refused.example?;
         let mut all = 0;
         for (reason, count) in refused.reasons {
@@ -229,8 +264,8 @@ impl Inner {
             all += count;
         }
         let error_message = format!("{all} points refused, among them: {example}");
-        if let Some(unsaid) = self.complaints.allow(Instant::now()) {
-            warn!("{error_message} ({unsaid} requests with refused points before were not told of)");
+        if let Some(suppressed) = self.log_limit.allow(Instant::now()) {
+            warn!("{error_message} ({suppressed} earlier requests with refused points were not logged)");
         }
         let rejected_data_points = i64::try_from(all).unwrap_or(i64::MAX);
         Some(ExportMetricsPartialSuccess { rejected_data_points, error_message })
@@ -238,12 +273,12 @@ impl Inner {
 
     fn hand_over(&mut self, last: bool, out: &mut Batch) {
         self.closed |= last;
-        let now = self.desk.clock.now();
-        if now.since(self.looked) >= self.limits.idle / LOOKS {
-            self.looked = now;
+        let now = self.context.clock.now();
+        if is_due(self.searched, now, self.limits.idle / SEARCHES) {
+            self.searched = now;
             self.end_idle(Timestamp(now.0.saturating_sub(self.limits.idle.as_nanos() as u64)));
         }
-        if last || now.since(self.counts.published()) >= PUBLISH {
+        if last || is_due(self.counts.published(), now, PUBLISH) {
             let epochs = self.epochs.iter().map(|(name, e)| (name.as_str(), e.label.as_slice(), e.anomalies));
             let series = self.senders.values().map(Sender::series).sum();
             self.counts.publish(self.senders.len(), series, epochs, &mut self.pending);
@@ -254,6 +289,7 @@ impl Inner {
             out.append(&self.pending);
             self.pending.clear();
         }
+        self.waker.iter_mut().for_each(Waker::taken);
     }
 
     fn end_idle(&mut self, since: Timestamp) {
@@ -261,7 +297,7 @@ impl Inner {
         self.senders.retain(|_, sender| !sender.end_idle(since, &mut writer));
         let (counts, pending) = (&mut self.counts, &mut self.pending);
         self.epochs.retain(|name, epoch| {
-            let alive = epoch.touched >= since;
+            let alive = epoch.last_request >= since;
             if !alive {
                 counts.end(name, pending);
             }
@@ -271,15 +307,15 @@ impl Inner {
 }
 
 impl Epoch {
-    /// Where `number` stands, counted.
-    fn place(&mut self, number: u64) -> Place {
-        let place = self.tracker.place(number);
-        match place {
-            Place::Next { missing } => self.anomalies.missing += missing,
-            Place::Late => self.anomalies.late += 1,
-            Place::Duplicate => self.anomalies.duplicate += 1,
+    /// The position of `number`, which is also counted.
+    fn position(&mut self, number: u64) -> Position {
+        let position = self.tracker.position(number);
+        match position {
+            Position::Next { missing } => self.anomalies.missing += missing,
+            Position::Late => self.anomalies.late += 1,
+            Position::Duplicate => self.anomalies.duplicate += 1,
         }
-        place
+        position
     }
 }
 

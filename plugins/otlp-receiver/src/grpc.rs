@@ -1,4 +1,4 @@
-//! OTLP over gRPC: tonic reads and answers, the door is asked first.
+//! OTLP over gRPC, with tonic.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,46 +19,45 @@ use tonic::codegen::Service;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::admission::{Admission, REQUEST_LIMIT, RETRY_AFTER, Rejection};
 use crate::counts::Fate;
-use crate::door::{Door, Turned};
-use crate::gateway::{Gateway, Verdict};
-use crate::listen::{REQUEST_LIMIT, RETRY_AFTER};
+use crate::gateway::{Gateway, Outcome};
 use crate::sequence;
 
 /// The service, for every connection.
 #[derive(Clone)]
 pub(crate) struct Grpc {
-    door: Arc<Door>,
+    admission: Arc<Admission>,
     gateway: Arc<Gateway>,
     service: MetricsServiceServer<Metrics>,
 }
 
-/// What tonic calls.
+/// The implementation behind tonic's service.
 pub(crate) struct Metrics(Arc<Gateway>);
 
 impl Grpc {
-    /// Takes messages of at most `max_message` bytes.
-    pub(crate) fn new(door: Arc<Door>, gateway: Arc<Gateway>, max_message: usize) -> Self {
+    /// A service for messages of at most `max_message` bytes.
+    pub(crate) fn new(admission: Arc<Admission>, gateway: Arc<Gateway>, max_message: usize) -> Self {
         let service = MetricsServiceServer::new(Metrics(gateway.clone()))
             .accept_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(max_message);
-        Self { door, gateway, service }
+        Self { admission, gateway, service }
     }
 
     /// Answers a request.
     ///
     /// # Errors
-    /// None: whatever happens has an answer.
+    /// None: every case has an answer.
     pub(crate) async fn answer(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        let _permit = match self.door.enter(request.headers()).await {
+        let _permit = match self.admission.admit(request.headers()).await {
             Ok(permit) => permit,
-            Err(Turned::Unauthenticated) => {
-                self.gateway.turned_away(Fate::Unauthenticated);
+            Err(Rejection::Unauthenticated) => {
+                self.gateway.count_request(Fate::Unauthenticated);
                 let message = "send the gateway's token as metadata: authorization: Bearer …";
                 return Ok(Status::unauthenticated(message).into_http());
             }
-            Err(Turned::Busy) => {
-                self.gateway.turned_away(Fate::Busy);
+            Err(Rejection::Busy) => {
+                self.gateway.count_request(Fate::Busy);
                 return Ok(busy().into_http());
             }
         };
@@ -76,11 +75,11 @@ impl MetricsService for Metrics {
         request: tonic::Request<ExportMetricsServiceRequest>,
     ) -> Result<tonic::Response<ExportMetricsServiceResponse>, Status> {
         let sequence = request.metadata().get(sequence::HEADER).and_then(|v| v.to_str().ok()?.parse().ok());
-        match self.0.take(request.into_inner(), sequence.as_ref()) {
-            Verdict::Taken(partial_success) => {
+        match self.0.receive(request.into_inner(), sequence.as_ref()) {
+            Outcome::Taken(partial_success) => {
                 Ok(tonic::Response::new(ExportMetricsServiceResponse { partial_success }))
             }
-            Verdict::Busy => Err(busy()),
+            Outcome::Busy => Err(busy()),
         }
     }
 }

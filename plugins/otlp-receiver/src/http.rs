@@ -20,21 +20,20 @@ use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::pb::Status;
 
+use crate::admission::{Admission, REQUEST_LIMIT, RETRY_AFTER, Rejection};
 use crate::counts::Fate;
-use crate::door::{Door, Turned};
-use crate::gateway::{Gateway, Verdict};
-use crate::listen::{REQUEST_LIMIT, RETRY_AFTER};
+use crate::gateway::{Gateway, Outcome};
 use crate::sequence;
 
 /// The service, for every connection.
 #[derive(Clone)]
 pub(crate) struct Http {
-    door: Arc<Door>,
+    admission: Arc<Admission>,
     gateway: Arc<Gateway>,
     max_message: usize,
 }
 
-/// Why a request is not taken, for its sender.
+/// The answer to a request that is refused.
 struct Refusal {
     status: StatusCode,
     code: Code,
@@ -48,15 +47,15 @@ impl Refusal {
 }
 
 impl Http {
-    /// Takes messages of at most `max_message` bytes.
-    pub(crate) fn new(door: Arc<Door>, gateway: Arc<Gateway>, max_message: usize) -> Self {
-        Self { door, gateway, max_message }
+    /// A service for messages of at most `max_message` bytes.
+    pub(crate) fn new(admission: Arc<Admission>, gateway: Arc<Gateway>, max_message: usize) -> Self {
+        Self { admission, gateway, max_message }
     }
 
     /// Answers a request.
     ///
     /// # Errors
-    /// None: whatever happens has an answer.
+    /// None: every case has an answer.
     pub(crate) async fn answer(
         self,
         request: Request<Incoming>,
@@ -65,7 +64,7 @@ impl Http {
             Ok(answer) => Response::new(Full::from(answer.encode_to_vec())),
             Err(Refusal { status, code, message }) => {
                 if status == StatusCode::BAD_REQUEST {
-                    self.gateway.turned_away(Fate::Malformed);
+                    self.gateway.count_request(Fate::Malformed);
                 }
                 let body = Status { code: code as i32, message, details: Vec::new() };
                 let mut response = Response::new(Full::from(body.encode_to_vec()));
@@ -89,33 +88,34 @@ impl Http {
     async fn handle(&self, request: Request<Incoming>) -> Result<ExportMetricsServiceResponse, Refusal> {
         let path = request.uri().path();
         if path != "/v1/metrics" {
-            let message = format!("{path} is not here: metrics go to /v1/metrics, and nothing else is taken");
+            let message =
+                format!("there is no {path}: metrics go to /v1/metrics, and nothing else is accepted");
             return Err(Refusal::new(StatusCode::NOT_FOUND, Code::Unimplemented, message));
         }
         if request.method() != Method::POST {
-            let message = "metrics are posted";
+            let message = "send metrics with POST";
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, message));
         }
-        let _permit = self.door.enter(request.headers()).await.map_err(|turned| match turned {
-            Turned::Unauthenticated => {
-                self.gateway.turned_away(Fate::Unauthenticated);
+        let _permit = self.admission.admit(request.headers()).await.map_err(|rejection| match rejection {
+            Rejection::Unauthenticated => {
+                self.gateway.count_request(Fate::Unauthenticated);
                 let message = "send the gateway's token in a header: Authorization: Bearer …";
                 Refusal::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, message)
             }
-            Turned::Busy => {
-                self.gateway.turned_away(Fate::Busy);
+            Rejection::Busy => {
+                self.gateway.count_request(Fate::Busy);
                 busy()
             }
         })?;
         let gzip = encoding(request.headers())?;
         let sequence = request.headers().get(sequence::HEADER).and_then(|v| v.to_str().ok()?.parse().ok());
         let body = self.body(request.into_body()).await?;
-        let body = if gzip { self.unpacked(&body)? } else { body };
+        let body = if gzip { self.decompressed(&body)? } else { body };
         let message = ExportMetricsServiceRequest::decode(body)
-            .map_err(|e| malformed(format!("no OTLP metrics: {e}")))?;
-        match self.gateway.take(message, sequence.as_ref()) {
-            Verdict::Taken(partial_success) => Ok(ExportMetricsServiceResponse { partial_success }),
-            Verdict::Busy => Err(busy()),
+            .map_err(|e| malformed(format!("not OTLP metrics: {e}")))?;
+        match self.gateway.receive(message, sequence.as_ref()) {
+            Outcome::Taken(partial_success) => Ok(ExportMetricsServiceResponse { partial_success }),
+            Outcome::Busy => Err(busy()),
         }
     }
 
@@ -131,13 +131,13 @@ impl Http {
         }
     }
 
-    fn unpacked(&self, packed: &[u8]) -> Result<Bytes, Refusal> {
+    fn decompressed(&self, compressed: &[u8]) -> Result<Bytes, Refusal> {
         let (mut plain, limit) = (Vec::new(), self.max_message as u64);
-        let read = MultiGzDecoder::new(packed).take(limit + 1).read_to_end(&mut plain);
+        let read = MultiGzDecoder::new(compressed).take(limit + 1).read_to_end(&mut plain);
         match read {
             Ok(n) if n as u64 > limit => Err(self.too_large()),
             Ok(_) => Ok(plain.into()),
-            Err(e) => Err(malformed(format!("no gzip: {e}"))),
+            Err(e) => Err(malformed(format!("not gzip: {e}"))),
         }
     }
 
@@ -147,7 +147,7 @@ impl Http {
     }
 }
 
-/// Whether the body is packed by gzip.
+/// Whether the body is compressed with gzip.
 fn encoding(headers: &HeaderMap) -> Result<bool, Refusal> {
     let text =
         |name| headers.get(name).and_then(|v| v.to_str().ok()).map(|v: &str| v.trim().to_ascii_lowercase());
@@ -156,13 +156,13 @@ fn encoding(headers: &HeaderMap) -> Result<bool, Refusal> {
     let kind = text(CONTENT_TYPE).unwrap_or_default();
     if kind.split(';').next() != Some("application/x-protobuf") {
         let remedy = "send application/x-protobuf (OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf)";
-        return Err(unsupported(format!("`{kind}` is not understood: {remedy}")));
+        return Err(unsupported(format!("`{kind}` is not supported: {remedy}")));
     }
     match text(CONTENT_ENCODING).as_deref() {
         None | Some("" | "identity") => Ok(false),
         Some("gzip") => Ok(true),
         Some(other) => {
-            Err(unsupported(format!("`{other}` is not understood: pack with gzip, or not at all")))
+            Err(unsupported(format!("`{other}` is not supported: compress with gzip, or not at all")))
         }
     }
 }

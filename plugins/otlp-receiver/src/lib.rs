@@ -3,23 +3,23 @@
 //!
 //! | module | does |
 //! | --- | --- |
-//! | `config` | what is asked for |
-//! | `listen`, `tls` | sockets, connections, who is whom |
-//! | `door` | who may come in, and how many at a time |
-//! | `grpc`, `http` | the two ways of asking, and of answering |
-//! | `gateway` | what everybody has sent and the pipeline has not taken yet: bounded |
-//! | `sender`, `convert` | one sender's series, and from OTLP's points to ours |
-//! | `sequence` | requests that were lost, doubled or overtaken on the way |
+//! | `config` | the keys of `[plugins.otlp-receiver]` |
+//! | `listen` | sockets and connections |
+//! | `admission` | authentication, and a limit on concurrent requests |
+//! | `grpc`, `http` | the two protocols |
+//! | `gateway` | the points that have arrived and wait for the pipeline: bounded |
+//! | `sender`, `convert` | one sender's series; conversion of OTLP's points |
+//! | `sequence` | lost, duplicate and reordered requests |
 //! | `counts` | the gateway's own metrics |
-//! | `source` | hands over to the pipeline what has come |
-//! | [`fuzzing`] | everything that reads bytes of others, for fuzzers |
+//! | `source`, `wake` | the pipeline element, and how the servers wake it |
+//! | [`fuzzing`] | everything that parses bytes from outside, for fuzzers |
 //!
-//! Follow a value: `listen` → `door` → `grpc` or `http` → `gateway` → `sender` → `convert` → `source`.
+//! Follow a value: `listen` → `grpc` or `http` → `admission` → `gateway` → `sender` → `convert` → `source`.
 
+mod admission;
 mod config;
 mod convert;
 mod counts;
-mod door;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
@@ -29,7 +29,7 @@ mod listen;
 mod sender;
 mod sequence;
 mod source;
-mod tls;
+mod wake;
 
 use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
 
@@ -53,12 +53,10 @@ impl Plugin for OtlpReceiver {
 
     fn start(config: OtlpReceiverConfig, setup: &mut Setup) -> Result<(), Error> {
         let settings = Settings::resolve(config)?;
-        settings.warn_if_open_to_all();
+        settings.warn_if_open();
         let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
-        // It may wait for a request that is just being taken in.
-        setup.source("metrics", Trigger::every(settings.interval), move || {
-            let _within = runtime.enter();
-            Receiver::open(&settings, registry.clone(), clock.clone())
+        setup.source("metrics", Trigger::every(gateway::tick_interval(&settings)), move || {
+            Receiver::open(&settings, registry.clone(), clock.clone(), &runtime)
         });
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Sockets and connections: a loop per address that accepts, shakes hands, and serves; all bounded in number
-//! and time.
+//! Sockets and connections: a loop per address that accepts, does the TLS handshake, and serves, with limits
+//! on number and time.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -21,37 +21,40 @@ use crate::config::bad;
 use crate::grpc::Grpc;
 use crate::http::Http;
 
-/// How long a request may take to arrive.
-pub(crate) const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-/// After how many seconds a sender may come again.
-pub(crate) const RETRY_AFTER: u64 = 1;
-/// How long shaking hands, and the head of a request, may take.
+/// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Most requests of a connection at a time.
+/// How long the headers of a request may take, counted from the end of the one before.
+const HEADERS: Duration = Duration::from_secs(60);
+/// How many requests of a connection may be open at a time.
 const STREAMS: u32 = 16;
-/// How often a silent gRPC connection is asked whether it is alive, and how long it may take to answer.
+/// How often an idle gRPC connection is pinged, and how long it may take to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// What is spoken on an address.
+/// The protocol of an address.
 #[derive(Clone)]
 pub(crate) enum Service {
     Grpc(Grpc),
     Http(Http),
 }
 
-/// Takes `address`, which `key` asks for. Must be called within the async runtime.
+/// Listens on `address`, the value of `key`. Must be called within the async runtime.
 ///
 /// # Errors
-/// Fatal: it is not to be had. The message names the key.
+/// Fatal: it cannot. The message names the key.
 pub(crate) fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Error> {
     let listener = StdListener::bind(address).map_err(|e| {
         let remedy = match e.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                let port = address.port();
-                format!("another program has that port, perhaps a collector (`ss -ltnp 'sport = :{port}'` tells which): stop it, or set another address")
+            std::io::ErrorKind::AddrInUse => format!(
+                "another program has that port, perhaps a collector (`ss -ltnp 'sport = :{}'` shows which): \
+                 stop it, or set another address",
+                address.port()
+            ),
+            std::io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need root: choose a higher one".to_owned()
             }
-            std::io::ErrorKind::PermissionDenied => "ports below 1024 are root's: choose a higher one".to_owned(),
-            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address: `ip address` tells which it has".to_owned(),
+            std::io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address: `ip address` shows which it has".to_owned()
+            }
             _ => "choose another address".to_owned(),
         };
         bad(key, format!("cannot listen on {address}: {e}; {remedy}"))
@@ -60,7 +63,7 @@ pub(crate) fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Error>
     TcpListener::from_std(listener).or_fatal()
 }
 
-/// Serves whoever connects, `most` at a time, for as long as it is polled; connections end with it.
+/// Serves at most `most` connections at a time. They end when this future is dropped.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
@@ -68,16 +71,16 @@ pub(crate) async fn serve(
     most: usize,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
-    let places = Arc::new(Semaphore::new(most));
+    let permits = Arc::new(Semaphore::new(most));
     let mut connections = JoinSet::new();
     loop {
-        // Whoever has no place waits in the kernel's queue.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        // Further connections wait in the kernel's queue.
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(e) => {
-                    // Out of descriptors, or the connection is gone already.
+                    // Out of descriptors, or the connection is closed already.
                     warn!("cannot accept a connection: {e}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
@@ -90,7 +93,7 @@ pub(crate) async fn serve(
             if let Err(e) = connection(stream, acceptor, service).await {
                 debug!("a connection ended: {e}");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
@@ -128,7 +131,7 @@ async fn speak(
         Service::Http(http) => {
             let answer = service_fn(move |request| http.clone().answer(request));
             let mut http1 = hyper::server::conn::http1::Builder::new();
-            http1.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE * 6);
+            http1.timer(TokioTimer::new()).header_read_timeout(HEADERS);
             Ok(http1.serve_connection(stream, answer).await?)
         }
     }

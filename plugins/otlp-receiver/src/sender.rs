@@ -1,5 +1,5 @@
-//! One sender: what its OTLP resource says that it is, and its series. Two senders' series never merge,
-//! because what tells the senders apart is among their series' attributes.
+//! One sender: the attributes of its OTLP resource, and its series. The resource's attributes are also those
+//! of the series, so the series of two senders never merge.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use wattrace_ingest::{
     DeclaredMetric, IncomingPoint, PointError, Recorded, SegmentWriter, SeriesTable, UnixTime,
 };
 
-use crate::convert::{self, Flow};
+use crate::convert::{self, Aggregation};
 
 /// See the module.
 #[derive(Debug)]
@@ -22,12 +22,12 @@ pub(crate) struct Sender {
     table: SeriesTable,
 }
 
-/// What all senders share while a request is taken in.
-pub(crate) struct Desk {
+/// What all senders share while a request is recorded.
+pub(crate) struct Context {
     pub(crate) registry: Arc<Registry>,
     pub(crate) clock: Clock,
     pub(crate) unix: UnixTime,
-    /// Space for keys.
+    /// A buffer for keys.
     pub(crate) key: Vec<u8>,
 }
 
@@ -45,70 +45,71 @@ impl Sender {
         self.table.len()
     }
 
-    /// The attributes by which a person knows it.
+    /// The attributes by which a person recognises it.
     pub(crate) fn label(&self) -> Vec<Attribute> {
         let known = |a: &&Attribute| matches!(&*a.key, "host.name" | "service.instance.id");
         self.attributes.iter().filter(known).cloned().collect()
     }
 
-    /// Takes a point.
+    /// Records a point.
     ///
     /// # Errors
     /// Why it is refused.
-    pub(crate) fn take(
+    pub(crate) fn record(
         &mut self,
-        metric: (&str, DeclaredMetric, Flow),
+        metric: (&str, DeclaredMetric, Aggregation),
         point: &mut NumberDataPoint,
-        desk: &mut Desk,
+        context: &mut Context,
         writer: &mut SegmentWriter<'_>,
     ) -> Result<Recorded, PointError> {
-        let (name, declared, flow) = metric;
-        desk.key.clear();
-        convert::part(name.as_bytes(), &mut desk.key);
-        convert::key(&mut point.attributes, &mut desk.key);
+        let (name, declared, aggregation) = metric;
+        context.key.clear();
+        convert::part(name.as_bytes(), &mut context.key);
+        convert::key(&mut point.attributes, &mut context.key);
         if convert::is_end(point) {
-            self.table.end(&desk.key, writer);
+            self.table.end(&context.key, writer);
             return Ok(Recorded::Appended);
         }
-        let now = desk.clock.now();
+        let now = context.clock.now();
         let time = match point.time_unix_nano {
             0 => now,
-            unix => desk.unix.timestamp(unix),
+            unix => context.unix.timestamp(unix),
         };
-        let told = point.start_time_unix_nano;
-        let start = if told == 0 { time } else { desk.unix.timestamp(told) };
+        let start_unix_nano = Some(point.start_time_unix_nano).filter(|start| *start != 0);
+        let start = start_unix_nano.map_or(time, |start| context.unix.timestamp(start));
         let mut incoming = IncomingPoint {
             kind: declared.kind,
             value: convert::value(point, declared)?,
             time,
-            start_unix_nano: (flow == Flow::Cumulative && told != 0).then_some(told),
+            start_unix_nano: start_unix_nano.filter(|_| aggregation == Aggregation::Cumulative),
             now,
         };
-        if flow == Flow::Delta {
-            incoming.value = self.sum(&desk.key, incoming.value, start, told != 0)?;
+        if aggregation == Aggregation::Delta {
+            let start = start_unix_nano.map(|_| start);
+            incoming.value = self.sum(&context.key, incoming.value, start)?;
         }
         let Self { attributes, resource, table } = self;
         let describe = || Ok(spec(declared.id, attributes, resource, &point.attributes, start));
-        table.record(&desk.key, incoming, describe, writer)
+        table.record(&context.key, incoming, describe, writer)
     }
 
-    /// What a counter stands at after `delta`, which began at `start`.
-    fn sum(&self, key: &[u8], delta: Value, start: Timestamp, is_told: bool) -> Result<Value, PointError> {
+    /// The counter's value after `delta`, which began at `start` if the sender says so.
+    fn sum(&self, key: &[u8], delta: Value, start: Option<Timestamp>) -> Result<Value, PointError> {
         let Some((sum, until)) = self.table.last(key) else { return Ok(delta) };
-        if is_told && start < until {
+        if start.is_some_and(|start| start < until) {
             return Err(PointError::Conflict("a delta over a span that was counted already".to_owned()));
         }
         Ok(Value::of_steps(sum.saturating_add(delta.steps())))
     }
 
-    /// Ends the series of which nothing has come since `since`. Returns whether it has none any more.
+    /// Ends the series that have received nothing since `since`. Returns whether none is left.
     pub(crate) fn end_idle(&mut self, since: Timestamp, writer: &mut SegmentWriter<'_>) -> bool {
         self.table.end_idle(since, writer);
         self.table.is_empty()
     }
 }
 
-/// Neither domain nor consumer is set: those are this machine's, and what other machines used is not to be
+/// Neither domain nor consumer is set: those are for this machine, and what other machines used must not be
 /// split among its processes.
 fn spec(
     metric: MetricId,
@@ -118,7 +119,7 @@ fn spec(
     start: Timestamp,
 ) -> SeriesSpec {
     let mut attributes: Vec<_> = point.iter().map(convert::attribute).collect();
-    // What a point says of itself is nearer than what its resource says.
+    // A point's own attributes override those of its resource.
     let also = sender.iter().filter(|a| !point.iter().any(|own| own.key == a.key));
     attributes.extend(also.cloned());
     SeriesSpec { attributes, ..SeriesSpec::new(metric, resource.clone(), start) }

@@ -1,9 +1,9 @@
-//! Requests that were lost, doubled or overtaken on the way. A sender that numbers its requests says so in a
-//! header, `wattrace-sequence: EPOCH:NUMBER`: the epoch is another one each time the sender's output starts,
-//! the numbers go up by one from 1.
+//! Detects lost, duplicate and reordered requests. A sender may number its requests in a header,
+//! `wattrace-sequence: EPOCH:NUMBER`. The epoch changes each time the sender's output starts; the numbers go
+//! up by one from 1.
 //!
-//! The last [`SPAN`] numbers are remembered one by one. A number that is skipped counts as missing at once,
-//! and if it comes after all, as late: what was lost for good is missing minus late.
+//! The last [`SPAN`] numbers are remembered one by one. A skipped number counts as missing at once and, if it
+//! arrives later, as late: the number of lost requests is missing minus late.
 
 use std::str::FromStr;
 
@@ -11,8 +11,8 @@ use std::str::FromStr;
 pub(crate) const HEADER: &str = "wattrace-sequence";
 /// How many of the last numbers are remembered.
 const SPAN: u64 = 64;
-/// Longest epoch.
-const MOST_EPOCH: usize = 64;
+/// The longest epoch, in bytes.
+const LONGEST_EPOCH: usize = 64;
 
 /// A request's number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,24 +27,24 @@ impl FromStr for Sequence {
     fn from_str(text: &str) -> Result<Self, ()> {
         let (epoch, number) = text.rsplit_once(':').ok_or(())?;
         let number = number.parse().map_err(drop)?;
-        if epoch.is_empty() || epoch.len() > MOST_EPOCH || number == 0 {
+        if epoch.is_empty() || epoch.len() > LONGEST_EPOCH || number == 0 {
             return Err(());
         }
         Ok(Self { epoch: epoch.to_owned(), number })
     }
 }
 
-/// What a number says about its request.
+/// A number in relation to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// The next, after so many that did not come.
+pub(crate) enum Position {
+    /// The next one, after some that are missing.
     Next {
         /// Numbers skipped.
         missing: u64,
     },
-    /// One that was missing.
+    /// One that was counted as missing.
     Late,
-    /// One that has been here, or so old that nobody can tell.
+    /// One that was accepted, or too old to know.
     Duplicate,
 }
 
@@ -52,54 +52,55 @@ pub(crate) enum Place {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tracker {
     highest: u64,
-    /// Bit n: `highest - n` was taken.
-    taken: u64,
-    /// Bit n: `highest - n` was here and sent away, so it may come again.
+    /// Bit n: `highest - n` was accepted.
+    accepted: u64,
+    /// Bit n: `highest - n` was refused for now, so it may be sent again.
     refused: u64,
 }
 
 impl Tracker {
-    /// Where `number` stands. What came before the first number that is seen is nobody's to know.
-    pub(crate) fn place(&self, number: u64) -> Place {
+    /// The position of `number`. What came before the first number that is seen is unknown.
+    pub(crate) fn position(&self, number: u64) -> Position {
         if self.highest == 0 {
-            return Place::Next { missing: 0 };
+            return Position::Next { missing: 0 };
         }
         match number.checked_sub(self.highest) {
-            Some(ahead) if ahead > 0 => Place::Next { missing: ahead - 1 },
+            Some(ahead) if ahead > 0 => Position::Next { missing: ahead - 1 },
             _ => {
                 let behind = self.highest - number;
                 let is = |bits: u64| behind < SPAN && bits >> behind & 1 == 1;
                 match () {
-                    () if behind >= SPAN || is(self.taken) => Place::Duplicate,
-                    () if is(self.refused) => Place::Next { missing: 0 },
-                    () => Place::Late,
+                    () if behind >= SPAN || is(self.accepted) => Position::Duplicate,
+                    () if is(self.refused) => Position::Next { missing: 0 },
+                    () => Position::Late,
                 }
             }
         }
     }
 
-    /// `number` was taken.
-    pub(crate) fn take(&mut self, number: u64) {
+    /// The request `number` was accepted.
+    pub(crate) fn accept(&mut self, number: u64) {
         let bit = self.reach(number);
-        self.taken |= bit;
+        self.accepted |= bit;
         self.refused &= !bit;
     }
 
-    /// `number` was here, and its request sent away for now.
+    /// The request `number` was refused for now.
     pub(crate) fn refuse(&mut self, number: u64) {
         let bit = self.reach(number);
         self.refused |= bit;
     }
 
-    /// The bit of `number`, within reach.
+    /// The bit of `number`; 0 if it is too old.
     fn reach(&mut self, number: u64) -> u64 {
         let first = self.highest == 0;
         if let Some(ahead) = number.checked_sub(self.highest).filter(|&ahead| ahead > 0) {
             let shift = |bits: u64| if ahead < SPAN { bits << ahead } else { 0 };
-            (self.taken, self.refused) = (shift(self.taken), shift(self.refused));
+            (self.accepted, self.refused) = (shift(self.accepted), shift(self.refused));
             self.highest = number;
             if first {
-                // What came before was never counted as missing, and so is not late if it comes after all.
+                // The numbers before the first are not counted as missing, so they are not late if they
+                // arrive.
                 self.refused = !1;
             }
         }
@@ -112,25 +113,25 @@ impl Tracker {
 mod tests {
     use super::*;
 
-    /// Takes the numbers that are no duplicates; (missing, late, duplicate).
+    /// Accepts all numbers but duplicates; (missing, late, duplicate).
     fn counts(numbers: impl IntoIterator<Item = u64>) -> (u64, u64, u64) {
         let (mut tracker, mut counts) = (Tracker::default(), (0, 0, 0));
         for number in numbers {
-            match tracker.place(number) {
-                Place::Next { missing } => counts.0 += missing,
-                Place::Late => counts.1 += 1,
-                Place::Duplicate => {
+            match tracker.position(number) {
+                Position::Next { missing } => counts.0 += missing,
+                Position::Late => counts.1 += 1,
+                Position::Duplicate => {
                     counts.2 += 1;
                     continue;
                 }
             }
-            tracker.take(number);
+            tracker.accept(number);
         }
         counts
     }
 
     #[test]
-    fn gaps_duplicates_and_late_ones_are_told_apart() {
+    fn gaps_duplicates_and_late_requests_are_distinguished() {
         assert_eq!(counts(1..=1000), (0, 0, 0));
         assert_eq!(counts([1, 2, 5, 6]), (2, 0, 0));
         assert_eq!(counts([1, 2, 2, 1, 3]), (0, 0, 2));
@@ -141,25 +142,25 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_that_starts_later_misses_nothing() {
+    fn requests_before_the_gateways_start_are_not_missing() {
         assert_eq!(counts([7, 8, 9]), (0, 0, 0));
-        // Overtaken by the first that was seen: new all the same, and never counted as missing.
+        // It arrives after the first that was seen: it is accepted, and was never counted as missing.
         assert_eq!(counts([7, 6, 8, 6]), (0, 0, 1));
     }
 
     #[test]
-    fn what_was_sent_away_is_not_missing_and_may_come_again_or_not() {
+    fn a_refused_request_is_not_missing_and_may_be_sent_again() {
         let mut tracker = Tracker::default();
-        tracker.take(1);
+        tracker.accept(1);
         tracker.refuse(2);
-        assert_eq!(tracker.place(3), Place::Next { missing: 0 });
-        assert_eq!(tracker.place(2), Place::Next { missing: 0 });
-        tracker.take(2);
-        assert_eq!(tracker.place(2), Place::Duplicate);
+        assert_eq!(tracker.position(3), Position::Next { missing: 0 });
+        assert_eq!(tracker.position(2), Position::Next { missing: 0 });
+        tracker.accept(2);
+        assert_eq!(tracker.position(2), Position::Duplicate);
     }
 
     #[test]
-    fn only_well_formed_headers_count() {
+    fn only_valid_headers_are_parsed() {
         let parse = |text: &str| text.parse::<Sequence>().ok();
         assert_eq!(parse("ab:7"), Some(Sequence { epoch: "ab".to_owned(), number: 7 }));
         for bad in ["", "7", ":7", "ab:", "ab:0", "ab:-1", &format!("{}:1", "a".repeat(65))] {

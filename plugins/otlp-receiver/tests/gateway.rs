@@ -1,5 +1,5 @@
-//! The gateway with this repository's own `otlp` output as the sender: two agents' worth, both protocols, TLS
-//! and token, requests that are lost, pipelines that are behind.
+//! The gateway with this repository's own `otlp` output as the sender: two agents, both protocols, lost
+//! requests, a pipeline that is behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 mod common;
@@ -12,11 +12,11 @@ use wattrace_otlp_receiver::{OtlpReceiver, OtlpReceiverConfig};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn two_agents_totals_are_the_gateways_to_the_last_microjoule() {
+fn the_totals_of_two_agents_arrive_exactly() {
     for protocol in ["grpc", "http/protobuf"] {
         let mut gateway = Gateway::start(|_| {});
         let mut senders = ["node-1", "node-2"].map(|host| Sender::start(&gateway, protocol, host, |_| {}));
-        // Odd numbers of steps, up to what a double in joules still tells apart.
+        // Odd numbers of steps, up to the precision of a double in joules.
         let mut totals = [[0_u64; 3]; 2];
         for round in 1..=7_u64 {
             for (at, sender) in senders.iter_mut().enumerate() {
@@ -41,7 +41,7 @@ fn two_agents_totals_are_the_gateways_to_the_last_microjoule() {
 }
 
 #[test]
-fn a_series_ends_where_its_sender_says_so_and_keeps_its_attributes() {
+fn a_series_keeps_its_attributes_and_ends_when_its_sender_ends_it() {
     let mut gateway = Gateway::start(|_| {});
     let mut sender = Sender::start(&gateway, "grpc", "node-1", |_| {});
     sender.send(SECOND, [J, J, J]);
@@ -57,7 +57,7 @@ fn a_series_ends_where_its_sender_says_so_and_keeps_its_attributes() {
         assert_eq!(attributes.get(key).map(String::as_str), Some(value), "{key}");
     }
     assert!(attributes.contains_key("service.instance.id") && !attributes.contains_key("os.type"));
-    // What others used is not this machine's to attribute.
+    // What others used is not attributed here.
     assert!(gateway.rig.registry.domains().is_empty());
 
     sender.end_first(SECOND, 5 * J);
@@ -66,7 +66,7 @@ fn a_series_ends_where_its_sender_says_so_and_keeps_its_attributes() {
 }
 
 #[test]
-fn lost_requests_are_missed_and_cumulative_values_catch_up() {
+fn lost_requests_are_counted_and_cumulative_values_catch_up() {
     let mut gateway = Gateway::start(|_| {});
     let proxy = common::Proxy::start(&gateway.config.http);
     let through = format!("http://{}", proxy.address);
@@ -85,12 +85,12 @@ fn lost_requests_are_missed_and_cumulative_values_catch_up() {
 }
 
 #[test]
-fn a_pipeline_that_is_behind_sends_away_and_takes_again_and_loses_nothing() {
+fn a_pipeline_that_is_behind_refuses_requests_for_now_and_loses_nothing() {
     for protocol in ["grpc", "http/protobuf"] {
         let mut gateway = Gateway::start(|config| config.max_pending = 4);
         let mut sender = Sender::start(&gateway, protocol, "node-1", |_| {});
         sender.send(SECOND, [J, J, J]);
-        // Three points wait, and three more are too many.
+        // Three points wait, so three more are too many.
         sender.try_send(SECOND, [2 * J, 2 * J, 2 * J]);
         assert_eq!(sender.losses(), [("unsent", 3)], "{protocol}");
         gateway.poll(SECOND);
@@ -99,12 +99,27 @@ fn a_pipeline_that_is_behind_sends_away_and_takes_again_and_loses_nothing() {
         gateway.poll(SECOND);
         assert_eq!(gateway.counter("hw.energy", "node-1", &[]), Some(3 * J), "{protocol}");
         assert!(gateway.own("wattrace.gateway.requests", "busy") >= 1);
-        assert_eq!(gateway.own("wattrace.gateway.sequence", "missing"), 0, "sent away is not missing");
+        assert_eq!(
+            gateway.own("wattrace.gateway.sequence", "missing"),
+            0,
+            "a refused request is not missing"
+        );
     }
 }
 
 #[test]
-fn what_is_idle_ends() {
+fn points_wake_the_source_without_a_tick() {
+    let mut gateway = Gateway::start(|config| config.interval = Duration::from_millis(1));
+    let mut sender = Sender::start(&gateway, "grpc", "node-1", |_| {});
+    for round in 1..=3 {
+        sender.send(SECOND, [round * J, 0, 0]);
+        gateway.wake();
+        assert_eq!(gateway.counter("hw.energy", "node-1", &[]), Some(round * J));
+    }
+}
+
+#[test]
+fn idle_series_and_senders_end() {
     let mut gateway = Gateway::start(|config| config.idle_timeout = Duration::from_secs(60));
     let mut sender = Sender::start(&gateway, "grpc", "node-1", |_| {});
     sender.send(SECOND, [J, J, J]);
@@ -118,7 +133,7 @@ fn what_is_idle_ends() {
 }
 
 #[test]
-fn after_the_last_tick_nothing_is_acknowledged() {
+fn nothing_is_acknowledged_after_the_last_tick() {
     let mut gateway = Gateway::start(|_| {});
     let mut sender = Sender::start(&gateway, "grpc", "node-1", |_| {});
     sender.send(SECOND, [J, J, J]);
@@ -133,7 +148,7 @@ fn error(config: OtlpReceiverConfig) -> String {
 }
 
 #[test]
-fn what_keeps_it_from_listening_is_said_with_the_key_and_the_remedy() {
+fn what_prevents_listening_is_reported_with_the_key_and_the_remedy() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let config = OtlpReceiverConfig { grpc: String::new(), http: address.clone(), ..Default::default() };

@@ -1,5 +1,5 @@
 //! The gateway with a sender that shares no code with it (`sender.py`): sums, deltas, gauges, restarts, ends,
-//! what is refused, and who is. `cargo xtask test` prepares the Python environment.
+//! refused points and senders. `cargo xtask test` prepares the Python environment.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 mod common;
@@ -15,7 +15,7 @@ use wattrace_otlp_receiver::OtlpReceiverConfig;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// The Python of the tests; `None` if it is not there, or lacks `module`, which fails under CI=true.
+/// The Python of the tests; `None` if there is none or it lacks `module`, which is a failure under CI=true.
 fn python(module: &str) -> Option<String> {
     let python = std::env::var("WATTRACE_TEST_PYTHON").ok();
     let has = |python: &String| {
@@ -87,7 +87,8 @@ impl Sender {
 /// A metric of one point, `seconds` after the start.
 fn metric(name: &str, unit: &str, data: &str, value: Value, seconds: u64) -> Value {
     let time = START + seconds * SECOND;
-    json!({ "name": name, "unit": unit, "data": data, "points": [{ "value": value, "start": START, "time": time }] })
+    let points = json!([{ "value": value, "start": START, "time": time }]);
+    json!({ "name": name, "unit": unit, "data": data, "points": points })
 }
 
 fn everything_arrives(protocol: &'static str) {
@@ -141,7 +142,7 @@ fn everything_arrives_over_grpc() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_point_by_point_and_told() {
+fn invalid_points_are_refused_one_by_one_and_reported() {
     let mut gateway = Gateway::start(|config| config.max_series = 3);
     let Some(mut sender) = Sender::start("http", &gateway) else { return };
     let (status, rejected, message) = sender.send(json!([
@@ -152,7 +153,7 @@ fn what_makes_no_sense_is_refused_point_by_point_and_told() {
     ]));
     assert_eq!((status.as_str(), rejected), ("ok", 3));
     assert!(
-        message.contains("3 points refused") && message.contains("latency: histograms are not taken"),
+        message.contains("3 points refused") && message.contains("latency: histograms are not supported"),
         "{message}"
     );
     // Backwards with the same start; twice the same span; one series too many.
@@ -175,12 +176,13 @@ fn what_makes_no_sense_is_refused_point_by_point_and_told() {
 }
 
 #[test]
-fn numbered_requests_are_taken_once_and_gaps_are_counted_by_sender() {
+fn numbered_requests_are_accepted_once_and_gaps_are_counted_by_sender() {
     let mut gateway = Gateway::start(|_| {});
     let Some(mut sender) = Sender::start("http", &gateway) else { return };
     for number in [1, 2, 2, 5, 4, 4, 6] {
         sender.headers = json!({ "wattrace-sequence": format!("epoch:{number}") });
-        let delta = json!([{ "name": "work", "unit": "J", "data": "delta", "points": [{ "value": 1, "time": START }] }]);
+        let points = json!([{ "value": 1, "time": START }]);
+        let delta = json!([{ "name": "work", "unit": "J", "data": "delta", "points": points }]);
         assert_eq!(sender.send(delta).0, "ok");
     }
     gateway.poll(Duration::from_secs(1));
@@ -192,7 +194,7 @@ fn numbered_requests_are_taken_once_and_gaps_are_counted_by_sender() {
 }
 
 #[test]
-fn strangers_and_what_is_too_large_are_sent_away_with_the_right_status() {
+fn requests_without_a_token_and_large_ones_are_refused_with_the_right_status() {
     let mut gateway = Gateway::start(|config| {
         config.bearer_token = wattrace_api::Secret("open-sesame".to_owned());
         config.max_message = 2000;

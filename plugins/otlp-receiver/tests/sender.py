@@ -30,28 +30,28 @@ def request(script):
     resource_metrics = message.resource_metrics.add()
     put(resource_metrics.resource, script["resource"])
     scope = resource_metrics.scope_metrics.add()
-    for told in script["metrics"]:
-        metric = scope.metrics.add(name=told["name"], unit=told["unit"])
-        if told["data"] == "histogram":
-            for _ in told["points"]:
+    for wanted in script["metrics"]:
+        metric = scope.metrics.add(name=wanted["name"], unit=wanted["unit"])
+        if wanted["data"] == "histogram":
+            for _ in wanted["points"]:
                 metric.histogram.data_points.add(count=1)
             continue
-        if told["data"] == "gauge":
+        if wanted["data"] == "gauge":
             data = metric.gauge
         else:
             data = metric.sum
-            data.aggregation_temporality, data.is_monotonic = SUMS[told["data"]]
-        for told_point in told["points"]:
+            data.aggregation_temporality, data.is_monotonic = SUMS[wanted["data"]]
+        for wanted_point in wanted["points"]:
             point = data.data_points.add(
-                start_time_unix_nano=told_point.get("start", 0), time_unix_nano=told_point["time"]
+                start_time_unix_nano=wanted_point.get("start", 0), time_unix_nano=wanted_point["time"]
             )
-            put(point, told_point.get("attributes", {}))
-            if told_point.get("ended"):
+            put(point, wanted_point.get("attributes", {}))
+            if wanted_point.get("ended"):
                 point.flags = 1
-            elif isinstance(told_point["value"], int):
-                point.as_int = told_point["value"]
+            elif isinstance(wanted_point["value"], int):
+                point.as_int = wanted_point["value"]
             else:
-                point.as_double = told_point["value"]
+                point.as_double = wanted_point["value"]
     return message
 
 
@@ -87,5 +87,5 @@ for line in sys.stdin:
     send = over_http if script["protocol"] == "http" else over_grpc
     status, answer = send(script, request(script))
     partial = answer.partial_success
-    told = {"status": status, "rejected": partial.rejected_data_points, "message": partial.error_message}
-    print(json.dumps(told), flush=True)
+    answer = {"status": status, "rejected": partial.rejected_data_points, "message": partial.error_message}
+    print(json.dumps(answer), flush=True)

@@ -1,5 +1,5 @@
 //! The gateway over TLS, with a bearer token, and with certificates of senders. A test binary of its own,
-//! because the sender reads from the environment whom to trust.
+//! because the sender reads its TLS files from the environment.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 mod common;
@@ -12,7 +12,7 @@ use wattrace_api::Secret;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn over_tls_only_those_who_are_known_are_let_in() {
+fn over_tls_only_senders_with_a_token_or_a_certificate_are_accepted() {
     let files = secured();
     files.set("CERTIFICATE", "authority.pem");
     by_token(&files);

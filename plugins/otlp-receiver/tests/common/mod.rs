@@ -1,5 +1,5 @@
-//! What the tests share: a gateway in a rig, and senders that are this repository's own `otlp` output in rigs
-//! of theirs.
+//! Shared by the tests: a gateway in a rig, and senders in rigs of their own, which are this repository's
+//! `otlp` output.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,20 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use wattrace_api::testing::{Point, Rig};
 use wattrace_api::{
     Attribute, Batch, Consumer, ConsumerKind, Domain, Follows, Identity, Origin, Resource, SeriesId,
     SeriesSpec, Tick, Timestamp, Window, metric,
 };
+use wattrace_http::testing::{Authority, write_key};
 use wattrace_otlp::{Otlp, OtlpConfig};
 use wattrace_otlp_receiver::{OtlpReceiver, OtlpReceiverConfig};
 
-/// Longest that anything is waited for.
+/// The longest time that a test waits for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Steps per joule.
 pub(crate) const J: u64 = 1_000_000;
-/// When the tests begin, in Unix time.
+/// The Unix time at which the tests begin.
 pub(crate) const START: u64 = 1_700_000_000_000_000_000;
 
 pub(crate) fn free_port() -> u16 {
@@ -51,10 +51,16 @@ impl Gateway {
         Self { rig, config, scheme: "http", latest: HashMap::new(), ended: Vec::new() }
     }
 
-    /// Turns the clock on and takes what has come.
+    /// Advances the clock and takes what has arrived.
     pub(crate) fn poll(&mut self, by: Duration) {
         self.rig.clock.set(self.rig.clock.now() + by);
         self.take(false);
+    }
+
+    /// Polls once the source asks for it, without a tick.
+    pub(crate) fn wake(&mut self) {
+        let batch = self.rig.wake("metrics").unwrap();
+        self.keep(&batch);
     }
 
     pub(crate) fn last(&mut self) {
@@ -64,18 +70,26 @@ impl Gateway {
     fn take(&mut self, last: bool) {
         let (mut batch, now) = (Batch::default(), self.rig.clock.now());
         self.rig.sources[0].1.poll(&Tick { last, ..Tick::at(now) }, &mut batch).unwrap();
-        for point in self.rig.points(&batch) {
+        self.keep(&batch);
+    }
+
+    fn keep(&mut self, batch: &Batch) {
+        for point in self.rig.points(batch) {
             self.latest.insert(point.id, point);
         }
         // They are not released here, so that the tests can still look at them.
         self.ended.extend_from_slice(batch.ended());
     }
 
-    /// Polls until it is so.
+    /// Polls until `holds` is true.
     pub(crate) fn until(&mut self, mut holds: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds(self) {
-            assert!(Instant::now() < deadline, "not so: {:#?}", self.latest.values().collect::<Vec<_>>());
+            assert!(
+                Instant::now() < deadline,
+                "it never became true: {:#?}",
+                self.latest.values().collect::<Vec<_>>()
+            );
             self.poll(Duration::from_millis(1));
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -99,7 +113,7 @@ impl Gateway {
         found
     }
 
-    /// What a counter of `host` stands at, in steps.
+    /// The value of a counter of `host`, in steps.
     pub(crate) fn counter(&self, metric: &str, host: &str, with: &[(&str, &str)]) -> Option<u64> {
         Some(self.find(metric, &[with, &[("host.name", host)]].concat())?.steps)
     }
@@ -108,7 +122,7 @@ impl Gateway {
         attributes(self.find(metric, with).unwrap())
     }
 
-    /// One of the gateway's own metrics, by fate or anomaly, summed over senders; 0 if it is not there.
+    /// One of the gateway's own metrics, by fate or anomaly, summed over senders; 0 if there is none.
     pub(crate) fn own(&mut self, metric: &str, what: &str) -> u64 {
         self.poll(Duration::from_secs(10));
         let points = self.latest.values().filter(|p| p.metric == metric);
@@ -153,13 +167,13 @@ impl Sender {
         Self { rig, series }
     }
 
-    /// Turns the clock on by `by` and sends these steps, for certain.
+    /// Advances the clock by `by` and sends these steps. They arrive.
     pub(crate) fn send(&mut self, by: Duration, steps: [u64; 3]) {
         self.write(by, steps, &[]);
         self.rig.outputs[0].1.flush().unwrap();
     }
 
-    /// The same, but it need not arrive.
+    /// The same, but they need not arrive.
     pub(crate) fn try_send(&mut self, by: Duration, steps: [u64; 3]) {
         self.write(by, steps, &[]);
         _ = self.rig.outputs[0].1.flush();
@@ -202,7 +216,8 @@ fn open(rig: &Rig, who: Option<(i64, &'static str)>) -> SeriesId {
     })
 }
 
-/// PEM files of an authority, of a server (`localhost`) and a client by it, and a key that fits nothing.
+/// PEM files of an authority, of a server (`localhost`) and a client that it signed, and a key without a
+/// certificate.
 pub(crate) struct Files(tempfile::TempDir);
 
 impl Files {
@@ -210,7 +225,7 @@ impl Files {
         self.0.path().join(name)
     }
 
-    /// Makes what an `otlp` output reads from the environment, `what`, the file `name`.
+    /// Sets the environment variable `what` of the `otlp` output to the file `name`.
     pub(crate) fn set(&self, what: &str, name: &str) {
         // SAFETY: the binary that calls this has one test, and nobody else reads the environment meanwhile.
         unsafe { std::env::set_var(format!("OTEL_EXPORTER_OTLP_{what}"), self.path(name)) };
@@ -219,28 +234,16 @@ impl Files {
 
 pub(crate) fn secured() -> Files {
     let files = Files(tempfile::tempdir().unwrap());
-    let write = |name: &str, text: String| std::fs::write(files.path(name), text).unwrap();
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let server =
-        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-    let client_key = KeyPair::generate().unwrap();
-    let client = CertificateParams::new(vec!["node-1".to_owned()])
-        .unwrap()
-        .signed_by(&client_key, &authority)
-        .unwrap();
-    write("client.pem", client.pem());
-    write("client.key", client_key.serialize_pem());
-    write("authority.pem", authority.pem());
-    write("server.pem", server.pem());
-    write("server.key", key.serialize_pem());
-    write("other.key", KeyPair::generate().unwrap().serialize_pem());
+    let directory = files.0.path();
+    let authority = Authority::new();
+    authority.write(directory, "authority.pem");
+    authority.issue(directory, "server", "localhost");
+    authority.issue(directory, "client", "node-1");
+    write_key(directory, "other.key");
     files
 }
 
-/// Passes connections on, or takes requests and hangs up without an answer.
+/// Forwards connections, or drops them when a request comes.
 pub(crate) struct Proxy {
     pub(crate) address: String,
     dropping: Arc<AtomicBool>,
@@ -264,7 +267,7 @@ impl Proxy {
         Self { address, dropping, dropped }
     }
 
-    /// At least as many as the requests that were dropped.
+    /// The reads that were dropped: at least one per request.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::SeqCst)
     }
