@@ -105,7 +105,7 @@ fn each_kind_of_error_has_its_consequence_and_no_other() {
     assert_eq!(find(&health, "source/test/gone").state(), gone, "it stays said after the end");
     assert_eq!(seen[0].change(|s| *s), [1, 2], "what is gone is not polled again");
     assert_eq!(seen[1].change(|s| s[0]), 1, "what is to be tried again stays open");
-    assert_eq!(seen[2].change(|s| s[0]), 2, "what failed for good is opened anew");
+    assert_eq!(seen[2].change(|s| s[0]), 2, "what failed fatally is reopened");
     let given: u64 = ["gone", "retry", "fatal"]
         .map(|name| {
             let [errors, points, _] = books(&health, &format!("source/test/{name}"));
@@ -382,7 +382,7 @@ fn elements_that_never_open_hold_up_neither_the_start_nor_the_end_and_join_when_
         }
         // Outputs may take their time.
         for name in &stuck[..2] {
-            running.until(&format!("{name} is told"), |_| running.status(name).state == Condition::Stuck);
+            running.until(&format!("{name} is shown as stuck"), |_| running.status(name).state == Condition::Stuck);
             assert!(running.status(name).reason.starts_with("opening since 20"), "{name}");
         }
         if opens {
@@ -424,7 +424,7 @@ fn what_a_filter_leaves_out_is_no_loss_but_counted() {
     let log = scene.log();
     let running = scene.start(256);
     log.until("some were kept", |log| log.last("kept") > 10);
-    running.until("it is told", |_| running.status("transform/test/rules").left_out > 10);
+    running.until("it is counted", |_| running.status("transform/test/rules").left_out > 10);
     let health = running.stop(STOPPING);
 
     let given = |name: &str| books(&health, name)[1];

@@ -17,7 +17,7 @@ use wattrace::pipeline::status::Condition;
 use wattrace_api::{Batch, Error, Tick, Trigger, Value};
 
 #[test]
-fn status_tells_of_every_element_what_it_did_and_why_it_does_not_work() {
+fn status_shows_what_every_element_did_and_why_it_does_not_work() {
     let mut scene = Scene::new();
     scene.steady("steady");
     scene.source("missing", Trigger::every(OFTEN), || {
@@ -48,7 +48,7 @@ fn status_tells_of_every_element_what_it_did_and_why_it_does_not_work() {
     assert!(odd.points_in > odd.points_out && odd.points_out > 20 && odd.queue.is_none(), "{odd:?}");
     let picky = running.status("output/test/picky");
     assert_eq!((picky.state, picky.errors), (Condition::Running, 1), "it works again");
-    assert_eq!(picky.last_error, "the disk hiccupped", "and what went wrong is still told");
+    assert_eq!(picky.last_error, "the disk hiccupped", "and the last error is still shown");
     let queue = picky.queue.unwrap();
     assert_eq!((queue.capacity, queue.policy), (64, QueuePolicy::DropOldest));
     assert!(serde_json::to_string(&picky).unwrap().contains(r#""state":"running""#));
@@ -92,7 +92,7 @@ fn a_paused_element_stands_still_and_goes_on_where_it_was() {
         running.wait_for(control.trigger(&pattern("source/test/paused"), soon())).unwrap().done.len(),
         1
     );
-    log.until("it was polled once, being told to", |log| log.last("paused") == at + 1);
+    log.until("it was polled once, on request", |log| log.last("paused") == at + 1);
     let missed = running.status("source/test/paused").ticks.unwrap().missed;
     control.resume(&Pattern::all()).unwrap();
     log.until("it goes on", |log| log.last("paused") > at + 10 && log.of("tag").len() > tags + 10);
@@ -109,7 +109,7 @@ fn a_paused_element_stands_still_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_manual_source_is_polled_when_told_and_any_interval_can_be_set() {
+fn a_manual_source_is_polled_on_request_and_any_interval_can_be_set() {
     let mut scene = Scene::new();
     let open = scene.opener();
     scene.counting("manual", Trigger::MANUAL, open);
@@ -144,7 +144,7 @@ fn a_manual_source_is_polled_when_told_and_any_interval_can_be_set() {
 }
 
 #[test]
-fn a_flush_reaches_what_was_written_before_it_and_a_late_one_is_told() {
+fn a_flush_reaches_what_was_written_before_it_and_a_late_one_is_reported() {
     struct Buffered(Vec<u64>, Arc<Watched<Vec<u64>>>, Arc<Watched<bool>>);
     impl wattrace_api::Output for Buffered {
         fn write(&mut self, batch: &Batch) -> Result<(), Error> {
@@ -171,7 +171,7 @@ fn a_flush_reaches_what_was_written_before_it_and_a_late_one_is_told() {
         running.wait_for(control.trigger(&pattern("source/*"), soon())).unwrap();
         running.until("it was written", |_| running.status("output/test/buffered").points_out == n);
     }
-    seen.until("outputs are flushed on the interval, nobody having asked", |seen| *seen == [1, 2, 3, 4, 5]);
+    seen.until("outputs are flushed on the interval without a request", |seen| *seen == [1, 2, 3, 4, 5]);
     gate.change(|open| *open = false);
     let soon = Instant::now() + Duration::from_millis(50);
     let flushed = running.wait_for(control.flush(&Pattern::all(), soon)).unwrap();
@@ -188,7 +188,7 @@ fn a_flush_reaches_what_was_written_before_it_and_a_late_one_is_told() {
 }
 
 #[test]
-fn sources_that_never_return_leave_the_others_and_are_told_as_stuck() {
+fn sources_that_never_return_delay_no_others_and_are_shown_as_stuck() {
     let mut scene = Scene::new();
     let gate = Arc::new(Watched::<bool>::default());
     let shared = Trigger::every(OFTEN * 10);
@@ -207,7 +207,7 @@ fn sources_that_never_return_leave_the_others_and_are_told_as_stuck() {
     let log = scene.log();
     let running = scene.start(64);
     log.until("the neighbour ticks on", |log| log.last("neighbour") > 20);
-    running.until("they are told as stuck", |control| {
+    running.until("they are shown as stuck", |control| {
         control.status(&pattern("source/test/stuck?")).iter().all(|s| s.state == Condition::Stuck)
     });
     let stuck = running.status("source/test/stuck1");
@@ -231,7 +231,7 @@ fn sources_that_never_return_leave_the_others_and_are_told_as_stuck() {
 }
 
 #[test]
-fn a_transform_that_never_returns_is_told_as_stuck_and_control_still_answers() {
+fn a_transform_that_never_returns_is_shown_as_stuck_and_control_still_answers() {
     let mut scene = Scene::new();
     scene.steady("steady");
     let gate = Arc::new(Watched::<bool>::default());
@@ -245,7 +245,7 @@ fn a_transform_that_never_returns_is_told_as_stuck_and_control_still_answers() {
     });
     let log = scene.log();
     let running = scene.start(64);
-    running.until("it is told", |_| running.status("transform/test/stuck").state == Condition::Stuck);
+    running.until("it is shown as stuck", |_| running.status("transform/test/stuck").state == Condition::Stuck);
     let control = running.control();
     control.pause(&pattern("source/*")).unwrap();
     let late = running.wait_for(control.flush(&Pattern::all(), soon())).unwrap();

@@ -155,7 +155,7 @@ fn what_is_gone_is_looked_for_again_and_found_when_it_is_back() {
     let log = scene.log();
     let running = scene.start_with(Settings { rediscover: Duration::from_millis(5), ..Settings::default() });
     for round in 1..=3 {
-        running.until("it is told as gone", |_| running.status("source/test/usb").state == Condition::Gone);
+        running.until("it is shown as gone", |_| running.status("source/test/usb").state == Condition::Gone);
         plugged.open();
         log.until("it is measured", |log| log.last("usb") > 5);
         assert_eq!(running.status("source/test/usb").state, Condition::Running);
@@ -163,7 +163,7 @@ fn what_is_gone_is_looked_for_again_and_found_when_it_is_back() {
         log.until("its series ends with it", |log| log.ends_of("usb") == round);
         log.change(|log| log.points.clear());
     }
-    running.until("it was looked for in vain", |_| running.status("source/test/usb").reason == "no device");
+    running.until("it was looked for without success", |_| running.status("source/test/usb").reason == "no device");
     let status = running.status("source/test/usb");
     assert_eq!(
         (status.reason.as_str(), status.errors < 20),

@@ -131,7 +131,7 @@ fn at_the_end_a_blocked_output_gets_what_is_under_way_and_never_keeps_it_from_ot
     }
 }
 
-/// Adds 200 sources that tick every so many milliseconds, by turns.
+/// Adds 200 sources with alternating intervals in milliseconds.
 fn add_two_hundred(scene: &mut Scene, milliseconds: [u64; 10]) {
     for n in 0..200 {
         let (open, interval) = (scene.opener(), Duration::from_millis(milliseconds[n % 10]));

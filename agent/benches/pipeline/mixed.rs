@@ -73,7 +73,7 @@ pub(crate) fn run(_: u64) {
         let output =
             Command::new(&me).args(["--case", "round", &troubled.to_string()]).output().expect("it runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let (numbers, told) = text.split_once('\n').expect("a round tells what came of it");
+        let (numbers, text) = text.split_once('\n').expect("a round prints its numbers and a text");
         let n: Vec<f64> = numbers.split(' ').filter_map(|n| n.parse().ok()).collect();
         let sum = &mut sums[troubled];
         sum.ticks += n[0] as u64;
@@ -81,7 +81,7 @@ pub(crate) fn run(_: u64) {
         sum.ours += n[2] as u64;
         sum.open += n[3] as u64;
         sum.rss = sum.rss.max(n[4]);
-        print!("{told}");
+        print!("{text}");
     }
     println!("{ROUNDS} rounds each of 200 sources of 1 ms to 1 s, interleaved:");
     let names = ["an output that works", "and one that sleeps, and one that fails"];

@@ -267,7 +267,7 @@ impl Running {
         self.runtime.block_on(async { timeout(PATIENCE, what).await.unwrap() })
     }
 
-    /// Asks again and again, for what no element tells of.
+    /// Polls a condition that no element reports.
     pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut(&Control) -> bool) {
         let (began, control) = (Instant::now(), self.control());
         while !is_so(&control) {
