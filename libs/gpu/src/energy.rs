@@ -45,8 +45,8 @@ impl SteppedCounter {
 
     /// Takes a reading of `now`.
     ///
-    /// A window starts and ends at readings in which a change was first seen. So each edge is off by one refresh
-    /// at most, and the errors of neighbouring windows cancel.
+    /// A window starts and ends at readings in which a change was first seen. So each edge is off by one
+    /// refresh at most, and the errors of neighbouring windows cancel.
     pub fn take(&mut self, reading: u64, now: Timestamp) -> Progress {
         let Some(last) = self.last else {
             (self.last, self.edge) = (Some(reading), now);

@@ -1,6 +1,6 @@
-//! Resolves a pid to the consumer that all plugins share (the directory's). Where no source keeps the directory,
-//! it makes a consumer from /proc. Such a consumer is recognised by its start time, so that the next process
-//! with its pid is another one.
+//! Resolves a pid to the consumer that all plugins share (the directory's). Where no source keeps the
+//! directory, it makes a consumer from /proc. Such a consumer is recognised by its start time, so that the
+//! next process with its pid is another one.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ impl ProcessResolver {
     /// The process that has `pid` now, if it is known.
     ///
     /// If the directory is kept but does not have the process, the caller should ask again later: the process
-    /// appears there once it runs. A process that sleeps since before the agent started may hold a GPU without
-    /// ever running. So with `urgent` it gets a consumer made here until the directory has it.
+    /// appears there once it runs. A process that sleeps since before the agent started may hold a GPU
+    /// without ever running. So with `urgent` it gets a consumer made here until the directory has it.
     pub(crate) fn resolve(&mut self, pid: u32, urgent: bool) -> Option<Arc<Consumer>> {
         if let Some(known) = self.directory.process(pid) {
             self.own.remove(&pid);
@@ -49,7 +49,8 @@ impl ProcessResolver {
         Some(consumer)
     }
 
-    /// Whether `consumer` is still what [`ProcessResolver::resolve`] returns for `pid`. If not, it is forgotten.
+    /// Whether `consumer` is still what [`ProcessResolver::resolve`] returns for `pid`. If not, it is
+    /// forgotten.
     pub(crate) fn is_current(&mut self, pid: u32, consumer: &Arc<Consumer>) -> bool {
         if let Some((start, own)) = self.own.get(&pid)
             && Arc::ptr_eq(own, consumer)

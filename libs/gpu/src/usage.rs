@@ -1,6 +1,6 @@
-//! The use of one GPU by process: takes engine times and memory by pid, and writes them window by window to the
-//! series of the processes' consumers. `process.rs` keeps one process, `resolver.rs` resolves pids; the plugins
-//! read the GPU.
+//! The use of one GPU by process: takes engine times and memory by pid, and writes them window by window to
+//! the series of the processes' consumers. `process.rs` keeps one process, `resolver.rs` resolves pids; the
+//! plugins read the GPU.
 //!
 //! A window is written once every pid in it is resolved, so that each window is written once and in order.
 
@@ -18,8 +18,8 @@ use crate::usage::process::{EngineTime, GpuProcess};
 
 mod process;
 
-/// How long to wait for a process to appear in the directory: two readings and a bit. After that it is read from
-/// /proc, or else its use is `unattributed`.
+/// How long to wait for a process to appear in the directory: two readings and a bit. After that it is read
+/// from /proc, or else its use is `unattributed`.
 const PATIENCE: Duration = Duration::from_millis(2_500);
 
 /// The use of one GPU by process.
@@ -109,8 +109,8 @@ impl ProcessUsage {
     }
 
     /// Writes what was added: engine times of the window `used` (`None`: that window is not over yet), and
-    /// memory of the window `held` (`None`: memory was not read, the last values still hold). A window with a pid
-    /// that is not resolved yet is held back for up to 2.5 s.
+    /// memory of the window `held` (`None`: memory was not read, the last values still hold). A window with a
+    /// pid that is not resolved yet is held back for up to 2.5 s.
     ///
     /// A process that used the GPU or holds memory has a point in each window, also of a counter that did not
     /// grow.

@@ -142,8 +142,8 @@ impl Source for DrmSource {
 fn no_gpu(config: &DrmConfig) -> Error {
     let class = Path::new(&config.sysfs_root).join("class/drm");
     Error::gone(format!(
-        "{}: no GPU that shows energy or use; if there is one, load its driver (`sudo modprobe amdgpu`, or i915, \
-         or xe)",
+        "{}: no GPU that shows energy or use; if there is one, load its driver (`sudo modprobe amdgpu`, or \
+         i915, or xe)",
         class.display()
     ))
 }

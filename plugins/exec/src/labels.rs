@@ -87,8 +87,8 @@ impl Labels<'_> {
         let origins = [Origin::Measured, Origin::Estimated, Origin::Simulated];
         let origin = self.text("wattrace.origin");
         let origin = origins.into_iter().find(|o| Some(o.as_str()) == origin).ok_or_else(|| {
-            let message = "wattrace.domain is given without wattrace.origin, which is `measured`, `estimated` or \
-                           `simulated`";
+            let message = "wattrace.domain is given without wattrace.origin, which is `measured`, \
+                           `estimated` or `simulated`";
             PointError::Unsupported(message.to_owned())
         })?;
         let package = (self.resource.kind == "package").then(|| self.resource.id.parse().ok()).flatten();

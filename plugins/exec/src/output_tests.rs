@@ -64,7 +64,9 @@ fn every_point_is_a_line_and_is_acknowledged_by_count() {
     output.flush().unwrap();
     assert_eq!(output.undelivered(), 0);
     let written = fs::read_to_string(file.path()).unwrap();
-    let expected = r#"{"metric":"hw.energy","unit":"J","kind":"counter","start_unix_nano":0,"time_unix_nano":1000000000,"value":1.500000,"attributes":{"cpu.package":"2"},"resource":{"id":"2","type":"package"}}"#;
+    let expected = r#"{"metric":"hw.energy","unit":"J","kind":"counter","start_unix_nano":0,
+        "time_unix_nano":1000000000,"value":1.500000,"attributes":{"cpu.package":"2"},
+        "resource":{"id":"2","type":"package"}}"#;
     let last: serde_json::Value = serde_json::from_str(written.lines().last().unwrap()).unwrap();
     assert_eq!(last, serde_json::from_str::<serde_json::Value>(expected).unwrap());
     assert_eq!((written.lines().count(), scene.counts.total()), (6, 0));

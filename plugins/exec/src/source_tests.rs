@@ -147,7 +147,8 @@ fn a_polled_program_answers_for_the_window_since_the_last_poll() {
 
 #[test]
 fn malformed_lines_are_logged_counted_and_skipped() {
-    let answer = r#"echo hello; echo '{"points":[{"metric":"x","vlaue":1}]}'; head -c 300000 /dev/zero | tr '\0' x; echo;
+    let answer = r#"echo hello; echo '{"points":[{"metric":"x","vlaue":1}]}';
+        head -c 300000 /dev/zero | tr '\0' x; echo;
         echo '{"ack":1}'; echo '{"points":[{"metric":"y","unit":"W","kind":"gauge","value":7}]}'"#;
     let scene = Scene::new(&answering(answer), "polled");
     let mut source = scene.open();
@@ -289,7 +290,8 @@ fn the_program_chooses_the_kind_of_its_errors() {
 #[test]
 fn series_may_end_and_an_answer_may_have_many_lines() {
     let answer = r#"if [ $n = 1 ]; then
-        echo '{"points":[{"metric":"x","unit":"W","kind":"gauge","value":1,"attributes":{"a":"b"}}],"more":true}'
+        printf '{"points":[{"metric":"x","unit":"W","kind":"gauge","value":1,"attributes":{"a":"b"}}],'
+        echo '"more":true}'
         echo '{"points":[{"metric":"x","value":2}]}'
         else echo '{"end":[{"metric":"x","attributes":{"a":"b"}},{"metric":"never"}]}'; fi"#;
     let scene = Scene::new(&answering(answer), "polled");

@@ -1,10 +1,10 @@
 //! Passes a virtual machine's energy from its host's agent to its own agent: two plugins, one for each side,
 //! and the message between them.
 //!
-//! | plugin | runs in | is | does |
-//! | --- | --- | --- | --- |
-//! | `guest-share` | the host | an output | writes each machine's energy to a file, and serves it on a socket |
-//! | `host-share` | the guest | a source | reads it, as a meter of the guest's own pipeline |
+//! | plugin | runs in | is |
+//! | --- | --- | --- |
+//! | `guest-share` | the host | an output: each machine's energy, in a file and on a socket |
+//! | `host-share` | the guest | a source: a meter of the guest's own pipeline |
 //!
 //! ```text
 //! host:   attribution, groups ─▶ guest-share ─▶ DIR/web/share.json
@@ -16,7 +16,7 @@
 //! | --- | --- |
 //! | `message.rs` | the message: cumulative microjoules by domain, and as of when |
 //! | `share.rs` | `guest-share` and its keys |
-//! | `share/machines.rs` | the energy of each machine |
+//! | `share/machines.rs`, `share/machine.rs` | the energy of each machine |
 //! | `share/store.rs` | the machines' files |
 //! | `share/serve.rs` | the machines' sockets |
 //! | `host.rs` | `host-share`, its keys and its source |

@@ -1,7 +1,8 @@
 //! `guest-share`, on the host: an output that writes a small file for each virtual machine, with the energy
-//! attributed to it. `share/machines.rs` sums up the energy, `share/store.rs` keeps the files,
+//! attributed to it. `share/machines.rs` adds up the energy, `share/store.rs` keeps the files,
 //! `share/serve.rs` the sockets.
 
+mod machine;
 mod machines;
 mod serve;
 mod store;

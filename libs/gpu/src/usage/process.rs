@@ -1,5 +1,5 @@
-//! One process on one GPU: its consumer, its engine time and memory, and when its series end. `usage.rs` keeps
-//! all of them.
+//! One process on one GPU: its consumer, its engine time and memory, and when its series end. `usage.rs`
+//! keeps all of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,8 +80,8 @@ impl GpuProcess {
         }
     }
 
-    /// Whether it is done with. That is so if its process ended `lateness` ago, or another process has its pid,
-    /// and no window with its use is still `pending`. Ends its series then.
+    /// Whether it is done with. That is so if its process ended `lateness` ago, or another process has its
+    /// pid, and no window with its use is still `pending`. Ends its series then.
     pub(super) fn finish(
         &mut self,
         (pid, now): (u32, Timestamp),

@@ -13,8 +13,9 @@ const SECOND: u64 = 1_000_000_000;
 /// 10 W since second 0, as of second `n`.
 fn line(n: u64, origin: &str) -> String {
     format!(
-        r#"{{"schema":"wattrace.share/1","machine":"web","session":1,"start_unix_nano":0,"as_of_unix_nano":{},"age_nano":0,
-            "domains":[{{"domain":"package-0","origin":"{origin}","part":true,"microjoules":{}}}]}}"#,
+        r#"{{"schema":"wattrace.share/1","machine":"web","session":1,"start_unix_nano":0,
+            "as_of_unix_nano":{},"age_nano":0,"domains":[
+            {{"domain":"package-0","origin":"{origin}","part":true,"microjoules":{}}}]}}"#,
         n * SECOND,
         n * 10_000_000
     )

@@ -1,5 +1,5 @@
-//! The machines' energy: which series of energy belong to which machine, and how much each machine has used
-//! by domain. `store.rs` keeps the totals over restarts; `share.rs` decides when they are written.
+//! Finds which series of energy belong to which machine, and adds up the energy of each machine by domain.
+//! `store.rs` keeps the totals over restarts; `share.rs` decides when they are written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,9 @@ use wattrace_api::{
     Batch, Clock, Consumer, ConsumerKind, Increments, Registry, Role, Series, SeriesId, SeriesMap, Timestamp,
 };
 
+use super::machine::Machine;
 use super::{GuestShareConfig, ProcessRule};
-use crate::message::{DomainShare, SCHEMA, Share, directory_name};
+use crate::message::{DomainShare, Share, directory_name};
 
 /// All machines.
 pub(super) struct Machines {
@@ -18,33 +19,13 @@ pub(super) struct Machines {
     /// The machines to share with; empty: all.
     selected: Vec<String>,
     processes: Vec<ProcessRule>,
-    /// When counting began. Also the session: it differs from that of every earlier run.
+    /// When counting began.
     since: Timestamp,
+    /// The same on the wall clock: it differs from that of every earlier run.
     session: u64,
     machines: Vec<Machine>,
     /// `None`: not the energy of a consumer that is, or may become, a machine.
     series: SeriesMap<Option<TrackedSeries>>,
-}
-
-/// One machine's energy.
-pub(super) struct Machine {
-    name: String,
-    /// The id of the consumer that has the name now.
-    id: String,
-    /// Empty: the entry is free.
-    pub(super) directory: String,
-    session: u64,
-    start_unix_nano: u64,
-    as_of_unix_nano: u64,
-    as_of: Timestamp,
-    domains: Vec<DomainShare>,
-    open_series: usize,
-    /// When the last series ended.
-    gone: Option<Timestamp>,
-    /// Whether its energy has changed since it was written.
-    pub(super) is_changed: bool,
-    /// When this run last wrote it.
-    pub(super) written: Option<Timestamp>,
 }
 
 /// A series of a consumer's energy.
@@ -277,41 +258,5 @@ impl Machines {
                 machine.gone = Some(at);
             }
         }
-    }
-}
-
-impl Machine {
-    /// Whether its last series has ended: its energy does not change any more.
-    pub(super) fn is_gone(&self) -> bool {
-        self.gone.is_some()
-    }
-
-    /// The message about it.
-    pub(super) fn message(&self, clock: &Clock) -> Message {
-        let share = Share {
-            schema: SCHEMA.to_owned(),
-            machine: self.name.clone(),
-            session: self.session,
-            start_unix_nano: self.start_unix_nano,
-            as_of_unix_nano: self.as_of_unix_nano,
-            age_nano: 0,
-            domains: self.domains.clone(),
-        };
-        Message { share, as_of: self.as_of }.with_age(clock)
-    }
-}
-
-/// A message, with the end of its last window by the host's monotonic clock.
-#[derive(Clone, Debug)]
-pub(super) struct Message {
-    pub(super) share: Share,
-    as_of: Timestamp,
-}
-
-impl Message {
-    /// The message with its age now.
-    pub(super) fn with_age(mut self, clock: &Clock) -> Self {
-        self.share.age_nano = u64::try_from(clock.now().since(self.as_of).as_nanos()).unwrap_or(u64::MAX);
-        self
     }
 }

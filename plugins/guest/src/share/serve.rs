@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use wattrace_api::{Clock, Error};
 
-use super::machines::Message;
+use super::machine::Message;
 
 /// How long to wait for a client that does not read, and after an error.
 const TIMEOUT: Duration = Duration::from_secs(1);

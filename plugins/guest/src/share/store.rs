@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tracing::{debug, warn};
 use wattrace_api::Error;
 
-use super::machines::Message;
+use super::machine::Message;
 use crate::message::{FILE, SOCKET, Share, directory_name};
 
 /// The machines' directories below one directory.
