@@ -13,8 +13,8 @@ pub const INSTRUCTIONS: u32 = 1;
 /// Bit and position of the counter of last-level cache misses.
 pub const CACHE_MISSES: u32 = 2;
 
-/// Element of the map `COUNTS`, at the index of its entry in `ENTRIES`: what was counted, scaled up for the time
-/// in which the kernel gave the counter's hardware to another counter.
+/// Element of the map `COUNTS`, at the index of its entry in `ENTRIES`: what was counted, scaled up for the
+/// time in which the kernel gave the counter's hardware to another counter.
 pub type Counts = [u64; COUNTERS];
 
 // SAFETY: an array of integers.
@@ -33,7 +33,8 @@ pub struct CounterValue {
 }
 
 impl CounterValue {
-    /// Events since `earlier`, extrapolated from the time in which it counted to the time in which it was enabled.
+    /// Events since `earlier`, extrapolated from the time in which it counted to the time in which it was
+    /// enabled.
     #[inline(always)]
     pub fn since(self, earlier: CounterValue) -> u64 {
         let counted = self.counter.wrapping_sub(earlier.counter);

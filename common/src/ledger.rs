@@ -1,12 +1,13 @@
-//! The ledger: how long each thread ran. Every CPU has one, which that CPU alone writes, in two pages. The open
-//! page takes charges: at every context switch the slice that ends is charged to the [`Entry`] of the thread that
-//! ran, to [`Page::idle_ns`] if that was the idle task, or to [`Page::overflow_ns`] if the page has no entry left.
-//! A flush runs on the same CPU. It charges the running slice, closes the page and opens the other one. The reader
-//! then reads the closed page through a memory mapping while the CPU writes the other one. By construction, on
-//! each page:
+//! The ledger: how long each thread ran. Every CPU has one, which that CPU alone writes, in two pages. The
+//! open page takes charges: at every context switch the slice that ends is charged to the [`Entry`] of the
+//! thread that ran, to [`Page::idle_ns`] if that was the idle task, or to [`Page::overflow_ns`] if the page
+//! has no entry left. A flush runs on the same CPU. It charges the running slice, closes the page and opens
+//! the other one. The reader then reads the closed page through a memory mapping while the CPU writes the
+//! other one. By construction, on each page:
 //!
 //! ```text
-//! idle_ns + irq_ns + overflow_ns + Σ entries' ns = end_ns − start_ns,    and  start_ns = the previous page's end_ns.
+//! idle_ns + irq_ns + overflow_ns + Σ entries' ns = end_ns − start_ns
+//! start_ns = end_ns of the previous page
 //! ```
 
 use core::cell::Cell;
@@ -21,12 +22,12 @@ pub const INDEX_SLOTS_PER_ENTRY: u32 = 2;
 /// Value of [`Cpu::sibling`] for a CPU that does not share its core.
 pub const NO_SIBLING: u32 = u32::MAX;
 
-/// A CPU's ledger: an element of the map `CPUS`, indexed by CPU number. User space sets `sibling` and, for the
-/// CPU's first page, `first_entry` and `first_slot`, before it attaches the programs. From then on only programs on
-/// that CPU write it.
+/// A CPU's ledger: an element of the map `CPUS`, indexed by CPU number. User space sets `sibling` and, for
+/// the CPU's first page, `first_entry` and `first_slot`, before it attaches the programs. From then on only
+/// programs on that CPU write it.
 ///
-/// The fields are cells because programs on the same CPU nest: an interrupt's program may run in the middle of a
-/// flush. No program may hold an exclusive reference to a `Cpu`.
+/// The fields are cells because programs on the same CPU nest: an interrupt's program may run in the middle
+/// of a flush. No program may hold an exclusive reference to a `Cpu`.
 #[repr(C, align(128))]
 #[derive(Debug)]
 pub struct Cpu {
@@ -36,10 +37,11 @@ pub struct Cpu {
     pub clock_offset: Cell<u64>,
     /// The scheduler's clock at that comparison.
     pub clock_compared: Cell<u64>,
-    /// Number of the open page, from 0. The page lies in the half of the CPU's part of `ENTRIES` that its lowest
-    /// bit selects.
+    /// Number of the open page, from 0. The page lies in the half of the CPU's part of `ENTRIES` that its
+    /// lowest bit selects.
     pub page: Cell<u32>,
-    /// Index in `ENTRIES` of the open page's first entry. Stored because programs look up an entry at every switch.
+    /// Index in `ENTRIES` of the open page's first entry. Stored because programs look up an entry at every
+    /// switch.
     pub first_entry: Cell<u32>,
     /// Index in `INDEX` of this CPU's first slot.
     pub first_slot: Cell<u32>,
@@ -69,8 +71,8 @@ pub struct Cpu {
     pub counter_starts: [Cell<CounterValue>; COUNTERS],
 }
 
-// SAFETY: the programs of one CPU use an element one at a time or nested, never in parallel. Other CPUs read `busy`
-// alone, with a volatile load of one aligned word.
+// SAFETY: the programs of one CPU use an element one at a time or nested, never in parallel. Other CPUs read
+// `busy` alone, with a volatile load of one aligned word.
 unsafe impl Sync for Cpu {}
 // SAFETY: integers, in the layout of C.
 unsafe impl Pod for Cpu {}
@@ -95,11 +97,11 @@ pub struct Page {
     pub overflow_count: u32,
 }
 
-/// What one thread used of one CPU during one page: an element of the map `ENTRIES`. The pages of CPU `c` begin at
-/// `(2 c + half) × entries per page`. A thread may have several entries on a page, which add up.
+/// What one thread used of one CPU during one page: an element of the map `ENTRIES`. The pages of CPU `c`
+/// begin at `(2 c + half) × entries per page`. A thread may have several entries on a page, which add up.
 ///
-/// The (tid, start) of the thread and of its process are read from the task itself, so an entry identifies its
-/// consumer even if every event about it was lost.
+/// The (tid, start) of the thread and of its process are read from the task itself, so an entry identifies
+/// its consumer even if every event about it was lost.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -124,9 +126,9 @@ pub struct Entry {
 // SAFETY: integers, in the layout of C.
 unsafe impl Pod for Entry {}
 
-/// Where a thread's entry is on the open page: an element of the map `INDEX`, addressed by the low bits of the
-/// thread id within the CPU's part, which has [`INDEX_SLOTS_PER_ENTRY`] slots per entry. A slot with the stamp of
-/// another page is free, so opening a page clears nothing.
+/// Where a thread's entry is on the open page: an element of the map `INDEX`, addressed by the low bits of
+/// the thread id within the CPU's part, which has [`INDEX_SLOTS_PER_ENTRY`] slots per entry. A slot with the
+/// stamp of another page is free, so opening a page clears nothing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
@@ -136,9 +138,9 @@ pub struct Slot {
     pub position: u32,
 }
 
-/// How long a CPU was busy, as a function of time, in one word that the sibling can read while it is written. While
-/// the CPU is idle, the word is how long it was busy before. While it is busy, the word is the time at which it would
-/// have become busy if it had never been idle since.
+/// How long a CPU was busy, as a function of time, in one word that the sibling can read while it is written.
+/// While the CPU is idle, the word is how long it was busy before. While it is busy, the word is the time at
+/// which it would have become busy if it had never been idle since.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Busy(u64);

@@ -1,5 +1,5 @@
-//! The ABI between the kernel programs (`ebpf/`) and user space (`plugins/sched`): the layout of the shared maps.
-//! Both sides compile this crate, and assertions pin the layout.
+//! The ABI between the kernel programs (`ebpf/`) and user space (`plugins/sched`): the layout of the shared
+//! maps. Both sides compile this crate, and assertions pin the layout.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -17,10 +17,10 @@ pub mod scan;
 /// Bytes of a task's name, with its terminating zero.
 pub const COMM_LEN: usize = 16;
 
-/// A type for which every bit pattern is a valid value (plain old data). Memory that the kernel programs write may be
-/// read as such a type.
+/// A type for which every bit pattern is a valid value (plain old data). Memory that the kernel programs
+/// write may be read as such a type.
 ///
 /// # Safety
-/// Every bit pattern is a valid value, and the layout is fixed: `repr(C)`, `repr(transparent)`, an integer or an
-/// array.
+/// Every bit pattern is a valid value, and the layout is fixed: `repr(C)`, `repr(transparent)`, an integer or
+/// an array.
 pub unsafe trait Pod {}

@@ -1,9 +1,9 @@
-//! The event log: a ring of [`Event`]s per CPU, and a ring of [`Path`]s for the events that have one. A CPU never
-//! waits for the reader. It overwrites the oldest record and counts how many it has written, from which the reader
-//! knows which records are complete and how many it missed.
+//! The event log: a ring of [`Event`]s per CPU, and a ring of [`Path`]s for the events that have one. A CPU
+//! never waits for the reader. It overwrites the oldest record and counts how many it has written, from which
+//! the reader knows which records are complete and how many it missed.
 //!
-//! This is not the kernel's BPF ring buffer, whose lock is shared by all CPUs and, before 6.12, sleeps on a real-time
-//! kernel (`docs/decisions/0004-event-log.md`).
+//! This is not the kernel's BPF ring buffer, whose lock is shared by all CPUs and, before 6.12, sleeps on a
+//! real-time kernel (`docs/decisions/0004-event-log.md`).
 
 use crate::{COMM_LEN, Pod};
 
@@ -79,8 +79,8 @@ unsafe impl Pod for Event {}
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
-    /// As it was given to `execve`, or a cgroup's path below the root of its hierarchy. Zero-terminated, and cut if
-    /// it is too long.
+    /// As it was given to `execve`, or a cgroup's path below the root of its hierarchy. Zero-terminated, and
+    /// cut if it is too long.
     pub bytes: [u8; PATH_LEN],
     /// Bytes used in the element of the map `ARGUMENTS` at the same index.
     pub arguments_len: u32,

@@ -1,5 +1,5 @@
-//! Programs that the benchmarks of `plugins/sched` compare accounting with, in an object of their own: the agent does
-//! not contain them.
+//! Programs that the benchmarks of `plugins/sched` compare accounting with, in an object of their own: the
+//! agent does not contain them.
 #![no_std]
 #![no_main]
 

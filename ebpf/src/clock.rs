@@ -1,11 +1,11 @@
-//! The time of a context switch. The scheduler has just read its own clock, and three loads fetch that value; reading
-//! another clock costs more than the rest of accounting. The scheduler's clock runs at the rate of `CLOCK_MONOTONIC`
-//! except for the latter's slewing (at most 500 ppm). So the first switch of each millisecond compares the two, and
-//! the others add the difference to the scheduler's clock.
+//! The time of a context switch. The scheduler has just read its own clock, and three loads fetch that value;
+//! reading another clock costs more than the rest of accounting. The scheduler's clock runs at the rate of
+//! `CLOCK_MONOTONIC` except for the latter's slewing (at most 500 ppm). So the first switch of each
+//! millisecond compares the two, and the others add the difference to the scheduler's clock.
 //!
-//! A comparison is off by the time between the two readings: some hundred nanoseconds, nearly the same each time. The
-//! error moves time between neighbouring slices. Nothing is lost or counted twice, because a slice ends where the next
-//! one begins.
+//! A comparison is off by the time between the two readings: some hundred nanoseconds, nearly the same each
+//! time. The error moves time between neighbouring slices. Nothing is lost or counted twice, because a slice
+//! ends where the next one begins.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use wattrace_common::ledger::Cpu;
@@ -13,7 +13,8 @@ use wattrace_common::ledger::Cpu;
 use crate::maps;
 use crate::task::Task;
 
-/// Time on the scheduler's clock after which the clocks are compared again. At 500 ppm they drift by 500 ns in it.
+/// Time on the scheduler's clock after which the clocks are compared again. At 500 ppm they drift by 500 ns
+/// in it.
 const COMPARE_NS: u64 = 1_000_000;
 
 /// `CLOCK_MONOTONIC`, ns.

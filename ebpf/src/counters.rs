@@ -1,9 +1,9 @@
-//! Hardware counters, read at every context switch if user space asks for them. Each is a perf event per CPU, opened
-//! by user space and read in `perf.rs`.
+//! Hardware counters, read at every context switch if user space asks for them. Each is a perf event per CPU,
+//! opened by user space and read in `perf.rs`.
 
 use aya_ebpf::maps::PerfEventArray;
-use wattrace_common::counters::{CACHE_MISSES as MISSES, COUNTERS as COUNT, CYCLES as CYCLE, Counts};
 use wattrace_common::counters::INSTRUCTIONS as INSTRUCTION;
+use wattrace_common::counters::{CACHE_MISSES as MISSES, COUNTERS as COUNT, CYCLES as CYCLE, Counts};
 use wattrace_common::ledger::Cpu;
 
 use crate::clock;

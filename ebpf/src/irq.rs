@@ -1,8 +1,9 @@
-//! Time in interrupts, accounted separately from the task that they interrupt. It is summed while the slice runs, and
-//! subtracted from the slice when that is charged. Interrupts nest, hard ones in soft ones; the outermost counts.
+//! Time in interrupts, accounted separately from the task that they interrupt. It is summed while the slice
+//! runs, and subtracted from the slice when that is charged. Interrupts nest, hard ones in soft ones; the
+//! outermost counts.
 //!
-//! On a real-time kernel soft interrupts run in tasks, which can be switched. `plugins/sched` then attaches only to
-//! the tracepoints of hard interrupts.
+//! On a real-time kernel soft interrupts run in tasks, which can be switched. `plugins/sched` then attaches
+//! only to the tracepoints of hard interrupts.
 
 use wattrace_common::ledger::Cpu;
 
@@ -52,8 +53,8 @@ pub fn end_all(ledger: &Cpu, now: u64) {
     }
 }
 
-/// Charges the interrupts of a slice of `ns`, and returns the rest of the slice. The two are timed by clocks that may
-/// differ by some hundred nanoseconds, so what exceeds the slice is left for the next one.
+/// Charges the interrupts of a slice of `ns`, and returns the rest of the slice. The two are timed by clocks
+/// that may differ by some hundred nanoseconds, so what exceeds the slice is left for the next one.
 #[inline(always)]
 pub fn charge(ledger: &Cpu, ns: u64) -> u64 {
     if SEPARATE_IRQ.load() == 0 {

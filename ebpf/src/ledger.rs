@@ -1,8 +1,8 @@
-//! Charges every nanosecond once: the slice that ends is charged to one entry of this CPU's open page. `common/`
-//! describes the layout of the ledger and its invariant.
+//! Charges every nanosecond once: the slice that ends is charged to one entry of this CPU's open page.
+//! `common/` describes the layout of the ledger and its invariant.
 //!
-//! There are no atomics and no locks: a ledger is written only by its own CPU, with interrupts or at least preemption
-//! disabled. The programs that write pages, entries and slots (`switch` and `flush`) do not nest.
+//! There are no atomics and no locks: a ledger is written only by its own CPU, with interrupts or at least
+//! preemption disabled. The programs that write pages, entries and slots (`switch` and `flush`) do not nest.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm};

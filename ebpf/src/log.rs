@@ -1,8 +1,9 @@
-//! Writes events of processes and cgroups to this CPU's rings of events and paths. The reader drains the rings at
-//! every tick, so it is woken only when half a ring is unread. `common/` describes how it detects lost events.
+//! Writes events of processes and cgroups to this CPU's rings of events and paths. The reader drains the
+//! rings at every tick, so it is woken only when half a ring is unread. `common/` describes how it detects
+//! lost events.
 //!
-//! These programs run in the context of a task with preemption disabled and do not nest, so nothing else writes to
-//! this CPU's rings.
+//! These programs run in the context of a task with preemption disabled and do not nest, so nothing else
+//! writes to this CPU's rings.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user};
@@ -91,7 +92,8 @@ fn new_event(kind: EventKind, pid: u32, start: u64) -> Event {
     }
 }
 
-/// Copies the beginning of `task`'s command line to the place that belongs to the next path. Returns its length.
+/// Copies the beginning of `task`'s command line to the place that belongs to the next path. Returns its
+/// length.
 #[inline(always)]
 fn write_arguments(ring: &Ring, task: impl Task) -> u32 {
     if maps::COMMAND_LINES.load() == 0 {
@@ -135,8 +137,8 @@ impl Ring {
     #[inline(always)]
     fn write_path(&self, from: u64, arguments_len: u32) -> u64 {
         if let Some(at) = PATHS.get_ptr_mut(self.next_path()) {
-            // SAFETY: the map outlives the program, and nothing else refers to the element. The helper checks the
-            // address.
+            // SAFETY: the map outlives the program, and nothing else refers to the element. The helper checks
+            // the address.
             unsafe {
                 let path = &mut *at;
                 path.bytes[0] = 0;
@@ -156,8 +158,8 @@ impl Ring {
         // SAFETY: the map outlives the program, and nothing else refers to the element.
         unsafe { EVENTS.get_ptr_mut(at)?.write(event) };
         let has_path = event.kind == EventKind::Exec as u32 || event.kind == EventKind::Cgroup as u32;
-        // Counted after they are written: a record that is counted is complete, also if a flush interrupts this.
-        // SAFETY: as in `of_this_cpu`.
+        // Counted after they are written: a record that is counted is complete, also if a flush interrupts
+        // this. SAFETY: as in `of_this_cpu`.
         unsafe {
             (&raw mut (*self.logged).paths).write_volatile(self.written.paths + u64::from(has_path));
             (&raw mut (*self.logged).events).write_volatile(number + 1);

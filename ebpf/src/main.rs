@@ -10,7 +10,8 @@
 //! | `scan.rs` | copies kernel memory to find offsets in |
 //! | `bench.rs` | an object of its own, for benchmarks |
 //!
-//! Most programs exist twice: as tp_btf for kernels with type information, and as `raw_…` for kernels without.
+//! Most programs exist twice: as tp_btf for kernels with type information, and as `raw_…` for kernels
+//! without.
 #![no_std]
 #![no_main]
 
@@ -31,9 +32,13 @@ use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 
 use crate::task::{Probed, Typed};
 
-/// Defines a program as tp_btf and as raw tracepoint. `$object` turns the number of an argument into an object.
+/// Defines a program as tp_btf and as raw tracepoint. `$object` turns the number of an argument into an
+/// object.
 macro_rules! on_tracepoint {
-    ($($(#[$doc:meta])* $typed:ident, $raw:ident on $tracepoint:literal: |$ctx:ident, $object:ident| $body:expr;)*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        $typed:ident, $raw:ident on $tracepoint:literal: |$ctx:ident, $object:ident| $body:expr;
+    )*) => {$(
         $(#[$doc])*
         #[btf_tracepoint(function = $tracepoint)]
         pub fn $typed($ctx: BtfTracePointContext) -> i32 {
@@ -55,7 +60,8 @@ macro_rules! on_tracepoint {
 on_tracepoint! {
     /// Charges the slice that ends. `prev` is still the current task.
     /// Arguments: `preempt, prev, next[, prev_state]`.
-    sched_switch, raw_sched_switch on "sched_switch": |ctx, object| ledger::switch(&ctx, object(1), object(2));
+    sched_switch, raw_sched_switch on "sched_switch":
+        |ctx, object| ledger::switch(&ctx, object(1), object(2));
 
     /// Logs a new process. Arguments: `parent, child`.
     sched_process_fork, raw_sched_process_fork on "sched_process_fork":
@@ -65,9 +71,10 @@ on_tracepoint! {
     sched_process_exec, raw_sched_process_exec on "sched_process_exec":
         |ctx, object| log::exec(&ctx, object(0), object(2));
 
-    /// Logs that a process or a thread exits. Arguments: `task[, group_dead]`. Only new kernels have the second,
-    /// which is not used.
-    sched_process_exit, raw_sched_process_exit on "sched_process_exit": |ctx, object| log::exit(&ctx, object(0));
+    /// Logs that a process or a thread exits. Arguments: `task[, group_dead]`. Only new kernels have the
+    /// second, which is not used.
+    sched_process_exit, raw_sched_process_exit on "sched_process_exit":
+        |ctx, object| log::exit(&ctx, object(0));
 }
 
 /// Logs a new cgroup. Arguments: `cgroup, path`.
@@ -91,9 +98,9 @@ pub fn irq_exit(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Charges the running slice of the CPU that runs it, and turns the page. User space runs it with `BPF_PROG_TEST_RUN`:
-/// on another CPU the kernel calls it from an interrupt, on the caller's own CPU with preemption disabled. Neither can
-/// happen within `sched_switch`, which runs with interrupts disabled.
+/// Charges the running slice of the CPU that runs it, and turns the page. User space runs it with
+/// `BPF_PROG_TEST_RUN`: on another CPU the kernel calls it from an interrupt, on the caller's own CPU with
+/// preemption disabled. Neither can happen within `sched_switch`, which runs with interrupts disabled.
 #[raw_tracepoint(tracepoint = "wattrace_flush")]
 pub fn flush(ctx: RawTracePointContext) -> i32 {
     // SAFETY: the helper has no preconditions.
@@ -108,8 +115,8 @@ pub fn counter_cost(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Copies the `task_struct` of the calling thread, in which user space finds the offsets of members. User space runs
-/// it as it runs `flush`.
+/// Copies the `task_struct` of the calling thread, in which user space finds the offsets of members. User
+/// space runs it as it runs `flush`.
 #[raw_tracepoint(tracepoint = "wattrace_scan")]
 pub fn scan(_ctx: RawTracePointContext) -> i32 {
     scan::copy();

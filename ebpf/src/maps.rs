@@ -1,7 +1,7 @@
 //! The maps and globals, which user space sizes and sets before loading. `common/` describes the elements.
 //!
-//! The globals are constants to the verifier, which removes the code that they disable: a feature that is off costs
-//! nothing.
+//! The globals are constants to the verifier, which removes the code that they disable: a feature that is off
+//! costs nothing.
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
@@ -57,8 +57,8 @@ pub static ARGUMENTS: Array<Arguments> = Array::with_max_entries(1, BPF_F_MMAPAB
 #[map]
 pub static LOGGED: Array<Logged> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Wakes the reader when a page or a ring fills up; the data that is sent has no meaning. Unlike other buffers, those
-/// of perf may be written while the scheduler holds its locks.
+/// Wakes the reader when a page or a ring fills up; the data that is sent has no meaning. Unlike other
+/// buffers, those of perf may be written while the scheduler holds its locks.
 #[map]
 pub static WAKE: PerfEventArray<u32> = PerfEventArray::new(0);
 

@@ -1,5 +1,5 @@
-//! For kernels without type information: copies kernel memory of the calling thread, in which user space finds the
-//! offsets of structure members (`plugins/sched/src/kernel/scan.rs`).
+//! For kernels without type information: copies kernel memory of the calling thread, in which user space
+//! finds the offsets of structure members (`plugins/sched/src/kernel/scan.rs`).
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::bpf_get_current_task;
@@ -22,8 +22,8 @@ pub fn copy() -> Option<()> {
     let from = if scan.from == 0 { scan.task } else { scan.from };
     for chunk in 0..CHUNKS {
         let at = from + (chunk * CHUNK) as u64;
-        // SAFETY: the helper checks the address, which may be unmapped behind the end of the object, and writes
-        // within the element.
+        // SAFETY: the helper checks the address, which may be unmapped behind the end of the object, and
+        // writes within the element.
         unsafe {
             bpf_probe_read_kernel(scan.memory[chunk].as_mut_ptr().cast(), CHUNK as u32, at as *const _)
         };

@@ -1,5 +1,6 @@
-//! Reads kernel structures. A pointer that a tp_btf program gets as an argument may be followed with plain loads, which
-//! the verifier checks against the kernel's BTF. Any other pointer needs a helper, which costs some nanoseconds more.
+//! Reads kernel structures. A pointer that a tp_btf program gets as an argument may be followed with plain
+//! loads, which the verifier checks against the kernel's BTF. Any other pointer needs a helper, which costs
+//! some nanoseconds more.
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
@@ -78,8 +79,8 @@ pub trait Task: Object {
     fn wait_status(self) -> u32 {
         self.field(maps::TASK_EXIT_CODE.load())
     }
-    /// The clock of the task's run queue, ns, which the scheduler updates at the beginning of every switch. Requires
-    /// that [`maps::TASK_CFS_RQ`] is known.
+    /// The clock of the task's run queue, ns, which the scheduler updates at the beginning of every switch.
+    /// Requires that [`maps::TASK_CFS_RQ`] is known.
     #[inline(always)]
     fn run_queue_clock(self) -> u64 {
         let rq = self.follow(maps::TASK_CFS_RQ.load()).follow(maps::CFS_RQ_RQ.load());

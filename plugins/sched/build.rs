@@ -1,6 +1,6 @@
-//! Tells the plugin where the built kernel programs are, as `WATTRACE_EBPF_OBJECT`. They have a compiler of
-//! their own, so cargo cannot build them as a dependency: `cargo xtask build-ebpf` does, before it builds
-//! this.
+//! Passes the path of the kernel programs to the plugin as `WATTRACE_EBPF_OBJECT`. Their compiler is another
+//! one, so cargo cannot build them as a dependency: `cargo xtask build-ebpf` builds them before it builds
+//! this crate.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn main() {
     match object.canonicalize() {
         Ok(object) => println!("cargo::rustc-env={OBJECT}={}", object.display()),
         Err(error) => println!(
-            "cargo::error=the eBPF object is not built: run `cargo xtask build-ebpf`, or name one in {OBJECT} \
+            "cargo::error=the eBPF object is not built: run `cargo xtask build-ebpf`, or set {OBJECT} to one \
              ({}: {error})",
             object.display()
         ),

@@ -1,6 +1,6 @@
-//! The accounts of all CPUs. A reading takes in what happened to processes and what each CPU charged since the last
-//! one; an emission pushes it. `open.rs` sets them up, `reader.rs` reads a CPU's ledger, and `processes.rs` knows the
-//! processes that are charged.
+//! The accounts of all CPUs. A reading takes in what happened to processes and what each CPU charged since
+//! the last one; an emission pushes it. `open.rs` sets them up, `reader.rs` reads a CPU's ledger, and
+//! `processes.rs` knows the processes that are charged.
 
 use std::sync::Arc;
 
@@ -51,8 +51,8 @@ pub(crate) fn follows_a_core(domain: &Domain) -> bool {
 }
 
 impl Accounts {
-    /// Closes every page, then takes in events and entries. Events come first: they say which processes the entries
-    /// belong to.
+    /// Closes every page, then takes in events and entries. Events come first: they say which processes the
+    /// entries belong to.
     pub(crate) fn read(&mut self) -> Result<(), Error> {
         for (number, cpu) in self.cpus.iter_mut().enumerate() {
             cpu.flush = self.kernel.flush(number).or_retry()?;
@@ -76,7 +76,8 @@ impl Accounts {
         let newly_lost = lost - self.own_metrics.lost_events;
         if newly_lost > 0 {
             warn!(
-                "{newly_lost} process events were overwritten before they were read; names and ends are repaired from /proc"
+                "{newly_lost} process events were overwritten before they were read; names and ends are repaired \
+                 from /proc"
             );
             self.own_metrics.lost_events = lost;
             self.processes.repair();
@@ -108,7 +109,8 @@ impl Accounts {
         let passed = end_ns.saturating_sub(start_ns).wrapping_add(reader.take_excess_change());
         if charged != passed {
             error!(
-                "the ledger of CPU {cpu} does not balance: {charged} ns charged in {passed} ns; please report this bug"
+                "the ledger of CPU {cpu} does not balance: {charged} ns charged in {passed} ns; please report \
+                 this bug"
             );
         }
         groups.iter().for_each(|&group| self.groups[group].charge(&page));

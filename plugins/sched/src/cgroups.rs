@@ -1,5 +1,5 @@
-//! The paths of cgroup v2 ids: logged by the kernel programs when a cgroup is created, otherwise looked up in the cgroup
-//! file system.
+//! The paths of cgroup v2 ids: logged by the kernel programs when a cgroup is created, otherwise looked up in
+//! the cgroup file system.
 
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -70,7 +70,8 @@ fn path_of_handle(mount: &OwnedFd, id: u64) -> Option<String> {
     }
     const FILEID_KERNFS: i32 = 0xfe;
     let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id: id.to_ne_bytes() };
-    // SAFETY: `handle` has the layout of `struct file_handle` with eight bytes of handle, and outlives the call.
+    // SAFETY: `handle` has the layout of `struct file_handle` with eight bytes of handle, and outlives the
+    // call.
     let fd = unsafe {
         libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut handle).cast(), libc::O_PATH | libc::O_CLOEXEC)
     };

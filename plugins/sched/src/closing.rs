@@ -1,5 +1,5 @@
-//! The closing entries of a package or a core: `idle`, `unattributed` (time that overflowed a page) and, if interrupts
-//! are accounted separately, `irq`. With the consumers' time they sum to the time of all CPUs.
+//! The closing entries of a package or a core: `idle`, `unattributed` (time that overflowed a page) and, if
+//! interrupts are accounted separately, `irq`. With the consumers' time they sum to the time of all CPUs.
 
 use std::sync::Arc;
 

@@ -1,16 +1,16 @@
-//! A command line fit to be shown: arguments joined as one would type them, with what looks like a secret
-//! left out.
+//! Formats a command line for display: arguments joined and quoted as one would type them, with values hidden
+//! that look like secrets.
 
-/// What stands in a secret's place.
+/// Replaces a secret.
 const HIDDEN: &str = "***";
-/// Words in an option's or variable's name that make its value a secret.
+/// Words that, in the name of an option or variable, make its value a secret.
 const SECRET: [&str; 9] =
     ["passw", "secret", "token", "apikey", "api-key", "api_key", "credential", "private", "auth"];
 
-/// What parts words within an argument: a shell's program, a URL's query and JSON are arguments, too.
-const BETWEEN: &[char] = &[' ', '\t', '\n', '\r', '"', '\'', '`', '&', '?', ';', ',', '{', '(', '='];
+/// What separates words within an argument, which may be a shell script, a URL with a query or JSON.
+const SEPARATORS: &[char] = &[' ', '\t', '\n', '\r', '"', '\'', '`', '&', '?', ';', ',', '{', '(', '='];
 
-/// The command line of `arguments`, each ended by a zero. The last may be cut.
+/// The command line of `arguments`, each terminated by a zero. The last one may be truncated.
 pub(crate) fn readable(arguments: &[u8]) -> String {
     let mut line = String::new();
     let mut hide_next = false;
@@ -48,15 +48,15 @@ fn is_secret(name: &str) -> bool {
     SECRET.iter().any(|word| name.contains(word))
 }
 
-/// Where in `argument` the first value begins that its name makes a secret: `token=x`, `"token": "x"`,
+/// The start in `argument` of the first value whose name makes it a secret: `token=x`, `"token": "x"`,
 /// `--token x`.
 fn secret_in(argument: &str) -> Option<usize> {
     argument.match_indices(['=', ':', ' ']).find_map(|(at, sign)| {
         let (before, after) = (&argument[..at], &argument[at + 1..]);
-        let name = before.trim_end_matches(['"', '\'']).rsplit(BETWEEN).next().unwrap_or_default();
+        let name = before.trim_end_matches(['"', '\'']).rsplit(SEPARATORS).next().unwrap_or_default();
         let is_named = match sign {
             "=" => true,
-            // Of a header or of JSON, and not a port's.
+            // In a header or in JSON, but not before a port.
             ":" => after.starts_with([' ', '"', '\'']),
             _ => name.starts_with('-') && !after.trim_start().starts_with('-'),
         };
@@ -64,7 +64,7 @@ fn secret_in(argument: &str) -> Option<usize> {
     })
 }
 
-/// `scheme://user:password@host` without the password, wherever it is in `argument`.
+/// `argument` with the password hidden in each `scheme://user:password@host`.
 fn without_passwords(argument: &str, is_cut: bool) -> String {
     let (mut shown, mut rest) = (String::with_capacity(argument.len()), argument);
     while let Some(at) = rest.find("://") {
@@ -73,7 +73,7 @@ fn without_passwords(argument: &str, is_cut: bool) -> String {
         rest = after;
         let end = after.find(|c: char| matches!(c, '/' | '"' | '\'') || c.is_whitespace());
         let host = after[..end.unwrap_or(after.len())].rfind('@');
-        // What would tell a password from a port may have been cut off.
+        // What distinguishes a password from a port may be missing in a truncated argument.
         let host = host.or((is_cut && end.is_none()).then_some(after.len()));
         if let Some(host) = host
             && let Some((user, password)) = after[..host].split_once(':')
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_left_out() {
+    fn secrets_are_hidden() {
         for (arguments, shown) in [
             (&b"db\0--password=hunter2\0-v\0"[..], "db --password=*** -v"),
             (b"db\0--api-key\0hunter2\0go\0", "db --api-key *** go"),

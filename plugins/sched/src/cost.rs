@@ -1,5 +1,5 @@
-//! What the kernel programs cost, as metrics of the agent's own. Measuring costs something itself, so it is done in
-//! short bursts: a timer, which wakes the source, begins and ends them.
+//! What the kernel programs cost, as metrics of the agent's own. Measuring costs something itself, so it is
+//! done in short bursts: a timer, which wakes the source, begins and ends them.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};

@@ -1,4 +1,5 @@
-//! The parsers of foreign data, for fuzzers. Each function must return soon and without a panic, whatever its input.
+//! The parsers of foreign data, for fuzzers. Each function must return soon and without a panic, whatever its
+//! input.
 
 use std::hint::black_box;
 

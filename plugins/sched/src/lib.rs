@@ -1,5 +1,5 @@
-//! The `sched` plugin: CPU time per process and package, every nanosecond once, counted by the kernel programs of
-//! `ebpf/`.
+//! The `sched` plugin: CPU time per process and package, every nanosecond once, counted by the kernel
+//! programs of `ebpf/`.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -53,13 +53,13 @@ pub struct SchedConfig {
     /// Time between readings, at least 1 ms.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// Bound on the kernel memory of all CPUs' ledgers, in MiB. With more memory, more threads can run between two
-    /// ticks before an early reading is needed.
+    /// Bound on the kernel memory of all CPUs' ledgers, in MiB. With more memory, more threads can run
+    /// between two ticks before an early reading is needed.
     pub ledger_mib: u32,
     /// Whether interrupts are accounted separately from the task that they interrupt.
     pub irq: Interrupts,
-    /// Hardware counters to read per process: "cycles", "instructions", "cache-misses". Reading one costs time at every
-    /// context switch. Where that is expensive (in most virtual machines), they are not read.
+    /// Hardware counters to read per process: "cycles", "instructions", "cache-misses". Reading one costs
+    /// time at every context switch. Where that is expensive (in most virtual machines), they are not read.
     pub counters: Vec<Counter>,
     /// Whether to read the counters even if that is expensive.
     pub counters_force: bool,

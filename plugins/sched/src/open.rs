@@ -1,4 +1,5 @@
-//! Sets up the accounts: loads the kernel programs, reads the topology, opens the series and begins accounting.
+//! Sets up the accounts: loads the kernel programs, reads the topology, opens the series and begins
+//! accounting.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use crate::reader::{CpuReader, quantity};
 use crate::usage::{CpuGroup, Metrics};
 use crate::{Interrupts, SchedConfig};
 
-/// What reading a counter may cost at every switch, ns, unless `counters_force` is set. On hardware it costs some ten,
-/// where it traps into a hypervisor some thousand.
+/// What reading a counter may cost at every switch, ns, unless `counters_force` is set. On hardware it costs
+/// some ten, where it traps into a hypervisor some thousand.
 const MAX_COUNTER_COST_NS: u64 = 400;
 
 impl Accounts {
@@ -32,9 +33,9 @@ impl Accounts {
         let (mut kernel, options) = load(options(config, &topology), config.counters_force).or_fatal()?;
         if let Some(error) = kernel.wakeup_error() {
             warn!(
-                "the kernel programs are read at ticks only and may overflow, because the kernel cannot wake the agent \
-                 when their memory fills up: {}. Remedy: sudo sysctl kernel.perf_event_paranoid=2, or run as root, or \
-                 set a short plugins.sched.interval",
+                "the kernel programs are read at ticks only and may overflow, because the kernel cannot wake \
+                 the agent when their memory fills up: {}. Remedy: sudo sysctl \
+                 kernel.perf_event_paranoid=2, or run as root, or set a short plugins.sched.interval",
                 with_causes(error)
             );
         }
@@ -77,7 +78,8 @@ fn options(config: &SchedConfig, topology: &Topology) -> Options {
     }
 }
 
-/// Loads the programs, without counters if there are none or they cost too much. Returns the options that apply.
+/// Loads the programs, without counters if there are none or they cost too much. Returns the options that
+/// apply.
 fn load(options: Options, force_counters: bool) -> Result<(Kernel, Options), KernelError> {
     let without = Options { counters: Vec::new(), ..options.clone() };
     if options.counters.is_empty() {
@@ -94,9 +96,9 @@ fn load(options: Options, force_counters: bool) -> Result<(Kernel, Options), Ker
     let ns = kernel.counter_cost()?;
     if ns > MAX_COUNTER_COST_NS && !force_counters {
         warn!(
-            "plugins.sched.counters: reading one costs {ns} ns at every context switch here, perhaps because a \
-             hypervisor intercepts it. Continuing with CPU time only. Set plugins.sched.counters_force = true to read \
-             them anyway"
+            "plugins.sched.counters: reading one costs {ns} ns at every context switch here, perhaps because \
+             a hypervisor intercepts it. Continuing with CPU time only. Set \
+             plugins.sched.counters_force = true to read them anyway"
         );
         drop(kernel);
         return Ok((Kernel::load(&without)?, without));

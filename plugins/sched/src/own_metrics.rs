@@ -17,7 +17,8 @@ const ANOMALIES: Metric = Metric::counter(
     "wattrace.sched.anomalies",
     Unit::Count("{anomaly}"),
     1.0,
-    "Events that were overwritten before they were read, and charges that went to the overflow entry of a full ledger page",
+    "Events that were overwritten before they were read, and charges that went to the overflow entry of a \
+     full ledger page",
 );
 
 /// The series, and the last value of those that have no other home.

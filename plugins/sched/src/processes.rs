@@ -1,7 +1,9 @@
-//! The processes that ran since accounting began. A process is created by its fork event, or by the first ledger entry
-//! that names it; it is charged from entries; and it ends when it has exited and no slice of it is outstanding.
+//! The processes that ran since accounting began. A process is created by its fork event, or by the first
+//! ledger entry that names it; it is charged from entries; and it ends when it has exited and no slice of it
+//! is outstanding.
 //!
-//! A process that never runs is never looked at, so the cost of a tick depends on what ran, not on what exists.
+//! A process that never runs is never looked at, so the cost of a tick depends on what ran, not on what
+//! exists.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -120,12 +122,13 @@ impl Processes {
         self.cgroups.created(event.cgroup, &String::from_utf8_lossy(path));
     }
 
-    /// A process executed a program: its name changes, its identity does not. `arguments` is its command line, if those
-    /// are read: each argument terminated by a zero.
+    /// A process executed a program: its name changes, its identity does not. `arguments` is its command
+    /// line, if those are read: each argument terminated by a zero.
     pub(crate) fn executed(&mut self, event: &Event, path: &[u8], arguments: &[u8]) {
         let at = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
         let given = String::from_utf8_lossy(path);
-        // A relative path is of little use without its directory. While the process lives, /proc has the absolute one.
+        // A relative path is of little use without its directory. While the process lives, /proc has the
+        // absolute one.
         let absolute = if given.starts_with('/') { None } else { self.procfs.executable(event.pid) };
         let path: Option<Arc<str>> = match absolute {
             Some(absolute) => Some(absolute.into()),
@@ -168,8 +171,8 @@ impl Processes {
         }
     }
 
-    /// Charges what the thread of `entry` used of each of `groups`, a package and perhaps a core. The page began at
-    /// `page_start`.
+    /// Charges what the thread of `entry` used of each of `groups`, a package and perhaps a core. The page
+    /// began at `page_start`.
     pub(crate) fn charge(&mut self, entry: &Entry, used: &Quantities, page_start: u64, groups: &[usize]) {
         let at = self.get_or_discover((entry.pid, entry.process_start), entry.comm, entry.cgroup);
         let process = &mut self.all[at];
@@ -186,15 +189,16 @@ impl Processes {
             let path = self.cgroups.path(entry.cgroup);
             process.usage.consumer.update(path.map(cgroup_attribute).into_iter().collect());
         }
-        // The leader's name can change without an exec (prctl), and the event of an exec can be lost. But the entry has
-        // the name of when the thread first ran on this page: an event since then is newer.
+        // The leader's name can change without an exec (prctl), and the event of an exec can be lost. But the
+        // entry has the name of when the thread first ran on this page: an event since then is newer.
         if entry.tid == entry.pid && process.named_at < page_start && process.comm != entry.comm {
             process.comm = entry.comm;
             process.usage.consumer.update(names(&process.comm, process.executable.as_deref()));
         }
     }
 
-    /// Finds a process, or creates one without a fork event: it is older than the agent, or the event was lost.
+    /// Finds a process, or creates one without a fork event: it is older than the agent, or the event was
+    /// lost.
     fn get_or_discover(&mut self, key: Key, comm: [u8; COMM_LEN], cgroup: u64) -> usize {
         if let Some(&at) = self.by_key.get(&key) {
             return at;
@@ -265,8 +269,9 @@ impl Processes {
         }
     }
 
-    /// Pushes what changed since the last call, and ends the processes that have exited and had no slice in the last
-    /// reading, or all that have exited if no other reading follows (`last`). New series begin at `start`.
+    /// Pushes what changed since the last call, and ends the processes that have exited and had no slice in
+    /// the last reading, or all that have exited if no other reading follows (`last`). New series begin at
+    /// `start`.
     pub(crate) fn emit(&mut self, start: Timestamp, last: bool, out: &mut Batch) {
         for at in self.dirty.drain(..) {
             if let Some(process) = self.all.get_mut(at) {

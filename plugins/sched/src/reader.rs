@@ -1,5 +1,5 @@
-//! Reads a CPU's ledger page by page, also while the CPU is offline: its page cannot be closed then, but is not written
-//! either. What is read of an open page is subtracted when the page is closed.
+//! Reads a CPU's ledger page by page, also while the CPU is offline: its page cannot be closed then, but is
+//! not written either. What is read of an open page is subtracted when the page is closed.
 
 use wattrace_common::ledger::{Entry, Page};
 
@@ -46,7 +46,8 @@ impl CpuReader {
         since
     }
 
-    /// The same for the open page of a CPU that is offline: it has been idle from `slice_start_ns` until `now`.
+    /// The same for the open page of a CPU that is offline: it has been idle from `slice_start_ns` until
+    /// `now`.
     pub(crate) fn offline(
         &mut self,
         view: &PageView<'_>,

@@ -1,17 +1,17 @@
-//! What the kernel and our permissions must offer, each checked on its own and each with its remedy.
-//! `wattrace doctor` shows the list; loading reports the first that is missing instead of a bare errno.
+//! What the kernel and our permissions must offer. Each requirement is checked separately and has a remedy.
+//! `wattrace doctor` shows the list. Loading reports the first one that is not met, rather than an errno.
 
 use std::fs;
 use std::path::Path;
 
 use wattrace_api::{Finding, Verdict};
 
-/// What the decisions are made from, so that they can be tested without another kernel.
+/// The facts that the checks use, so that they can be tested without another kernel.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// `uname -r`.
     pub release: String,
-    /// Whether `/sys/kernel/btf/vmlinux` is there.
+    /// Whether `/sys/kernel/btf/vmlinux` exists.
     pub btf: bool,
     /// Whether the kernel is a real-time one (`CONFIG_PREEMPT_RT`).
     pub realtime: bool,
@@ -19,7 +19,7 @@ pub struct Facts {
     pub capabilities: u64,
     /// File system types and mount points (`/proc/mounts`).
     pub mounts: Vec<(String, String)>,
-    /// Threads that there can be at once: the lesser of `pid_max` and `threads-max`.
+    /// The most threads that can exist at once: the minimum of `pid_max` and `threads-max`.
     pub most_threads: usize,
 }
 
@@ -55,8 +55,8 @@ impl Facts {
         }
     }
 
-    /// Until 6.12 the lock of the kernel's ring buffer is one that sleeps on a real-time kernel. Only
-    /// messages for people go through it (`aya-log`), and there they do not.
+    /// Whether the kernel's ring buffer may be used. Before 6.12 its lock sleeps on a real-time kernel. Only
+    /// log messages (`aya-log`) use it, which are off on such kernels.
     pub(crate) fn ring_buffer_is_safe(&self) -> bool {
         !self.realtime || version(&self.release).is_some_and(|v| v >= (6, 12))
     }
@@ -69,7 +69,7 @@ impl Facts {
 /// The running kernel's type information.
 pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
-/// How each requirement stands, given `facts`.
+/// Checks each requirement.
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let entry = |what: &str, needed, met, found: String, remedy: &str| Finding {
         what: what.to_string(),
@@ -102,13 +102,13 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
             format!(
                 "{BTF_PATH} is {}",
                 if facts.btf {
-                    "there"
+                    "present"
                 } else {
-                    "missing: tracing costs more, and knows no paths and command lines"
+                    "missing: tracing costs more, and has no paths and command lines"
                 }
             ),
-            "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (those of Debian 11, Ubuntu 20.10, Fedora 31, RHEL 8.2 and \
-             later are), and see that /sys is mounted",
+            "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (those of Debian 11, Ubuntu 20.10, Fedora 31, \
+             RHEL 8.2 and later are), and make sure that /sys is mounted",
         ),
         entry(
             "permission to load eBPF programs",
@@ -135,14 +135,14 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
             "tracefs",
             false,
             tracefs.is_some(),
-            format!("{} (wattrace does without; perf and bpftrace need it)", at(&tracefs)),
+            format!("{} (wattrace works without it; perf and bpftrace need it)", at(&tracefs)),
             "sudo mount -t tracefs tracefs /sys/kernel/tracing",
         ),
         entry(
             "bpffs",
             false,
             bpffs.is_some(),
-            format!("{} (wattrace does without; pinned maps and programs need it)", at(&bpffs)),
+            format!("{} (wattrace works without it; pinned maps and programs need it)", at(&bpffs)),
             "sudo mount -t bpf bpf /sys/fs/bpf",
         ),
     ]
@@ -183,7 +183,7 @@ mod tests {
             Facts { release: release.into(), realtime, ..facts() }.ring_buffer_is_safe()
         };
         assert_eq!((safe(true, "6.11.9"), safe(true, "6.12.0"), safe(false, "5.10.0")), (false, true, true));
-        assert!(missing(&Facts { btf: false, ..facts() }).is_empty(), "it does without");
+        assert!(missing(&Facts { btf: false, ..facts() }).is_empty(), "it is optional");
         let only = |bits: &[u32]| bits.iter().map(|b| 1u64 << b).sum();
         let caps = |bits: &[u32]| Facts { capabilities: only(bits), ..facts() };
         assert!(missing(&caps(&[CAP_SYS_ADMIN])).is_empty());
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unmounted_file_system_is_said_but_not_needed() {
+    fn an_unmounted_file_system_is_reported_but_not_required() {
         let find = |f: &Facts, what| check(f).into_iter().find(|r| r.what == what).unwrap();
         let absent = find(&facts(), "tracefs");
         assert!(absent.verdict == Verdict::Optional && absent.remedy.contains("mount -t tracefs"));

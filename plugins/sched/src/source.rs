@@ -1,5 +1,6 @@
-//! The source: reads the accounts at every tick, and in between when a page or a ring fills up. What both have read is
-//! emitted with the tick. `accounts.rs` does the reading, `cost.rs` measures what the kernel programs cost.
+//! The source: reads the accounts at every tick, and in between when a page or a ring fills up. What both
+//! have read is emitted with the tick. `accounts.rs` does the reading, `cost.rs` measures what the kernel
+//! programs cost.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;

@@ -49,8 +49,8 @@ impl Threads {
         }
     }
 
-    /// Charges what the thread of `entry` used of the package `group`, in reading number `reading`. Its process is
-    /// `process`.
+    /// Charges what the thread of `entry` used of the package `group`, in reading number `reading`. Its
+    /// process is `process`.
     pub(crate) fn charge(
         &mut self,
         entry: &Entry,
@@ -112,8 +112,8 @@ impl Threads {
         gone.into_iter().for_each(|key| self.exited(key, unix_nano));
     }
 
-    /// Pushes what changed, and ends the threads that have exited and had no slice in the last reading. New series begin
-    /// at `start`.
+    /// Pushes what changed, and ends the threads that have exited and had no slice in the last reading. New
+    /// series begin at `start`.
     pub(crate) fn emit(
         &mut self,
         groups: &[CpuGroup],

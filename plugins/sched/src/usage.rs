@@ -1,5 +1,5 @@
-//! What one consumer used of each package and core, and the series of it. `processes.rs` and `threads.rs` keep one
-//! [`ConsumerUsage`] for each of theirs.
+//! What one consumer used of each package and core, and the series of it. `processes.rs` and `threads.rs`
+//! keep one [`ConsumerUsage`] for each of theirs.
 
 use std::sync::Arc;
 
@@ -61,7 +61,8 @@ impl ConsumerUsage {
             let quantities = group.metrics.iter().zip(&used.total).zip(&mut used.emitted).enumerate();
             for (which, ((metric, &total), emitted)) in quantities {
                 let Some(metric) = *metric else { continue };
-                // Every consumer that ran has a series of its time. Other series begin when they are not zero.
+                // Every consumer that ran has a series of its time. Other series begin when they are not
+                // zero.
                 let last = emitted.map(|(_, value)| value).or((which != quantity::TIME).then_some(0));
                 if last == Some(total) {
                     continue;

@@ -1,4 +1,5 @@
-//! Tests the kernel programs on the running kernel. They need root: without it they are skipped, or fail if CI=true.
+//! Tests the kernel programs on the running kernel. They need root: without it they are skipped, or fail if
+//! CI=true.
 //!
 //! The tests see the whole machine, on which other processes come and go.
 #![allow(
@@ -22,11 +23,12 @@ use wattrace_common::ledger::Entry;
 use wattrace_common::log::EventKind;
 use wattrace_sched::kernel::{Flush, Kernel, LogRecord, Options};
 
-/// Locked for reading by tests that need all CPUs to stay online, and for writing by the one that takes a CPU offline.
+/// Locked for reading by tests that need all CPUs to stay online, and for writing by the one that takes a CPU
+/// offline.
 static CPUS: RwLock<()> = RwLock::new(());
 
-/// Runs `work` and flushes all CPUs, `rounds` times. Every page must balance and begin where the last one ended. `see`
-/// gets every entry.
+/// Runs `work` and flushes all CPUs, `rounds` times. Every page must balance and begin where the last one
+/// ended. `see` gets every entry.
 fn watch(
     options: &Options,
     mut work: impl FnMut(usize),
@@ -181,7 +183,8 @@ fn events_that_were_overwritten_are_counted_and_the_latest_are_kept() {
     assert!(records_of(&records, child.id()).len() >= 3 && kernel.events_lost() == lost);
 }
 
-/// A process whose main thread exits while another one runs for 60 ms more and exits the process with status 5.
+/// A process whose main thread exits while another one runs for 60 ms more and exits the process with status
+/// 5.
 fn spawn_thread_that_outlives_its_leader() -> u32 {
     // SAFETY: the child does no more than spin in a thread and exit; the C library makes fork safe for its
     // allocator.
@@ -242,7 +245,8 @@ fn time_with_a_busy_sibling_is_accounted_separately() {
     options.siblings[0] = Some(1);
     options.siblings[1] = Some(0);
     let mut kernel = Kernel::load(&options).unwrap();
-    // CPU 0 is never idle, so its threads shared the core for as long as CPU 1 was busy, whatever ran on either.
+    // CPU 0 is never idle, so its threads shared the core for as long as CPU 1 was busy, whatever ran on
+    // either.
     let _spinner = Spinner::on(0);
     for with_sibling in [true, false, true] {
         let sibling = with_sibling.then(|| Spinner::on(1));

@@ -32,8 +32,8 @@ impl Hook {
         Self { program, tracepoint: tracepoint.into(), is_optional: false }
     }
 
-    /// The programs that account for CPU time, on a kernel with type information (`typed`) or without, and log what
-    /// happens to processes and, if `cgroups`, to cgroups. In the order of attaching.
+    /// The programs that account for CPU time, on a kernel with type information (`typed`) or without, and
+    /// log what happens to processes and, if `cgroups`, to cgroups. In the order of attaching.
     pub(super) fn accounting(typed: bool, cgroups: bool) -> Vec<Self> {
         let mut hooks = Vec::new();
         if typed {
@@ -141,8 +141,8 @@ fn distinct_programs(hooks: &[Hook]) -> impl Iterator<Item = &'static str> {
     hooks.chunk_by(|a, b| a.program == b.program).filter_map(|same| Some(same.first()?.program))
 }
 
-/// Tries again if the kernel was interrupted: it stops verifying a program (EAGAIN) when a signal is pending for the
-/// thread, which can be so for a while if child processes exit at a high rate.
+/// Tries again if the kernel was interrupted: it stops verifying a program (EAGAIN) when a signal is pending
+/// for the thread, which can be so for a while if child processes exit at a high rate.
 pub(super) fn retry_interrupted(
     mut load: impl FnMut() -> Result<(), ProgramError>,
 ) -> Result<(), ProgramError> {

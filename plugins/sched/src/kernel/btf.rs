@@ -1,5 +1,5 @@
-//! Finds byte offsets of structure members in the kernel's BTF (`Documentation/bpf/btf.rst`). aya parses BTF too, but
-//! does not expose the offsets of members.
+//! Finds byte offsets of structure members in the kernel's BTF (`Documentation/bpf/btf.rst`). aya parses BTF
+//! too, but does not expose the offsets of members.
 
 use std::collections::{HashMap, HashSet};
 
@@ -82,8 +82,8 @@ impl<'a> Btf<'a> {
         wanted.iter().map(find).collect()
     }
 
-    /// Offset in bits of `member` in `t` or in its anonymous structs and unions. Those in `seen` are skipped: types that
-    /// contain each other would be searched again and again.
+    /// Offset in bits of `member` in `t` or in its anonymous structs and unions. Those in `seen` are skipped:
+    /// types that contain each other would be searched again and again.
     fn member_bits(&self, t: &Type<'_>, member: &str, depth: u32, seen: &mut HashSet<u32>) -> Option<u32> {
         for m in t.members.chunks_exact(12) {
             let (name, id, offset) = (u32_at(m, 0).ok()?, u32_at(m, 4).ok()?, u32_at(m, 8).ok()?);

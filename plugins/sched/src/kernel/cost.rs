@@ -1,5 +1,5 @@
-//! What the kernel programs cost, by the kernel's own statistics. These cost something themselves, so they are on only
-//! while a [`Burst`] is kept.
+//! What the kernel programs cost, by the kernel's own statistics. These cost something themselves, so they
+//! are on only while a [`Burst`] is kept.
 
 use std::os::fd::OwnedFd;
 

@@ -1,6 +1,6 @@
-//! Hardware counters: opens a perf event per CPU and counter, and hands them to the kernel programs in a map. Whether a
-//! counter is worth its cost is decided in `accounts.rs`: reading one that traps into a hypervisor costs a hundred
-//! times as much as the switch at which it is read.
+//! Hardware counters: opens a perf event per CPU and counter, and hands them to the kernel programs in a map.
+//! Whether a counter is worth its cost is decided in `accounts.rs`: reading one that traps into a hypervisor
+//! costs a hundred times as much as the switch at which it is read.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 
@@ -54,7 +54,8 @@ impl Counter {
     }
 }
 
-/// An event that `perf_event_open` counts. Tests count another than the counter's own where there is no such hardware.
+/// An event that `perf_event_open` counts. Tests count another than the counter's own where there is no such
+/// hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PerfEvent {
     /// Its `type`.
@@ -89,8 +90,8 @@ pub struct Installed {
     maps: Vec<MapData>,
 }
 
-/// Opens `counters` on every online CPU and hands them to the programs of `ebpf`, which reads each from the map of its
-/// name. They count while the result is kept.
+/// Opens `counters` on every online CPU and hands them to the programs of `ebpf`, which reads each from the
+/// map of its name. They count while the result is kept.
 ///
 /// # Errors
 /// The machine or the hypervisor has no such counter, or there is no permission to use it.
@@ -129,7 +130,8 @@ fn unavailable(counter: Counter, error: &std::io::Error) -> KernelError {
         ),
         _ => (
             format!("none ({error})"),
-            "remove it from plugins.sched.counters; a virtual machine has counters only if its host provides them",
+            "remove it from plugins.sched.counters; a virtual machine has counters only if its host provides \
+             them",
         ),
     };
     let what = format!("a hardware counter for {counter:?}");
@@ -155,8 +157,8 @@ fn put(map: &MapData, cpu: u32, counter: &OwnedFd) -> std::io::Result<()> {
         value: &raw const value as u64,
         flags: 0,
     };
-    // SAFETY: `update` has the layout of the kernel's attributes for this command, and what it points to outlives the
-    // call.
+    // SAFETY: `update` has the layout of the kernel's attributes for this command, and what it points to
+    // outlives the call.
     let done =
         unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_ELEM, &raw const update, size_of::<Update>()) };
     if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }

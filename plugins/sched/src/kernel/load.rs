@@ -27,7 +27,8 @@ struct Plan {
 }
 
 impl Kernel {
-    /// Loads the programs and attaches them. Accounting begins on each CPU with its first flush or context switch.
+    /// Loads the programs and attaches them. Accounting begins on each CPU with its first flush or context
+    /// switch.
     ///
     /// # Errors
     /// [`KernelError`]: what is missing, or the step that failed.
@@ -128,8 +129,8 @@ pub fn lift_memlock_limit() {
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
 }
 
-/// Returns freed memory to the system: parsed type information is tens of megabytes of small allocations, which glibc
-/// would keep.
+/// Returns freed memory to the system: parsed type information is tens of megabytes of small allocations,
+/// which glibc would keep.
 fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it has no preconditions.

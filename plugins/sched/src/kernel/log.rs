@@ -1,5 +1,5 @@
-//! Reads the event log of the kernel programs: the events of all CPUs' rings, merged by time. `common/` describes the
-//! rings, `ebpf/src/log.rs` writes them.
+//! Reads the event log of the kernel programs: the events of all CPUs' rings, merged by time. `common/`
+//! describes the rings, `ebpf/src/log.rs` writes them.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -65,8 +65,8 @@ impl Log {
 
     /// Calls `handle` with each event until `until` (`CLOCK_MONOTONIC`, ns; not in the future), in order.
     ///
-    /// A cause is logged before its effect, on whichever CPU, and `until` has passed. So no effect is handled before
-    /// its cause.
+    /// A cause is logged before its effect, on whichever CPU, and `until` has passed. So no effect is handled
+    /// before its cause.
     pub(super) fn drain(&mut self, until: u64, mut handle: impl FnMut(&LogRecord)) {
         for cpu in 0..self.read.len() {
             self.gather(cpu, until);

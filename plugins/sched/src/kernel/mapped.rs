@@ -20,8 +20,8 @@ pub(super) struct Mapped<T> {
     _map: MapData,
 }
 
-// SAFETY: the mapping is shared memory, which any thread may read. Elements that the kernel may be writing are read
-// volatile.
+// SAFETY: the mapping is shared memory, which any thread may read. Elements that the kernel may be writing
+// are read volatile.
 unsafe impl<T: Pod> Send for Mapped<T> {}
 
 impl<T: Pod> Mapped<T> {

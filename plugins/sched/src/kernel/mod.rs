@@ -1,5 +1,5 @@
-//! The kernel programs in use: closes the pages of the ledgers and reads the memory that the programs write. `common/`
-//! describes that memory. `reader.rs` and `processes.rs` interpret what is read.
+//! The kernel programs in use: closes the pages of the ledgers and reads the memory that the programs write.
+//! `common/` describes that memory. `reader.rs` and `processes.rs` interpret what is read.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -112,7 +112,8 @@ impl Kernel {
         cost.get(&0, 0).map_err(failed(step))
     }
 
-    /// Charges the running slice on `cpu` and closes its page. The first flush of a CPU begins its accounting.
+    /// Charges the running slice on `cpu` and closes its page. The first flush of a CPU begins its
+    /// accounting.
     ///
     /// # Errors
     /// The kernel cannot run the program there.
@@ -137,8 +138,8 @@ impl Kernel {
         program.test_run(options).map(drop)
     }
 
-    /// The page of `cpu` that was closed last. It does not change until the next [`Kernel::flush`] of that CPU, which
-    /// the exclusive borrow rules out.
+    /// The page of `cpu` that was closed last. It does not change until the next [`Kernel::flush`] of that
+    /// CPU, which the exclusive borrow rules out.
     pub fn closed_page(&mut self, cpu: usize) -> PageView<'_> {
         let ledger = self.ledger(cpu);
         // SAFETY: plain data within the mapping. The kernel writes these two fields in `flush` only.
@@ -147,8 +148,9 @@ impl Kernel {
         self.page_view(cpu, open.wrapping_sub(1), page)
     }
 
-    /// The open page of `cpu`, which is offline, and the start of its running slice; `None` if accounting has not begun
-    /// there. If the CPU comes online at this moment, the result may be older than the page, but never ahead of it.
+    /// The open page of `cpu`, which is offline, and the start of its running slice; `None` if accounting has
+    /// not begun there. If the CPU comes online at this moment, the result may be older than the page, but
+    /// never ahead of it.
     pub fn open_page(&mut self, cpu: usize) -> Option<(PageView<'_>, u64)> {
         let ledger = self.ledger(cpu);
         // SAFETY: plain data within the mapping.
@@ -180,8 +182,8 @@ impl Kernel {
         unsafe { &*self.ledgers.at(cpu) }
     }
 
-    /// Calls `handle` with each event of processes and cgroups until `until` (`CLOCK_MONOTONIC`, ns; not in the future),
-    /// in order.
+    /// Calls `handle` with each event of processes and cgroups until `until` (`CLOCK_MONOTONIC`, ns; not in
+    /// the future), in order.
     pub fn drain_log(&mut self, until: u64, handle: impl FnMut(&LogRecord)) {
         self.log.drain(until, handle);
     }
@@ -191,14 +193,14 @@ impl Kernel {
         self.log.lost()
     }
 
-    /// Why the kernel cannot wake the reader, so that pages and rings are read at ticks only; `None`: it can. Some
-    /// distributions forbid perf to all users but root (`kernel.perf_event_paranoid` above 2).
+    /// Why the kernel cannot wake the reader, so that pages and rings are read at ticks only; `None`: it can.
+    /// Some distributions forbid perf to all users but root (`kernel.perf_event_paranoid` above 2).
     pub fn wakeup_error(&self) -> Option<&KernelError> {
         self.wakeup.error()
     }
 
-    /// A descriptor that is readable while a page or a ring fills up ([`Kernel::take_wakeup`]), or while a descriptor
-    /// is that was added with [`Kernel::add_wakeup`].
+    /// A descriptor that is readable while a page or a ring fills up ([`Kernel::take_wakeup`]), or while a
+    /// descriptor is that was added with [`Kernel::add_wakeup`].
     pub fn wakeup(&self) -> BorrowedFd<'_> {
         self.wakeup.descriptor()
     }

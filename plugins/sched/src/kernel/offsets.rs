@@ -1,5 +1,6 @@
-//! The offsets of the members that the kernel programs read in the running kernel's structures. They come from the
-//! kernel's type information (`btf.rs`) or, if it has none, from a copy of our own `task_struct` (`scan.rs`).
+//! The offsets of the members that the kernel programs read in the running kernel's structures. They come
+//! from the kernel's type information (`btf.rs`) or, if it has none, from a copy of our own `task_struct`
+//! (`scan.rs`).
 
 use super::btf::{Btf, BtfError};
 
@@ -17,7 +18,8 @@ const NEEDED: [Member; 8] = [
     ("SIGNAL_LIVE", &[("signal_struct", "live")]),
     ("BINPRM_FILENAME", &[("linux_binprm", "filename")]),
 ];
-/// The scheduler's clock. It cannot be reached on a kernel without group scheduling, where another clock is read.
+/// The scheduler's clock. It cannot be reached on a kernel without group scheduling, where another clock is
+/// read.
 const CLOCK: &[Member] = &[
     ("TASK_CFS_RQ", &[("task_struct", "se"), ("sched_entity", "cfs_rq")]),
     ("CFS_RQ_RQ", &[("cfs_rq", "rq")]),

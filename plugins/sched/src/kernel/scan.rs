@@ -1,6 +1,6 @@
-//! For kernels without type information: finds the members of `task_struct` by their values. A program copies the
-//! structure of the thread that runs it. Two of our threads know enough about themselves to recognise their ids, start
-//! times, leader, exit signal and shared signal state in the copies.
+//! For kernels without type information: finds the members of `task_struct` by their values. A program copies
+//! the structure of the thread that runs it. Two of our threads know enough about themselves to recognise
+//! their ids, start times, leader, exit signal and shared signal state in the copies.
 
 use std::collections::HashSet;
 use std::fs;
@@ -45,7 +45,8 @@ pub(super) fn offsets() -> Result<Offsets, KernelError> {
     };
     let tids = find(&other, |at| (word(&other, at), word(&other, at + 4)) == (other.tid, other.pid));
     let pid = one("task_struct.pid", tids)?;
-    // `start_time` is the member before it, and has nearly the same value unless the machine has been suspended.
+    // `start_time` is the member before it, and has nearly the same value unless the machine has been
+    // suspended.
     let is_start = |at: usize| at.is_multiple_of(8) && long(&other, at) / TICK_NANOS == other.start_ticks;
     let start = find(&other, |at| at > pid && is_start(at)).first().copied();
     let start = start.ok_or_else(|| missing("task_struct.start_boottime"))?;
@@ -75,8 +76,8 @@ pub(super) fn offsets() -> Result<Offsets, KernelError> {
 /// The pointers to a task's relatives lie within this many bytes after its ids.
 const RELATIVES: usize = 192;
 
-/// `signal_struct` begins with `sigcnt, live, nr_threads`, 32 bits each. While no thread comes or goes, all of them are
-/// the number of threads.
+/// `signal_struct` begins with `sigcnt, live, nr_threads`, 32 bits each. While no thread comes or goes, all
+/// of them are the number of threads.
 const SIGNAL_LIVE: u32 = 4;
 
 /// The main thread's structure, and the offsets in another thread's structure of pointers to it.
@@ -99,8 +100,8 @@ impl Scanner {
         Ok(Self { ebpf, scan })
     }
 
-    /// Copies the memory at `from`, or the calling thread's `task_struct` if that is 0. Also returns the address of the
-    /// latter.
+    /// Copies the memory at `from`, or the calling thread's `task_struct` if that is 0. Also returns the
+    /// address of the latter.
     fn copy(&mut self, from: u64) -> Result<(u64, Vec<u8>), KernelError> {
         let scan = self.scan.at(0);
         // SAFETY: within the mapping. The kernel uses this element during the call below, nothing else does.
@@ -123,7 +124,8 @@ impl Scanner {
         Ok(TaskCopy { tid, pid: std::process::id(), start_ticks, address, memory })
     }
 
-    /// The main thread's structure: the one that a pointer in `other` points to and whose thread id is the process id.
+    /// The main thread's structure: the one that a pointer in `other` points to and whose thread id is the
+    /// process id.
     fn leader(&mut self, other: &TaskCopy) -> Result<Option<Leader>, KernelError> {
         let Some(&pid_at) =
             find(other, |at| (word(other, at), word(other, at + 4)) == (other.tid, other.pid)).first()
@@ -139,8 +141,9 @@ impl Scanner {
             let (_, memory) = self.copy(address)?;
             let task = TaskCopy { tid: other.pid, pid: other.pid, start_ticks: 0, address, memory };
             if (word(&task, pid_at), word(&task, pid_at + 4)) == (other.pid, other.pid) {
-                // `group_leader` of the leader points to itself. The member is near the ids, after the pointers to
-                // the parents. The copy reaches into the structures of other threads, which have such pointers too.
+                // `group_leader` of the leader points to itself. The member is near the ids, after the
+                // pointers to the parents. The copy reaches into the structures of other threads, which have
+                // such pointers too.
                 let near = pid_at..pid_at + RELATIVES;
                 let same = |&&at: &&usize| {
                     near.contains(&at) && long(other, at) == address && long(&task, at) == address
@@ -152,10 +155,11 @@ impl Scanner {
         Ok(None)
     }
 
-    /// The offset of the pointer that both threads share, to a structure that begins with three times the number of our
-    /// threads.
+    /// The offset of the pointer that both threads share, to a structure that begins with three times the
+    /// number of our threads.
     fn signal(&mut self, other: &TaskCopy, leader: &TaskCopy) -> Result<usize, KernelError> {
-        // The copy reaches into the structures of other threads, which have the same pointer: the first one is ours.
+        // The copy reaches into the structures of other threads, which have the same pointer: the first one
+        // is ours.
         let mut pointers = HashSet::new();
         let mut shared = find(other, |at| {
             at.is_multiple_of(8) && is_pointer(long(other, at)) && long(other, at) == long(leader, at)
@@ -184,8 +188,8 @@ impl Scanner {
 /// How often the threads are counted before the search fails.
 const TRIES: usize = 500;
 
-/// Whether this may be an address of the kernel: in the upper half of 57 bits, but not in the last page, where the error
-/// numbers are.
+/// Whether this may be an address of the kernel: in the upper half of 57 bits, but not in the last page,
+/// where the error numbers are.
 fn is_pointer(value: u64) -> bool {
     (0xff00_0000_0000_0000..u64::MAX - 4095).contains(&value) && value.is_multiple_of(8)
 }

@@ -20,8 +20,8 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// The largest sizes within the bound. A page needs no more entries than there can be threads. The smallest sizes
-    /// exceed the bound if they must, so that a busy CPU can run for a while.
+    /// The largest sizes within the bound. A page needs no more entries than there can be threads. The
+    /// smallest sizes exceed the bound if they must, so that a busy CPU can run for a while.
     pub(super) fn within(options: &Options, most_threads: usize) -> Self {
         let cpus = options.siblings.len().max(1);
         let counted = if options.counters.is_empty() { 0 } else { size_of::<Counts>() };

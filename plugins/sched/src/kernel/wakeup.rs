@@ -1,5 +1,6 @@
-//! Wakes the reader when a page or a ring fills up: a perf buffer per CPU, of which only the filling matters, in an
-//! epoll set. perf buffers can be written even within the scheduler, where the kernel's ring buffer must not be used.
+//! Wakes the reader when a page or a ring fills up: a perf buffer per CPU, of which only the filling matters,
+//! in an epoll set. perf buffers can be written even within the scheduler, where the kernel's ring buffer
+//! must not be used.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
