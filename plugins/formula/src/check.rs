@@ -1,11 +1,11 @@
-//! Type-checks an expression and compiles it: determines the dimension of its result, and whether the result adds
-//! up over windows.
+//! Type-checks an expression and compiles it: determines the dimension of its result, and whether the result
+//! adds up over windows.
 //!
-//! The *degree* of an expression is how its value grows with the window's length: a gauge and a number have degree
-//! 0, a counter's increase and `dt` have degree 1. Products add degrees, quotients subtract them, and only
-//! expressions of the same degree can be added: the increase of a counter plus a gauge would depend on the sampling
-//! interval. A result of degree 1 adds up over windows and can be a counter, one of degree 0 can be a gauge, and any
-//! other is invalid.
+//! The *degree* of an expression is how its value grows with the window's length: a gauge and a number have
+//! degree 0, a counter's increase and `dt` have degree 1. Products add degrees, quotients subtract them, and
+//! only expressions of the same degree can be added: the increase of a counter plus a gauge would depend on
+//! the sampling interval. A result of degree 1 adds up over windows and can be a counter, one of degree 0 can
+//! be a gauge, and any other is invalid.
 
 use crate::expression::{Expr, Operator};
 use crate::program::{Program, Step};
@@ -212,7 +212,8 @@ mod tests {
         }
     }
 
-    /// The precedence of an expression's outermost operator, and its text with as few parentheses as possible.
+    /// The precedence of an expression's outermost operator, and its text with as few parentheses as
+    /// possible.
     fn write(expression: &Expr) -> (u8, String) {
         let within = |e: &Expr, least: u8| match write(e) {
             (binding, text) if binding < least => format!("({text})"),

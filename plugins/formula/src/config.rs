@@ -22,16 +22,16 @@ pub struct MetricConfig {
     /// The expression: inputs by their names, `dt` (the window's length), numbers with or without a unit
     /// (`0.4 [kg/(kW.h)]`), `+ - * /`, parentheses, `min(a, b)` and `max(a, b)`.
     pub expression: String,
-    /// The unit of the result, in UCUM. The expression must have the same dimension, and is converted. Empty: the
-    /// expression's own unit.
+    /// The unit of the result, in UCUM. The expression must have the same dimension, and is converted. Empty:
+    /// the expression's own unit.
     pub unit: String,
     /// `counter`, `gauge`, or `auto`: a counter if the expression adds up over windows.
     pub kind: ResultKind,
-    /// The inputs, by the names that the expression uses. Each is one metric, optionally restricted by resource,
-    /// consumer and attributes.
+    /// The inputs, by the names that the expression uses. Each is one metric, optionally restricted by
+    /// resource, consumer and attributes.
     pub inputs: BTreeMap<String, Pattern>,
-    /// The leading input: each of its series gives one result about the same resource, domain and consumer. Empty: the
-    /// first input in the expression.
+    /// The leading input: each of its series gives one result about the same resource, domain and consumer.
+    /// Empty: the first input in the expression.
     pub per: String,
     /// One sentence about the metric. Empty: the expression.
     pub description: String,

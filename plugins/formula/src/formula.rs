@@ -152,8 +152,8 @@ impl FormulaSpec {
         Ok(Formula { program, inputs, scale: 1.0 / (factor * step), metric })
     }
 
-    /// The result's unit and its factor: the configured one, if it has the dimension of `result`; otherwise the one that
-    /// `result` has.
+    /// The result's unit and its factor: the configured one, if it has the dimension of `result`; otherwise
+    /// the one that `result` has.
     fn unit(&self, result: Type) -> Result<(String, f64), String> {
         let (unit, factor) = result.dimension.common_unit();
         if self.config.unit.is_empty() {
@@ -177,7 +177,8 @@ impl FormulaSpec {
             (ResultKind::Auto | ResultKind::Counter, 1) => Ok(Kind::Counter),
             (ResultKind::Gauge, 0 | 1) | (ResultKind::Auto, 0) => Ok(Kind::Gauge),
             (ResultKind::Counter, 0) => Err(format!(
-                "{key}: the expression does not add up over windows, so it is not a counter; multiply it by dt"
+                "{key}: the expression does not add up over windows, so it is not a counter; \
+                 multiply it by dt"
             )),
             _ => Err(format!(
                 "{key}: the expression neither adds up over windows nor is it a rate; \

@@ -1,5 +1,5 @@
-//! The `formula` plugin: user-defined metrics, computed by expressions over other metrics, per resource and per
-//! consumer.
+//! The `formula` plugin: user-defined metrics, computed by expressions over other metrics, per resource and
+//! per consumer.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -11,15 +11,17 @@
 //! | `formula` | a formula as configured, and as compiled against the declared metrics |
 //! | `track` | interpolates a counter, so that it can be read over another series' window |
 //! | `inputs` | finds the series of each input for a leading series |
-//! | `transform` | the pipeline element: one per formula, so that a formula can use the results of earlier ones |
+//! | `engine` | computes the results of a leading series' windows |
+//! | `transform` | the pipeline element: one per formula; a formula can use the results of earlier ones |
 //!
-//! In an expression, a gauge is its value, a counter its increase over the window, and `dt` the window's length. So
-//! `energy / dt` is power. Every quantity has the unit of its metric. An expression that is proportional to
-//! increases (`energy * 0.4 [g/kJ]`) adds up over windows and becomes a counter; any other (`energy / dt`) becomes a
-//! gauge.
+//! In an expression, a gauge is its value, a counter its increase over the window, and `dt` the window's
+//! length. So `energy / dt` is power. Every quantity has the unit of its metric. An expression that is
+//! proportional to increases (`energy * 0.4 [g/kJ]`) adds up over windows and becomes a counter; any other
+//! (`energy / dt`) becomes a gauge.
 
 mod check;
 mod config;
+mod engine;
 mod expression;
 mod formula;
 mod inputs;

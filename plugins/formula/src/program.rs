@@ -1,5 +1,5 @@
-//! A compiled expression: steps for a stack machine. The caller provides the stack and reuses it, so a point costs no
-//! allocation.
+//! A compiled expression: steps for a stack machine. The caller provides the stack and reuses it, so a point
+//! costs no allocation.
 
 use crate::expression::Operator;
 

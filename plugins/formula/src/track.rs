@@ -1,5 +1,6 @@
-//! Interpolates a counter over time, so that its increase can be read over another series' window: linear within
-//! each of its own windows, constant between them. Over contiguous windows the increases add up to the whole.
+//! Interpolates a counter over time, so that its increase can be read over another series' window: linear
+//! within each of its own windows, constant between them. Over contiguous windows the increases add up to the
+//! whole.
 
 use std::collections::VecDeque;
 

@@ -1,27 +1,19 @@
-//! The pipeline element: for each point of the leading input, reads the other inputs over the same window and
-//! runs the program.
-//!
-//! A window is computed once every counter among the other inputs is known up to its end, usually in the same
-//! batch. If one has no points for longer, pending windows of a leading counter are merged, so that none of its
-//! increase is lost.
+//! The pipeline element: decides how the formula uses each series, and passes points to the tracks and leading
+//! series. `engine` computes the results.
 
-use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 
 use tracing::info;
 use wattrace_api::{
     Batch, Error, Increments, Kind, MetricId, Registry, ResultExt, Series, SeriesId, Timestamp, Transform,
-    Value, Window,
+    Window,
 };
 use wattrace_select::Decisions;
 use wattrace_select::derived::{derived_spec, derived_start};
 
-use crate::formula::{Formula, FormulaSpec, Input};
+use crate::engine::{Engine, LeadingSeries};
+use crate::formula::{Formula, FormulaSpec};
 use crate::inputs::Inputs;
-
-/// Most windows that wait for the other inputs, per leading series.
-const MAX_PENDING: usize = 64;
 
 /// The element.
 pub(crate) struct Transformer {
@@ -43,21 +35,6 @@ struct SeriesState {
     tracks: Vec<usize>,
 }
 
-/// A series of the leading input, and its result.
-#[derive(Debug)]
-struct LeadingSeries {
-    series: Arc<Series>,
-    result: SeriesId,
-    /// The tracks that it reads, one per input except the leading one.
-    bound: Vec<Option<usize>>,
-    generation: u64,
-    /// Pending windows, each with the increase over it or the value at its end.
-    pending: VecDeque<(Window, f64)>,
-    /// Whole steps of a counter, and the remainder.
-    total: u64,
-    remainder: f64,
-}
-
 /// Decides how the formula uses a series.
 struct Classifier {
     formula: Arc<Formula>,
@@ -67,21 +44,9 @@ struct Classifier {
     since: Timestamp,
 }
 
-/// Computes results.
-struct Engine {
-    formula: Arc<Formula>,
-    inputs: Inputs,
-    /// The results being made; empty between calls.
-    out: Batch,
-    /// The window of the current segment of `out`.
-    begun: Option<Window>,
-    values: Vec<f64>,
-    stack: Vec<f64>,
-}
-
 impl Transformer {
-    /// Compiles the formula against the metrics that are declared, and declares the result's. `since` is the time of
-    /// opening: what counters counted before is left out.
+    /// Compiles the formula against the metrics that are declared, and declares the result's. `since` is the
+    /// time of opening: what counters counted before is left out.
     ///
     /// # Errors
     /// Retry, if a metric is not declared yet. Fatal, if units do not match or the result's name is taken.
@@ -95,14 +60,7 @@ impl Transformer {
         Ok(Self {
             series: Decisions::new(registry.clone(), may_change),
             classifier: Classifier { formula: formula.clone(), metric, registry, since },
-            engine: Engine {
-                inputs: Inputs::new(formula.inputs.len()),
-                values: vec![0.0; formula.inputs.len()],
-                formula,
-                out: Batch::default(),
-                begun: None,
-                stack: Vec::new(),
-            },
+            engine: Engine::new(formula),
             waiting: Vec::new(),
             now: Timestamp(0),
         })
@@ -177,8 +135,8 @@ impl Transform for Transformer {
 }
 
 impl Classifier {
-    /// How the formula uses `series` from its point over `window` on. A series that is an input stays one, even if
-    /// an exec changes its consumer's attributes.
+    /// How the formula uses `series` from its point over `window` on. A series that is an input stays one,
+    /// even if an exec changes its consumer's attributes.
     fn classify(
         &self,
         series: &Arc<Series>,
@@ -210,113 +168,7 @@ impl Classifier {
 
     fn lead(&self, series: &Arc<Series>, start: Timestamp) -> LeadingSeries {
         let result = self.registry.open(derived_spec(series, self.metric, start));
-        LeadingSeries {
-            series: series.clone(),
-            result,
-            bound: vec![None; self.formula.inputs.len() - 1],
-            generation: 0,
-            pending: VecDeque::new(),
-            total: 0,
-            remainder: 0.0,
-        }
-    }
-}
-
-impl LeadingSeries {
-    /// Adds a pending window. `amount` is a counter's increment in steps, or a gauge's value.
-    fn add(&mut self, window: Window, amount: f64, input: Option<&Input>) {
-        let Some(input) = input else { return };
-        if self.pending.len() == MAX_PENDING
-            && let Some((first, first_amount)) = self.pending.pop_front()
-            && input.kind == Kind::Counter
-            && let Some((second, sum)) = self.pending.front_mut()
-        {
-            second.start = first.start.min(second.start);
-            *sum += first_amount;
-        }
-        self.pending.push_back((window, amount * input.scale));
-    }
-}
-
-impl Engine {
-    /// Computes the pending windows of `lead` whose inputs are known; all of them if `last`.
-    fn compute(&mut self, lead: &mut LeadingSeries, last: bool) {
-        self.bind(lead);
-        while let Some(&(window, amount)) = lead.pending.front() {
-            if !self.read(lead, window, last) {
-                break;
-            }
-            lead.pending.pop_front();
-            if let Some(value) = self.values.first_mut() {
-                *value = amount;
-            }
-            let length = window.nanos() as f64 * 1e-9;
-            let result = self.formula.program.run(&self.values, length, &mut self.stack) * self.formula.scale;
-            // Zero divided by zero has no result.
-            if result.is_finite() {
-                self.push(lead, window, result);
-            }
-        }
-    }
-
-    /// Looks for tracks to read that are missing or ended, if there are new ones.
-    fn bind(&mut self, lead: &mut LeadingSeries) {
-        if mem::replace(&mut lead.generation, self.inputs.generation) == self.inputs.generation {
-            return;
-        }
-        for (at, bound) in lead.bound.iter_mut().enumerate() {
-            let ended = |track| self.inputs.track(track).is_none_or(|(track, _)| track.ended);
-            if bound.is_none_or(ended)
-                && let Some(new) = self.inputs.bind(at + 1, &lead.series)
-                && let Some(old) = bound.replace(new)
-            {
-                self.inputs.unbind(old);
-            }
-        }
-    }
-
-    /// Reads the other inputs over `window` into `values`. Returns whether all are known.
-    fn read(&mut self, lead: &LeadingSeries, window: Window, last: bool) -> bool {
-        let others = self.formula.inputs.iter().zip(&mut self.values).skip(1);
-        for ((input, value), bound) in others.zip(&lead.bound) {
-            let Some((track, known)) = bound.and_then(|track| self.inputs.track(track)) else { return false };
-            if input.kind == Kind::Counter && known < window.end && !track.ended && !last {
-                return false;
-            }
-            let raw = match input.kind {
-                Kind::Counter => track.increase(window),
-                Kind::Gauge => track.latest(),
-            };
-            *value = raw * input.scale;
-        }
-        true
-    }
-
-    fn push(&mut self, lead: &mut LeadingSeries, window: Window, result: f64) {
-        if self.begun != Some(window) {
-            self.out.begin(window);
-            self.begun = Some(window);
-        }
-        let value = match self.formula.metric.kind {
-            Kind::Gauge => Value::of_gauge(result),
-            Kind::Counter => {
-                // A counter never decreases: a negative result stays in the remainder until later results exceed it.
-                lead.remainder += result;
-                // A millionth of a step below a whole one is a rounding error.
-                let whole = (lead.remainder + 1e-6).floor().max(0.0);
-                lead.remainder -= whole;
-                lead.total = lead.total.saturating_add(whole as u64);
-                Value::of_steps(lead.total)
-            }
-        };
-        self.out.push(lead.result, value);
-    }
-
-    /// Moves the results to `batch`.
-    fn take_results(&mut self, batch: &mut Batch) {
-        batch.append(&self.out);
-        self.out.clear();
-        self.begun = None;
+        LeadingSeries::new(series.clone(), result, self.formula.inputs.len() - 1)
     }
 }
 

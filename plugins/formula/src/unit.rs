@@ -1,7 +1,8 @@
 //! UCUM units as a factor and a dimension, for the units in which machines are measured.
 //!
-//! A dimension is the exponents of the base units. Formulas are computed in units with the factor 1: J, W, s, kg, m,
-//! A, By, K. Annotations (`{point}`) have no dimension. `Cel` is a difference of temperatures, without an offset.
+//! A dimension is the exponents of the base units. Formulas are computed in units with the factor 1: J, W, s,
+//! kg, m, A, By, K. Annotations (`{point}`) have no dimension. `Cel` is a difference of temperatures, without
+//! an offset.
 
 /// Exponents of m, s, kg, A, K (and Cel), By.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,8 +129,8 @@ impl Scale {
 /// Most nested parentheses: units that are received from other machines may have any length.
 const MAX_DEPTH: usize = 20;
 
-/// Factors joined by `.` and `/`, evaluated from left to right as UCUM defines: `g/kW.h` is (g/kW)·h. At most `depth`
-/// parentheses are nested.
+/// Factors joined by `.` and `/`, evaluated from left to right as UCUM defines: `g/kW.h` is (g/kW)·h. At most
+/// `depth` parentheses are nested.
 fn product(rest: &mut &str, depth: usize) -> Result<Scale, String> {
     let mut scale = Scale::ONE;
     let mut exponent = 1;
