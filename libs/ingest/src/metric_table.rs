@@ -1,5 +1,5 @@
-//! The metrics that a sender declares. Declarations are checked against each other and against the agent's own
-//! metrics, and get the agent's step: a joule from outside is counted in microjoules too.
+//! The metrics that a sender declares. Declarations are checked against each other and against the agent's
+//! own metrics, and get the agent's step: a joule from outside is counted in microjoules too.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -94,8 +94,8 @@ impl MetricTable {
     }
 }
 
-/// Decimal digits of a counter's step: the same as for the agent's own counters of that unit (grams and money:
-/// those of the plugin `carbon`), 0 for counts of things, 6 for everything else.
+/// Decimal digits of a counter's step: the same as for the agent's own counters of that unit (grams and
+/// money: those of the plugin `carbon`), 0 for counts of things, 6 for everything else.
 fn digits(unit: &Unit) -> u32 {
     match unit {
         Unit::Second => 9,

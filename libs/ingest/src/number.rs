@@ -1,5 +1,6 @@
-//! Converts numbers from outside to whole steps of 10⁻ⁿ units. Both conversions round once, to the nearest step,
-//! halves up: decimal text is never parsed to a float, and a float is converted from its exact binary value.
+//! Converts numbers from outside to whole steps of 10⁻ⁿ units. Both conversions round once, to the nearest
+//! step, halves up: decimal text is never parsed to a float, and a float is converted from its exact binary
+//! value.
 
 /// Why a number is not a valid value of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,8 +69,8 @@ pub fn steps_of_f64(value: f64, digits: u32) -> Result<u64, NumberError> {
     if value < 0.0 {
         return Err(NumberError::Negative);
     }
-    // A finite double is mantissa · 2^exponent with 53 bits of mantissa, and 10¹⁸ has 60 bits, so the product is
-    // exact in 128 bits.
+    // A finite double is mantissa · 2^exponent with 53 bits of mantissa, and 10¹⁸ has 60 bits, so the product
+    // is exact in 128 bits.
     let bits = value.to_bits();
     let (raw, low) = ((bits >> 52) & 0x7ff, bits & ((1 << 52) - 1));
     let (mantissa, exponent) = if raw == 0 { (low, -1074) } else { (low | 1 << 52, raw as i32 - 1075) };

@@ -1,10 +1,11 @@
-//! The series that a sender opened. A key is bytes that the caller makes of whatever distinguishes its series.
+//! The series that a sender opened. A key is bytes that the caller makes of whatever distinguishes its
+//! series.
 //!
-//! A counter that gets a later start time, or that decreases without a start time, was restarted: its series ends
-//! and another begins. A counter that decreases although its start time is the same is refused.
+//! A counter that gets a later start time, or that decreases without a start time, was restarted: its series
+//! ends and another begins. A counter that decreases although its start time is the same is refused.
 //!
-//! [`SeriesTable::counting_from_first_value`] takes the first value of a counter without a start time as zero:
-//! what the counter counted before that belongs to no window.
+//! [`SeriesTable::counting_from_first_value`] takes the first value of a counter without a start time as
+//! zero: what the counter counted before that belongs to no window.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -15,8 +15,8 @@ impl UnixTime {
         Self { unix_minus_monotonic: i128::from(clock.unix_nanos(now)) - i128::from(now.0) }
     }
 
-    /// The monotonic time at `unix` nanoseconds since 1970. A time before this machine's boot becomes the boot,
-    /// where monotonic time begins.
+    /// The monotonic time at `unix` nanoseconds since 1970. A time before this machine's boot becomes the
+    /// boot, where monotonic time begins.
     pub fn timestamp(self, unix: u64) -> Timestamp {
         let monotonic = i128::from(unix) - self.unix_minus_monotonic;
         Timestamp(u64::try_from(monotonic.max(0)).unwrap_or(u64::MAX))

@@ -1,12 +1,12 @@
-//! Remembers what was decided about each series. Deciding may be expensive (globs, attributes, opening another
-//! series); a point then costs one array lookup.
+//! Remembers what was decided about each series. Deciding may be expensive (globs, attributes, opening
+//! another series); a point then costs one array lookup.
 
 use std::sync::Arc;
 
 use wattrace_api::{Consumer, Registry, Series, SeriesId, SeriesMap};
 
-/// One decision per series, made when its first point arrives. A decision that depends on attributes that an exec
-/// may change is made again after the change.
+/// One decision per series, made when its first point arrives. A decision that depends on attributes that an
+/// exec may change is made again after the change.
 #[derive(Debug)]
 pub struct Decisions<T> {
     registry: Arc<Registry>,
@@ -34,8 +34,8 @@ impl<T> Decisions<T> {
         Self { registry, may_change, slots: SeriesMap::default() }
     }
 
-    /// The decision about `id`. `decide` makes it from the series and the previous decision, if there was one.
-    /// `None`: the registry does not know the series.
+    /// The decision about `id`. `decide` makes it from the series and the previous decision, if there was
+    /// one. `None`: the registry does not know the series.
     #[inline]
     pub fn of(&mut self, id: SeriesId, decide: impl FnOnce(&Arc<Series>, Option<T>) -> T) -> Option<&mut T> {
         if self.slots.get(id).is_none_or(Slot::is_stale) {
@@ -48,7 +48,8 @@ impl<T> Decisions<T> {
     fn decide(&mut self, id: SeriesId, decide: impl FnOnce(&Arc<Series>, Option<T>) -> T) -> Option<()> {
         let series = self.registry.get(id)?;
         let watched = series.consumer.as_ref().filter(|_| self.may_change);
-        // The revision is read first: a change during `decide` then causes one decision too many, not one too few.
+        // The revision is read first: a change during `decide` then causes one decision too many, not one too
+        // few.
         let watched = watched.map(|consumer| Box::new((consumer.clone(), consumer.revision())));
         let before = self.slots.remove(id).map(|slot| slot.decision);
         let decision = decide(&series, before);

@@ -14,9 +14,9 @@ pub fn derived_spec(series: &Series, metric: MetricId, start: Timestamp) -> Seri
     }
 }
 
-/// When the sum of the increments of `series` is zero, for a transform that was opened at `since` and sees the
-/// first point of `series` over `window`: at the start of `series` if that point counts in full, otherwise at the
-/// start of `window`. [`wattrace_api::Increments`] says which points count.
+/// When the sum of the increments of `series` is zero, for a transform that was opened at `since` and sees
+/// the first point of `series` over `window`: at the start of `series` if that point counts in full,
+/// otherwise at the start of `window`. [`wattrace_api::Increments`] says which points count.
 pub fn derived_start(series: &Series, since: Timestamp, window: Window) -> Timestamp {
     if series.start < since { series.start.max(window.start) } else { series.start }
 }

@@ -1,10 +1,10 @@
-//! What transforms need that work on a part of all series: patterns that select series, a decision remembered per
-//! series, and the series that is derived from another. A library, not a plugin.
+//! What transforms need that work on a part of all series: patterns that select series, a decision remembered
+//! per series, and the series that is derived from another. A library, not a plugin.
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`pattern`] | [`Pattern`], the configuration's `select = { … }`, and the [`Selector`] that it compiles to |
-//! | [`decisions`] | [`Decisions`]: something decided once per series, so that a point costs an array lookup |
+//! | [`pattern`] | [`Pattern`], as `select = { … }` in the configuration, and the compiled [`Selector`] |
+//! | [`decisions`] | [`Decisions`]: decided once per series, so that a point costs an array lookup |
 //! | [`derived`] | the description of a series that is computed from another one |
 
 pub mod decisions;

@@ -1,5 +1,5 @@
-//! Selects series by globs over the metric, the resource, the consumer and the attributes. A [`Pattern`] comes
-//! from the configuration and is compiled once to a [`Selector`], which is evaluated once per series.
+//! Selects series by globs over the metric, the resource, the consumer and the attributes. A [`Pattern`]
+//! comes from the configuration and is compiled once to a [`Selector`], which is evaluated once per series.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use wattrace_api::{ConsumerKind, Error, Series};
 
 /// A selection of series. All globs that are given must match.
 ///
-/// Globs are those of a shell and match the whole text: `?` is one character, `*` any number of them (`/` and `.`
-/// included), `[ab]` one of several, `{this,that}` alternatives; `\` escapes these characters.
+/// Globs are those of a shell and match the whole text: `?` is one character, `*` any number of them (`/` and
+/// `.` included), `[ab]` one of several, `{this,that}` alternatives; `\` escapes these characters.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pattern {

@@ -1,4 +1,5 @@
-//! A fixture for tests of transforms: one package with a simulated meter, processes, and points as lines of text.
+//! A fixture for tests of transforms: one package with a simulated meter, processes, and points as lines of
+//! text.
 
 use std::sync::Arc;
 
@@ -89,7 +90,8 @@ impl Fixture {
         self.open(&metric::CONSUMER_CPU_TIME, Resource::package(0), None, Some(consumer.clone()))
     }
 
-    /// Passes a batch of counters' steps through the transforms; its window is from second `start` to second `end`.
+    /// Passes a batch of counters' steps through the transforms; its window is from second `start` to second
+    /// `end`.
     ///
     /// # Panics
     /// If a transform fails.
@@ -126,7 +128,8 @@ impl Fixture {
         self.rig.pass(batch).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// Finishes the transforms in order, and passes what each holds back through those after it, as the runner does.
+    /// Finishes the transforms in order, and passes what each holds back through those after it, as the
+    /// runner does.
     ///
     /// # Panics
     /// If a transform fails.
@@ -151,7 +154,8 @@ impl Fixture {
     }
 
     /// A batch's points as lines: window, metric, consumer with its executable, resource, the series' own
-    /// attributes, value and unit. For example `0s..1s wattrace.consumer.energy process/7 make on package/0 1.5 J`.
+    /// attributes, value and unit. For example `0s..1s wattrace.consumer.energy process/7 make on package/0
+    /// 1.5 J`.
     pub fn lines(&self, batch: &Batch) -> Vec<String> {
         let points = self.rig.points(batch);
         let line = |point: &wattrace_api::testing::Point| {

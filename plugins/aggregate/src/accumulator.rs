@@ -1,7 +1,7 @@
 //! Accumulates the points of one series, or of one group of series, over the open windows.
 //!
-//! At most two windows are open at a time: the one that waits for late points, and the next. An accumulator keeps
-//! a state for each; the last bit of a window's number is the index of its state.
+//! At most two windows are open at a time: the one that waits for late points, and the next. An accumulator
+//! keeps a state for each; the last bit of a window's number is the index of its state.
 
 use wattrace_api::{Batch, SeriesId, Value};
 

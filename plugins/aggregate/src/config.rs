@@ -33,8 +33,8 @@ pub struct RuleConfig {
     /// What to compute: `sum`, `mean`, `min`, `max`, and percentiles such as `p50`, `p95`, `p99.9`.
     pub functions: Vec<String>,
     /// What series must share to form a group: `resource`, `resource.type`, `domain`, `consumer`,
-    /// `consumer.type`, or the name of an attribute; `metric`: only the metric. Empty: each series is a group of
-    /// its own.
+    /// `consumer.type`, or the name of an attribute; `metric`: only the metric. Empty: each series is a group
+    /// of its own.
     pub by: Vec<String>,
     /// Whether the aggregated points are kept in the pipeline as well.
     pub keep: bool,

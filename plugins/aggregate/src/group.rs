@@ -1,7 +1,7 @@
 //! Which series form a group, and what the result series of a group is about.
 //!
-//! Energy of different origin is never in one group. A group over several domains leaves out those whose energy
-//! another domain counts already.
+//! Energy of different origin is never in one group. A group over several domains leaves out those whose
+//! energy another domain counts already.
 
 use std::borrow::Cow;
 use std::sync::Arc;

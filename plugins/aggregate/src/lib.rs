@@ -1,5 +1,5 @@
-//! The `aggregate` plugin: sums, means, extremes and percentiles over windows of time, per series or per group of
-//! series.
+//! The `aggregate` plugin: sums, means, extremes and percentiles over windows of time, per series or per
+//! group of series.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -9,8 +9,8 @@
 //! | `accumulator` | the open windows of one series or group |
 //! | `transform` | the pipeline element: adds points to accumulators, and closes windows |
 //!
-//! A gauge is aggregated by its values. A counter is aggregated by its increments: their sum is a counter again,
-//! exact to the step; all other functions apply to its rate, so joules become watts.
+//! A gauge is aggregated by its values. A counter is aggregated by its increments: their sum is a counter
+//! again, exact to the step; all other functions apply to its rate, so joules become watts.
 
 mod accumulator;
 mod config;

@@ -1,9 +1,9 @@
 //! The pipeline element: adds points to accumulators, and closes windows.
 //!
-//! A point counts in the window that contains the middle of the point's own window: a reading taken a little after
-//! the full ten seconds still belongs to those ten seconds. A window is closed when a point has been seen that ends
-//! `lateness` after it. Results cover what their points covered. A point for a closed window counts in the oldest
-//! open one, so that no increment is lost.
+//! A point counts in the window that contains the middle of the point's own window: a reading taken a little
+//! after the full ten seconds still belongs to those ten seconds. A window is closed when a point has been
+//! seen that ends `lateness` after it. Results cover what their points covered. A point for a closed window
+//! counts in the oldest open one, so that no increment is lost.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -193,7 +193,8 @@ impl Accumulators {
         state
     }
 
-    /// Adds an accumulator whose results start at `start`. `None`: a result's name is taken by another metric.
+    /// Adds an accumulator whose results start at `start`. `None`: a result's name is taken by another
+    /// metric.
     fn add(
         &mut self,
         number: usize,

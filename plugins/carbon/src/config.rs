@@ -17,10 +17,11 @@ use crate::tariff::{Schedule, TariffTime};
 pub struct CarbonConfig {
     /// Carbon intensity of the electricity, in grams of CO₂ equivalent per kilowatt hour; 0: see `country`.
     pub intensity: f64,
-    /// The country whose average intensity is used, by its ISO 3166 code: `FR` or `FRA`; also `EU` and `WORLD`.
+    /// The country whose average intensity is used, by its ISO 3166 code: `FR` or `FRA`; also `EU` and
+    /// `WORLD`.
     pub country: String,
-    /// A file with the current intensity, as a number, or as Electricity Maps' JSON. It is read again when it has
-    /// changed. Until it can be read, `intensity` or `country` is used, if one is given.
+    /// A file with the current intensity, as a number, or as Electricity Maps' JSON. It is read again when it
+    /// has changed. Until it can be read, `intensity` or `country` is used, if one is given.
     pub intensity_file: PathBuf,
     /// Price of a kilowatt hour; 0: see `tariff_times` and `tariff_file`.
     pub tariff: f64,

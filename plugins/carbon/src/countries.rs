@@ -5,10 +5,9 @@
 //! CO2.js (`average-intensities.json`), in the edition that has 2023 for most of Europe and 2022 for the
 //! others: grams of CO₂ equivalent per kilowatt hour *generated*, over the life cycle of the plants.
 //!
-//! Each value is the average over the year that stands next to it, of what is generated in the country:
-//! imports, losses in the grid, the hour and the season are not in it. Good enough to compare, not to time
-//! work by: for that, give `intensity_file`. Later editions revise such figures; that of Ukraine, of a year
-//! of war, is the least certain.
+//! Each value is the average of a country's generation over the year next to it. It does not include imports,
+//! grid losses, the hour and the season. It is good for comparing machines, not for scheduling work: use
+//! `intensity_file` for that. Later editions revise such values; that of Ukraine in 2022 is the least certain.
 
 /// A country's average.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +16,7 @@ pub(crate) struct Country {
     alpha3: &'static str,
     /// Grams of CO₂ equivalent per kilowatt hour.
     pub(crate) grams_per_kwh: f64,
-    /// The year it is the average of.
+    /// The year of the average.
     pub(crate) year: u16,
 }
 

@@ -1,4 +1,5 @@
-//! The `carbon` plugin: computes grams of CO₂ equivalent, and cost, from all energy that is measured or attributed.
+//! The `carbon` plugin: computes grams of CO₂ equivalent, and cost, from all energy that is measured or
+//! attributed.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -9,8 +10,8 @@
 //! | `rate` | the current rate: a fixed number, a tariff's, or a file's that is read again when it changes |
 //! | `transform` | the pipeline element: integrates the rate over energy, in integers |
 //!
-//! The energy comes from meters and from the `attribution` plugin, which runs before this one. Each series keeps the
-//! domain of its energy, so what is computed from estimated joules is labelled `estimated`.
+//! The energy comes from meters and from the `attribution` plugin, which runs before this one. Each series
+//! keeps the domain of its energy, so what is computed from estimated joules is labelled `estimated`.
 
 mod check;
 mod config;

@@ -53,8 +53,8 @@ pub(crate) struct Rate {
     is_from_file: bool,
     failures: u64,
     failing: bool,
-    /// The rates in the current window: each one's end in nanoseconds since the window's start, and millionths per
-    /// kilowatt hour. The last part ends with the window.
+    /// The rates in the current window: each one's end in nanoseconds since the window's start, and
+    /// millionths per kilowatt hour. The last part ends with the window.
     parts: Vec<(u64, u64)>,
 }
 
@@ -93,8 +93,8 @@ impl Rate {
         Ok(rate)
     }
 
-    /// Reads the file again if the check interval has passed and the file has changed. A file that cannot be read
-    /// or is invalid leaves the rate as it was. Returns whether the interval had passed.
+    /// Reads the file again if the check interval has passed and the file has changed. A file that cannot be
+    /// read or is invalid leaves the rate as it was. Returns whether the interval had passed.
     pub(crate) fn check(&mut self, now: Timestamp) -> bool {
         if now < self.next_check {
             return false;
@@ -158,8 +158,8 @@ impl Rate {
         }
     }
 
-    /// What `energy` costs or emits if it was used evenly over the window of the last [`Rate::cover`]: microjoules
-    /// times millionths per kilowatt hour, with the PUE included.
+    /// What `energy` costs or emits if it was used evenly over the window of the last [`Rate::cover`]:
+    /// microjoules times millionths per kilowatt hour, with the PUE included.
     pub(crate) fn product(&self, energy: u64) -> u128 {
         let (whole, _) = self.parts.last().copied().unwrap_or_default();
         let (mut product, mut counted) = (0, 0);

@@ -100,8 +100,8 @@ impl Schedule {
         Ok(Some(Self { zone, periods, default_price }))
     }
 
-    /// Calls `each` for the prices in `span`, given in nanoseconds since the Unix epoch: with the end of each, in
-    /// nanoseconds since the span's start, and the price. The last one ends with the span.
+    /// Calls `each` for the prices in `span`, given in nanoseconds since the Unix epoch: with the end of
+    /// each, in nanoseconds since the span's start, and the price. The last one ends with the span.
     pub(crate) fn for_each_price(&self, span: Range<u64>, mut each: impl FnMut(u64, f64)) {
         // Prices and time zone offsets change on whole minutes only.
         let mut at = span.start;

@@ -1,10 +1,11 @@
 //! The pipeline element: adds a series of carbon, or cost, for every series of energy.
 //!
-//! Each increment of energy is multiplied by the rate in force when it is reported, or, where prices depend on the
-//! time of day, by the rates in its window. The arithmetic is exact: microjoules times millionths per kilowatt
-//! hour, summed as integers; the counter shows the sum's whole billionths. So the error is below one nanogram
-//! however many windows were summed. When a series ends, the next one of its kind takes over the remainder:
-//! otherwise a thousand processes of a millisecond each would cost less than one that runs for a second.
+//! Each increment of energy is multiplied by the rate in force when it is reported, or, where prices depend
+//! on the time of day, by the rates in its window. The arithmetic is exact: microjoules times millionths per
+//! kilowatt hour, summed as integers; the counter shows the sum's whole billionths. So the error is below one
+//! nanogram however many windows were summed. When a series ends, the next one of its kind takes over the
+//! remainder: otherwise a thousand processes of a millisecond each would cost less than one that runs for a
+//! second.
 
 use std::mem;
 use std::sync::Arc;
@@ -84,8 +85,8 @@ impl Transformer {
     /// Reads the rates and declares the metrics.
     ///
     /// # Errors
-    /// Retry, if the only source of a rate is a file that cannot be read. Fatal, if another plugin has declared a
-    /// metric of the same name.
+    /// Retry, if the only source of a rate is a file that cannot be read. Fatal, if another plugin has
+    /// declared a metric of the same name.
     pub(crate) fn open(config: &CarbonConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
         if let Some(Country { grams_per_kwh, year, .. }) = countries::find(&config.country) {
             info!("carbon intensity of {}: {grams_per_kwh} g/kWh, the average of {year}", config.country);
@@ -196,7 +197,8 @@ impl DerivedQuantity {
         Ok(Self { rate, metrics, rate_series, failures_series, remainders: Vec::new() })
     }
 
-    /// Checks the rate's file if it is due, determines the rates in `window`, and reports the rate at its end.
+    /// Checks the rate's file if it is due, determines the rates in `window`, and reports the rate at its
+    /// end.
     fn update_rate(&mut self, window: Window, end: u64, out: &mut Batch) {
         let was_due = self.rate.check(window.end);
         self.rate.cover(window, end);

@@ -7,8 +7,8 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EstimateConfig {
-    /// When to estimate: `no-meter` (while no meter of the packages exists), `always` (also beside a meter, to compare
-    /// the two) or `never`.
+    /// When to estimate: `no-meter` (while no meter of the packages exists), `always` (also beside a meter,
+    /// to compare the two) or `never`.
     pub when: When,
     /// Thermal design power of one package, in watts; 0: looked up by the CPU's name, and in a virtual
     /// machine scaled to its share of the CPUs.

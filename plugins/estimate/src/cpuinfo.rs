@@ -5,7 +5,8 @@ use std::collections::HashSet;
 /// The content of `/proc/cpuinfo`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CpuInfo {
-    /// The model's name. ARM kernels report a number instead, which is replaced by the core's name if that is known.
+    /// The model's name. ARM kernels report a number instead, which is replaced by the core's name if that is
+    /// known.
     pub model: String,
     /// Logical CPUs of all packages.
     pub cpus: u32,

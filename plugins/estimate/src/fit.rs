@@ -1,5 +1,5 @@
-//! Fits a package's power model to measured steps of load. `wattrace calibrate` runs the steps; `profile` stores the
-//! result.
+//! Fits a package's power model to measured steps of load. `wattrace calibrate` runs the steps; `profile`
+//! stores the result.
 
 use crate::profile::{CurvePoint, DEFAULT_EXPONENT, PackageModel};
 
@@ -25,8 +25,8 @@ const MIN_DISTANCE: f64 = 0.02;
 /// Least ratio of frequencies at one load from which the exponent is fitted.
 const MIN_FREQUENCY_RATIO: f64 = 1.1;
 
-/// Busy CPU time as a fraction of a fully busy package's. Time on a shared core is weighted by `smt_factor`; if sharing
-/// is unknown, all CPUs have the same weight.
+/// Busy CPU time as a fraction of a fully busy package's. Time on a shared core is weighted by `smt_factor`;
+/// if sharing is unknown, all CPUs have the same weight.
 pub(crate) fn effective_load(busy: f64, shared: Option<f64>, smt_factor: f64) -> f64 {
     match shared {
         Some(shared) => (busy - (1.0 - smt_factor) * shared.min(busy)) / smt_factor,
@@ -49,7 +49,8 @@ pub fn fit(samples: &[Sample]) -> Result<PackageModel, String> {
     };
     if last.load - first.load < MIN_LOAD_SPAN {
         return Err(format!(
-            "the load ranged from {:.0} to {:.0} % only: other processes kept the machine busy, or limited our CPU time",
+            "the load ranged from {:.0} to {:.0} % only: \
+             other processes kept the machine busy, or limited our CPU time",
             first.load * 100.0,
             last.load * 100.0
         ));
@@ -147,8 +148,8 @@ fn levels(samples: &[Sample], load_of: impl Fn(&Sample) -> f64) -> Vec<CurvePoin
     merged.into_iter().map(|(point, _)| point).collect()
 }
 
-/// The ratio of the coefficients of shared and unshared time in a least-squares fit of power, limited to the range that
-/// is possible for two threads of one core.
+/// The ratio of the coefficients of shared and unshared time in a least-squares fit of power, limited to the
+/// range that is possible for two threads of one core.
 fn smt_factor(samples: &[Sample]) -> f64 {
     let shared: Vec<(f64, f64, f64)> =
         samples.iter().filter_map(|s| Some((s.busy - s.shared?, s.shared?, s.watts))).collect();
@@ -167,8 +168,8 @@ fn smt_factor(samples: &[Sample]) -> f64 {
     (together / alone).clamp(0.5, 1.0)
 }
 
-/// The exponent of frequency in power above idle: the slope of their logarithms within the levels, if frequency
-/// varied there.
+/// The exponent of frequency in power above idle: the slope of their logarithms within the levels, if
+/// frequency varied there.
 fn exponent(samples: &[Sample], idle: f64) -> Option<f64> {
     let busy: Vec<(usize, f64, f64)> = samples
         .iter()

@@ -10,8 +10,8 @@ pub(crate) fn nominal_mhz(cpu: &CpuInfo) -> f64 {
     find(cpu, Path::new("/sys/devices/system/cpu/cpu0"))
 }
 
-/// From the model's name, from sysfs, or in a virtual machine from `cpu MHz`, which is the base frequency there (on bare
-/// metal it is the current one).
+/// From the model's name, from sysfs, or in a virtual machine from `cpu MHz`, which is the base frequency
+/// there (on bare metal it is the current one).
 fn find(cpu: &CpuInfo, sysfs: &Path) -> f64 {
     let number = |file: &str| fs::read_to_string(sysfs.join(file)).ok()?.trim().parse::<f64>().ok();
     let virtual_mhz = || Some(cpu.mhz).filter(|_| cpu.is_virtual);

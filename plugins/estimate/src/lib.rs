@@ -1,5 +1,5 @@
-//! The `estimate` plugin: estimates the energy of CPU packages from their utilisation where no meter exists, as in most
-//! virtual machines, so that there is energy to attribute. Its results are labelled `estimated`.
+//! The `estimate` plugin: estimates the energy of CPU packages from their utilisation where no meter exists,
+//! as in most virtual machines, so that there is energy to attribute. Its results are labelled `estimated`.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -12,8 +12,8 @@
 //! | `power` | selects the model, and computes watts under a load |
 //! | `transform` | the pipeline element |
 //!
-//! The CPU time comes from the `sched` plugin. The `attribution` plugin, which runs after this one, treats an estimated
-//! domain like a measured one.
+//! The CPU time comes from the `sched` plugin. The `attribution` plugin, which runs after this one, treats an
+//! estimated domain like a measured one.
 
 mod config;
 pub mod cpuinfo;

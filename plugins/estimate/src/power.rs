@@ -1,4 +1,5 @@
-//! The power model of a package: from a calibrated profile, else from the configuration, else by the CPU's name.
+//! The power model of a package: from a calibrated profile, else from the configuration, else by the CPU's
+//! name.
 
 use std::fs;
 use std::path::Path;
@@ -21,8 +22,8 @@ const IDLE_SHARE: f64 = 0.12;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Power {
     model: PackageModel,
-    /// Maximum watts above idle: those of all CPUs busy at the model's frequency. A package is limited to its design
-    /// power, so a higher frequency of some CPUs adds power only while others are idle.
+    /// Maximum watts above idle: those of all CPUs busy at the model's frequency. A package is limited to its
+    /// design power, so a higher frequency of some CPUs adds power only while others are idle.
     max_dynamic: f64,
     /// Whether CPUs share cores, so that [`Load::shared`] is needed.
     pub(crate) shares_cores: bool,
@@ -81,7 +82,8 @@ impl Power {
         microwatts(self.model.full_watts())
     }
 
-    /// Whether the frequency of the model's numbers is known, which power at other frequencies is computed from.
+    /// Whether the frequency of the model's numbers is known, which power at other frequencies is computed
+    /// from.
     pub(crate) fn knows_frequency(&self) -> bool {
         self.model.curve.iter().any(|point| point.mhz > 0.0)
     }
@@ -159,8 +161,8 @@ fn design_power(config: &EstimateConfig, cpu: &CpuInfo) -> (f64, f64, String) {
         (idle * cpus, full * cpus, format!("{cpus} CPUs of {what}, {full} W each"))
     };
     match tdp::look_up(model) {
-        // A guest that has some of a package's CPUs is assumed to draw that share of its power. On bare metal fewer
-        // CPUs than the model has mean that some are offline: the package draws its own power anyway.
+        // A guest that has some of a package's CPUs is assumed to draw that share of its power. On bare metal
+        // fewer CPUs than the model has mean that some are offline: the package draws its own power anyway.
         Some(Tdp::Package { watts, cpus: Some(all) }) if cpu.is_virtual && cpus < f64::from(all) => of_tdp(
             f64::from(watts) * cpus / f64::from(all),
             format!("{cpus} of the {all} CPUs of {model}, {watts} W"),

@@ -1,5 +1,5 @@
-//! A calibrated profile: the power model that `wattrace calibrate` measured on a machine with a meter, in a file for
-//! machines without one. `fit` makes it, `power` uses it.
+//! A calibrated profile: the power model that `wattrace calibrate` measured on a machine with a meter, in a
+//! file for machines without one. `fit` makes it, `power` uses it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,14 +49,15 @@ pub struct PackageModel {
     /// Root mean square of measured minus modelled watts, over the steps.
     #[serde(default)]
     pub residual_watts: f64,
-    /// Weight of a busy CPU while the other CPU of its core is busy too, relative to a CPU alone on its core; 1 if CPUs
-    /// do not share cores.
+    /// Weight of a busy CPU while the other CPU of its core is busy too, relative to a CPU alone on its core;
+    /// 1 if CPUs do not share cores.
     #[serde(default = "one")]
     pub smt_factor: f64,
     /// Exponent of the frequency in power above idle.
     #[serde(default = "default_exponent")]
     pub frequency_exponent: f64,
-    /// Points from small loads to 1. Power is interpolated linearly between them, and from `idle_watts` to the first.
+    /// Points from small loads to 1. Power is interpolated linearly between them, and from `idle_watts` to
+    /// the first.
     pub curve: Vec<CurvePoint>,
 }
 
@@ -90,8 +91,8 @@ impl Profile {
     /// Reads a profile from a file.
     ///
     /// # Errors
-    /// Gone if the file does not exist; fatal if it cannot be read or is invalid. The message names the file and the
-    /// key.
+    /// Gone if the file does not exist; fatal if it cannot be read or is invalid. The message names the file
+    /// and the key.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let shown = path.display();
         let text = fs::read_to_string(path).map_err(|e| {
@@ -167,9 +168,17 @@ impl PackageModel {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use wattrace_api::{ErrorKind, Origin};
+
+    /// A profile of "Some CPU", with the keys of `package`.
+    pub(crate) fn profile(cpus_per_package: u32, package: &str) -> String {
+        format!(
+            "schema = '{SCHEMA}'\ncpu = 'Some CPU'\npackages = 1\ncpus_per_package = {cpus_per_package}\n\
+             kernel = ''\ncreated = ''\norigin = 'measured'\n[package]\n{package}"
+        )
+    }
 
     const TEXT: &str = r#"
         schema = "wattrace.profile/1"

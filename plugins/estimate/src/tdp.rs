@@ -1,13 +1,17 @@
-//! Thermal design powers by the CPU's name in `/proc/cpuinfo`.
+//! Thermal design powers by the CPU's name in `/proc/cpuinfo`. Sources:
 //!
-//! | table | source |
-//! | --- | --- |
-//! | [`MODELS`] | techpowerup.com/cpu-specs and the providers' own pages, as collected in Boavizta's `cpu_specs.csv` (github.com/Boavizta/boaviztapi, MIT) |
-//! | [`PER_CPU`], x86 | Cloud Carbon Footprint's coefficients: watts per logical CPU when idle and at full load, from SPECpower results (github.com/cloud-carbon-footprint) |
-//! | [`PER_CPU`], Neoverse-N1, Ampere-1 | Ampere Altra Q80-30: 210 W, 80 cores (Ampere's product list of 2020); idle as for models |
-//! | [`PER_CPU`], Neoverse-V2 | NVIDIA Grace CPU Superchip: 500 W with its memory, 144 cores (NVIDIA, 2022); idle as for models |
-//! | [`PER_CPU`], Cortex-A72 | Raspberry Pi 4, the whole board at its supply: 2.3 W idle, 5.2 W busy, 4 cores (chipwired.com, 36 measurements) |
-//! | client CPUs | the power that is usual for each suffix of Intel's and AMD's names in recent generations; some models differ |
+//! - [`MODELS`]: techpowerup.com/cpu-specs and the providers' own pages, as collected in Boavizta's
+//!   `cpu_specs.csv` (github.com/Boavizta/boaviztapi, MIT).
+//! - [`PER_CPU`], x86: Cloud Carbon Footprint's coefficients: watts per logical CPU when idle and at full
+//!   load, from SPECpower results (github.com/cloud-carbon-footprint).
+//! - [`PER_CPU`], Neoverse-N1, Ampere-1: Ampere Altra Q80-30: 210 W, 80 cores (Ampere's product list of
+//!   2020); idle as for models.
+//! - [`PER_CPU`], Neoverse-V2: NVIDIA Grace CPU Superchip: 500 W with its memory, 144 cores (NVIDIA, 2022);
+//!   idle as for models.
+//! - [`PER_CPU`], Cortex-A72: Raspberry Pi 4, the whole board at its supply: 2.3 W idle, 5.2 W busy, 4 cores
+//!   (chipwired.com, 36 measurements).
+//! - Client CPUs: the usual power for each suffix of Intel's and AMD's names in recent generations; some
+//!   models differ.
 
 use crate::cpuinfo::CpuInfo;
 
@@ -103,11 +107,12 @@ const INTEL_CLIENTS: [(&str, u16); 17] = [
 /// Suffixes of AMD's Ryzen 3 to 9.
 #[rustfmt::skip]
 const AMD_CLIENTS: [(&str, u16); 10] = [
-    ("", 65), ("X", 105), ("XT", 105), ("X3D", 120), ("G", 65), ("GE", 35), ("U", 15), ("HS", 35), ("H", 45), ("HX", 55),
+    ("", 65), ("X", 105), ("XT", 105), ("X3D", 120), ("G", 65), ("GE", 35), ("U", 15), ("HS", 35),
+    ("H", 45), ("HX", 55),
 ];
 
-/// Families whose guests do not see the model, and ARM cores: watts per logical CPU when idle and at full load. The
-/// first match counts.
+/// Families whose guests do not see the model, and ARM cores: watts per logical CPU when idle and at full
+/// load. The first match counts.
 #[rustfmt::skip]
 const PER_CPU: [(&str, f64, f64); 16] = [
     ("Skylake", 0.64, 4.05), ("Cascadelake", 0.64, 3.80), ("Broadwell", 0.71, 3.54), ("Haswell", 1.90, 5.99),
@@ -125,7 +130,8 @@ const PER_CPU: [(&str, f64, f64); 16] = [
 #[rustfmt::skip]
 const MODELS: &[(&str, u16, u16)] = &[
     // AMD EPYC 7001 "Naples"
-    ("EPYC 7281", 170, 32), ("EPYC 7401P", 170, 48), ("EPYC 7551", 180, 64), ("EPYC 7551P", 180, 64), ("EPYC 7571", 200, 64),
+    ("EPYC 7281", 170, 32), ("EPYC 7401P", 170, 48), ("EPYC 7551", 180, 64), ("EPYC 7551P", 180, 64),
+    ("EPYC 7571", 200, 64),
     // AMD EPYC 7002 "Rome"
     ("EPYC 7232P", 120, 16), ("EPYC 7252", 120, 16), ("EPYC 7262", 155, 16), ("EPYC 7272", 120, 24),
     ("EPYC 7282", 120, 32), ("EPYC 7302", 155, 32), ("EPYC 7302P", 155, 32), ("EPYC 7352", 155, 48),
@@ -150,26 +156,35 @@ const MODELS: &[(&str, u16, u16)] = &[
     ("E5-2651 v2", 95, 24), ("E5-2666 v3", 135, 20), ("E5-2670 v2", 115, 20), ("E5-2670 0", 115, 16),
     ("E5-2676 v3", 120, 24), ("E5-2680 v2", 115, 20), ("E7-8880 v3", 150, 36),
     // Intel Xeon Scalable, 1st and 2nd generation
-    ("Platinum 8124M", 240, 36), ("Platinum 8151", 240, 24), ("Platinum 8175M", 240, 48), ("Platinum 8176M", 165, 56),
-    ("Platinum 8252C", 240, 24), ("Platinum 8259CL", 210, 48), ("Platinum 8275CL", 240, 48), ("Platinum 8276", 165, 56),
-    ("Platinum 8280", 205, 56), ("Platinum 8280L", 205, 56), ("Platinum 8280M", 205, 56), ("Gold 6246R", 205, 32),
+    ("Platinum 8124M", 240, 36), ("Platinum 8151", 240, 24), ("Platinum 8175M", 240, 48),
+    ("Platinum 8176M", 165, 56),
+    ("Platinum 8252C", 240, 24), ("Platinum 8259CL", 210, 48), ("Platinum 8275CL", 240, 48),
+    ("Platinum 8276", 165, 56),
+    ("Platinum 8280", 205, 56), ("Platinum 8280L", 205, 56), ("Platinum 8280M", 205, 56),
+    ("Gold 6246R", 205, 32),
     ("Silver 4116", 85, 24), ("Platinum 9242", 350, 96), ("Platinum 9282", 400, 112),
     // Intel Xeon Scalable, 3rd generation
     ("Silver 4309Y", 105, 16), ("Gold 6312U", 185, 48), ("Gold 6314U", 205, 64), ("Gold 6326", 185, 32),
     ("Gold 6330", 205, 56), ("Gold 6334", 165, 16), ("Gold 6336Y", 185, 48), ("Gold 6338N", 185, 64),
     ("Gold 6342", 230, 48), ("Gold 6346", 205, 32), ("Gold 6348", 235, 56), ("Gold 6354", 205, 36),
-    ("Platinum 8352M", 185, 64), ("Platinum 8352S", 205, 64), ("Platinum 8352V", 195, 72), ("Platinum 8358", 250, 64),
-    ("Platinum 8358P", 240, 64), ("Platinum 8360Y", 250, 72), ("Platinum 8362", 265, 64), ("Platinum 8368", 270, 76),
-    ("Platinum 8368Q", 270, 76), ("Platinum 8370C", 270, 64), ("Platinum 8375C", 300, 64), ("Platinum 8380", 270, 80),
+    ("Platinum 8352M", 185, 64), ("Platinum 8352S", 205, 64), ("Platinum 8352V", 195, 72),
+    ("Platinum 8358", 250, 64),
+    ("Platinum 8358P", 240, 64), ("Platinum 8360Y", 250, 72), ("Platinum 8362", 265, 64),
+    ("Platinum 8368", 270, 76),
+    ("Platinum 8368Q", 270, 76), ("Platinum 8370C", 270, 64), ("Platinum 8375C", 300, 64),
+    ("Platinum 8380", 270, 80),
     // Intel Xeon Scalable, 4th generation, and Max
     ("Gold 6414U", 250, 64), ("Gold 6426Y", 185, 32), ("Gold 6430", 270, 64), ("Gold 6434", 195, 16),
     ("Gold 6438M", 205, 64), ("Gold 6438N", 205, 64), ("Gold 6438Y+", 205, 64), ("Gold 6442Y", 225, 48),
-    ("Gold 6448Y", 225, 64), ("Gold 6454S", 270, 64), ("Platinum 8452Y", 300, 72), ("Platinum 8458P", 350, 88),
-    ("Platinum 8460Y+", 300, 80), ("Platinum 8462Y+", 300, 64), ("Platinum 8468", 350, 96), ("Platinum 8470", 350, 104),
+    ("Gold 6448Y", 225, 64), ("Gold 6454S", 270, 64), ("Platinum 8452Y", 300, 72),
+    ("Platinum 8458P", 350, 88),
+    ("Platinum 8460Y+", 300, 80), ("Platinum 8462Y+", 300, 64), ("Platinum 8468", 350, 96),
+    ("Platinum 8470", 350, 104),
     ("Platinum 8480+", 350, 112), ("Platinum 8490H", 350, 120), ("Max 9460", 350, 80), ("Max 9480", 350, 112),
     // Intel Xeon W
     ("W-2133", 140, 12), ("W-2135", 140, 12), ("W-2145", 140, 16), ("W-2155", 140, 20), ("W-2195", 140, 36),
-    ("W-3175X", 255, 56), ("W-3335", 250, 32), ("W-3365", 270, 64), ("W-3375", 270, 76), ("w9-3495X", 350, 112),
+    ("W-3175X", 255, 56), ("W-3335", 250, 32), ("W-3365", 270, 64), ("W-3375", 270, 76),
+    ("w9-3495X", 350, 112),
 ];
 
 #[cfg(test)]

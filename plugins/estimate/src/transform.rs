@@ -1,9 +1,9 @@
 //! The pipeline element: sums each package's CPU time per window and adds the energy of such a load.
 //!
-//! The energy of a window of length Δt is idle·Δt + dynamic·Δt, where the power above idle depends on the load, and on
-//! the frequency if cycles are counted ([`Power::dynamic_watts`]). It is summed as an integer of femtojoules (a
-//! microwatt for a nanosecond): the first term is exact, the second has the 16 digits of a floating-point number. The
-//! counter shows whole microjoules; the remainder is kept.
+//! The energy of a window of length Δt is idle·Δt + dynamic·Δt, where the power above idle depends on the
+//! load, and on the frequency if cycles are counted ([`Power::dynamic_watts`]). It is summed as an integer of
+//! femtojoules (a microwatt for a nanosecond): the first term is exact, the second has the 16 digits of a
+//! floating-point number. The counter shows whole microjoules; the remainder is kept.
 
 use std::sync::Arc;
 
@@ -26,8 +26,8 @@ pub(crate) struct Transformer {
 }
 
 impl Transformer {
-    /// Looks for meters, and determines the CPU's power model. Sources open before transforms, so their domains are
-    /// in the registry. What was counted before `since` is left out.
+    /// Looks for meters, and determines the CPU's power model. Sources open before transforms, so their
+    /// domains are in the registry. What was counted before `since` is left out.
     ///
     /// # Errors
     /// Those of [`Power::find`].
@@ -50,7 +50,8 @@ impl Transformer {
             full_watts = watts(power.full_microwatts()),
             frequency_aware = power.knows_frequency(),
             "package energy is estimated from CPU utilisation, by {}; \
-             correct it with plugins.estimate.idle_watts and full_watts, or with a profile (wattrace calibrate)",
+             correct it with plugins.estimate.idle_watts and full_watts, \
+             or with a profile (wattrace calibrate)",
             power.origin
         );
         Ok(Self { estimator: Some(Estimator::new(power, registry, since)?), appeared })
@@ -67,8 +68,8 @@ impl Transformer {
     }
 }
 
-/// Whether this domain has the packages' energy: as a meter, or as the share of it that the host of a virtual machine
-/// reports.
+/// Whether this domain has the packages' energy: as a meter, or as the share of it that the host of a virtual
+/// machine reports.
 fn meters_a_package(domain: &Domain) -> bool {
     domain.name == HOST_SHARE || domain.name.starts_with("package-") && domain.origin != Origin::Estimated
 }
@@ -204,8 +205,8 @@ impl Estimator {
         }
     }
 
-    /// The usage that `series` counts; `None`: not a package's. Opens the package's domain if it is new, with `start`
-    /// as the start of its counter.
+    /// The usage that `series` counts; `None`: not a package's. Opens the package's domain if it is new, with
+    /// `start` as the start of its counter.
     fn describe(&mut self, series: &Series, start: Timestamp) -> Option<PackageUsage> {
         let Role::Usage(usage @ (Usage::CpuTime | Usage::SharedTime | Usage::Cycles)) = series.role else {
             return None;
@@ -256,8 +257,8 @@ impl Estimator {
     }
 }
 
-/// The entry of `window` and `package`, added with `no_load` if it is missing. There are few, and the current one is
-/// among the last.
+/// The entry of `window` and `package`, added with `no_load` if it is missing. There are few, and the current
+/// one is among the last.
 fn entry_of(loads: &mut Vec<WindowLoad>, window: Window, package: usize, no_load: Load) -> &mut WindowLoad {
     let known = loads.iter().rposition(|load| load.package == package && load.window == window);
     let at = known.unwrap_or(loads.len());

@@ -1,9 +1,8 @@
-//! The `filter` plugin: keeps or drops points by what their series is about. Rules are tried in order, and
-//! the first that matches decides; which it is, is found out once per series, so that a point costs an array
-//! lookup.
+//! The `filter` plugin: keeps or drops points by their series. Rules are tried in order, and the first that
+//! matches decides. That happens once per series, so a point costs an array lookup.
 //!
-//! It stands behind all that computes: what attribution does not see, it can't attribute, and the books would
-//! not close. The ends of series always pass, so that ids are given back.
+//! It comes after all transforms that compute: attribution needs all points to account for all energy. The
+//! ends of series always pass, so that their ids are released.
 
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ pub struct Filter;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilterConfig {
-    /// What becomes of a series that no rule matches: `keep` or `drop`.
+    /// What to do with a series that no rule matches: `keep` or `drop`.
     pub otherwise: Action,
     /// The rules, tried in order.
     pub rules: Vec<Rule>,
@@ -29,20 +28,20 @@ pub struct FilterConfig {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rule {
-    /// What becomes of the series it matches: `keep` or `drop`.
+    /// What to do with the series that it matches: `keep` or `drop`.
     pub action: Action,
-    /// The series it matches; empty: all.
+    /// The series that it matches; empty: all.
     pub select: Pattern,
 }
 
-/// What becomes of a series.
+/// What to do with a series.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// Its points go on.
+    /// Its points pass.
     #[default]
     Keep,
-    /// Its points end here.
+    /// Its points are removed.
     Drop,
 }
 
@@ -63,7 +62,7 @@ impl Plugin for Filter {
         let rules: Arc<[(Selector, Action)]> = rules.collect::<Result<_, Error>>()?;
         if rules.is_empty() && config.otherwise == Action::Drop {
             return Err(Error::fatal(
-                "plugins.filter.otherwise: \"drop\" without any rule drops everything; \
+                "plugins.filter.otherwise: \"drop\" without a rule drops everything; \
                  add a [[plugins.filter.rules]] that keeps something",
             ));
         }
@@ -79,7 +78,7 @@ struct FilterTransform {
     rules: Arc<[(Selector, Action)]>,
     otherwise: Action,
     decisions: Decisions<Action>,
-    /// Points that were dropped, and not told yet.
+    /// Points dropped since the last `take_left_out`.
     left_out: u64,
 }
 
@@ -98,7 +97,7 @@ impl Transform for FilterTransform {
             rule.map_or(*otherwise, |(_, action)| *action)
         };
         let points = batch.len();
-        // A series that the registry does not know is for the outputs to count.
+        // A series that the registry does not know passes; the outputs count its points.
         batch.retain(|id, _| decisions.of(id, decide).is_none_or(|action| *action == Action::Keep));
         *left_out += (points - batch.len()) as u64;
         for &id in batch.ended() {
@@ -140,7 +139,7 @@ select = { metric = "wattrace.consumer.cpu.time" }
     }
 
     #[test]
-    fn the_first_rule_that_matches_decides_and_the_book_shows_it() {
+    fn the_first_matching_rule_decides_as_the_docs_show() {
         let mut s = Fixture::of::<Filter>(example());
         let (db, sh) = (s.process(7, "postgres"), s.process(8, "bash"));
         let points = [
@@ -159,13 +158,13 @@ select = { metric = "wattrace.consumer.cpu.time" }
              0s..1s wattrace.consumer.cpu.time process/7 postgres on package/0 0.6 s"
         );
         let left_out = [s.rig.transforms[0].1.take_left_out(), s.rig.transforms[0].1.take_left_out()];
-        assert_eq!(left_out, [2, 0], "each is told once");
-        let book = include_str!("../../../docs/transforms.md");
-        assert!(book.contains(EXAMPLE) && book.contains(&lines), "docs/transforms.md shows something else");
+        assert_eq!(left_out, [2, 0], "each point is counted once");
+        let docs = include_str!("../../../docs/transforms.md");
+        assert!(docs.contains(EXAMPLE) && docs.contains(&lines), "docs/transforms.md differs");
     }
 
     #[test]
-    fn what_becomes_of_a_process_is_decided_anew_after_an_exec() {
+    fn a_process_is_decided_again_after_an_exec() {
         let mut s = Fixture::of::<Filter>(example());
         let forked = s.process(7, "bash");
         let energy = s.energy(Some(&forked));
@@ -175,25 +174,25 @@ select = { metric = "wattrace.consumer.cpu.time" }
     }
 
     #[test]
-    fn ends_pass_and_an_id_that_is_used_again_is_decided_anew() {
+    fn ends_pass_and_a_reused_series_id_is_decided_again() {
         let mut s = Fixture::of::<Filter>(example());
         let (sh, db) = (s.process(8, "bash"), s.process(7, "postgres"));
         let energy = s.energy(Some(&sh));
         let batch = s.pass_ending(0, 1, &[(energy, 1)], &[energy]);
         assert_eq!((batch.len(), batch.ended()), (0, &[energy][..]));
         s.release(&batch);
-        assert_eq!(s.energy(Some(&db)), energy, "the id is used again");
+        assert_eq!(s.energy(Some(&db)), energy, "the id is reused");
         assert_eq!(s.pass(1, 2, &[(energy, 2)]).len(), 1);
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_its_key() {
-        let refusal = |text: &str| {
+    fn an_error_names_the_key_of_the_invalid_value() {
+        let error_of = |text: &str| {
             let config = toml::from_str(text).unwrap();
             Rig::new().start::<Filter>(config).unwrap_err().to_string()
         };
-        let message = refusal("rules = [{}, { action = \"drop\", select = { metric = \"[\" } }]");
+        let message = error_of("rules = [{}, { action = \"drop\", select = { metric = \"[\" } }]");
         assert!(message.starts_with("plugins.filter.rules[1].select.metric: "), "{message}");
-        assert!(refusal("otherwise = \"drop\"").starts_with("plugins.filter.otherwise: "));
+        assert!(error_of("otherwise = \"drop\"").starts_with("plugins.filter.otherwise: "));
     }
 }

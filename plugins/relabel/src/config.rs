@@ -1,4 +1,4 @@
-//! The keys of `[plugins.relabel]`; `rule` compiles them.
+//! The keys of `[plugins.relabel]`. `rule` compiles them.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,7 @@ use wattrace_select::Pattern;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RelabelConfig {
-    /// The rules. All that match a series are applied to it, in order; what they match is the series as it
-    /// was before.
+    /// The rules. All that match a series are applied to it, in order. They match the original series.
     pub rules: Vec<RuleConfig>,
 }
 
@@ -20,17 +19,17 @@ pub struct RelabelConfig {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuleConfig {
-    /// The series it is about; empty: all.
+    /// The series that it applies to; empty: all.
     pub select: Pattern,
     /// The metric's new name; empty: it keeps its own.
     pub rename: String,
-    /// Attributes made from others.
+    /// Attributes extracted from others.
     pub extract: Vec<Extract>,
     /// New names of attributes, by the old ones.
     pub rename_attributes: BTreeMap<String, String>,
-    /// Attributes with a value that is always the same.
+    /// Attributes with a constant value.
     pub set: BTreeMap<String, Constant>,
-    /// Globs over the names of attributes that are left out.
+    /// Globs over the names of attributes to remove.
     pub drop: Vec<String>,
 }
 
@@ -38,13 +37,13 @@ pub struct RuleConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Extract {
-    /// The attribute to look at.
+    /// The attribute to read.
     pub from: String,
-    /// What to look for in it. Where it is not found, nothing is set.
+    /// The regular expression to match its value against. Without a match nothing is set.
     pub regex: String,
     /// The attribute to set.
     pub to: String,
-    /// Its value, with `$1` or `${name}` for what the regular expression captured.
+    /// Its value, with `$1` or `${name}` for the capture groups.
     pub value: String,
 }
 

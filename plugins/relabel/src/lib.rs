@@ -1,13 +1,13 @@
-//! The `relabel` plugin: renames metrics, and renames, adds and drops attributes, of the series that rules
-//! select.
+//! The `relabel` plugin: renames the metrics, and renames, adds and removes the attributes, of the series
+//! that rules select.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.relabel]` |
-//! | `rule` | a rule, compiled, and what it makes of a series' labels |
-//! | `transform` | the pipeline element: opens series under the new labels and moves the points there |
+//! | `rule` | a compiled rule, and how it changes a series' labels |
+//! | `transform` | the pipeline element: opens series with the new labels and moves the points to them |
 //!
-//! It stands last among the transforms, because the others know metrics and attributes by their first names.
+//! It is the last transform, because the others select metrics and attributes by their original names.
 
 mod config;
 mod rule;

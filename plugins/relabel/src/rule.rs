@@ -1,4 +1,4 @@
-//! A rule, compiled, and what it makes of the [`Labels`] of a series. Pure: `transform` opens the series.
+//! A compiled rule, and how it changes the [`Labels`] of a series. `transform` opens the series.
 
 use globset::GlobMatcher;
 use regex::Regex;
@@ -7,9 +7,9 @@ use wattrace_select::{Selector, pattern::glob};
 
 use crate::config::{Extract, RuleConfig};
 
-/// What a series says of itself by being what it is. These are never relabelled; the origin of a joule least
-/// of all.
-const GIVEN: [&str; 8] = [
+/// Attributes that are part of a series' identity. They are never relabelled, so that the origin of energy
+/// stays visible.
+const PROTECTED: [&str; 8] = [
     "hw.id",
     "hw.name",
     "hw.type",
@@ -20,19 +20,19 @@ const GIVEN: [&str; 8] = [
     "cpu.package",
 ];
 
-/// What rules may change about a series.
+/// What rules can change about a series.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Labels {
     /// The metric's name.
     pub(crate) metric: String,
     /// The series' own attributes.
     pub(crate) own: Vec<Attribute>,
-    /// Its consumer's, and what was made from them.
+    /// Its consumer's attributes, and those extracted from them.
     pub(crate) consumer: Vec<Attribute>,
 }
 
 impl Labels {
-    /// Those that `series` has now.
+    /// The current labels of `series`.
     pub(crate) fn of(series: &Series) -> Self {
         let consumer = series.consumer.as_ref().map(|c| c.attributes().to_vec()).unwrap_or_default();
         Self { metric: series.metric.name.to_string(), own: series.attributes.clone(), consumer }
@@ -47,11 +47,11 @@ impl Labels {
         self.consumer.retain(&mut keep);
     }
 
-    /// Sets an attribute of the series, or `of_consumer`, whichever had it before.
+    /// Sets an attribute of the series or of its consumer, and removes it from the other.
     fn set(&mut self, key: &str, value: AttributeValue, of_consumer: bool) {
         self.retain(|attribute| attribute.key != key);
-        let place = if of_consumer { &mut self.consumer } else { &mut self.own };
-        place.push(Attribute::new(key.to_owned(), value));
+        let attributes = if of_consumer { &mut self.consumer } else { &mut self.own };
+        attributes.push(Attribute::new(key.to_owned(), value));
     }
 }
 
@@ -67,10 +67,10 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// Compiles the rule that stands at `key` in the configuration.
+    /// Compiles the rule at `key` in the configuration.
     ///
     /// # Errors
-    /// Fatal, if it makes no sense; the message names the key.
+    /// Fatal, if it is invalid. The message names the key.
     pub(crate) fn compile(config: &RuleConfig, key: &str) -> Result<Self, Error> {
         let rule = Self {
             selector: config.select.compile(&format!("{key}.select"))?,
@@ -92,7 +92,7 @@ impl Rule {
         }
         if rule.rename.is_empty() && !rule.changes_attributes() {
             return Err(Error::fatal(format!(
-                "{key}: changes nothing; give it rename, extract, rename_attributes, set or drop"
+                "{key}: changes nothing; add rename, extract, rename_attributes, set or drop"
             )));
         }
         Ok(rule)
@@ -112,8 +112,8 @@ impl Rule {
         for (Extract { from, to, value, .. }, regex) in &self.extract {
             let of_consumer = labels.consumer.iter().any(|attribute| attribute.key == *from);
             let known = labels.all().find(|attribute| attribute.key == *from).map(|a| a.value.to_string());
-            let given = || series.all_attributes().into_iter().find(|a| a.key == *from);
-            let Some(text) = known.or_else(|| given().map(|a| a.value.to_string())) else { continue };
+            let protected = || series.all_attributes().into_iter().find(|a| a.key == *from);
+            let Some(text) = known.or_else(|| protected().map(|a| a.value.to_string())) else { continue };
             if let Some(captures) = regex.captures(&text) {
                 let mut new = String::new();
                 captures.expand(value, &mut new);
@@ -140,7 +140,7 @@ fn compile_all<A, B>(from: &[A], compile: impl Fn(usize, &A) -> Result<B, Error>
 
 fn compile_extract(extract: &Extract, key: &str) -> Result<(Extract, Regex), Error> {
     if extract.from.is_empty() {
-        return Err(Error::fatal(format!("{key}.from: is empty: name the attribute to look at")));
+        return Err(Error::fatal(format!("{key}.from: is empty; name the attribute to read")));
     }
     check_name(&extract.to, &format!("{key}.to"))?;
     let regex = Regex::new(&extract.regex).map_err(|e| format!("{key}.regex: {e}")).or_fatal()?;
@@ -151,9 +151,9 @@ fn check_name(name: &str, key: &str) -> Result<(), Error> {
     if name.is_empty() {
         return Err(Error::fatal(format!("{key}: an attribute needs a name")));
     }
-    if GIVEN.contains(&name) {
+    if PROTECTED.contains(&name) {
         return Err(Error::fatal(format!(
-            "{key}: {name} says what the series is, and stays; a copy of it can be made with extract"
+            "{key}: {name} identifies the series and cannot be changed; extract can make a copy"
         )));
     }
     Ok(())

@@ -1,9 +1,8 @@
-//! The pipeline element: opens a series under the new labels for each that rules select, and moves its points
-//! there.
+//! The pipeline element: for each series that a rule selects, opens one with the new labels and moves the
+//! points to it.
 //!
-//! The new series starts where the old one did, and ends with it. If an exec changes what the labels are made
-//! of, the new series ends there and another begins, at zero and at that time: so that no joule is under two
-//! names.
+//! The new series starts and ends with its original. If an exec changes what the labels are made of, the new
+//! series ends and another one starts at zero, so that no energy is reported under two names.
 
 use std::mem;
 use std::sync::Arc;
@@ -14,50 +13,53 @@ use wattrace_api::{
     Transform, Value,
 };
 use wattrace_select::Decisions;
+use wattrace_select::derived::derived_spec;
 
 use crate::rule::{Labels, Rule};
 
 /// The element.
 pub(crate) struct Transformer {
-    decisions: Decisions<Fate>,
-    renamer: Renamer,
+    mappings: Decisions<Mapping>,
+    relabeller: Relabeller,
     /// The batch being made; empty between calls.
     out: Batch,
 }
 
-/// What becomes of a series.
-struct Fate {
-    /// Where its points go: to itself, or to the series under new labels.
+/// Where the points of a series go.
+struct Mapping {
+    /// The series with the new labels, or the series itself.
     to: SeriesId,
-    /// What was reported elsewhere before; 0 for gauges.
+    /// What a counter reported to other series before; 0 for gauges.
     base: u64,
+    /// The last value, in steps.
     last: u64,
-    moved: Option<Box<Moved>>,
+    /// `None`: no rule has matched.
+    relabelled: Option<Box<Relabelled>>,
 }
 
-/// A series under new labels.
-struct Moved {
+/// A series with new labels.
+struct Relabelled {
     labels: Labels,
     old_consumer: Option<Arc<Consumer>>,
     new_consumer: Option<Arc<Consumer>>,
 }
 
-/// What is needed to decide.
-struct Renamer {
+/// Decides the mappings.
+struct Relabeller {
     rules: Arc<[Rule]>,
     registry: Arc<Registry>,
-    /// New names that are taken by metrics of another unit or kind.
+    /// New names that metrics of another unit or kind have.
     taken: Vec<String>,
-    /// Series that were opened here and are over; emptied with each batch.
-    over: Vec<SeriesId>,
+    /// Relabelled series that have ended; emptied with each batch.
+    ended: Vec<SeriesId>,
 }
 
 impl Transformer {
     pub(crate) fn new(rules: Arc<[Rule]>, registry: Arc<Registry>) -> Self {
         let may_change = rules.iter().any(|rule| rule.selector.may_change() || rule.changes_attributes());
         Self {
-            decisions: Decisions::new(registry.clone(), may_change),
-            renamer: Renamer { rules, registry, taken: Vec::new(), over: Vec::new() },
+            mappings: Decisions::new(registry.clone(), may_change),
+            relabeller: Relabeller { rules, registry, taken: Vec::new(), ended: Vec::new() },
             out: Batch::default(),
         }
     }
@@ -65,42 +67,48 @@ impl Transformer {
 
 impl Transform for Transformer {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        let Self { decisions, renamer, out } = self;
+        let Self { mappings, relabeller, out } = self;
         for segment in batch.segments() {
             out.begin(segment.window);
             let now = segment.window.start;
             for (id, value) in segment.points() {
-                match decisions.of(id, |series, before| renamer.decide(id, series, before, now)) {
-                    Some(fate) => {
-                        fate.last = value.steps();
-                        out.push(fate.to, Value::of_steps(value.steps().saturating_sub(fate.base)));
+                match mappings.of(id, |series, before| relabeller.map(id, series, before, now)) {
+                    Some(mapping) => {
+                        mapping.last = value.steps();
+                        out.push(mapping.to, Value::of_steps(value.steps().saturating_sub(mapping.base)));
                     }
                     None => out.push(id, value),
                 }
             }
         }
         for &id in batch.ended() {
-            if let Some(fate) = decisions.remove(id) {
-                renamer.end(fate);
+            if let Some(mapping) = mappings.remove(id) {
+                relabeller.end(mapping);
             }
             out.end(id);
         }
-        renamer.over.drain(..).for_each(|id| out.end(id));
+        relabeller.ended.drain(..).for_each(|id| out.end(id));
         mem::swap(batch, out);
         out.clear();
         Ok(())
     }
 }
 
-impl Renamer {
-    /// What becomes of `series` from `now` on. Once it has new labels it keeps some, whatever its consumer
-    /// becomes.
-    fn decide(&mut self, id: SeriesId, series: &Arc<Series>, before: Option<Fate>, now: Timestamp) -> Fate {
+impl Relabeller {
+    /// The mapping of `series` from `now` on. A relabelled series stays relabelled, even if an exec changes
+    /// its consumer so that no rule matches any more.
+    fn map(
+        &mut self,
+        id: SeriesId,
+        series: &Arc<Series>,
+        before: Option<Mapping>,
+        now: Timestamp,
+    ) -> Mapping {
         let rules = self.rules.clone();
         let mut matching = rules.iter().filter(|rule| rule.selector.matches(series)).peekable();
-        let last = before.as_ref().map(|fate| fate.last);
+        let last = before.as_ref().map(|mapping| mapping.last);
         if matching.peek().is_none() {
-            return before.unwrap_or(Fate { to: id, base: 0, last: 0, moved: None });
+            return before.unwrap_or(Mapping { to: id, base: 0, last: 0, relabelled: None });
         }
         let (mut labels, mut any_attributes) = (Labels::of(series), false);
         for rule in matching {
@@ -108,13 +116,15 @@ impl Renamer {
             any_attributes |= rule.changes_attributes();
         }
         if !any_attributes {
-            // The consumer is shared then, and its attributes are no business of this series.
+            // The new series shares the consumer, whose attributes are not part of its labels.
             labels.consumer.clear();
         }
         let metric = self.metric(&series.metric, &mut labels.metric).unwrap_or(series.metric_id);
         match before {
-            Some(fate) if fate.moved.as_ref().is_some_and(|moved| moved.labels == labels) => return fate,
-            Some(fate) => self.end(fate),
+            Some(mapping) if mapping.relabelled.as_ref().is_some_and(|it| it.labels == labels) => {
+                return mapping;
+            }
+            Some(mapping) => self.end(mapping),
             None => {}
         }
         let old_consumer = series.consumer.clone();
@@ -126,25 +136,19 @@ impl Renamer {
             ))),
             same => same.clone(),
         };
+        let start = if last.is_some() { now } else { series.start };
         let to = self.registry.open(SeriesSpec {
-            metric,
-            resource: series.resource.clone(),
-            domain: series.domain.clone(),
             consumer: new_consumer.clone(),
             attributes: labels.own.clone(),
-            start: if last.is_some() { now } else { series.start },
+            ..derived_spec(series, metric, start)
         });
         let is_counter = series.metric.kind == Kind::Counter;
         let base = last.filter(|_| is_counter).unwrap_or(0);
-        Fate {
-            to,
-            base,
-            last: last.unwrap_or(0),
-            moved: Some(Box::new(Moved { labels, old_consumer, new_consumer })),
-        }
+        let relabelled = Some(Box::new(Relabelled { labels, old_consumer, new_consumer }));
+        Mapping { to, base, last: last.unwrap_or(0), relabelled }
     }
 
-    /// The metric `old` under another `name`; under its own, if that one is taken.
+    /// The metric `old` with another `name`. `None`, and `name` is set back, if another metric has that name.
     fn metric(&mut self, old: &Metric, name: &mut String) -> Option<MetricId> {
         let renamed = Metric { name: name.clone().into(), ..old.clone() };
         match self.registry.metric(&renamed) {
@@ -160,10 +164,10 @@ impl Renamer {
         }
     }
 
-    fn end(&mut self, fate: Fate) {
-        let Some(moved) = fate.moved else { return };
-        self.over.push(fate.to);
-        if let (Some(old), Some(new)) = (moved.old_consumer, moved.new_consumer)
+    fn end(&mut self, mapping: Mapping) {
+        let Some(relabelled) = mapping.relabelled else { return };
+        self.ended.push(mapping.to);
+        if let (Some(old), Some(new)) = (relabelled.old_consumer, relabelled.new_consumer)
             && let Some(end) = old.end_unix_nano()
         {
             new.ended_at(end);

@@ -1,4 +1,5 @@
-//! Windows against values computed by hand, and random histories: no increment is lost, whatever is late or ends.
+//! Windows against values computed by hand, and random histories: no increment is lost, whatever is late or
+//! ends.
 
 use std::collections::HashMap;
 
@@ -195,8 +196,8 @@ fn energy_from_before_the_transform_was_opened_is_in_no_window() {
         .start::<Aggregate>(toml::from_str("rules = [{ functions = [\"sum\", \"max\"] }]").unwrap())
         .unwrap();
     let new = s.energy(Some(&process));
-    // 1 MJ of history arrives in a window that began before the transform was opened, then 5 J. All of the new series
-    // counts.
+    // 1 MJ of history arrives in a window that began before the transform was opened, then 5 J. All of the
+    // new series counts.
     s.pass(99, 101, &[(old, 1_000_000_000_000)]);
     s.pass(101, 102, &[(old, 1_000_005_000_000), (new, 3_000_000)]);
     let batch = s.finish();
@@ -216,7 +217,14 @@ proptest! {
     #[test]
     fn no_increment_is_lost_or_counted_twice(
         steps in prop::collection::vec(
-            (0..6_u32, 0..1_000_u64, 0..2_000_u64, 1..5_000_u64, prop::bool::weighted(0.1), prop::bool::weighted(0.1)),
+            (
+                0..6_u32,
+                0..1_000_u64,
+                0..2_000_u64,
+                1..5_000_u64,
+                prop::bool::weighted(0.1),
+                prop::bool::weighted(0.1),
+            ),
             1..80,
         ),
         single in any::<bool>(),

@@ -19,8 +19,8 @@ fn config(text: &str) -> CarbonConfig {
     toml::from_str(text).unwrap()
 }
 
-/// Writes `text` with a modification time of `seconds` after the epoch: file systems' clocks are too coarse for
-/// tests.
+/// Writes `text` with a modification time of `seconds` after the epoch: file systems' clocks are too coarse
+/// for tests.
 fn write(path: &Path, text: &str, seconds: u64) {
     fs::write(path, text).unwrap();
     let file = File::options().write(true).open(path).unwrap();

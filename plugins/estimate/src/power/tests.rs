@@ -1,6 +1,7 @@
 //! Which model is selected, and its power under loads.
 
 use super::*;
+use crate::profile::tests::profile;
 
 fn cpu(model: &str, cpus: u32, is_virtual: bool) -> CpuInfo {
     CpuInfo { model: model.to_owned(), cpus, packages: 2, is_virtual, ..CpuInfo::default() }
@@ -58,23 +59,12 @@ fn idle_power_is_at_most_full_power() {
     assert_eq!(idle_and_full(&found), (900_000_000, 900_000_000));
 }
 
-const PROFILE: &str = r#"
-    schema = "wattrace.profile/1"
-    cpu = "Some CPU"
-    packages = 1
-    cpus_per_package = 8
-    kernel = ""
-    created = ""
-    origin = "measured"
-    [package]
-    idle_watts = 10
-    smt_factor = 0.6
-    frequency_exponent = 2
-    curve = [{ load = 0.5, watts = 70, mhz = 3000 }, { load = 1, watts = 90, mhz = 2000 }]
-"#;
+const PACKAGE: &str = "idle_watts = 10\nsmt_factor = 0.6\nfrequency_exponent = 2\n\
+    curve = [{ load = 0.5, watts = 70, mhz = 3000 }, { load = 1, watts = 90, mhz = 2000 }]";
 
 fn calibrated(cpus: u32, is_virtual: bool) -> Power {
-    Power::from_profile(Profile::parse(PROFILE).unwrap(), "p", &cpu("Some CPU", 2 * cpus, is_virtual))
+    let profile = Profile::parse(&profile(8, PACKAGE)).unwrap();
+    Power::from_profile(profile, "p", &cpu("Some CPU", 2 * cpus, is_virtual))
 }
 
 fn load(busy: u64, shared: Option<u64>, cycles: u64) -> Load {

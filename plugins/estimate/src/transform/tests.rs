@@ -5,6 +5,7 @@ use wattrace_api::{Consumer, ErrorKind};
 
 use super::*;
 use crate::Estimate;
+use crate::profile::tests::profile;
 
 /// 10 W idle, 70 W busy: whole microjoules are rare in odd windows.
 fn config() -> EstimateConfig {
@@ -226,17 +227,9 @@ fn calibrated(directory: &std::path::Path) -> EstimateConfig {
     let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
     let one = "processor: 0\nmodel name: Some CPU\nphysical id: 0\nsiblings: 2\ncpu cores: 1\n";
     std::fs::write(path("cpuinfo"), one.repeat(2)).unwrap();
-    let profile = r#"
-        schema = "wattrace.profile/1"
-        cpu = "Some CPU"
-        packages = 1
-        cpus_per_package = 2
-        kernel = ""
-        created = ""
-        origin = "measured"
-        package = { idle_watts = 10, smt_factor = 0.6, frequency_exponent = 2, curve = [{ load = 1, watts = 70, mhz = 2000 }] }
-    "#;
-    std::fs::write(path("profile.toml"), profile).unwrap();
+    let package = "idle_watts = 10\nsmt_factor = 0.6\nfrequency_exponent = 2\n\
+        curve = [{ load = 1, watts = 70, mhz = 2000 }]";
+    std::fs::write(path("profile.toml"), profile(2, package)).unwrap();
     EstimateConfig { profile: path("profile.toml"), cpuinfo: path("cpuinfo"), ..EstimateConfig::default() }
 }
 

@@ -1,4 +1,4 @@
-//! Relabelling: the book's example, what execs do to names, and that no step is lost or told twice.
+//! The example of the docs, the effect of an exec, and that no step is lost or reported twice.
 
 use wattrace_api::testing::Rig;
 use wattrace_api::{Attribute, AttributeValue, metric};
@@ -27,29 +27,42 @@ fn example() -> RelabelConfig {
 }
 
 #[test]
-fn a_renamed_series_takes_the_place_of_its_original_and_the_book_shows_it() {
+fn a_relabelled_series_replaces_its_original_as_the_docs_show() {
     let mut s = Fixture::of::<Relabel>(example());
     let db = s.process(7, "postgres");
     db.update(vec![Attribute::new("process.linux.cgroup", "/system.slice/postgresql.service")]);
     let (energy, time) = (s.energy(Some(&db)), s.cpu_time(&db));
     let batch = s.pass(0, 1, &[(energy, 1_500_000), (time, 500_000_000)]);
     let points = s.rig.points(&batch);
-    let told = |i: usize| {
+    let line = |i: usize| {
         let series = &points[i].series;
         let all = series.all_attributes();
-        let all: Vec<_> = all.iter().map(|a| format!("{}={}", a.key, a.value)).collect();
-        format!("{} {} {}  {}", points[i].metric, points[i].value, series.metric.unit.ucum(), all.join(" "))
+        let all: String = all.iter().map(|a| format!("\n    {}={}", a.key, a.value)).collect();
+        format!("{} {} {}{all}", points[i].metric, points[i].value, series.metric.unit.ucum())
     };
-    let lines = [told(0), told(1)].join("\n");
+    let lines = [line(0), line(1)].join("\n");
     assert_eq!(
         lines,
-        "app.energy 1.5 J  wattrace.domain=package-0 wattrace.origin=simulated wattrace.consumer.type=process \
-         site=fra1 app=postgres process.linux.cgroup=/system.slice/postgresql.service unit=postgresql\n\
-         wattrace.consumer.cpu.time 0.5 s  wattrace.consumer.type=process cpu.package=0 process.pid=7 \
-         process.executable.name=postgres process.linux.cgroup=/system.slice/postgresql.service"
+        [
+            "app.energy 1.5 J",
+            "    wattrace.domain=package-0",
+            "    wattrace.origin=simulated",
+            "    wattrace.consumer.type=process",
+            "    site=fra1",
+            "    app=postgres",
+            "    process.linux.cgroup=/system.slice/postgresql.service",
+            "    unit=postgresql",
+            "wattrace.consumer.cpu.time 0.5 s",
+            "    wattrace.consumer.type=process",
+            "    cpu.package=0",
+            "    process.pid=7",
+            "    process.executable.name=postgres",
+            "    process.linux.cgroup=/system.slice/postgresql.service",
+        ]
+        .join("\n")
     );
-    let book = include_str!("../../../../docs/transforms.md");
-    assert!(book.contains(EXAMPLE) && book.contains(&lines), "docs/transforms.md shows something else");
+    let docs = include_str!("../../../../docs/transforms.md");
+    assert!(docs.contains(EXAMPLE) && docs.contains(&lines), "docs/transforms.md differs");
 
     db.ended_at(42);
     let last = s.pass_ending(1, 2, &[(energy, 2_000_000)], &[energy]);
@@ -61,7 +74,7 @@ fn a_renamed_series_takes_the_place_of_its_original_and_the_book_shows_it() {
 }
 
 #[test]
-fn after_an_exec_the_rest_goes_under_the_new_name_and_nothing_is_told_twice() {
+fn after_an_exec_increments_have_the_new_name_and_none_is_reported_twice() {
     let mut s = Fixture::of::<Relabel>(example());
     let p = s.process(7, "bash");
     let energy = s.energy(Some(&p));
@@ -70,14 +83,14 @@ fn after_an_exec_the_rest_goes_under_the_new_name_and_nothing_is_told_twice() {
     let second = s.pass(1, 2, &[(energy, 25)]);
     let (a, b) = (&s.rig.points(&first)[0], &s.rig.points(&second)[0]);
     assert_eq!((a.steps, b.steps), (10, 15));
-    assert_eq!(second.ended(), &[a.id], "under the old name it is over");
+    assert_eq!(second.ended(), &[a.id], "the series with the old name has ended");
     assert_eq!(b.series.start, b.window.start);
     let name = |p: &wattrace_api::testing::Point| p.series.consumer.as_ref().unwrap().attribute("app");
     assert_eq!(name(b), Some(AttributeValue::from("make")));
 }
 
 #[test]
-fn a_rule_that_matches_only_after_an_exec_takes_over_from_the_original() {
+fn a_rule_that_matches_only_after_an_exec_applies_from_then_on() {
     let text = r#"
         [[rules]]
         select = { attributes = { "process.executable.name" = "make" } }
@@ -93,17 +106,14 @@ fn a_rule_that_matches_only_after_an_exec_takes_over_from_the_original() {
     let b = &s.rig.points(&second)[0];
     assert_eq!((&*b.metric, b.steps), ("build.energy", 15));
     let consumer = b.series.consumer.clone().unwrap();
-    assert!(
-        std::sync::Arc::ptr_eq(&consumer, &p),
-        "a rule that leaves attributes alone leaves the consumer alone"
-    );
+    assert!(std::sync::Arc::ptr_eq(&consumer, &p), "a rule that changes no attribute keeps the consumer");
     p.update(vec![Attribute::new("process.executable.name", "cc1")]);
     let third = s.pass(2, 3, &[(energy, 30)]);
     assert_eq!(s.rig.points(&third)[0].steps, 20, "it keeps its new name");
 }
 
 #[test]
-fn a_name_that_is_taken_leaves_the_series_alone() {
+fn a_series_keeps_its_name_if_the_new_one_is_taken() {
     let text = "rules = [{ select = { metric = \"hw.energy\" }, rename = \"wattrace.consumer.cpu.time\" }]";
     let mut s = Fixture::of::<Relabel>(toml::from_str(text).unwrap());
     s.rig.registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
@@ -114,7 +124,7 @@ fn a_name_that_is_taken_leaves_the_series_alone() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_by_its_key() {
+fn an_error_names_the_key_of_the_invalid_value() {
     for (text, start) in [
         ("rules = [{}]", "plugins.relabel.rules[0]: changes nothing"),
         ("rules = [{ set = { \"wattrace.origin\" = \"measured\" } }]", "plugins.relabel.rules[0].set: "),
@@ -136,7 +146,7 @@ fn what_makes_no_sense_is_refused_by_its_key() {
 }
 
 #[test]
-fn origin_survives_a_glob_that_drops_everything() {
+fn a_glob_that_drops_everything_keeps_the_origin() {
     let mut s = Fixture::of::<Relabel>(toml::from_str("rules = [{ drop = [\"*\"] }]").unwrap());
     let p = s.process(7, "bash");
     let energy = s.energy(Some(&p));
