@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use tracing::{info, warn};
 use wattrace_api::spec::Open;
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Source, Tick, TickCause, Timestamp, Trigger};
 use wattrace_backoff::Backoff;
@@ -119,14 +118,7 @@ impl SourceThread {
     /// A timer for the trigger, started now; takes real-time priority if the trigger is fast.
     fn restart_timer(&self) -> io::Result<Option<Timer>> {
         if self.realtime && self.is_fast() {
-            match priority::take_realtime() {
-                Ok(()) => info!("{} runs with real-time priority", self.health.name),
-                Err(e) => warn!(
-                    "{} runs without real-time priority: {e}; agent.realtime needs root or CAP_SYS_NICE: \
-                     sudo setcap cap_sys_nice+ep $(command -v wattrace), with the capabilities it has already",
-                    self.health.name
-                ),
-            }
+            priority::take_realtime(&self.health.name);
         }
         let blocking = self.is_fast() && !self.paused && self.is_woken_by_timer_only();
         Timer::start(self.trigger, self.clock.clone(), blocking)
@@ -158,9 +150,11 @@ impl SourceThread {
             if self.source.is_none() && wait == Some(Duration::ZERO) {
                 return Ok(Event::Reopen);
             }
-            let due = timer.as_ref().filter(|_| ticks).map(Timer::descriptor);
-            let [commanded, ticked, woken] =
-                readable([Some(self.commands.as_fd()), due, self.wakeup_descriptor()], wait)?;
+            // The commands' descriptor stands in for one that is not watched: it is looked at first.
+            let commands = self.commands.as_fd();
+            let due = timer.as_ref().filter(|_| ticks).map_or(commands, Timer::descriptor);
+            let wakeup = self.wakeup_descriptor().unwrap_or(commands);
+            let [commanded, ticked, woken] = readable([commands, due, wakeup], wait)?;
             if commanded {
                 self.commands.clear();
             } else if ticked {
@@ -212,10 +206,14 @@ impl SourceThread {
             Command::SetTrigger(_) | Command::Pause(_) => return Flow::Continue,
         };
         let tick = Tick { cause: TickCause::Request, last, ..Tick::at(self.clock.now()) };
-        let flow = self.poll(&tick, remove);
+        let polled = self.poll(&tick, remove);
+        let flow = if last { Flow::End } else { polled };
+        if flow == Flow::End {
+            self.health.stopped();
+        }
         // An error means that the deadline of the command has passed.
         let _ = reply.send(());
-        if last { Flow::End } else { flow }
+        flow
     }
 
     /// Polls the source, reopening it first if it had failed, and sends what the poll produced. With `end`,

@@ -2,9 +2,14 @@
 //! ticks. `source.rs` waits for them.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::thread::sched_getcpu;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 use wattrace_api::{Clock, Tick, Timestamp, Trigger};
 
 /// Fires the ticks of a [`Trigger`] with an interval.
@@ -26,7 +31,7 @@ pub(crate) struct Timer {
     first: Timestamp,
     interval: Duration,
     /// The CPU on which both timers expire.
-    cpu: libc::c_int,
+    cpu: usize,
     blocking: bool,
 }
 
@@ -47,7 +52,7 @@ impl Timer {
             reported: 0,
             first: next_on_grid(clock.now(), trigger),
             interval: trigger.interval,
-            cpu: current_cpu(),
+            cpu: sched_getcpu(),
             blocking,
             clock,
         };
@@ -129,7 +134,7 @@ impl Timer {
     /// make the thread migrate at every tick: so the `other` one follows to the CPU on which this one was
     /// read (and re-armed).
     fn move_to_current_cpu(&mut self, other: usize) -> io::Result<()> {
-        let cpu = current_cpu();
+        let cpu = sched_getcpu();
         if cpu != self.cpu {
             self.cpu = cpu;
             self.arm(other)?;
@@ -141,47 +146,30 @@ impl Timer {
     /// at once.
     fn arm(&self, turn: usize) -> io::Result<()> {
         let first = self.due(2 * self.expired[turn] + turn as u64 + 1);
-        let timing = libc::itimerspec {
+        let timing = Itimerspec {
             it_value: timespec(Duration::from_nanos(first.0)),
             it_interval: timespec(self.interval.saturating_mul(2)),
         };
-        let timer = self.timers[turn].as_raw_fd();
-        // SAFETY: `timing` is valid for the call; a null pointer means that the old value is not wanted.
-        let failed =
-            unsafe { libc::timerfd_settime(timer, libc::TFD_TIMER_ABSTIME, &timing, std::ptr::null_mut()) };
-        if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        timerfd_settime(&self.timers[turn], TimerfdTimerFlags::ABSTIME, &timing)?;
+        Ok(())
     }
 }
 
 fn create(blocking: bool) -> io::Result<OwnedFd> {
-    let flags = if blocking { libc::TFD_CLOEXEC } else { libc::TFD_CLOEXEC | libc::TFD_NONBLOCK };
-    // SAFETY: the flags are valid; the result is checked before it is owned.
-    unsafe {
-        let timer = libc::timerfd_create(libc::CLOCK_MONOTONIC, flags);
-        if timer < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(timer)) }
-    }
-}
-
-fn current_cpu() -> libc::c_int {
-    // SAFETY: it has no preconditions.
-    unsafe { libc::sched_getcpu() }
+    let waits = if blocking { TimerfdFlags::empty() } else { TimerfdFlags::NONBLOCK };
+    Ok(timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | waits)?)
 }
 
 /// How often a timer has expired since the last read. A blocking timer waits for the next expiration; another
 /// one returns zero.
 fn read(timer: &OwnedFd) -> io::Result<u64> {
-    let mut fired = 0_u64;
+    let mut expired = [0; size_of::<u64>()];
     loop {
-        // SAFETY: `fired` has room for the eight bytes that a timerfd returns.
-        let n = unsafe { libc::read(timer.as_raw_fd(), (&raw mut fired).cast(), size_of::<u64>()) };
-        if n >= 0 {
-            return Ok(fired);
-        }
-        let error = io::Error::last_os_error();
-        match error.kind() {
-            io::ErrorKind::Interrupted => {}
-            io::ErrorKind::WouldBlock => return Ok(0),
-            _ => return Err(error),
+        match rustix::io::read(timer, &mut expired) {
+            Ok(_) => return Ok(u64::from_ne_bytes(expired)),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(0),
+            Err(e) => return Err(e.into()),
         }
     }
 }
@@ -194,8 +182,8 @@ fn next_on_grid(now: Timestamp, trigger: Trigger) -> Timestamp {
     Timestamp((whole + 1).saturating_mul(interval).saturating_add(offset))
 }
 
-fn timespec(d: Duration) -> libc::timespec {
-    libc::timespec { tv_sec: d.as_secs() as libc::time_t, tv_nsec: d.subsec_nanos().into() }
+fn timespec(d: Duration) -> Timespec {
+    Timespec { tv_sec: d.as_secs() as i64, tv_nsec: d.subsec_nanos().into() }
 }
 
 #[cfg(test)]
@@ -212,10 +200,8 @@ mod tests {
             return timer.wait().unwrap();
         }
         loop {
-            let mut polled =
-                libc::pollfd { fd: timer.descriptor().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            // SAFETY: `polled` is one valid element for the length of the call.
-            assert!(unsafe { libc::poll(&mut polled, 1, 20_000) } > 0, "no tick");
+            let polled = crate::sys::poll::readable([timer.descriptor()], Some(Duration::from_secs(20)));
+            assert_eq!(polled.unwrap(), [true], "no tick");
             if let Some(tick) = timer.take().unwrap() {
                 return tick;
             }
@@ -269,12 +255,9 @@ mod tests {
     #[test]
     fn both_timers_follow_their_thread_and_no_tick_is_lost() {
         let run_on = |cpu: usize| {
-            // SAFETY: a set of CPUs may be all zeros, and is valid for the calls; 0 is this thread.
-            unsafe {
-                let mut set: libc::cpu_set_t = std::mem::zeroed();
-                libc::CPU_SET(cpu, &mut set);
-                libc::sched_setaffinity(0, size_of_val(&set), &set)
-            }
+            let mut set = rustix::thread::CpuSet::new();
+            set.set(cpu);
+            rustix::thread::sched_setaffinity(None, &set).unwrap();
         };
         if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
             return eprintln!("skipped: there is only one CPU");
@@ -285,13 +268,13 @@ mod tests {
             let first = next(&mut timer, blocking);
             let mut ticks = 1;
             for cpu in [0, 1, 1, 0, 1, 0, 0] {
-                assert_eq!(run_on(cpu), 0, "{}", io::Error::last_os_error());
+                run_on(cpu);
                 // Not a wait for an event: both timers have expired before they follow.
                 std::thread::sleep(interval * 5 / 2);
                 let tick = next(&mut timer, blocking);
                 ticks += tick.missed + 1;
                 assert_eq!(tick.scheduled.0 - first.scheduled.0, (ticks - 1) * 2_000_000);
-                assert_eq!(timer.cpu, cpu as libc::c_int);
+                assert_eq!(timer.cpu, cpu);
             }
         }
     }
