@@ -15,7 +15,7 @@ use wattrace::pipeline::status::Condition;
 use wattrace_api::{Batch, Error, Tick, Trigger, Value};
 
 #[test]
-fn a_source_that_panics_at_every_third_poll_is_opened_anew_and_its_neighbour_ticks_on() {
+fn a_source_that_panics_at_every_third_poll_is_reopened_and_its_neighbour_ticks_on() {
     let mut scene = Scene::new();
     let (open, polls, opened) =
         (scene.opener(), Arc::new(Watched::<u64>::default()), Arc::new(AtomicU64::new(0)));
@@ -382,7 +382,8 @@ fn elements_that_never_open_hold_up_neither_the_start_nor_the_end_and_join_when_
         }
         // Outputs may take their time.
         for name in &stuck[..2] {
-            running.until(&format!("{name} is shown as stuck"), |_| running.status(name).state == Condition::Stuck);
+            let is_stuck = || running.status(name).state == Condition::Stuck;
+            running.until(&format!("{name} is shown as stuck"), |_| is_stuck());
             assert!(running.status(name).reason.starts_with("opening since 20"), "{name}");
         }
         if opens {

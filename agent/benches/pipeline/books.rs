@@ -107,7 +107,8 @@ fn per_process(at_once: u64) -> f64 {
 pub(crate) fn run(_: u64) {
     let (second, millisecond) = (per_point(SECOND), per_point(SECOND / 1000));
     println!(
-        "attribution, {STEADY} processes: {second:.1} ns a point in windows of 1 s, {millisecond:.1} in windows of 1 ms: {:.2} times",
+        "attribution, {STEADY} processes: {second:.1} ns a point in windows of 1 s, \
+         {millisecond:.1} in windows of 1 ms: {:.2} times",
         millisecond / second
     );
     let (few, many) = (per_process(100), per_process(10_000));

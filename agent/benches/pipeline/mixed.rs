@@ -88,7 +88,8 @@ pub(crate) fn run(_: u64) {
     let per_million = |sum: &Sum| sum.ours as f64 * 1e6 / (sum.ticks + sum.missed) as f64;
     for (sum, name) in sums.iter().zip(names) {
         println!(
-            "    {name}: {} ticks, {} missed, {} of them while the machine was on time: {:.0} in a million; RSS {:.1} MB",
+            "    {name}: {} ticks, {} missed, {} of them while the machine was on time: \
+             {:.0} in a million; RSS {:.1} MB",
             sum.ticks,
             sum.missed,
             sum.ours,
@@ -172,7 +173,8 @@ pub(crate) fn round(troubled: u64) {
     let ticks = after.0 - before.0;
     println!("{ticks} {} {ours} {open} {rss}", missed.len());
     println!(
-        "  {}: {} missed, {ours} of them ours, late by {:.0} µs on average, {:.1} % of a core; the machine was late {times} times, \
+        "  {}: {} missed, {ours} of them ours, late by {:.0} µs on average, \
+         {:.1} % of a core; the machine was late {times} times, \
          {:.1} ms in all",
         if troubled == 1 { "with those that sleep and fail" } else { "without" },
         missed.len(),

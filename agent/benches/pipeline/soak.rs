@@ -185,7 +185,8 @@ pub(crate) fn run(consumers: u64) {
     let first = wait(10_000);
     let last = wait(consumers);
     println!(
-        "{consumers} consumers in {:.1} s, two series each: RSS {first:.1} MB after 10,000, {last:.1} MB at the end",
+        "{consumers} consumers in {:.1} s, two series each: RSS {first:.1} MB after 10,000, \
+         {last:.1} MB at the end",
         began.elapsed().as_secs_f64()
     );
     machine::target("growth, at most 1.1", last / first, last / first <= 1.1);

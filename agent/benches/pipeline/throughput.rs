@@ -295,7 +295,8 @@ pub(crate) fn lossless(series: u64) {
     let [points, wall, cpu, allocations] = [0, 1, 2, 3].map(|i| (after[i] - before[i]) as f64);
     let rss = machine::memory("VmRSS:");
     println!(
-        "throughput, {series} series, two transforms, one CPU: {:.1} million points/s, {:.5} CPU s per million, \
+        "throughput, {series} series, two transforms, one CPU: {:.1} million points/s, \
+         {:.5} CPU s per million, \
          {:.6} allocations per point, RSS {rss:.1} MB",
         points / wall * 1e3,
         cpu / points * 1e-3,
@@ -322,7 +323,8 @@ pub(crate) fn saturated(series: u64) {
     let pipeline = Pipeline::start(host, Settings::default());
     sleep(Duration::from_secs(5));
     println!(
-        "saturation, {series} series, an output that sleeps 2 ms per batch behind a queue of 2,000,000 points:"
+        "saturation, {series} series, an output that sleeps 2 ms per batch behind a queue of \
+         2,000,000 points:"
     );
     let rss = machine::memory("VmHWM:");
     machine::target("highest RSS in MB, below 64", rss, rss < 64.0);

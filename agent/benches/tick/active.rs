@@ -42,7 +42,8 @@ pub(crate) fn run() -> Result<()> {
     );
     for (how, costs) in [("", &often), (", real-time", &ahead)] {
         println!(
-            "  100 active, 1,000 ticks a second (console){how}: {:.2} % of a core, {:.1} ticks a second kept, {:.0} missed",
+            "  100 active, 1,000 ticks a second (console){how}: {:.2} % of a core, \
+             {:.1} ticks a second kept, {:.0} missed",
             median(costs, share),
             median(costs, kept),
             median(costs, |c| c.missed),

@@ -83,7 +83,7 @@ impl Sleepers {
                     let had = sleepers.0.len();
                     return Err(format!("no more than {had} processes can be started here: {e}").into());
                 }
-                0 => sleep_for_ever(period),
+                0 => sleep_forever(period),
                 pid => sleepers.0.push(pid),
             }
         }
@@ -104,7 +104,7 @@ impl Drop for Sleepers {
     }
 }
 
-fn sleep_for_ever(period: Option<Duration>) -> ! {
+fn sleep_forever(period: Option<Duration>) -> ! {
     if die_with_parent().is_ok() {
         loop {
             match period {

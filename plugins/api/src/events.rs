@@ -119,7 +119,7 @@ mod tests {
     struct B;
 
     #[test]
-    fn each_type_is_heard_by_its_subscribers_only_and_by_all_of_them() {
+    fn each_type_reaches_its_subscribers_only_and_all_of_them() {
         let events = Events::default();
         events.publish(A(0));
         let (mut first, mut second, mut other) =
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn who_drops_its_subscription_is_not_wanted_for() {
+    fn a_dropped_subscription_is_not_counted() {
         let events = Events::default();
         assert!(!events.wanted::<A>());
         let subscription = events.subscribe::<A>();
@@ -141,21 +141,21 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_listen_is_told_how_many_it_missed_and_the_publisher_never_waits() {
+    fn a_slow_subscriber_learns_how_many_it_missed_and_the_publisher_never_waits() {
         let events = Events::default();
         let mut lazy = events.subscribe::<A>();
         let published = BEHIND as u64 + 10;
         (0..published).for_each(|n| events.publish(A(n)));
         assert_eq!(lazy.try_next(), Some(Received::Missed(10)));
-        let heard: Vec<_> = std::iter::from_fn(|| lazy.try_next()).collect();
-        assert_eq!((heard.len(), heard.last()), (BEHIND, Some(&Received::Event(A(published - 1)))));
+        let received: Vec<_> = std::iter::from_fn(|| lazy.try_next()).collect();
+        assert_eq!((received.len(), received.last()), (BEHIND, Some(&Received::Event(A(published - 1)))));
     }
 
     #[tokio::test]
     async fn a_subscriber_waits_for_the_next_event() {
         let events = Events::default();
         let mut subscription = events.subscribe::<A>();
-        let (heard, ()) = tokio::join!(subscription.next(), async { events.publish(A(7)) });
-        assert_eq!(heard, Some(Received::Event(A(7))));
+        let (received, ()) = tokio::join!(subscription.next(), async { events.publish(A(7)) });
+        assert_eq!(received, Some(Received::Event(A(7))));
     }
 }

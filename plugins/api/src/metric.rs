@@ -174,5 +174,5 @@ pub const CONSUMER_GPU_MEMORY: Metric =
 pub const DOMAIN_RESIDUAL: Metric = Metric::gauge(
     "wattrace.domain.residual",
     Unit::Joule,
-    "Measured minus attributed, idle and unattributed energy, over the last window; zero when the books close",
+    "Measured minus attributed, idle and unattributed energy over the last window; zero when the books close",
 );
