@@ -1,24 +1,24 @@
-//! How well energy is attributed: ours and others' formulas, on a simulated machine whose every thread's
-//! energy is known.
+//! The accuracy of attribution: our modes and other tools' formulas, on a simulated machine on which the
+//! energy of every thread is known.
 //!
 //! `cargo xtask eval [--write-docs]`, or `cargo bench -p wattrace --bench eval`.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `scenarios` | the machines, and what runs on them |
-//! | `drive` | runs a scenario once, and shows it to every method as each would see it |
-//! | `observe` | what a tool that polls can see at a reading |
+//! | `drive` | runs a scenario once, and gives every method what it would see |
+//! | `observe` | what a polling tool can see at one moment |
 //! | `ours` | the attribution plugin, in each of its modes |
-//! | `methods` | others' formulas |
-//! | `judge` | errors against the truth |
+//! | `methods` | other tools' formulas |
+//! | `score` | errors against the truth |
 //! | `table` | the results as Markdown |
 
 mod drive;
-mod judge;
 mod methods;
 mod observe;
 mod ours;
 mod scenarios;
+mod score;
 mod table;
 
 use std::path::Path;
@@ -33,10 +33,10 @@ use scenarios::Scenario;
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// The windows that every scenario is measured in.
+/// The lengths of windows that every scenario runs with.
 const WINDOWS: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(10)];
-/// Every scenario runs once with each of these. They decide all that is left to chance: when threads run for
-/// how long, where, in what the warm-up consists, how the meter errs, when readings fall.
+/// Every scenario runs once with each of these seeds. They determine everything random: when, where and for
+/// how long threads run, the warm-up, the meter's noise, and when samples are taken.
 const SEEDS: [u64; 9] = [1, 2, 3, 4, 5, 6, 7, 8, 9];
 
 /// A scenario to run.
@@ -48,12 +48,12 @@ struct Job<'a> {
 }
 
 fn main() -> Result<()> {
-    // `cargo test --all-targets` runs benchmarks without this argument; there they have nothing to say.
+    // `cargo test --all-targets` runs benchmarks without this argument: nothing to do then.
     if !std::env::args().any(|a| a == "--bench") {
         return Ok(());
     }
-    // `cargo bench --bench eval -- smt --seed=7`: scenarios whose name has it, with that seed instead of the
-    // usual ones.
+    // `cargo bench --bench eval -- smt --seed=7`: scenarios whose name contains this, with this seed instead
+    // of the usual ones.
     let arguments = || std::env::args().skip(1);
     let only: Vec<String> = arguments().filter(|a| !a.starts_with("--")).collect();
     let write_docs = arguments().any(|a| a == "--write-docs");
@@ -69,8 +69,7 @@ fn main() -> Result<()> {
     for scenario in scenarios.iter().filter(wanted) {
         WINDOWS.iter().for_each(|&window| add(scenario, window, 1.0));
     }
-    // The scenario of mixed code once more, with kinds of code that differ by more or less in what no counter
-    // tells.
+    // The scenario of mixed code again, with kinds of code that differ more or less in what no counter shows.
     let differences: &[f64] = if only.is_empty() { &[0.0, 1.0, 2.0, 4.0] } else { &[] };
     for scenario in scenarios.iter().filter(|scenario| scenario.name == scenarios::MIXED_CODE) {
         differences.iter().for_each(|&hidden| add(scenario, WINDOWS[0], hidden));
@@ -88,14 +87,14 @@ fn main() -> Result<()> {
         std::fs::write(&path, page).map_err(|e| Error::fatal(format!("{}: {e}", path.display())))?;
         eprintln!("eval: wrote docs/evaluation.md");
     }
-    // Whatever the accuracy: books of ours that do not close are a bug.
-    match runs.iter().flat_map(|run| &run.ours).find(|verdict| verdict.conservation != Some(0.0)) {
-        Some(verdict) => Err(Error::fatal(format!("the books of {} do not close", verdict.method))),
+    // Whatever the accuracy, our books must close.
+    match runs.iter().flat_map(|run| &run.ours).find(|score| score.conservation != Some(0.0)) {
+        Some(score) => Err(Error::fatal(format!("the books of {} do not close", score.method))),
         None => Ok(()),
     }
 }
 
-/// What comes out of each, in their order; as many at a time as there are CPUs.
+/// The run of each job, in order. Runs as many at a time as there are CPUs.
 fn run_all(jobs: &[Job<'_>]) -> Result<Vec<Run>> {
     let next = AtomicUsize::new(0);
     let worker = || {

@@ -1,50 +1,50 @@
-//! What a tool that polls can see at a reading: meters, /proc with its ticks of 10 ms, hardware counters. It
-//! sees processes that are alive at that moment, and no others.
+//! What a polling tool can see at one moment: meters, /proc with its ticks of 10 ms, hardware counters. It
+//! sees only processes that live at that moment.
 
 use std::collections::BTreeMap;
 
 use wattrace_simulator::machine::Part;
 use wattrace_simulator::simulation::Simulation;
-use wattrace_simulator::truth::{Entry, Place, Use};
+use wattrace_simulator::truth::{Counts, Entry, Location};
 
 /// Length of a tick of /proc, ns.
 const TICK: u64 = 10_000_000;
 
-/// A reading. All that is counted is cumulative.
+/// What can be seen at one moment. All counts are cumulative.
 #[derive(Clone)]
 pub(crate) struct Sample {
-    /// When what the meters show was so, s: half an update before they were read.
+    /// The time to which the meters' values belong, s: half an update before they were read.
     pub(crate) at: f64,
     /// When usage was read, s.
     pub(crate) usage_at: f64,
     /// Joules by part (package, memory) and package.
     pub(crate) joules: Vec<[f64; 2]>,
-    /// Ticks that all CPUs were busy.
+    /// Ticks in which CPUs were busy, summed over CPUs.
     pub(crate) busy_ticks: u64,
     /// Number of CPUs.
     pub(crate) cpus: f64,
-    /// The living, by their number in the script.
+    /// The living processes, by their number in the script.
     pub(crate) processes: BTreeMap<usize, View>,
-    /// By package and part: what nobody caused until the meters were read. This, and the next, only the limit
-    /// knows.
+    /// By package and part: the static energy when the meters were read. Only the limit uses this and the
+    /// next field.
     pub(crate) idle: Vec<[f64; 2]>,
-    /// By package and part: what each process caused until usage was read.
+    /// What each process had caused when usage was read, by package and part.
     pub(crate) caused: BTreeMap<usize, Vec<[f64; 2]>>,
-    /// All that ran, the dead included: what counting in the kernel sees.
+    /// All processes that ever ran, as counting in the kernel sees them.
     pub(crate) ran: BTreeMap<usize, View>,
 }
 
-/// What is seen of a process.
+/// What can be seen of a process.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     /// Ticks that it ran.
     pub(crate) ticks: u64,
-    /// What hardware counters say of it, by package.
-    pub(crate) counted: Vec<Use>,
+    /// Its hardware counters, by package.
+    pub(crate) counted: Vec<Counts>,
 }
 
 impl Sample {
-    /// What can be seen of `simulation` now, without the meters.
+    /// What can be seen of `simulation` now, except for the meters.
     pub(crate) fn of_usage(simulation: &Simulation) -> Self {
         let machine = simulation.machine();
         let (mut processes, mut ran) = (BTreeMap::new(), BTreeMap::new());
@@ -52,9 +52,9 @@ impl Sample {
         let mut busy = 0;
         for (number, process) in simulation.processes().iter().enumerate() {
             let Some(life) = simulation.life(process) else { continue };
-            let places = (0..machine.packages as usize).map(Place::Package);
-            let entries: Vec<_> = places.map(|place| simulation.of_process(process, place)).collect();
-            let counted: Vec<Use> = entries.iter().map(|entry| entry.used).collect();
+            let locations = (0..machine.packages as usize).map(Location::Package);
+            let entries: Vec<_> = locations.map(|place| simulation.of_process(process, place)).collect();
+            let counted: Vec<Counts> = entries.iter().map(|entry| entry.used).collect();
             let joules = |entry: &Entry| PARTS.map(|part| entry.energy.seen_by(part) as f64 * 1e-9);
             caused.insert(number, entries.iter().map(joules).collect());
             let time: u64 = counted.iter().map(|used| used.time).sum();
@@ -84,12 +84,12 @@ impl Sample {
     }
 }
 
-/// The meters that are judged, in the order of [`Sample::joules`].
+/// The meters that are evaluated, in the order of [`Sample::joules`].
 pub(crate) const PARTS: [Part; 2] = [Part::Package, Part::Dram];
 
-/// What was used between two readings.
-pub(crate) fn used(before: &Use, now: &Use) -> Use {
-    Use {
+/// The counts between two samples.
+pub(crate) fn used(before: &Counts, now: &Counts) -> Counts {
+    Counts {
         time: now.time - before.time,
         shared: now.shared - before.shared,
         cycles: now.cycles - before.cycles,

@@ -1,14 +1,14 @@
-//! The attribution plugin itself, in each of its modes, behind the sources of the simulator.
+//! The attribution plugin in each of its modes, fed by the sources of the simulator.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wattrace_api::{Batch, ConsumerKind, Registry, SeriesId, SeriesMap, Transform, metric};
+use wattrace_api::{Batch, ConsumerKind, Registry, Role, SeriesId, SeriesMap, Transform, metric};
 use wattrace_attribution::{AttributionConfig, Transformer};
 use wattrace_simulator::simulation::FIRST_PID;
 
 use crate::Result;
-use crate::methods::Books;
+use crate::methods::Attributed;
 
 /// The modes, by the value of `plugins.attribution.weights`.
 const MODES: [&str; 5] = ["cpu-time", "cycles", "instructions", "smt", "fitted"];
@@ -18,14 +18,15 @@ pub(crate) struct Ours {
     pub(crate) mode: &'static str,
     transformer: Transformer,
     registry: Arc<Registry>,
-    roles: SeriesMap<Role>,
+    kinds: SeriesMap<SeriesKind>,
     /// Last value of each series of energy, and of each meter, µJ, by domain.
     attributed: BTreeMap<SeriesId, u64>,
     measured: BTreeMap<SeriesId, u64>,
 }
 
+/// What a series is to the evaluation.
 #[derive(Clone, Copy)]
-enum Role {
+enum SeriesKind {
     Process(usize),
     Idle,
     Unattributed,
@@ -34,7 +35,7 @@ enum Role {
 }
 
 impl Ours {
-    /// All modes that this version of the plugin has.
+    /// One for each mode.
     pub(crate) fn all(registry: &Arc<Registry>) -> Result<Vec<Self>> {
         let mut all = Vec::new();
         for mode in MODES {
@@ -47,7 +48,7 @@ impl Ours {
                 mode,
                 transformer: Transformer::open(&config, registry.clone())?,
                 registry: registry.clone(),
-                roles: SeriesMap::default(),
+                kinds: SeriesMap::default(),
                 attributed: BTreeMap::new(),
                 measured: BTreeMap::new(),
             });
@@ -55,14 +56,14 @@ impl Ours {
         Ok(all)
     }
 
-    /// Takes in a source's points.
+    /// Passes a source's points through the plugin.
     pub(crate) fn take(&mut self, mut batch: Batch) -> Result<()> {
         self.transformer.apply(&mut batch)?;
         self.read(&batch);
         Ok(())
     }
 
-    /// Nothing more comes.
+    /// Ends the run.
     pub(crate) fn finish(&mut self) -> Result<()> {
         let mut batch = Batch::default();
         self.transformer.finish(&mut batch)?;
@@ -73,13 +74,13 @@ impl Ours {
     fn read(&mut self, batch: &Batch) {
         for segment in batch.segments() {
             for (id, value) in segment.points() {
-                if self.roles.get(id).is_none() {
-                    let role = role(&self.registry, id);
-                    self.roles.insert(id, role);
+                if self.kinds.get(id).is_none() {
+                    let kind = kind(&self.registry, id);
+                    self.kinds.insert(id, kind);
                 }
-                match self.roles.get(id) {
-                    Some(Role::Meter) => _ = self.measured.insert(id, value.steps()),
-                    Some(Role::Process(_) | Role::Idle | Role::Unattributed) => {
+                match self.kinds.get(id) {
+                    Some(SeriesKind::Meter) => _ = self.measured.insert(id, value.steps()),
+                    Some(SeriesKind::Process(_) | SeriesKind::Idle | SeriesKind::Unattributed) => {
                         self.attributed.insert(id, value.steps());
                     }
                     _ => {}
@@ -89,20 +90,20 @@ impl Ours {
     }
 
     /// What it has attributed so far.
-    pub(crate) fn books(&self) -> Books {
-        let mut books = Books { idle: Some(0.0), ..Books::default() };
+    pub(crate) fn attributed(&self) -> Attributed {
+        let mut sums = Attributed { idle: Some(0.0), ..Attributed::default() };
         for (id, microjoules) in &self.attributed {
             let joules = *microjoules as f64 * metric::MICROJOULE;
-            match self.roles.get(*id) {
-                Some(Role::Process(number)) => *books.processes.entry(*number).or_default() += joules,
-                Some(Role::Idle) => *books.idle.get_or_insert(0.0) += joules,
+            match self.kinds.get(*id) {
+                Some(SeriesKind::Process(number)) => *sums.processes.entry(*number).or_default() += joules,
+                Some(SeriesKind::Idle) => *sums.idle.get_or_insert(0.0) += joules,
                 _ => {}
             }
         }
-        books
+        sums
     }
 
-    /// Measured minus attributed in all, in microjoules: the largest such difference of a domain.
+    /// The largest difference of a domain between measured and attributed energy, in microjoules.
     pub(crate) fn residual(&self) -> f64 {
         let mut domains: BTreeMap<String, i128> = BTreeMap::new();
         let domain = |id| self.registry.get(id)?.domain.clone();
@@ -117,23 +118,19 @@ impl Ours {
     }
 }
 
-/// What a series is to the judge. Series are never given back here, so that ids stay what they are.
-fn role(registry: &Registry, id: SeriesId) -> Role {
-    let Some(series) = registry.get(id) else { return Role::Other };
-    if series.metric.name == metric::HW_ENERGY.name && series.consumer.is_none() {
-        return Role::Meter;
-    }
-    let Some(consumer) =
-        series.consumer.as_ref().filter(|_| series.metric.name == metric::CONSUMER_ENERGY.name)
-    else {
-        return Role::Other;
-    };
-    match consumer.kind() {
-        ConsumerKind::Idle => Role::Idle,
-        ConsumerKind::Process => match consumer.identity().id.parse::<u32>() {
-            Ok(pid) => Role::Process((pid - FIRST_PID) as usize),
-            Err(_) => Role::Other,
+/// The kind of a series. Series never end here, so ids are not reused.
+fn kind(registry: &Registry, id: SeriesId) -> SeriesKind {
+    let Some(series) = registry.get(id) else { return SeriesKind::Other };
+    match (series.role, &series.consumer) {
+        (Role::Meter, _) => SeriesKind::Meter,
+        (Role::Energy, Some(consumer)) => match consumer.kind() {
+            ConsumerKind::Idle => SeriesKind::Idle,
+            ConsumerKind::Process => match consumer.identity().id.parse::<u32>() {
+                Ok(pid) => SeriesKind::Process((pid - FIRST_PID) as usize),
+                Err(_) => SeriesKind::Other,
+            },
+            _ => SeriesKind::Unattributed,
         },
-        _ => Role::Unattributed,
+        _ => SeriesKind::Other,
     }
 }

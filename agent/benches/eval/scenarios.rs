@@ -1,5 +1,5 @@
-//! The machines, and what runs on them. Before each scenario the same warm-up passes on its machine: some
-//! seconds of nothing, then a mixture of everything; all methods see it.
+//! The machines, and what runs on them. A warm-up precedes each scenario on its machine: some seconds of
+//! nothing, then a mixture of everything. All methods see it.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use wattrace_simulator::mix::Mix;
 use wattrace_simulator::random::Random;
 use wattrace_simulator::schedule::{Phase, Process, Schedule, Thread};
 
-/// What is judged.
+/// What is evaluated.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) machine: Machine,
-    /// Its processes. They begin after the warm-up.
+    /// Its processes, which start after the warm-up.
     processes: Vec<Process>,
 }
 
-/// How long methods can learn, and how long they are judged.
+/// How long methods can learn, and how long they are evaluated.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(120);
-pub(crate) const JUDGED: Duration = Duration::from_secs(40);
-/// Of the warm-up, how long nothing runs first.
+pub(crate) const EVALUATED: Duration = Duration::from_secs(40);
+/// How long nothing runs at the start of the warm-up.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// The scenario that is repeated with other kinds of code.
 pub(crate) const MIXED_CODE: &str = "mixed instruction intensity";
 
 impl Scenario {
-    /// The whole script: a warm-up that `seed` decides, and the scenario.
+    /// The whole script: a warm-up that depends on `seed`, and the scenario.
     pub(crate) fn schedule(&self, seed: u64) -> Schedule {
         let mut processes = warm_up(&self.machine, seed);
         processes.extend(self.processes.iter().cloned().map(|mut process| {
@@ -38,8 +38,7 @@ impl Scenario {
     }
 }
 
-/// A mixture of everything: for each CPU two processes that come and go, of kinds of code and at paces drawn
-/// by chance.
+/// A mixture of everything: processes that run and sleep, with random kinds of code and random durations.
 fn warm_up(machine: &Machine, seed: u64) -> Vec<Process> {
     let mut random = Random::new(seed.rotate_left(32));
     let end = WARM_UP - Duration::from_millis(500);
@@ -81,8 +80,8 @@ fn with_threads(process: Process, count: usize) -> Process {
     Process { threads: vec![thread; count], ..process }
 }
 
-/// `count` processes that each run once, for `run`, one in every `every`, at any moment of it: nobody starts
-/// processes in step with our windows.
+/// `count` processes that each run once, for `run`: one starts in every `every`, at a random moment, so that
+/// starts are not aligned with windows.
 fn swarm(name: &str, mixes: &[Mix], run: Duration, every: Duration, count: u32) -> Vec<Process> {
     let mut random = Random::new(u64::from(count));
     let mut process = |n: u32| {
@@ -94,7 +93,7 @@ fn swarm(name: &str, mixes: &[Mix], run: Duration, every: Duration, count: u32) 
     (0..count).map(&mut process).collect()
 }
 
-/// All of them.
+/// All scenarios.
 pub(crate) fn all() -> Vec<Scenario> {
     vec![
         steady(),
@@ -154,7 +153,7 @@ fn two_sockets() -> Scenario {
     let ghz = [[3.2; 4], [2.2; 4]].concat();
     Scenario {
         name: "two sockets",
-        about: "2 packages of 4 cores, at 3.2 and 2.2 GHz; pinned loads of different weight on each, one that roams",
+        about: "2 packages of 4 cores at 3.2 and 2.2 GHz; pinned loads on each, and one that roams",
         machine: Machine { packages: 2, ghz, ..machine() },
         processes: vec![
             duty("left-1", Mix::Integer, 1.0).on(&[0]),
@@ -187,7 +186,7 @@ fn smt_pairs() -> Scenario {
 fn mixed_frequencies() -> Scenario {
     Scenario {
         name: "mixed frequencies",
-        about: "6 cores at 1.6, 2.4 and 3.2 GHz, which change places every 4 s; pinned loads and one that roams",
+        about: "6 cores at 1.6, 2.4 and 3.2 GHz, rotating every 4 s; pinned loads and one that roams",
         machine: Machine { cores: 6, ghz: vec![1.6, 2.4, 3.2], shift: ms(4000), ..machine() },
         processes: vec![
             duty("a", Mix::Integer, 0.9).on(&[0]),
@@ -226,7 +225,7 @@ fn all_at_once() -> Scenario {
     let ghz = vec![2.0, 2.6, 3.2];
     Scenario {
         name: "all at once",
-        about: "2 packages of 4 cores of 2 threads at 2.0, 2.6 and 3.2 GHz, changing every 7 s; all of the above together",
+        about: "2 packages of 4 cores of 2 threads, 2.0, 2.6, 3.2 GHz, rotating every 7 s; all of the above",
         machine: Machine { packages: 2, threads: 2, ghz, shift: ms(7000), ..machine() },
         processes,
     }

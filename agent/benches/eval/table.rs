@@ -3,61 +3,63 @@
 use std::fmt::Write;
 
 use crate::drive::Run;
-use crate::judge::Verdict;
 use crate::methods::{LIMIT, TUNED};
+use crate::score::Score;
 
-/// What our best mode is to stay below in every scenario.
+/// The error that our best mode must stay below in every scenario.
 const GOAL: f64 = 0.04;
 
 /// All tables.
 pub(crate) fn results(runs: &[Run], hidden: &[(f64, Run)]) -> String {
     let mut text = String::new();
     let Some(first) = runs.first() else { return text };
-    let methods: Vec<&str> = verdicts(first).map(|verdict| verdict.method.as_str()).collect();
+    let methods: Vec<&str> = scores(first).map(|score| score.method.as_str()).collect();
 
-    verdict(&mut text, runs);
+    goals(&mut text, runs);
     heading(
         &mut text,
         "Error per process",
-        "Mean over the processes and the seeds, and in brackets the process that is off most with any seed.",
+        "Mean over the processes and the seeds; in brackets the largest error of a process with any seed.",
     );
     per_scenario(&mut text, runs, &methods, |v| format!("{} ({})", percent(v.mean), percent(v.worst)));
     heading(
         &mut text,
         "Error weighted by energy",
-        "Sum of what all processes are off, over the sum of what they caused.",
+        "Sum of the errors of all processes over the sum of the energy that they caused.",
     );
     per_scenario(&mut text, runs, &methods, |v| percent(v.weighted));
     heading(
         &mut text,
         "Error of the proportions alone",
-        "Mean over the processes, after all that a method attributed was scaled to what was caused: this forgives a method that \
-         divides static power among processes, or attributes too little to all of them alike.",
+        "Mean over the processes, after the energy that a method attributed was scaled to the energy that \
+         they caused: a method may divide static power among processes, or attribute too little to all of \
+         them alike.",
     );
     per_scenario(&mut text, runs, &methods, |v| percent(v.proportions));
     heading(
         &mut text,
         "Idle energy",
-        "How far the energy that a method gives to nobody is from the static energy.",
+        "Difference between the energy that a method gives to no process and the true static energy.",
     );
-    per_scenario(&mut text, runs, &methods, |v| v.idle.map_or("not told".to_owned(), percent));
+    per_scenario(&mut text, runs, &methods, |v| v.idle.map_or("not reported".to_owned(), percent));
     heading(
         &mut text,
         "Conservation",
-        "How far processes, idle and unattributed together are from what was measured. Ours: in microjoules, over all windows \
-         and domains.",
+        "Difference between processes, idle and unattributed together and the measured energy. Ours: in \
+         microjoules, over all windows and domains.",
     );
     per_scenario(&mut text, runs, &methods, |v| match v.conservation {
         Some(microjoules) if v.method.starts_with("ours") => format!("{microjoules:.0} µJ"),
         Some(part) => percent(part),
-        None => "not told".to_owned(),
+        None => "not reported".to_owned(),
     });
     if !hidden.is_empty() {
         heading(
             &mut text,
-            "What no counter tells",
-            "Mean error per process in the scenario of mixed instruction intensity, 1 s windows, with kinds of code whose instructions \
-             and misses differ in energy by so many times what they do above (0: not at all).",
+            "What no counter shows",
+            "Mean error per process in the scenario of mixed instruction intensity, 1 s windows, with \
+             kinds of code whose instructions and misses differ in energy by a multiple of what they do \
+             above (0: not at all).",
         );
         head(&mut text, "differences", &methods);
         for (factor, run) in hidden {
@@ -71,24 +73,24 @@ pub(crate) fn results(runs: &[Run], hidden: &[(f64, Run)]) -> String {
     text
 }
 
-/// Whether the goals were met.
-fn verdict(text: &mut String, runs: &[Run]) {
+/// The table of goals, and whether each is met.
+fn goals(text: &mut String, runs: &[Run]) {
     let over_all = |mode: usize| runs.iter().map(|run| run.ours[mode].mean).sum::<f64>() / runs.len() as f64;
     let modes = runs.first().map_or(0, |run| run.ours.len());
     let Some(best) = (0..modes).min_by(|&a, &b| over_all(a).total_cmp(&over_all(b))) else { return };
     let name = runs.first().map_or("", |run| run.ours[best].method.as_str());
-    let highest = |verdict: &Verdict| verdict.means.iter().copied().fold(0.0, f64::max);
+    let highest = |score: &Score| score.means.iter().copied().fold(0.0, f64::max);
     let worst = runs.iter().map(|run| highest(&run.ours[best])).fold(0.0, f64::max);
 
     let above = runs.iter().filter(|run| highest(&run.ours[best]) > GOAL).map(|run| {
         let limit = run.others.iter().find(|other| other.method == LIMIT).map_or(0.0, highest);
         let (mean, limit) = (percent(highest(&run.ours[best])), percent(limit));
-        format!("{}, {:?}: {mean}, where {limit} is the limit", run.scenario, run.window)
+        format!("{}, {:?}: {mean}, and the limit is {limit}", run.scenario, run.window)
     });
     let above: Vec<String> = above.collect();
-    // Who is best of the others, where it is better than ours, and by how much; the standard error is that of
-    // the seeds' differences.
-    let behind = |is_one: fn(&str) -> bool, error: fn(&Verdict) -> f64, each: fn(&Verdict) -> &[f64]| {
+    // The scenarios in which the best of the others is better than ours, and by how much, with the standard
+    // error of the seeds' differences.
+    let behind = |is_one: fn(&str) -> bool, error: fn(&Score) -> f64, each: fn(&Score) -> &[f64]| {
         let lost = runs.iter().filter_map(|run| {
             let others = run.others.iter().filter(|other| is_one(&other.method));
             let (ours, other) = (&run.ours[best], others.min_by(|a, b| error(a).total_cmp(&error(b)))?);
@@ -114,11 +116,11 @@ fn verdict(text: &mut String, runs: &[Run]) {
     let goals = [
         (
             format!(
-                "our best mode ({name}) is off by at most {} per process, in the mean, with every seed",
+                "the mean error per process of our best mode ({name}) is at most {} with every seed",
                 percent(GOAL)
             ),
             format!(
-                "at most {}, {} over all scenarios; above it: {}",
+                "at most {}; {} over all scenarios; above the goal: {}",
                 percent(worst),
                 percent(over_all(best)),
                 if above.is_empty() { "nowhere".to_owned() } else { above.join("; ") }
@@ -126,11 +128,11 @@ fn verdict(text: &mut String, runs: &[Run]) {
             above.is_empty(),
         ),
         (
-            "and nowhere behind a published formula, in the mean over the seeds".to_owned(),
+            "it is not behind a published formula in any scenario, as a mean over the seeds".to_owned(),
             published.clone(),
             published == "nowhere",
         ),
-        (format!("nor behind {TUNED}, which is our doing"), error.clone(), error == "nowhere"),
+        (format!("nor behind {TUNED}, whose settings are ours"), error.clone(), error == "nowhere"),
         (
             "nor behind any of them weighted by energy, or in proportions alone".to_owned(),
             format!("weighted: {weighted}. Proportions: {proportions}"),
@@ -138,7 +140,7 @@ fn verdict(text: &mut String, runs: &[Run]) {
         ),
         (
             "books close exactly, in every mode".to_owned(),
-            format!("{residual:.0} µJ are left over"),
+            format!("residual: {residual:.0} µJ"),
             residual == 0.0,
         ),
     ];
@@ -148,7 +150,7 @@ fn verdict(text: &mut String, runs: &[Run]) {
     }
 }
 
-/// Of the mean of `values`; `None` of fewer than two.
+/// Standard error of the mean of `values`; `None` for fewer than two.
 fn standard_error(values: &[f64]) -> Option<f64> {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
@@ -156,7 +158,7 @@ fn standard_error(values: &[f64]) -> Option<f64> {
     (values.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt())
 }
 
-fn verdicts(run: &Run) -> impl Iterator<Item = &Verdict> {
+fn scores(run: &Run) -> impl Iterator<Item = &Score> {
     run.ours.iter().chain(&run.others)
 }
 
@@ -172,17 +174,17 @@ fn head(text: &mut String, first: &str, methods: &[&str]) {
     _ = writeln!(text, "| --- |{}", " ---: |".repeat(methods.len()));
 }
 
-fn per_scenario(text: &mut String, runs: &[Run], methods: &[&str], cell: impl Fn(&Verdict) -> String) {
+fn per_scenario(text: &mut String, runs: &[Run], methods: &[&str], cell: impl Fn(&Score) -> String) {
     head(text, "scenario, window", methods);
     for run in runs {
         row(text, &format!("{}, {:?}", run.scenario, run.window), run, methods, &cell);
     }
 }
 
-fn row(text: &mut String, name: &str, run: &Run, methods: &[&str], cell: impl Fn(&Verdict) -> String) {
+fn row(text: &mut String, name: &str, run: &Run, methods: &[&str], cell: impl Fn(&Score) -> String) {
     let cells = methods.iter().map(|method| {
-        let verdict = verdicts(run).find(|verdict| verdict.method == *method);
-        verdict.map_or("–".to_owned(), &cell)
+        let score = scores(run).find(|score| score.method == *method);
+        score.map_or("–".to_owned(), &cell)
     });
     _ = writeln!(text, "| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
 }

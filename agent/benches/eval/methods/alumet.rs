@@ -1,17 +1,17 @@
-//! Alumet's `energy-attribution`: at each reading of the meter, the joules since the last one times each
-//! process's CPU usage (a part of the whole machine), interpolated to the meter's timestamp from the usages
-//! told before and after it.
+//! Alumet's `energy-attribution`: at each reading of the meter, the energy since the last one times each
+//! process's part of the machine's CPU usage, interpolated to the meter's timestamp from the usages before
+//! and after it.
 
 use std::collections::BTreeMap;
 
-use super::{Books, Method, utilisation};
+use super::method::{Attributed, Method, utilisation};
 use crate::observe::Sample;
 
 #[derive(Default)]
 pub(crate) struct Alumet {
-    books: Books,
+    attributed: Attributed,
     last: Option<Sample>,
-    /// The usages told at the last reading.
+    /// The usages of the last sample.
     usages: BTreeMap<usize, f64>,
 }
 
@@ -27,8 +27,8 @@ impl Method for Alumet {
             let weight = (sample.at - last.usage_at) / (sample.usage_at - last.usage_at);
             for (number, usage) in &usages {
                 if let Some(earlier) = self.usages.get(number) {
-                    let there = earlier + (usage - earlier) * weight;
-                    self.books.charge(*number, joules * there);
+                    let usage = earlier + (usage - earlier) * weight;
+                    self.attributed.charge(*number, joules * usage);
                 }
             }
             self.usages = usages;
@@ -36,7 +36,7 @@ impl Method for Alumet {
         self.last = Some(sample);
     }
 
-    fn books(&self) -> &Books {
-        &self.books
+    fn attributed(&self) -> &Attributed {
+        &self.attributed
     }
 }

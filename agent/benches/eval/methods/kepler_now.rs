@@ -1,13 +1,12 @@
-//! Kepler since 0.10: of each zone's energy, summed over packages, the part of the machine's CPU time that
-//! was busy is active, the rest is idle; active energy is divided by the CPU time of the processes that are
-//! there now.
+//! Kepler since 0.10: each zone's energy, summed over packages, is active for the busy part of the machine's
+//! CPU time, and idle for the rest. Active energy is divided by the CPU time of the processes that live now.
 
-use super::{Books, Method};
+use super::method::{Attributed, Method};
 use crate::observe::Sample;
 
 #[derive(Default)]
 pub(crate) struct KeplerNow {
-    books: Books,
+    attributed: Attributed,
     last: Option<Sample>,
 }
 
@@ -21,7 +20,7 @@ impl Method for KeplerNow {
             let joules = sample.total().iter().sum::<f64>() - last.total().iter().sum::<f64>();
             let all = (sample.usage_at - last.usage_at) * 100.0 * sample.cpus;
             let active = joules * ((sample.busy_ticks - last.busy_ticks) as f64 / all).clamp(0.0, 1.0);
-            // A process that is new has used all its time in this interval.
+            // A new process used all its time in this interval.
             let ticks = |number: &usize| {
                 let earlier = last.processes.get(number).map_or(0, |view| view.ticks);
                 (sample.processes[number].ticks - earlier) as f64
@@ -29,15 +28,15 @@ impl Method for KeplerNow {
             let sum: f64 = sample.processes.keys().map(ticks).sum();
             if sum > 0.0 {
                 for number in sample.processes.keys() {
-                    self.books.charge(*number, active * ticks(number) / sum);
+                    self.attributed.charge(*number, active * ticks(number) / sum);
                 }
             }
-            self.books.rest(joules - active);
+            self.attributed.add_idle(joules - active);
         }
         self.last = Some(sample);
     }
 
-    fn books(&self) -> &Books {
-        &self.books
+    fn attributed(&self) -> &Attributed {
+        &self.attributed
     }
 }

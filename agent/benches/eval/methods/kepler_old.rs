@@ -1,18 +1,18 @@
-//! Kepler before 0.10, its ratio model: idle power is the least that was seen; what is above it is divided
-//! among all that ran by instructions (packages, summed) and by cache misses (memory, summed). It counts in
-//! the kernel, so it sees the short-lived.
+//! The ratio model of Kepler before 0.10: idle power is the lowest power seen. The rest is divided among all
+//! processes that ran, by instructions (all packages together) and by cache misses (all memory together). It
+//! counts in the kernel, so it sees short-lived processes.
 
 use std::collections::BTreeMap;
 
-use super::{Books, Method};
+use super::method::{Attributed, Method};
 use crate::observe::{Sample, used};
 
 #[derive(Default)]
 pub(crate) struct KeplerOld {
-    books: Books,
+    attributed: Attributed,
     last: Option<Sample>,
-    /// Least power seen, by part, W.
-    least: Option<[f64; 2]>,
+    /// Lowest power seen, by part, W.
+    lowest: Option<[f64; 2]>,
 }
 
 impl Method for KeplerOld {
@@ -25,8 +25,8 @@ impl Method for KeplerOld {
             let seconds = sample.at - last.at;
             let (before, now) = (last.total(), sample.total());
             let watts = [0, 1].map(|part| (now[part] - before[part]) / seconds);
-            let least = self.least.get_or_insert(watts);
-            *least = [0, 1].map(|part| least[part].min(watts[part]));
+            let lowest = self.lowest.get_or_insert(watts);
+            *lowest = [0, 1].map(|part| lowest[part].min(watts[part]));
             let mut usages = BTreeMap::new();
             let mut sums = [0.0; 2];
             for (number, view) in &sample.ran {
@@ -45,17 +45,17 @@ impl Method for KeplerOld {
             for (number, usage) in usages {
                 let joules = [0, 1].map(|part| match sums[part] {
                     0.0 => 0.0,
-                    sum => (watts[part] - least[part]) * seconds * usage[part] / sum,
+                    sum => (watts[part] - lowest[part]) * seconds * usage[part] / sum,
                 });
-                self.books.charge(number, joules[0] + joules[1]);
+                self.attributed.charge(number, joules[0] + joules[1]);
             }
-            let idle = (least[0] + least[1]) * seconds;
-            self.books.rest(idle);
+            let idle = (lowest[0] + lowest[1]) * seconds;
+            self.attributed.add_idle(idle);
         }
         self.last = Some(sample);
     }
 
-    fn books(&self) -> &Books {
-        &self.books
+    fn attributed(&self) -> &Attributed {
+        &self.attributed
     }
 }

@@ -1,17 +1,17 @@
-//! No method, but the limit of all: each window's measured energy, divided in proportion to what was really
-//! static in it and what each process really caused, as known at the readings of usage. What it is off is due
-//! to the meters (early or late, in steps, noisy) and to the readings, and no model of power can mend it.
+//! The limit of all methods: each window's measured energy, divided in proportion to the true static energy
+//! and to what each process truly caused, as known when usage is sampled. Its error comes from the meters
+//! (early or late, in steps, noisy) and from sampling; no power model can avoid it.
 
 use std::collections::BTreeMap;
 
-use super::{Books, LIMIT, Method};
+use super::method::{Attributed, LIMIT, Method};
 use crate::observe::{PARTS, Sample};
 
 #[derive(Default)]
 pub(crate) struct Limit {
-    books: Books,
+    attributed: Attributed,
     last: Option<Sample>,
-    /// What each process caused from the last reading of usage but one to the last, a second.
+    /// What each process caused per second between the last two samples of usage.
     rates: BTreeMap<usize, Vec<[f64; 2]>>,
 }
 
@@ -22,7 +22,8 @@ impl Method for Limit {
 
     fn take(&mut self, sample: Sample) {
         if let Some(last) = &self.last {
-            // The window of energy lies in two of usage, within each of which use is taken to be even.
+            // The energy window spans parts of two usage windows, within each of which usage is taken to be
+            // even.
             let (tail, head) = (last.usage_at - last.at, sample.at - last.usage_at);
             let span = sample.usage_at - last.usage_at;
             let mut rates = BTreeMap::new();
@@ -53,9 +54,9 @@ impl Method for Limit {
                     if whole <= 0.0 {
                         continue;
                     }
-                    self.books.rest(joules * idle / whole);
+                    self.attributed.add_idle(joules * idle / whole);
                     for (number, share) in &shares {
-                        self.books.charge(*number, joules * share[package][part] / whole);
+                        self.attributed.charge(*number, joules * share[package][part] / whole);
                     }
                 }
             }
@@ -64,7 +65,7 @@ impl Method for Limit {
         self.last = Some(sample);
     }
 
-    fn books(&self) -> &Books {
-        &self.books
+    fn attributed(&self) -> &Attributed {
+        &self.attributed
     }
 }

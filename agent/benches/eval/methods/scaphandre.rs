@@ -1,12 +1,12 @@
-//! Scaphandre: the host's power between two readings times each process's part of the machine's CPU time
+//! Scaphandre: the host's power between two samples times each process's part of the machine's CPU time
 //! between them.
 
-use super::{Books, Method, utilisation};
+use super::method::{Attributed, Method, utilisation};
 use crate::observe::Sample;
 
 #[derive(Default)]
 pub(crate) struct Scaphandre {
-    books: Books,
+    attributed: Attributed,
     last: Option<Sample>,
 }
 
@@ -19,13 +19,13 @@ impl Method for Scaphandre {
         if let Some(last) = &self.last {
             let joules = sample.total().iter().sum::<f64>() - last.total().iter().sum::<f64>();
             for (number, part) in utilisation(last, &sample) {
-                self.books.charge(number, joules * part);
+                self.attributed.charge(number, joules * part);
             }
         }
         self.last = Some(sample);
     }
 
-    fn books(&self) -> &Books {
-        &self.books
+    fn attributed(&self) -> &Attributed {
+        &self.attributed
     }
 }

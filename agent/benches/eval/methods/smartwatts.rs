@@ -1,24 +1,23 @@
 //! SmartWatts: for each package and each of its frequencies (in steps of 100 MHz) a linear model of power by
-//! hardware counters; its constant term is static power. A process's power is what the model says of its
-//! counters alone. A process is a target of its own, counted from the reading that first finds it to the last
-//! that does.
+//! hardware counters; its constant term is static power. A process's power is the model's for its counters.
+//! Each process is a target, counted from the first sample that has it to the last.
 //!
-//! Once as it comes: learnt from the last 60 readings as soon as there are 10, with a constant term when
-//! there are 60, and anew when the median error exceeds 2 W. And once tuned, for machines as small as these
-//! and for short windows: learnt anew at every reading from those of the last minute, always with a constant
-//! term. Coefficients are 0 or more. (The program's penalty on them is too small to matter next to counters
-//! of billions.)
+//! There are two variants. With its own settings it learns from the last 60 samples as soon as there are 10,
+//! with a constant term once there are 60, and again whenever the median error exceeds 2 W. Tuned for
+//! machines as small as these and for short windows, it learns at every sample from those of the last minute,
+//! always with a constant term. Coefficients are 0 or more. The program's penalty on them is too small to
+//! matter beside counters of billions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::{Books, Method, TUNED};
+use super::method::{Attributed, Method, TUNED};
 use crate::observe::{Sample, used};
 
-/// Readings before there is a model.
-const FEWEST: usize = 10;
-/// Readings of whose errors the median is taken.
-const ERRORS: usize = 60;
+/// Samples before there is a model.
+const MIN_SAMPLES: usize = 10;
+/// Samples of whose errors the median is taken.
+const ERROR_SAMPLES: usize = 60;
 const FEATURES: usize = 4;
 
 type Features = [f64; FEATURES];
@@ -26,7 +25,7 @@ type Features = [f64; FEATURES];
 pub(crate) struct SmartWatts {
     name: &'static str,
     settings: Settings,
-    books: Books,
+    attributed: Attributed,
     last: Option<Sample>,
     /// By part, package and frequency layer.
     layers: BTreeMap<(usize, usize, u64), Layer>,
@@ -34,15 +33,15 @@ pub(crate) struct SmartWatts {
 
 #[derive(Clone, Copy)]
 struct Settings {
-    /// Readings to learn from.
+    /// Samples to learn from.
     history: usize,
-    /// Readings before there is a constant term.
+    /// Samples before there is a constant term.
     constant: usize,
-    /// Median error beyond which it learns anew, W.
+    /// Median error above which it learns again, W.
     threshold: f64,
 }
 
-/// A frequency's model, and what it is learnt from.
+/// The model of one frequency, and the samples that it is fitted to.
 #[derive(Default)]
 struct Layer {
     history: VecDeque<(Features, f64)>,
@@ -61,18 +60,18 @@ struct Sums {
 }
 
 impl SmartWatts {
-    pub(crate) fn as_it_comes() -> Self {
+    pub(crate) fn with_own_settings() -> Self {
         Self::new("SmartWatts", Settings { history: 60, constant: 60, threshold: 2.0 })
     }
 
-    /// For readings `window` apart.
+    /// For samples `window` apart.
     pub(crate) fn tuned(window: Duration) -> Self {
         let history = (60.0 / window.as_secs_f64()) as usize;
-        Self::new(TUNED, Settings { history, constant: FEWEST, threshold: 0.0 })
+        Self::new(TUNED, Settings { history, constant: MIN_SAMPLES, threshold: 0.0 })
     }
 
     fn new(name: &'static str, settings: Settings) -> Self {
-        Self { name, settings, books: Books::default(), last: None, layers: BTreeMap::new() }
+        Self { name, settings, attributed: Attributed::default(), last: None, layers: BTreeMap::new() }
     }
 }
 
@@ -90,7 +89,7 @@ impl Method for SmartWatts {
                 for (number, view) in &sample.processes {
                     let Some(earlier) = last.processes.get(number) else { continue };
                     let used = used(&earlier.counted[package], &view.counted[package]);
-                    // In billions a second: reference cycles, cycles, instructions, misses.
+                    // In billions per second: reference cycles, cycles, instructions, misses.
                     let counts = [used.time, used.cycles, used.instructions, used.misses];
                     let features = counts.map(|count| count as f64 * 1e-9 / seconds);
                     sum = [0, 1, 2, 3].map(|i| sum[i] + features[i]);
@@ -104,9 +103,9 @@ impl Method for SmartWatts {
                     let layer = self.layers.entry((part, package, frequency)).or_default();
                     if let Some((coefficients, intercept)) = layer.model {
                         for (number, features) in &targets {
-                            self.books.charge(*number, dot(&coefficients, features) * seconds);
+                            self.attributed.charge(*number, dot(&coefficients, features) * seconds);
                         }
-                        self.books.rest(intercept * seconds);
+                        self.attributed.add_idle(intercept * seconds);
                     }
                     layer.learn(sum, watts, &self.settings);
                 }
@@ -115,8 +114,8 @@ impl Method for SmartWatts {
         self.last = Some(sample);
     }
 
-    fn books(&self) -> &Books {
-        &self.books
+    fn attributed(&self) -> &Attributed {
+        &self.attributed
     }
 }
 
@@ -129,11 +128,11 @@ impl Layer {
         {
             self.sums.add(&features, watts, -1.0);
         }
-        let wrong = match self.model {
+        let is_outdated = match self.model {
             None => true,
             Some((coefficients, constant)) => {
                 self.errors.push_back((watts - dot(&coefficients, &features) - constant).abs());
-                if self.errors.len() > ERRORS {
+                if self.errors.len() > ERROR_SAMPLES {
                     self.errors.pop_front();
                 }
                 let mut errors: Vec<f64> = self.errors.iter().copied().collect();
@@ -141,7 +140,7 @@ impl Layer {
                 errors[errors.len() / 2] >= settings.threshold
             }
         };
-        if wrong && self.history.len() >= FEWEST {
+        if is_outdated && self.history.len() >= MIN_SAMPLES {
             let with_constant = self.history.len() >= settings.constant;
             self.model = Some(self.sums.fit(self.history.len() as f64, with_constant));
         }
@@ -158,7 +157,7 @@ impl Sums {
         }
     }
 
-    /// Least squares with coefficients of 0 and more, by descent along one coordinate after the other.
+    /// Least squares with coefficients of 0 or more, by coordinate descent.
     fn fit(&self, count: f64, with_constant: bool) -> (Features, f64) {
         let weight = if with_constant { 1.0 / count } else { 0.0 };
         let mut coefficients = [0.0; FEATURES];
