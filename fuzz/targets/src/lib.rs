@@ -36,7 +36,7 @@ pub const TARGETS: [(&str, Target); 25] = [
     ("guest_message", bytes::message),
     ("hwmon_names", texts::names),
     ("hwmon_tree", trees::hwmon),
-    ("intake_numbers", texts::numbers),
+    ("ingest_numbers", texts::numbers),
     ("otlp_request", bytes::request),
     ("rapl_readings", bytes::readings),
     ("rapl_text", texts::rapl),
