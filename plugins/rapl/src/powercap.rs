@@ -24,7 +24,8 @@ use zones::{Zone, ZoneDirectory};
 
 const NO_ZONES: &str = "load the driver with `sudo modprobe intel_rapl_msr` (for AMD too); \
     virtual machines seldom have a meter";
-const NO_PERMISSION: &str = "run as root, or `sudo setcap cap_dac_read_search+ep \"$(command -v wattrace)\"`, \
+const NO_PERMISSION: &str = "run as root, \
+    or `sudo setcap cap_dac_read_search+ep \"$(command -v wattrace)\"`, \
     or `sudo chmod a+r /sys/class/powercap/*/energy_uj`";
 
 /// The directory of the interface.
