@@ -120,7 +120,7 @@ impl BmcConfig {
                 return refuse("endpoint", "begins with neither https:// nor http://");
             }
             if plain && self.verify {
-                let why = "http:// shows the password to everyone on the network: use https://, or set verify = false";
+                let why = "http:// shows the password to the network: use https://, or set verify = false";
                 return refuse("endpoint", why);
             }
             if !self.username.is_empty() && self.password_file.as_os_str().is_empty() {

@@ -11,7 +11,7 @@
 //! | `processes` | the processes, and the groups that each is in now |
 //! | `table` | the groups, and their counters |
 //! | `transform` | the pipeline element: from a process's increment to its groups' counters |
-//! | `names` | names from container engines, Kubernetes and the user database, looked up beside the pipeline |
+//! | `names` | names from container engines, Kubernetes and the user database |
 //! | [`fuzzing`] | everything that parses text of others, for fuzzers |
 //!
 //! # Why the sums are exact

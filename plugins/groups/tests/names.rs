@@ -189,8 +189,9 @@ fn a_container_gets_its_name_and_image_from_the_engine_that_runs_it() {
     let config = config(dir.path());
     // As Docker 28 and Podman 4.3 answer, shortened.
     let inspected = format!(
-        "{{\"Id\": \"{CONTAINER}\", \"Created\": \"2026-11-20T17:02:11Z\", \"State\": {{\"Status\": \"running\"}}, \
-          \"Image\": \"sha256:0ec9\", \"Name\": \"/burner\", \"Config\": {{\"Image\": \"localhost/busy:latest\", \"Labels\": null}}}}"
+        r#"{{"Id": "{CONTAINER}", "Created": "2026-11-20T17:02:11Z", "State": {{"Status": "running"}},
+            "Image": "sha256:0ec9", "Name": "/burner",
+            "Config": {{"Image": "localhost/busy:latest", "Labels": null}}}}"#
     );
     let wanted = format!("/containers/{CONTAINER}/json");
     let engine = Server::unix(&dir.path().join("engine.sock"), move |path, _| match path == wanted {

@@ -192,8 +192,8 @@ impl Client {
     }
 }
 
-const TLS_REMEDY: &str = "; if the BMC's certificate is self-signed, give its authority as plugins.bmc.authority, or \
-    set plugins.bmc.verify = false if the network is trusted";
+const TLS_REMEDY: &str = "; if the BMC's certificate is self-signed, give its authority as \
+    plugins.bmc.authority, or set plugins.bmc.verify = false if the network is trusted";
 
 impl Drop for Client {
     fn drop(&mut self) {

@@ -114,7 +114,8 @@ fn choose(metered: Vec<(Chassis, Location)>, seen: &[String], wanted: &str) -> R
         (Some((chassis, _)), None) if chassis.systems.is_some_and(|n| n > 1) => {
             let id = chassis.id;
             Err(format!(
-                "chassis `{id}` holds several computers; to read it anyway, set plugins.bmc.chassis = \"{id}\""
+                "chassis `{id}` holds several computers; to read it anyway, set \
+                 plugins.bmc.chassis = \"{id}\""
             ))
         }
         (Some((_, location)), None) => Ok(location),

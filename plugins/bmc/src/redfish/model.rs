@@ -92,7 +92,9 @@ mod tests {
     fn power_is_in_an_excerpt_or_in_the_first_control_that_has_it() {
         assert_eq!(microwatts(&json!({"PowerWatts": {"Reading": 374.25}})), Some(374_250_000));
         let controls = json!({"PowerControl": [
-            {"MemberId": "0", "PowerConsumedWatts": null}, {"PowerConsumedWatts": 344}, {"PowerConsumedWatts": 12}
+            {"MemberId": "0", "PowerConsumedWatts": null},
+            {"PowerConsumedWatts": 344},
+            {"PowerConsumedWatts": 12}
         ]});
         assert_eq!(microwatts(&controls), Some(344_000_000));
         for nothing in [

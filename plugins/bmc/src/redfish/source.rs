@@ -53,7 +53,7 @@ impl RedfishSource {
         if credentials.is_some() && credentials == known {
             let path = config.password_file.display();
             return Err(Error::gone(format!(
-                "the BMC has refused this name and password; the next try is when {path} holds another password"
+                "the BMC has refused this name and password; the next try is when {path} has changed"
             )));
         }
         let connected = connect(config, credentials.clone(), runtime);

@@ -85,7 +85,8 @@ impl Server {
         let members = json!([link("/redfish/v1/Chassis/1U"), link("/redfish/v1/Chassis/Disks")]);
         self.set("/redfish/v1/Chassis", json!({"Members@odata.count": 2, "Members": members}));
         let links = json!({"ComputerSystems": [link("/redfish/v1/Systems/437XR1138R2")]});
-        let chassis = json!({"Id": "1U", "ChassisType": "RackMount", "Links": links, "Power": link("/redfish/v1/Chassis/1U/Power")});
+        let power = link("/redfish/v1/Chassis/1U/Power");
+        let chassis = json!({"Id": "1U", "ChassisType": "RackMount", "Links": links, "Power": power});
         self.set("/redfish/v1/Chassis/1U", chassis);
         self.set("/redfish/v1/Chassis/Disks", json!({"Id": "Disks", "ChassisType": "StorageEnclosure"}));
         self.older_power(300.0);
@@ -114,7 +115,10 @@ impl Server {
     }
 
     pub(crate) fn newer_power(&self, watts: f64, kilowatt_hours: f64) {
-        let sensor = |name: &str, reading: f64| json!({"DataSourceUri": format!("/redfish/v1/Chassis/1U/Sensors/{name}"), "Reading": reading});
+        let sensor = |name: &str, reading: f64| {
+            let uri = format!("/redfish/v1/Chassis/1U/Sensors/{name}");
+            json!({"DataSourceUri": uri, "Reading": reading})
+        };
         let metrics = json!({"Id": "EnvironmentMetrics", "TemperatureCelsius": {"Reading": 39},
             "PowerWatts": sensor("TotalPower", watts), "EnergykWh": sensor("TotalEnergy", kilowatt_hours)});
         self.set("/redfish/v1/Chassis/1U/EnvironmentMetrics", metrics);
@@ -136,7 +140,8 @@ fn serve(stream: Box<dyn ReadWrite>, bmc: &Mutex<Bmc>) {
         let text = if answer.is_null() { String::new() } else { answer.to_string() };
         let length = text.len();
         let reply = format!(
-            "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\n{extra}Content-Length: {length}\r\n\r\n{text}"
+            "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\n{extra}\
+             Content-Length: {length}\r\n\r\n{text}"
         );
         if stream.get_mut().write_all(reply.as_bytes()).and_then(|()| stream.get_mut().flush()).is_err() {
             return;

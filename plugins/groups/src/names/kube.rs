@@ -137,8 +137,8 @@ async fn list(server: &Server, config: &GroupsConfig) -> Result<Vec<u8>, String>
     match answer.status {
         StatusCode::OK => answer.body.map(Into::into).map_err(|e| e.to_string()),
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Err(format!(
-            "HTTP status {status}: the service account lacks rights; it needs get on nodes/pods (kubelet; before 1.33 \
-             on nodes/proxy) or list on pods (API)"
+            "HTTP status {status}: the service account lacks rights; it needs get on nodes/pods (kubelet; \
+             before 1.33 on nodes/proxy) or list on pods (API)"
         )),
         status => Err(format!("HTTP status {status}")),
     }

@@ -129,7 +129,8 @@ const TABLE: &[(&str, &str)] = &[
         "ID(?) pod:d4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1/Burstable",
     ),
     (
-        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podd4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1.slice/crio-ID.scope",
+        "/kubepods.slice/kubepods-burstable.slice/\
+         kubepods-burstable-podd4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1.slice/crio-ID.scope",
         "ID(cri-o) pod:d4c4c7fd8a6b4a0c9f5b2f6ed4f7d2a1/Burstable unit:crio-ID.scope",
     ),
     ("/kubepods/besteffort/podUID/crio-conmon-ID", "pod:UID/BestEffort"),
@@ -139,7 +140,8 @@ const TABLE: &[(&str, &str)] = &[
     ),
     // A node in a container (kind): the node is not the pod's container.
     (
-        "/docker/ID/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podU_D.slice/cri-containerd-abc123.scope",
+        "/docker/ID/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podU_D.slice/\
+         cri-containerd-abc123.scope",
         "abc123(containerd) pod:UID/Guaranteed",
     ),
     ("/docker/ID/kubelet/kubepods/burstable/podUID", "pod:UID/Burstable"),
@@ -150,7 +152,8 @@ const TABLE: &[(&str, &str)] = &[
         "ID(docker) pod:UID/Guaranteed unit:docker-abc123.scope",
     ),
     (
-        "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-podU_D.slice/cri-containerd-ID.scope",
+        "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/\
+         kubelet-kubepods-besteffort-podU_D.slice/cri-containerd-ID.scope",
         "ID(containerd) pod:UID/BestEffort unit:cri-containerd-ID.scope",
     ),
     ("/kubepods/burstable/podUID/abc123/docker/ID", "ID(docker) pod:UID/Burstable"),
@@ -236,7 +239,10 @@ fn escapes_are_undone_and_other_backslashes_stay() {
 proptest::proptest! {
     /// A cgroup may have any name.
     #[test]
-    fn every_path_yields_ids_that_are_not_empty(path in "(/(([a-z.@_\\\\:-]|\u{20ac}|pod|kubepods|docker-|machine-|qemu-|oar-u|-j|job_|slurm|[0-9a-f]{32}){0,6})){0,5}") {
+    fn every_path_yields_ids_that_are_not_empty(
+        path in "(/(([a-z.@_\\\\:-]|\u{20ac}|pod|kubepods|docker-|machine-|qemu-|oar-u|-j|job_|slurm\
+                 |[0-9a-f]{32}){0,6})){0,5}"
+    ) {
         let info = PathInfo::of_all(Some(&path), &path);
         proptest::prop_assert!(info.container.is_none_or(|c| !c.id.is_empty()));
         proptest::prop_assert!(info.job.is_none_or(|j| !j.id.is_empty()));

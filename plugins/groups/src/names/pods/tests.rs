@@ -82,7 +82,8 @@ fn ids_of_every_runtime_are_read_and_missing_parts_are_tolerated() {
     let list = |items: &str| format!("{{\"kind\": \"PodList\", \"items\": {items}}}");
     let status = |id: &str| {
         let pod = format!(
-            "{{\"metadata\": {{\"name\": \"p\"}}, \"status\": {{\"containerStatuses\": [{{\"name\": \"c\", \"containerID\": {id}}}]}}}}"
+            "{{\"metadata\": {{\"name\": \"p\"}}, \
+              \"status\": {{\"containerStatuses\": [{{\"name\": \"c\", \"containerID\": {id}}}]}}}}"
         );
         container(&read(&list(&format!("[{pod}]"))), "abc")
     };
@@ -96,9 +97,10 @@ fn ids_of_every_runtime_are_read_and_missing_parts_are_tolerated() {
     for items in ["null", "[]", "[null, {}]", "[{\"status\": {\"containerStatuses\": null}, \"spec\": {}}]"] {
         assert_eq!(container(&read(&list(items)), "abc"), "none", "{items}");
     }
-    let with_nulls = "[{\"metadata\": {\"name\": \"p\", \"uid\": \"u\", \"labels\": null, \"annotations\": null}, \
-                        \"spec\": {\"containers\": null}, \"status\": {\"containerStatuses\": [{\"name\": \"c\", \
-                        \"containerID\": \"docker://abc\", \"lastState\": null}]}}]";
+    let with_nulls = r#"[{"metadata": {"name": "p", "uid": "u", "labels": null, "annotations": null},
+        "spec": {"containers": null},
+        "status": {"containerStatuses": [
+            {"name": "c", "containerID": "docker://abc", "lastState": null}]}}]"#;
     assert_eq!(container(&read(&list(with_nulls)), "abc"), "p c");
     assert_eq!(pod(&read(&list(with_nulls)), "u"), "p");
 }

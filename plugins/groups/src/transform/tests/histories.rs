@@ -40,7 +40,8 @@ fn event() -> impl Strategy<Value = Event> {
     let (who, path, user, what) = (any::<Index>(), 0..PATHS.len(), 0..3_u8, 0..4_usize);
     prop_oneof![
         2 => (path.clone(), user.clone()).prop_map(|(path, user)| Event::Start { path, user }),
-        8 => (who.clone(), what.clone(), any::<u32>()).prop_map(|(who, what, amount)| Event::Use { who, what, amount }),
+        8 => (who.clone(), what.clone(), any::<u32>())
+            .prop_map(|(who, what, amount)| Event::Use { who, what, amount }),
         1 => (who.clone(), path).prop_map(|(who, path)| Event::Move { who, path }),
         1 => (who.clone(), user).prop_map(|(who, user)| Event::Become { who, user }),
         1 => (who.clone(), what).prop_map(|(who, what)| Event::EndOne { who, what }),
