@@ -1,23 +1,23 @@
-//! What the outputs to files share, above all those that write one line per point: `jsonl` and `csv` say how
-//! a row looks ([`Format`]); the rest is here.
+//! What outputs to files have in common. `jsonl` and `csv`, which write one line per point, only define how a
+//! row looks ([`Format`]); the rest is here.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | [`number`] | counters printed exactly, from their integer |
-//! | [`row`] | a series' row, rendered once and cached; per point only time and value are formatted |
-//! | [`pace`] | when a flush is due |
-//! | `spool` | bytes on their way into the file: a write that stops half-way resumes at the very byte |
-//! | `file` | opening: append, lock, cut off a line that a crash tore |
+//! | [`template`] | a series' row, rendered once and cached; per point only time and value are formatted |
+//! | [`interval`] | when a flush is due |
+//! | `buffer` | bytes not yet written: a write that stops halfway resumes at that byte |
+//! | `file` | opening: append, lock, cut off the line that a crash left unfinished |
 //! | `output` | the [`wattrace_api::Output`] made of these |
 //!
-//! [`attributes_json`] and [`Pace`] serve other outputs too.
+//! [`attributes_json`] and [`IntervalTimer`] are for other outputs too.
 
+mod buffer;
 mod file;
+pub mod interval;
 pub mod number;
 mod output;
-pub mod pace;
-pub mod row;
-mod spool;
+pub mod template;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,10 +25,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use wattrace_api::{AttributeValue, Error, Series, Setup};
 
-pub use pace::Pace;
-pub use row::{Format, Row};
+pub use interval::IntervalTimer;
+pub use template::{Format, RowTemplate};
 
-/// What the user said about the file.
+/// What the user configured.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The plugin's name, which is also its output's.
@@ -37,7 +37,7 @@ pub struct Settings {
     pub path: PathBuf,
     /// Whether lines of earlier runs stay.
     pub append: bool,
-    /// How long lines may wait in memory for others.
+    /// How long lines may wait in memory, to be written together.
     pub flush_interval: Duration,
 }
 
@@ -53,19 +53,19 @@ pub fn add_output<F: Format>(setup: &mut Setup, settings: Settings) -> Result<()
         )));
     }
     let (registry, clock) = (setup.registry(), setup.clock());
-    let place = file::Place { plugin, path };
-    // An output that is opened anew after a failure goes on with the file it began.
+    let path = file::OutputPath { plugin, path };
+    // An output that is opened again after a failure goes on with the file it began.
     let mut overwrite = !append;
     setup.output(plugin, move || {
-        let opened = file::open(&place, F::OPENING, overwrite)?;
+        let opened = file::open(&path, F::OPENING, overwrite)?;
         overwrite = false;
-        let rows = row::Rows::<F>::new(registry.clone(), clock.clone());
-        Ok(output::LineOutput::new(opened, place.clone(), rows, clock.clone(), flush_interval))
+        let templates = template::TemplateCache::<F>::new(registry.clone(), clock.clone());
+        Ok(output::LineOutput::new(opened, path.clone(), templates, clock.clone(), flush_interval))
     });
     Ok(())
 }
 
-/// All attributes of `series` as a JSON object. A number that JSON has no spelling for is `null`.
+/// All attributes of `series` as a JSON object. A number that JSON cannot express is `null`.
 pub fn attributes_json(series: &Series) -> Value {
     let attributes = series.all_attributes().into_iter();
     let object: Map<String, Value> = attributes

@@ -1,11 +1,11 @@
 //! Numbers as text. A counter is printed from its integer, so that no digit is rounded away however long it
-//! has run; [`crate::row`] keeps one [`Scale`] per series.
+//! has run; [`crate::template`] keeps one [`Scale`] per series.
 
 use std::io::Write;
 
 use wattrace_api::{Kind, Metric, Value};
 
-/// How a metric's values are spelt.
+/// How a metric's values are written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scale {
     /// Steps of 10⁻ⁿ units: digits, a point and n digits.
@@ -18,7 +18,7 @@ pub enum Scale {
         /// Units per step.
         units_per_step: u64,
     },
-    /// Gauges, and counters whose step is neither: the shortest text that reads back as the same float.
+    /// Gauges, and counters with any other step: the shortest text that reads back as the same float.
     Float(Metric),
 }
 
@@ -38,7 +38,7 @@ impl Scale {
         Scale::Float(metric.clone())
     }
 
-    /// Appends `value` in the metric's unit, or `no_number` for a gauge that is none.
+    /// Appends `value` in the metric's unit, or `no_number` for a gauge that is not a number.
     pub fn write(&self, value: Value, no_number: &str, out: &mut Vec<u8>) {
         match self {
             Scale::Decimal { steps_per_unit } => {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_and_odd_steps_have_their_spelling() {
+    fn steps_that_are_no_power_of_ten_are_exact_too() {
         let metric = |step| Metric::counter("c", Unit::Count("{x}"), step, "");
         assert_eq!(text(&metric(1.0), Value::of_steps(u64::MAX)), "=18446744073709551615");
         assert_eq!(text(&metric(1024.0), Value::of_steps(u64::MAX)), "=18889465931478580853760");

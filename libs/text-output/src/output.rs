@@ -1,8 +1,8 @@
-//! The output: batch → rows → spool → file.
+//! The output: batch → rows → buffer → file.
 //!
-//! A batch is taken whole or not at all. While bytes of earlier batches can't be written, the next one is
-//! refused ([`wattrace_api::ErrorKind::Retry`]) before any of it is rendered, so what is sent again is never
-//! written twice and the memory used is bounded by one batch.
+//! A batch is taken as a whole or not at all. While bytes of earlier batches can't be written, the next one
+//! is refused ([`wattrace_api::ErrorKind::Retry`]) before any of it is rendered. So nothing is written twice,
+//! and the memory used is bounded by one batch.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,49 +10,49 @@ use std::time::Duration;
 
 use wattrace_api::{Batch, Clock, Error, Output};
 
-use crate::file::{Opened, Place};
-use crate::pace::Pace;
-use crate::row::{Format, Rows};
-use crate::spool::Spool;
+use crate::buffer::LineBuffer;
+use crate::file::{Opened, OutputPath};
+use crate::interval::IntervalTimer;
+use crate::template::{Format, TemplateCache};
 
 pub(crate) struct LineOutput<F: Format, W: Write + Send = File> {
-    place: Place,
-    rows: Rows<F>,
-    spool: Spool<W>,
+    path: OutputPath,
+    templates: TemplateCache<F>,
+    buffer: LineBuffer<W>,
     clock: Clock,
-    pace: Pace,
+    flush_timer: IntervalTimer,
 }
 
 impl<F: Format, W: Write + Send> LineOutput<F, W> {
     pub(crate) fn new(
         opened: Opened<W>,
-        place: Place,
-        rows: Rows<F>,
+        path: OutputPath,
+        templates: TemplateCache<F>,
         clock: Clock,
         flush_interval: Duration,
     ) -> Self {
-        let spool = Spool::new(opened.file, if opened.is_new { F::HEADER } else { "" });
-        let pace = Pace::new(flush_interval, clock.now());
-        Self { place, rows, spool, clock, pace }
+        let buffer = LineBuffer::new(opened.file, if opened.is_new { F::HEADER } else { "" });
+        let flush_timer = IntervalTimer::new(flush_interval, clock.now());
+        Self { path, templates, buffer, clock, flush_timer }
     }
 
     fn drain(&mut self) -> Result<(), Error> {
-        self.spool.drain().map_err(|e| self.place.write_error(&e, self.spool.waiting_lines()))
+        self.buffer.drain().map_err(|e| self.path.write_error(&e, self.buffer.waiting_lines()))
     }
 }
 
 impl<F: Format, W: Write + Send> Output for LineOutput<F, W> {
     fn write(&mut self, batch: &Batch) -> Result<(), Error> {
-        if self.spool.failed() {
+        if self.buffer.failed() {
             self.drain()?;
         }
         for segment in batch.segments() {
-            self.rows.write(&segment, &mut self.spool);
+            self.templates.write(&segment, &mut self.buffer);
         }
-        self.rows.forget_ended(batch);
-        if self.pace.is_due(self.clock.now()) && !self.spool.failed() {
+        self.templates.forget_ended(batch);
+        if self.flush_timer.is_due(self.clock.now()) && !self.buffer.failed() {
             // As in `row_done`: the batch is taken, the next one meets the error.
-            let _: io::Result<()> = self.spool.drain();
+            let _: io::Result<()> = self.buffer.drain();
         }
         Ok(())
     }
@@ -62,11 +62,11 @@ impl<F: Format, W: Write + Send> Output for LineOutput<F, W> {
     }
 
     fn undelivered(&self) -> u64 {
-        self.spool.waiting_lines() as u64
+        self.buffer.waiting_lines() as u64
     }
 
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
-        match self.rows.take_unknown() {
+        match self.templates.take_unknown() {
             0 => Vec::new(),
             n => vec![("their series was unknown", n)],
         }
@@ -75,8 +75,8 @@ impl<F: Format, W: Write + Send> Output for LineOutput<F, W> {
 
 impl<F: Format, W: Write + Send> Drop for LineOutput<F, W> {
     fn drop(&mut self) {
-        // Whoever drops it without a flush has nobody left to tell.
-        let _: io::Result<()> = self.spool.drain();
+        // There is nobody left to report an error to.
+        let _: io::Result<()> = self.buffer.drain();
     }
 }
 

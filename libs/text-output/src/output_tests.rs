@@ -1,10 +1,10 @@
-//! Tests of the output: a disk that fills at any byte, and when lines become visible.
+//! A disk that fills at any byte, and when lines become visible.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::row::Row;
+use crate::template::RowTemplate;
 use wattrace_api::testing::Rig;
 use wattrace_api::{
     Attribute, Consumer, ConsumerKind, ErrorKind, Identity, Resource, Series, SeriesId, SeriesSpec,
@@ -20,14 +20,14 @@ impl Format for Plain {
     const BETWEEN: &'static str = " ";
     const NO_NUMBER: &'static str = "-";
 
-    fn row(series: &Series, start_unix_nano: u64) -> Row {
+    fn row(series: &Series, start_unix_nano: u64) -> RowTemplate {
         let name = series.consumer.as_ref().and_then(|c| c.attribute("process.executable.name"));
         let name = name.map_or_else(|| series.resource.id.to_string(), |n| n.to_string());
-        Row { head: format!("{name}@{start_unix_nano} "), tail: format!(" {name}\n") }
+        RowTemplate { head: format!("{name}@{start_unix_nano} "), tail: format!(" {name}\n") }
     }
 }
 
-/// A disk with room for so many bytes, that takes at most seven at a time.
+/// A disk with limited room, which takes at most seven bytes at a time.
 #[derive(Clone, Default)]
 struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
 
@@ -61,9 +61,9 @@ impl Write for Disk {
 
 fn output(rig: &Rig, disk: Disk, flush_interval: Duration) -> LineOutput<Plain, Disk> {
     let opened = Opened { file: disk, is_new: true };
-    let place = Place { plugin: "plain", path: "/full/disk".into() };
-    let rows = Rows::new(rig.registry.clone(), rig.clock.clone());
-    LineOutput::new(opened, place, rows, rig.clock.clone(), flush_interval)
+    let path = OutputPath { plugin: "plain", path: "/full/disk".into() };
+    let templates = TemplateCache::new(rig.registry.clone(), rig.clock.clone());
+    LineOutput::new(opened, path, templates, rig.clock.clone(), flush_interval)
 }
 
 fn window(n: u64) -> Window {
@@ -82,7 +82,7 @@ const ALL: &str = "header\n\
     0@0 3 2.000002 0\n1@0 3 0.000002 1\n";
 
 #[test]
-fn wherever_the_disk_fills_nothing_is_torn_doubled_or_lost() {
+fn when_the_disk_fills_at_any_byte_nothing_is_torn_doubled_or_lost() {
     for room in 0..=ALL.len() {
         let mut rig = Rig::new();
         let disk = Disk::with_room(room);
@@ -106,7 +106,7 @@ fn wherever_the_disk_fills_nothing_is_torn_doubled_or_lost() {
 }
 
 #[test]
-fn a_refused_batch_leaves_no_trace_and_the_waiting_lines_are_counted() {
+fn nothing_of_a_refused_batch_is_written_and_the_waiting_lines_are_counted() {
     let mut rig = Rig::new();
     let disk = Disk::with_room(12);
     let mut output = output(&rig, disk.clone(), Duration::ZERO);
@@ -120,7 +120,7 @@ fn a_refused_batch_leaves_no_trace_and_the_waiting_lines_are_counted() {
 }
 
 #[test]
-fn lines_show_when_the_interval_is_over_on_flush_and_on_drop() {
+fn lines_are_written_when_the_interval_is_over_on_flush_and_on_drop() {
     let mut rig = Rig::new();
     let disk = Disk::with_room(usize::MAX);
     let mut output = output(&rig, disk.clone(), Duration::from_secs(1));
@@ -159,7 +159,7 @@ fn named(name: &str) -> Arc<Consumer> {
 }
 
 #[test]
-fn an_exec_renders_the_row_anew_and_a_reused_series_id_starts_afresh() {
+fn an_exec_and_a_reused_series_id_render_the_row_again() {
     let rig = Rig::new();
     let disk = Disk::with_room(usize::MAX);
     let mut output = output(&rig, disk.clone(), Duration::ZERO);
@@ -180,7 +180,7 @@ fn an_exec_renders_the_row_anew_and_a_reused_series_id_starts_afresh() {
 }
 
 #[test]
-fn a_point_of_a_series_that_nobody_knows_is_counted() {
+fn a_point_of_an_unknown_series_is_counted() {
     let mut rig = Rig::new();
     let id = rig.series(&metric::HW_ENERGY, Resource::package(0));
     rig.registry.release(&[id]);

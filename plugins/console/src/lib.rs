@@ -3,12 +3,12 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | state.rs | what the points add up to: per domain, process and closing entry |
+//! | state.rs | the sums of the points: per domain, process and closing entry |
 //! | processes.rs | one row per process; those that ended are kept, the smaller ones as one sum |
 //! | table.rs | the state as lines of text, for a given width and height; pure |
-//! | text.rs | names made harmless, text fitted to a width |
-//! | screen.rs | lines onto a terminal or into a file |
-//! | output.rs | when to do what |
+//! | text.rs | safe names, text fitted to a width |
+//! | screen.rs | draws lines on a terminal or into a file |
+//! | output.rs | the output: when each of these is done |
 
 mod output;
 mod processes;

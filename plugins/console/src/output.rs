@@ -1,11 +1,11 @@
-//! When to do what: every batch goes into the state, every so often the state is drawn, a flush prints the
-//! totals.
+//! The output: adds every batch to the state, draws the state once an interval, and prints the totals at a
+//! flush.
 
 use std::io::{self, ErrorKind, Stdout, Write};
 use std::sync::Arc;
 
 use wattrace_api::{Batch, Clock, Error, Output, Registry};
-use wattrace_text_output::Pace;
+use wattrace_text_output::IntervalTimer;
 
 use crate::ConsoleConfig;
 use crate::screen::Screen;
@@ -16,10 +16,10 @@ pub(crate) struct ConsoleOutput<W: Write + Send = Stdout> {
     state: State,
     screen: Screen<W>,
     clock: Clock,
-    pace: Pace,
+    timer: IntervalTimer,
     top: usize,
     is_blank: bool,
-    has_news: bool,
+    has_changed: bool,
 }
 
 impl<W: Write + Send> ConsoleOutput<W> {
@@ -30,19 +30,19 @@ impl<W: Write + Send> ConsoleOutput<W> {
         clock: Clock,
     ) -> Self {
         Self {
-            state: State::new(registry),
-            // On a terminal somebody waits for the first table.
+            state: State::new(registry, clock.now()),
+            // On a terminal a user waits for the first table.
             is_blank: screen.is_terminal(),
             screen,
-            pace: Pace::new(config.interval, clock.now()),
+            timer: IntervalTimer::new(config.interval, clock.now()),
             clock,
             top: config.top,
-            has_news: false,
+            has_changed: false,
         }
     }
 
     fn draw(&mut self, scope: Scope) -> io::Result<()> {
-        self.state.settle();
+        self.state.update_rates();
         let (width, lines) = self.screen.size();
         let height = match scope {
             // The cursor stands below the table, and what has scrolled off the top can't be replaced.
@@ -57,7 +57,8 @@ fn explain(error: &io::Error) -> Error {
     match error.kind() {
         ErrorKind::BrokenPipe => Error::gone("console: the reader of standard output has closed it"),
         _ => Error::retry(format!(
-            "console: cannot write to standard output: {error}; plugins.console.enabled = false does without"
+            "console: cannot write to standard output: {error}; \
+             to run without it, set plugins.console.enabled = false"
         )),
     }
 }
@@ -68,8 +69,8 @@ impl<W: Write + Send> Output for ConsoleOutput<W> {
         if self.state.elapsed().is_none() {
             return Ok(());
         }
-        self.has_news = true;
-        if std::mem::take(&mut self.is_blank) || self.pace.is_due(self.clock.now()) {
+        self.has_changed = true;
+        if std::mem::take(&mut self.is_blank) || self.timer.is_due(self.clock.now()) {
             match self.draw(Scope::Now) {
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(explain(&error)),
                 // The batch is taken and must not come again. The next table shows it.
@@ -80,7 +81,7 @@ impl<W: Write + Send> Output for ConsoleOutput<W> {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        if std::mem::take(&mut self.has_news) {
+        if std::mem::take(&mut self.has_changed) {
             self.draw(Scope::Totals).map_err(|error| explain(&error))?;
             self.screen.keep();
         }
@@ -96,14 +97,14 @@ mod tests {
     use wattrace_api::testing::Rig;
     use wattrace_api::{Consumer, ConsumerKind, Resource, SeriesId, SeriesSpec, Timestamp, Window, metric};
 
-    /// Keeps what is written, or fails as told.
+    /// Keeps what is written, or fails with a given error.
     #[derive(Clone, Default)]
-    struct Paper {
+    struct Recorder {
         text: Arc<Mutex<Vec<u8>>>,
         fails: Option<ErrorKind>,
     }
 
-    impl Write for Paper {
+    impl Write for Recorder {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             match self.fails {
                 Some(kind) => Err(kind.into()),
@@ -115,14 +116,14 @@ mod tests {
         }
     }
 
-    struct Bench {
+    struct Fixture {
         rig: Rig,
-        paper: Paper,
-        output: ConsoleOutput<Paper>,
+        recorder: Recorder,
+        output: ConsoleOutput<Recorder>,
         idle: SeriesId,
     }
 
-    impl Bench {
+    impl Fixture {
         fn new(is_terminal: bool, fails: Option<ErrorKind>) -> Self {
             let rig = Rig::new();
             let idle = rig.registry.open(SeriesSpec {
@@ -133,11 +134,11 @@ mod tests {
                 attributes: Vec::new(),
                 start: Timestamp(0),
             });
-            let paper = Paper { fails, ..Paper::default() };
-            let screen = Screen::new(paper.clone(), is_terminal, false);
+            let recorder = Recorder { fails, ..Recorder::default() };
+            let screen = Screen::new(recorder.clone(), is_terminal, false);
             let config = ConsoleConfig { interval: Duration::from_secs(2), ..ConsoleConfig::default() };
             let output = ConsoleOutput::new(config, screen, rig.registry.clone(), rig.clock.clone());
-            Self { rig, paper, output, idle }
+            Self { rig, recorder, output, idle }
         }
 
         /// The batch of a second in which the one CPU was idle, a little late.
@@ -151,7 +152,7 @@ mod tests {
         /// The first lines of the tables on a terminal on which all this was written.
         fn tables(&self) -> Vec<String> {
             let mut terminal = vt100::Parser::new(60, 200, 0);
-            let text = String::from_utf8(self.paper.text.lock().unwrap().clone()).unwrap();
+            let text = String::from_utf8(self.recorder.text.lock().unwrap().clone()).unwrap();
             terminal.process(text.replace("\r\n", "\n").replace('\n', "\r\n").as_bytes());
             let rows: Vec<String> = terminal.screen().rows(0, 200).collect();
             rows.windows(2)
@@ -162,41 +163,41 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_than_on_a_terminal_there_is_a_table_per_interval_and_one_of_totals() {
-        let mut bench = Bench::new(false, None);
-        (1..=5).try_for_each(|n| bench.second(n)).unwrap();
-        assert_eq!(bench.tables(), ["2.0 s", "4.0 s"]);
-        bench.output.flush().unwrap();
-        bench.output.flush().unwrap();
-        assert_eq!(bench.tables(), ["2.0 s", "4.0 s", "totals over 5.0 s"]);
+    fn without_a_terminal_there_is_a_table_per_interval_and_one_of_totals() {
+        let mut fixture = Fixture::new(false, None);
+        (1..=5).try_for_each(|n| fixture.second(n)).unwrap();
+        assert_eq!(fixture.tables(), ["2.0 s", "4.0 s"]);
+        fixture.output.flush().unwrap();
+        fixture.output.flush().unwrap();
+        assert_eq!(fixture.tables(), ["2.0 s", "4.0 s", "totals over 5.0 s"]);
     }
 
     #[test]
-    fn a_terminal_has_one_table_at_once_and_keeps_the_totals_asked_for() {
-        let mut bench = Bench::new(true, None);
-        bench.second(1).unwrap();
-        assert_eq!(bench.tables(), ["1.0 s"]);
-        (2..=3).try_for_each(|n| bench.second(n)).unwrap();
-        assert_eq!(bench.tables(), ["2.0 s"]);
-        bench.output.flush().unwrap();
-        (4..=6).try_for_each(|n| bench.second(n)).unwrap();
-        assert_eq!(bench.tables(), ["totals over 3.0 s", "6.0 s"]);
+    fn a_terminal_has_one_table_at_a_time_and_keeps_the_totals() {
+        let mut fixture = Fixture::new(true, None);
+        fixture.second(1).unwrap();
+        assert_eq!(fixture.tables(), ["1.0 s"]);
+        (2..=3).try_for_each(|n| fixture.second(n)).unwrap();
+        assert_eq!(fixture.tables(), ["2.0 s"]);
+        fixture.output.flush().unwrap();
+        (4..=6).try_for_each(|n| fixture.second(n)).unwrap();
+        assert_eq!(fixture.tables(), ["totals over 3.0 s", "6.0 s"]);
     }
 
     #[test]
-    fn nothing_is_printed_about_nothing() {
-        let mut bench = Bench::new(true, None);
-        bench.output.write(&Batch::default()).unwrap();
-        bench.output.flush().unwrap();
-        assert!(bench.paper.text.lock().unwrap().is_empty());
+    fn without_points_nothing_is_printed() {
+        let mut fixture = Fixture::new(true, None);
+        fixture.output.write(&Batch::default()).unwrap();
+        fixture.output.flush().unwrap();
+        assert!(fixture.recorder.text.lock().unwrap().is_empty());
     }
 
     #[test]
-    fn a_batch_that_was_taken_is_never_asked_for_again() {
-        let mut full = Bench::new(false, Some(ErrorKind::StorageFull));
+    fn a_batch_is_not_requested_again_after_a_failed_draw() {
+        let mut full = Fixture::new(false, Some(ErrorKind::StorageFull));
         full.second(2).unwrap();
         assert_eq!(full.output.flush().unwrap_err().kind(), wattrace_api::ErrorKind::Retry);
-        let mut closed = Bench::new(false, Some(ErrorKind::BrokenPipe));
+        let mut closed = Fixture::new(false, Some(ErrorKind::BrokenPipe));
         assert_eq!(closed.second(2).unwrap_err().kind(), wattrace_api::ErrorKind::Gone);
     }
 }

@@ -1,6 +1,6 @@
-//! The processes' rows. A process that has ended keeps its row for the final table; of many such, the largest
-//! stay and the rest become one sum, so that a storm of short processes takes no more memory than a few
-//! hundred.
+//! The processes' rows. A process that has ended keeps its row for the final table. If there are many, the
+//! largest keep theirs and the rest become one sum, so that memory stays bounded however many short processes
+//! there are.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use slab::Slab;
 use wattrace_api::{Consumer, Identity};
 
-use crate::text::harmless;
+use crate::text::sanitize;
 
 /// Ended processes with a row of their own after a fold, and how many there may be before the next.
 const KEPT: usize = 256;
@@ -18,7 +18,7 @@ const MOST: usize = 2 * KEPT;
 
 /// What a consumer used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Usage {
+pub(crate) struct Consumption {
     /// Energy since the start.
     pub(crate) microjoules: u64,
     /// CPU time since the start.
@@ -29,7 +29,7 @@ pub(crate) struct Usage {
     pub(crate) cpus: f64,
 }
 
-impl AddAssign for Usage {
+impl AddAssign for Consumption {
     fn add_assign(&mut self, other: Self) {
         self.microjoules += other.microjoules;
         self.cpu_nanos += other.cpu_nanos;
@@ -38,7 +38,7 @@ impl AddAssign for Usage {
     }
 }
 
-impl Usage {
+impl Consumption {
     /// More energy first, then more CPU time.
     pub(crate) fn order(&self, other: &Self) -> Ordering {
         let key = |u: &Self| Reverse((u.microjoules, u.cpu_nanos));
@@ -51,8 +51,8 @@ impl Usage {
 pub(crate) struct Process {
     pub(crate) pid: String,
     pub(crate) name: String,
-    pub(crate) usage: Usage,
-    /// Gone once it has ended.
+    pub(crate) usage: Consumption,
+    /// `None` once it has ended.
     consumer: Option<Arc<Consumer>>,
     identity: Identity,
     revision: u64,
@@ -71,21 +71,21 @@ impl Process {
         if self.name.is_empty() || revision != self.revision {
             self.revision = revision;
             let name = consumer.attribute("process.executable.name").map(|name| name.to_string());
-            self.name = name.filter(|n| !n.is_empty()).map_or_else(|| "?".to_string(), |n| harmless(&n));
+            self.name = name.filter(|n| !n.is_empty()).map_or_else(|| "?".to_string(), |n| sanitize(&n));
         }
     }
 }
 
-/// All processes there were.
+/// All processes of the run.
 #[derive(Debug, Default)]
 pub(crate) struct Processes {
     rows: Slab<Process>,
     by_identity: HashMap<Identity, usize>,
     ended: usize,
-    /// How many have no row any more.
+    /// Ended processes that have no row of their own any more.
     pub(crate) folded: u64,
     /// What those used.
-    pub(crate) folded_usage: Usage,
+    pub(crate) folded_usage: Consumption,
 }
 
 impl Processes {
@@ -103,9 +103,9 @@ impl Processes {
             return row;
         }
         let row = self.rows.insert(Process {
-            pid: harmless(&identity.id),
+            pid: sanitize(&identity.id),
             name: String::new(),
-            usage: Usage::default(),
+            usage: Consumption::default(),
             consumer: Some(consumer.clone()),
             identity: identity.clone(),
             revision: 0,
@@ -122,7 +122,7 @@ impl Processes {
         if process.has_ended() {
             process.refresh_name();
             process.consumer = None;
-            process.usage = Usage { watts: 0.0, cpus: 0.0, ..process.usage };
+            process.usage = Consumption { watts: 0.0, cpus: 0.0, ..process.usage };
             self.ended += 1;
             if self.ended > MOST {
                 self.fold();
@@ -132,7 +132,7 @@ impl Processes {
 
     fn fold(&mut self) {
         let of_ended = self.rows.iter().filter(|(_, p)| p.has_ended());
-        let mut ended: Vec<(usize, Usage)> = of_ended.map(|(row, p)| (row, p.usage)).collect();
+        let mut ended: Vec<(usize, Consumption)> = of_ended.map(|(row, p)| (row, p.usage)).collect();
         ended.sort_unstable_by(|a, b| a.1.order(&b.1));
         for (row, usage) in ended.drain(KEPT.min(ended.len())..) {
             let process = self.rows.remove(row);
@@ -144,19 +144,19 @@ impl Processes {
     }
 
     /// What `row` used, to add to it.
-    pub(crate) fn usage_mut(&mut self, row: usize) -> Option<&mut Usage> {
+    pub(crate) fn usage_mut(&mut self, row: usize) -> Option<&mut Consumption> {
         Some(&mut self.rows.get_mut(row)?.usage)
     }
 
-    /// Takes over changed names, and sets all rates to zero.
+    /// Updates the names, and sets all rates to zero.
     pub(crate) fn refresh(&mut self) {
         for (_, process) in &mut self.rows {
             process.refresh_name();
-            process.usage = Usage { watts: 0.0, cpus: 0.0, ..process.usage };
+            process.usage = Consumption { watts: 0.0, cpus: 0.0, ..process.usage };
         }
     }
 
-    /// All that have a row, in no order.
+    /// All that have a row, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Process> {
         self.rows.iter().map(|(_, process)| process)
     }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_of_short_processes_is_summed_exactly_in_bounded_memory() {
+    fn many_short_processes_are_summed_exactly_in_bounded_memory() {
         let mut processes = Processes::default();
         let long = processes.begin(&consumer(1));
         for pid in 2..10_000 {

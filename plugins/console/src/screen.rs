@@ -1,8 +1,7 @@
-//! Lines onto a terminal, in place of those drawn before; or, where there is no terminal, one table after the
-//! other.
+//! Draws lines on a terminal in place of those drawn before; without a terminal, one table after the other.
 //!
-//! No raw mode, no alternate screen, no hidden cursor: Ctrl-C and scrolling back work, and whenever the agent
-//! dies the terminal is as it was.
+//! No raw mode, no alternate screen, no hidden cursor: Ctrl-C and scrolling back work, and the terminal is
+//! usable whenever the agent dies.
 
 use std::io::{self, IsTerminal, Stdout, Write};
 
@@ -26,7 +25,7 @@ pub(crate) struct Screen<W> {
 }
 
 impl Screen<Stdout> {
-    /// Standard output, as the environment says it is.
+    /// Standard output, as the environment describes it.
     pub(crate) fn stdout(color: Color) -> Self {
         let out = io::stdout();
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
@@ -51,7 +50,7 @@ impl<W: Write> Screen<W> {
         self.is_terminal
     }
 
-    /// Columns and lines there are now. Elsewhere than on a terminal there is no end to either.
+    /// Its present columns and lines. Without a terminal both are unlimited.
     pub(crate) fn size(&self) -> (usize, usize) {
         if !self.is_terminal {
             return (usize::MAX, usize::MAX);
@@ -95,7 +94,7 @@ impl<W: Write> Screen<W> {
         self.out.flush()
     }
 
-    /// Leaves what is drawn where it is: the next draw goes below.
+    /// Keeps what is drawn: the next draw goes below.
     pub(crate) fn keep(&mut self) {
         self.drawn.clear();
     }
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_stays() {
+    fn a_kept_table_stays_and_the_next_goes_below() {
         let shown = shown(20, |screen| {
             screen.draw(&lines(&["live"]), 20).unwrap();
             screen.draw(&lines(&["totals"]), 20).unwrap();
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_than_on_a_terminal_there_are_no_escapes() {
+    fn without_a_terminal_there_are_no_escape_sequences() {
         let mut screen = Screen::new(Vec::new(), false, false);
         screen.draw(&lines(&["a", "b"]), usize::MAX).unwrap();
         screen.draw(&lines(&["c"]), usize::MAX).unwrap();

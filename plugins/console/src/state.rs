@@ -1,17 +1,18 @@
-//! What the points add up to. [`State::take`] sums steps per domain, process and closing entry as batches
-//! come; [`State::settle`] turns what came since the last table into rates. `table` shows it.
+//! The sums of all points. [`State::take`] adds the increments of each batch to domains, processes and
+//! closing entries; [`State::update_rates`] turns what came since the last table into rates. `table` shows
+//! it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wattrace_api::{
-    Batch, Consumer, ConsumerKind, Domain, Registry, ResourceKind, Series, SeriesId, SeriesMap, Timestamp,
-    Value, Window, metric,
+    Batch, Consumer, ConsumerKind, Domain, Increments, Registry, Role, Series, SeriesId, SeriesMap,
+    Timestamp, Usage, Value, Window,
 };
 
-use crate::processes::{Processes, Usage};
-use crate::text::harmless;
+use crate::processes::{Consumption, Processes};
+use crate::text::sanitize;
 
 /// Microjoules per nanosecond, in watts.
 const WATTS: f64 = 1e-6 / 1e-9;
@@ -20,30 +21,31 @@ const WATTS: f64 = 1e-6 / 1e-9;
 #[derive(Debug)]
 pub(crate) struct DomainState {
     pub(crate) domain: Arc<Domain>,
-    /// Its name, harmless.
+    /// Its name, safe for a terminal.
     pub(crate) name: String,
-    /// Whether its energy is in no other domain, and so belongs into sums.
+    /// Whether totals count it: its energy is in no other domain.
     pub(crate) is_counted: bool,
-    /// Whether its meter has spoken.
+    /// Whether its meter has given a value.
     pub(crate) is_metered: bool,
     /// What the meter counted.
-    pub(crate) usage: Usage,
-    /// Joules that closing the books left over.
+    pub(crate) usage: Consumption,
+    /// Joules that attribution left over.
     pub(crate) residual: f64,
     windows: usize,
 }
 
-/// The windows since the last [`State::settle`] of what advances together: a domain, or a package's CPU time.
+/// The windows since the last [`State::update_rates`] of what advances together: a domain, or a package's CPU
+/// time.
 #[derive(Debug, Default)]
 struct Windows {
-    /// Whose: the domain's name, or the package's id.
+    /// The domain's name, or the package's id.
     of: String,
     is_cpu_time: bool,
     end: Timestamp,
     nanos: u64,
     /// Steps of series that ended in them, and their rate.
-    departed: u64,
-    departed_rate: f64,
+    ended: u64,
+    ended_rate: f64,
 }
 
 impl Windows {
@@ -55,27 +57,30 @@ impl Windows {
     }
 }
 
-/// Where a series' steps go.
+/// What a series' increments are added to.
 #[derive(Clone, Copy, Debug)]
-enum Feed {
+enum Target {
     Nothing,
     Domain(usize),
     Residual(usize),
-    Energy(Who),
-    CpuTime(Who),
+    Energy(ConsumerLine),
+    CpuTime(ConsumerLine),
 }
 
+/// A consumer's line.
 #[derive(Clone, Copy, Debug)]
-enum Who {
+enum ConsumerLine {
     Process(usize),
     Closing(ConsumerKind),
 }
 
+/// A series that is alive.
 #[derive(Debug)]
-struct Meter {
-    feed: Feed,
+struct LiveSeries {
+    target: Target,
     windows: usize,
-    last: u64,
+    increments: Increments,
+    /// Steps since the last table, and their rate.
     recent: u64,
     rate: f64,
 }
@@ -84,28 +89,31 @@ struct Meter {
 #[derive(Debug)]
 pub(crate) struct State {
     registry: Arc<Registry>,
-    meters: SeriesMap<Meter>,
+    /// When it was made: what was counted before is not shown.
+    since: Timestamp,
+    live: SeriesMap<LiveSeries>,
     windows: Vec<Windows>,
     pub(crate) domains: Vec<DomainState>,
     pub(crate) processes: Processes,
     /// `idle`, `irq`, `other` and `unattributed`, as far as they were seen.
-    pub(crate) closing: BTreeMap<ConsumerKind, Usage>,
+    pub(crate) closing: BTreeMap<ConsumerKind, Consumption>,
     /// Rates of processes that ended since the last table.
-    pub(crate) departed: Usage,
+    pub(crate) ended: Consumption,
     seen: Option<Window>,
 }
 
 impl State {
-    /// Nothing yet.
-    pub(crate) fn new(registry: Arc<Registry>) -> Self {
+    /// The state at `since`, before the first point.
+    pub(crate) fn new(registry: Arc<Registry>, since: Timestamp) -> Self {
         Self {
             registry,
-            meters: SeriesMap::default(),
+            since,
+            live: SeriesMap::default(),
             windows: Vec::new(),
             domains: Vec::new(),
             processes: Processes::default(),
             closing: BTreeMap::new(),
-            departed: Usage::default(),
+            ended: Consumption::default(),
             seen: None,
         }
     }
@@ -123,123 +131,110 @@ impl State {
             }
         }
         for &id in batch.ended() {
-            if let Some(meter) = self.meters.remove(id) {
-                self.end(&meter);
+            if let Some(series) = self.live.remove(id) {
+                self.end(&series);
             }
         }
     }
 
     fn take_point(&mut self, window: Window, id: SeriesId, value: Value) {
-        if self.meters.get(id).is_none() {
+        if self.live.get(id).is_none() {
             let Some(series) = self.registry.get(id) else { return };
-            let meter = self.meter(&series);
-            self.meters.insert(id, meter);
+            let (target, windows) = self.target(&series).unwrap_or((Target::Nothing, 0));
+            let increments = Increments::new(&series, self.since);
+            self.live.insert(id, LiveSeries { target, windows, increments, recent: 0, rate: 0.0 });
         }
-        let Some(meter) = self.meters.get_mut(id) else { return };
-        if let Feed::Nothing = meter.feed {
+        let Some(live) = self.live.get_mut(id) else { return };
+        if let Target::Nothing = live.target {
             return;
         }
         let seen = self.seen.get_or_insert(window);
         *seen = Window::new(seen.start.min(window.start), seen.end.max(window.end));
-        if let Feed::Residual(domain) = meter.feed {
+        if let Target::Residual(domain) = live.target {
             self.domains[domain].residual += value.gauge();
             return;
         }
-        self.windows[meter.windows].add(window);
-        let steps = value.steps().saturating_sub(meter.last);
-        meter.last += steps;
-        meter.recent += steps;
-        match meter.feed {
-            Feed::Nothing | Feed::Residual(_) => {}
-            Feed::Domain(domain) => {
+        self.windows[live.windows].add(window);
+        let steps = live.increments.next(window, value);
+        live.recent += steps;
+        match live.target {
+            Target::Nothing | Target::Residual(_) => {}
+            Target::Domain(domain) => {
                 self.domains[domain].is_metered = true;
                 self.domains[domain].usage.microjoules += steps;
             }
-            Feed::Energy(who) => self.usage(who, |usage| usage.microjoules += steps),
-            Feed::CpuTime(who) => self.usage(who, |usage| usage.cpu_nanos += steps),
+            Target::Energy(line) => self.usage(line, |usage| usage.microjoules += steps),
+            Target::CpuTime(line) => self.usage(line, |usage| usage.cpu_nanos += steps),
         }
     }
 
-    fn usage(&mut self, who: Who, change: impl FnOnce(&mut Usage)) {
-        let usage = match who {
-            Who::Process(row) => self.processes.usage_mut(row),
-            Who::Closing(kind) => self.closing.get_mut(&kind),
+    fn usage(&mut self, line: ConsumerLine, change: impl FnOnce(&mut Consumption)) {
+        let usage = match line {
+            ConsumerLine::Process(row) => self.processes.usage_mut(row),
+            ConsumerLine::Closing(kind) => self.closing.get_mut(&kind),
         };
         if let Some(usage) = usage {
             change(usage);
         }
     }
 
-    fn end(&mut self, meter: &Meter) {
-        if let Feed::Energy(who) | Feed::CpuTime(who) = meter.feed {
-            self.windows[meter.windows].departed += meter.recent;
-            if let Who::Process(row) = who {
+    fn end(&mut self, series: &LiveSeries) {
+        if let Target::Energy(line) | Target::CpuTime(line) = series.target {
+            self.windows[series.windows].ended += series.recent;
+            if let ConsumerLine::Process(row) = line {
                 self.processes.end(row);
             }
         }
     }
 
-    fn meter(&mut self, series: &Series) -> Meter {
-        let (feed, windows) = self.feed(series).unwrap_or((Feed::Nothing, 0));
-        Meter { feed, windows, last: 0, recent: 0, rate: 0.0 }
-    }
-
-    fn feed(&mut self, series: &Series) -> Option<(Feed, usize)> {
-        let name = &series.metric.name;
-        if *name == metric::CONSUMER_CPU_TIME.name {
-            let who = self.who(series.consumer.as_ref()?)?;
-            return Some((Feed::CpuTime(who), self.windows(&series.resource.id, true)));
+    /// What `series` is added to, and the number of its windows; `None` if the table doesn't show it.
+    fn target(&mut self, series: &Series) -> Option<(Target, usize)> {
+        if series.role == Role::Usage(Usage::CpuTime) {
+            let line = self.line(series.consumer.as_ref()?)?;
+            return Some((Target::CpuTime(line), self.windows(&series.resource.id, true)));
         }
-        let is_hardware = *name == metric::HW_ENERGY.name || *name == metric::HW_HOST_ENERGY.name;
-        let is_consumer = *name == metric::CONSUMER_ENERGY.name;
-        if !is_hardware && !is_consumer && *name != metric::DOMAIN_RESIDUAL.name {
-            return None;
-        }
-        let domain = self.domain(series.domain.as_ref()?, &series.resource.kind);
-        let DomainState { is_counted, windows, .. } = self.domains[domain];
-        let feed = if is_hardware {
-            Feed::Domain(domain)
-        } else if !is_consumer {
-            Feed::Residual(domain)
-        } else if is_counted {
-            Feed::Energy(self.who(series.consumer.as_ref()?)?)
-        } else {
-            return None;
+        let (Role::Meter | Role::Energy | Role::Residual) = series.role else { return None };
+        let domain = self.domain(series)?;
+        let target = match series.role {
+            Role::Meter => Target::Domain(domain),
+            Role::Residual => Target::Residual(domain),
+            _ if series.counts_in_totals() => Target::Energy(self.line(series.consumer.as_ref()?)?),
+            _ => return None,
         };
-        Some((feed, windows))
+        Some((target, self.domains[domain].windows))
     }
 
     /// `None` for groups of processes and parts of them: their energy is in the processes' already.
-    fn who(&mut self, consumer: &Arc<Consumer>) -> Option<Who> {
+    fn line(&mut self, consumer: &Arc<Consumer>) -> Option<ConsumerLine> {
         match consumer.kind() {
-            ConsumerKind::Process => Some(Who::Process(self.processes.begin(consumer))),
+            ConsumerKind::Process => Some(ConsumerLine::Process(self.processes.begin(consumer))),
             kind @ (ConsumerKind::Idle
             | ConsumerKind::Irq
             | ConsumerKind::Other
             | ConsumerKind::Unattributed) => {
                 self.closing.entry(kind).or_default();
-                Some(Who::Closing(kind))
+                Some(ConsumerLine::Closing(kind))
             }
             _ => None,
         }
     }
 
-    fn domain(&mut self, domain: &Arc<Domain>, kind: &ResourceKind) -> usize {
+    fn domain(&mut self, series: &Series) -> Option<usize> {
+        let domain = series.domain.as_ref()?;
         if let Some(known) = self.domains.iter().position(|d| d.domain.name == domain.name) {
-            return known;
+            return Some(known);
         }
-        let is_of_host = matches!(kind, ResourceKind::Psys | ResourceKind::Host);
         let windows = self.windows(&domain.name, false);
         self.domains.push(DomainState {
-            name: harmless(&domain.name),
-            is_counted: domain.within.is_none() && !is_of_host,
+            name: sanitize(&domain.name),
+            is_counted: series.counts_in_totals(),
             is_metered: false,
-            usage: Usage::default(),
+            usage: Consumption::default(),
             residual: 0.0,
             domain: domain.clone(),
             windows,
         });
-        self.domains.len() - 1
+        Some(self.domains.len() - 1)
     }
 
     fn windows(&mut self, of: &str, is_cpu_time: bool) -> usize {
@@ -250,44 +245,47 @@ impl State {
         self.windows.len() - 1
     }
 
-    /// Sets all rates to those over the windows since the last call. Where none has closed since, rates stay.
-    pub(crate) fn settle(&mut self) {
+    /// Sets all rates to those over the windows since the last call. Where no window has ended since, rates
+    /// stay.
+    pub(crate) fn update_rates(&mut self) {
         self.processes.refresh();
         for usage in self.closing.values_mut() {
-            *usage = Usage { watts: 0.0, cpus: 0.0, ..*usage };
+            *usage = Consumption { watts: 0.0, cpus: 0.0, ..*usage };
         }
-        for (_, meter) in self.meters.iter_mut() {
-            let nanos = self.windows.get(meter.windows).map_or(0, |w| w.nanos);
+        for (_, live) in self.live.iter_mut() {
+            let nanos = self.windows.get(live.windows).map_or(0, |w| w.nanos);
             if nanos > 0 {
-                meter.rate = meter.recent as f64 / nanos as f64;
-                meter.recent = 0;
+                live.rate = live.recent as f64 / nanos as f64;
+                live.recent = 0;
             }
-            let (who, rate) = match meter.feed {
-                Feed::Nothing | Feed::Residual(_) => continue,
-                Feed::Domain(domain) => {
-                    self.domains[domain].usage.watts = meter.rate * WATTS;
+            let (line, rate) = match live.target {
+                Target::Nothing | Target::Residual(_) => continue,
+                Target::Domain(domain) => {
+                    self.domains[domain].usage.watts = live.rate * WATTS;
                     continue;
                 }
-                Feed::Energy(who) => (who, Usage { watts: meter.rate * WATTS, ..Usage::default() }),
-                Feed::CpuTime(who) => (who, Usage { cpus: meter.rate, ..Usage::default() }),
+                Target::Energy(line) => {
+                    (line, Consumption { watts: live.rate * WATTS, ..Consumption::default() })
+                }
+                Target::CpuTime(line) => (line, Consumption { cpus: live.rate, ..Consumption::default() }),
             };
-            let usage = match who {
-                Who::Process(row) => self.processes.usage_mut(row),
-                Who::Closing(kind) => self.closing.get_mut(&kind),
+            let usage = match line {
+                ConsumerLine::Process(row) => self.processes.usage_mut(row),
+                ConsumerLine::Closing(kind) => self.closing.get_mut(&kind),
             };
             if let Some(usage) = usage {
                 *usage += rate;
             }
         }
-        self.departed = Usage::default();
+        self.ended = Consumption::default();
         for windows in &mut self.windows {
             if windows.nanos > 0 {
-                windows.departed_rate = windows.departed as f64 / windows.nanos as f64;
-                (windows.departed, windows.nanos) = (0, 0);
+                windows.ended_rate = windows.ended as f64 / windows.nanos as f64;
+                (windows.ended, windows.nanos) = (0, 0);
             }
             match windows.is_cpu_time {
-                true => self.departed.cpus += windows.departed_rate,
-                false => self.departed.watts += windows.departed_rate * WATTS,
+                true => self.ended.cpus += windows.ended_rate,
+                false => self.ended.watts += windows.ended_rate * WATTS,
             }
         }
     }

@@ -1,15 +1,15 @@
-//! The state as lines of text that fit a given width and height. Pure: what is shown depends on nothing else.
-//! `screen` puts the lines where they belong.
+//! Renders the state as lines of text that fit a given width and height. Pure: the text depends on nothing
+//! else. `screen` draws the lines.
 
 use std::time::Duration;
 
 use wattrace_api::{ConsumerKind, Origin};
 
-use crate::processes::Usage;
+use crate::processes::Consumption;
 use crate::state::State;
 use crate::text::{cells, cut, fit};
 
-/// How a line is to look, where there are colours.
+/// How a line looks, where there are colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     Plain,
@@ -104,7 +104,7 @@ fn time(elapsed: Duration) -> String {
     }
 }
 
-/// The title of the column of joules: where they come from is part of it, unless all are measured.
+/// The title of the column of joules. It says their origin, unless all are measured.
 fn joules(state: &State) -> String {
     let mut origins: Vec<Origin> =
         state.domains.iter().filter(|d| d.is_counted).map(|d| d.domain.origin).collect();
@@ -119,15 +119,15 @@ fn joules(state: &State) -> String {
 struct Row {
     pid: String,
     name: String,
-    usage: Usage,
+    usage: Consumption,
     has_ended: bool,
     style: Style,
 }
 
-fn scoped(usage: Usage, scope: Scope, seconds: f64) -> Usage {
+fn scoped(usage: Consumption, scope: Scope, seconds: f64) -> Consumption {
     match scope {
         Scope::Now => usage,
-        Scope::Totals if seconds > 0.0 => Usage {
+        Scope::Totals if seconds > 0.0 => Consumption {
             watts: usage.microjoules as f64 / 1e6 / seconds,
             cpus: usage.cpu_nanos as f64 / 1e9 / seconds,
             ..usage
@@ -136,7 +136,7 @@ fn scoped(usage: Usage, scope: Scope, seconds: f64) -> Usage {
     }
 }
 
-/// The top processes, everybody else, the closing entries and the sum, in `room` lines.
+/// The top processes, all others, the closing entries and the sum, in `room` lines.
 fn rows(state: &State, view: &View, room: usize, elapsed: Duration) -> Vec<Row> {
     let scope = |usage| scoped(usage, view.scope, elapsed.as_secs_f64());
     let mut processes: Vec<_> = state.processes.iter().collect();
@@ -148,22 +148,22 @@ fn rows(state: &State, view: &View, room: usize, elapsed: Duration) -> Vec<Row> 
             closing.push((kind.as_str().to_string(), usage));
         }
     }
-    // The line of the others, and the sum.
+    // Two lines: the others, and the sum.
     let own = view.top.min(room.saturating_sub(closing.len() + 2)).min(processes.len());
-    let mut others = state.departed;
+    let mut others = state.ended;
     others += state.processes.folded_usage;
     others += state.closing.get(&ConsumerKind::Other).copied().unwrap_or_default();
     for process in &processes[own..] {
         others += process.usage;
     }
     match (processes.len() - own) as u64 + state.processes.folded {
-        0 if others == Usage::default() => {}
+        0 if others == Consumption::default() => {}
         0 => closing.insert(0, ("other".to_string(), others)),
         1 => closing.insert(0, ("other 1 process".to_string(), others)),
         n => closing.insert(0, (format!("other {n} processes"), others)),
     }
 
-    let mut sum = Usage::default();
+    let mut sum = Consumption::default();
     let mut rows = Vec::with_capacity(own + closing.len() + 1);
     for process in &processes[..own] {
         sum += process.usage;
@@ -188,21 +188,22 @@ fn rows(state: &State, view: &View, room: usize, elapsed: Duration) -> Vec<Row> 
 struct Column {
     title: String,
     cell: fn(&Row) -> String,
-    /// The first to go when there is no room has the lowest; the last two stay.
-    worth: u8,
+    /// When there is no room, the column with the lowest priority goes first; the last two stay.
+    priority: u8,
     is_name: bool,
 }
 
 /// Cells between columns.
 const GAP: usize = 2;
-/// Cells of a name at most; and at least, while there is another column to do without.
+/// Most cells of a name; and fewest, while another column can go instead.
 const NAME_MOST: usize = 40;
 const NAME_LEAST: usize = 8;
 
 /// Puts rows into columns under their titles. `joules` is the title of the column of energy; without, there
 /// is none.
 fn columns(rows: &[Row], width: usize, joules: Option<String>) -> Vec<Line> {
-    let column = |title: &str, worth, cell| Column { title: title.to_string(), cell, worth, is_name: false };
+    let column =
+        |title: &str, priority, cell| Column { title: title.to_string(), cell, priority, is_name: false };
     let mut columns = vec![
         column("PID", 3, |row| row.pid.clone()),
         Column { is_name: true, ..column("NAME", 9, |row| row.name.clone()) },
@@ -228,7 +229,7 @@ fn columns(rows: &[Row], width: usize, joules: Option<String>) -> Vec<Line> {
         if name_room >= NAME_LEAST || columns.len() <= 2 {
             break;
         }
-        let least = columns.iter().enumerate().min_by_key(|(_, c)| c.worth).map_or(0, |(at, _)| at);
+        let least = columns.iter().enumerate().min_by_key(|(_, c)| c.priority).map_or(0, |(at, _)| at);
         columns.remove(least);
         widths.remove(least);
     }
@@ -246,7 +247,7 @@ fn columns(rows: &[Row], width: usize, joules: Option<String>) -> Vec<Line> {
     lines
 }
 
-/// A rate; one that has ended has none.
+/// A rate; a process that has ended has none.
 fn rate(row: &Row, value: f64, decimals: usize) -> String {
     if row.has_ended { "-".to_string() } else { format!("{value:.decimals$}") }
 }

@@ -1,4 +1,4 @@
-//! Tests of state and table together: batches in, the very text out.
+//! Tests of state and table together: batches in, text out.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use wattrace_api::{
 
 const SECOND: u64 = 1_000_000_000;
 
-struct Bench {
+struct Fixture {
     rig: Rig,
     state: State,
     batch: Batch,
 }
 
-fn bench() -> Bench {
+fn fixture() -> Fixture {
     let rig = Rig::new();
-    let state = State::new(rig.registry.clone());
-    Bench { rig, state, batch: Batch::default() }
+    let state = State::new(rig.registry.clone(), Timestamp(0));
+    Fixture { rig, state, batch: Batch::default() }
 }
 
 fn process(pid: u32, name: &str) -> Arc<Consumer> {
@@ -46,7 +46,7 @@ fn piece(kind: ResourceKind) -> Resource {
     Resource { kind, id: "0".into() }
 }
 
-impl Bench {
+impl Fixture {
     fn open(
         &self,
         metric: &Metric,
@@ -90,7 +90,7 @@ impl Bench {
         self.state.take(&self.batch);
     }
     fn shown(&mut self, view: View) -> Vec<String> {
-        self.state.settle();
+        self.state.update_rates();
         render(&self.state, &view).into_iter().map(|line| line.text.trim_end().to_string()).collect()
     }
 }
@@ -98,25 +98,25 @@ impl Bench {
 const NOW: View = View { scope: Scope::Now, top: 20, width: usize::MAX, height: usize::MAX };
 
 /// One estimated package, a burner on two packages' CPUs, a short process, idle and unattributed.
-fn busy() -> Bench {
-    let mut bench = bench();
+fn busy() -> Fixture {
+    let mut fixture = fixture();
     let package = domain("package-0", Origin::Estimated, None);
     let (burn, short) = (process(1234, "burn"), process(77, "sh"));
     let (idle, unattributed) = (closing(ConsumerKind::Idle), closing(ConsumerKind::Unattributed));
-    let meter = bench.meter(&package);
-    let energies = [&burn, &short, &idle, &unattributed].map(|who| bench.energy(&package, who));
-    let times = [&burn, &burn, &short, &idle].map(|who| bench.cpu_time(who));
+    let meter = fixture.meter(&package);
+    let energies = [&burn, &short, &idle, &unattributed].map(|who| fixture.energy(&package, who));
+    let times = [&burn, &burn, &short, &idle].map(|who| fixture.cpu_time(who));
     let [burn_j, short_j, idle_j, unattributed_j] = energies;
-    bench
+    fixture
         .at(1, &[(meter, 10_000_000), (burn_j, 6_000_000), (short_j, 500_000), (idle_j, 3_000_000)])
         .at(1, &[(unattributed_j, 500_000)])
         .at(1, &[(times[0], SECOND), (times[1], SECOND / 2), (times[2], SECOND / 4), (times[3], SECOND / 4)]);
-    bench.end(&[short_j, times[2]]);
-    bench.shown(NOW);
-    bench
+    fixture.end(&[short_j, times[2]]);
+    fixture.shown(NOW);
+    fixture
         .at(2, &[(meter, 22_000_000), (burn_j, 14_000_000), (idle_j, 7_000_000)])
         .at(2, &[(times[0], 2 * SECOND), (times[3], SECOND * 5 / 4)]);
-    bench
+    fixture
 }
 
 #[test]
@@ -145,14 +145,14 @@ fn totals_have_mean_rates_and_processes_that_ended() {
 }
 
 #[test]
-fn what_is_below_the_top_is_one_row_and_still_in_the_total() {
+fn processes_below_the_top_are_one_row_and_still_in_the_total() {
     let shown = busy().shown(View { top: 0, ..NOW });
     assert_eq!(shown[2], "     other 2 processes   2.75  100.0          14.50   8.00");
     assert_eq!(shown.last().unwrap(), "     TOTAL               4.00  200.0          22.00  12.00");
     let shown = busy().shown(View { height: 7, top: 1, ..NOW });
     assert_eq!(shown.len(), 7);
     assert!(shown[3].contains("other 1 process ") && shown[3].contains("0.50"), "{shown:?}");
-    // Too low for anything but the head: nothing overflows.
+    // Too low for more than the head: nothing overflows.
     for height in 0..7 {
         assert!(busy().shown(View { height, ..NOW }).len() <= height);
     }
@@ -160,12 +160,12 @@ fn what_is_below_the_top_is_one_row_and_still_in_the_total() {
 
 #[test]
 fn the_power_of_a_process_that_ended_since_the_last_table_is_with_the_others() {
-    let mut bench = bench();
+    let mut fixture = fixture();
     let package = domain("package-0", Origin::Measured, None);
-    let (meter, short) = (bench.meter(&package), bench.energy(&package, &process(5, "short")));
-    bench.at(1, &[(meter, 4_000_000), (short, 4_000_000)]).end(&[short]);
+    let (meter, short) = (fixture.meter(&package), fixture.energy(&package, &process(5, "short")));
+    fixture.at(1, &[(meter, 4_000_000), (short, 4_000_000)]).end(&[short]);
     assert_eq!(
-        bench.shown(NOW),
+        fixture.shown(NOW),
         [
             "1.0 s | package-0 4.00 J 4.00 W (measured)",
             "PID  NAME   CPU s  CPU %     J     W",
@@ -174,12 +174,12 @@ fn the_power_of_a_process_that_ended_since_the_last_table_is_with_the_others() {
             "     TOTAL   0.00    0.0  4.00  4.00",
         ]
     );
-    bench.at(2, &[(meter, 4_000_000)]);
-    assert_eq!(bench.shown(NOW)[3], "     TOTAL   0.00    0.0  4.00  0.00");
+    fixture.at(2, &[(meter, 4_000_000)]);
+    assert_eq!(fixture.shown(NOW)[3], "     TOTAL   0.00    0.0  4.00  0.00");
 }
 
 #[test]
-fn narrow_tables_do_without_columns_and_no_line_is_wider_than_the_screen() {
+fn narrow_tables_have_fewer_columns_and_no_line_is_wider_than_the_screen() {
     let shown = |width| busy().shown(View { width, ..NOW });
     for (width, titles) in [
         (60, " PID  NAME          CPU s  CPU %  J (estimated)      W"),
@@ -199,12 +199,12 @@ fn narrow_tables_do_without_columns_and_no_line_is_wider_than_the_screen() {
 }
 
 #[test]
-fn without_any_energy_the_table_says_so_and_goes_by_cpu_time() {
-    let mut bench = bench();
-    let (a, b) = (bench.cpu_time(&process(1, "a")), bench.cpu_time(&process(2, "b")));
-    bench.at(1, &[(a, SECOND / 10), (b, SECOND)]);
+fn without_energy_the_table_says_so_and_ranks_by_cpu_time() {
+    let mut fixture = fixture();
+    let (a, b) = (fixture.cpu_time(&process(1, "a")), fixture.cpu_time(&process(2, "b")));
+    fixture.at(1, &[(a, SECOND / 10), (b, SECOND)]);
     assert_eq!(
-        bench.shown(NOW),
+        fixture.shown(NOW),
         [
             "1.0 s",
             "origin none: no meter and no estimate, CPU time only",
@@ -218,7 +218,7 @@ fn without_any_energy_the_table_says_so_and_goes_by_cpu_time() {
 
 #[test]
 fn a_joule_is_counted_once_however_many_domains_and_groups_it_is_in() {
-    let mut bench = bench();
+    let mut fixture = fixture();
     let package = domain("package-0", Origin::Measured, None);
     let dram = domain("dram-0", Origin::Simulated, None);
     let core = domain("core-0", Origin::Measured, Some("package-0"));
@@ -226,17 +226,17 @@ fn a_joule_is_counted_once_however_many_domains_and_groups_it_is_in() {
     let it = process(1, "it");
     let group = Identity { kind: ConsumerKind::Cgroup, id: "/x".into(), start_unix_nano: 1 };
     let group = Arc::new(Consumer::new(group, None, Vec::new()));
-    let whole_host = |metric, who| bench.open(metric, ResourceKind::Psys, Some(&psys), who);
+    let whole_host = |metric, who| fixture.open(metric, ResourceKind::Psys, Some(&psys), who);
     let points = [
-        (bench.meter(&package), 3_000_000),
-        (bench.energy(&package, &it), 3_000_000),
-        (bench.energy(&dram, &it), 1_000_000),
-        (bench.energy(&core, &it), 2_000_000),
-        (bench.energy(&package, &group), 3_000_000),
+        (fixture.meter(&package), 3_000_000),
+        (fixture.energy(&package, &it), 3_000_000),
+        (fixture.energy(&dram, &it), 1_000_000),
+        (fixture.energy(&core, &it), 2_000_000),
+        (fixture.energy(&package, &group), 3_000_000),
         (whole_host(&metric::HW_HOST_ENERGY, None), 9_000_000),
         (whole_host(&metric::CONSUMER_ENERGY, Some(&it)), 9_000_000),
     ];
-    let shown = bench.at(1, &points).shown(NOW);
+    let shown = fixture.at(1, &points).shown(NOW);
     assert_eq!(shown[0], "1.0 s | package-0 3.00 J 3.00 W (measured) | psys 9.00 J 9.00 W (measured)");
     assert_eq!(shown[1], "PID  NAME   CPU s  CPU %  J (measured+simulated)     W");
     assert_eq!(shown[2], "  1  it      0.00    0.0                    4.00  4.00");
@@ -245,20 +245,20 @@ fn a_joule_is_counted_once_however_many_domains_and_groups_it_is_in() {
 
 #[test]
 fn slow_meters_keep_their_rate_between_windows_and_a_residual_is_shown() {
-    let mut bench = bench();
+    let mut fixture = fixture();
     let (fast, slow) = (domain("package-0", Origin::Measured, None), domain("gpu-x", Origin::Measured, None));
-    let (fast_j, slow_j) = (bench.meter(&fast), bench.meter(&slow));
-    let job = bench.energy(&slow, &process(1, "job"));
-    let residual = bench.open(&metric::DOMAIN_RESIDUAL, ResourceKind::Gpu, Some(&slow), None);
+    let (fast_j, slow_j) = (fixture.meter(&fast), fixture.meter(&slow));
+    let job = fixture.energy(&slow, &process(1, "job"));
+    let residual = fixture.open(&metric::DOMAIN_RESIDUAL, ResourceKind::Gpu, Some(&slow), None);
     let mut batch = Batch::default();
     batch.begin(Window::new(Timestamp(0), Timestamp(10 * SECOND)));
     for (id, value) in [(slow_j, Value::of_steps(50_000_000)), (job, Value::of_steps(20_000_000))] {
         batch.push(id, value);
     }
     batch.push(residual, Value::of_gauge(-0.25));
-    bench.state.take(&batch);
-    bench.shown(NOW);
-    let shown = bench.at(11, &[(fast_j, 1_000_000)]).shown(NOW);
+    fixture.state.take(&batch);
+    fixture.shown(NOW);
+    let shown = fixture.at(11, &[(fast_j, 1_000_000)]).shown(NOW);
     assert_eq!(
         shown[0],
         "11.0 s | gpu-x 50.00 J 5.00 W (measured) residual -0.25 J | package-0 1.00 J 1.00 W (measured)"
@@ -267,26 +267,26 @@ fn slow_meters_keep_their_rate_between_windows_and_a_residual_is_shown() {
 }
 
 #[test]
-fn an_exec_changes_the_name_and_a_hostile_one_is_harmless() {
-    let mut bench = bench();
+fn an_exec_changes_the_name_and_control_characters_are_replaced() {
+    let mut fixture = fixture();
     let it = process(1, "sh");
-    let time = bench.cpu_time(&it);
-    bench.at(1, &[(time, SECOND)]);
-    assert!(bench.shown(NOW)[3].contains("  sh "));
+    let time = fixture.cpu_time(&it);
+    fixture.at(1, &[(time, SECOND)]);
+    assert!(fixture.shown(NOW)[3].contains("  sh "));
     it.update(vec![Attribute::new("process.executable.name", "\u{1b}]0;owned\u{7}\n")]);
-    assert!(bench.shown(NOW)[3].contains("  ?]0;owned??  "));
+    assert!(fixture.shown(NOW)[3].contains("  ?]0;owned??  "));
 }
 
 #[test]
 fn thousands_of_ended_processes_are_still_in_the_total() {
-    let mut bench = bench();
+    let mut fixture = fixture();
     let package = domain("package-0", Origin::Measured, None);
     for pid in 1..=2_000 {
-        let energy = bench.energy(&package, &process(pid, "short"));
-        bench.at(1, &[(energy, u64::from(pid) * 10_000)]).end(&[energy]);
-        bench.rig.registry.release(&[energy]);
+        let energy = fixture.energy(&package, &process(pid, "short"));
+        fixture.at(1, &[(energy, u64::from(pid) * 10_000)]).end(&[energy]);
+        fixture.rig.registry.release(&[energy]);
     }
-    let shown = bench.shown(View { top: 1, scope: Scope::Totals, ..NOW });
+    let shown = fixture.shown(View { top: 1, scope: Scope::Totals, ..NOW });
     let cells = |row: usize| shown[row].split_whitespace().collect::<Vec<_>>();
     assert_eq!(cells(2), ["2000", "short", "0.00", "0.0", "20.00", "20.00"]);
     assert_eq!(cells(3)[..4], ["other", "1999", "processes", "0.00"]);

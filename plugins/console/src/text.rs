@@ -1,12 +1,17 @@
-//! Text that fits: names made harmless, cut to a width in terminal cells. `table` puts it into columns.
+//! Text for a terminal: safe names, cut to a width in cells. `table` puts it into columns.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Anybody may name a process, so a name may hold escape sequences, line feeds and what turns the reading
-/// direction around. Each such character becomes a `?`.
-pub(crate) fn harmless(name: &str) -> String {
-    let is_invisible = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+/// Makes a name safe for a terminal. Any user can name a process, so a name may hold escape sequences, line
+/// feeds and characters that change the text direction. Each of them becomes a `?`.
+pub(crate) fn sanitize(name: &str) -> String {
     name.chars().map(|c| if c.is_control() || is_invisible(c) { '?' } else { c }).collect()
+}
+
+/// Whether it has no width of its own, or changes the text direction.
+fn is_invisible(c: char) -> bool {
+    let ranges = ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2060}'..='\u{206f}'];
+    c == '\u{feff}' || ranges.iter().any(|range| range.contains(&c))
 }
 
 /// Cells that `text` takes.
@@ -47,9 +52,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lose_what_could_command_a_terminal() {
-        assert_eq!(harmless("a\u{1b}[2Jb\nc\u{9b}d\u{202e}e\u{7f}"), "a?[2Jb?c?d?e?");
-        assert_eq!(harmless("früh-日本"), "früh-日本");
+    fn control_characters_in_names_are_replaced() {
+        assert_eq!(sanitize("a\u{1b}[2Jb\nc\u{9b}d\u{202e}e\u{7f}"), "a?[2Jb?c?d?e?");
+        assert_eq!(sanitize("früh-日本"), "früh-日本");
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! Writes every point as a row of a CSV file (RFC 4180, one line a row). How a row looks is here; caching,
-//! exact numbers and the file are `wattrace-text-output`' business.
+//! exact numbers and the file are in `wattrace-text-output`.
 //!
 //! ```csv
-//! metric,unit,kind,start_unix_nano,time_unix_nano,value,resource_type,resource_id,consumer_type,consumer_id,consumer_start_unix_nano,attributes
-//! hw.energy,J,counter,1700000000000000000,1700000001000000000,1.500000,package,0,,,,hw.id=package-0;hw.type=cpu
+//! hw.energy,J,counter,1700000000000000000,1700000001000000000,1.500000,package,0,,,,hw.type=cpu
+//! ```
+//! The first line holds the names of the columns:
+//! ```csv
+//! metric,unit,kind,start_unix_nano,time_unix_nano,value,
+//! resource_type,resource_id,consumer_type,consumer_id,consumer_start_unix_nano,attributes
 //! ```
 //! The consumer's fields are empty for what is about the hardware itself, and so is the value of a gauge that
-//! is no number. In `attributes`, a `;`, `=` or `\` inside a key or a value has a `\` before it, and a line
-//! feed is `\n`.
+//! is not a number. In `attributes`, a `;`, `=` or `\` inside a key or a value has a `\` before it, and a
+//! line feed is `\n`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::{Error, Plugin, Series, Setup};
-use wattrace_text_output::{Format, Row, Settings};
+use wattrace_text_output::{Format, RowTemplate, Settings};
 
 /// The plugin.
 pub struct Csv;
@@ -25,10 +29,9 @@ pub struct Csv;
 pub struct CsvConfig {
     /// The file to write; "-" is standard output.
     pub path: PathBuf,
-    /// Whether to keep what earlier runs wrote and go on after it; otherwise the file is emptied at the
-    /// start.
+    /// Whether to append to what earlier runs wrote. Otherwise the file is emptied at the start.
     pub append: bool,
-    /// How long rows may wait in memory for others. With "0s" every batch is written at once.
+    /// How long rows may wait in memory, to be written together. With "0s" every batch is written at once.
     #[serde(with = "humantime_serde")]
     pub flush_interval: Duration,
 }
@@ -61,12 +64,12 @@ struct CsvRow;
 
 impl Format for CsvRow {
     const OPENING: &'static str = Self::HEADER;
-    const HEADER: &'static str = "metric,unit,kind,start_unix_nano,time_unix_nano,value,resource_type,resource_id,\
-        consumer_type,consumer_id,consumer_start_unix_nano,attributes\n";
+    const HEADER: &'static str = "metric,unit,kind,start_unix_nano,time_unix_nano,value,\
+        resource_type,resource_id,consumer_type,consumer_id,consumer_start_unix_nano,attributes\n";
     const BETWEEN: &'static str = ",";
     const NO_NUMBER: &'static str = "";
 
-    fn row(series: &Series, start_unix_nano: u64) -> Row {
+    fn row(series: &Series, start_unix_nano: u64) -> RowTemplate {
         let (metric, resource) = (&series.metric, &series.resource);
         let start = start_unix_nano.to_string();
         let head = fields(&[&metric.name, metric.unit.ucum(), metric.kind.as_str(), &start]);
@@ -78,15 +81,15 @@ impl Format for CsvRow {
             None => ("", "", String::new()),
         };
         let tail = fields(&[resource.kind.as_str(), &resource.id, kind, id, &start, &attributes(series)]);
-        Row { head: format!("{head},"), tail: format!(",{tail}\n") }
+        RowTemplate { head: format!("{head},"), tail: format!(",{tail}\n") }
     }
 }
 
-/// Fields, quoted where they must be, with commas between them.
+/// Fields with commas between them, quoted where necessary.
 fn fields(fields: &[&str]) -> String {
     let mut writer =
         csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
-    // Writing to a Vec cannot fail, and quoting keeps UTF-8 what it is.
+    // Writing to a Vec cannot fail, and what is quoted stays UTF-8.
     let _ = writer.write_record(fields);
     let mut row = writer.into_inner().ok().and_then(|row| String::from_utf8(row).ok()).unwrap_or_default();
     row.truncate(row.trim_end_matches('\n').len());

@@ -1,4 +1,4 @@
-//! The file as a CSV reader finds it: fixed columns, one line a row, values that read back as they were.
+//! The file as a CSV reader sees it: fixed columns, one line per row, values that are read back unchanged.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -12,8 +12,8 @@ use wattrace_api::{
 };
 use wattrace_csv::{Csv, CsvConfig};
 
-const HEADER: &str = "metric,unit,kind,start_unix_nano,time_unix_nano,value,resource_type,resource_id,consumer_type,\
-                      consumer_id,consumer_start_unix_nano,attributes";
+const HEADER: &str = "metric,unit,kind,start_unix_nano,time_unix_nano,value,resource_type,resource_id,\
+                      consumer_type,consumer_id,consumer_start_unix_nano,attributes";
 
 fn started(path: &Path) -> Rig {
     let mut rig = Rig::new();
@@ -23,7 +23,7 @@ fn started(path: &Path) -> Rig {
 }
 
 #[test]
-fn a_process_row_reads_back_whatever_its_name_holds() {
+fn a_process_row_is_read_back_whatever_characters_its_name_has() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.csv");
     let mut rig = started(&path);

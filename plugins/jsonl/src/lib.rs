@@ -1,10 +1,14 @@
 //! Writes every point as one JSON object a line. How a row looks is here; caching, exact numbers and the file
-//! are `wattrace-text-output`' business.
+//! are in `wattrace-text-output`. A line, wrapped here to fit:
 //!
 //! ```json
-//! {"metric":"wattrace.consumer.energy","unit":"J","kind":"counter","start_unix_nano":1700000000000000000,"time_unix_nano":1700000001000000000,"value":1.500000,"resource":{"type":"package","id":"0"},"consumer":{"type":"process","id":"1234","start_unix_nano":1700000000000000000},"attributes":{"wattrace.domain":"package-0"}}
+//! {"metric":"wattrace.consumer.energy","unit":"J","kind":"counter",
+//!  "start_unix_nano":1700000000000000000,"time_unix_nano":1700000001000000000,"value":1.500000,
+//!  "resource":{"type":"package","id":"0"},
+//!  "consumer":{"type":"process","id":"1234","start_unix_nano":1700000000000000000},
+//!  "attributes":{"wattrace.domain":"package-0"}}
 //! ```
-//! `consumer` is there only for what somebody used. A gauge that is no number has the value `null`.
+//! Points about the hardware itself have no `consumer`. A gauge that is not a number has the value `null`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wattrace_api::{Error, Plugin, Series, Setup};
-use wattrace_text_output::{Format, Row, Settings, attributes_json};
+use wattrace_text_output::{Format, RowTemplate, Settings, attributes_json};
 
 /// The plugin.
 pub struct Jsonl;
@@ -23,10 +27,9 @@ pub struct Jsonl;
 pub struct JsonlConfig {
     /// The file to write; "-" is standard output.
     pub path: PathBuf,
-    /// Whether to keep what earlier runs wrote and go on after it; otherwise the file is emptied at the
-    /// start.
+    /// Whether to append to what earlier runs wrote. Otherwise the file is emptied at the start.
     pub append: bool,
-    /// How long lines may wait in memory for others. With "0s" every batch is written at once.
+    /// How long lines may wait in memory, to be written together. With "0s" every batch is written at once.
     #[serde(with = "humantime_serde")]
     pub flush_interval: Duration,
 }
@@ -63,7 +66,7 @@ impl Format for JsonLine {
     const BETWEEN: &'static str = r#","value":"#;
     const NO_NUMBER: &'static str = "null";
 
-    fn row(series: &Series, start_unix_nano: u64) -> Row {
+    fn row(series: &Series, start_unix_nano: u64) -> RowTemplate {
         let metric = &series.metric;
         let head = format!(
             r#"{{"metric":{},"unit":{},"kind":"{}","start_unix_nano":{start_unix_nano},"time_unix_nano":"#,
@@ -88,7 +91,7 @@ impl Format for JsonLine {
         }
         tail += &format!(r#","attributes":{}}}"#, attributes_json(series));
         tail.push('\n');
-        Row { head, tail }
+        RowTemplate { head, tail }
     }
 }
 

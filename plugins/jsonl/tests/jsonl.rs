@@ -1,5 +1,5 @@
-//! The file as a reader finds it: valid JSON whatever the names hold, the contract's keys, no line lost
-//! between runs.
+//! The file as a reader sees it: valid JSON whatever characters names have, all keys, no line lost between
+//! runs.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -30,7 +30,7 @@ fn hardware_batch(rig: &mut Rig) -> Batch {
 }
 
 #[test]
-fn a_process_series_has_all_keys_of_the_contract_whatever_its_name_holds() {
+fn a_process_series_has_all_keys_whatever_characters_its_name_has() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.jsonl");
     let mut rig = Rig::new();
@@ -71,7 +71,8 @@ fn a_process_series_has_all_keys_of_the_contract_whatever_its_name_holds() {
             "resource": {"type": "package", "id": "0"},
             "consumer": {"type": "process", "id": "1234", "start_unix_nano": 77},
             "attributes": {
-                "wattrace.domain": "package-0", "wattrace.origin": "estimated", "wattrace.consumer.type": "process",
+                "wattrace.domain": "package-0", "wattrace.origin": "estimated",
+                "wattrace.consumer.type": "process",
                 "process.pid": 1234, "process.executable.name": nasty, "ratio": 0.5, "nan": null, "yes": true,
             },
         })]
@@ -79,7 +80,7 @@ fn a_process_series_has_all_keys_of_the_contract_whatever_its_name_holds() {
 }
 
 #[test]
-fn hardware_has_no_consumer_and_a_gauge_that_is_no_number_is_null() {
+fn hardware_has_no_consumer_and_a_gauge_that_is_not_a_number_is_null() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.jsonl");
     let mut rig = Rig::new();
@@ -96,7 +97,7 @@ fn hardware_has_no_consumer_and_a_gauge_that_is_no_number_is_null() {
 }
 
 #[test]
-fn a_second_run_goes_on_after_the_first_or_overwrites_it() {
+fn a_second_run_appends_to_the_first_or_overwrites_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out.jsonl");
     let run = |config| {

@@ -1,4 +1,4 @@
-//! In steady state a point costs no allocation: that of the csv output's too, for what they share is
+//! In steady state a point costs no allocation. That holds for the csv output too: both are built on
 //! `wattrace-text-output`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]

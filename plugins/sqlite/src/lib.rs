@@ -1,14 +1,14 @@
-//! Writes every point into an SQLite database that others may read, and write, while it runs.
+//! Writes every point into an SQLite database that other programs may read and write meanwhile.
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | schema.sql, schema.rs | the tables; whose and which version the database is |
+//! | schema.sql, schema.rs | the tables; whether the database is ours and of this version |
 //! | staged.rs | what was taken and not committed yet |
 //! | store.rs | one transaction that writes all of it |
 //!
-//! A batch is taken whole or not at all: while what is staged can't be committed, the next batch is refused
-//! ([`wattrace_api::ErrorKind::Retry`]), so that nothing is written twice. The database is locked only while
-//! a commit runs.
+//! A batch is taken as a whole or not at all: while what is staged can't be committed, the next batch is
+//! refused ([`wattrace_api::ErrorKind::Retry`]), so that nothing is written twice. The database is locked
+//! only while a commit runs.
 
 mod schema;
 mod staged;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Output, Plugin, Setup};
-use wattrace_text_output::Pace;
+use wattrace_text_output::IntervalTimer;
 
 use staged::Staged;
 
@@ -31,9 +31,10 @@ pub struct Sqlite;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SqliteConfig {
-    /// The database file. One that is there already is added to.
+    /// The database file. An existing one is added to.
     pub path: PathBuf,
-    /// How long points may wait in memory for a common commit. With "0s" every batch is committed at once.
+    /// How long points may wait in memory, to be committed together. With "0s" every batch is committed at
+    /// once.
     #[serde(with = "humantime_serde")]
     pub commit_interval: Duration,
 }
@@ -66,7 +67,7 @@ impl Plugin for Sqlite {
     }
 }
 
-/// Commits that may wait no longer than for so many points.
+/// Points that are committed without waiting for more.
 const ENOUGH: usize = 50_000;
 
 struct SqliteOutput {
@@ -74,7 +75,7 @@ struct SqliteOutput {
     connection: Connection,
     staged: Staged,
     clock: Clock,
-    pace: Pace,
+    commit_timer: IntervalTimer,
     failed: bool,
     lost: u64,
 }
@@ -82,8 +83,8 @@ struct SqliteOutput {
 impl SqliteOutput {
     fn open(path: &Path, staged: Staged, clock: Clock, interval: Duration) -> Result<Self, Error> {
         let connection = schema::open(path)?;
-        let pace = Pace::new(interval, clock.now());
-        Ok(Self { path: path.into(), connection, staged, clock, pace, failed: false, lost: 0 })
+        let commit_timer = IntervalTimer::new(interval, clock.now());
+        Ok(Self { path: path.into(), connection, staged, clock, commit_timer, failed: false, lost: 0 })
     }
 
     fn commit(&mut self) -> Result<(), Error> {
@@ -109,8 +110,8 @@ impl Output for SqliteOutput {
             self.commit()?;
         }
         self.staged.take(batch);
-        if self.pace.is_due(self.clock.now()) || self.staged.points.len() >= ENOUGH {
-            // The batch is taken, so this is no failure of it: the next one meets the error.
+        if self.commit_timer.is_due(self.clock.now()) || self.staged.points.len() >= ENOUGH {
+            // The batch is taken, so it does not fail: the next one gets the error.
             self.failed = store::commit(&mut self.connection, &mut self.staged).is_err();
         }
         Ok(())
@@ -135,7 +136,7 @@ impl Output for SqliteOutput {
 
 impl Drop for SqliteOutput {
     fn drop(&mut self) {
-        // Whoever drops it without a flush has nobody left to tell.
+        // There is nobody left to report an error to.
         let _: Result<(), Error> = self.commit();
     }
 }
@@ -147,7 +148,7 @@ mod tests {
     use wattrace_api::{Resource, Timestamp, Window, metric};
 
     /// An output that commits every batch, and batches of `n` points.
-    fn bench(dir: &Path, n: u32) -> (SqliteOutput, impl Fn(u64) -> Batch) {
+    fn fixture(dir: &Path, n: u32) -> (SqliteOutput, impl Fn(u64) -> Batch) {
         let mut rig = Rig::new();
         let points: Vec<_> =
             (0..n).map(|_| (rig.series(&metric::HW_ENERGY, Resource::package(0)), 1)).collect();
@@ -165,9 +166,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_disk_refused_is_written_once_when_there_is_room() {
+    fn points_refused_by_a_full_disk_are_written_once_there_is_room() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut output, batch) = bench(dir.path(), 1000);
+        let (mut output, batch) = fixture(dir.path(), 1000);
         output.connection.pragma_update_and_check(None, "max_page_count", 20, |_| Ok(())).unwrap();
         output.write(&batch(0)).unwrap();
         for _ in 0..2 {
@@ -181,12 +182,11 @@ mod tests {
         assert_eq!(rows(dir.path()), (1000, 2000));
     }
 
-    /// Without a write-ahead log, as on a file system that can't have one, a reader makes the commit itself
-    /// fail.
+    /// Without a write-ahead log, as on some file systems, a reader makes the commit fail.
     #[test]
-    fn what_fails_at_the_very_commit_is_written_once_later() {
+    fn points_whose_commit_failed_are_written_once_later() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut output, batch) = bench(dir.path(), 2);
+        let (mut output, batch) = fixture(dir.path(), 2);
         output.connection.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).unwrap();
         let reader = Connection::open(dir.path().join("w.db")).unwrap();
         reader.execute_batch("BEGIN; SELECT * FROM series").unwrap();
@@ -198,9 +198,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_broken_database_swallowed_is_counted() {
+    fn points_lost_in_a_broken_database_are_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut output, batch) = bench(dir.path(), 3);
+        let (mut output, batch) = fixture(dir.path(), 3);
         output.connection.execute_batch("DROP VIEW measurements; DROP TABLE points").unwrap();
         output.write(&batch(0)).unwrap();
         assert_eq!(output.write(&batch(1)).unwrap_err().kind(), ErrorKind::Fatal);

@@ -1,5 +1,5 @@
-//! Opening the database: is it ours, is it of this version, does it have its tables? What they hold is in
-//! schema.sql.
+//! Opens the database: checks that it is a Wattrace database of this version, and creates the tables of
+//! schema.sql in an empty one.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use wattrace_api::Error;
 
 /// Goes up with every change of schema.sql.
 const VERSION: i64 = 1;
-/// "Watt", in the file's header, where file(1) and we look for whose database it is.
+/// "Watt", in the file's header, by which file(1) and [`open`] recognise the database.
 const APPLICATION_ID: i64 = 0x5761_7474;
-/// How long a call may wait for another writer before the batch is tried again later.
+/// How long a call waits for another writer. Then the batch is tried again later.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Opens the database at `path`; a missing or empty one gets its tables.
@@ -27,7 +27,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
     Ok(connection)
 }
 
-/// Whether it is empty; an error if it holds something else. Changes nothing.
+/// Whether the database is empty; an error if it holds something else. Changes nothing.
 fn check(path: &Path, connection: &Connection) -> Result<bool, Error> {
     let look = || {
         connection.busy_timeout(PATIENCE)?;
@@ -48,13 +48,13 @@ fn check(path: &Path, connection: &Connection) -> Result<bool, Error> {
 }
 
 fn prepare(connection: &mut Connection, is_empty: bool) -> rusqlite::Result<()> {
-    // Readers and the writer don't wait for each other. Some network file systems can't: they stay with what
-    // they have.
+    // So readers and the writer don't wait for each other. Some network file systems don't support it and
+    // keep their journal mode.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "normal")?;
     if is_empty {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Another agent may have been quicker.
+        // Another agent may have created them meanwhile.
         if transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
             transaction.execute_batch(include_str!("schema.sql"))?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -70,7 +70,7 @@ fn refuse(path: &Path, what: std::fmt::Arguments<'_>) -> Error {
     Error::fatal(format!("plugins.sqlite.path: {path} {what}: choose another path, or move the file away"))
 }
 
-/// What to tell the runner about a failure, with its remedy.
+/// The error for the runner, with its remedy.
 pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> Error {
     let say = |what: String| format!("plugins.sqlite.path: {}: {error}; {what}", path.display());
     match error.sqlite_error_code() {
@@ -78,9 +78,7 @@ pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> Error {
             Error::retry(say("another process is writing it; trying again".into()))
         }
         Some(ErrorCode::DiskFull) => Error::retry(say("free some space; points wait in memory".into())),
-        Some(ErrorCode::SystemIoFailure) => {
-            Error::retry(say("see to the disk; points wait in memory".into()))
-        }
+        Some(ErrorCode::SystemIoFailure) => Error::retry(say("check the disk; points wait in memory".into())),
         Some(ErrorCode::CannotOpen) => {
             let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let (directory, exists) = (directory.display(), directory.is_dir());

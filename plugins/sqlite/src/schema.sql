@@ -23,11 +23,12 @@ CREATE TABLE points (
     time_unix_nano INTEGER NOT NULL,
     series_id INTEGER NOT NULL REFERENCES series (id),
     steps INTEGER,                      -- counters: exact, cumulative since the series' start
-    value REAL,                         -- gauges; NULL if it is no number
+    value REAL,                         -- gauges; NULL if it is not a number
     PRIMARY KEY (time_unix_nano, series_id)
 ) STRICT, WITHOUT ROWID;
 
--- Points with their series, in the metric's unit. Dividing by the reciprocal rounds once: 123456 steps of 1e-6 are 0.123456.
+-- Points with their series, in the metric's unit. Dividing by the reciprocal rounds once:
+-- 123456 steps of 1e-6 are 0.123456.
 CREATE VIEW measurements AS
 SELECT
     metric,

@@ -1,5 +1,5 @@
-//! What has been taken and not been committed yet, and which row of `series` each series has. `store` writes
-//! it out.
+//! Points that are taken and not committed yet, and the row in the table `series` of each series. `store`
+//! commits them.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use wattrace_api::{Batch, Clock, Registry, Series, SeriesId, SeriesMap, Value};
 /// A series' row in the table.
 pub(crate) struct SeriesRow {
     pub(crate) series: Arc<Series>,
-    /// The row's key, given by the database; means something only within the transaction that sets it, or
-    /// once `saved`.
+    /// The row's key, assigned by the database. Valid only within the transaction that sets it, or once
+    /// `saved`.
     pub(crate) key: i64,
     /// Whether the row has been committed.
     pub(crate) saved: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Staged {
     registry: Arc<Registry>,
     clock: Clock,
     slots: SeriesMap<usize>,
-    /// Rows of all series that go on, or have points below.
+    /// Rows of all series that are alive or have points below.
     pub(crate) rows: Slab<SeriesRow>,
     /// Rows to insert or update.
     pub(crate) stale: Vec<usize>,
@@ -101,7 +101,7 @@ impl Staged {
         self.clock.unix_nanos(series.start)
     }
 
-    /// All of it is in the database.
+    /// Everything staged is in the database now.
     pub(crate) fn committed(&mut self) {
         for index in self.stale.drain(..) {
             if let Some(row) = self.rows.get_mut(index) {
@@ -114,7 +114,7 @@ impl Staged {
         self.points.clear();
     }
 
-    /// Points of series that the registry did not know, since the last call.
+    /// Points of series that the registry does not know, since the last call.
     pub(crate) fn take_unknown(&mut self) -> u64 {
         std::mem::take(&mut self.unknown)
     }

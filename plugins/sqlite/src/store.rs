@@ -1,4 +1,4 @@
-//! Writes what is staged in one transaction: all of it is in the database afterwards, or none.
+//! Commits what is staged in one transaction: afterwards all of it is in the database, or nothing.
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, named_params, params};
 use wattrace_api::Kind;
@@ -6,19 +6,20 @@ use wattrace_text_output::attributes_json;
 
 use crate::staged::Staged;
 
-const INSERT_SERIES: &str = "INSERT INTO series (metric, unit, kind, step, start_unix_nano, resource_type, resource_id, \
-     domain, origin, consumer_type, consumer_id, consumer_start_unix_nano, attributes) \
+const INSERT_SERIES: &str = "INSERT INTO series \
+     (metric, unit, kind, step, start_unix_nano, resource_type, resource_id, domain, origin, \
+     consumer_type, consumer_id, consumer_start_unix_nano, attributes) \
      VALUES (:metric, :unit, :kind, :step, :start, :resource_type, :resource_id, \
      :domain, :origin, :consumer_type, :consumer_id, :consumer_start, :attributes)";
 const UPDATE_SERIES: &str = "UPDATE series SET attributes = ?2 WHERE id = ?1";
-/// Two points of a series at one time happen when a window is empty; the later one has seen more.
+/// A series has two points at one time where a window is empty; the later one includes the earlier.
 const INSERT_POINT: &str =
     "INSERT OR REPLACE INTO points (time_unix_nano, series_id, steps, value) VALUES (?1, ?2, ?3, ?4)";
 
 /// Commits what is staged.
 ///
 /// # Errors
-/// The database's. Nothing was written then, and all is still staged.
+/// The database's. Then nothing is written, and all is still staged.
 pub(crate) fn commit(connection: &mut Connection, staged: &mut Staged) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     write_series(&transaction, staged)?;
@@ -72,7 +73,7 @@ fn write_points(transaction: &Transaction<'_>, staged: &Staged) -> rusqlite::Res
             Kind::Counter => {
                 insert.execute(params![time, row.key, integer(point.value.steps()), None::<f64>])?
             }
-            // SQLite stores NaN as NULL; an infinity is no measurement either.
+            // SQLite stores NaN as NULL, and so is an infinity stored here.
             Kind::Gauge => {
                 let value = Some(point.value.gauge()).filter(|v| v.is_finite());
                 insert.execute(params![time, row.key, None::<i64>, value])?

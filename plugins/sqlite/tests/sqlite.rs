@@ -1,5 +1,5 @@
-//! The database as its readers find it: while the agent writes, after it was killed, and after somebody else
-//! had it.
+//! The database as a reader sees it: while the agent writes, after the agent was killed, and after another
+//! program wrote to it.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -123,7 +123,8 @@ fn an_exec_updates_the_row_and_a_reused_series_id_gets_its_own() {
     rig.outputs[0].1.flush().unwrap();
 
     let db = Connection::open(&path).unwrap();
-    let names = "SELECT group_concat(attributes ->> '$.\"process.executable.name\"' || '@' || time_unix_nano, ' ') \
+    let names = "SELECT group_concat( \
+                 attributes ->> '$.\"process.executable.name\"' || '@' || time_unix_nano, ' ') \
                  FROM measurements";
     assert_eq!(one::<String>(&db, names), "l\"s@10 l\"s@20 cat@30");
     let attributes: String = one(&db, "SELECT attributes FROM series WHERE id = 1");
@@ -171,7 +172,7 @@ fn a_second_run_adds_to_the_first() {
 }
 
 #[test]
-fn what_is_not_a_wattrace_database_of_this_version_is_refused_and_left_alone() {
+fn another_database_and_another_version_are_refused_and_not_changed() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |path: &Path| {
         let config = SqliteConfig { path: path.into(), ..SqliteConfig::default() };
@@ -186,13 +187,13 @@ fn what_is_not_a_wattrace_database_of_this_version_is_refused_and_left_alone() {
     assert!(message.contains("has schema version 2") && message.contains("writes version 1"), "{message}");
 
     let foreign = dir.path().join("foreign.db");
-    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE diary (entry TEXT)").unwrap();
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE notes (entry TEXT)").unwrap();
     let before = std::fs::read(&foreign).unwrap();
     assert!(refused(&foreign).contains("move the file away"));
     assert_eq!(std::fs::read(&foreign).unwrap(), before);
 
     let text = dir.path().join("text.db");
-    std::fs::write(&text, "Dear diary, ".repeat(100)).unwrap();
+    std::fs::write(&text, "Some notes, ".repeat(100)).unwrap();
     assert!(refused(&text).contains("file is not a database"));
 
     let message = refused(Path::new("/nowhere/at/all.db"));
@@ -202,7 +203,7 @@ fn what_is_not_a_wattrace_database_of_this_version_is_refused_and_left_alone() {
 
 const KILLED: &str = "WATTRACE_TEST_DATABASE";
 
-/// No test: what the next one runs as a process of its own, and kills.
+/// Not a test: the next test runs it as a process and kills it.
 #[test]
 fn a_writer_to_be_killed() {
     let Some(path) = std::env::var_os(KILLED) else { return };
@@ -235,8 +236,9 @@ fn a_killed_writer_leaves_whole_commits_and_a_database_that_opens() {
     drop(started(&path, Duration::ZERO));
     let db = Connection::open(&path).unwrap();
     assert_eq!(one::<String>(&db, "PRAGMA integrity_check"), "ok");
-    let torn = "SELECT count(*) FROM (SELECT 1 FROM points GROUP BY time_unix_nano HAVING count(*) <> 2)";
-    assert_eq!(one::<i64>(&db, torn), 0);
+    let incomplete =
+        "SELECT count(*) FROM (SELECT 1 FROM points GROUP BY time_unix_nano HAVING count(*) <> 2)";
+    assert_eq!(one::<i64>(&db, incomplete), 0);
     let last: i64 = one(&db, "SELECT max(time_unix_nano) FROM points");
     assert_eq!(points(&db), 2 * last, "every commit up to the last is there");
 }

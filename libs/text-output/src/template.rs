@@ -1,5 +1,5 @@
 //! A series' row: everything but time and value is rendered once and kept until the series ends or its
-//! consumer changes (an exec). `output` drives it; how a row looks is the [`Format`]'s business.
+//! consumer's attributes change (an exec). `output` drives it; a [`Format`] defines how a row looks.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use crate::number::Scale;
 
 /// How a row looks: `head` time `BETWEEN` value `tail`, all on one line.
 pub trait Format: 'static {
-    /// What every file of this format begins with, by which a foreign file is told before it is appended to.
+    /// What every file of this format begins with: a file that begins otherwise is not appended to.
     const OPENING: &'static str;
     /// The lines at the top of a new file.
     const HEADER: &'static str;
-    /// What stands between time and value.
+    /// Text between time and value.
     const BETWEEN: &'static str;
-    /// What stands for a gauge that is no number.
+    /// Text for a gauge that is not a number.
     const NO_NUMBER: &'static str;
 
     /// Renders the row of `series`, whose counter stood at zero at `start_unix_nano`.
-    fn row(series: &Series, start_unix_nano: u64) -> Row;
+    fn row(series: &Series, start_unix_nano: u64) -> RowTemplate;
 }
 
-/// What stands around a row's time and value.
+/// The text around a row's time and value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct RowTemplate {
     /// All before the time.
     pub head: String,
-    /// All after the value, with the line's end.
+    /// All after the value, with the line feed.
     pub tail: String,
 }
 
@@ -36,12 +36,12 @@ struct Cached {
     series: Arc<Series>,
     revision: u64,
     scale: Scale,
-    row: Row,
+    row: RowTemplate,
 }
 
 impl Cached {
     fn new<F: Format>(series: Arc<Series>, clock: &Clock) -> Self {
-        // The revision is read first: a change in between is then rendered once too often, never missed.
+        // The revision is read first: a change in between is then rendered twice, never missed.
         let revision = revision(&series);
         let row = F::row(&series, clock.unix_nanos(series.start));
         Self { revision, scale: Scale::of(&series.metric), row, series }
@@ -58,8 +58,8 @@ fn revision(series: &Series) -> u64 {
     series.consumer.as_ref().map_or(0, |consumer| consumer.revision())
 }
 
-/// The rows of all series that have had a point.
-pub(crate) struct Rows<F> {
+/// The templates of all series that have had a point.
+pub(crate) struct TemplateCache<F> {
     registry: Arc<Registry>,
     clock: Clock,
     cached: SeriesMap<Cached>,
@@ -67,13 +67,13 @@ pub(crate) struct Rows<F> {
     format: PhantomData<fn() -> F>,
 }
 
-impl<F: Format> Rows<F> {
+impl<F: Format> TemplateCache<F> {
     pub(crate) fn new(registry: Arc<Registry>, clock: Clock) -> Self {
         Self { registry, clock, cached: SeriesMap::default(), unknown: 0, format: PhantomData }
     }
 
     /// Appends a segment's rows to `out`.
-    pub(crate) fn write(&mut self, segment: &Segment<'_>, out: &mut impl RowSink) {
+    pub(crate) fn write(&mut self, segment: &Segment<'_>, out: &mut impl LineSink) {
         let mut time = itoa::Buffer::new();
         let time = time.format(self.clock.unix_nanos(segment.window.end));
         for (id, value) in segment.points() {
@@ -103,14 +103,14 @@ impl<F: Format> Rows<F> {
         }
     }
 
-    /// Points of series that the registry did not know, since the last call.
+    /// Points of series that the registry does not know, since the last call.
     pub(crate) fn take_unknown(&mut self) -> u64 {
         std::mem::take(&mut self.unknown)
     }
 }
 
 /// Where rows go.
-pub(crate) trait RowSink {
+pub(crate) trait LineSink {
     /// The buffer to append to.
     fn bytes(&mut self) -> &mut Vec<u8>;
     /// A row is complete.

@@ -1,22 +1,22 @@
-//! Bytes on their way into a file. A write that stops half-way (a full disk) leaves the rest here, and the
-//! next drain goes on at the very byte: no line is torn, doubled or lost. `output` decides when to drain.
+//! Lines that are not yet written to the file. A write that stops halfway (a full disk) leaves the rest here,
+//! and the next drain resumes at that byte: no line is torn, doubled or lost. `output` decides when to drain.
 
 use std::io::{self, Write};
 
-use crate::row::RowSink;
+use crate::template::LineSink;
 
-/// So many bytes are worth a write of their own.
+/// Bytes that are written without waiting for more.
 const ENOUGH: usize = 64 * 1024;
 
-pub(crate) struct Spool<W> {
+pub(crate) struct LineBuffer<W> {
     file: W,
     bytes: Vec<u8>,
     written: usize,
     failed: bool,
 }
 
-impl<W: Write> Spool<W> {
-    /// A spool into `file` that begins with `header`.
+impl<W: Write> LineBuffer<W> {
+    /// A buffer before `file` that begins with `header`.
     pub(crate) fn new(file: W, header: &str) -> Self {
         Self { file, bytes: header.as_bytes().to_vec(), written: 0, failed: false }
     }
@@ -46,20 +46,20 @@ impl<W: Write> Spool<W> {
         self.failed
     }
 
-    /// Lines that are not wholly written yet.
+    /// Lines that are not completely written.
     pub(crate) fn waiting_lines(&self) -> usize {
         self.bytes[self.written..].iter().filter(|&&b| b == b'\n').count()
     }
 }
 
-impl<W: Write> RowSink for Spool<W> {
+impl<W: Write> LineSink for LineBuffer<W> {
     fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
     fn row_done(&mut self) {
         if self.bytes.len() >= ENOUGH && !self.failed {
-            // The row is kept either way, so the error may wait: the next batch meets it before it is taken.
+            // The row is kept either way, so the error can wait: the next batch gets it before it is taken.
             let _ = self.drain();
         }
     }
