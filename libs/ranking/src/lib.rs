@@ -3,9 +3,9 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `ranking` | who is among the heaviest; knows neither series nor time |
+//! | `ranking` | who is among the heaviest |
 //! | `sums` | the sums of everybody else |
-//! | `top` | the transform: sends each increment to a series of its consumer's own, or to a sum |
+//! | `top` | the transform: sends each increment to its consumer's own series, or to a sum |
 
 mod ranking;
 mod sums;

@@ -1,4 +1,4 @@
-//! Who is among the heaviest consumers. Pure: it knows neither series nor time.
+//! Who is among the heaviest consumers. Pure: no series, no time.
 //!
 //! A member that owns a place keeps it until it leaves, or until a member more than twice as heavy has none.
 //! Without the second rule, the first members after boot would hold their places forever, however little they
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use slab::Slab;
 use wattrace_api::Identity;
 
-/// How heavy a consumer is. The secondary weight decides where nobody has a primary one.
+/// How heavy a consumer is. The secondary weight decides where no consumer has a primary one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Weight {
     pub(crate) primary: u64,

@@ -30,7 +30,7 @@ pub struct Settings {
     pub threads: bool,
     /// The counter whose increase makes a consumer heavy, summed over all its series.
     pub by: String,
-    /// The counter that decides where nobody has an increase of `by`; empty: none.
+    /// The counter that decides where no consumer has an increase of `by`; empty: none.
     pub fallback: String,
     /// Time between two rankings. What was used before counts half at each.
     pub interval: Duration,
@@ -40,7 +40,7 @@ pub struct Settings {
 pub struct Top {
     settings: Settings,
     registry: Arc<Registry>,
-    /// While it is set, nobody is given a place.
+    /// While it is set, no consumer is given a place.
     frozen: Arc<AtomicBool>,
     next_ranking: Timestamp,
     slots: SeriesMap<Slot>,
@@ -104,7 +104,7 @@ impl Top {
         }
     }
 
-    /// Gives nobody a place while `frozen` is set. For an output that has no room for more series that end.
+    /// Gives no more places while `frozen` is set. For an output that has no room for more series that end.
     #[must_use]
     pub fn frozen_while(self, frozen: Arc<AtomicBool>) -> Self {
         Self { frozen, ..self }

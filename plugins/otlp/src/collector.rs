@@ -89,15 +89,16 @@ impl Collector {
                 _ => Some(Notice::Info(format!("{endpoint} accepts metrics again"))),
             },
             Outcome::Accepted { rejected, message } => Some(Notice::Warn(format!(
-                "{endpoint} accepted a request but rejected {rejected} points: {message}; they are counted as lost"
+                "{endpoint} accepted a request but rejected {rejected} points: {message}; \
+                 they are counted as lost"
             ))),
             Outcome::Refused { cause } => Some(Notice::Warn(format!(
                 "{endpoint} refuses metrics over {protocol}: {cause}; the points are counted as lost. \
                  Check plugins.otlp.endpoint, protocol and headers"
             ))),
             Outcome::Later { cause, .. } => Some(Notice::Warn(format!(
-                "no metrics to {endpoint} over {protocol} for now: {cause}; trying again, counters keep counting. \
-                 Is a collector listening there? Else set plugins.otlp.endpoint and protocol"
+                "no metrics to {endpoint} over {protocol} for now: {cause}; trying again, counters keep \
+                 counting. Is a collector listening there? Else set plugins.otlp.endpoint and protocol"
             ))),
         }
     }

@@ -1,5 +1,5 @@
-//! The plugin's table in the configuration, and how it and OpenTelemetry's environment variables (`env`)
-//! together become [`Settings`]. What the table says beats what the environment says.
+//! The plugin's configuration. Together with OpenTelemetry's environment variables (`env`) it becomes
+//! [`Settings`]; the configuration takes precedence.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,33 +19,33 @@ use crate::token::Token;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpConfig {
-    /// URL of the collector. Over HTTP `/v1/metrics` is added to it. Empty: what
-    /// OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT says, else port 4317 (gRPC) or 4318
+    /// URL of the collector. Over HTTP `/v1/metrics` is appended to it. Empty: the value of
+    /// OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT, else port 4317 (gRPC) or 4318
     /// (HTTP) of this host.
     pub endpoint: String,
-    /// `grpc` or `http/protobuf`. Empty: what OTEL_EXPORTER_OTLP_PROTOCOL says, else `grpc`.
+    /// `grpc` or `http/protobuf`. Empty: the value of OTEL_EXPORTER_OTLP_PROTOCOL, else `grpc`.
     pub protocol: String,
-    /// Time between exports. 0s: what OTEL_METRIC_EXPORT_INTERVAL says, else 10 s.
+    /// Time between exports. 0s: the value of OTEL_METRIC_EXPORT_INTERVAL, else 10 s.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// How long a request may take. 0s: what OTEL_EXPORTER_OTLP_TIMEOUT says, else 10 s.
+    /// How long a request may take. 0s: the value of OTEL_EXPORTER_OTLP_TIMEOUT, else 10 s.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// Headers to send with every request, on top of those in OTEL_EXPORTER_OTLP_HEADERS.
+    /// Headers to send with every request, in addition to those in OTEL_EXPORTER_OTLP_HEADERS.
     pub headers: BTreeMap<String, String>,
-    /// What is sent with every request as `Authorization: Bearer …`. Empty: nothing, unless a header says it.
+    /// Sent with every request as `Authorization: Bearer …`. Empty: nothing, unless `headers` contain it.
     pub bearer_token: Secret,
-    /// File that holds the bearer token, so that this file need not. Read before every request: it may be
-    /// exchanged at any time.
+    /// File that holds the bearer token, so that it need not stand in the configuration. It is read before
+    /// every request, so the token may be rotated at any time.
     pub bearer_token_file: PathBuf,
-    /// `gzip` or `none`. Empty: what OTEL_EXPORTER_OTLP_COMPRESSION says, else `none`.
+    /// `gzip` or `none`. Empty: the value of OTEL_EXPORTER_OTLP_COMPRESSION, else `none`.
     pub compression: String,
     /// How many processes are exported one by one, the heaviest first; the rest is summed as `other`. 0: all.
     pub top: u32,
-    /// The resource's service.name. Empty: what OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES says, else
-    /// `wattrace`.
+    /// The resource's service.name. Empty: the value of OTEL_SERVICE_NAME or in OTEL_RESOURCE_ATTRIBUTES,
+    /// else `wattrace`.
     pub service_name: String,
-    /// More attributes of the resource, on top of those in OTEL_RESOURCE_ATTRIBUTES.
+    /// More attributes of the resource, in addition to those in OTEL_RESOURCE_ATTRIBUTES.
     pub resource_attributes: BTreeMap<String, String>,
 }
 
@@ -67,7 +67,7 @@ impl Default for OtlpConfig {
     }
 }
 
-/// How requests travel.
+/// How requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Grpc,
@@ -75,7 +75,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    /// As it is spelt in the configuration.
+    /// Its name in the configuration.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Protocol::Grpc => "grpc",
@@ -84,7 +84,7 @@ impl Protocol {
     }
 }
 
-/// What holds once the configuration and the environment are both heard.
+/// The configuration and the environment, combined.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) endpoint: Uri,
@@ -96,17 +96,17 @@ pub(crate) struct Settings {
     pub(crate) gzip: bool,
     /// Most processes exported one by one; 0: no limit.
     pub(crate) top: usize,
-    /// The resource's attributes that somebody chose; the rest is found out when the output opens.
+    /// The configured attributes of the resource; `resource` adds those of the machine when the output opens.
     pub(crate) resource: BTreeMap<String, String>,
     pub(crate) tls: TlsFiles,
 }
 
-/// PEM files for TLS, where the system's roots are not the right ones.
+/// PEM files for TLS that replace or add to the system's root certificates.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TlsFiles {
-    /// Authority that signed the collector's certificate.
+    /// The authority that signed the collector's certificate.
     pub(crate) authority: Option<PathBuf>,
-    /// Our own certificate and its key, for collectors that ask for one.
+    /// The agent's certificate and key, for collectors that require one.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -114,23 +114,28 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Settings {
-    /// Joins `config` and `env`.
+    /// Combines `config` and `env`.
     ///
     /// # Errors
-    /// A value that makes no sense; the message names the key, or the variable.
+    /// An invalid value; the message names the key or the variable.
     pub(crate) fn resolve(config: OtlpConfig, env: Env<'_>) -> Result<Self, Error> {
         let protocol = protocol(&config.protocol, env)?;
         let temporality = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
         if let Some(value) = env.get(temporality).filter(|v| !v.eq_ignore_ascii_case("cumulative")) {
             warn!(
-                "{temporality}={value} is ignored: counters are cumulative, so that a lost request loses nothing"
+                "{temporality}={value} is ignored: counters are cumulative, so that a lost request \
+                 loses nothing"
             );
         }
         let endpoint = endpoint(&config.endpoint, protocol, env)?;
         let token = Token::new(&config.bearer_token, config.bearer_token_file)?;
-        if !matches!(token, Token::None) && endpoint.scheme_str() == Some("http") && !is_here(&endpoint) {
+        if !matches!(token, Token::None)
+            && endpoint.scheme_str() == Some("http")
+            && !is_loopback_host(&endpoint)
+        {
             warn!(
-                "plugins.otlp: without TLS the bearer token can be read on the way to {endpoint}: use https"
+                "plugins.otlp: without TLS anyone on the network can read the bearer token sent to \
+                 {endpoint}: use https"
             );
         }
         Ok(Self {
@@ -169,9 +174,9 @@ fn protocol(configured: &str, env: Env<'_>) -> Result<Protocol, Error> {
         Some((name, value)) => match value.as_str() {
             "grpc" => Protocol::Grpc,
             "http/protobuf" => Protocol::Http,
-            // Whoever listens for JSON over HTTP understands protobuf over HTTP too.
+            // A collector that takes JSON over HTTP takes protobuf over HTTP too.
             "http/json" => {
-                warn!("{name}=http/json is taken as http/protobuf: JSON is not sent");
+                warn!("{name}=http/json is treated as http/protobuf: JSON is not supported");
                 Protocol::Http
             }
             _ => {
@@ -182,7 +187,7 @@ fn protocol(configured: &str, env: Env<'_>) -> Result<Protocol, Error> {
     })
 }
 
-/// Whose path `/v1/metrics` is appended to: the signal's own variable is used as it stands.
+/// The collector's URL. Over HTTP `/v1/metrics` is appended, except to the metrics' own variable.
 fn endpoint(configured: &str, protocol: Protocol, env: Env<'_>) -> Result<Uri, Error> {
     let signal = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
     let (from, url) = if !configured.is_empty() {
@@ -206,13 +211,13 @@ fn endpoint(configured: &str, protocol: Protocol, env: Env<'_>) -> Result<Uri, E
     Ok(uri)
 }
 
-/// Whether it is on this machine.
-fn is_here(endpoint: &Uri) -> bool {
+/// Whether it is this machine.
+fn is_loopback_host(endpoint: &Uri) -> bool {
     let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-/// `url` without the path that will be appended, should it have been written out.
+/// `url` without the path that is appended, if it has it already.
 fn base(url: &str) -> &str {
     let url = url.trim_end_matches('/');
     url.strip_suffix("/v1/metrics").unwrap_or(url)
@@ -249,7 +254,7 @@ fn headers(configured: &BTreeMap<String, String>, env: Env<'_>) -> Result<Header
 
 fn header(key: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     let mut value = HeaderValue::from_str(value).ok()?;
-    // They carry credentials: shown as `Sensitive` wherever they are printed.
+    // Headers hold credentials: printed as `Sensitive`.
     value.set_sensitive(true);
     Some((HeaderName::from_bytes(key.as_bytes()).ok()?, value))
 }

@@ -1,4 +1,4 @@
-//! From the table's points to OTLP's messages, cut so that none exceeds what servers commonly accept.
+//! Encodes points as OTLP messages, split so that none exceeds what servers commonly accept.
 
 use std::collections::HashMap;
 
@@ -187,7 +187,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// An attribute's value for a test's eyes.
+    /// An attribute's value as text.
     pub(crate) fn shown(attribute: &KeyValue) -> String {
         match attribute.value.as_ref().and_then(|v| v.value.as_ref()) {
             Some(any_value::Value::StringValue(v)) => v.clone(),

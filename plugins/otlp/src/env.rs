@@ -1,8 +1,8 @@
 //! The environment variables that OpenTelemetry defines for exporters, read through a function so that tests
 //! need not touch the process's environment. What they mean beside the configuration is decided in `config`.
 //!
-//! As the specification asks, a value that makes no sense is said and ignored: an agent that inherited a
-//! stray variable still starts.
+//! As the specification requires, an invalid value is logged and ignored, so that an agent with an unrelated
+//! variable in its environment still starts.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Env<'_> {
         })
     }
 
-    /// Whether somebody asked for OTLP metrics by the environment alone.
+    /// Whether the environment alone enables the export of metrics.
     pub(crate) fn wants_metrics(&self) -> bool {
         let is = |name, value| self.get(name).is_some_and(|v| v.eq_ignore_ascii_case(value));
         self.exporter("ENDPOINT").is_some()
@@ -49,7 +49,7 @@ pub(crate) fn millis(name: &str, value: &str) -> Option<Duration> {
     match value.parse() {
         Ok(ms) if ms > 0 => Some(Duration::from_millis(ms)),
         _ => {
-            warn!("{name}={value} is ignored: it is no positive number of milliseconds");
+            warn!("{name}={value} is ignored: it is not a positive number of milliseconds");
             None
         }
     }
@@ -61,8 +61,8 @@ pub(crate) fn pairs(name: &str, list: &str) -> Vec<(String, String)> {
     for (at, item) in list.split(',').map(str::trim).enumerate().filter(|(_, item)| !item.is_empty()) {
         match item.split_once('=') {
             Some((key, value)) if !key.trim().is_empty() => pairs.push((decode(key), decode(value))),
-            // The item itself stays unsaid: a header's list holds secrets.
-            _ => warn!("item {} of {name} is ignored: it is no key=value", at + 1),
+            // The item itself is not logged: a list of headers holds secrets.
+            _ => warn!("item {} of {name} is ignored: it is not key=value", at + 1),
         }
     }
     pairs

@@ -27,7 +27,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// Time between the attempts of a flush, which has no time for a backoff.
 const FLUSH_PAUSE: Duration = Duration::from_millis(250);
 
-/// See the module.
+/// The output.
 pub(crate) struct Exporter {
     table: Table,
     resource: Resource,
@@ -165,9 +165,9 @@ impl Exporter {
         delivery
     }
 
-    /// Counts lost points. Reasons: `refused` (the collector will never take the request), `rejected` (points
-    /// of a request it took), `unsent` (left at a flush), `overflow` (too many ended streams),
-    /// `unknown_series`.
+    /// Counts lost points. Reasons: `refused` (the collector refuses the request for good), `rejected`
+    /// (points of a request that it accepted), `unsent` (left at a flush), `overflow` (too many ended
+    /// streams), `unknown_series`.
     fn lose(&mut self, reason: &'static str, points: u64) {
         if points == 0 {
             return;

@@ -2,11 +2,11 @@
 //!
 //! | module | does |
 //! | --- | --- |
-//! | `config`, `env`, `resource` | what is asked for, by the configuration and by OpenTelemetry's environment variables |
+//! | `config`, `env`, `resource` | the settings: from the configuration and OpenTelemetry's variables |
 //! | `exporter` | the output: updates the table, sends it every interval, counts what is lost |
-//! | `table`, `stream`, `ended` | the latest values, the streams that report them, and those that have ended |
+//! | `table`, `stream`, `ended` | the latest values, the streams that report them, ended streams |
 //! | `encode` | from points to requests |
-//! | `transport`, `connect`, `grpc`, `http`, `tls`, `token` | the ways to a collector, and what its answers mean |
+//! | `transport`, `connect`, `grpc`, `http`, `tls`, `token` | how requests are sent, what answers mean |
 //! | `backoff`, `collector` | when to try again, and what to log about the collector |
 //!
 //! Follow a value: `exporter` → `table` → `encode` → `transport`.

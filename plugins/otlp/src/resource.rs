@@ -1,5 +1,5 @@
-//! The OTLP resource: which agent, on which host, all this comes from. What somebody chose (`config`) beats
-//! what is found out here.
+//! The OTLP resource: the agent and the host that the metrics come from. Configured attributes (`config`)
+//! override those found here.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 
 use crate::encode;
 
-/// The resource, with `chosen` over what the machine under `root` (`/`) says.
+/// The resource: what the machine under `root` (`/`) says, overridden by `chosen`.
 pub(crate) fn describe(chosen: &BTreeMap<String, String>, root: &Path) -> Resource {
     let read = |path: &str| {
         let text = fs::read_to_string(root.join(path)).ok()?;
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_chosen_beats_what_is_found_and_what_is_missing_is_left_out() {
+    fn configured_attributes_override_found_ones_and_missing_ones_are_left_out() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("proc/sys/kernel/random")).unwrap();
         fs::write(root.path().join("proc/sys/kernel/hostname"), "node-7\n").unwrap();

@@ -1,5 +1,5 @@
-//! The bearer token that a collector asks for: given, or read from a file before each request, so that one
-//! that is exchanged while the agent runs is in force at once.
+//! The bearer token that a collector requires: configured, or read from a file before each request, so that a
+//! token that is rotated while the agent runs takes effect at once.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl Token {
             Token::Given(header) => return Ok(Some(header.clone())),
             Token::File(path) => path.clone(),
         };
-        // A file may lie where reading takes its time, and the runtime's workers have other things to do.
+        // Reading may be slow (a network file system) and must not block the runtime's workers.
         let read = spawn_blocking(move || {
             let problem = |e: &dyn std::fmt::Display| {
                 format!("plugins.otlp.bearer_token_file: {}: {e}", path.display())
@@ -57,12 +57,12 @@ impl Token {
 }
 
 fn header(token: &str) -> Result<HeaderValue, &'static str> {
-    const PROBLEM: &str = "it is to be one token, of letters, digits and signs, and no more";
+    const PROBLEM: &str = "it must be one token of letters, digits and punctuation, without spaces";
     if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
         return Err(PROBLEM);
     }
     let mut header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| PROBLEM)?;
-    // Shown as `Sensitive` wherever headers are printed.
+    // Printed as `Sensitive`.
     header.set_sensitive(true);
     Ok(header)
 }
@@ -80,11 +80,11 @@ impl<C: OtlpClient> Transport for Authorized<C> {
                 Ok(header) => header,
                 Err(cause) => return Outcome::Later { cause, after: None },
             };
-            // Only a file's token can be another one the next time.
+            // Only a token in a file can change between two requests.
             let again = matches!(self.token, Token::File(_)).then(|| message.clone());
             let outcome = self.client.send(message, first.clone()).await;
             let (Outcome::Refused { .. }, Some(message)) = (&outcome, again) else { return outcome };
-            // It may have been exchanged between reading it and showing it.
+            // It may have been rotated after it was read.
             match self.token.header().await {
                 Ok(second) if second != first => self.client.send(message, second).await,
                 _ => outcome,
@@ -99,22 +99,22 @@ mod tests {
 
     use super::*;
 
-    /// Lets in who says the right token; may exchange it in the file when somebody comes.
-    struct Guard {
+    /// Accepts requests with the right token; may rotate the token in the file when a request comes.
+    struct FakeServer {
         right: &'static str,
-        exchanges: Option<(PathBuf, &'static str)>,
-        said: Mutex<Vec<String>>,
+        rotates: Option<(PathBuf, &'static str)>,
+        received: Mutex<Vec<String>>,
     }
 
-    impl OtlpClient for Guard {
+    impl OtlpClient for FakeServer {
         fn send(&self, _: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_> {
-            let said = authorization.map_or(String::new(), |value| value.to_str().unwrap().to_owned());
-            self.said.lock().unwrap().push(said.clone());
-            if let Some((file, token)) = &self.exchanges {
+            let received = authorization.map_or(String::new(), |value| value.to_str().unwrap().to_owned());
+            self.received.lock().unwrap().push(received.clone());
+            if let Some((file, token)) = &self.rotates {
                 std::fs::write(file, token).unwrap();
             }
             Box::pin(async move {
-                match said == self.right {
+                match received == self.right {
                     true => Outcome::Accepted { rejected: 0, message: String::new() },
                     false => Outcome::Refused { cause: "401 Unauthorized".to_owned() },
                 }
@@ -122,62 +122,61 @@ mod tests {
         }
     }
 
-    fn send(guard: Guard, token: &Token) -> (Outcome, Vec<String>) {
-        let way = Authorized { client: guard, token: token.clone() };
+    fn send(server: FakeServer, token: &Token) -> (Outcome, Vec<String>) {
+        let way = Authorized { client: server, token: token.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let outcome = runtime.block_on(way.send(ExportMetricsServiceRequest::default()));
-        (outcome, way.client.said.into_inner().unwrap())
+        (outcome, way.client.received.into_inner().unwrap())
     }
 
-    fn guard(right: &'static str) -> Guard {
-        Guard { right, exchanges: None, said: Mutex::default() }
+    fn server(right: &'static str) -> FakeServer {
+        FakeServer { right, rotates: None, received: Mutex::default() }
     }
 
     #[test]
-    fn a_given_token_is_said_and_not_shown() {
+    fn a_configured_token_is_sent_and_not_debug_printed() {
         let token = Token::new(&Secret("open-sesame".to_owned()), PathBuf::new()).unwrap();
         assert!(!format!("{token:?}").contains("sesame"), "{token:?}");
-        let (outcome, said) = send(guard("Bearer open-sesame"), &token);
+        let (outcome, received) = send(server("Bearer open-sesame"), &token);
         assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
-        assert_eq!(said, ["Bearer open-sesame"]);
+        assert_eq!(received, ["Bearer open-sesame"]);
         let nothing = Token::new(&Secret::default(), PathBuf::new()).unwrap();
-        assert_eq!(send(guard(""), &nothing).1, [""]);
+        assert_eq!(send(server(""), &nothing).1, [""]);
     }
 
     #[test]
-    fn a_file_is_read_before_each_request_and_again_when_it_was_refused() {
+    fn a_file_is_read_before_each_request_and_again_after_a_refusal() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_path_buf();
         let token = Token::new(&Secret::default(), path.clone()).unwrap();
         for (inside, right) in [("one\n", "Bearer one"), ("two", "Bearer two")] {
             std::fs::write(&path, inside).unwrap();
-            assert!(matches!(send(guard(right), &token).0, Outcome::Accepted { .. }), "{right}");
+            assert!(matches!(send(server(right), &token).0, Outcome::Accepted { .. }), "{right}");
         }
-        // Exchanged just when the old one was on its way.
-        let meanwhile = Guard { exchanges: Some((path.clone(), "three")), ..guard("Bearer three") };
-        let (outcome, said) = send(meanwhile, &token);
+        // Rotated while a request with the old one was in flight.
+        let meanwhile = FakeServer { rotates: Some((path.clone(), "three")), ..server("Bearer three") };
+        let (outcome, received) = send(meanwhile, &token);
         assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
-        assert_eq!(said, ["Bearer two", "Bearer three"]);
-        let (outcome, said) = send(guard("Bearer four"), &token);
-        assert_eq!((outcome, said.len()), (Outcome::Refused { cause: "401 Unauthorized".to_owned() }, 1));
+        assert_eq!(received, ["Bearer two", "Bearer three"]);
+        let (outcome, received) = send(server("Bearer four"), &token);
+        assert_eq!((outcome, received.len()), (Outcome::Refused { cause: "401 Unauthorized".to_owned() }, 1));
         for inside in ["", "two words"] {
             std::fs::write(&path, inside).unwrap();
-            let (outcome, said) = send(guard(""), &token);
+            let (outcome, received) = send(server(""), &token);
             let Outcome::Later { cause, .. } = outcome else { panic!("{outcome:?}") };
             assert!(
                 cause.starts_with("plugins.otlp.bearer_token_file: /") && !cause.contains("words"),
                 "{cause}"
             );
-            assert_eq!(said.len(), 0, "nothing is sent without the token");
+            assert_eq!(received.len(), 0, "nothing is sent without the token");
         }
         drop(file);
-        assert!(
-            matches!(send(guard(""), &token).0, Outcome::Later { cause, .. } if cause.contains("No such file"))
-        );
+        let (outcome, _) = send(server(""), &token);
+        assert!(matches!(outcome, Outcome::Later { cause, .. } if cause.contains("No such file")));
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_its_key_and_not_shown() {
+    fn an_invalid_token_is_refused_by_its_key_and_not_shown() {
         for (token, file, key) in [
             ("two words", "", "bearer_token: "),
             ("a", "/b", "bearer_token_file: "),

@@ -1,6 +1,6 @@
-//! The output against a real collector (rotel) that forwards to an independent decoder (`decoder.py`): what
-//! comes out at the far end is what went in, over gRPC and over HTTP. `cargo xtask test` prepares the Python
-//! environment that both come from.
+//! The output with a real collector (rotel) that forwards to an independent decoder (`decoder.py`): over gRPC
+//! and over HTTP, the decoder prints what was written. `cargo xtask test` prepares the Python environment of
+//! both.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 #[path = "common/collector.rs"]
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use collector::Line;
-use common::{J, Scene, process};
+use common::{Fixture, J, process};
 use wattrace_api::Attribute;
 use wattrace_otlp::OtlpConfig;
 
@@ -30,35 +30,35 @@ fn arrives(protocol: &str, receiver: &str) {
         resource_attributes: [("team".to_owned(), "x".to_owned())].into(),
         ..OtlpConfig::default()
     };
-    let mut scene = Scene::new(config, START);
+    let mut fixture = Fixture::new(config, START);
     let shell = process(102, "sh");
-    let hardware = scene.energy(None);
-    let (stays, execs) = (scene.energy(Some(process(101, "stays"))), scene.energy(Some(shell.clone())));
-    let ends = scene.energy(Some(process(103, "ends")));
+    let hardware = fixture.energy(None);
+    let (stays, execs) = (fixture.energy(Some(process(101, "stays"))), fixture.energy(Some(shell.clone())));
+    let ends = fixture.energy(Some(process(103, "ends")));
 
-    // Each export is waited for at the far end, so that rotel cannot merge two of them.
-    scene.write(INTERVAL, &[(hardware, 9 * J), (stays, J), (execs, 2 * J), (ends, 3 * J)], &[]);
-    let mut lines = pipe.until(|line| line.who() == "ends");
-    scene.flush().unwrap();
+    // The test waits until each export has arrived, so that rotel cannot merge two of them.
+    fixture.write(INTERVAL, &[(hardware, 9 * J), (stays, J), (execs, 2 * J), (ends, 3 * J)], &[]);
+    let mut lines = pipe.until(|line| line.process_name() == "ends");
+    fixture.flush().unwrap();
     shell.update(vec![Attribute::new("process.executable.name", "make")]);
-    scene.write(INTERVAL, &[(hardware, 20 * J), (stays, 4 * J), (execs, 7 * J), (ends, 5 * J)], &[ends]);
-    lines.extend(pipe.until(|line| line.who() == "ends" && line.value == Some(5.0)));
-    scene.flush().unwrap();
-    scene.write(INTERVAL, &[(hardware, 30 * J), (stays, 6 * J)], &[]);
-    lines.extend(pipe.until(|line| line.who() == "stays" && line.value == Some(6.0)));
-    scene.flush().unwrap();
-    let has_ended = |lines: &[Line], who| lines.iter().any(|line| line.who() == who && line.ended);
+    fixture.write(INTERVAL, &[(hardware, 20 * J), (stays, 4 * J), (execs, 7 * J), (ends, 5 * J)], &[ends]);
+    lines.extend(pipe.until(|line| line.process_name() == "ends" && line.value == Some(5.0)));
+    fixture.flush().unwrap();
+    fixture.write(INTERVAL, &[(hardware, 30 * J), (stays, 6 * J)], &[]);
+    lines.extend(pipe.until(|line| line.process_name() == "stays" && line.value == Some(6.0)));
+    fixture.flush().unwrap();
+    let has_ended = |lines: &[Line], name| lines.iter().any(|line| line.process_name() == name && line.ended);
     while !(has_ended(&lines, "ends") && has_ended(&lines, "sh")) {
         lines.extend(pipe.until(|line| line.ended));
     }
     check(&lines);
-    assert_eq!(scene.losses(), []);
+    assert_eq!(fixture.losses(), []);
 }
 
 /// The distinct (seconds of start, seconds of time, value) of a stream, times counted from [`START`].
-fn stream(lines: &[Line], who: &str) -> Vec<(u64, u64, Option<f64>)> {
+fn stream(lines: &[Line], name: &str) -> Vec<(u64, u64, Option<f64>)> {
     let since = |at: u64| (at - START) / 1_000_000_000;
-    let of = lines.iter().filter(|line| line.who() == who);
+    let of = lines.iter().filter(|line| line.process_name() == name);
     let mut points: Vec<_> = of.map(|line| (since(line.start), since(line.time), line.value)).collect();
     points.dedup();
     points
@@ -73,11 +73,11 @@ fn check(lines: &[Line]) {
         ("make", vec![(10, 20, Some(5.0))]),
         ("ends", vec![(0, 10, Some(3.0)), (0, 20, Some(5.0)), (0, 20, None)]),
     ];
-    for (who, points) in expected {
-        assert_eq!(stream(lines, who), points, "{who}");
+    for (name, points) in expected {
+        assert_eq!(stream(lines, name), points, "{name}");
     }
     for line in lines {
-        let hardware = line.who() == "hw";
+        let hardware = line.process_name() == "hw";
         assert_eq!(line.name, if hardware { "hw.energy" } else { "wattrace.consumer.energy" });
         assert_eq!((line.unit.as_str(), line.scope.as_str()), ("J", "wattrace"));
         assert!(line.monotonic && line.temporality == "AGGREGATION_TEMPORALITY_CUMULATIVE", "{line:?}");
@@ -92,7 +92,7 @@ fn check(lines: &[Line]) {
             );
         } else {
             assert_eq!(line.attributes["wattrace.consumer.type"], "process");
-            let pid = match line.who() {
+            let pid = match line.process_name() {
                 "stays" => 101,
                 "ends" => 103,
                 _ => 102,

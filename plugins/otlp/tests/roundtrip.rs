@@ -1,5 +1,5 @@
-//! The output against servers in this process: both ways there, what is retried and what is not, and ports on
-//! which nobody or somebody else listens.
+//! The output with servers in this process: both protocols, what is sent again and what is not, and ports on
+//! which nothing or another service listens.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 mod common;
@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{J, PATIENCE, Scene, process, serve};
+use common::{Fixture, J, PATIENCE, process, serve};
 use flate2::read::GzDecoder;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -34,7 +34,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use wattrace_otlp::OtlpConfig;
 
-/// What a server got: the headers, and the values in it.
+/// A request that a server received: its headers and values.
 type Got = (HeaderMap, Vec<Option<f64>>);
 
 fn values(request: &ExportMetricsServiceRequest) -> Vec<Option<f64>> {
@@ -56,7 +56,7 @@ fn partial(rejected: i64) -> ExportMetricsServiceResponse {
     ExportMetricsServiceResponse { partial_success: Some(partial) }
 }
 
-/// A gRPC collector that answers by script, then with success.
+/// A gRPC collector that answers as in `script`, then with success.
 #[derive(Clone)]
 struct Grpc {
     script: Arc<Mutex<VecDeque<Result<ExportMetricsServiceResponse, Status>>>>,
@@ -76,9 +76,9 @@ impl MetricsService for Grpc {
     }
 }
 
-/// A running server, and the plugin pointed at it with a long interval: tests turn the clock.
-struct Stage {
-    scene: Scene,
+/// A running server, and the plugin that sends to it at a long interval: tests advance the clock.
+struct Connected {
+    fixture: Fixture,
     got: Receiver<Got>,
     _server: Runtime,
 }
@@ -95,7 +95,7 @@ fn config(endpoint: String, protocol: &str) -> OtlpConfig {
     }
 }
 
-impl Stage {
+impl Connected {
     fn grpc(
         script: impl IntoIterator<Item = Result<ExportMetricsServiceResponse, Status>>,
         change: impl FnOnce(&mut OtlpConfig),
@@ -106,7 +106,7 @@ impl Stage {
         let address = serve(&server, TowerToHyperService::new(service));
         let mut config = config(format!("http://{address}"), "grpc");
         change(&mut config);
-        Self { scene: Scene::new(config, 1), got, _server: server }
+        Self { fixture: Fixture::new(config, 1), got, _server: server }
     }
 
     /// Answers by script of (status, Retry-After, body), then with 200.
@@ -137,20 +137,20 @@ impl Stage {
         let address = serve(&server, service);
         let mut config = config(format!("http://{address}"), "http/protobuf");
         change(&mut config);
-        Self { scene: Scene::new(config, 1), got, _server: server }
+        Self { fixture: Fixture::new(config, 1), got, _server: server }
     }
 
     fn next(&self) -> Got {
         self.got.recv_timeout(PATIENCE).unwrap()
     }
 
-    /// Nudges the output, its clock moving by `step`, until a request comes. Returns it and the time it took.
-    fn nudge_until_next(&mut self, step: Duration) -> (Got, Duration) {
-        let (begun, start) = (Instant::now(), self.scene.rig.clock.now());
+    /// Advances the clock by `step` at a time until a request comes. Returns it and the time it took.
+    fn advance_until_next(&mut self, step: Duration) -> (Got, Duration) {
+        let (begun, start) = (Instant::now(), self.fixture.rig.clock.now());
         while begun.elapsed() < PATIENCE {
-            self.scene.nudge(step);
+            self.fixture.write_nothing(step);
             if let Ok(got) = self.got.recv_timeout(Duration::from_millis(10)) {
-                return (got, self.scene.rig.clock.now().since(start));
+                return (got, self.fixture.rig.clock.now().since(start));
             }
         }
         panic!("no request within {PATIENCE:?}");
@@ -162,114 +162,114 @@ fn with_header_and_gzip(config: &mut OtlpConfig) {
     config.compression = "gzip".to_owned();
 }
 
-fn delivers(mut stage: Stage) {
-    let a = stage.scene.energy(Some(process(1, "a")));
-    stage.scene.write(INTERVAL, &[(a, 3 * J)], &[]);
-    let (headers, values) = stage.next();
+fn delivers(mut connected: Connected) {
+    let a = connected.fixture.energy(Some(process(1, "a")));
+    connected.fixture.write(INTERVAL, &[(a, 3 * J)], &[]);
+    let (headers, values) = connected.next();
     assert_eq!(values, [Some(3.0)]);
     assert_eq!(headers["x-tenant"], "me");
     assert!(headers["user-agent"].to_str().unwrap().starts_with("wattrace/"));
     let encoding = headers.get("grpc-encoding").or(headers.get("content-encoding"));
     assert_eq!(encoding.unwrap(), "gzip");
-    stage.scene.flush().unwrap();
-    assert_eq!(stage.scene.losses(), []);
+    connected.fixture.flush().unwrap();
+    assert_eq!(connected.fixture.losses(), []);
 }
 
 #[test]
 fn grpc_delivers_with_headers_and_compression() {
-    delivers(Stage::grpc([], with_header_and_gzip));
+    delivers(Connected::grpc([], with_header_and_gzip));
 }
 
 #[test]
 fn http_delivers_with_headers_and_compression() {
-    delivers(Stage::http([], with_header_and_gzip));
+    delivers(Connected::http([], with_header_and_gzip));
 }
 
 #[test]
 fn by_default_the_number_of_processes_is_limited_and_the_rest_is_summed() {
-    let mut stage = Stage::grpc([], |_| ());
-    let processes: Vec<_> = (0..150).map(|pid| stage.scene.energy(Some(process(pid, "p")))).collect();
+    let mut connected = Connected::grpc([], |_| ());
+    let processes: Vec<_> = (0..150).map(|pid| connected.fixture.energy(Some(process(pid, "p")))).collect();
     let points: Vec<_> = processes.iter().zip(1..).map(|(&id, joules)| (id, joules * J)).collect();
-    stage.scene.write(INTERVAL, &points, &[]);
-    let values: Vec<_> = stage.next().1.into_iter().map(Option::unwrap).collect();
+    connected.fixture.write(INTERVAL, &points, &[]);
+    let values: Vec<_> = connected.next().1.into_iter().map(Option::unwrap).collect();
     assert_eq!(values.len(), 101, "the heaviest 100 and `other`");
     assert_eq!(values.iter().sum::<f64>(), f64::from((1..=150).sum::<i32>()));
 }
 
 /// The first answer asks for 30 s.
-fn retries_when_told(mut stage: Stage) {
-    let a = stage.scene.energy(Some(process(1, "a")));
-    stage.scene.write(INTERVAL, &[(a, J)], &[]);
-    assert_eq!(stage.next().1, [Some(1.0)]);
-    let (got, waited) = stage.nudge_until_next(Duration::from_secs(1));
+fn retries_after_the_time_asked_for(mut connected: Connected) {
+    let a = connected.fixture.energy(Some(process(1, "a")));
+    connected.fixture.write(INTERVAL, &[(a, J)], &[]);
+    assert_eq!(connected.next().1, [Some(1.0)]);
+    let (got, waited) = connected.advance_until_next(Duration::from_secs(1));
     assert_eq!(got.1, [Some(1.0)]);
     assert!(waited >= Duration::from_secs(30), "{waited:?}");
-    stage.scene.flush().unwrap();
-    assert_eq!(stage.scene.losses(), []);
+    connected.fixture.flush().unwrap();
+    assert_eq!(connected.fixture.losses(), []);
 }
 
 #[test]
 fn grpc_retries_after_the_time_asked_for() {
     let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(30)));
     let busy = Status::with_error_details(Code::ResourceExhausted, "busy", details);
-    retries_when_told(Stage::grpc([Err(busy)], |_| ()));
+    retries_after_the_time_asked_for(Connected::grpc([Err(busy)], |_| ()));
 }
 
 #[test]
 fn http_retries_after_the_time_asked_for() {
-    retries_when_told(Stage::http([(503, "30", Vec::new())], |_| ()));
+    retries_after_the_time_asked_for(Connected::http([(503, "30", Vec::new())], |_| ()));
 }
 
 /// The first answer refuses for good, the second rejects two points.
-fn counts_and_goes_on(mut stage: Stage) {
-    let a = stage.scene.energy(Some(process(1, "a")));
-    stage.scene.write(INTERVAL, &[(a, J)], &[]);
-    assert_eq!(stage.next().1, [Some(1.0)]);
-    stage.scene.flush().unwrap();
-    assert_eq!(stage.scene.losses(), [("refused", 1)]);
-    stage.scene.write(INTERVAL, &[(a, 2 * J)], &[]);
-    assert_eq!(stage.next().1, [Some(2.0)]);
-    stage.scene.flush().unwrap();
-    assert_eq!(stage.scene.losses(), [("rejected", 2)]);
-    assert!(stage.got.try_recv().is_err(), "neither is sent again");
+fn counts_and_goes_on(mut connected: Connected) {
+    let a = connected.fixture.energy(Some(process(1, "a")));
+    connected.fixture.write(INTERVAL, &[(a, J)], &[]);
+    assert_eq!(connected.next().1, [Some(1.0)]);
+    connected.fixture.flush().unwrap();
+    assert_eq!(connected.fixture.losses(), [("refused", 1)]);
+    connected.fixture.write(INTERVAL, &[(a, 2 * J)], &[]);
+    assert_eq!(connected.next().1, [Some(2.0)]);
+    connected.fixture.flush().unwrap();
+    assert_eq!(connected.fixture.losses(), [("rejected", 2)]);
+    assert!(connected.got.try_recv().is_err(), "neither is sent again");
 }
 
 #[test]
 fn grpc_counts_what_is_refused_or_rejected() {
-    counts_and_goes_on(Stage::grpc([Err(Status::invalid_argument("no")), Ok(partial(2))], |_| ()));
+    counts_and_goes_on(Connected::grpc([Err(Status::invalid_argument("no")), Ok(partial(2))], |_| ()));
 }
 
 #[test]
 fn http_counts_what_is_refused_or_rejected() {
     let answers = [(400, "0", Vec::new()), (200, "0", partial(2).encode_to_vec())];
-    counts_and_goes_on(Stage::http(answers, |_| ()));
+    counts_and_goes_on(Connected::http(answers, |_| ()));
 }
 
 /// The output goes on, and a flush says why nothing arrives.
-fn survives(address: std::net::SocketAddr) {
+fn fails_to_deliver_and_goes_on(address: std::net::SocketAddr) {
     for protocol in ["grpc", "http/protobuf"] {
         let mut config = config(format!("http://{address}"), protocol);
         config.timeout = Duration::from_millis(500);
-        let mut scene = Scene::new(config, 1);
-        let a = scene.energy(Some(process(1, "a")));
-        scene.write(INTERVAL, &[(a, J)], &[]);
-        let message = scene.flush().unwrap_err().to_string();
+        let mut fixture = Fixture::new(config, 1);
+        let a = fixture.energy(Some(process(1, "a")));
+        fixture.write(INTERVAL, &[(a, J)], &[]);
+        let message = fixture.flush().unwrap_err().to_string();
         assert!(message.contains(&address.to_string()) && message.contains("1 values"), "{message}");
-        assert_eq!(scene.losses(), [("unsent", 1)]);
-        scene.write(INTERVAL, &[(a, 2 * J)], &[]);
+        assert_eq!(fixture.losses(), [("unsent", 1)]);
+        fixture.write(INTERVAL, &[(a, 2 * J)], &[]);
     }
 }
 
 #[test]
-fn a_port_where_nobody_listens_is_a_state() {
+fn a_port_on_which_nothing_listens_is_no_failure() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
-    survives(address);
+    fails_to_deliver_and_goes_on(address);
 }
 
 #[test]
-fn a_port_where_something_else_listens_is_a_state() {
+fn a_port_on_which_another_service_listens_is_no_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -277,20 +277,20 @@ fn a_port_where_something_else_listens_is_a_state() {
             _ = (&stream).write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
         }
     });
-    survives(address);
+    fails_to_deliver_and_goes_on(address);
 }
 
 #[test]
-fn a_collector_that_comes_late_gets_the_last_values_of_those_that_ended_meanwhile() {
+fn a_collector_that_starts_late_gets_the_last_values_of_streams_that_ended_meanwhile() {
     let server = Runtime::new().unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
-    let mut scene = Scene::new(config(format!("http://{address}"), "grpc"), 1);
-    let (a, b) = (scene.energy(Some(process(1, "a"))), scene.energy(Some(process(2, "b"))));
-    scene.write(INTERVAL, &[(a, J), (b, J)], &[]);
-    assert!(scene.flush().is_err());
-    scene.write(Duration::from_millis(1), &[(a, 7 * J), (b, 2 * J)], &[a]);
+    let mut fixture = Fixture::new(config(format!("http://{address}"), "grpc"), 1);
+    let (a, b) = (fixture.energy(Some(process(1, "a"))), fixture.energy(Some(process(2, "b"))));
+    fixture.write(INTERVAL, &[(a, J), (b, J)], &[]);
+    assert!(fixture.flush().is_err());
+    fixture.write(Duration::from_millis(1), &[(a, 7 * J), (b, 2 * J)], &[a]);
 
     let (sender, got) = channel();
     let service = MetricsServiceServer::new(Grpc { script: Arc::default(), got: sender });
@@ -298,9 +298,9 @@ fn a_collector_that_comes_late_gets_the_last_values_of_those_that_ended_meanwhil
         let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         common::accept(listener, TowerToHyperService::new(service));
     });
-    let mut stage = Stage { scene, got, _server: server };
-    let ((_, values), _) = stage.nudge_until_next(Duration::from_secs(1));
+    let mut connected = Connected { fixture, got, _server: server };
+    let ((_, values), _) = connected.advance_until_next(Duration::from_secs(1));
     assert_eq!(values, [Some(2.0), Some(7.0)]);
-    stage.scene.flush().unwrap();
-    assert_eq!(stage.next().1, [None]);
+    connected.fixture.flush().unwrap();
+    assert_eq!(connected.next().1, [None]);
 }

@@ -162,7 +162,7 @@ fn a_storm_of_short_processes_goes_to_the_sum_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn while_it_is_frozen_nobody_is_given_a_place() {
+fn while_it_is_frozen_no_place_is_given() {
     let s = Fixture::new();
     let frozen = Arc::new(AtomicBool::new(false));
     let mut top = Top::new(settings(2, 10), s.rig.registry.clone()).frozen_while(frozen.clone());

@@ -1,4 +1,4 @@
-//! The table and the environment, one against the other.
+//! The configuration and the environment, and which takes precedence.
 
 use super::*;
 use crate::env::tests::of;
@@ -38,7 +38,7 @@ fn the_endpoint_follows_the_specification() {
 }
 
 #[test]
-fn an_endpoint_without_scheme_is_refused_by_the_name_it_came_under() {
+fn an_endpoint_without_scheme_is_refused_and_its_key_or_variable_named() {
     let message = resolve("endpoint = 'localhost:4317'", &[]).unwrap_err().to_string();
     assert!(message.starts_with("plugins.otlp.endpoint:") && message.contains("http://HOST"), "{message}");
     let message = resolve("", &[(SIGNAL, "ftp://x")]).unwrap_err().to_string();
@@ -46,7 +46,7 @@ fn an_endpoint_without_scheme_is_refused_by_the_name_it_came_under() {
 }
 
 #[test]
-fn the_table_beats_the_environment_which_beats_the_defaults() {
+fn the_configuration_overrides_the_environment_which_overrides_the_defaults() {
     let vars = [
         ("OTEL_METRIC_EXPORT_INTERVAL", "500"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "700"),
@@ -68,7 +68,7 @@ fn the_table_beats_the_environment_which_beats_the_defaults() {
 }
 
 #[test]
-fn headers_of_both_are_sent_and_stay_out_of_debug_prints() {
+fn headers_of_both_are_sent_and_not_debug_printed() {
     let s = resolve(
         "headers = { Authorization = 'mine' }",
         &[("OTEL_EXPORTER_OTLP_HEADERS", "authorization=theirs,x-tenant=a%20b")],
@@ -96,7 +96,7 @@ fn the_service_name_is_taken_from_the_most_specific_place() {
 }
 
 #[test]
-fn unknown_words_are_refused_in_the_table_and_ignored_in_the_environment() {
+fn unknown_values_are_refused_in_the_configuration_and_ignored_in_the_environment() {
     for (table, key) in [("protocol = 'udp'", "protocol"), ("compression = 'zip'", "compression")] {
         let message = resolve(table, &[]).unwrap_err().to_string();
         assert!(message.starts_with(&format!("plugins.otlp.{key}: ")), "{message}");

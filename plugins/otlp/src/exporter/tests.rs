@@ -1,4 +1,4 @@
-//! When things are sent, and what becomes of them, against a collector that answers by script.
+//! When values are sent and what happens to them, with a collector whose answers are scripted.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -14,24 +14,24 @@ use crate::config::OtlpConfig;
 use crate::env::Env;
 use crate::transport::Sending;
 
-/// Answers by `script`, then with success; each answer waits for a permit.
-struct Fake {
+/// Answers as in `script`, then with success; each answer waits for a permit.
+struct FakeCollector {
     script: Mutex<VecDeque<Outcome>>,
     seen: Mutex<Vec<ExportMetricsServiceRequest>>,
     permits: Semaphore,
 }
 
-impl Transport for Fake {
+impl Transport for FakeCollector {
     fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_> {
         Box::pin(async move {
             self.permits.acquire().await.unwrap().forget();
             self.seen.lock().unwrap().push(message);
-            self.script.lock().unwrap().pop_front().unwrap_or_else(taken)
+            self.script.lock().unwrap().pop_front().unwrap_or_else(accepted)
         })
     }
 }
 
-fn taken() -> Outcome {
+fn accepted() -> Outcome {
     Outcome::Accepted { rejected: 0, message: String::new() }
 }
 
@@ -41,19 +41,19 @@ fn later(after: Option<Duration>) -> Outcome {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-struct Scene {
+struct Fixture {
     rig: Rig,
-    fake: Arc<Fake>,
+    fake: Arc<FakeCollector>,
     exporter: Exporter,
     _runtime: tokio::runtime::Runtime,
 }
 
-impl Scene {
+impl Fixture {
     /// With an interval of 10 s.
     fn new(script: impl IntoIterator<Item = Outcome>) -> Self {
         let rig = Rig::new();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let fake = Arc::new(Fake {
+        let fake = Arc::new(FakeCollector {
             script: Mutex::new(script.into_iter().collect()),
             seen: Mutex::default(),
             permits: Semaphore::new(1000),
@@ -80,7 +80,7 @@ impl Scene {
         })
     }
 
-    /// Turns the clock to `seconds` and writes; waits for no answer.
+    /// Sets the clock to `seconds` and writes, without waiting for an answer.
     fn write(&mut self, seconds: u64, points: &[(SeriesId, u64)], ended: &[SeriesId]) {
         let now = Timestamp(0) + SECOND * seconds as u32;
         let mut batch = self.rig.batch(Window::new(self.rig.clock.now(), now), points);
@@ -89,7 +89,7 @@ impl Scene {
         self.exporter.write(&batch).unwrap();
     }
 
-    /// Waits for the answers to what is on its way.
+    /// Waits for the answers in flight.
     fn settle(&mut self) {
         if let Some(in_flight) = self.exporter.in_flight.take() {
             let answers = in_flight.answers.recv().unwrap();
@@ -126,7 +126,7 @@ const J: u64 = 1_000_000;
 
 #[test]
 fn it_sends_the_latest_values_once_an_interval() {
-    let mut s = Scene::new([]);
+    let mut s = Fixture::new([]);
     let a = s.process(1, Vec::new());
     s.write(9, &[(a, J)], &[]);
     assert_eq!(s.seen(), []);
@@ -139,8 +139,8 @@ fn it_sends_the_latest_values_once_an_interval() {
 }
 
 #[test]
-fn while_a_set_is_on_its_way_no_other_leaves() {
-    let mut s = Scene::new([]);
+fn while_a_set_is_in_flight_no_other_is_sent() {
+    let mut s = Fixture::new([]);
     s.fake.permits.forget_permits(1000);
     let a = s.process(1, Vec::new());
     for t in 1..10 {
@@ -154,7 +154,7 @@ fn while_a_set_is_on_its_way_no_other_leaves() {
 
 #[test]
 fn the_last_value_of_an_ended_stream_is_sent_until_acknowledged_then_its_end_once() {
-    let mut s = Scene::new([taken(), later(None), later(None)]);
+    let mut s = Fixture::new([accepted(), later(None), later(None)]);
     let a = s.process(1, Vec::new());
     s.write(10, &[(a, J)], &[]);
     assert_eq!(s.seen(), [Some(1.0)]);
@@ -172,9 +172,9 @@ fn the_last_value_of_an_ended_stream_is_sent_until_acknowledged_then_its_end_onc
 }
 
 #[test]
-fn what_is_refused_or_rejected_is_counted_and_never_sent_again() {
+fn refused_and_rejected_values_are_counted_and_not_sent_again() {
     let partly = Outcome::Accepted { rejected: 1, message: "old".to_owned() };
-    let mut s = Scene::new([Outcome::Refused { cause: "no".to_owned() }, partly]);
+    let mut s = Fixture::new([Outcome::Refused { cause: "no".to_owned() }, partly]);
     let (a, b) = (s.process(1, Vec::new()), s.process(2, Vec::new()));
     s.write(10, &[(a, J)], &[]);
     s.settle();
@@ -185,12 +185,12 @@ fn what_is_refused_or_rejected_is_counted_and_never_sent_again() {
     assert_eq!(s.exporter.take_losses(), [("rejected", 1)]);
     assert_eq!(s.seen(), [Some(3.0), Some(2.0)]);
     s.write(30, &[], &[]);
-    assert_eq!(s.seen(), [None], "only the end is left to say");
+    assert_eq!(s.seen(), [None], "only the end is left to send");
 }
 
 #[test]
-fn an_ended_stream_that_is_refused_is_counted_and_gone() {
-    let mut s = Scene::new([taken(), Outcome::Refused { cause: "no".to_owned() }]);
+fn an_ended_stream_that_is_refused_is_counted_and_forgotten() {
+    let mut s = Fixture::new([accepted(), Outcome::Refused { cause: "no".to_owned() }]);
     let a = s.process(1, Vec::new());
     s.write(10, &[(a, J)], &[]);
     s.settle();
@@ -203,8 +203,8 @@ fn an_ended_stream_that_is_refused_is_counted_and_gone() {
 }
 
 #[test]
-fn it_waits_as_long_as_the_collector_asks_and_no_longer_than_its_backoff_otherwise() {
-    let mut s = Scene::new([later(Some(SECOND * 45)), later(None)]);
+fn it_waits_as_long_as_the_collector_asks_or_else_for_its_backoff() {
+    let mut s = Fixture::new([later(Some(SECOND * 45)), later(None)]);
     let a = s.process(1, Vec::new());
     s.write(10, &[(a, J)], &[]);
     s.settle();
@@ -218,8 +218,8 @@ fn it_waits_as_long_as_the_collector_asks_and_no_longer_than_its_backoff_otherwi
 }
 
 #[test]
-fn of_a_set_only_what_was_not_taken_is_sent_again() {
-    let mut s = Scene::new([taken(), taken(), taken(), later(None)]);
+fn of_a_set_only_requests_that_were_not_accepted_are_sent_again() {
+    let mut s = Fixture::new([accepted(), accepted(), accepted(), later(None)]);
     let large = || vec![Attribute::new("large", "x".repeat(3_000_000))];
     let (a, b) = (s.process(1, large()), s.process(2, large()));
     s.write(10, &[(a, J), (b, 2 * J)], &[]);
@@ -231,8 +231,8 @@ fn of_a_set_only_what_was_not_taken_is_sent_again() {
 }
 
 #[test]
-fn the_rest_of_a_set_is_not_thrown_at_a_collector_that_is_busy() {
-    let mut s = Scene::new([later(None)]);
+fn the_rest_of_a_set_is_not_sent_to_a_busy_collector() {
+    let mut s = Fixture::new([later(None)]);
     let large = || vec![Attribute::new("large", "x".repeat(3_000_000))];
     let (a, b) = (s.process(1, large()), s.process(2, large()));
     s.write(10, &[(a, J), (b, 2 * J)], &[]);
@@ -242,8 +242,8 @@ fn the_rest_of_a_set_is_not_thrown_at_a_collector_that_is_busy() {
 }
 
 #[test]
-fn a_flush_sends_all_there_is_ends_included() {
-    let mut s = Scene::new([later(None)]);
+fn a_flush_sends_all_values_and_ends() {
+    let mut s = Fixture::new([later(None)]);
     let (a, b) = (s.process(1, Vec::new()), s.process(2, Vec::new()));
     s.write(10, &[(a, J), (b, J)], &[]);
     s.write(11, &[(a, 2 * J), (b, 3 * J)], &[b]);
@@ -254,8 +254,8 @@ fn a_flush_sends_all_there_is_ends_included() {
 }
 
 #[test]
-fn what_a_flush_cannot_deliver_is_said_and_counted_once_and_stays() {
-    let mut s = Scene::new(std::iter::repeat_n(later(Some(SECOND * 30)), 2));
+fn values_that_a_flush_cannot_deliver_are_reported_counted_once_and_kept() {
+    let mut s = Fixture::new(std::iter::repeat_n(later(Some(SECOND * 30)), 2));
     let (a, b) = (s.process(1, Vec::new()), s.process(2, Vec::new()));
     s.write(10, &[(a, J), (b, 3 * J)], &[]);
     s.write(11, &[(a, 2 * J)], &[a]);
@@ -273,7 +273,7 @@ fn what_a_flush_cannot_deliver_is_said_and_counted_once_and_stays() {
 
 #[test]
 fn a_flush_gives_up_on_a_collector_that_never_answers() {
-    let mut s = Scene::new([]);
+    let mut s = Fixture::new([]);
     s.fake.permits.forget_permits(1000);
     let a = s.process(1, Vec::new());
     s.write(10, &[(a, J)], &[]);

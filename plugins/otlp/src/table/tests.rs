@@ -12,7 +12,7 @@ use wattrace_ranking::Top;
 use super::*;
 use crate::stream::REFRESH;
 
-/// What a collector ends up with: the last value per stream and start, and which streams were ended.
+/// What a collector has received: the last value per stream and start, and which streams have ended.
 #[derive(Default)]
 struct Collector {
     values: BTreeMap<(String, u64), f64>,
@@ -91,7 +91,7 @@ fn open_time(rig: &Rig, consumer: &Arc<Consumer>, start: u64) -> SeriesId {
 
 const J: u64 = 1_000_000;
 
-struct Scene {
+struct Fixture {
     rig: Rig,
     top: Option<Top>,
     table: Table,
@@ -99,7 +99,7 @@ struct Scene {
     now: u64,
 }
 
-impl Scene {
+impl Fixture {
     /// With streams for `count` processes; 0: for all.
     fn new(count: usize) -> Self {
         let rig = Rig::new();
@@ -135,7 +135,7 @@ impl Scene {
 
 #[test]
 fn below_the_limit_the_sum_is_one_stream_and_comes_again_if_it_did_not_arrive() {
-    let mut s = Scene::new(1);
+    let mut s = Fixture::new(1);
     let package = domain("d");
     let (a, b) = (open(&s.rig, &process(1), &package, 7), open(&s.rig, &process(2), &package, 9));
     s.write(&[(a, 5 * J), (b, J)], &[]);
@@ -149,7 +149,7 @@ fn below_the_limit_the_sum_is_one_stream_and_comes_again_if_it_did_not_arrive() 
 
 #[test]
 fn a_process_that_loses_its_place_ends_its_stream_and_goes_on_in_the_sum() {
-    let mut s = Scene::new(1);
+    let mut s = Fixture::new(1);
     let package = domain("package-0");
     let (a, b) = (open(&s.rig, &process(1), &package, 7), open(&s.rig, &process(2), &package, 9));
     s.write(&[(a, 5 * J), (b, J)], &[]);
@@ -167,7 +167,7 @@ fn a_process_that_loses_its_place_ends_its_stream_and_goes_on_in_the_sum() {
 
 #[test]
 fn the_place_of_a_process_that_ended_goes_to_the_next() {
-    let mut s = Scene::new(1);
+    let mut s = Fixture::new(1);
     let package = domain("d");
     let (a, b) = (open(&s.rig, &process(1), &package, 7), open(&s.rig, &process(2), &package, 9));
     s.write(&[(a, 5 * J), (b, J)], &[]);
@@ -182,7 +182,7 @@ fn the_place_of_a_process_that_ended_goes_to_the_next() {
 
 #[test]
 fn the_last_values_of_a_process_arrive_under_its_name_before_their_ends() {
-    let mut s = Scene::new(1);
+    let mut s = Fixture::new(1);
     let d = domain("d");
     let short = process(1);
     let (energy, time) = (open(&s.rig, &short, &d, 7), open_time(&s.rig, &short, 7));
@@ -200,7 +200,7 @@ fn the_last_values_of_a_process_arrive_under_its_name_before_their_ends() {
 
 #[test]
 fn an_exec_ends_the_stream_and_begins_another_at_the_value_before() {
-    let mut s = Scene::new(0);
+    let mut s = Fixture::new(0);
     let consumer = process(1);
     consumer.update(vec![Attribute::new("process.executable.name", "sh")]);
     let id = open(&s.rig, &consumer, &domain("d"), 7);
@@ -220,12 +220,12 @@ fn an_exec_ends_the_stream_and_begins_another_at_the_value_before() {
 }
 
 #[test]
-fn an_unchanged_consumer_is_sent_again_only_after_a_minute_and_hardware_always() {
-    let mut s = Scene::new(0);
+fn an_unchanged_consumer_is_sent_again_after_a_minute_and_hardware_always() {
+    let mut s = Fixture::new(0);
     let id = open(&s.rig, &process(1), &domain("d"), 7);
     let hardware = s.rig.series(&metric::HW_ENERGY, Resource::package(0));
     s.write(&[(id, J), (hardware, J)], &[]);
-    let points = |s: &mut Scene, now: u64| {
+    let points = |s: &mut Fixture, now: u64| {
         let before = s.seen.points;
         s.seen.take(&mut s.table, now);
         s.seen.points - before
@@ -241,7 +241,7 @@ fn an_unchanged_consumer_is_sent_again_only_after_a_minute_and_hardware_always()
 
 #[test]
 fn points_of_unknown_series_are_counted() {
-    let mut s = Scene::new(0);
+    let mut s = Fixture::new(0);
     let id = open(&s.rig, &process(1), &domain("d"), 7);
     s.rig.registry.release(&[id]);
     s.write(&[(id, J)], &[]);
@@ -263,7 +263,7 @@ fn over_random_lives_the_streams_sum_to_the_true_values_per_domain() {
     for seed in 0..40 {
         let mut random = Random(seed);
         let top = random.below(6) as usize;
-        let mut s = Scene::new(top);
+        let mut s = Fixture::new(top);
         let domains = [domain("d0"), domain("d1")];
         let mut live: Vec<(Arc<Consumer>, [SeriesId; 2], [u64; 2])> = Vec::new();
         let mut truth = [0u64; 2];

@@ -1,6 +1,5 @@
-//! A real collector (rotel) that forwards to an independent decoder (`decoder.py`), and what arrives behind
-//! it. `cargo xtask test` prepares the Python environment that both come from. The agent's own tests use this
-//! file too.
+//! A real collector (rotel) that forwards to an independent decoder (`decoder.py`), and what the decoder
+//! prints. `cargo xtask test` prepares the Python environment of both. The agent's tests use this file too.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-/// How long anything may take that is waited for.
+/// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A data point, as the decoder prints it.
@@ -34,7 +33,7 @@ pub(crate) struct Line {
 
 impl Line {
     /// The process's name; `hw` for the hardware's own.
-    pub(crate) fn who(&self) -> &str {
+    pub(crate) fn process_name(&self) -> &str {
         self.attributes.get("process.executable.name").and_then(|name| name.as_str()).unwrap_or("hw")
     }
 }
@@ -49,7 +48,7 @@ impl Drop for Running {
     }
 }
 
-/// A collector and what arrives behind it.
+/// A collector and the points that it forwards.
 pub(crate) struct Pipe {
     /// Where the collector listens.
     pub(crate) endpoint: String,
@@ -59,7 +58,7 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// Lines until one fits.
+    /// The lines up to the first for which `fits` is true.
     pub(crate) fn until(&self, mut fits: impl FnMut(&Line) -> bool) -> Vec<Line> {
         let (deadline, mut lines) = (Instant::now() + PATIENCE, Vec::new());
         loop {

@@ -1,4 +1,4 @@
-//! What the integration tests share: known series, driven through the plugin as the agent drives it, and
+//! A fixture for the integration tests: known series that are written to the plugin as the agent does, and
 //! servers.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
@@ -22,11 +22,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const J: u64 = 1_000_000;
 
 /// The plugin's output, and the series it is fed.
-pub(crate) struct Scene {
+pub(crate) struct Fixture {
     pub(crate) rig: Rig,
 }
 
-impl Scene {
+impl Fixture {
     /// Starts the plugin on a clock that stands at `now` (of Unix time).
     pub(crate) fn new(config: OtlpConfig, now: u64) -> Self {
         let mut rig = Rig::new();
@@ -51,7 +51,7 @@ impl Scene {
         })
     }
 
-    /// Turns the clock on by `by` and writes a batch of that window.
+    /// Advances the clock by `by` and writes a batch of that window.
     pub(crate) fn write(&mut self, by: Duration, points: &[(SeriesId, u64)], ended: &[SeriesId]) {
         let start = self.rig.clock.now();
         let mut batch = self.rig.batch(Window::new(start, start + by), points);
@@ -61,8 +61,8 @@ impl Scene {
         self.rig.registry.release(ended);
     }
 
-    /// A batch of nothing, which lets the output look after its affairs.
-    pub(crate) fn nudge(&mut self, by: Duration) {
+    /// Advances the clock by `by` and writes an empty batch, so that the output checks what is due.
+    pub(crate) fn write_nothing(&mut self, by: Duration) {
         self.rig.clock.set(self.rig.clock.now() + by);
         self.rig.outputs[0].1.write(&Batch::default()).unwrap();
     }
@@ -76,7 +76,7 @@ impl Scene {
     }
 }
 
-/// A process, named as the pipeline names them.
+/// A process with its attributes.
 pub(crate) fn process(pid: i64, name: &'static str) -> Arc<Consumer> {
     let identity =
         Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: pid as u64 };
@@ -130,7 +130,7 @@ pub(crate) fn serve<B: Answer>(runtime: &tokio::runtime::Runtime, service: impl 
     address
 }
 
-/// Serves `service` to whoever connects.
+/// Serves `service` to every connection.
 pub(crate) fn accept<B: Answer>(listener: tokio::net::TcpListener, service: impl Web<B>) {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
