@@ -8,6 +8,8 @@ use crate::score::Score;
 
 /// The error that our best mode must stay below in every scenario.
 const GOAL: f64 = 0.04;
+/// The longest line of text outside of tables.
+const COLUMNS: usize = 110;
 
 /// All tables.
 pub(crate) fn results(runs: &[Run], hidden: &[(f64, Run)]) -> String {
@@ -68,7 +70,7 @@ pub(crate) fn results(runs: &[Run], hidden: &[(f64, Run)]) -> String {
     }
     heading(&mut text, "Scenarios", "");
     for run in runs.iter().step_by(2) {
-        _ = writeln!(text, "- **{}**: {}.", run.scenario, run.about);
+        paragraph(&mut text, &format!("- **{}**: {}.", run.scenario, run.about), "  ");
     }
     text
 }
@@ -165,8 +167,26 @@ fn scores(run: &Run) -> impl Iterator<Item = &Score> {
 fn heading(text: &mut String, title: &str, about: &str) {
     _ = write!(text, "\n### {title}\n\n");
     if !about.is_empty() {
-        _ = write!(text, "{about}\n\n");
+        paragraph(text, about, "");
+        text.push('\n');
     }
+}
+
+/// Adds `words` in lines of at most [`COLUMNS`], with `indent` before all but the first.
+fn paragraph(text: &mut String, words: &str, indent: &str) {
+    let mut column = 0;
+    for word in words.split_whitespace() {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > COLUMNS {
+            _ = write!(text, "\n{indent}{word}");
+            column = indent.len() + length;
+        } else {
+            let space = if column > 0 { " " } else { "" };
+            _ = write!(text, "{space}{word}");
+            column += space.len() + length;
+        }
+    }
+    text.push('\n');
 }
 
 fn head(text: &mut String, first: &str, methods: &[&str]) {
