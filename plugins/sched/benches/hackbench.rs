@@ -1,36 +1,36 @@
-//! What accounting costs a whole program that does little but switch: hackbench, with nothing attached, with
-//! accounting, and less often with an empty program, and with bpftrace counting the same nanoseconds per
-//! process.
+//! Measures what accounting costs a whole program that does little but switch: hackbench with nothing
+//! attached and with accounting, and in some rounds with an empty program, and with bpftrace counting the
+//! same nanoseconds per process.
 //!
-//! Two runs of hackbench differ by several per cent whatever is attached, and long ones as much as short
-//! ones: so there must be many, and short ones. Each CPU has its own, bound to it, all at the same time. A
-//! round is ten of them with nothing attached, twenty with something, and ten with nothing, so that a machine
-//! that gets slower or faster meanwhile does no harm. Reports the mean of the rounds' ratios with its 95 %
-//! interval. They run threads, since a switch between these is the cheapest there is, and so what accounting
-//! adds the largest part.
+//! Two runs of hackbench differ by several per cent whatever is attached, long ones as much as short ones. So
+//! the benchmark uses many short runs. Each CPU runs its own, bound to it, all at the same time. A round is
+//! ten runs with nothing attached, twenty with a program, and ten with nothing, so that a machine that
+//! becomes slower or faster during the round has no effect. It reports the mean of the rounds' ratios with
+//! its 95 % interval. hackbench uses threads: a switch between threads is the cheapest, so the part that
+//! accounting adds is the largest.
 //!
 //! `sudo cargo bench -p wattrace-sched --bench hackbench [-- --rounds=200]`, or as a part of `cargo xtask
 //! bench`. Needs hackbench (Debian's rt-tests); without bpftrace the comparison is left out. A round takes
 //! three seconds.
 
+mod support;
+
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use wattrace_sched::kernel::{Baseline, Flush, Kernel, Options};
-use wattrace_sched::topology::Topology;
+use support::{Baseline, Failure, Probe as _, begin_accounting, cpus};
+use wattrace_sched::kernel::{Kernel, Options};
 
 const ROUNDS: usize = 60;
-/// Rounds to one in which others are compared as well.
-const ROUNDS_TO_OTHERS: usize = 5;
+/// Every how many rounds the other programs are measured too.
+const OTHERS_EVERY: usize = 5;
 const HACKBENCH: [&str; 7] = ["hackbench", "--groups", "1", "--loops", "200", "--pipe", "--threads"];
-/// Of these, one after another.
+/// Runs whose times are averaged.
 const RUNS: usize = 10;
-/// The same accounting in the shortest script: time on CPU by process.
+/// The same accounting as a bpftrace script: CPU time by process.
 const SCRIPT: &str = "tracepoint:sched:sched_switch { \
     if (@since[cpu]) { @ns[args->prev_pid] = sum(nsecs - @since[cpu]); } @since[cpu] = nsecs; }";
-
-type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     if !std::env::args().any(|a| a == "--bench") {
@@ -38,7 +38,7 @@ fn main() -> Result<(), Failure> {
     }
     let given = std::env::args().find_map(|a| a.strip_prefix("--rounds=").and_then(|n| n.parse().ok()));
     let rounds = given.unwrap_or(ROUNDS);
-    let cpus = Topology::read("/sys".as_ref())?.package_of.len();
+    let cpus = cpus()?;
     let (mut accounted, mut emptied, mut scripted) = (Vec::new(), Vec::new(), Vec::new());
     let (mut switches, mut seconds) = (0, 0.0);
     let has_bpftrace = Bpftrace::start().is_some();
@@ -46,17 +46,17 @@ fn main() -> Result<(), Failure> {
     for round in 0..rounds {
         accounted.push(slowdown(cpus, || {
             let kernel = Kernel::load(&Options::of_cpus(cpus))?;
-            let accounted = (0..cpus).filter(|&cpu| matches!(kernel.flush(cpu), Ok(Flush::Closed))).count();
-            assert!(accounted > 0, "no CPU is accounted for");
+            begin_accounting(&kernel, cpus);
             let (before, began) = (kernel.switches(), Instant::now());
             let pace = pace(cpus)?;
             switches += kernel.switches() - before;
             seconds += began.elapsed().as_secs_f64() * cpus as f64;
             Ok(pace)
         })?);
-        if round % ROUNDS_TO_OTHERS == 0 {
+        if round % OTHERS_EVERY == 0 {
             emptied.push(slowdown(cpus, || {
-                let _program = Baseline::empty()?;
+                let mut program = Baseline::empty()?;
+                program.attach()?;
                 pace(cpus)
             })?);
             if has_bpftrace {
@@ -67,20 +67,23 @@ fn main() -> Result<(), Failure> {
             }
         }
     }
-    println!("{}, on each of {cpus} CPUs: how much longer than with nothing attached", HACKBENCH.join(" "));
+    println!(
+        "{}, on each of {cpus} CPUs: how much longer it takes than with nothing attached",
+        HACKBENCH.join(" ")
+    );
     println!("  {rounds} rounds, {:.0} switches per second and CPU", switches as f64 / seconds);
-    tell("accounting", &accounted);
-    tell("empty program", &emptied);
+    report("accounting", &accounted);
+    report("empty program", &emptied);
     if scripted.is_empty() {
         println!("  bpftrace is left out: it is not installed, or /sys/kernel/tracing is not mounted");
     } else {
-        tell("bpftrace, time by pid", &scripted);
+        report("bpftrace, time by pid", &scripted);
     }
     println!("  target: accounting slows it by less than 1 %");
     Ok(())
 }
 
-/// A round: how much longer it takes with something attached, which `attached` does twice, %.
+/// A round: by how many per cent a run takes longer in `attached`, which is called twice.
 fn slowdown(cpus: usize, mut attached: impl FnMut() -> Result<f64, Failure>) -> Result<f64, Failure> {
     let before = pace(cpus)?;
     let with = attached()? + attached()?;
@@ -88,7 +91,7 @@ fn slowdown(cpus: usize, mut attached: impl FnMut() -> Result<f64, Failure>) -> 
     Ok(100.0 * (with / without - 1.0))
 }
 
-/// How long it takes, in seconds and in the mean.
+/// The mean time of a run, s.
 fn pace(cpus: usize) -> Result<f64, Failure> {
     let mut sum = 0.0;
     for _ in 0..RUNS {
@@ -97,11 +100,11 @@ fn pace(cpus: usize) -> Result<f64, Failure> {
     Ok(sum / RUNS as f64)
 }
 
-/// How long a hackbench on each CPU takes, all at the same time.
+/// Runs a hackbench on each CPU, all at the same time. Returns their mean time, s.
 fn run(cpus: usize) -> Result<f64, Failure> {
     let began = Instant::now();
     let running: Vec<Child> = (0..cpus).map(hackbench).collect::<Result<_, _>>()?;
-    // Each is waited for by a thread: whichever ends first.
+    // One thread waits for each, because any may end first.
     let took = |mut child: Child| -> std::io::Result<f64> {
         let status = child.wait()?;
         let took = began.elapsed().as_secs_f64();
@@ -117,7 +120,7 @@ fn run(cpus: usize) -> Result<f64, Failure> {
     Ok(times.iter().sum::<f64>() / cpus as f64)
 }
 
-fn tell(name: &str, percent: &[f64]) {
+fn report(name: &str, percent: &[f64]) {
     let count = percent.len() as f64;
     let mean = percent.iter().sum::<f64>() / count;
     let squares: f64 = percent.iter().map(|value| (value - mean).powi(2)).sum();
@@ -138,7 +141,7 @@ fn hackbench(cpu: usize) -> Result<Child, Failure> {
         let failed = unsafe {
             let mut set: libc::cpu_set_t = std::mem::zeroed();
             libc::CPU_SET(cpu, &mut set);
-            // Where this benchmark is killed, so is it.
+            // It is killed together with this benchmark.
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0
                 || libc::sched_setaffinity(0, size_of_val(&set), &set) != 0
         };
@@ -150,11 +153,11 @@ fn hackbench(cpu: usize) -> Result<Child, Failure> {
     child.map_err(|e| format!("hackbench does not start ({e}): install rt-tests").into())
 }
 
-/// A running script.
+/// A running bpftrace script.
 struct Bpftrace(Child);
 
 impl Bpftrace {
-    /// Attached when this returns.
+    /// Starts it. It is attached when this returns.
     fn start() -> Option<Self> {
         let mut child = Command::new("bpftrace")
             .args(["-q", "-e", &format!("BEGIN {{ printf(\"on\\n\"); }} {SCRIPT}")])
@@ -175,7 +178,7 @@ impl Bpftrace {
 
 impl Drop for Bpftrace {
     fn drop(&mut self) {
-        // Not SIGINT: one that comes too early is lost on it, and what it has counted is of no interest.
+        // Not SIGINT, which bpftrace ignores early on. Its counts are not needed.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
