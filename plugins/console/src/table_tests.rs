@@ -267,6 +267,18 @@ fn slow_meters_keep_their_rate_between_windows_and_a_residual_is_shown() {
 }
 
 #[test]
+fn joules_from_before_the_console_was_opened_are_not_shown() {
+    let mut fixture = fixture();
+    fixture.state = State::new(fixture.rig.registry.clone(), Timestamp(100 * SECOND));
+    let package = domain("package-0", Origin::Measured, None);
+    let (meter, process) = (fixture.meter(&package), fixture.energy(&package, &process(1, "old")));
+    fixture.at(101, &[(meter, 900_000_000), (process, 800_000_000)]);
+    let shown = fixture.at(102, &[(meter, 903_000_000), (process, 802_000_000)]).shown(NOW);
+    assert_eq!(shown[0], "2.0 s | package-0 3.00 J 1.50 W (measured)");
+    assert_eq!(shown[2], "  1  old     0.00    0.0  2.00  1.00");
+}
+
+#[test]
 fn an_exec_changes_the_name_and_control_characters_are_replaced() {
     let mut fixture = fixture();
     let it = process(1, "sh");
