@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 // This test uses a part of these modules.
-#[allow(dead_code, unused_imports)]
+#[allow(dead_code, unused_imports, reason = "the benchmark uses the rest")]
 #[path = "../benches/eval/methods/mod.rs"]
 mod methods;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the benchmark uses the rest")]
 #[path = "../benches/eval/observe.rs"]
 mod observe;
 

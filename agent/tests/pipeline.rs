@@ -245,7 +245,8 @@ fn a_transform_that_never_returns_is_shown_as_stuck_and_control_still_answers() 
     });
     let log = scene.log();
     let running = scene.start(64);
-    running.until("it is shown as stuck", |_| running.status("transform/test/stuck").state == Condition::Stuck);
+    let is_stuck = || running.status("transform/test/stuck").state == Condition::Stuck;
+    running.until("it is shown as stuck", |_| is_stuck());
     let control = running.control();
     control.pause(&pattern("source/*")).unwrap();
     let late = running.wait_for(control.flush(&Pattern::all(), soon())).unwrap();

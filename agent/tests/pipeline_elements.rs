@@ -163,7 +163,8 @@ fn what_is_gone_is_looked_for_again_and_found_when_it_is_back() {
         log.until("its series ends with it", |log| log.ends_of("usb") == round);
         log.change(|log| log.points.clear());
     }
-    running.until("it was looked for without success", |_| running.status("source/test/usb").reason == "no device");
+    let reason = || running.status("source/test/usb").reason;
+    running.until("it was looked for without success", |_| reason() == "no device");
     let status = running.status("source/test/usb");
     assert_eq!(
         (status.reason.as_str(), status.errors < 20),

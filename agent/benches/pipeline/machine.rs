@@ -70,7 +70,11 @@ pub(crate) fn runtime() -> Runtime {
 /// A host with the elements that `declare` adds, as those of the plugin `bench`.
 pub(crate) fn host(runtime: &Runtime, declare: impl FnOnce(&mut Setup)) -> Host {
     let mut host = Host::new(Registry::new(), Clock::system(), runtime.handle().clone());
-    host.start("bench", |setup| Ok(declare(setup))).expect("declaring elements cannot fail");
+    let start = |setup: &mut Setup| {
+        declare(setup);
+        Ok(())
+    };
+    host.start("bench", start).expect("declaring elements cannot fail");
     host
 }
 

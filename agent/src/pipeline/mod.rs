@@ -2,7 +2,7 @@
 //! and stops them in order. It knows no hardware and no plugin.
 //!
 //! ```text
-//! a thread per source ─▶ inbox ─▶ the transforms' thread ─▶ a bounded queue per output ─▶ a thread per output
+//! a thread per source ─▶ inbox ─▶ the transforms' thread ─▶ a queue per output ─▶ a thread per output
 //! ```
 //!
 //! | file | holds |

@@ -44,7 +44,8 @@ fn an_invalid_configuration_is_refused_with_all_errors_and_the_old_one_stays() {
 #[test]
 fn reload_restarts_only_the_plugins_whose_tables_changed() {
     let machine = Machine::new();
-    let agent = machine.start("rapl,jsonl,csv", &[]);
+    let csv = format!("plugins.csv.path={}", machine.file("wattrace.csv").display());
+    let agent = machine.start("rapl,jsonl,csv", &["--set", &csv]);
     let first = energy(&machine.read_meter_into("a.jsonl"));
     let text = machine.control(&["reload"]);
     text.is(0, &["no plugin's table has changed", "unchanged: rapl, csv, jsonl"]);

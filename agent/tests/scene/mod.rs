@@ -147,7 +147,7 @@ impl Scene {
 
     /// Adds what `start` declares for `plugin`.
     pub(crate) fn plugin(&mut self, plugin: &'static str, start: impl FnOnce(&mut Setup)) {
-        self.host.start(plugin, |setup| Ok(start(setup))).unwrap();
+        declare(&mut self.host, plugin, start);
     }
 
     /// Adds a source `test/name`.
@@ -337,6 +337,14 @@ pub(crate) fn counting(
     });
 }
 
+fn declare(host: &mut Host, plugin: &'static str, start: impl FnOnce(&mut Setup)) {
+    let start = |setup: &mut Setup| {
+        start(setup);
+        Ok(())
+    };
+    host.start(plugin, start).unwrap();
+}
+
 /// What `start` declares for `plugin`, which is to join the pipeline.
 pub(crate) fn declared(
     control: &Control,
@@ -344,6 +352,6 @@ pub(crate) fn declared(
     start: impl FnOnce(&mut Setup),
 ) -> Vec<PluginElement> {
     let mut host = control.host();
-    host.start(plugin, |setup| Ok(start(setup))).unwrap();
+    declare(&mut host, plugin, start);
     host.take_elements()
 }

@@ -150,7 +150,7 @@ async fn a_server_that_does_not_answer_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_answers_and_an_absent_one_is_told_from_a_broken_one() {
+async fn a_unix_socket_answers_and_an_absent_one_differs_from_a_broken_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("engine.sock");
     let kind = async |path: PathBuf| match Client::unix(path, LIMITS).send(get("http://localhost/")).await {

@@ -7,7 +7,8 @@
 //!
 //! Each value is the average of a country's generation over the year next to it. It does not include imports,
 //! grid losses, the hour and the season. It is good for comparing machines, not for scheduling work: use
-//! `intensity_file` for that. Later editions revise such values; that of Ukraine in 2022 is the least certain.
+//! `intensity_file` for that. Later editions revise such values; that of Ukraine in 2022 is the least
+//! certain.
 
 /// A country's average.
 #[derive(Clone, Copy, Debug)]

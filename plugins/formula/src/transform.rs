@@ -1,5 +1,5 @@
-//! The pipeline element: decides how the formula uses each series, and passes points to the tracks and leading
-//! series. `engine` computes the results.
+//! The pipeline element: decides how the formula uses each series, and passes points to the tracks and
+//! leading series. `engine` computes the results.
 
 use std::sync::Arc;
 

@@ -124,7 +124,7 @@ pub(crate) fn is_unsupported(e: &NvmlError) -> bool {
 pub(crate) fn remedy(e: &NvmlError) -> &'static str {
     match e {
         NvmlError::LibloadingError(_) | NvmlError::LibraryNotFound => {
-            "if there is an NVIDIA GPU, install the driver's libraries (Debian: `sudo apt install nvidia-smi`; \
+            "if there is an NVIDIA GPU, install the driver's libraries (Debian: sudo apt install nvidia-smi; \
              in a container: run it with the NVIDIA runtime and \
              NVIDIA_DRIVER_CAPABILITIES=utility)"
         }

@@ -1,4 +1,4 @@
-//! The accounts of all CPUs. A reading takes in what happened to processes and what each CPU charged since
+//! The accounts of all CPUs. A pass takes in what happened to processes and what each CPU charged since
 //! the last one; an emission pushes it. `open.rs` sets them up, `reader.rs` reads a CPU's ledger, and
 //! `processes.rs` knows the processes that are charged.
 
@@ -34,7 +34,7 @@ pub(crate) struct Accounts {
     pub(crate) per_core: bool,
     pub(crate) domains: Subscription<ResourceAppeared>,
     pub(crate) own_metrics: OwnMetrics,
-    /// From the end of the last emission to the end of the last reading.
+    /// From the end of the last emission to the end of the last pass.
     pub(crate) window: Window,
 }
 
@@ -58,7 +58,7 @@ impl Accounts {
             cpu.flush = self.kernel.flush(number).or_retry()?;
         }
         let now = self.clock.now();
-        self.processes.begin_reading();
+        self.processes.begin_pass();
         self.take_events(now);
         for cpu in 0..self.cpus.len() {
             self.take_page(cpu, now);
@@ -76,7 +76,7 @@ impl Accounts {
         let newly_lost = lost - self.own_metrics.lost_events;
         if newly_lost > 0 {
             warn!(
-                "{newly_lost} process events were overwritten before they were read; names and ends are repaired \
+                "{newly_lost} process events were overwritten before they were read; names and ends are \
                  from /proc"
             );
             self.own_metrics.lost_events = lost;
@@ -109,7 +109,7 @@ impl Accounts {
         let passed = end_ns.saturating_sub(start_ns).wrapping_add(reader.take_excess_change());
         if charged != passed {
             error!(
-                "the ledger of CPU {cpu} does not balance: {charged} ns charged in {passed} ns; please report \
+                "the ledger of CPU {cpu} does not balance: {charged} ns charged in {passed} ns; please \
                  this bug"
             );
         }

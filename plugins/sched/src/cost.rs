@@ -166,7 +166,7 @@ impl Timer {
     fn take_expired(&self) -> bool {
         let mut expirations = [0; 8];
         let buffer = expirations.as_mut_ptr().cast();
-        // SAFETY: `expirations` is as long as the call is told.
+        // SAFETY: the length passed is that of `expirations`.
         unsafe { libc::read(self.0.as_raw_fd(), buffer, expirations.len()) == expirations.len() as isize }
     }
 }

@@ -4,7 +4,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `source.rs` | the source: when the accounts are read and emitted |
-//! | `accounts.rs`, `open.rs` | a reading of all CPUs and its emission; the setup |
+//! | `accounts.rs`, `open.rs` | a pass over all CPUs, and its emission; the setup |
 //! | `kernel/` | the kernel programs: loading them, flushing the ledgers, reading their memory |
 //! | `requirements.rs` | what the kernel and our permissions must offer, each with its remedy |
 //! | `reader.rs` | a CPU's ledger, page by page |
@@ -50,11 +50,11 @@ pub struct Sched;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SchedConfig {
-    /// Time between readings, at least 1 ms.
+    /// Time between ticks, at least 1 ms.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
     /// Bound on the kernel memory of all CPUs' ledgers, in MiB. With more memory, more threads can run
-    /// between two ticks before an early reading is needed.
+    /// between two ticks before an early read is needed.
     pub ledger_mib: u32,
     /// Whether interrupts are accounted separately from the task that they interrupt.
     pub irq: Interrupts,

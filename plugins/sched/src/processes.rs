@@ -16,7 +16,6 @@ use wattrace_api::{Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, Re
 use wattrace_common::COMM_LEN;
 use wattrace_common::ledger::Entry;
 use wattrace_common::log::Event;
-
 use wattrace_procfs::{Procfs, Stat, TICK_NANOS};
 
 use crate::cgroups::Cgroups;
@@ -37,7 +36,7 @@ struct Process {
     cgroup: u64,
     executable: Option<Arc<str>>,
     uid: Option<u32>,
-    /// Number of the last reading in which it had an entry.
+    /// Number of the last pass in which it had an entry.
     ran_in: u64,
     exited: bool,
 }
@@ -75,7 +74,7 @@ pub(crate) struct Processes {
     all: Slab<Process>,
     dirty: Vec<usize>,
     exited: Vec<usize>,
-    reading: u64,
+    pass: u64,
 }
 
 impl Processes {
@@ -92,13 +91,13 @@ impl Processes {
             all: Slab::new(),
             dirty: Vec::new(),
             exited: Vec::new(),
-            reading: 0,
+            pass: 0,
         }
     }
 
-    /// Begins a reading of all ledgers.
-    pub(crate) fn begin_reading(&mut self) {
-        self.reading += 1;
+    /// Begins a pass over all ledgers.
+    pub(crate) fn begin_pass(&mut self) {
+        self.pass += 1;
     }
 
     /// A process was forked.
@@ -176,13 +175,13 @@ impl Processes {
     pub(crate) fn charge(&mut self, entry: &Entry, used: &Quantities, page_start: u64, groups: &[usize]) {
         let at = self.get_or_discover((entry.pid, entry.process_start), entry.comm, entry.cgroup);
         let process = &mut self.all[at];
-        process.ran_in = self.reading;
+        process.ran_in = self.pass;
         if process.usage.charge(used, groups) {
             self.dirty.push(at);
         }
         if let Some(threads) = &mut self.threads {
             // Threads have no time per core.
-            threads.charge(entry, used, groups[0], self.reading, &process.usage.consumer);
+            threads.charge(entry, used, groups[0], self.pass, &process.usage.consumer);
         }
         if process.cgroup != entry.cgroup {
             process.cgroup = entry.cgroup;
@@ -241,7 +240,7 @@ impl Processes {
             cgroup,
             executable,
             uid: None,
-            ran_in: self.reading,
+            ran_in: self.pass,
             exited: false,
         });
         self.by_key.insert(key, at);
@@ -270,7 +269,7 @@ impl Processes {
     }
 
     /// Pushes what changed since the last call, and ends the processes that have exited and had no slice in
-    /// the last reading, or all that have exited if no other reading follows (`last`). New series begin at
+    /// the last pass, or all that have exited if no other pass follows (`last`). New series begin at
     /// `start`.
     pub(crate) fn emit(&mut self, start: Timestamp, last: bool, out: &mut Batch) {
         for at in self.dirty.drain(..) {
@@ -279,12 +278,12 @@ impl Processes {
             }
         }
         if let Some(threads) = &mut self.threads {
-            threads.emit(&self.groups, &self.registry, start, self.reading, out);
+            threads.emit(&self.groups, &self.registry, start, self.pass, out);
         }
-        let (all, by_key, reading) = (&mut self.all, &mut self.by_key, self.reading);
+        let (all, by_key, pass) = (&mut self.all, &mut self.by_key, self.pass);
         let (directory, threads) = (&self.directory, &mut self.threads);
         self.exited.retain(|&at| {
-            if all[at].ran_in == reading && !last {
+            if all[at].ran_in == pass && !last {
                 return true;
             }
             let process = all.remove(at);

@@ -26,7 +26,7 @@ pub(crate) struct CpuReader {
     ahead: Ahead,
     /// Idle time that was read of an open page but was not idle: the CPU came online at that moment.
     idle_excess: u64,
-    /// The change of the excess at the last reading, by which charges exceed the time that passed (wraps).
+    /// The change of the excess at the last pass, by which charges exceed the time that passed (wraps).
     excess_change: u64,
 }
 
@@ -63,7 +63,7 @@ impl CpuReader {
         since
     }
 
-    /// By how much the charges of the last reading exceed the time that it covers (wraps).
+    /// By how much the charges of the last pass exceed the time that it covers (wraps).
     pub(crate) fn take_excess_change(&mut self) -> u64 {
         std::mem::take(&mut self.excess_change)
     }

@@ -8,7 +8,6 @@ use slab::Slab;
 use wattrace_api::{Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, Registry, Timestamp};
 use wattrace_common::COMM_LEN;
 use wattrace_common::ledger::Entry;
-
 use wattrace_procfs::{Procfs, TICK_NANOS};
 
 use crate::reader::Quantities;
@@ -22,7 +21,7 @@ struct Thread {
     process: Key,
     usage: ConsumerUsage,
     comm: [u8; COMM_LEN],
-    /// Number of the last reading in which it had an entry.
+    /// Number of the last pass in which it had an entry.
     ran_in: u64,
     exited: bool,
 }
@@ -49,14 +48,14 @@ impl Threads {
         }
     }
 
-    /// Charges what the thread of `entry` used of the package `group`, in reading number `reading`. Its
+    /// Charges what the thread of `entry` used of the package `group`, in pass number `pass`. Its
     /// process is `process`.
     pub(crate) fn charge(
         &mut self,
         entry: &Entry,
         used: &Quantities,
         group: usize,
-        reading: u64,
+        pass: u64,
         process: &Consumer,
     ) {
         let key = (entry.tid, entry.thread_start);
@@ -65,7 +64,7 @@ impl Threads {
             None => self.insert(key, entry, process.identity()),
         };
         let thread = &mut self.all[at];
-        thread.ran_in = reading;
+        thread.ran_in = pass;
         if thread.comm != entry.comm {
             thread.comm = entry.comm;
             thread.usage.consumer.update(vec![name(&entry.comm)]);
@@ -112,14 +111,14 @@ impl Threads {
         gone.into_iter().for_each(|key| self.exited(key, unix_nano));
     }
 
-    /// Pushes what changed, and ends the threads that have exited and had no slice in the last reading. New
+    /// Pushes what changed, and ends the threads that have exited and had no slice in the last pass. New
     /// series begin at `start`.
     pub(crate) fn emit(
         &mut self,
         groups: &[CpuGroup],
         registry: &Registry,
         start: Timestamp,
-        reading: u64,
+        pass: u64,
         out: &mut Batch,
     ) {
         for at in self.dirty.drain(..) {
@@ -127,8 +126,7 @@ impl Threads {
                 thread.usage.emit(groups, registry, start, out);
             }
         }
-        let done =
-            |all: &Slab<Thread>, at: usize| all.get(at).is_some_and(|t| t.exited && t.ran_in != reading);
+        let done = |all: &Slab<Thread>, at: usize| all.get(at).is_some_and(|t| t.exited && t.ran_in != pass);
         let exited = std::mem::take(&mut self.exited);
         for at in exited {
             match done(&self.all, at) {

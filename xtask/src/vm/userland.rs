@@ -25,9 +25,9 @@ const TESTS: [(&str, &str, &[&str]); 4] = [
 /// Tests that take rusage for the truth, and what they call. On emulated CPUs it is not: see
 /// [`super::report`].
 pub(crate) const AGAINST_RUSAGE: &[&str] = &[
-    "three_hundred_short_processes_are_all_listed_and_their_time_is_right",
-    "a_process_tree_is_followed_through_grandchildren_and_threads_of_work",
-    "child_that_tells_its_rusage",
+    "three_hundred_short_processes_are_all_listed_with_their_time",
+    "a_process_tree_is_followed_to_grandchildren_in_the_background",
+    "child_that_writes_its_rusage",
 ];
 /// Programs that the tests call. Not busybox's: here and there the tests are to see the same processes.
 const PROGRAMS: [&str; 4] = ["/bin/sh", "/bin/true", "/bin/sleep", "/usr/bin/seq"];

@@ -1,5 +1,5 @@
 //! Hardware counters: opens a perf event per CPU and counter, and hands them to the kernel programs in a map.
-//! Whether a counter is worth its cost is decided in `accounts.rs`: reading one that traps into a hypervisor
+//! Whether a counter is worth its cost is decided in `open.rs`: reading one that traps into a hypervisor
 //! costs a hundred times as much as the switch at which it is read.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};

@@ -9,7 +9,6 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _};
 use wattrace_common::scan::Scan;
-
 use wattrace_procfs::{Procfs, TICK_NANOS};
 
 use super::OBJECT;
