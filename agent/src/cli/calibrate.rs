@@ -42,6 +42,9 @@ use crate::observe;
 use crate::pipeline::Pipeline;
 use crate::plugins::Registered;
 
+/// Time limit for the reading of each step.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Time limit for the last readings.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 /// The first part of a step is left out: frequencies and voltages settle in it.
@@ -148,7 +151,7 @@ impl Calibration<'_> {
         runtime: &Handle,
     ) -> Result<Vec<(Step, Window)>, Failure> {
         let pipeline = self.start(recording, runtime)?;
-        pipeline.poll_all().await;
+        pipeline.poll_all(Instant::now() + POLL_TIMEOUT).await;
         pipeline.flush(Instant::now() + STOP_TIMEOUT).await;
         if let Some(missing) = lock(recording).missing() {
             return Err(refusal(missing, &pipeline));

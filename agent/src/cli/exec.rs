@@ -32,6 +32,9 @@ use crate::plugins::Registered;
 /// Time limit for the last readings and writes.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 
+/// Time limit for the reading before the command starts.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Time limit for opening the sources, for the slowest of machines.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -145,8 +148,13 @@ async fn trace(
     })
     .map_err(Failure::new)?;
     let pipeline = session::start_pipeline(host, config)?;
-    pipeline.sources_opened(Instant::now() + OPEN_TIMEOUT).await;
-    pipeline.poll_all().await;
+    let deadline = Instant::now() + OPEN_TIMEOUT;
+    pipeline.sources_opened(deadline).await;
+    pipeline.poll_all(Instant::now() + POLL_TIMEOUT).await;
+    if !counts_cpu_time(&registry) {
+        // On a slow machine, the first reading takes longer than one that hangs may delay the command.
+        pipeline.poll_all(deadline).await;
+    }
     pipeline.flush(Instant::now() + STOP_TIMEOUT).await;
     if !counts_cpu_time(&registry) {
         return Err(session::nothing_to_measure(&pipeline.health(), "a plugin that counts CPU time"));

@@ -56,9 +56,8 @@ use self::watchdog::Watchdog;
 use crate::config::Settings;
 use crate::pattern::Pattern;
 
-/// How long polling every source once may take. How long stopping may take altogether is the caller's
-/// decision.
-const POLL_ALL: Duration = Duration::from_secs(1);
+/// How long the last polls may take. How long stopping may take altogether is the caller's decision.
+const LAST_POLLS: Duration = Duration::from_secs(1);
 
 /// A running pipeline.
 pub struct Pipeline {
@@ -141,9 +140,9 @@ impl Pipeline {
     }
 
     /// Polls every source now, one after the other in the order of their ticks, so that usage covers energy.
-    pub async fn poll_all(&self) {
+    pub async fn poll_all(&self, deadline: Instant) {
         let sources = self.context.elements.entries().sources;
-        for silent in ask_all(&sources, Command::Poll, Instant::now() + POLL_ALL).await {
+        for silent in ask_all(&sources, Command::Poll, deadline).await {
             warn!("{} does not return from its poll and is not waited for", silent.health.name);
         }
     }
@@ -161,7 +160,7 @@ impl Pipeline {
         self.context.stopping.store(true, Relaxed);
         let entries = self.context.elements.entries();
         entries.outputs.iter().for_each(|o| o.queue.stop_blocking());
-        let last_polls = deadline.min(Instant::now() + POLL_ALL);
+        let last_polls = deadline.min(Instant::now() + LAST_POLLS);
         for silent in ask_all(&entries.sources, Command::Stop, last_polls).await {
             silent.health.abandoned("its poll");
         }
