@@ -35,7 +35,7 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
 /// Time limit for the reading before the command starts.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time limit for opening the sources, for the slowest of machines.
+/// Time limit for opening the sources, and for their first reading, for the slowest of machines.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Exit codes, as `env` and `timeout` use them: wattrace itself failed, not executable, not found.
@@ -148,12 +148,11 @@ async fn trace(
     })
     .map_err(Failure::new)?;
     let pipeline = session::start_pipeline(host, config)?;
-    let deadline = Instant::now() + OPEN_TIMEOUT;
-    pipeline.sources_opened(deadline).await;
+    pipeline.sources_opened(Instant::now() + OPEN_TIMEOUT).await;
     pipeline.poll_all(Instant::now() + POLL_TIMEOUT).await;
     if !counts_cpu_time(&registry) {
         // On a slow machine, the first reading takes longer than one that hangs may delay the command.
-        pipeline.poll_all(deadline).await;
+        pipeline.poll_all(Instant::now() + OPEN_TIMEOUT).await;
     }
     pipeline.flush(Instant::now() + STOP_TIMEOUT).await;
     if !counts_cpu_time(&registry) {
