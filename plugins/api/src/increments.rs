@@ -27,14 +27,25 @@ impl Increments {
         Self { last: None, began: (series.start < since).then_some(series.start) }
     }
 
-    /// By how many steps the counter grew since the last call, given its next point.
-    pub fn next(&mut self, window: Window, value: Value) -> u64 {
+    /// The increments of `series`, for an observer that counts only what falls into the windows it sees: the
+    /// first point counts if the series began within its window, whenever the observer came.
+    pub fn within_windows(series: &Series) -> Self {
+        Self { last: None, began: Some(series.start) }
+    }
+
+    /// By how many steps the counter grew since the last call, given its next point; `None` if the point only
+    /// sets the first reference, so that it says nothing about its window.
+    pub fn checked_next(&mut self, window: Window, value: Value) -> Option<u64> {
         let steps = value.steps();
         match self.last.replace(steps) {
-            Some(last) => steps.saturating_sub(last),
-            None if self.began.is_none_or(|began| began >= window.start) => steps,
-            None => 0,
+            Some(last) => Some(steps.saturating_sub(last)),
+            None => self.began.is_none_or(|began| began >= window.start).then_some(steps),
         }
+    }
+
+    /// The same, with zero for a first reference: for sums.
+    pub fn next(&mut self, window: Window, value: Value) -> u64 {
+        self.checked_next(window, value).unwrap_or(0)
     }
 }
 
@@ -75,6 +86,23 @@ mod tests {
         let mut old = increments(5, 10);
         assert_eq!(steps(&mut old, 20, 30, 1_000_000), 0);
         assert_eq!(steps(&mut old, 30, 40, 1_000_003), 3);
+    }
+
+    #[test]
+    fn a_first_reference_differs_from_a_window_without_increment() {
+        let mut old = increments(5, 10);
+        let mut next = |start, end, value| old.checked_next(window(start, end), Value::of_steps(value));
+        assert_eq!([next(20, 30, 7), next(30, 40, 7)], [None, Some(0)]);
+    }
+
+    #[test]
+    fn within_windows_a_first_point_counts_if_the_series_began_in_its_window() {
+        let registry = Registry::new();
+        let metric = registry.metric(&metric::HW_ENERGY).unwrap();
+        let id = registry.open(SeriesSpec::new(metric, Resource::HOST, Timestamp(50)));
+        let series = registry.get(id).unwrap();
+        assert_eq!(steps(&mut Increments::within_windows(&series), 50, 60, 5), 5);
+        assert_eq!(steps(&mut Increments::within_windows(&series), 60, 70, 5), 0);
     }
 
     #[test]

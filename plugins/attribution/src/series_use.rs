@@ -1,7 +1,7 @@
 //! What a series is to attribution: usage of hardware, memory held on a device, a meter, or nothing.
 //! `transform.rs` decides it when it first sees the series, and passes its points to the books accordingly.
 
-use wattrace_api::{ConsumerKind, Increments, ResourceKind, Role, Series, Timestamp, Usage, Value, Window};
+use wattrace_api::{ConsumerKind, Increments, ResourceKind, Role, Series, Usage, Value, Window};
 
 use crate::amounts::Quantity;
 use crate::books::{Books, CORES, PACKAGES, UsageRecords, UsedAmount, User};
@@ -53,7 +53,7 @@ impl SeriesUse {
             _ => return None,
         };
         // The latest possible observer: a first point counts only if the series began within its window.
-        let increments = Increments::new(series, Timestamp(u64::MAX));
+        let increments = Increments::within_windows(series);
         Some(SeriesUse::Usage { timeline, location, quantity, user, increments })
     }
 

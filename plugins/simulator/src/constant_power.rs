@@ -76,7 +76,7 @@ impl ConstantPower {
             self.packages.len() - 1
         });
         // The latest possible observer: a first point counts only if the series began within its window.
-        let increments = Increments::new(series, Timestamp(u64::MAX));
+        let increments = Increments::within_windows(series);
         Some(CpuTime { package, is_idle, increments })
     }
 

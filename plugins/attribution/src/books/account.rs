@@ -26,8 +26,6 @@ pub(crate) struct Account {
     location: Option<u32>,
     static_policy: StaticPolicy,
     meter: Increments,
-    /// When the meter's counter stood at zero, until its first point has come.
-    meter_start: Option<Timestamp>,
     /// Windows measured and not yet closed, with their energy in microjoules.
     pending: VecDeque<(Window, u64)>,
     closed_to: Timestamp,
@@ -66,9 +64,7 @@ impl Account {
             timeline,
             location,
             static_policy,
-            // The latest possible observer: a first point counts only if the meter began within its window.
-            meter: Increments::new(meter, Timestamp(u64::MAX)),
-            meter_start: Some(meter.start),
+            meter: Increments::within_windows(meter),
             pending: VecDeque::new(),
             closed_to: meter.start,
             model,
@@ -78,14 +74,11 @@ impl Account {
 
     /// Takes in a point of the meter.
     pub(crate) fn measure(&mut self, window: Window, value: Value) {
-        let microjoules = self.meter.next(window, value);
-        // A first point that only sets the reference measures no energy. It is not a window without energy,
-        // from which the model would learn a power of zero.
-        if self.meter_start.take().is_some_and(|start| start < window.start) {
-            self.closed_to = window.end;
-            return;
+        match self.meter.checked_next(window, value) {
+            Some(microjoules) => self.pending.push_back((window, microjoules)),
+            // Not a window without energy, from which the model would learn a power of zero.
+            None => self.closed_to = window.end,
         }
-        self.pending.push_back((window, microjoules));
     }
 
     /// Up to when the books are closed.
