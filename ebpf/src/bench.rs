@@ -3,6 +3,7 @@
 #![no_std]
 #![no_main]
 
+mod object;
 mod perf;
 
 use aya_ebpf::EbpfContext as _;
@@ -31,13 +32,3 @@ pub fn bare_readings(_ctx: BtfTracePointContext) -> i32 {
     perf::read(&INSTRUCTIONS);
     0
 }
-
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The kernel allows the helpers that these programs call only under a GPL-compatible licence.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -8,6 +8,7 @@
 //! | `log.rs` | logs events of processes and cgroups |
 //! | `task.rs` | reads kernel structures |
 //! | `scan.rs` | copies kernel memory to find offsets in |
+//! | `object.rs` | the panic handler and the licence of every object |
 //! | `bench.rs` | an object of its own, for benchmarks |
 //!
 //! Most programs exist twice: as tp_btf for kernels with type information, and as `raw_…` for kernels
@@ -22,6 +23,7 @@ mod irq;
 mod ledger;
 mod log;
 mod maps;
+mod object;
 mod perf;
 mod scan;
 mod task;
@@ -122,13 +124,3 @@ pub fn scan(_ctx: RawTracePointContext) -> i32 {
     scan::copy();
     0
 }
-
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// The kernel allows the helpers that these programs call only under a GPL-compatible licence.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -39,8 +39,6 @@ use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
 
 pub use kernel::Counter;
 pub use source::SchedSource;
-#[doc(hidden)]
-pub use wattrace_topology as topology;
 
 /// The plugin.
 #[derive(Debug)]
