@@ -87,12 +87,11 @@ impl Lists {
 
     fn refresh(&self) -> Result<()> {
         say("setup", "fetching Debian's package lists");
-        // Lists of our own need no root.
-        let mut apt = if self.options.is_empty() { apt_get("update") } else { self.apt("apt-get") };
-        if !self.options.is_empty() {
-            apt.arg("update");
+        if self.options.is_empty() {
+            return run_quietly(&mut apt_get("update"));
         }
-        run_quietly(&mut apt)
+        // Lists of our own need no root.
+        run_quietly(self.apt("apt-get").arg("update"))
     }
 
     fn refresh_or_warn(&self) {

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::environment::forget_host_toolchain;
 use crate::process::{probe, read, run as run_command, say};
+use crate::tidy::corpus::MAX_INPUTS;
 use crate::{ebpf, workspace};
 
 /// Inputs may not be longer than this to be kept.
@@ -48,9 +49,6 @@ pub(crate) fn run(seconds: u32, keep: bool, targets: Vec<String>) -> Result<()> 
     }
     Ok(())
 }
-
-/// Inputs of one target that the corpus keeps at most; `tidy` checks it.
-const MAX_INPUTS: usize = 40;
 
 /// Reduces the corpus of each target, or of those that are named, to the fewest inputs that reach the same
 /// code, and to the smallest ones if these are too many.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::Violation;
 
 /// Inputs of one target, and bytes of all targets.
-const MAX_INPUTS: usize = 40;
+pub(crate) const MAX_INPUTS: usize = 40;
 const MAX_BYTES: u64 = 2_000_000;
 
 pub(super) fn check(root: &Path) -> Result<Vec<Violation>> {

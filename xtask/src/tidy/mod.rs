@@ -9,7 +9,7 @@
 //! | [`layers`] | plugins depend on the contract and on libraries, never on each other or on the agent |
 //! | [`corpus`] | the fuzzing corpora stay small |
 
-mod corpus;
+pub(crate) mod corpus;
 mod cycles;
 mod layers;
 mod width;
