@@ -43,8 +43,7 @@ impl BatchPool {
     /// need it: it would hold that memory while it waits in queues, which are bounded in points.
     pub(crate) fn take(&self, points: usize) -> Batch {
         let fitting = points..=most_room(points);
-        // Who has real-time priority must not wait for a thread that has none and was put aside with the lock
-        // in its hand.
+        // A thread with real-time priority must not wait for one without that was preempted with the lock.
         let Ok(mut spare) = self.spare.try_lock() else { return Batch::default() };
         let Some(at) = spare.batches.iter().rposition(|batch| fitting.contains(&batch.capacity())) else {
             return Batch::default();

@@ -1,5 +1,4 @@
-//! How each element is doing: what `status` shows, what the agent's own metrics count, and what is said at
-//! the end.
+//! The health of each element: its state and counters, for `status`, the agent's own metrics and the log.
 
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
