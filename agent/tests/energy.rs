@@ -75,7 +75,9 @@ fn a_constant_meter_that_wraps_is_attributed_to_the_last_microjoule() {
     let mut last_values: HashMap<String, i64> = HashMap::new();
     let mut windows_closed = 0;
     for point in points.iter().filter(|p| metric(p) == "wattrace.consumer.energy") {
-        last_values.insert(point["consumer"].to_string(), micro(&point["value"]));
+        // A consumer whose last slice came after the end of its series has two.
+        let series = format!("{} {}", point["consumer"], point["start_unix_nano"]);
+        last_values.insert(series, micro(&point["value"]));
         // The last point of a window is that of `unattributed`.
         if consumer(point) == "unattributed" {
             let measured = measured_at[&point["time_unix_nano"].as_u64()];

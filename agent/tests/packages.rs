@@ -12,7 +12,7 @@ mod support;
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{consumer, is_root, metric, read_jsonl, wattrace};
 use wattrace_rapl_simulator::{Tree, Zone};
@@ -40,6 +40,15 @@ impl Drop for Spinner {
     }
 }
 
+/// The number of windows so far in which `spinner` got energy.
+fn windows_of(spinner: &Spinner, out: &Path) -> usize {
+    let consumer = format!("\"id\":\"{}\"", spinner.pid());
+    let text = std::fs::read_to_string(out).unwrap_or_default();
+    text.lines()
+        .filter(|line| line.contains("\"wattrace.consumer.energy\"") && line.contains(&consumer))
+        .count()
+}
+
 #[test]
 fn a_load_gets_joules_of_its_own_package_only() {
     if !is_root() {
@@ -60,15 +69,25 @@ fn a_load_gets_joules_of_its_own_package_only() {
     let running = tree.run(Duration::from_millis(5));
     let last_cpu = |&n: &u32| topology.package_of.iter().rposition(|p| *p == n).unwrap();
     let spinners: Vec<Spinner> = packages.iter().map(|n| Spinner::on(last_cpu(n))).collect();
-    // On emulated CPUs it takes seconds to load the kernel programs, and energy before that is unattributed.
-    let status = wattrace()
-        .args(["run", "--plugins", "sched,rapl,attribution,jsonl", "--duration", "20s"])
+    let mut agent = wattrace()
+        .args(["run", "--plugins", "sched,rapl,attribution,jsonl"])
         // The meters are constant: all of their power would be static.
         .args(["--set", "plugins.attribution.idle=none"])
         .args(["--set", &format!("plugins.rapl.sysfs_root={}", dir.path().display())])
         .args(["--set", &format!("plugins.jsonl.path={}", out.display())])
-        .status()
+        .spawn()
         .unwrap();
+    // On emulated CPUs it takes long to load the kernel programs; energy before that is unattributed.
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !spinners.iter().all(|spinner| windows_of(spinner, &out) >= 5) {
+        assert!(
+            Instant::now() < deadline && agent.try_wait().unwrap().is_none(),
+            "no windows of the spinners"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    support::interrupt(&agent);
+    let status = agent.wait().unwrap();
     drop(running);
     assert!(status.success());
 

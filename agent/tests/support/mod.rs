@@ -8,7 +8,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use serde_json::Value;
 
@@ -46,6 +46,12 @@ pub(crate) fn metric(point: &Value) -> &str {
 /// A point's consumer type.
 pub(crate) fn consumer(point: &Value) -> &str {
     point["consumer"]["type"].as_str().unwrap_or_default()
+}
+
+/// Asks `agent` to end, as Ctrl-C does.
+pub(crate) fn interrupt(agent: &Child) {
+    // SAFETY: the call has no preconditions.
+    assert_eq!(unsafe { libc::kill(agent.id() as libc::pid_t, libc::SIGINT) }, 0);
 }
 
 /// Runs the process `pid` on one CPU from now on.

@@ -58,7 +58,7 @@ impl Accounts {
             cpu.flush = self.kernel.flush(number).or_retry()?;
         }
         let now = self.clock.now();
-        self.processes.begin_pass();
+        self.processes.begin_pass(now);
         self.take_events(now);
         for cpu in 0..self.cpus.len() {
             self.take_page(cpu, now);

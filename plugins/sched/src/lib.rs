@@ -20,6 +20,7 @@ mod cgroups;
 mod closing;
 mod command_line;
 mod cost;
+mod exited;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod kernel;

@@ -1,6 +1,6 @@
 //! The processes that ran since accounting began. A process is created by its fork event, or by the first
 //! ledger entry that names it; it is charged from entries; and it ends when it has exited and no slice of it
-//! is outstanding.
+//! is outstanding (`exited.rs`).
 //!
 //! A process that never runs is never looked at, so the cost of a tick depends on what ran, not on what
 //! exists.
@@ -20,6 +20,7 @@ use wattrace_procfs::{Procfs, Stat, TICK_NANOS};
 
 use crate::cgroups::Cgroups;
 use crate::command_line;
+use crate::exited::ExitedQueue;
 use crate::reader::Quantities;
 use crate::threads::Threads;
 use crate::usage::{ConsumerUsage, CpuGroup};
@@ -36,8 +37,8 @@ struct Process {
     cgroup: u64,
     executable: Option<Arc<str>>,
     uid: Option<u32>,
-    /// Number of the last pass in which it had an entry.
-    ran_in: u64,
+    /// The last pass in which it had an entry.
+    ran_at: Timestamp,
     exited: bool,
 }
 
@@ -73,8 +74,9 @@ pub(crate) struct Processes {
     by_key: FxHashMap<Key, usize>,
     all: Slab<Process>,
     dirty: Vec<usize>,
-    exited: Vec<usize>,
-    pass: u64,
+    exited: ExitedQueue,
+    /// When the last pass began.
+    pass: Timestamp,
 }
 
 impl Processes {
@@ -90,14 +92,14 @@ impl Processes {
             by_key: FxHashMap::default(),
             all: Slab::new(),
             dirty: Vec::new(),
-            exited: Vec::new(),
-            pass: 0,
+            exited: ExitedQueue::default(),
+            pass: Timestamp::default(),
         }
     }
 
-    /// Begins a pass over all ledgers.
-    pub(crate) fn begin_pass(&mut self) {
-        self.pass += 1;
+    /// Begins a pass over all ledgers, at `now`.
+    pub(crate) fn begin_pass(&mut self, now: Timestamp) {
+        self.pass = now;
     }
 
     /// A process was forked.
@@ -158,7 +160,7 @@ impl Processes {
     pub(crate) fn thread_exited(&mut self, event: &Event) {
         if let Some(threads) = &mut self.threads {
             let unix_nano = self.clock.unix_nanos(Timestamp(event.at_ns));
-            threads.exited((event.parent_pid, event.parent_start), unix_nano);
+            threads.exited((event.parent_pid, event.parent_start), unix_nano, self.pass);
         }
     }
 
@@ -166,7 +168,7 @@ impl Processes {
         let process = &mut self.all[at];
         process.usage.consumer.ended_at(unix_nano);
         if !std::mem::replace(&mut process.exited, true) {
-            self.exited.push(at);
+            self.exited.push(at, self.pass);
         }
     }
 
@@ -175,7 +177,7 @@ impl Processes {
     pub(crate) fn charge(&mut self, entry: &Entry, used: &Quantities, page_start: u64, groups: &[usize]) {
         let at = self.get_or_discover((entry.pid, entry.process_start), entry.comm, entry.cgroup);
         let process = &mut self.all[at];
-        process.ran_in = self.pass;
+        process.ran_at = self.pass;
         if process.usage.charge(used, groups) {
             self.dirty.push(at);
         }
@@ -240,7 +242,7 @@ impl Processes {
             cgroup,
             executable,
             uid: None,
-            ran_in: self.pass,
+            ran_at: self.pass,
             exited: false,
         });
         self.by_key.insert(key, at);
@@ -264,13 +266,12 @@ impl Processes {
             self.mark_exited(at, now);
         }
         if let Some(threads) = &mut self.threads {
-            threads.repair(now);
+            threads.repair(now, self.pass);
         }
     }
 
-    /// Pushes what changed since the last call, and ends the processes that have exited and had no slice in
-    /// the last pass, or all that have exited if no other pass follows (`last`). New series begin at
-    /// `start`.
+    /// Pushes what changed since the last call, and ends the processes that have exited and will have no other
+    /// slice, or all that have exited if no other pass follows (`last`). New series begin at `start`.
     pub(crate) fn emit(&mut self, start: Timestamp, last: bool, out: &mut Batch) {
         for at in self.dirty.drain(..) {
             if let Some(process) = self.all.get_mut(at) {
@@ -280,21 +281,27 @@ impl Processes {
         if let Some(threads) = &mut self.threads {
             threads.emit(&self.groups, &self.registry, start, self.pass, out);
         }
-        let (all, by_key, pass) = (&mut self.all, &mut self.by_key, self.pass);
-        let (directory, threads) = (&self.directory, &mut self.threads);
-        self.exited.retain(|&at| {
-            if all[at].ran_in == pass && !last {
-                return true;
-            }
-            let process = all.remove(at);
-            by_key.remove(&process.key);
-            directory.withdraw(process.key.0, &process.usage.consumer);
-            process.usage.end(out);
-            if let Some(threads) = &mut *threads {
-                threads.end_all_of(process.key, out);
-            }
-            false
-        });
+        while let Some(at) = self.next_to_end(last) {
+            self.end(at, out);
+        }
+    }
+
+    fn next_to_end(&mut self, last: bool) -> Option<usize> {
+        let all = &self.all;
+        match last {
+            true => self.exited.next_of_all(),
+            false => self.exited.next(self.pass, |at| all.get(at).map_or(self.pass, |p| p.ran_at)),
+        }
+    }
+
+    fn end(&mut self, at: usize, out: &mut Batch) {
+        let Some(process) = self.all.try_remove(at) else { return };
+        self.by_key.remove(&process.key);
+        self.directory.withdraw(process.key.0, &process.usage.consumer);
+        process.usage.end(out);
+        if let Some(threads) = &mut self.threads {
+            threads.end_all_of(process.key, out);
+        }
     }
 
     /// The number of processes.

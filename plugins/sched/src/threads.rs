@@ -10,6 +10,7 @@ use wattrace_common::COMM_LEN;
 use wattrace_common::ledger::Entry;
 use wattrace_procfs::{Procfs, TICK_NANOS};
 
+use crate::exited::ExitedQueue;
 use crate::reader::Quantities;
 use crate::usage::{ConsumerUsage, CpuGroup};
 
@@ -21,8 +22,8 @@ struct Thread {
     process: Key,
     usage: ConsumerUsage,
     comm: [u8; COMM_LEN],
-    /// Number of the last pass in which it had an entry.
-    ran_in: u64,
+    /// The last pass in which it had an entry.
+    ran_at: Timestamp,
     exited: bool,
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct Threads {
     of_process: FxHashMap<Key, Vec<usize>>,
     all: Slab<Thread>,
     dirty: Vec<usize>,
-    exited: Vec<usize>,
+    exited: ExitedQueue,
 }
 
 impl Threads {
@@ -44,18 +45,18 @@ impl Threads {
             of_process: FxHashMap::default(),
             all: Slab::new(),
             dirty: Vec::new(),
-            exited: Vec::new(),
+            exited: ExitedQueue::default(),
         }
     }
 
-    /// Charges what the thread of `entry` used of the package `group`, in pass number `pass`. Its
-    /// process is `process`.
+    /// Charges what the thread of `entry` used of the package `group`, in the pass at `pass`. Its process
+    /// is `process`.
     pub(crate) fn charge(
         &mut self,
         entry: &Entry,
         used: &Quantities,
         group: usize,
-        pass: u64,
+        pass: Timestamp,
         process: &Consumer,
     ) {
         let key = (entry.tid, entry.thread_start);
@@ -64,7 +65,7 @@ impl Threads {
             None => self.insert(key, entry, process.identity()),
         };
         let thread = &mut self.all[at];
-        thread.ran_in = pass;
+        thread.ran_at = pass;
         if thread.comm != entry.comm {
             thread.comm = entry.comm;
             thread.usage.consumer.update(vec![name(&entry.comm)]);
@@ -85,40 +86,47 @@ impl Threads {
         let consumer = Arc::new(Consumer::new(identity, Some(parent.clone()), attributes));
         let process = (entry.pid, entry.process_start);
         let (usage, comm) = (ConsumerUsage::new(consumer), entry.comm);
-        let at = self.all.insert(Thread { key, process, usage, comm, ran_in: 0, exited: false });
+        let at = self.all.insert(Thread {
+            key,
+            process,
+            usage,
+            comm,
+            ran_at: Timestamp::default(),
+            exited: false,
+        });
         self.by_key.insert(key, at);
         self.of_process.entry(process).or_default().push(at);
         at
     }
 
-    /// A thread is exiting, at `unix_nano`. More slices of it may follow.
-    pub(crate) fn exited(&mut self, key: Key, unix_nano: u64) {
+    /// A thread is exiting, at `unix_nano`, which is seen in the pass at `pass`. More slices of it may follow.
+    pub(crate) fn exited(&mut self, key: Key, unix_nano: u64, pass: Timestamp) {
         if let Some(&at) = self.by_key.get(&key) {
             let thread = &mut self.all[at];
             thread.usage.consumer.ended_at(unix_nano);
             if !std::mem::replace(&mut thread.exited, true) {
-                self.exited.push(at);
+                self.exited.push(at, pass);
             }
         }
     }
 
     /// Events were lost: marks the threads that are gone as exited.
-    pub(crate) fn repair(&mut self, unix_nano: u64) {
+    pub(crate) fn repair(&mut self, unix_nano: u64, pass: Timestamp) {
         let procfs = Procfs::default();
         let start_ticks = |tid| procfs.stat(tid).map(|stat| stat.start_ticks);
         let gone = |t: &Thread| start_ticks(t.key.0) != Some(t.key.1 / TICK_NANOS);
         let gone: Vec<Key> = self.all.iter().filter(|(_, t)| gone(t)).map(|(_, t)| t.key).collect();
-        gone.into_iter().for_each(|key| self.exited(key, unix_nano));
+        gone.into_iter().for_each(|key| self.exited(key, unix_nano, pass));
     }
 
-    /// Pushes what changed, and ends the threads that have exited and had no slice in the last pass. New
-    /// series begin at `start`.
+    /// Pushes what changed, and ends the threads that have exited and will have no other slice. New series
+    /// begin at `start`.
     pub(crate) fn emit(
         &mut self,
         groups: &[CpuGroup],
         registry: &Registry,
         start: Timestamp,
-        pass: u64,
+        pass: Timestamp,
         out: &mut Batch,
     ) {
         for at in self.dirty.drain(..) {
@@ -126,15 +134,10 @@ impl Threads {
                 thread.usage.emit(groups, registry, start, out);
             }
         }
-        let done = |all: &Slab<Thread>, at: usize| all.get(at).is_some_and(|t| t.exited && t.ran_in != pass);
-        let exited = std::mem::take(&mut self.exited);
-        for at in exited {
-            match done(&self.all, at) {
-                true => self.remove(at, out),
-                false if self.all.contains(at) => self.exited.push(at),
-                false => {}
-            }
-        }
+        let all = &self.all;
+        let ran_at = |at| all.get(at).map_or(pass, |thread: &Thread| thread.ran_at);
+        let over: Vec<usize> = std::iter::from_fn(|| self.exited.next(pass, ran_at)).collect();
+        over.into_iter().for_each(|at| self.remove(at, out));
     }
 
     /// Ends the threads of a process that has ended.
@@ -147,7 +150,9 @@ impl Threads {
     fn remove(&mut self, at: usize, out: &mut Batch) {
         let Some(thread) = self.all.try_remove(at) else { return };
         self.by_key.remove(&thread.key);
-        self.exited.retain(|&exited| exited != at);
+        if thread.exited {
+            self.exited.remove(at);
+        }
         if let Some(threads) = self.of_process.get_mut(&thread.process) {
             threads.retain(|&other| other != at);
         }

@@ -146,7 +146,7 @@ fn distinct_programs(hooks: &[Hook]) -> impl Iterator<Item = &'static str> {
 pub(super) fn retry_interrupted(
     mut load: impl FnMut() -> Result<(), ProgramError>,
 ) -> Result<(), ProgramError> {
-    const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
+    const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
     let start = Instant::now();
     loop {
         match load() {
