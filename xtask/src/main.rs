@@ -7,7 +7,7 @@
 //! | [`ebpf`] | builds the kernel programs |
 //! | [`agent`] | builds the agent and runs it |
 //! | [`test`], [`bench`] | tests and benchmarks |
-//! | [`tidy`] | checks the repository's own rules |
+//! | [`tidy`], [`deny`] | check the repository's own rules, and its dependencies |
 //! | [`eval`] | how well energy is attributed, on the simulator |
 //! | [`fuzz`] | throws bytes at what reads what others wrote |
 //! | [`vm`] | the privileged tests on other kernels |
@@ -17,6 +17,7 @@ mod agent;
 mod bench;
 mod compiler;
 mod debian;
+mod deny;
 mod ebpf;
 mod environment;
 mod eval;

@@ -9,12 +9,12 @@ use anyhow::Result;
 
 use crate::environment::host_cargo;
 use crate::process::{is_root, run as run_command, say};
-use crate::{ebpf, test_tools, tidy, vm};
+use crate::{deny, ebpf, test_tools, tidy, vm};
 
 /// Makes cargo start what it built as root, with our environment.
 const SUDO_RUNNER: [&str; 2] = ["--config", r#"target.'cfg(unix)'.runner = ["sudo", "-E"]"#];
 
-/// Checks formatting, the repository's rules and lints unless `quick`, then runs the tests;
+/// Checks formatting, the repository's rules, its dependencies and lints unless `quick`, then runs the tests;
 /// `args` are those of `cargo test`. Tests on other kernels follow if all are run, again unless `quick`.
 pub(crate) fn run(quick: bool, args: Vec<OsString>) -> Result<()> {
     test_tools::ensure()?;
@@ -24,6 +24,7 @@ pub(crate) fn run(quick: bool, args: Vec<OsString>) -> Result<()> {
         run_command(host_cargo().args(["fmt", "--all", "--check"]))?;
         run_command(host_cargo().args(["fmt", "--check", "--manifest-path", "ebpf/Cargo.toml"]))?;
         tidy::run()?;
+        deny::run()?;
         say("test", "lints");
         run_command(host_cargo().args([
             "clippy",

@@ -1,6 +1,6 @@
-//! What the tests need beyond Rust: stress-ng for load, Podman and Slurm for a container and a job, and a
-//! Python environment with a real OTLP collector. The benchmarks also race hackbench, and compare with
-//! bpftrace.
+//! What the tests need beyond Rust: stress-ng for load, Podman and Slurm for a container and a job, a Python
+//! environment with a real OTLP collector, and cargo-deny. The benchmarks also race hackbench, and compare
+//! with bpftrace.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,9 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::debian;
 use crate::process::{probe, read, run_quietly, say};
 use crate::workspace;
+use crate::{debian, deny};
 
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
 
@@ -45,6 +45,7 @@ pub(crate) fn ensure() -> Result<()> {
             say("setup", format_args!("{error:#}"));
         }
     }
+    deny::ensure()?;
     ensure_venv()
 }
 
