@@ -116,9 +116,11 @@ fn a_load_gets_joules_of_its_own_package_only() {
             match domain == own {
                 true => {
                     let known = meters[&own] - attributed[&(own.clone(), "unattributed ".to_owned())];
-                    let most = joules.is_some_and(|joules| joules > known / 2.0);
+                    // The other CPU of the package may be as busy: with the agent, and on a real-time kernel
+                    // with the kernel's threads.
+                    let is_large = joules.is_some_and(|joules| joules > known / 4.0);
                     assert!(
-                        most && known > 0.0,
+                        is_large && known > 0.0,
                         "{who} has {joules:?} J of {own}: {meters:?}, {attributed:?}"
                     );
                 }
