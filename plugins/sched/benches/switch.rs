@@ -11,8 +11,8 @@
 //! The end-to-end figures are of ordinary threads that send a byte through pipes, with everything that
 //! happens.
 //!
-//! `sudo cargo bench -p wattrace-sched --bench switch`, or as a part of `cargo xtask bench`. Takes about a
-//! minute.
+//! `sudo cargo bench -p wattrace-sched --bench switch`, or as a part of `cargo xtask bench`. Takes about two
+//! minutes.
 
 mod support;
 
@@ -26,7 +26,7 @@ use wattrace_sched::kernel::{Kernel, Options, PerfEvent};
 
 /// Sets of rounds, and rounds of a set, that compare accounting with the empty program. Programs are loaded
 /// again for each set.
-const MAIN: (usize, usize) = (16, 24);
+const MAIN: (usize, usize) = (32, 24);
 /// The same for all kinds of programs, and end to end.
 const OTHERS: (usize, usize) = (4, 12);
 /// How long a kind of program is measured in a round.
