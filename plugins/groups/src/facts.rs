@@ -73,7 +73,7 @@ impl Facts {
             Level::Job => {
                 if let Some(job) = &path.job {
                     add("wattrace.job.id", &job.id);
-                    add("wattrace.job.scheduler", job.scheduler.as_str());
+                    add("wattrace.job.scheduler", job.scheduler);
                     facts.extend(job.user.as_ref().map(|owner| match owner {
                         Owner::Id(user) => Attribute::new(USER, *user),
                         Owner::Name(name) => Attribute::new(USER_NAME, &**name),
@@ -104,7 +104,7 @@ impl Facts {
         path.unit.iter().for_each(|unit| add("systemd.unit", &unit.name));
         if let Some(job) = &path.job {
             add("wattrace.job.id", &job.id);
-            add("wattrace.job.scheduler", job.scheduler.as_str());
+            add("wattrace.job.scheduler", job.scheduler);
             job.step.iter().for_each(|step| add("wattrace.job.step", step));
         }
         if let Some(machine) = &path.machine {

@@ -1,8 +1,10 @@
 //! What a cgroup path says about a process: its container, pod, unit, job and machine. Pure functions over
-//! text, one file per kind. The forms of paths are those that runtimes and systemd are known to create
-//! (`path/tests.rs` has them all). The user and the process tree are not in the path: see `processes.rs`.
+//! text, one file per kind. Each has a table of the forms that runtimes, schedulers and systemd are known to
+//! create, in the language of `path/form.rs`. The user and the process tree are not in the path: see
+//! `processes.rs`.
 
 mod container;
+mod form;
 mod job;
 mod machine;
 mod text;
@@ -30,14 +32,15 @@ pub(crate) struct PathInfo {
 impl PathInfo {
     /// From one path.
     pub(crate) fn of(path: &str) -> Self {
-        let (container, pod) = container::find(path);
+        let folders = form::folders(path);
+        let (container, pod) = container::find(&folders);
         Self {
             cgroup: Some(path.into()),
+            unit: unit::find(path),
+            job: job::find(&folders),
+            machine: machine::find(&folders, container.is_some()),
             container,
             pod,
-            unit: unit::find(path),
-            job: job::find(path),
-            machine: machine::find(path),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Containers and Kubernetes pods in a cgroup path. Of nested containers the innermost counts. Its pod, if it
 //! has one, comes earlier in the same path, so a container is always wholly in one pod.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::text::{number, unescaped};
+use super::form::{Part, match_last};
 
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,50 +42,100 @@ impl Qos {
     }
 }
 
-/// `<prefix><id>.scope` with systemd's driver, `<prefix><id>` with cgroupfs; the id is hexadecimal.
-const BY_PREFIX: [(&str, &str); 5] = [
-    ("docker-", "docker"),
-    ("cri-containerd-", "containerd"),
-    ("crio-", "cri-o"),
-    ("libpod-", "podman"),
-    ("nerdctl-", "containerd"),
-];
-/// `<prefix><any name>.scope`: low-level runtimes, started by hand.
-const SCOPES: [(&str, &str); 2] = [("crun-", "crun"), ("runc-", "runc")];
-/// `<folder>/<id>`.
-const BY_FOLDER: [(&str, &str); 6] = [
-    ("docker", "docker"),
-    ("cri-containerd", "containerd"),
-    ("k8s.io", "containerd"),
-    ("default", "containerd"),
-    ("crio", "cri-o"),
-    ("libpod_parent", "podman"),
+/// The forms of containers, and the runtime of each. Of two that match the same folder the first counts.
+pub(super) const FORMS: &[(&str, Option<&str>)] = &[
+    // Docker, by its driver (systemd, cgroupfs); the steps of a build, which BuildKit places in
+    // `<parent>/buildkit/<id>` (buildkit, executor/oci/spec.go: GenerateSpec).
+    ("docker-{hex}[.scope]", Some("docker")),
+    ("docker/{short-id}", Some("docker")),
+    ("docker-{build-id}.scope", Some("docker")),
+    ("docker/{build-id}", Some("docker")),
+    ("docker/buildkit/{build-id}", Some("docker")),
+    ("buildkit/{build-id}", Some("buildkit")),
+    ("balena-{hex}[.scope]", Some("balena")),
+    ("balena/{short-id}", Some("balena")),
+    // containerd: its CRI plugin, its namespaces (`k8s.io`, `default`), nerdctl.
+    ("cri-containerd-{hex}[.scope]", Some("containerd")),
+    ("cri-containerd/{id}", Some("containerd")),
+    ("nerdctl-{hex}[.scope]", Some("containerd")),
+    ("k8s.io/{id}", Some("containerd")),
+    ("default/{id}", Some("containerd")),
+    // CRI-O. Its monitors are `crio-conmon-<id>`, which is not hexadecimal.
+    ("crio-{hex}[.scope]", Some("cri-o")),
+    ("crio/{id}", Some("cri-o")),
+    // Podman; `libpod-payload-<id>` with --cgroups=split, as Quadlet does (podman, libpod/container_internal_
+    // linux.go: getOCICgroupPath). Its monitors are `libpod-conmon-<id>`.
+    ("libpod-{hex}[.scope]", Some("podman")),
+    ("libpod-payload-{hex}", Some("podman")),
+    ("libpod_parent/{id}", Some("podman")),
+    // Low-level runtimes, started by hand or by buildah, with systemd's driver.
+    ("crun-{name}.scope", Some("crun")),
+    ("runc-{name}.scope", Some("runc")),
+    ("youki-{name}.scope", Some("youki")),
+    // Kata on v1: the sandbox's machine, beside the pod's other folders.
+    ("kata_{id}", Some("kata")),
+    // LXC, LXD, Incus, Proxmox; the monitors are in `lxc.monitor`.
+    ("lxc/{name}", Some("lxc")),
+    ("lxc.payload/{name}", Some("lxc")),
+    ("lxc.payload.{name}", Some("lxc")),
+    // libvirt's LXC driver, without and with systemd-machined.
+    ("lxc-{any-number}-{name}.libvirt-lxc", Some("lxc")),
+    ("machine-lxc-{any-number}-{name}.scope", Some("lxc")),
+    // systemd-nspawn: by its template, by a scope of systemd-machined, by a scope or unit of its own in
+    // machine.slice. Below each it creates `payload` and `supervisor` (systemd, nspawn-cgroup.c:
+    // create_subcgroup); before version 235 the container's own folders are there. What has none of them is a
+    // virtual machine (`machine.rs`).
+    ("systemd-nspawn@{name}.service", Some("systemd-nspawn")),
+    ("machine-{machine-name}.scope/{inside}", Some("systemd-nspawn")),
+    ("machine.slice/{own-name}.scope/{inside}", Some("systemd-nspawn")),
+    ("machine.slice/{any}@{name}.service/{inside}", Some("systemd-nspawn")),
+    ("machine.slice/{name}.service/{inside}", Some("systemd-nspawn")),
+    // Apptainer and Singularity, if limits are asked for: by the process that began it.
+    ("apptainer-{number}.scope", Some("apptainer")),
+    ("apptainer/{number}", Some("apptainer")),
+    ("singularity-{number}.scope", Some("singularity")),
+    ("singularity/{number}", Some("singularity")),
+    // Cloud Foundry's Garden: directly, or below folders that share the CPU.
+    ("garden/{garden-id}", Some("garden")),
+    ("garden/good/{garden-id}", Some("garden")),
+    ("garden/bad/{garden-id}", Some("garden")),
+    ("mesos/{uuid}", Some("mesos")),
+    // AWS Fargate.
+    ("{fargate-id}", None),
+    // 64 digits cannot be anything else, wherever they are.
+    ("{id}", None),
 ];
 
 /// The innermost container and the pod around it.
-pub(crate) fn find(path: &str) -> (Option<Container>, Option<Pod>) {
+pub(super) fn find(folders: &[Cow<'_, str>]) -> (Option<Container>, Option<Pod>) {
     let (mut container, mut pod): (Option<Container>, Option<Pod>) = (None, None);
-    let (mut folder, mut kubernetes, mut qos) = ("", false, Qos::Guaranteed);
-    // containerd with the wrong cgroup driver creates one folder `….slice:cri-containerd:<id>` instead of
-    // three.
-    for piece in path.split(['/', ':']).filter(|piece| !piece.is_empty()) {
-        if piece.contains("kubepods") {
+    let (mut kubernetes, mut qos) = (false, Qos::Guaranteed);
+    for (at, folder) in folders.iter().enumerate() {
+        if folder.contains("kubepods") {
             (kubernetes, qos) = (true, Qos::Guaranteed);
         }
-        if kubernetes && piece.contains("burstable") {
+        if kubernetes && folder.contains("burstable") {
             qos = Qos::Burstable;
-        } else if kubernetes && piece.contains("besteffort") {
+        } else if kubernetes && folder.contains("besteffort") {
             qos = Qos::BestEffort;
         }
-        if kubernetes && let Some(uid) = pod_uid(piece) {
+        if kubernetes && let Some(uid) = pod_uid(folder) {
             // What contains the pod is not one of its containers.
             (container, pod) = (None, Some(Pod { uid: uid.into(), qos }));
-        } else if let Some(found) = by_name(piece).or_else(|| by_folder(folder, piece)) {
+        } else if let Some(found) = ends_at(&folders[..=at]) {
             container = Some(found);
         }
-        folder = piece;
     }
     (container, pod)
+}
+
+/// The container that the last of `folders` is, by the first form that matches.
+fn ends_at(folders: &[Cow<'_, str>]) -> Option<Container> {
+    FORMS.iter().find_map(|&(form, runtime)| {
+        let found = match_last(form, folders)?;
+        let (_, id) = found.into_iter().find(|(part, _)| *part == Part::Id)?;
+        Some(Container { id: (*id).into(), runtime })
+    })
 }
 
 /// `pod<uid>` or `kubepods-burstable-pod<uid with underscores>.slice`.
@@ -100,51 +151,4 @@ fn pod_uid(piece: &str) -> Option<String> {
     let is_hash = uid.len() == 32 && dashes.is_empty();
     let is_hex = uid.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit());
     ((is_uuid || is_hash) && is_hex).then_some(uid)
-}
-
-fn by_name(piece: &str) -> Option<Container> {
-    let container = |id: &str, runtime| Some(Container { id: id.into(), runtime: Some(runtime) });
-    let scope = piece.strip_suffix(".scope");
-    for (prefix, runtime) in BY_PREFIX {
-        if let Some(id) = scope.unwrap_or(piece).strip_prefix(prefix).filter(|id| is_hex(id)) {
-            return container(id, runtime);
-        }
-    }
-    for (prefix, runtime) in SCOPES {
-        if let Some(id) = scope.and_then(|name| name.strip_prefix(prefix)).filter(|id| !id.is_empty()) {
-            return container(id, runtime);
-        }
-    }
-    if let Some(name) = piece.strip_prefix("lxc.payload.").filter(|name| !name.is_empty()) {
-        return container(name, "lxc");
-    }
-    let service = piece.strip_prefix("systemd-nspawn@").and_then(|name| name.strip_suffix(".service"));
-    if let Some(name) = service.filter(|name| !name.is_empty()) {
-        return container(&unescaped(name), "systemd-nspawn");
-    }
-    // Scopes of systemd-machined. `machine.rs` handles virtual machines.
-    let machine = scope.and_then(|name| name.strip_prefix("machine-")).filter(|name| !name.is_empty());
-    let machine = machine.map(unescaped)?;
-    match machine.strip_prefix("lxc-") {
-        Some(_) => container(&machine, "lxc"),
-        None if machine.starts_with("qemu-") => None,
-        None => container(&machine, "systemd-nspawn"),
-    }
-}
-
-fn by_folder(folder: &str, piece: &str) -> Option<Container> {
-    if matches!(folder, "lxc" | "lxc.payload") {
-        return Some(Container { id: piece.into(), runtime: Some("lxc") });
-    }
-    let runtime = BY_FOLDER.iter().find(|(name, _)| *name == folder).map(|(_, runtime)| *runtime);
-    // Without a known folder only what cannot be anything else: 64 digits, or Fargate's `<task>-<number>`.
-    let is_id = match piece.split_once('-') {
-        Some((task, n)) => task.len() == 32 && is_hex(task) && number::<u64>(n).is_some(),
-        None => is_hex(piece) && (piece.len() == 64 || folder == "docker" && piece.len() >= 12),
-    };
-    is_id.then(|| Container { id: piece.into(), runtime })
-}
-
-fn is_hex(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit())
 }

@@ -27,10 +27,10 @@ fn groups(path: &str) -> String {
             None => String::new(),
         };
         let step = j.step.map(|s| format!(".{s}")).unwrap_or_default();
-        found.push(format!("{}:{}{step}{user}", j.scheduler.as_str(), j.id));
+        found.push(format!("{}:{}{step}{user}", j.scheduler, j.id));
     }
     found.extend(info.machine.map(|m| format!("machine:{}={}", m.id, m.name)));
-    found.join(" ")
+    found.join(" ").replace(UID, "UID")
 }
 
 const TABLE: &[(&str, &str)] = &[
@@ -58,6 +58,16 @@ const TABLE: &[(&str, &str)] = &[
     ("/docker/ID/system.slice/cron.service", "ID(docker)"),
     ("/docker/4f797c539e6c", "4f797c539e6c(docker)"),
     ("/docker/buildkit/x", ""),
+    ("/docker/buildkit/0hrsvqwxbll97yrd06wejhcw3", "0hrsvqwxbll97yrd06wejhcw3(docker)"),
+    ("/system.slice/system.slice:docker:0hrsvqwxbll97yrd06wejhcw3", "0hrsvqwxbll97yrd06wejhcw3(docker)"),
+    ("/ci.slice/ci.slice:docker:0hrsvqwxbll97yrd06wejhcw3", "0hrsvqwxbll97yrd06wejhcw3(docker)"),
+    (
+        "/ci.slice/docker-0hrsvqwxbll97yrd06wejhcw3.scope",
+        "0hrsvqwxbll97yrd06wejhcw3(docker) unit:docker-0hrsvqwxbll97yrd06wejhcw3.scope",
+    ),
+    ("/docker/ID/buildkit/0hrsvqwxbll97yrd06wejhcw3", "0hrsvqwxbll97yrd06wejhcw3(buildkit)"),
+    ("/system.slice/balena-ID.scope", "ID(balena) unit:balena-ID.scope"),
+    ("/system.slice/var-lib-docker-containers-ID-shm.mount", "unit:var-lib-docker-containers-ID-shm.mount"),
     ("/ID", "ID(?)"),
     ("/actions_job/ID", "ID(?)"),
     (
@@ -79,6 +89,14 @@ const TABLE: &[(&str, &str)] = &[
     ("/libpod_parent/ID", "ID(podman)"),
     ("/libpod_parent/conmon", ""),
     ("/machine.slice/libpod-conmon-ID.scope", "unit:libpod-conmon-ID.scope"),
+    ("/system.slice/web.service/libpod-payload-ID", "ID(podman) unit:web.service"),
+    ("/system.slice/web.service/libpod-payload-ID/init.scope", "ID(podman) unit:web.service"),
+    (
+        "/user.slice/user-1000.slice/user@1000.service/app.slice/web.service/libpod-payload-ID",
+        "ID(podman) unit:user@1000.service/web.service",
+    ),
+    ("/system.slice/web.service/runtime", "unit:web.service"),
+    ("/system.slice/ceph-7e44@mon.a.service/container", "unit:ceph-7e44@mon.a.service"),
     (
         "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
         "ID(podman) unit:user@1000.service/libpod-ID.scope",
@@ -96,8 +114,36 @@ const TABLE: &[(&str, &str)] = &[
         "/machine.slice/systemd-nspawn@my\\x2dbox.service/payload/system.slice/a.service",
         "my-box(systemd-nspawn) unit:systemd-nspawn@my\\x2dbox.service",
     ),
-    ("/machine.slice/machine-box.scope", "box(systemd-nspawn) unit:machine-box.scope"),
-    ("/machine.slice/machine-lxc\\x2d7\\x2dweb.scope", "lxc-7-web(lxc) unit:machine-lxc\\x2d7\\x2dweb.scope"),
+    ("/machine.slice/machine-box.scope/payload", "box(systemd-nspawn) unit:machine-box.scope"),
+    ("/machine.slice/machine-box.scope/supervisor", "box(systemd-nspawn) unit:machine-box.scope"),
+    ("/machine.slice/machine-old.scope/system.slice/a.service", "old(systemd-nspawn) unit:machine-old.scope"),
+    (
+        "/user.slice/user-1000.slice/user@1000.service/machine.slice/android-build.scope/payload/\
+         system.slice/cron.service",
+        "android-build(systemd-nspawn) unit:user@1000.service/android-build.scope",
+    ),
+    ("/machine.slice/box@web.service/payload/init.scope", "web(systemd-nspawn) unit:box@web.service"),
+    ("/machine.slice/box@web.service/supervisor", "web(systemd-nspawn) unit:box@web.service"),
+    ("/machine.slice/own.service/payload", "own(systemd-nspawn) unit:own.service"),
+    ("/machine.slice/machine-box.scope/payload/docker/ID", "ID(docker) unit:machine-box.scope"),
+    ("/machine.slice/machine-lxc\\x2d7\\x2dweb.scope", "web(lxc) unit:machine-lxc\\x2d7\\x2dweb.scope"),
+    ("/machine.slice/machine-lxc\\x2d7\\x2dc.scope/init.scope", "c(lxc) unit:machine-lxc\\x2d7\\x2dc.scope"),
+    ("/machine/lxc-1268-sl.libvirt-lxc", "sl(lxc)"),
+    ("/lxc.payload.user-1000_web/init.scope", "user-1000_web(lxc)"),
+    ("/system.slice/youki-web.scope", "web(youki) unit:youki-web.scope"),
+    ("/kubepods/burstable/podUID/kata_ID", "ID(kata) pod:UID/Burstable"),
+    (
+        "/user.slice/user-7.slice/user@7.service/user.slice/apptainer-4711.scope",
+        "4711(apptainer) unit:user@7.service/apptainer-4711.scope",
+    ),
+    ("/singularity/4711", "4711(singularity)"),
+    ("/garden/0af4bf5c-1d66-4d35-4b2d-fa5c", "0af4bf5c-1d66-4d35-4b2d-fa5c(garden)"),
+    (
+        "/system.slice/garden.service/garden/good/0af4bf5c-1d66-4d35-4b2d-fa5c",
+        "0af4bf5c-1d66-4d35-4b2d-fa5c(garden) unit:garden.service",
+    ),
+    ("/mesos/UID/mesos/7e44ee88-1e65-4a16-8cdf-9a90c8191800", "7e44ee88-1e65-4a16-8cdf-9a90c8191800(mesos)"),
+    ("/ecstasks.slice/ecstasks-0f6c.slice/docker-ID.scope", "ID(docker) unit:docker-ID.scope"),
     (
         "/ecs/0f6c1c5d8a6b4a0c9f5b2f6ed4f7d2a1/0f6c1c5d8a6b4a0c9f5b2f6ed4f7d2a1-2531612879",
         "0f6c1c5d8a6b4a0c9f5b2f6ed4f7d2a1-2531612879(?)",
@@ -168,6 +214,16 @@ const TABLE: &[(&str, &str)] = &[
     ),
     ("/system.slice/n7_slurmstepd.scope/job_42/step_1/slurm", "unit:n7_slurmstepd.scope slurm:42.1"),
     ("/system.slice/slurmstepd.scope/system", "unit:slurmstepd.scope"),
+    (
+        "/system.slice/slurmstepd.scope/s5K7QZ2M4V8D00/step_0/user/task_0",
+        "unit:slurmstepd.scope slurm:s5K7QZ2M4V8D00.0",
+    ),
+    (
+        "/system.slice/node7_slurmstepd.scope/s5K7QZ2M4V8D01/step_batch",
+        "unit:node7_slurmstepd.scope slurm:\
+      s5K7QZ2M4V8D01.batch",
+    ),
+    ("/slurm_n7.site.example/uid_7/s5K7QZ2M4V8D01/step_0/task_0", "slurm:s5K7QZ2M4V8D01.0 by 7"),
     ("/slurm/uid_1000/job_x", ""),
     ("/job_7/step_0", ""),
     // OAR
@@ -177,6 +233,28 @@ const TABLE: &[(&str, &str)] = &[
         "unit:oar-u1000-j45670-s3.scope oar:45670 by 1000",
     ),
     ("/oar.slice/oar-u1000.slice", ""),
+    // Other batch systems
+    ("/system.slice/htcondor/condor_var_lib_condor_execute_slot1_23@worker.example", "htcondor:slot1_23"),
+    ("/htcondor/condor_var_lib_condor_execute_slot1_2@worker.example/job", "htcondor:slot1_2"),
+    (
+        "/user.slice/user-500.slice/user@500.service/app.slice/imp-shell-1-f7xqQ3BTkB.service",
+        "unit:user@500.service/imp-shell-1-f7xqQ3BTkB.service flux:f7xqQ3BTkB",
+    ),
+    (
+        "/system.slice/flux-prolog@f7xqQ3BTkB.service",
+        "unit:flux-prolog@f7xqQ3BTkB.service flux:f7xqQ3BTkB.prolog",
+    ),
+    ("/pbs_jobs.service/jobid/1234.pbs01", "unit:pbs_jobs.service pbs:1234"),
+    ("/pbs_jobs.service/jobs/1234[5].pbs01", "unit:pbs_jobs.service pbs:1234[5]"),
+    ("/pbspro.slice/pbspro-1234\\x5b5\\x5d.pbs01.slice", "pbs:1234[5]"),
+    ("/pbs_jobs.service/jobid", "unit:pbs_jobs.service"),
+    ("/torque/1301.server/R0.t0", "torque:1301"),
+    ("/lsf/cluster1/job.6456.16382.1391191087", "lsf:6456"),
+    ("/lsf/cluster1/job.6456[2].16382.1391191087", "lsf:6456[2]"),
+    ("/UGE/3000000001.1", "grid-engine:3000000001.1"),
+    ("/nomad.slice/share.slice/UID.web.scope", "unit:UID.web.scope nomad:UID.web"),
+    ("/nomad.slice/docker-ID.scope", "ID(docker) unit:docker-ID.scope"),
+    ("/hadoop-yarn/container_e17_1410901177871_0001_01_000005", "yarn:application_1410901177871_0001"),
     // Machines
     (
         "/machine.slice/machine-qemu\\x2d1\\x2dweb\\x2d2.scope/libvirt/vcpu0",
@@ -185,6 +263,25 @@ const TABLE: &[(&str, &str)] = &[
     ("/machine/qemu-3-db.libvirt-qemu/emulator", "machine:qemu-3-db=db"),
     ("/libvirt/qemu/db", "machine:db=db"),
     ("/qemu.slice/100.scope", "unit:100.scope machine:100=100"),
+    ("/machine/ch-3-db.libvirt-ch", "machine:ch-3-db=db"),
+    ("/firecracker/551e7604-e35c", "machine:551e7604-e35c=551e7604-e35c"),
+    // systemd-vmspawn's have no folders below them.
+    ("/machine.slice/machine-devvm.scope", "unit:machine-devvm.scope machine:devvm=devvm"),
+    (
+        "/user.slice/user-1000.slice/user@1000.service/machine.slice/devvm.scope",
+        "unit:user@1000.service/devvm.scope machine:devvm=devvm",
+    ),
+    (
+        "/machine.slice/systemd-vmspawn@devvm.service",
+        "unit:systemd-vmspawn@devvm.service machine:devvm=devvm",
+    ),
+    // Seen from another cgroup namespace
+    ("/../../system.slice/sshd.service", "unit:sshd.service"),
+    (
+        "/../../../kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podU_D.slice/\
+         cri-containerd-ID.scope",
+        "ID(containerd) pod:UID/Burstable unit:cri-containerd-ID.scope",
+    ),
     // An empty id would mean the rest.
     ("/qemu.slice/.scope", ""),
     ("/machine.slice/machine-.scope", "unit:machine-.scope"),
@@ -193,9 +290,9 @@ const TABLE: &[(&str, &str)] = &[
 
 #[test]
 fn every_known_form_of_path_is_understood() {
-    for (path, expected) in TABLE {
-        assert_eq!(groups(path), *expected, "{path}");
-    }
+    let wrong = TABLE.iter().filter(|(path, expected)| groups(path) != *expected);
+    let wrong: Vec<_> = wrong.map(|(path, expected)| (path, groups(path), expected)).collect();
+    assert!(wrong.is_empty(), "path, found, expected: {wrong:#?}");
 }
 
 #[test]

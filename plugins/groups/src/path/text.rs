@@ -1,8 +1,8 @@
 //! Text of cgroup paths: its pieces, numbers, systemd's escapes.
 
-/// The names between the slashes.
+/// The names between the slashes. A path that is seen from another cgroup namespace begins with `/..`.
 pub(crate) fn pieces(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|piece| !piece.is_empty())
+    path.split('/').filter(|piece| !matches!(*piece, "" | ".."))
 }
 
 /// Parses a number that consists of digits only.
