@@ -1,5 +1,5 @@
 //! The client. It never follows a redirect, so credentials go only where the configuration says, and it uses
-//! no proxy. Connections are kept open between requests.
+//! a proxy only if it is given one. Connections are kept open between requests.
 
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
-use hyper::header::HeaderMap;
+use hyper::header::{HeaderMap, PROXY_AUTHORIZATION};
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::Connect;
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::connect::Connector;
 use crate::error::{Error, chain, find};
+use crate::proxy::Proxy;
 
 /// What one request may take.
 #[derive(Clone, Copy, Debug)]
@@ -51,24 +52,37 @@ impl Answer {
 pub struct Client {
     inner: legacy::Client<Connector, Full<Bytes>>,
     limits: Limits,
+    proxy: Option<Proxy>,
 }
 
 impl Client {
     /// A client that connects to the host of each request. Without `tls` it refuses `https://`.
     pub fn new(tls: Option<Arc<ClientConfig>>, limits: Limits) -> Self {
-        Self { inner: client(Connector::tcp(tls, limits.time)), limits }
+        Self { inner: client(Connector::tcp(tls, limits.time)), limits, proxy: None }
+    }
+
+    /// The same, but through `proxy` where that applies.
+    pub fn proxied(tls: Option<Arc<ClientConfig>>, limits: Limits, proxy: Proxy) -> Self {
+        let connector = Connector::tcp(tls, limits.time).forwarding_through(proxy.clone());
+        Self { inner: client(connector), limits, proxy: Some(proxy) }
     }
 
     /// A client that connects to the unix socket `path`; requests name `http://localhost/…`.
     pub fn unix(path: PathBuf, limits: Limits) -> Self {
-        Self { inner: client(Connector::unix(path, limits.time)), limits }
+        Self { inner: client(Connector::unix(path, limits.time)), limits, proxy: None }
     }
 
     /// Sends a request, whose URI is absolute. Must be called within an async runtime.
     ///
     /// # Errors
     /// There is no answer. One with an error status is an answer.
-    pub async fn send(&self, request: Request<Bytes>) -> Result<Answer, Error> {
+    pub async fn send(&self, mut request: Request<Bytes>) -> Result<Answer, Error> {
+        // A proxy forwards requests without TLS, and so sees their headers. Through a tunnel it sees nothing.
+        if request.uri().scheme_str() == Some("http")
+            && let Some(via) = self.proxy.as_ref().and_then(|proxy| proxy.via(request.uri()))
+        {
+            via.authorization.map(|value| request.headers_mut().insert(PROXY_AUTHORIZATION, value));
+        }
         exchange(&self.inner, request, self.limits).await
     }
 }

@@ -38,7 +38,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The first error of type `E` among `error` and its causes.
-pub(crate) fn find<'a, E: std::error::Error + 'static>(
+pub fn find<'a, E: std::error::Error + 'static>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a E> {
     let mut next = Some(error);

@@ -5,7 +5,8 @@
 //! | --- | --- |
 //! | [`client`] | the client: requests with a timeout and a size limit, async or blocking |
 //! | [`connect`] | connections over TCP, TLS and unix sockets: for the client, and for tonic's channels |
-//! | [`tls`] | rustls configurations of clients and servers, made from PEM files |
+//! | [`proxy`] | the proxies that the environment names |
+//! | [`tls`], `pinned` | rustls configurations of clients and servers, made from PEM files |
 //! | [`error`] | why there is no answer |
 //! | [`testing`] | certificates for tests |
 //!
@@ -17,11 +18,14 @@ pub mod connect;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod pinned;
+pub mod proxy;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tls;
 
 pub use client::{Answer, BlockingClient, Client, Limits};
 pub use connect::Connector;
-pub use error::{Error, chain};
+pub use error::{Error, chain, find};
+pub use proxy::Proxy;
 pub use tls::{ClientTls, Identity, PemFile, ServerTls, TlsError, Trust};

@@ -58,6 +58,20 @@ impl Authority {
     }
 }
 
+/// The configuration of a server `host` whose certificate is signed by nobody else, marked as an authority's, as
+/// `openssl req -x509` makes them; and the file `NAME.pem` in `directory` with that certificate.
+pub fn self_signed(directory: &Path, name: &str, host: &str) -> (Arc<ServerConfig>, PathBuf) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let path = |extension: &str| directory.join(format!("{name}.{extension}"));
+    let identity = Identity { certificate: path("pem"), key: path("key") };
+    std::fs::write(&identity.certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&identity.key, key.serialize_pem()).unwrap();
+    let file = identity.certificate.clone();
+    (ServerTls { identity, client_authority: None }.config(b"http/1.1").unwrap(), file)
+}
+
 /// Writes a private key that belongs to no certificate to the file `name` in `directory`.
 pub fn write_key(directory: &Path, name: &str) -> PathBuf {
     let path = directory.join(name);

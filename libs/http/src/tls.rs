@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -12,13 +13,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
+use crate::pinned::Pinned;
+
 /// Which servers a client trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Trust {
     /// Those whose certificates an authority of the operating system has signed.
     #[default]
     System,
-    /// Those whose certificates an authority in this file has signed.
+    /// Those whose certificates an authority in this file has signed, or that show a certificate of the file.
     Authority(PathBuf),
     /// Every server. Who can intercept the connection reads everything that is sent.
     Anyone,
@@ -100,7 +103,12 @@ impl ClientTls {
             ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
         let builder = match &self.trust {
             Trust::System => builder.with_root_certificates(system_roots()?),
-            Trust::Authority(path) => builder.with_root_certificates(roots(path)?),
+            Trust::Authority(path) => {
+                let certificates = certificates(PemFile::Authority, path)?;
+                let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(path)?), provider);
+                let inner = inner.build().map_err(|e| TlsError::file(PemFile::Authority, path, e))?;
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Pinned { inner, certificates }))
+            }
             Trust::Anyone => {
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerifier(provider)))
             }

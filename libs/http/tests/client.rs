@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
-use wattrace_http::testing::{Authority, write_key};
+use wattrace_http::testing::{Authority, self_signed, write_key};
 use wattrace_http::{
     BlockingClient, Client, ClientTls, Connector, Error, Identity, Limits, PemFile, ServerTls, TlsError,
     Trust,
@@ -88,6 +88,30 @@ async fn a_server_is_trusted_by_its_authority_or_without_a_check() {
     }
     let error = Client::new(None, LIMITS).send(get(&uri)).await.unwrap_err();
     assert!(matches!(&error, Error::Tls(text) if text.contains("without a TLS configuration")), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_named_as_such_and_trusted_if_it_is_in_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let (server, file) = self_signed(directory.path(), "self", "127.0.0.1");
+    let (address, _) = tcp(Some(server.clone())).await;
+    let uri = format!("https://{address}/");
+    let error = client(Trust::System).send(get(&uri)).await.unwrap_err();
+    assert!(matches!(&error, Error::Tls(text) if text.contains("127.0.0.1: its certificate is self-signed")));
+    let answer = client(Trust::Authority(file.clone())).send(get(&uri)).await.unwrap();
+    assert_eq!(answer.body.unwrap(), "ok");
+    let (_, other) = self_signed(directory.path(), "other", "127.0.0.1");
+    assert!(matches!(client(Trust::Authority(other)).send(get(&uri)).await, Err(Error::Tls(_))));
+    let elsewhere = format!("https://localhost:{}/", address.rsplit(':').next().unwrap());
+    let error = client(Trust::Authority(file)).send(get(&elsewhere)).await.unwrap_err();
+    assert!(matches!(&error, Error::Tls(text) if text.contains("for another name")), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_reported_as_such() {
+    let (address, _) = tcp(None).await;
+    let error = client(Trust::System).send(get(&format!("https://{address}/"))).await.unwrap_err();
+    assert!(matches!(&error, Error::Tls(text) if text.contains("does not speak TLS")), "{error:?}");
 }
 
 #[tokio::test]
