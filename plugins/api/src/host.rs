@@ -64,6 +64,11 @@ impl Host {
         Ok(())
     }
 
+    /// Drops the elements for which `keep` does not hold.
+    pub fn retain(&mut self, keep: impl FnMut(&PluginElement) -> bool) {
+        self.elements.retain(keep);
+    }
+
     /// The elements that were declared since the last call.
     pub fn take_elements(&mut self) -> Vec<PluginElement> {
         std::mem::take(&mut self.elements)

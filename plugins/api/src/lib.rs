@@ -15,6 +15,8 @@
 //! | [`events`] | what plugins tell each other |
 //! | [`directory`] | the living processes by pid |
 //! | [`finding`] | what a plugin can tell `wattrace doctor` |
+//! | [`files`], [`privilege`] | files that a user names; rights that only the kernel's own files need |
+//! | [`secret`] | text that is shown nowhere |
 //! | [`error`] | errors whose consequence (gone, retry, fatal) their author chooses |
 //! | [`testing`] | a rig that runs elements without an agent, on a clock the test turns |
 //!
@@ -27,11 +29,13 @@ pub mod directory;
 pub mod element;
 pub mod error;
 pub mod events;
+pub mod files;
 pub mod finding;
 pub mod host;
 pub mod increments;
 pub mod metric;
 pub mod plugin;
+pub mod privilege;
 pub mod registry;
 pub mod role;
 pub mod secret;
@@ -62,7 +66,7 @@ pub use subject::{
     Attribute, AttributeValue, Consumer, ConsumerKind, Domain, Follows, Identity, Origin, Resource,
     ResourceKind,
 };
-pub use time::{Clock, Timestamp, Window};
+pub use time::{Clock, StepCause, Timestamp, WallStep, Window};
 pub use unit::{Unit, UnitError};
 
 /// The plugin author's book: its programs are compiled and run as doctests.

@@ -28,6 +28,14 @@ pub trait Plugin: 'static {
     /// out, since the terminal is the command's.
     const IS_INTERACTIVE: bool = false;
 
+    /// Whether its configuration can make it talk to other machines. A user who has the agent's rights only
+    /// through capabilities of its file can't configure such a plugin ([`crate::privilege`]).
+    const USES_NETWORK: bool = false;
+
+    /// Whether its transforms change what outputs get of what was measured: leave out, sum up, rename.
+    /// Commands that count energy themselves (`wattrace exec`) read before them.
+    const SHAPES_OUTPUT: bool = false;
+
     /// Whether it takes part when the configuration does not mention it.
     fn on_by_default() -> bool {
         true
