@@ -13,6 +13,8 @@ mod stat;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use wattrace_api::privilege::for_kernel_file;
+
 pub use stat::{Stat, TICK_NANOS};
 
 /// A mounted procfs, or a directory that looks like one.
@@ -41,7 +43,7 @@ impl Procfs {
 
     /// The `stat` of a process, or of a thread by its thread id.
     pub fn stat(&self, pid: u32) -> Option<Stat> {
-        Stat::parse(&fs::read(self.file(pid, "stat")).ok()?)
+        Stat::parse(&self.bytes(pid, "stat")?)
     }
 
     /// The real user id of a process.
@@ -51,7 +53,8 @@ impl Procfs {
 
     /// The path of a process's executable, also if that has been deleted since. Kernel threads have none.
     pub fn executable(&self, pid: u32) -> Option<String> {
-        let path = fs::read_link(self.file(pid, "exe")).ok()?;
+        let link = self.file(pid, "exe");
+        let path = for_kernel_file(&link, || fs::read_link(&link)).ok()?;
         Some(path.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
     }
 
@@ -61,8 +64,12 @@ impl Procfs {
     }
 
     fn text(&self, pid: u32, name: &str) -> Option<String> {
-        let bytes = fs::read(self.file(pid, name)).ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
+        Some(String::from_utf8_lossy(&self.bytes(pid, name)?).into_owned())
+    }
+
+    fn bytes(&self, pid: u32, name: &str) -> Option<Vec<u8>> {
+        let path = self.file(pid, name);
+        for_kernel_file(&path, || fs::read(&path)).ok()
     }
 
     fn file(&self, pid: u32, name: &str) -> PathBuf {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use wattrace_api::privilege::for_kernel_file;
 use wattrace_api::{Finding, Verdict};
 
 use crate::cards::{self, Card};
@@ -23,7 +24,8 @@ pub(crate) fn findings(config: &DrmConfig) -> Vec<Finding> {
     }
     let mut rows: Vec<Finding> = cards.iter().map(finding).collect();
     // Other users' open files are visible to root and with these capabilities only.
-    if fs::read_dir(Path::new(&config.proc_root).join("1/fd")).is_err() {
+    let of_init = Path::new(&config.proc_root).join("1/fd");
+    if for_kernel_file(&of_init, || fs::read_dir(&of_init)).is_err() {
         rows.push(Finding {
             what: "the processes that use the GPUs".to_owned(),
             verdict: Verdict::Optional,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use wattrace_api::events::{ConsumerStarted, Events, Received};
+use wattrace_api::privilege::for_kernel_file;
 use wattrace_api::{ConsumerKind, Subscription, Timestamp};
 
 /// The directory of the GPUs' device files.
@@ -101,13 +102,15 @@ impl ClientScanner {
     /// Finds the descriptors of GPUs that `pid` has now.
     pub(crate) fn scan(&mut self, pid: u32) {
         let mut found = Vec::new();
-        if let Ok(entries) = fs::read_dir(self.proc_root.join(format!("{pid}/fd"))) {
+        let directory = self.proc_root.join(format!("{pid}/fd"));
+        for_kernel_file(&directory, || {
+            let Ok(entries) = fs::read_dir(&directory) else { return };
             let descriptors = entries.filter_map(Result::ok).filter(|entry| {
                 fs::read_link(entry.path())
                     .is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(DEVICES.as_bytes()))
             });
             found.extend(descriptors.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()));
-        }
+        });
         found.sort_unstable();
         if found.is_empty() {
             self.known.remove(&pid);

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use wattrace_api::privilege::for_kernel_file;
 use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick, Timestamp, Window};
 use wattrace_gpu::ProcessResolver;
 use wattrace_procfs::Procfs;
@@ -150,7 +151,8 @@ fn no_gpu(config: &DrmConfig) -> Error {
 
 fn read(path: &str, text: &mut String) -> bool {
     text.clear();
-    File::open(path).and_then(|mut file| file.read_to_string(text)).is_ok()
+    let mut read = || File::open(path).and_then(|mut file| file.read_to_string(text));
+    for_kernel_file(Path::new(path), || read().is_ok())
 }
 
 /// Hands the client that a descriptor of `pid` shows to its GPU, if that is one of `gpus`.

@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use wattrace_api::privilege::for_kernel_file;
 
 /// Paths by id. Each is looked up once.
 #[derive(Default)]
@@ -72,9 +74,11 @@ fn path_of_handle(mount: &OwnedFd, id: u64) -> Option<String> {
     let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id: id.to_ne_bytes() };
     // SAFETY: `handle` has the layout of `struct file_handle` with eight bytes of handle, and outlives the
     // call.
-    let fd = unsafe {
+    let open = || unsafe {
         libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut handle).cast(), libc::O_PATH | libc::O_CLOEXEC)
     };
+    // Wherever it is mounted, a handle leads to a cgroup.
+    let fd = for_kernel_file(Path::new("/sys/fs/cgroup"), open);
     if fd < 0 {
         return None;
     }
