@@ -32,6 +32,7 @@ impl Plugin for Aggregate {
     const NAME: &'static str = "aggregate";
     const DESCRIPTION: &'static str = "sums, means, extremes and percentiles over windows of time";
     type Config = AggregateConfig;
+    const SHAPES_OUTPUT: bool = true;
 
     fn on_by_default() -> bool {
         false

@@ -49,6 +49,7 @@ impl Plugin for Filter {
     const NAME: &'static str = "filter";
     const DESCRIPTION: &'static str = "keeps or drops points by metric, resource, consumer and attributes";
     type Config = FilterConfig;
+    const SHAPES_OUTPUT: bool = true;
 
     fn on_by_default() -> bool {
         false

@@ -54,6 +54,7 @@ impl Plugin for Otlp {
     const NAME: &'static str = "otlp";
     const DESCRIPTION: &'static str = "sends metrics to an OpenTelemetry collector, over gRPC or HTTP";
     type Config = OtlpConfig;
+    const USES_NETWORK: bool = true;
 
     /// When OTEL_EXPORTER_OTLP_ENDPOINT or its metrics' variant is set, and OTEL_SDK_DISABLED and
     /// OTEL_METRICS_EXPORTER do not object.

@@ -27,6 +27,7 @@ impl Plugin for Relabel {
     const NAME: &'static str = "relabel";
     const DESCRIPTION: &'static str = "renames metrics and attributes";
     type Config = RelabelConfig;
+    const SHAPES_OUTPUT: bool = true;
 
     fn on_by_default() -> bool {
         false

@@ -76,6 +76,7 @@ impl Plugin for Top {
     const NAME: &'static str = "top";
     const DESCRIPTION: &'static str = "the heaviest consumers one by one, and the sum of all others";
     type Config = TopConfig;
+    const SHAPES_OUTPUT: bool = true;
 
     fn on_by_default() -> bool {
         false
