@@ -1,62 +1,88 @@
-//! Opens the file: locks it, checks what is in it, and cuts off a last line that a crash left unfinished.
-//! Also the messages for what can go wrong with it. `output` writes to the file.
+//! The file: opens it, locks it, checks what is in it, and cuts off a last line that a crash left unfinished.
+//! Notices when it was renamed, deleted or truncated, as by logrotate, and goes on in the file that the path
+//! names then. `buffer` writes to it, `place` finds it, `output_path` has the messages.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::fs::{File, TryLockError};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 
-use wattrace_api::Error;
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl};
+use tracing::{info, warn};
+use wattrace_api::{Error, ErrorKind};
 
-/// The configured path.
-#[derive(Clone, Debug)]
-pub(crate) struct OutputPath {
-    /// The plugin whose configuration names it.
-    pub(crate) plugin: &'static str,
-    /// Its path; `-` is standard output.
-    pub(crate) path: PathBuf,
-}
+use crate::buffer::Target;
+use crate::output_path::{FileIdentity, OutputPath};
+use crate::place::Place;
 
 /// A file ready to be appended to.
-pub(crate) struct Opened<W> {
-    pub(crate) file: W,
-    /// Whether nothing is in it yet.
-    pub(crate) is_new: bool,
+pub(crate) struct OutputFile {
+    file: File,
+    path: OutputPath,
+    /// What it has to begin with.
+    opening: &'static str,
+    /// `None` for what is not a regular file: it cannot be renamed away.
+    watched: Option<Watched>,
 }
 
-impl OutputPath {
-    fn message(&self, what: impl std::fmt::Display) -> String {
-        format!("plugins.{}.path: {}: {what}", self.plugin, self.path.display())
+struct Watched {
+    identity: FileIdentity,
+    /// Where the last write ended.
+    end: u64,
+}
+
+impl OutputFile {
+    /// Whether nothing is in it yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.watched.as_ref().is_none_or(|watched| watched.end == 0)
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        if let Some(watched) = &mut self.watched {
+            watched.end += written as u64;
+        }
+        Ok(written)
     }
 
-    fn open_error(&self, error: &io::Error) -> Error {
-        let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let remedy = match error.kind() {
-            io::ErrorKind::NotFound => {
-                format!(
-                    "the directory does not exist: `mkdir -p {}`, or choose another path",
-                    parent.display()
-                )
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Target for OutputFile {
+    fn follow(&mut self, look_at_path: bool) -> Result<Option<bool>, Error> {
+        let Some(watched) = &mut self.watched else { return Ok(None) };
+        let fail = |e: io::Error| Error::retry(self.path.message(format_args!("cannot look at it: {e}")));
+        let now = self.file.metadata().map_err(fail)?;
+        let is_deleted = now.nlink() == 0;
+        if look_at_path || is_deleted {
+            // If the path cannot be looked at, the file is still there to be written.
+            let here = FileIdentity::at(&self.path.path).unwrap_or(Some(watched.identity));
+            if here != Some(watched.identity) {
+                // The lines wait until it can be opened.
+                *self = open(&self.path, self.opening, false).map_err(|e| match e.kind() {
+                    ErrorKind::Fatal => Error::retry(e.to_string()),
+                    _ => e,
+                })?;
+                let message = self.path.message("going on in another file: this one was");
+                match is_deleted {
+                    true => warn!("{message} deleted"),
+                    false => info!("{message} renamed"),
+                }
+                return Ok(Some(self.is_new()));
             }
-            io::ErrorKind::PermissionDenied => "grant write access or choose another path".to_string(),
-            io::ErrorKind::IsADirectory => "this is a directory: name a file in it".to_string(),
-            _ => "choose another path".to_string(),
-        };
-        Error::fatal(self.message(format_args!("cannot open: {error}; {remedy}")))
-    }
-
-    /// The error for a failed write while `waiting` lines wait in memory.
-    pub(crate) fn write_error(&self, error: &io::Error, waiting: usize) -> Error {
-        let remedy = match error.kind() {
-            io::ErrorKind::BrokenPipe => return Error::gone(self.message("the reader has closed it")),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space",
-            _ => "check the file and its disk",
-        };
-        Error::retry(self.message(format_args!(
-            "cannot write: {error}; lines that wait in memory to continue where the file ends: {waiting}; \
-             {remedy}"
-        )))
+        }
+        if now.len() >= watched.end {
+            return Ok(None);
+        }
+        cut_unfinished_line(&self.file).map_err(fail)?;
+        watched.end = self.file.metadata().map_err(fail)?.len();
+        info!("{}", self.path.message("was truncated; going on at its new end"));
+        Ok(Some(watched.end == 0))
     }
 }
 
@@ -64,21 +90,23 @@ impl OutputPath {
 ///
 /// # Errors
 /// Fatal: it can't be opened, or holds something that does not begin with `opening`. Retry: another process
-/// writes it.
-pub(crate) fn open(path: &OutputPath, opening: &str, overwrite: bool) -> Result<Opened<File>, Error> {
+/// writes it, or it is a pipe that nobody reads.
+pub(crate) fn open(path: &OutputPath, opening: &'static str, overwrite: bool) -> Result<OutputFile, Error> {
     let fail = |e: io::Error| path.open_error(&e);
+    let unwatched = |file| OutputFile { file, path: path.clone(), opening, watched: None };
     if path.path == Path::new("-") {
         let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(fail)?;
-        return Ok(Opened { file: stdout.into(), is_new: true });
+        return Ok(unwatched(stdout.into()));
     }
-    let is_special = std::fs::metadata(&path.path).is_ok_and(|m| !m.is_file() && !m.is_dir());
-    let mut options = OpenOptions::new();
-    options.append(true);
-    if is_special {
-        let file = options.open(&path.path).map_err(fail)?;
-        return Ok(Opened { file, is_new: true });
+    let place = Place::find(&path.path).map_err(fail)?;
+    match place.kind().map_err(fail)? {
+        None | Some(FileType::RegularFile) => {}
+        Some(kind) => return open_special(path, &place, kind).map(unwatched),
     }
-    let file = options.read(true).create(true).open(&path.path).map_err(fail)?;
+    let file = place.open(OFlags::RDWR | OFlags::APPEND | OFlags::CREATE).map_err(fail)?;
+    if !file.metadata().map_err(fail)?.is_file() {
+        return Err(fail(io::Error::other("it was replaced meanwhile")));
+    }
     // Two writers would each cut off the other's unfinished line. Some file systems have no locks; go on
     // there.
     if let Err(TryLockError::WouldBlock) = file.try_lock() {
@@ -96,8 +124,26 @@ pub(crate) fn open(path: &OutputPath, opening: &str, overwrite: bool) -> Result<
         }
         cut_unfinished_line(&file).map_err(fail)?;
     }
-    let is_new = file.metadata().map_err(fail)?.len() == 0;
-    Ok(Opened { file, is_new })
+    let now = file.metadata().map_err(fail)?;
+    let identity = FileIdentity { device: now.dev(), inode: now.ino() };
+    let watched = Some(Watched { identity, end: now.len() });
+    Ok(OutputFile { watched, ..unwatched(file) })
+}
+
+/// Opens a device or a pipe. The opening of a pipe that nobody reads would wait for a reader.
+fn open_special(path: &OutputPath, place: &Place, kind: FileType) -> Result<File, Error> {
+    let opened = place.open(OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK);
+    let file = match opened {
+        Err(e)
+            if kind == FileType::Fifo && e.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) =>
+        {
+            return Err(Error::retry(path.message("no program reads this pipe: start one")));
+        }
+        opened => opened.map_err(|e| path.open_error(&e))?,
+    };
+    let blocking = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags - OFlags::NONBLOCK));
+    blocking.map_err(|e| path.open_error(&e.into()))?;
+    Ok(file)
 }
 
 /// Whether the file begins with `opening`, as far as it goes.
@@ -128,57 +174,5 @@ fn cut_unfinished_line(file: &File) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    fn output_path(path: &Path) -> OutputPath {
-        OutputPath { plugin: "jsonl", path: path.to_path_buf() }
-    }
-
-    fn reopened(content: &str) -> Result<String, Error> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("out");
-        std::fs::write(&path, content).unwrap();
-        let mut opened = open(&output_path(&path), "{\"metric\":", false)?;
-        opened.file.write_all(if opened.is_new { b"new" } else { b"more" }).unwrap();
-        Ok(std::fs::read_to_string(&path).unwrap())
-    }
-
-    #[test]
-    fn an_unfinished_line_is_cut_off_and_whole_lines_stay() {
-        assert_eq!(reopened("{\"metric\":1}\n").unwrap(), "{\"metric\":1}\nmore");
-        assert_eq!(reopened("{\"metric\":1}\n{\"met").unwrap(), "{\"metric\":1}\nmore");
-        assert_eq!(reopened("{\"met").unwrap(), "new");
-        let long = format!("{{\"metric\":1}}\n{{\"metric\":\"{}", "x".repeat(10_000));
-        assert_eq!(reopened(&long).unwrap(), "{\"metric\":1}\nmore");
-    }
-
-    #[test]
-    fn a_file_of_something_else_is_not_changed() {
-        let error = reopened("Some notes").unwrap_err().to_string();
-        assert!(error.contains("plugins.jsonl.append = false"), "{error}");
-        let error = reopened("S").unwrap_err();
-        assert_eq!(error.kind(), wattrace_api::ErrorKind::Fatal);
-    }
-
-    #[test]
-    fn a_file_has_one_writer() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("out");
-        let first = open(&output_path(&path), "", false).unwrap();
-        let second = open(&output_path(&path), "", true).err().unwrap();
-        assert_eq!(second.kind(), wattrace_api::ErrorKind::Retry);
-        assert!(second.to_string().contains("another process"), "{second}");
-        drop(first);
-        assert!(open(&output_path(&path), "", true).is_ok());
-    }
-
-    #[test]
-    fn a_missing_directory_is_named_with_its_remedy() {
-        let error =
-            open(&output_path(Path::new("/nowhere/at/all.jsonl")), "", false).err().unwrap().to_string();
-        assert!(error.starts_with("plugins.jsonl.path: /nowhere/at/all.jsonl: "), "{error}");
-        assert!(error.contains("`mkdir -p /nowhere/at`"), "{error}");
-    }
-}
+#[path = "file_tests.rs"]
+mod tests;

@@ -6,8 +6,11 @@
 //! | [`number`] | counters printed exactly, from their integer |
 //! | [`template`] | a series' row, rendered once and cached; per point only time and value are formatted |
 //! | [`interval`] | when a flush is due |
+//! | [`text`] | text from outside made safe for terminals and spreadsheets |
+//! | [`place`] | where a path leads, without links that others may have put there |
 //! | `buffer` | bytes not yet written: a write that stops halfway resumes at that byte |
-//! | `file` | opening: append, lock, cut off the line that a crash left unfinished |
+//! | `file` | the file: append, lock, cut off an unfinished line, follow a rename or truncation |
+//! | `output_path` | the configured path: messages, and which file it names |
 //! | `output` | the [`wattrace_api::Output`] made of these |
 //!
 //! [`attributes_json`] and [`IntervalTimer`] are for other outputs too.
@@ -17,7 +20,10 @@ mod file;
 pub mod interval;
 pub mod number;
 mod output;
+mod output_path;
+pub mod place;
 pub mod template;
+pub mod text;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +32,8 @@ use serde_json::{Map, Value};
 use wattrace_api::{AttributeValue, Error, Series, Setup};
 
 pub use interval::IntervalTimer;
+pub use output_path::{FileIdentity, OutputPath};
+pub use place::Place;
 pub use template::{Format, RowTemplate};
 
 /// What the user configured.
@@ -53,14 +61,16 @@ pub fn add_output<F: Format>(setup: &mut Setup, settings: Settings) -> Result<()
         )));
     }
     let (registry, clock) = (setup.registry(), setup.clock());
-    let path = file::OutputPath { plugin, path };
+    let path = OutputPath { plugin, path };
     // An output that is opened again after a failure goes on with the file it began.
     let mut overwrite = !append;
     setup.output(plugin, move || {
         let opened = file::open(&path, F::OPENING, overwrite)?;
         overwrite = false;
         let templates = template::TemplateCache::<F>::new(registry.clone(), clock.clone());
-        Ok(output::LineOutput::new(opened, path.clone(), templates, clock.clone(), flush_interval))
+        let is_new = opened.is_new();
+        let buffer = buffer::LineBuffer::new(opened, path.clone(), F::HEADER, is_new);
+        Ok(output::LineOutput::new(buffer, templates, clock.clone(), flush_interval))
     });
     Ok(())
 }

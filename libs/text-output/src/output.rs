@@ -4,65 +4,66 @@
 //! is refused ([`wattrace_api::ErrorKind::Retry`]) before any of it is rendered. So nothing is written twice,
 //! and the memory used is bounded by one batch.
 
-use std::fs::File;
-use std::io::{self, Write};
 use std::time::Duration;
 
 use wattrace_api::{Batch, Clock, Error, Output};
 
-use crate::buffer::LineBuffer;
-use crate::file::{Opened, OutputPath};
+use crate::buffer::{LineBuffer, Target};
+use crate::file::OutputFile;
 use crate::interval::IntervalTimer;
 use crate::template::{Format, TemplateCache};
 
-pub(crate) struct LineOutput<F: Format, W: Write + Send = File> {
-    path: OutputPath,
+/// Time between two looks whether the path still names the file. A flush always looks.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(crate) struct LineOutput<F: Format, W: Target + Send = OutputFile> {
     templates: TemplateCache<F>,
     buffer: LineBuffer<W>,
     clock: Clock,
     flush_timer: IntervalTimer,
+    look_timer: IntervalTimer,
 }
 
-impl<F: Format, W: Write + Send> LineOutput<F, W> {
+impl<F: Format, W: Target + Send> LineOutput<F, W> {
     pub(crate) fn new(
-        opened: Opened<W>,
-        path: OutputPath,
+        buffer: LineBuffer<W>,
         templates: TemplateCache<F>,
         clock: Clock,
         flush_interval: Duration,
     ) -> Self {
-        let buffer = LineBuffer::new(opened.file, if opened.is_new { F::HEADER } else { "" });
-        let flush_timer = IntervalTimer::new(flush_interval, clock.now());
-        Self { path, templates, buffer, clock, flush_timer }
-    }
-
-    fn drain(&mut self) -> Result<(), Error> {
-        self.buffer.drain().map_err(|e| self.path.write_error(&e, self.buffer.waiting_lines()))
+        let timer = |interval| IntervalTimer::new(interval, clock.now());
+        let (flush_timer, look_timer) = (timer(flush_interval), timer(LOOK_INTERVAL));
+        Self { templates, buffer, clock, flush_timer, look_timer }
     }
 }
 
-impl<F: Format, W: Write + Send> Output for LineOutput<F, W> {
+impl<F: Format, W: Target + Send> Output for LineOutput<F, W> {
     fn write(&mut self, batch: &Batch) -> Result<(), Error> {
-        if self.buffer.failed() {
-            self.drain()?;
+        if self.buffer.trouble().is_some() {
+            self.buffer.drain(true)?;
         }
         for segment in batch.segments() {
             self.templates.write(&segment, &mut self.buffer);
         }
         self.templates.forget_ended(batch);
-        if self.flush_timer.is_due(self.clock.now()) && !self.buffer.failed() {
+        let now = self.clock.now();
+        if self.flush_timer.is_due(now) && self.buffer.trouble().is_none() {
             // As in `row_done`: the batch is taken, the next one meets the error.
-            let _: io::Result<()> = self.buffer.drain();
+            let _: Result<(), Error> = self.buffer.drain(self.look_timer.is_due(now));
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.drain()
+        self.buffer.drain(true)
     }
 
     fn undelivered(&self) -> u64 {
         self.buffer.waiting_lines() as u64
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.buffer.trouble()
     }
 
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
@@ -73,10 +74,10 @@ impl<F: Format, W: Write + Send> Output for LineOutput<F, W> {
     }
 }
 
-impl<F: Format, W: Write + Send> Drop for LineOutput<F, W> {
+impl<F: Format, W: Target + Send> Drop for LineOutput<F, W> {
     fn drop(&mut self) {
         // There is nobody left to report an error to.
-        let _: io::Result<()> = self.buffer.drain();
+        let _: Result<(), Error> = self.buffer.drain(false);
     }
 }
 

@@ -1,9 +1,10 @@
 //! A disk that fills at any byte, and when lines become visible.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::output_path::OutputPath;
 use crate::template::RowTemplate;
 use wattrace_api::testing::Rig;
 use wattrace_api::{
@@ -59,11 +60,17 @@ impl Write for Disk {
     }
 }
 
+impl Target for Disk {
+    fn follow(&mut self, _: bool) -> Result<Option<bool>, Error> {
+        Ok(None)
+    }
+}
+
 fn output(rig: &Rig, disk: Disk, flush_interval: Duration) -> LineOutput<Plain, Disk> {
-    let opened = Opened { file: disk, is_new: true };
     let path = OutputPath { plugin: "plain", path: "/full/disk".into() };
+    let buffer = LineBuffer::new(disk, path, Plain::HEADER, true);
     let templates = TemplateCache::new(rig.registry.clone(), rig.clock.clone());
-    LineOutput::new(opened, path, templates, rig.clock.clone(), flush_interval)
+    LineOutput::new(buffer, templates, rig.clock.clone(), flush_interval)
 }
 
 fn window(n: u64) -> Window {
@@ -114,6 +121,7 @@ fn nothing_of_a_refused_batch_is_written_and_the_waiting_lines_are_counted() {
     output.write(&batches[0]).unwrap();
     let error = output.write(&batches[1]).unwrap_err().to_string();
     assert!(error.contains("file ends: 2;"), "{error}");
+    assert_eq!((output.trouble(), output.undelivered()), (Some(&*error), 2));
     disk.grow(1000);
     output.flush().unwrap();
     assert_eq!(disk.text(), "header\n0@0 1 0.000000 0\n1@0 1 0.000000 1\n");
@@ -188,4 +196,56 @@ fn a_point_of_an_unknown_series_is_counted() {
     output.write(&rig.batch(window(0), &[(id, 1), (id, 2)])).unwrap();
     assert_eq!(output.take_losses(), [("their series was unknown", 2)]);
     assert_eq!(output.take_losses(), []);
+}
+
+#[test]
+fn after_a_failed_write_the_output_is_in_trouble_and_its_points_undelivered_without_the_header() {
+    let mut rig = Rig::new();
+    let mut output = output(&rig, Disk::default(), Duration::ZERO);
+    assert_eq!((output.trouble(), output.undelivered()), (None, 0));
+    output.write(&batches(&mut rig)[0]).unwrap();
+    assert!(output.trouble().is_some_and(|why| why.contains("free some space")), "{:?}", output.trouble());
+    assert_eq!(output.undelivered(), 2);
+}
+
+/// A disk, and the one that is found at its path when that is looked at.
+struct Rotated(Disk, Arc<Mutex<Option<Disk>>>);
+
+impl Write for Rotated {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Target for Rotated {
+    fn follow(&mut self, _: bool) -> Result<Option<bool>, Error> {
+        let next = self.1.lock().unwrap().take();
+        Ok(next.map(|next| {
+            self.0 = next;
+            self.0.text().is_empty()
+        }))
+    }
+}
+
+#[test]
+fn another_file_begins_with_the_header_and_a_whole_line_wherever_the_last_write_stopped() {
+    let all = "header\none\ntwo\n";
+    let cases = [("", "header\n"), ("header\nold\n", "header\nold\n")];
+    for (room, (there, begun)) in (0..all.len()).flat_map(|room| cases.map(|case| (room, case))) {
+        let (old, next) = (Disk::with_room(room), Arc::<Mutex<_>>::default());
+        let path = OutputPath { plugin: "plain", path: "/rotated".into() };
+        let mut buffer = LineBuffer::new(Rotated(old.clone(), next.clone()), path, "header\n", true);
+        crate::template::LineSink::bytes(&mut buffer).extend_from_slice(b"one\ntwo\n");
+        buffer.drain(true).unwrap_err();
+        let new = Disk::default();
+        new.0.lock().unwrap().0.extend_from_slice(there.as_bytes());
+        new.grow(1000);
+        *next.lock().unwrap() = Some(new.clone());
+        buffer.drain(true).unwrap();
+        let whole = old.text().rfind('\n').map_or(0, |at| at + 1).max("header\n".len());
+        assert_eq!(new.text(), format!("{begun}{}", &all[whole..]), "with room for {room}");
+    }
 }

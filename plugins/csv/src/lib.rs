@@ -12,12 +12,19 @@
 //! The consumer's fields are empty for what is about the hardware itself, and so is the value of a gauge that
 //! is not a number. In `attributes`, a `;`, `=` or `\` inside a key or a value has a `\` before it, and a
 //! line feed is `\n`.
+//!
+//! Names come from outside, and a spreadsheet computes a cell that begins with `=`, `+`, `-` or `@`. So such
+//! a cell of text begins with `'`, such a key in `attributes` with `\`; numbers stay numbers. Control
+//! characters and invisible ones are written as `\u{1b}`.
 
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::{Error, Plugin, Series, Setup};
+use wattrace_text_output::text::{escaped, is_unsafe};
 use wattrace_text_output::{Format, RowTemplate, Settings};
 
 /// The plugin.
@@ -72,15 +79,17 @@ impl Format for CsvRow {
     fn row(series: &Series, start_unix_nano: u64) -> RowTemplate {
         let (metric, resource) = (&series.metric, &series.resource);
         let start = start_unix_nano.to_string();
-        let head = fields(&[&metric.name, metric.unit.ucum(), metric.kind.as_str(), &start]);
+        let (name, unit) = (cell(&metric.name), cell(metric.unit.ucum()));
+        let head = fields(&[&name, &unit, metric.kind.as_str(), &start]);
         let (kind, id, start) = match &series.consumer {
             Some(consumer) => {
                 let identity = consumer.identity();
-                (identity.kind.as_str(), &*identity.id, identity.start_unix_nano.to_string())
+                (identity.kind.as_str(), cell(&identity.id), identity.start_unix_nano.to_string())
             }
-            None => ("", "", String::new()),
+            None => ("", Cow::Borrowed(""), String::new()),
         };
-        let tail = fields(&[resource.kind.as_str(), &resource.id, kind, id, &start, &attributes(series)]);
+        let (resource, resource_id) = (cell(resource.kind.as_str()), cell(&resource.id));
+        let tail = fields(&[&resource, &resource_id, kind, &id, &start, &attributes(series)]);
         RowTemplate { head: format!("{head},"), tail: format!(",{tail}\n") }
     }
 }
@@ -96,11 +105,24 @@ fn fields(fields: &[&str]) -> String {
     row
 }
 
+/// Characters at the start of a cell that make a spreadsheet compute it, with their wide forms.
+const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+
+/// Text as a cell that no spreadsheet takes for a formula.
+fn cell(text: &str) -> Cow<'_, str> {
+    let text = escaped(text, push_code);
+    if text.starts_with(FORMULA) { format!("'{text}").into() } else { text }
+}
+
 fn attributes(series: &Series) -> String {
     let mut text = String::new();
     for attribute in series.all_attributes() {
         if !text.is_empty() {
             text.push(';');
+        }
+        // A cell begins here for a reader that takes `;` for a comma. An escaped `=` has its `\` anyway.
+        if attribute.key.starts_with(FORMULA) && !attribute.key.starts_with('=') {
+            text.push('\\');
         }
         push_escaped(&mut text, &attribute.key);
         text.push('=');
@@ -115,7 +137,13 @@ fn push_escaped(text: &mut String, raw: &str) {
             '\n' => text.push_str("\\n"),
             '\r' => text.push_str("\\r"),
             ';' | '=' | '\\' => text.extend(['\\', c]),
+            _ if is_unsafe(c) => push_code(c, text),
             _ => text.push(c),
         }
     }
+}
+
+fn push_code(c: char, text: &mut String) {
+    // Writing to a String cannot fail.
+    let _ = write!(text, "\\u{{{:x}}}", u32::from(c));
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use wattrace_api::testing::Rig;
 use wattrace_api::{
-    Attribute, Consumer, ConsumerKind, Identity, Plugin, Resource, SeriesSpec, Timestamp, Window, metric,
+    Attribute, Consumer, ConsumerKind, Identity, Metric, Plugin, Resource, ResourceKind, SeriesSpec,
+    Timestamp, Unit, Window, metric,
 };
 use wattrace_csv::{Csv, CsvConfig};
 
@@ -67,6 +68,47 @@ fn a_process_row_is_read_back_whatever_characters_its_name_has() {
              process.executable.name=a\\;b\\=c\\\\d\\ne,\"f\"",
         ]
     );
+}
+
+#[test]
+fn no_cell_is_a_formula_and_none_holds_control_characters() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.csv");
+    let mut rig = started(&path);
+    let values = rig.registry.metric(&Metric::gauge("=1+1", Unit::Other("@u".into()), "")).unwrap();
+    for start in ["=", "+", "-", "@", "\t=", "\r=", "＝"] {
+        let evil = format!("{start}cmd|' /C calc'!A0\u{1b}[2J\u{202e}");
+        let identity = Identity { kind: ConsumerKind::Process, id: evil.clone().into(), start_unix_nano: 7 };
+        let attributes = vec![Attribute::new(evil.clone(), &*evil), Attribute::new("b", 1_i64)];
+        let series = rig.registry.open(SeriesSpec {
+            metric: values,
+            resource: Resource { kind: ResourceKind::Other(evil.clone().into()), id: evil.into() },
+            domain: None,
+            consumer: Some(Arc::new(Consumer::new(identity, None, attributes))),
+            attributes: Vec::new(),
+            start: Timestamp(0),
+        });
+        let batch = rig.batch(Window::new(Timestamp(0), Timestamp(5)), &[(series, (-2.5_f64).to_bits())]);
+        rig.pass(batch).unwrap();
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().count(), 8, "one line a row: {text}");
+    let rows: Vec<_> = csv::Reader::from_reader(text.as_bytes()).into_records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 7);
+    for row in &rows {
+        assert_eq!(&row[5], "-2.5", "a number stays one");
+        for (column, cell) in row.iter().enumerate().filter(|(column, _)| *column != 5) {
+            for part in cell.split(';') {
+                assert!(!part.starts_with(['=', '+', '-', '@', '＝']), "column {column}: {cell}");
+            }
+            assert!(!cell.contains(['\u{1b}', '\u{202e}', '\t', '\r']), "column {column}: {cell:?}");
+        }
+    }
+    assert_eq!((&rows[0][0], &rows[0][1]), ("'=1+1", "'@u"));
+    assert_eq!(&rows[0][9], r"'=cmd|' /C calc'!A0\u{1b}[2J\u{202e}");
+    assert_eq!(&rows[4][9], r"\u{9}=cmd|' /C calc'!A0\u{1b}[2J\u{202e}");
+    let attribute = r"+cmd|' /C calc'!A0\u{1b}[2J\u{202e}";
+    assert!(rows[1][11].contains(&format!(r";\{attribute}={attribute};b=1")), "{}", &rows[1][11]);
 }
 
 #[test]

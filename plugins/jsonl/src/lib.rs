@@ -9,13 +9,16 @@
 //!  "attributes":{"wattrace.domain":"package-0"}}
 //! ```
 //! Points about the hardware itself have no `consumer`. A gauge that is not a number has the value `null`.
+//! Control characters and invisible ones in names are written as `\u001b`, so that a terminal can show lines.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wattrace_api::{Error, Plugin, Series, Setup};
+use wattrace_text_output::text::escaped;
 use wattrace_text_output::{Format, RowTemplate, Settings, attributes_json};
 
 /// The plugin.
@@ -90,11 +93,19 @@ impl Format for JsonLine {
             );
         }
         tail += &format!(r#","attributes":{}}}"#, attributes_json(series));
-        tail.push('\n');
-        RowTemplate { head, tail }
+        // Unsafe characters stand in strings only, so this is still the same JSON.
+        let tail = format!("{}\n", escaped(&tail, push_code));
+        RowTemplate { head: escaped(&head, push_code).into_owned(), tail }
     }
 }
 
 fn quoted(text: &str) -> Value {
     Value::from(text)
+}
+
+fn push_code(c: char, text: &mut String) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\\u{unit:04x}");
+    }
 }

@@ -35,7 +35,7 @@ fn a_process_series_has_all_keys_whatever_characters_its_name_has() {
     let path = dir.path().join("out.jsonl");
     let mut rig = Rig::new();
     rig.start::<Jsonl>(config(&path)).unwrap();
-    let nasty = "a\"b\\c\nd\u{1b}[31m,{\u{7f}é";
+    let nasty = "a\"b\\c\nd\u{1b}[31m,{\u{7f}é\u{9b}\u{202e}\u{e0041}";
     let identity = Identity { kind: ConsumerKind::Process, id: "1234".into(), start_unix_nano: 77 };
     let attributes = vec![
         Attribute::new("process.pid", 1234_i64),
@@ -63,6 +63,8 @@ fn a_process_series_has_all_keys_whatever_characters_its_name_has() {
     let batch = rig.batch(Window::new(Timestamp(50), Timestamp(60)), &[(series, 12_000_001)]);
     rig.pass(batch).unwrap();
 
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(r"\u007fé\u009b\u202e\udb40\udc41"), "safe on a terminal: {text}");
     assert_eq!(
         lines(&path),
         [json!({

@@ -17,11 +17,12 @@ mod store;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Output, Plugin, Setup};
-use wattrace_text_output::IntervalTimer;
+use wattrace_text_output::{FileIdentity, IntervalTimer, OutputPath};
 
+use schema::Database;
 use staged::Staged;
 
 /// The plugin.
@@ -71,58 +72,95 @@ impl Plugin for Sqlite {
 const ENOUGH: usize = 50_000;
 
 struct SqliteOutput {
-    path: PathBuf,
-    connection: Connection,
+    path: OutputPath,
+    /// `None` between a database that was left and the next.
+    database: Option<Database>,
     staged: Staged,
     clock: Clock,
     commit_timer: IntervalTimer,
-    failed: bool,
+    /// Why the last commit failed.
+    trouble: Option<String>,
     lost: u64,
 }
 
 impl SqliteOutput {
     fn open(path: &Path, staged: Staged, clock: Clock, interval: Duration) -> Result<Self, Error> {
-        let connection = schema::open(path)?;
+        let path = OutputPath { plugin: Sqlite::NAME, path: path.into() };
+        let database = Some(schema::open(&path)?);
         let commit_timer = IntervalTimer::new(interval, clock.now());
-        Ok(Self { path: path.into(), connection, staged, clock, commit_timer, failed: false, lost: 0 })
+        Ok(Self { path, database, staged, commit_timer, clock, trouble: None, lost: 0 })
     }
 
+    /// Commits what is staged. What was not committed stays.
     fn commit(&mut self) -> Result<(), Error> {
-        if self.staged.is_empty() {
+        let result = self.try_commit();
+        self.trouble = result.as_ref().err().map(ToString::to_string);
+        result
+    }
+
+    fn try_commit(&mut self) -> Result<(), Error> {
+        self.follow_path()?;
+        let Some(database) = self.database.as_mut().filter(|_| !self.staged.is_empty()) else {
             return Ok(());
+        };
+        store::commit(&mut database.connection, &mut self.staged)
+            .map_err(|e| schema::explain(&self.path.path, &e))
+    }
+
+    /// Commits what is staged. It is lost with a database that is broken.
+    fn commit_or_lose(&mut self) -> Result<(), Error> {
+        let result = self.commit();
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fatal) {
+            self.lost += self.staged.points.len() as u64;
+            self.staged.points.clear();
         }
-        let result = store::commit(&mut self.connection, &mut self.staged);
-        self.failed = result.is_err();
-        result.map_err(|e| {
-            let error = schema::explain(&self.path, &e);
-            if error.kind() == ErrorKind::Fatal {
-                self.lost += self.staged.points.len() as u64;
-                self.staged.points.clear();
+        result
+    }
+
+    /// Leaves a database that the path no longer names, and opens the one that it names now.
+    fn follow_path(&mut self) -> Result<(), Error> {
+        if let Some(database) = &self.database {
+            // If the path cannot be looked at, the database is still there to be written.
+            let here = FileIdentity::at(&self.path.path).unwrap_or(database.identity);
+            let is_here = here == database.identity;
+            let is_emptied = is_here && self.path.path.metadata().is_ok_and(|file| file.len() == 0);
+            if is_here && !is_emptied {
+                return Ok(());
             }
-            error
-        })
+            let what = if is_emptied { "emptied" } else { "renamed or deleted" };
+            warn!("{}", self.path.message(format_args!("the database was {what}; going on in another one")));
+            self.database.take().into_iter().for_each(|old| schema::leave(old.connection, is_emptied));
+            self.staged.begin_again();
+        }
+        // The points wait until it can be opened.
+        self.database = Some(schema::open(&self.path).map_err(|e| Error::retry(e.to_string()))?);
+        Ok(())
     }
 }
 
 impl Output for SqliteOutput {
     fn write(&mut self, batch: &Batch) -> Result<(), Error> {
-        if self.failed {
-            self.commit()?;
+        if self.trouble.is_some() {
+            self.commit_or_lose()?;
         }
         self.staged.take(batch);
         if self.commit_timer.is_due(self.clock.now()) || self.staged.points.len() >= ENOUGH {
             // The batch is taken, so it does not fail: the next one gets the error.
-            self.failed = store::commit(&mut self.connection, &mut self.staged).is_err();
+            let _: Result<(), Error> = self.commit();
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.commit()
+        self.commit_or_lose()
     }
 
     fn undelivered(&self) -> u64 {
         self.staged.points.len() as u64
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
@@ -144,6 +182,7 @@ impl Drop for SqliteOutput {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rusqlite::Connection;
     use wattrace_api::testing::Rig;
     use wattrace_api::{Resource, Timestamp, Window, metric};
 
@@ -158,6 +197,10 @@ mod tests {
         (output, move |time| rig.batch(Window::new(Timestamp(time), Timestamp(time + 1)), &points))
     }
 
+    fn connection(output: &SqliteOutput) -> &Connection {
+        &output.database.as_ref().unwrap().connection
+    }
+
     /// Rows of both tables, as another connection sees them.
     fn rows(dir: &Path) -> (i64, i64) {
         let reader = Connection::open(dir.join("w.db")).unwrap();
@@ -169,15 +212,16 @@ mod tests {
     fn points_refused_by_a_full_disk_are_written_once_there_is_room() {
         let dir = tempfile::tempdir().unwrap();
         let (mut output, batch) = fixture(dir.path(), 1000);
-        output.connection.pragma_update_and_check(None, "max_page_count", 20, |_| Ok(())).unwrap();
+        connection(&output).pragma_update_and_check(None, "max_page_count", 20, |_| Ok(())).unwrap();
         output.write(&batch(0)).unwrap();
         for _ in 0..2 {
             let error = output.write(&batch(1)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Retry);
             assert!(error.to_string().contains("free some space"), "{error}");
+            assert_eq!((output.trouble(), output.undelivered()), (Some(&*error.to_string()), 1000));
         }
         assert_eq!(rows(dir.path()), (0, 0));
-        output.connection.pragma_update_and_check(None, "max_page_count", 1 << 20, |_| Ok(())).unwrap();
+        connection(&output).pragma_update_and_check(None, "max_page_count", 1 << 20, |_| Ok(())).unwrap();
         output.write(&batch(1)).unwrap();
         assert_eq!(rows(dir.path()), (1000, 2000));
     }
@@ -187,7 +231,7 @@ mod tests {
     fn points_whose_commit_failed_are_written_once_later() {
         let dir = tempfile::tempdir().unwrap();
         let (mut output, batch) = fixture(dir.path(), 2);
-        output.connection.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).unwrap();
+        connection(&output).pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).unwrap();
         let reader = Connection::open(dir.path().join("w.db")).unwrap();
         reader.execute_batch("BEGIN; SELECT * FROM series").unwrap();
         output.write(&batch(0)).unwrap();
@@ -201,7 +245,7 @@ mod tests {
     fn points_lost_in_a_broken_database_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let (mut output, batch) = fixture(dir.path(), 3);
-        output.connection.execute_batch("DROP VIEW measurements; DROP TABLE points").unwrap();
+        connection(&output).execute_batch("DROP VIEW measurements; DROP TABLE points").unwrap();
         output.write(&batch(0)).unwrap();
         assert_eq!(output.write(&batch(1)).unwrap_err().kind(), ErrorKind::Fatal);
         assert_eq!(output.take_losses(), [("the database failed", 3)]);

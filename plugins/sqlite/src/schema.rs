@@ -1,11 +1,15 @@
 //! Opens the database: checks that it is a Wattrace database of this version, and creates the tables of
 //! schema.sql in an empty one.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rustix::fs::{FileType, OFlags};
 use wattrace_api::Error;
+use wattrace_text_output::{FileIdentity, OutputPath, Place};
 
 /// Goes up with every change of schema.sql.
 const VERSION: i64 = 1;
@@ -14,17 +18,46 @@ const APPLICATION_ID: i64 = 0x5761_7474;
 /// How long a call waits for another writer. Then the batch is tried again later.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// An open database.
+pub(crate) struct Database {
+    pub(crate) connection: Connection,
+    /// Which file it is.
+    pub(crate) identity: Option<FileIdentity>,
+}
+
 /// Opens the database at `path`; a missing or empty one gets its tables.
 ///
 /// # Errors
 /// Fatal: it can't be opened, or is not a Wattrace database of this version. Retry: it is locked.
-pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
+pub(crate) fn open(path: &OutputPath) -> Result<Database, Error> {
+    let fail = |e: io::Error| path.open_error(&e);
+    let place = Place::find(&path.path).map_err(fail)?;
+    match place.kind().map_err(fail)? {
+        Some(FileType::RegularFile) => {}
+        Some(FileType::Directory) => return Err(fail(io::ErrorKind::IsADirectory.into())),
+        Some(_) => return Err(fail(io::Error::other("it is no regular file"))),
+        // SQLite would create it readable by everybody.
+        None => drop(place.open(OFlags::CREATE | OFlags::EXCL | OFlags::RDWR).map_err(fail)?),
+    }
+    let (found, path) = (place.path(), &path.path);
     let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(|e| explain(path, &e))?;
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let mut connection = Connection::open_with_flags(&found, flags).map_err(|e| explain(path, &e))?;
     let is_empty = check(path, &connection)?;
     prepare(&mut connection, is_empty).map_err(|e| explain(path, &e))?;
-    Ok(connection)
+    Ok(Database { connection, identity: FileIdentity::at(&found).map_err(fail)? })
+}
+
+/// Closes a database whose file has been renamed or deleted, or emptied if `is_emptied`. What was committed
+/// moves from its write-ahead log, which has kept its name, into the renamed file.
+pub(crate) fn leave(connection: Connection, is_emptied: bool) {
+    // There is nothing to do about a failure: the log stays beside the new database, which ignores it.
+    let _ = if is_emptied {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
+    } else {
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    };
+    let _ = connection.close();
 }
 
 /// Whether the database is empty; an error if it holds something else. Changes nothing.
@@ -79,16 +112,7 @@ pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> Error {
         }
         Some(ErrorCode::DiskFull) => Error::retry(say("free some space; points wait in memory".into())),
         Some(ErrorCode::SystemIoFailure) => Error::retry(say("check the disk; points wait in memory".into())),
-        Some(ErrorCode::CannotOpen) => {
-            let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let (directory, exists) = (directory.display(), directory.is_dir());
-            Error::fatal(say(if exists {
-                format!("grant write access to it and to {directory}, or choose another path")
-            } else {
-                format!("the directory does not exist: `mkdir -p {directory}`, or choose another path")
-            }))
-        }
-        Some(ErrorCode::ReadOnly) => {
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
             Error::fatal(say("grant write access to it and its directory, or choose another path".into()))
         }
         _ => Error::fatal(say("choose another path, or move the file away".into())),

@@ -114,6 +114,15 @@ impl Staged {
         self.points.clear();
     }
 
+    /// The database is another one now, and empty: every series gets a row again.
+    pub(crate) fn begin_again(&mut self) {
+        self.stale.clear();
+        for (index, row) in &mut self.rows {
+            (row.saved, row.stale) = (false, true);
+            self.stale.push(index);
+        }
+    }
+
     /// Points of series that the registry does not know, since the last call.
     pub(crate) fn take_unknown(&mut self) -> u64 {
         std::mem::take(&mut self.unknown)

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -199,6 +200,82 @@ fn another_database_and_another_version_are_refused_and_not_changed() {
     let message = refused(Path::new("/nowhere/at/all.db"));
     assert!(message.contains("plugins.sqlite.path: /nowhere/at/all.db"), "{message}");
     assert!(message.contains("`mkdir -p /nowhere/at`"), "{message}");
+}
+
+/// The value of each point with its process, of the database `name`.
+fn values(dir: &Path, name: &str) -> String {
+    let db = Connection::open(dir.join(name)).unwrap();
+    assert_eq!(one::<String>(&db, "PRAGMA integrity_check"), "ok");
+    let sql = "SELECT ifnull(group_concat(steps || coalesce(consumer_type, ''), ' '), '') \
+               FROM (SELECT * FROM measurements ORDER BY time_unix_nano)";
+    one(&db, sql)
+}
+
+#[test]
+fn a_database_that_is_renamed_deleted_or_emptied_is_left_and_another_one_begun() {
+    for (command, kept, begun) in [
+        ("mv w.db old.db", "1 2process", "3 4process"),
+        ("cp w.db seen.db; mv w.db old.db; touch w.db", "1 2process", "3 4process"),
+        ("cat w.db w.db-wal >/dev/null; rm w.db", "", "3 4process"),
+        ("truncate -s 0 w.db", "", "3 4process"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rig = started(&dir.path().join("w.db"), Duration::ZERO);
+        let (meter, (_, process)) =
+            (rig.series(&metric::HW_ENERGY, Resource::package(0)), process(&rig, "a"));
+        rig.pass(batch_at(&rig, 10, &[(meter, 1)])).unwrap();
+        rig.pass(batch_at(&rig, 20, &[(process, 2)])).unwrap();
+        let status = Command::new("sh").args(["-ec", command]).current_dir(dir.path()).status().unwrap();
+        assert!(status.success(), "{command}");
+        rig.pass(batch_at(&rig, 30, &[(meter, 3)])).unwrap();
+        rig.pass(batch_at(&rig, 40, &[(process, 4)])).unwrap();
+        assert_eq!(values(dir.path(), "w.db"), begun, "{command}");
+        if !kept.is_empty() {
+            // Its write-ahead log does not bear its name any more.
+            assert_eq!(values(dir.path(), "old.db"), kept, "{command}");
+        }
+    }
+}
+
+#[test]
+fn points_wait_while_the_path_of_a_renamed_database_cannot_be_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    let mut rig = started(&dir.path().join("data/w.db"), Duration::ZERO);
+    let meter = rig.series(&metric::HW_ENERGY, Resource::package(0));
+    rig.pass(batch_at(&rig, 10, &[(meter, 1)])).unwrap();
+    std::fs::rename(dir.path().join("data"), dir.path().join("away")).unwrap();
+    rig.pass(batch_at(&rig, 20, &[(meter, 2)])).unwrap();
+    let third = batch_at(&rig, 30, &[(meter, 3)]);
+    let error = rig.pass(third.clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Retry);
+    assert!(error.to_string().contains("`mkdir -p "), "{error}");
+    assert_eq!((rig.outputs[0].1.trouble(), rig.outputs[0].1.undelivered()), (Some(&*error.to_string()), 1));
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    rig.pass(third).unwrap();
+    assert_eq!(values(dir.path(), "away/w.db"), "1");
+    assert_eq!(values(dir.path(), "data/w.db"), "2 3");
+}
+
+#[test]
+fn a_database_is_readable_by_its_owner_and_group_alone_and_never_behind_a_link_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.db");
+    let mut rig = started(&path, Duration::ZERO);
+    let meter = rig.series(&metric::HW_ENERGY, Resource::package(0));
+    rig.pass(batch_at(&rig, 10, &[(meter, 1)])).unwrap();
+    for name in ["w.db", "w.db-wal", "w.db-shm"] {
+        let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640, "{name}");
+    }
+    let shared = dir.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("target"), shared.join("w.db")).unwrap();
+    let config = SqliteConfig { path: shared.join("w.db"), ..SqliteConfig::default() };
+    let error = Rig::new().start::<Sqlite>(config).unwrap_err().to_string();
+    assert!(error.contains("symbolic link"), "{error}");
+    assert!(!dir.path().join("target").exists());
 }
 
 const KILLED: &str = "WATTRACE_TEST_DATABASE";
