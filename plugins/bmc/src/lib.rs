@@ -22,7 +22,7 @@ use wattrace_api::{Error, Finding, Plugin, Setup, Trigger, Verdict};
 
 use dcmi::device;
 use dcmi::source::{DcmiSource, ask};
-use redfish::client::Credentials;
+use redfish::credentials::Credentials;
 use redfish::discover::DiscoveryError;
 use redfish::source::{RedfishSource, RefusedCredentials, connect};
 
@@ -32,13 +32,16 @@ pub mod fuzzing {
     use std::hint::black_box;
 
     pub use crate::dcmi::wire::{PowerReading, Refusal, parse};
-    pub use crate::redfish::model::{Chassis, chassis, link, members, microjoules, microwatts};
+    pub use crate::redfish::model::{
+        Chassis, chassis, input_microwatts, link, members, message_ids, microjoules, microwatts,
+    };
 
     /// All parsers of an answer's JSON.
     pub fn redfish(json: &[u8]) {
         let Ok(answer) = serde_json::from_slice(json) else { return };
         _ = black_box((chassis(&answer), members(&answer), link(&answer, "Chassis")));
-        _ = black_box((microwatts(&answer), microjoules(&answer)));
+        _ = black_box((microwatts(&answer), microjoules(&answer), input_microwatts(&answer)));
+        _ = black_box(message_ids(&answer));
     }
 }
 
@@ -50,6 +53,7 @@ impl Plugin for Bmc {
     const NAME: &'static str = "bmc";
     const DESCRIPTION: &'static str = "energy of the whole server, by its BMC (IPMI DCMI, Redfish)";
     type Config = BmcConfig;
+    const USES_NETWORK: bool = true;
 
     fn start(config: BmcConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
@@ -106,5 +110,6 @@ fn redfish(config: &BmcConfig) -> Result<String, String> {
         DiscoveryError::Request(e) => e.to_string(),
         DiscoveryError::Choice(why) => why,
     })?;
-    Ok(format!("chassis {} at {}{}", location.chassis, config.endpoint, location.path))
+    let place = config.endpoint.trim_end_matches('/');
+    Ok(format!("chassis {} at {place}{}", location.chassis, location.paths.join(" and ")))
 }

@@ -77,6 +77,9 @@ impl DcmiSource {
                 None
             }
         };
+        if reading.is_some_and(|reading| !reading.is_active) {
+            tracing::warn!("the BMC says that power measurement is off, but gives watts: they are used");
+        }
         let now = clock.now();
         let mut channel = Channel::of_power(server(config.origin()), config.longest_gap(), now, &registry)?;
         if let Some(reading) = reading {

@@ -18,6 +18,8 @@ pub struct PowerReading {
     pub watts: u16,
     /// When, in seconds of the BMC's clock, which may be wrong. It stops if the BMC no longer measures.
     pub seconds: u32,
+    /// Whether the BMC says that it measures. Some say that they do not, and do.
+    pub is_active: bool,
 }
 
 /// A reply that holds no reading.
@@ -56,9 +58,11 @@ pub fn parse(reply: &[u8]) -> Result<PowerReading, Refusal> {
     match reply.first() {
         None => return Err(Refusal::Malformed("is empty")),
         Some(0) => {}
-        // Invalid command, for this sensor, for this LUN; no such data; not in this state, insufficient
-        // privilege.
-        Some(&code @ (0xc1 | 0xc2 | 0xcb | 0xcd | 0xd4)) => return Err(Refusal::Unsupported(code)),
+        // Invalid command, for this LUN; wrong length, parameter or field of a request that has but one form;
+        // no such data; invalid for this sensor; insufficient privilege; disabled.
+        Some(&code @ (0xc1 | 0xc2 | 0xc7 | 0xc9 | 0xcb | 0xcc | 0xcd | 0xd4 | 0xd6)) => {
+            return Err(Refusal::Unsupported(code));
+        }
         Some(&code) => return Err(Refusal::NotNow(code)),
     }
     let Some(reply) = reply.get(..LENGTH) else { return Err(Refusal::Malformed("is cut short")) };
@@ -68,15 +72,14 @@ pub fn parse(reply: &[u8]) -> Result<PowerReading, Refusal> {
     let [low, high] = [reply[2], reply[3]];
     let watts = u16::from_le_bytes([low, high]);
     let seconds = u32::from_le_bytes([reply[10], reply[11], reply[12], reply[13]]);
-    // Bit 6: power measurement is active.
-    if reply[18] & 0x40 == 0 {
-        return Err(Refusal::Inactive);
-    }
+    // Bit 6: power measurement is active. Firmware that measures may leave it out, and then its watts decide.
+    let is_active = reply[18] & 0x40 != 0;
     match watts {
+        0 if !is_active => Err(Refusal::Inactive),
         // The server is running.
         0 => Err(Refusal::Malformed("says that a running server draws nothing")),
         u16::MAX => Err(Refusal::Malformed("has all bits of the power set")),
-        _ => Ok(PowerReading { watts, seconds }),
+        _ => Ok(PowerReading { watts, seconds, is_active }),
     }
 }
 
@@ -102,7 +105,7 @@ pub(crate) mod tests {
             0x00, 0xdc, 0xd4, 0x00, 0xb4, 0x00, 0xa4, 0x01, 0xcd, 0x00, 0x78, 0x56, 0x34, 0x12, 0xe8, 0x03,
             0x00, 0x00, 0x40,
         ];
-        let reading = PowerReading { watts: 212, seconds: 0x1234_5678 };
+        let reading = PowerReading { watts: 212, seconds: 0x1234_5678, is_active: true };
         assert_eq!(parse(&bytes), Ok(reading));
         assert_eq!(reply(212, 0x1234_5678), bytes);
         assert_eq!(parse(&[&bytes[..], &[1, 2, 3]].concat()), Ok(reading));
@@ -117,14 +120,27 @@ pub(crate) mod tests {
         let mut other = good.clone();
         other[1] = 0xdd;
         assert_eq!(parse(&other), Err(Refusal::Malformed("is another group's")));
-        let mut inactive = good;
-        inactive[18] = 0x00;
-        assert_eq!(parse(&inactive), Err(Refusal::Inactive));
-        assert_eq!(parse(&[0xc1]), Err(Refusal::Unsupported(0xc1)));
-        assert_eq!(parse(&[0xc0, 0xdc]), Err(Refusal::NotNow(0xc0)));
+        for code in [0xc1, 0xc2, 0xc7, 0xc9, 0xcb, 0xcc, 0xcd, 0xd4, 0xd6] {
+            assert_eq!(parse(&[code]), Err(Refusal::Unsupported(code)));
+        }
+        for code in [0xc0, 0xc3, 0xce, 0xd0, 0xd2, 0xd5, 0xff] {
+            assert_eq!(parse(&[code, 0xdc]), Err(Refusal::NotNow(code)));
+        }
         for watts in [0, u16::MAX] {
             assert!(matches!(parse(&reply(watts, 5)), Err(Refusal::Malformed(_))));
         }
+    }
+
+    #[test]
+    fn a_bmc_that_says_it_does_not_measure_is_believed_if_it_gives_no_watts() {
+        let mut gives_watts = reply(212, 5);
+        gives_watts[18] = 0x00;
+        assert_eq!(parse(&gives_watts), Ok(PowerReading { watts: 212, seconds: 5, is_active: false }));
+        let mut zero = [0; LENGTH];
+        zero[1] = DCMI;
+        assert_eq!(parse(&zero), Err(Refusal::Inactive));
+        gives_watts[2..4].copy_from_slice(&[0xff, 0xff]);
+        assert!(matches!(parse(&gives_watts), Err(Refusal::Malformed(_))));
     }
 
     #[test]

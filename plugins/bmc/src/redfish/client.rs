@@ -1,42 +1,52 @@
-//! Requests to a Redfish service over HTTPS: authentication, sessions, and what can go wrong. `model.rs`
-//! reads the answers.
+//! Requests to a Redfish service over HTTPS: authentication, sessions, redirects. `answer.rs` reads what
+//! comes back, `model.rs` says what it means.
+//!
+//! Name and password go to the configured host only: a redirect is followed within it, and refused otherwise.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Method, Request};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Method, Request, Uri};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use wattrace_api::Error;
 use wattrace_http::{Answer, BlockingClient, ClientTls, Limits, Trust};
 
+use super::answer::{self, LONGEST_ANSWER, RequestError};
+use super::credentials::Credentials;
+use super::model;
 use crate::config::{BmcConfig, Login};
 
-/// More bytes than any answer that is asked for.
-const LONGEST_ANSWER: usize = 1 << 20;
 /// The longest time for ending a session, while the agent waits to stop.
 const LOGOUT_TIME: Duration = Duration::from_secs(2);
-const SESSIONS: &str = "/redfish/v1/SessionService/Sessions";
+/// The service's root, which is shown without authentication.
+pub(super) const ROOT: &str = "/redfish/v1/";
+/// Where sessions are created if the root does not say: by the standard, and in iDRAC 7 and 8.
+const SESSIONS: [&str; 2] = ["/redfish/v1/SessionService/Sessions", "/redfish/v1/Sessions"];
 const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+/// More redirects are a loop.
+const MOST_REDIRECTS: usize = 3;
 
 /// A Redfish service, and the account that reads it.
 pub(crate) struct Client {
     http: BlockingClient,
     endpoint: String,
     credentials: Option<Credentials>,
-    login: Login,
-    session: Option<Session>,
+    state: State,
 }
 
-/// Name and password.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Credentials {
-    name: String,
-    password: String,
+/// How requests are authenticated now.
+enum State {
+    /// Not at all: there is no account.
+    Anonymous,
+    /// A session has to be opened first.
+    LoggedOut,
+    /// By a session's token.
+    Session(Session),
+    /// By name and password.
+    Basic,
 }
 
 /// An open session.
@@ -46,41 +56,13 @@ struct Session {
     path: Option<String>,
 }
 
-/// Why there is no answer.
-#[derive(Debug)]
-pub(crate) enum RequestError {
-    /// The account is not allowed to read: a wrong password, or too few rights.
-    Refused(String),
-    /// There is nothing at that path.
-    Absent(String),
-    /// It may work later: the network, a busy or restarting BMC, an answer that is not JSON.
-    Later(String),
-}
-
-impl std::fmt::Display for RequestError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (RequestError::Refused(what) | RequestError::Absent(what) | RequestError::Later(what)) = self;
-        f.write_str(what)
-    }
-}
-
-impl Credentials {
-    /// Reads the password file. `None`: no user name is configured.
-    pub(crate) fn read(config: &BmcConfig) -> Result<Option<Self>, Error> {
-        if config.username.is_empty() {
-            return Ok(None);
-        }
-        let path = &config.password_file;
-        let bad =
-            |e: std::io::Error| Error::gone(format!("plugins.bmc.password_file: {}: {e}", path.display()));
-        let text = fs::read_to_string(path).map_err(bad)?;
-        if fs::metadata(path).map_err(bad)?.mode() & 0o077 != 0 {
-            let path = path.display();
-            tracing::warn!("plugins.bmc.password_file: others can read it; `sudo chmod 600 {path}`");
-        }
-        let password = text.trim_end_matches(['\r', '\n']).to_owned();
-        Ok(Some(Self { name: config.username.clone(), password }))
-    }
+/// What came of an attempt to open a session.
+enum Opened {
+    Session(Session),
+    /// Sessions are opened elsewhere.
+    NotHere(String),
+    /// No session is granted; name and password may be accepted with each request.
+    No(String),
 }
 
 impl Client {
@@ -95,17 +77,22 @@ impl Client {
         let http = wattrace_http::Client::new(tls, limits(config.timeout));
         let endpoint = config.endpoint.trim_end_matches('/').to_owned();
         let http = BlockingClient::new(http, runtime);
-        Ok(Self { http, endpoint, credentials, login: config.login, session: None })
+        let state = match (&credentials, config.login) {
+            (None, _) => State::Anonymous,
+            (_, Login::Session) => State::LoggedOut,
+            (_, Login::Basic) => State::Basic,
+        };
+        Ok(Self { http, endpoint, credentials, state })
     }
 
     /// The resource at `path`.
     pub(crate) fn get(&mut self, path: &str) -> Result<Value, RequestError> {
-        if self.credentials.is_some() && self.login == Login::Session && self.session.is_none() {
+        if matches!(self.state, State::LoggedOut) {
             self.log_in()?;
         }
         match self.get_once(path) {
             // Sessions expire.
-            Err(RequestError::Refused(_)) if self.session.take().is_some() => {
+            Err(RequestError::Refused(_)) if matches!(self.state, State::Session(_)) => {
                 self.log_in()?;
                 self.get_once(path)
             }
@@ -114,47 +101,102 @@ impl Client {
     }
 
     fn get_once(&self, path: &str) -> Result<Value, RequestError> {
-        let mut request = self.request(Method::GET, path).header(ACCEPT, "application/json");
-        if let Some(session) = &self.session {
-            request = request.header(TOKEN, &session.token);
-        } else if let (Some(who), Login::Basic) = (&self.credentials, self.login) {
-            request = request.header(AUTHORIZATION, who.basic());
-        }
-        let answer = self.send(path, request, Bytes::new())?;
-        self.read(path, answer).map(|(_, body)| body)
+        let answer = self.send(Method::GET, path, Bytes::new())?;
+        answer::read(&self.place(path), &answer)
     }
 
+    /// Opens a session or, if the service grants none, lets requests carry name and password.
     fn log_in(&mut self) -> Result<(), RequestError> {
-        let Some(Credentials { name, password }) = &self.credentials else { return Ok(()) };
-        let body = json!({"UserName": name, "Password": password}).to_string();
-        let request = self.request(Method::POST, SESSIONS).header(CONTENT_TYPE, "application/json");
-        let answer = self.send(SESSIONS, request, body.into())?;
-        let (answer, _) = self.read(SESSIONS, answer)?;
-        let Some(token) = answer.headers.get(TOKEN).cloned() else {
-            let place = format!("{}{SESSIONS}", self.endpoint);
-            return Err(RequestError::Later(format!("{place}: granted a session without a token")));
-        };
-        // A URL, or only its path.
-        let location = answer.header("location");
-        let path = location.map(|location| location.strip_prefix(&self.endpoint).unwrap_or(location));
-        let path = path.filter(|path| path.starts_with('/')).map(str::to_owned);
-        self.session = Some(Session { token, path });
+        self.state = State::LoggedOut;
+        // The root is shown to everybody. A service that does not show it is asked at the usual places.
+        let linked = self.get_once(ROOT).ok().as_ref().and_then(model::sessions);
+        let mut places: Vec<String> = linked.into_iter().collect();
+        for usual in SESSIONS {
+            if !places.iter().any(|place| place.trim_end_matches('/') == usual) {
+                places.push(usual.to_owned());
+            }
+        }
+        let mut why = String::new();
+        for place in places {
+            match self.open_session(&place)? {
+                Opened::Session(session) => {
+                    self.state = State::Session(session);
+                    return Ok(());
+                }
+                Opened::NotHere(reason) => why = reason,
+                Opened::No(reason) => {
+                    why = reason;
+                    break;
+                }
+            }
+        }
+        tracing::warn!(
+            "no Redfish session ({why}): name and password are sent with each request, as with \
+             plugins.bmc.login = \"basic\""
+        );
+        self.state = State::Basic;
         Ok(())
     }
 
-    fn request(&self, method: Method, path: &str) -> hyper::http::request::Builder {
-        Request::builder().method(method).uri(format!("{}{path}", self.endpoint))
+    fn open_session(&self, path: &str) -> Result<Opened, RequestError> {
+        let Some(Credentials { name, password }) = &self.credentials else {
+            return Ok(Opened::No("there is no account".to_owned()));
+        };
+        let body = json!({"UserName": name, "Password": password.0}).to_string();
+        let answer = self.send(Method::POST, path, body.into())?;
+        let place = self.place(path);
+        let status = answer.status.as_u16();
+        let why = format!("{place}: HTTP {status}");
+        if !answer.status.is_success() && sessions_are_taken(&answer) {
+            return Ok(Opened::No(format!("{why}: all sessions are taken")));
+        }
+        match status {
+            200..=299 => {}
+            401 | 403 => return Ok(Opened::No(why)),
+            400 | 404 | 405 | 410 | 501 => return Ok(Opened::NotHere(why)),
+            _ => {
+                answer::read(&place, &answer)?;
+            }
+        }
+        let Some(token) = answer.headers.get(TOKEN).cloned() else {
+            return Ok(Opened::No(format!("{place}: granted a session without a token")));
+        };
+        // A URL, or only its path.
+        let path = answer.header("location").and_then(|location| self.within(location));
+        Ok(Opened::Session(Session { token, path }))
     }
 
-    fn send(
-        &self,
-        path: &str,
-        request: hyper::http::request::Builder,
-        body: Bytes,
-    ) -> Result<Answer, RequestError> {
-        let failed = |e: &dyn std::fmt::Display, remedy: &str| {
-            RequestError::Later(format!("{}{path}: {e}{remedy}", self.endpoint))
-        };
+    /// Sends a request; follows redirects that stay on the service.
+    fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, RequestError> {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_REDIRECTS {
+            let answer = self.send_once(method.clone(), &path, body.clone())?;
+            let location = answer.header("location").filter(|_| answer.status.is_redirection());
+            match location.and_then(|location| self.within(location)) {
+                Some(next) if next != path => path = next,
+                _ => return Ok(answer),
+            }
+        }
+        self.send_once(method, &path, body)
+    }
+
+    fn send_once(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, RequestError> {
+        let place = self.place(path);
+        let failed =
+            |e: &dyn std::fmt::Display, remedy: &str| RequestError::Later(format!("{place}: {e}{remedy}"));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&place)
+            .header(ACCEPT, "application/json")
+            .header(ACCEPT_ENCODING, "gzip");
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        match (&self.state, &self.credentials) {
+            (State::Session(session), _) => request = request.header(TOKEN, &session.token),
+            (State::Basic, Some(who)) => request = request.header(AUTHORIZATION, who.basic()),
+            _ => {}
+        }
         let request = request.body(body).map_err(|e| failed(&e, ""))?;
         self.http.send(request).map_err(|e| match e {
             wattrace_http::Error::Tls(_) => failed(&e, TLS_REMEDY),
@@ -162,34 +204,29 @@ impl Client {
         })
     }
 
-    /// Checks the status of an answer and parses its JSON.
-    fn read(&self, path: &str, mut answer: Answer) -> Result<(Answer, Value), RequestError> {
-        let place = format!("{}{path}", self.endpoint);
-        let status = answer.status.as_u16();
-        match status {
-            200..=299 => {}
-            401 | 403 => {
-                let remedy =
-                    "check plugins.bmc.username and password_file, and that the account may log in and read";
-                return Err(RequestError::Refused(format!("{place}: HTTP {status}: {remedy}")));
-            }
-            404 | 405 | 501 => return Err(RequestError::Absent(format!("{place}: HTTP {status}"))),
-            300..=399 => {
-                let to = answer.header("location").unwrap_or("elsewhere");
-                let why = format!("redirects to {to}; give that as plugins.bmc.endpoint");
-                return Err(RequestError::Later(format!("{place}: HTTP {status}: {why}")));
-            }
-            _ => return Err(RequestError::Later(format!("{place}: HTTP {status}"))),
+    /// The path of a location, if that is on the configured host, by the configured scheme and port.
+    fn within(&self, location: &str) -> Option<String> {
+        if location.starts_with('/') {
+            return model::local(location);
         }
-        let body = std::mem::replace(&mut answer.body, Ok(Bytes::new()));
-        let text = body.map_err(|e| RequestError::Later(format!("{place}: {e}")))?;
-        if text.is_empty() {
-            return Ok((answer, Value::Null));
-        }
-        let json = serde_json::from_slice(&text)
-            .map_err(|e| RequestError::Later(format!("{place}: is not JSON: {e}")))?;
-        Ok((answer, json))
+        let (here, there) = (self.endpoint.parse::<Uri>().ok()?, location.parse::<Uri>().ok()?);
+        (origin(&here)? == origin(&there)?).then(|| there.path_and_query().map(ToString::to_string))?
     }
+
+    fn place(&self, path: &str) -> String {
+        format!("{}{path}", self.endpoint)
+    }
+}
+
+/// Scheme, host and port.
+fn origin(uri: &Uri) -> Option<(String, String, u16)> {
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+}
+
+fn sessions_are_taken(answer: &Answer) -> bool {
+    answer::message_ids(answer).iter().any(|id| id.contains("SessionLimit"))
 }
 
 const TLS_REMEDY: &str = "; if the BMC's certificate is self-signed, give its authority as \
@@ -198,8 +235,8 @@ const TLS_REMEDY: &str = "; if the BMC's certificate is self-signed, give its au
 impl Drop for Client {
     fn drop(&mut self) {
         // BMCs allow few sessions. If this fails, the session expires.
-        let Some(Session { token, path: Some(path) }) = self.session.take() else { return };
-        let request = self.request(Method::DELETE, &path).header(TOKEN, token);
+        let State::Session(Session { token, path: Some(path) }) = &self.state else { return };
+        let request = Request::builder().method(Method::DELETE).uri(self.place(path)).header(TOKEN, token);
         if let Ok(request) = request.body(Bytes::new()) {
             _ = self.http.with_limits(limits(LOGOUT_TIME)).send(request);
         }
@@ -219,44 +256,4 @@ fn tls(config: &BmcConfig) -> ClientTls {
         Trust::Authority(config.authority.clone())
     };
     ClientTls { trust, identity: None }
-}
-
-impl Credentials {
-    /// The header of basic authentication.
-    fn basic(&self) -> String {
-        format!("Basic {}", base64(format!("{}:{}", self.name, self.password).as_bytes()))
-    }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let bits =
-            three.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - three.len()));
-        for digit in 0..4 {
-            let six = (bits >> (18 - 6 * digit)) as usize & 63;
-            text.push(if digit > three.len() { '=' } else { DIGITS[six] as char });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_follows_rfc_4648() {
-        for (plain, coded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("Aladdin:open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 }

@@ -1,25 +1,45 @@
-//! Finds the chassis of this machine in a Redfish service, and the path of its power. A service may show
+//! Finds the chassis of this machine in a Redfish service, and the paths of its power. A service may show
 //! several: blades in an enclosure, drawers of disks. The energy of one that holds other machines, too, would
 //! include theirs.
 
 use serde_json::Value;
 
-use super::client::{Client, RequestError};
+use super::answer::RequestError;
+use super::client::{Client, ROOT};
 use super::model::{self, Chassis, link, members};
 use crate::config::Quantity;
 
-/// More chassis than any service shows.
-const MOST_CHASSIS: usize = 64;
+/// More members than any collection has.
+const MOST_MEMBERS: usize = 64;
 
 /// Where a reading is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Location {
     /// The chassis.
     pub(crate) chassis: String,
-    /// The path.
-    pub(crate) path: String,
+    /// The paths: one, or those of all power supplies.
+    pub(crate) paths: Vec<String>,
     /// What is read there.
     pub(crate) quantity: Quantity,
+    /// How an answer is read.
+    parse: Parse,
+}
+
+type Parse = fn(&Value) -> Option<i128>;
+
+impl Location {
+    /// The sum of the readings at all paths, in microwatts or microjoules; or why one of them is unknown.
+    pub(crate) fn read(&self, client: &mut Client) -> Result<Result<i128, String>, RequestError> {
+        let mut sum = 0;
+        for path in &self.paths {
+            match (self.parse)(&client.get(path)?) {
+                Some(value) => sum += value,
+                None => return Ok(Err(format!("{path}: has no number for {:?}", self.quantity))),
+            }
+        }
+        // The server is running.
+        Ok(if sum > 0 || self.quantity == Quantity::Energy { Ok(sum) } else { Err("0 W".to_owned()) })
+    }
 }
 
 /// Why no reading was found.
@@ -36,57 +56,147 @@ impl From<RequestError> for DiscoveryError {
     }
 }
 
+/// A search: the client, and what went wrong with parts of the service while others answered.
+struct Search<'a> {
+    client: &'a mut Client,
+    /// Resources that are not shown to this account.
+    forbidden: Vec<String>,
+    /// A resource of the present chassis that may be read later.
+    later: Option<RequestError>,
+}
+
 /// Searches the service for the chassis `wanted` or, if that is empty, for the only possible one.
 pub(crate) fn discover(
     client: &mut Client,
     wanted: &str,
     quantity: Quantity,
 ) -> Result<Location, DiscoveryError> {
-    let root = client.get("/redfish/v1/")?;
+    let root = client.get(ROOT)?;
     let collection = link(&root, "Chassis").unwrap_or_else(|| "/redfish/v1/Chassis".to_owned());
-    let mut metered = Vec::new();
-    let mut seen = Vec::new();
-    for path in members(&client.get(&collection)?).into_iter().take(MOST_CHASSIS) {
-        let answer = skip_absent(client.get(&path))?;
-        let Some(chassis) = answer.as_ref().and_then(model::chassis) else { continue };
+    let all = client.get(&collection)?;
+    let mut search = Search { client, forbidden: Vec::new(), later: None };
+    let (mut metered, mut seen) = (Vec::new(), Vec::new());
+    for path in search.all_members(all)? {
+        let Some(chassis) = search.required(&path)?.as_ref().and_then(model::chassis) else { continue };
         seen.push(chassis.id.clone());
         if !wanted.is_empty() && chassis.id != wanted {
             continue;
         }
-        if let Some(location) = locate(client, &chassis, quantity)? {
-            metered.push((chassis, location));
+        search.later = None;
+        match (search.locate(&chassis, quantity)?, search.later.take()) {
+            (Some(location), _) => metered.push((chassis, location)),
+            // It may be the one, or another reason why the choice is the user's.
+            (None, Some(why)) => {
+                let id = chassis.id;
+                let remedy =
+                    format!("; if it stays so and `{id}` is not this machine, set plugins.bmc.chassis");
+                return Err(DiscoveryError::Request(RequestError::Later(format!("{why}{remedy}"))));
+            }
+            (None, None) => {}
         }
     }
-    choose(metered, &seen, wanted).map_err(DiscoveryError::Choice)
+    choose(metered, &seen, wanted).map_err(|mut why| {
+        for forbidden in search.forbidden {
+            why.push_str("; ");
+            why.push_str(&forbidden);
+        }
+        DiscoveryError::Choice(why)
+    })
 }
 
-/// Where `chassis` reports the quantity `wanted`, or else the other one; `None`: neither.
-fn locate(
-    client: &mut Client,
-    chassis: &Chassis,
-    wanted: Quantity,
-) -> Result<Option<Location>, RequestError> {
-    let mut found = Vec::new();
-    for path in [&chassis.metrics, &chassis.power].into_iter().flatten() {
-        let Some(answer) = skip_absent(client.get(path))? else { continue };
-        let (power, energy) = (model::microwatts(&answer), model::microjoules(&answer));
-        for (quantity, value) in [(Quantity::Power, power), (Quantity::Energy, energy)] {
-            if value.is_some() {
-                found.push(Location { chassis: chassis.id.clone(), path: path.clone(), quantity });
+impl Search<'_> {
+    /// Where `chassis` reports the quantity `wanted`, or else the other one; `None`: neither.
+    fn locate(&mut self, chassis: &Chassis, wanted: Quantity) -> Result<Option<Location>, RequestError> {
+        let location =
+            |paths, quantity, parse| Location { chassis: chassis.id.clone(), paths, quantity, parse };
+        let mut found = Vec::new();
+        for path in [&chassis.metrics, &chassis.power].into_iter().flatten() {
+            let Some(answer) = self.optional(path)? else { continue };
+            let readings: [(Quantity, Parse); 2] =
+                [(Quantity::Power, model::microwatts), (Quantity::Energy, model::microjoules)];
+            for (quantity, parse) in readings {
+                if parse(&answer).is_some() {
+                    found.push(location(vec![path.clone()], quantity, parse));
+                }
             }
         }
+        if found.is_empty()
+            && let Some(subsystem) = &chassis.subsystem
+            && let Some(paths) = self.supplies(subsystem)?
+        {
+            found.push(location(paths, Quantity::Power, model::input_microwatts));
+        }
+        // The sort is stable, so the newer resource stays first.
+        found.sort_by_key(|location| location.quantity != wanted);
+        Ok(found.into_iter().next())
     }
-    // The sort is stable, so the newer resource stays first.
-    found.sort_by_key(|location| location.quantity != wanted);
-    Ok(found.into_iter().next())
-}
 
-/// Not every chassis has power, so a path that does not exist is no error.
-fn skip_absent(answer: Result<Value, RequestError>) -> Result<Option<Value>, RequestError> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(RequestError::Absent(_)) => Ok(None),
-        Err(e) => Err(e),
+    /// The paths of what each power supply takes in; `None`: there are none, or one of them does not report
+    /// it, so that the sum is unknown.
+    fn supplies(&mut self, subsystem: &str) -> Result<Option<Vec<String>>, RequestError> {
+        let Some(subsystem) = self.optional(subsystem)? else { return Ok(None) };
+        let Some(collection) = link(&subsystem, "PowerSupplies") else { return Ok(None) };
+        let Some(collection) = self.optional(&collection)? else { return Ok(None) };
+        let mut paths = Vec::new();
+        for path in self.all_members(collection)? {
+            let Some(supply) = self.optional(&path)? else { return Ok(None) };
+            if model::is_absent(&supply) {
+                continue;
+            }
+            let Some(path) = link(&supply, "Metrics") else { return Ok(None) };
+            let reads = self.optional(&path)?.is_some_and(|m| model::input_microwatts(&m).is_some());
+            if !reads {
+                return Ok(None);
+            }
+            paths.push(path);
+        }
+        Ok((!paths.is_empty()).then_some(paths))
+    }
+
+    /// The members of `collection`, on all its pages.
+    fn all_members(&mut self, collection: Value) -> Result<Vec<String>, RequestError> {
+        let mut all = Vec::new();
+        let mut page = Some(collection);
+        while let Some(shown) = page {
+            let before = all.len();
+            for member in members(&shown) {
+                if all.len() < MOST_MEMBERS && !all.contains(&member) {
+                    all.push(member);
+                }
+            }
+            // A page without anything new would be followed forever.
+            page = match model::next_page(&shown).filter(|_| all.len() > before) {
+                Some(next) => self.required(&next)?,
+                None => None,
+            };
+        }
+        Ok(all)
+    }
+
+    /// The resource at `path`, without which the choice could be wrong. Not every chassis is shown to every
+    /// account, so one that is not there is no error.
+    fn required(&mut self, path: &str) -> Result<Option<Value>, RequestError> {
+        match self.client.get(path) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(RequestError::Absent(_)) => Ok(None),
+            Err(RequestError::Forbidden(why)) => {
+                self.forbidden.push(why);
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The resource at `path`, whose place another one may take: no chassis has all of them, and services
+    /// answer with errors for some.
+    fn optional(&mut self, path: &str) -> Result<Option<Value>, RequestError> {
+        match self.required(path) {
+            Err(e @ RequestError::Later(_)) => {
+                self.later = Some(e);
+                Ok(None)
+            }
+            answer => answer,
+        }
     }
 }
 
@@ -130,9 +240,13 @@ mod tests {
 
     fn metered(of: &[(&str, Option<usize>)]) -> Vec<(Chassis, Location)> {
         let one = |&(id, systems): &(&str, Option<usize>)| {
-            let location =
-                Location { chassis: id.to_owned(), path: format!("/{id}"), quantity: Quantity::Power };
-            (Chassis { id: id.to_owned(), metrics: None, power: None, systems }, location)
+            let location = Location {
+                chassis: id.to_owned(),
+                paths: vec![format!("/{id}")],
+                quantity: Quantity::Power,
+                parse: model::microwatts,
+            };
+            (Chassis { id: id.to_owned(), systems, ..Chassis::default() }, location)
         };
         of.iter().map(one).collect()
     }

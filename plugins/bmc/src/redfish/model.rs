@@ -1,10 +1,11 @@
-//! Parses a Redfish service's answers. Pure functions of JSON. A value that is missing, null or of another
-//! type yields nothing.
+//! Parses a Redfish service's answers. Pure functions of JSON. A value that is missing, null or makes no
+//! sense yields nothing. Services differ in types: a number may be text, and a list of one may be its only
+//! element.
 
 use serde_json::Value;
 
 /// The part of a chassis that is about its power.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chassis {
     /// Its id in the service, which the user may configure.
     pub id: String,
@@ -12,9 +13,20 @@ pub struct Chassis {
     pub metrics: Option<String>,
     /// The path of its power in older services.
     pub power: Option<String>,
+    /// The path of what holds its power supplies in newer services.
+    pub subsystem: Option<String>,
     /// How many computers it holds, if the service says so.
     pub systems: Option<usize>,
 }
+
+/// Where vendors have the chassis' power in the older resource, if not in its list of controls: Fujitsu's
+/// iRMC, and HPE's iLO 4, which is older than the list.
+const ELSEWHERE: [&str; 2] =
+    ["/Oem/ts_fujitsu/ChassisPowerConsumption/CurrentPowerConsumptionW", "/PowerConsumedWatts"];
+
+/// Words in the name or context of a control that is about a part of the chassis.
+const PARTS: [&str; 10] =
+    ["cpu", "processor", "memory", "dimm", "gpu", "accelerator", "fan", "storage", "sub-system", "subsystem"];
 
 /// The path that `key` links to, if it is on the same service.
 pub fn link(answer: &Value, key: &str) -> Option<String> {
@@ -23,30 +35,54 @@ pub fn link(answer: &Value, key: &str) -> Option<String> {
 
 /// The paths of a collection's members.
 pub fn members(collection: &Value) -> Vec<String> {
-    let members = collection.get("Members").and_then(Value::as_array);
-    members.into_iter().flatten().filter_map(path).collect()
+    collection.get("Members").map(list).unwrap_or_default().iter().filter_map(path).collect()
+}
+
+/// The path of the rest of a collection whose members do not fit into one answer.
+pub(crate) fn next_page(collection: &Value) -> Option<String> {
+    local(collection.get("Members@odata.nextLink")?.as_str()?)
+}
+
+/// Where the service lets clients log in.
+pub(crate) fn sessions(root: &Value) -> Option<String> {
+    link(root.get("Links")?, "Sessions")
 }
 
 /// A chassis; `None` if the answer is something else.
 pub fn chassis(answer: &Value) -> Option<Chassis> {
     let systems = answer.pointer("/Links/ComputerSystems").and_then(Value::as_array);
+    let last_of_path = || Some(path(answer)?.trim_end_matches('/').rsplit('/').next()?.to_owned());
+    let id = match answer.get("Id") {
+        Some(Value::String(id)) => Some(id.clone()),
+        Some(Value::Number(id)) => Some(id.to_string()),
+        _ => last_of_path(),
+    };
     Some(Chassis {
-        id: answer.get("Id")?.as_str()?.to_owned(),
+        id: id?,
         metrics: link(answer, "EnvironmentMetrics"),
         power: link(answer, "Power"),
+        subsystem: link(answer, "PowerSubsystem"),
         systems: systems.map(Vec::len),
     })
 }
 
-/// Microwatts in EnvironmentMetrics or Power.
+/// Microwatts of a chassis, in EnvironmentMetrics or Power.
 pub fn microwatts(answer: &Value) -> Option<i128> {
     let excerpt = reading(answer, "PowerWatts");
-    let control = || {
-        // The first is that of the chassis; others, if there are any, are those of its parts.
-        answer.get("PowerControl")?.as_array()?.iter().find_map(|c| number(c.get("PowerConsumedWatts")?))
-    };
+    let control = || number(chassis_control(answer)?.get("PowerConsumedWatts")?);
+    let elsewhere = || ELSEWHERE.iter().find_map(|place| number(answer.pointer(place)?));
     // The server is running, so a BMC that says zero does not know.
-    scaled(excerpt.or_else(control)?, 1e6).filter(|&power| power > 0)
+    scaled(excerpt.or_else(control).or_else(elsewhere)?, 1e6).filter(|&power| power > 0)
+}
+
+/// Microwatts that a power supply takes from the mains. A spare one may take none.
+pub fn input_microwatts(metrics: &Value) -> Option<i128> {
+    scaled(reading(metrics, "InputPowerWatts")?, 1e6)
+}
+
+/// Whether an answer is about a bay without a device.
+pub(crate) fn is_absent(answer: &Value) -> bool {
+    answer.pointer("/Status/State").and_then(Value::as_str) == Some("Absent")
 }
 
 /// Microjoules that EnvironmentMetrics has counted.
@@ -57,13 +93,47 @@ pub fn microjoules(answer: &Value) -> Option<i128> {
     }
 }
 
+/// What a service says about an error: the ids of its messages, such as `Base.1.4.InsufficientPrivilege`.
+pub fn message_ids(answer: &Value) -> Vec<&str> {
+    let messages = answer.pointer("/error/@Message.ExtendedInfo").map(list).unwrap_or_default();
+    let ids = messages.iter().filter_map(|message| message.get("MessageId")?.as_str());
+    ids.chain(answer.pointer("/error/code").and_then(Value::as_str)).collect()
+}
+
+/// The control of the whole chassis. It is the first; others are those of its parts. It stays the one while
+/// it has no reading, as after a restart of the BMC.
+fn chassis_control(answer: &Value) -> Option<&Value> {
+    list(answer.get("PowerControl")?).iter().find(|control| !is_of_part(control))
+}
+
+fn is_of_part(control: &Value) -> bool {
+    ["Name", "PhysicalContext"].iter().any(|key| {
+        let text = control.get(key).and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
+        PARTS.iter().any(|part| text.contains(part))
+    })
+}
+
+/// The elements of a list. What is no list is its own only element.
+fn list(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(elements) => elements,
+        Value::Null => &[],
+        only => std::slice::from_ref(only),
+    }
+}
+
 fn path(reference: &Value) -> Option<String> {
-    let path = reference.get("@odata.id")?.as_str()?;
+    local(reference.get("@odata.id")?.as_str()?)
+}
+
+/// A reference without its fragment, if it stays on the service.
+pub(crate) fn local(reference: &str) -> Option<String> {
+    let path = reference.split('#').next()?;
     // Neither on another host, nor with characters that would end the request line.
     let is_good = path.starts_with('/')
         && !path.starts_with("//")
         && path.len() < 1024
-        && path.bytes().all(|b| b.is_ascii_graphic());
+        && path.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     is_good.then(|| path.to_owned())
 }
 
@@ -72,8 +142,13 @@ fn reading(answer: &Value, key: &str) -> Option<f64> {
     number(answer.get(key)?.get("Reading")?)
 }
 
+/// A number, or the text of one.
 fn number(value: &Value) -> Option<f64> {
-    value.as_f64().filter(|n| n.is_finite())
+    let number = match value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_f64(),
+    };
+    number.filter(|n| n.is_finite())
 }
 
 fn scaled(value: f64, factor: f64) -> Option<i128> {
@@ -83,61 +158,4 @@ fn scaled(value: f64, factor: f64) -> Option<i128> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn power_is_in_an_excerpt_or_in_the_first_control_that_has_it() {
-        assert_eq!(microwatts(&json!({"PowerWatts": {"Reading": 374.25}})), Some(374_250_000));
-        let controls = json!({"PowerControl": [
-            {"MemberId": "0", "PowerConsumedWatts": null},
-            {"PowerConsumedWatts": 344},
-            {"PowerConsumedWatts": 12}
-        ]});
-        assert_eq!(microwatts(&controls), Some(344_000_000));
-        for nothing in [
-            json!({}),
-            json!([]),
-            json!({"PowerWatts": 5}),
-            json!({"PowerWatts": {"Reading": null}}),
-            json!({"PowerWatts": {"Reading": "374"}}),
-            json!({"PowerWatts": {"Reading": -3}}),
-            json!({"PowerWatts": {"Reading": 0}}),
-            json!({"PowerWatts": {"Reading": 1e300}}),
-            json!({"PowerControl": {"PowerConsumedWatts": 5}}),
-            json!({"PowerControl": []}),
-        ] {
-            assert_eq!(microwatts(&nothing), None, "{nothing}");
-        }
-    }
-
-    #[test]
-    fn energy_is_in_joules_or_in_kilowatt_hours() {
-        assert_eq!(
-            microjoules(&json!({"EnergykWh": {"Reading": 325675.0}})),
-            Some(1_172_430_000_000_000_000)
-        );
-        let both = json!({"EnergykWh": {"Reading": 1}, "EnergyJoules": {"Reading": 3600000.5}});
-        assert_eq!(microjoules(&both), Some(3_600_000_500_000));
-        assert_eq!(microjoules(&json!({"EnergykWh": {"Reading": 1e12}})), None);
-    }
-
-    #[test]
-    fn links_stay_on_the_service() {
-        let answer = json!({
-            "Good": {"@odata.id": "/redfish/v1/Chassis/1U/Power"},
-            "Away": {"@odata.id": "https://elsewhere/redfish/v1"},
-            "Host": {"@odata.id": "//elsewhere/redfish/v1"},
-            "Torn": {"@odata.id": "/redfish/v1\r\nHost: elsewhere"},
-            "Null": {"@odata.id": null},
-            "Members": [{"@odata.id": "/a"}, {}, 5, {"@odata.id": "b"}, {"@odata.id": "/c"}],
-        });
-        assert_eq!(link(&answer, "Good").as_deref(), Some("/redfish/v1/Chassis/1U/Power"));
-        for bad in ["Away", "Host", "Torn", "Null", "Absent", "Members"] {
-            assert_eq!(link(&answer, bad), None, "{bad}");
-        }
-        assert_eq!(members(&answer), ["/a", "/c"]);
-    }
-}
+mod tests;

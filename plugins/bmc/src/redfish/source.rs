@@ -6,9 +6,10 @@ use tokio::runtime::Handle;
 use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick};
 use wattrace_meter::Channel;
 
-use super::client::{Client, Credentials, RequestError};
+use super::answer::RequestError;
+use super::client::Client;
+use super::credentials::Credentials;
 use super::discover::{DiscoveryError, Location, discover};
-use super::model;
 use crate::config::{BmcConfig, Quantity};
 use crate::meter::server;
 
@@ -65,7 +66,7 @@ impl RedfishSource {
             let (wanted, found) = (config.reading, location.quantity);
             tracing::warn!("plugins.bmc.reading: the BMC reports no {wanted:?}; {found:?} is read instead");
         }
-        tracing::info!(chassis = location.chassis, path = location.path, "Redfish opened");
+        tracing::info!(chassis = location.chassis, paths = location.paths.join(" "), "Redfish opened");
         let now = clock.now();
         let subject = server(config.origin());
         let channel = match location.quantity {
@@ -79,29 +80,19 @@ impl RedfishSource {
     }
 
     fn read(&mut self, out: &mut Batch) -> Result<(), Error> {
-        let answer = self.client.get(&self.location.path);
+        let read = self.location.read(&mut self.client);
         let now = self.clock.now();
-        let value = match &answer {
-            Ok(answer) => match self.location.quantity {
-                Quantity::Power => model::microwatts(answer),
-                Quantity::Energy => model::microjoules(answer),
-            },
+        match read {
             Err(e) => {
-                self.channel.miss(now, e, out);
-                None
+                self.channel.miss(now, &e, out);
+                return Err(consequence(e, &self.credentials, &self.refused));
             }
-        };
-        match (answer, value) {
-            (Err(e), _) => return Err(consequence(e, &self.credentials, &self.refused)),
-            (Ok(_), None) => {
-                let why = format!("{}: has no number for {:?}", self.location.path, self.location.quantity);
-                self.channel.miss(now, &why, out);
-            }
+            Ok(Err(why)) => self.channel.miss(now, &why, out),
             // Energy moves in steps. Until the next step there is no point; its window will cover this time,
             // too.
-            (Ok(_), Some(_)) if self.location.quantity == Quantity::Energy && value == self.last => {}
-            (Ok(_), Some(number)) => {
-                self.last = value;
+            Ok(Ok(number)) if self.location.quantity == Quantity::Energy && self.last == Some(number) => {}
+            Ok(Ok(number)) => {
+                self.last = Some(number);
                 self.channel.take(now, number, out);
             }
         }
@@ -120,9 +111,9 @@ fn consequence(
             refused.lock().unwrap_or_else(PoisonError::into_inner).clone_from(credentials);
             Error::gone(why)
         }
-        // The reading has moved, as after an update of the firmware: the source opens again and searches for
-        // it.
-        RequestError::Absent(why) => Error::fatal(why),
+        // The reading has moved, as after an update of the firmware, or rights or a licence have changed: the
+        // source opens again and searches for it.
+        RequestError::Absent(why) | RequestError::Forbidden(why) => Error::fatal(why),
         RequestError::Later(why) => Error::retry(why),
     }
 }

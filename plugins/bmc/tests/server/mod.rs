@@ -1,5 +1,6 @@
 //! A simulated Redfish service: with or without TLS, with sessions and basic authentication. The test sets
 //! its answers, and it records the requests.
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,9 +15,22 @@ pub(crate) const PASSWORD: &str = "s3cret: with a colon";
 /// `reader:s3cret: with a colon` in base64.
 const BASIC: &str = "Basic cmVhZGVyOnMzY3JldDogd2l0aCBhIGNvbG9u";
 
+/// What is sent for a path.
+#[derive(Clone, Default)]
+pub(crate) struct Reply {
+    pub status: u16,
+    /// Header lines.
+    pub headers: String,
+    pub body: Vec<u8>,
+}
+
 #[derive(Default)]
 pub(crate) struct Bmc {
-    pub answers: HashMap<String, (u16, Value)>,
+    pub answers: HashMap<String, Reply>,
+    /// What is sent instead of a session, by the path of the request.
+    pub logins_refused: HashMap<String, Reply>,
+    /// Where sessions are granted.
+    pub sessions: String,
     /// `METHOD path`, with how the client authenticated.
     pub asked: Vec<String>,
     pub tokens: Vec<String>,
@@ -47,7 +61,9 @@ impl Server {
     fn listen(scheme: &str, wrap: impl Fn(TcpStream) -> Option<Box<dyn ReadWrite>> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
-        let bmc = Arc::new(Mutex::new(Bmc { password: PASSWORD.to_owned(), ..Bmc::default() }));
+        let sessions = "/redfish/v1/SessionService/Sessions".to_owned();
+        let bmc = Bmc { password: PASSWORD.to_owned(), sessions, ..Bmc::default() };
+        let bmc = Arc::new(Mutex::new(bmc));
         let served = bmc.clone();
         // Ends with the test's process.
         thread::spawn(move || {
@@ -61,15 +77,21 @@ impl Server {
     }
 
     pub(crate) fn set(&self, path: &str, answer: Value) {
-        self.bmc.lock().unwrap().answers.insert(path.to_owned(), (200, answer));
+        self.reply(path, Reply { status: 200, body: answer.to_string().into(), ..Reply::default() });
     }
 
     pub(crate) fn fail(&self, path: &str, status: u16) {
-        self.bmc
-            .lock()
-            .unwrap()
-            .answers
-            .insert(path.to_owned(), (status, json!({"error": {"code": "Base.1.0"}})));
+        let body = json!({"error": {"code": "Base.1.0"}}).to_string().into();
+        self.reply(path, Reply { status, body, ..Reply::default() });
+    }
+
+    pub(crate) fn reply(&self, path: &str, reply: Reply) {
+        self.bmc.lock().unwrap().answers.insert(path.to_owned(), reply);
+    }
+
+    pub(crate) fn redirect(&self, path: &str, status: u16, to: &str) {
+        let headers = format!("Location: {to}\r\n");
+        self.reply(path, Reply { status, headers, body: Vec::new() });
     }
 
     /// The requests since the last call.
@@ -136,14 +158,13 @@ fn serve(stream: Box<dyn ReadWrite>, bmc: &Mutex<Bmc>) {
         if stream.read_exact(&mut body).is_err() {
             return;
         }
-        let (status, extra, answer) = bmc.lock().unwrap().answer(&method, &path, &headers, &body);
-        let text = if answer.is_null() { String::new() } else { answer.to_string() };
-        let length = text.len();
-        let reply = format!(
-            "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\n{extra}\
-             Content-Length: {length}\r\n\r\n{text}"
-        );
-        if stream.get_mut().write_all(reply.as_bytes()).and_then(|()| stream.get_mut().flush()).is_err() {
+        let Reply { status, headers, body } =
+            bmc.lock().unwrap().answer(&method, &path, &headers, &body).unwrap_or_default();
+        let status = if status == 0 { 404 } else { status };
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status} x\r\n{headers}Content-Length: {length}\r\n\r\n");
+        let reply = [head.as_bytes(), &body].concat();
+        if stream.get_mut().write_all(&reply).and_then(|()| stream.get_mut().flush()).is_err() {
             return;
         }
     }
@@ -166,13 +187,14 @@ fn head(stream: &mut impl BufRead) -> Option<(String, String, HashMap<String, St
 }
 
 impl Bmc {
+    /// `None`: there is nothing at `path`.
     fn answer(
         &mut self,
         method: &str,
         path: &str,
         headers: &HashMap<String, String>,
         body: &[u8],
-    ) -> (u16, String, Value) {
+    ) -> Option<Reply> {
         let token = headers.get("x-auth-token");
         let by_token = token.is_some_and(|token| self.tokens.contains(token));
         let by_name =
@@ -185,27 +207,34 @@ impl Bmc {
             "nobody"
         };
         self.asked.push(format!("{method} {path} {who}"));
-        if method == "POST" && path == "/redfish/v1/SessionService/Sessions" {
-            let said: Value = serde_json::from_slice(body).unwrap();
-            if said != json!({"UserName": "reader", "Password": self.password}) {
-                return (401, String::new(), Value::Null);
-            }
-            self.logins += 1;
-            let token = format!("token-{}", self.logins);
-            let place = format!("/redfish/v1/SessionService/Sessions/{}", self.logins);
-            let extra = format!("X-Auth-Token: {token}\r\nLocation: {place}\r\n");
-            self.tokens.push(token);
-            return (201, extra, json!({"Id": "1"}));
+        let status = |status| Some(Reply { status, ..Reply::default() });
+        if method == "POST" {
+            return match self.logins_refused.get(path) {
+                Some(refused) => Some(refused.clone()),
+                None if path == self.sessions => Some(self.log_in(path, body)),
+                None => None,
+            };
         }
         if method == "DELETE" {
             self.tokens.retain(|known| Some(known) != token);
-            return (204, String::new(), Value::Null);
+            return status(204);
         }
         // The root needs no authentication.
         if who == "nobody" && path != "/redfish/v1/" {
-            return (401, String::new(), json!({"error": {"code": "Base.1.0.GeneralError"}}));
+            return status(401);
         }
-        let (status, answer) = self.answers.get(path).cloned().unwrap_or((404, Value::Null));
-        (status, String::new(), answer)
+        self.answers.get(path).cloned()
+    }
+
+    fn log_in(&mut self, path: &str, body: &[u8]) -> Reply {
+        let said: Value = serde_json::from_slice(body).unwrap();
+        if said != json!({"UserName": "reader", "Password": self.password}) {
+            return Reply { status: 401, ..Reply::default() };
+        }
+        self.logins += 1;
+        let token = format!("token-{}", self.logins);
+        let headers = format!("X-Auth-Token: {token}\r\nLocation: {path}/{}\r\n", self.logins);
+        self.tokens.push(token);
+        Reply { status: 201, headers, body: json!({"Id": "1"}).to_string().into() }
     }
 }

@@ -85,6 +85,28 @@ fn a_malformed_reply_is_an_anomaly_and_no_reply_is_an_error_to_retry() {
 }
 
 #[test]
+fn a_bmc_that_is_busy_now_and_then_leaves_no_gap_and_counts_nothing_twice() {
+    let mut bench = open(Ok(reply(372, 0))).unwrap();
+    for (second, code) in [(5, 0xc0), (10, 0xc3)] {
+        let (points, error) = bench.at(second, Ok(vec![code]));
+        assert!(points[0].starts_with("bad_reading") && error.is_none(), "{points:?}");
+    }
+    assert_eq!(bench.at(15, Ok(reply(380, 0))), points(&["hw.host.energy = 5640000000 [0, 15]"]));
+    assert_eq!(bench.at(20, Ok(reply(380, 0))), points(&["hw.host.energy = 7540000000 [15, 20]"]));
+}
+
+#[test]
+fn watts_of_a_bmc_that_says_it_does_not_measure_count() {
+    let inactive = |watts, second| {
+        let mut reply = reply(watts, second);
+        *reply.last_mut().unwrap() = 0;
+        reply
+    };
+    let mut bench = open(Ok(inactive(210, 1))).unwrap();
+    assert_eq!(bench.at(5, Ok(inactive(230, 6))), points(&["hw.host.energy = 1100000000 [0, 5]"]));
+}
+
+#[test]
 fn a_bmc_whose_clock_stops_is_reported_once() {
     let mut bench = open(Ok(reply(200, 1))).unwrap();
     let mut reported = Vec::new();
@@ -97,9 +119,13 @@ fn a_bmc_whose_clock_stops_is_reported_once() {
 
 #[test]
 fn a_bmc_without_a_power_meter_is_gone_and_a_busy_one_is_not() {
-    let error = open(Ok(vec![0xc1])).err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Gone);
-    assert!(error.to_string().contains("plugins.bmc.endpoint"), "{error}");
+    let mut deactivated = vec![0; 19];
+    deactivated[1] = 0xdc;
+    for no_meter in [vec![0xc1], deactivated] {
+        let error = open(Ok(no_meter)).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Gone);
+        assert!(error.to_string().contains("plugins.bmc.endpoint"), "{error}");
+    }
     let mut bench = open(Ok(vec![0xc0])).unwrap();
     assert_eq!(bench.at(5, Ok(reply(100, 6))), points(&[]));
     assert_eq!(bench.at(10, Ok(reply(100, 11))), points(&["hw.host.energy = 500000000 [5, 10]"]));
