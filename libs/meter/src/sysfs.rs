@@ -1,19 +1,60 @@
-//! Files of the kernel that hold a number or a word. Their content is not trusted: a file that does not hold
-//! a number is an error that names its path. Also whether a file is the kernel's own or a simulated one.
+//! Files of the kernel that hold a number or a word. Neither their kind nor their content is trusted: a FIFO
+//! in the place of a file is not waited for ([`open`]), and a file that does not hold a number is an
+//! error that names its path. Also whether a file is the kernel's own or a simulated one.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use wattrace_api::Origin;
+use wattrace_api::files::{open_regular, read_open};
+use wattrace_api::privilege::for_kernel_file;
 
 /// `statfs(2)`'s number for sysfs.
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 /// Words are cut at this length.
 const MAX_WORD: u64 = 4096;
+/// No file of the kernel that is read as a whole is longer: `/proc/cpuinfo` has about 1.5 kB for each CPU.
+const MAX_TEXT: u64 = 16 << 20;
+
+/// Opens a regular file of the kernel, or of a simulated tree with the user's rights. Whatever else is at
+/// `path` is refused, and not waited for. Files of sysfs and /proc are regular.
+///
+/// # Errors
+/// If it cannot be opened or is no regular file. The message does not name the path.
+pub fn open(path: &Path) -> io::Result<File> {
+    for_kernel_file(path, || open_regular(path))
+}
+
+/// The same for a device of the kernel (`/dev/cpu/0/msr`), or the regular file that simulates it.
+///
+/// # Errors
+/// If it cannot be opened, or is neither. The message does not name the path.
+pub fn open_device(path: &Path) -> io::Result<File> {
+    let file = open_anything(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_char_device() {
+        return Ok(file);
+    }
+    Err(io::Error::new(ErrorKind::InvalidInput, "it is neither a character device nor a regular file"))
+}
+
+/// Opens what is there, a directory too, without waiting.
+fn open_anything(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    for_kernel_file(path, || OpenOptions::new().read(true).custom_flags(flags).open(path))
+}
+
+/// The text of a regular file of the kernel, of at most 16 MiB.
+///
+/// # Errors
+/// Those of [`open`] and of [`read_open`]. The message does not name the path.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    read_open(open(path)?, MAX_TEXT)
+}
 
 /// Why there is no reading now.
 #[derive(Debug)]
@@ -84,7 +125,7 @@ impl NumberFile {
     /// # Errors
     /// If it cannot be opened.
     pub fn open(&mut self) -> io::Result<()> {
-        self.file = Some(File::open(&self.path)?);
+        self.file = Some(open(&self.path)?);
         Ok(())
     }
 
@@ -110,7 +151,7 @@ impl NumberFile {
     pub fn read_open(&mut self) -> Result<i128, Fault> {
         let file = match &mut self.file {
             Some(file) => file,
-            closed => closed.insert(File::open(&self.path).map_err(|e| Fault::of_io(&self.path, &e))?),
+            closed => closed.insert(open(&self.path).map_err(|e| Fault::of_io(&self.path, &e))?),
         };
         let mut buffer = [0_u8; 64];
         let length = match file.read_at(&mut buffer, 0) {
@@ -159,7 +200,7 @@ pub fn read_number(path: &Path) -> Result<i128, Fault> {
 /// The first line of a small file, trimmed; `None` if it cannot be read, is empty, or is not UTF-8.
 pub fn read_word(path: &Path) -> Option<String> {
     let mut text = Vec::new();
-    File::open(path).ok()?.take(MAX_WORD).read_to_end(&mut text).ok()?;
+    open(path).ok()?.take(MAX_WORD).read_to_end(&mut text).ok()?;
     let line = text.split(|&b| b == b'\n' || b == 0).next()?;
     let word = std::str::from_utf8(line).ok()?.trim();
     (!word.is_empty()).then(|| word.to_owned())
@@ -180,7 +221,7 @@ pub fn names(directory: &Path) -> io::Result<Vec<String>> {
 ///
 /// Pass the file that is read rather than the root above it: something else may be mounted in between.
 pub fn origin(path: &Path) -> Origin {
-    let magic = File::open(path).and_then(|file| file_system(&file));
+    let magic = open_anything(path).and_then(|file| file_system(&file));
     if magic.is_ok_and(|magic| magic == SYSFS_MAGIC) { Origin::Measured } else { Origin::Simulated }
 }
 
@@ -269,6 +310,29 @@ mod tests {
         fs::rename(dir.path().join("new"), &path).unwrap();
         assert_eq!(file.read_open().unwrap(), 17, "the open file is read");
         assert_eq!(file.read().unwrap(), 20);
+    }
+
+    fn fifo(path: &Path) {
+        let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+        // SAFETY: the path is a string that ends with a zero.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    }
+
+    /// Without the check of what is opened this waits for a writer, which never comes.
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once_and_the_error_names_file_and_kind() {
+        let (dir, path, mut file) = file();
+        fifo(&path);
+        let fault = file.read().unwrap_err();
+        assert_eq!(fault.what, format!("{}: it is a FIFO or pipe; a regular file is needed", path.display()));
+        assert!(!fault.gone && file.open().is_err() && read_number(&path).is_err());
+        assert_eq!((read_word(&path), read_text(&path).is_err()), (None, true));
+        assert_eq!((origin(&path), open_device(&path).is_err()), (Origin::Simulated, true));
+        let directory = read_number(dir.path()).unwrap_err();
+        assert!(directory.what.ends_with(": it is a directory; a regular file is needed"));
+        assert!(open_device(Path::new("/dev/null")).is_ok() && open(Path::new("/dev/null")).is_err());
+        // The kernel's files are regular.
+        assert!(read_text(Path::new("/proc/cpuinfo")).is_ok_and(|text| !text.is_empty()));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use wattrace_meter::sysfs::read_text;
+
 use crate::list::parse_list;
 
 /// The CPUs below a sysfs. Nothing is kept: each call reads.
@@ -30,7 +32,7 @@ impl Cpus {
     pub fn possible(&self) -> io::Result<Vec<u32>> {
         let path = self.directory.join("possible");
         let explain = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        let text = fs::read_to_string(&path).map_err(explain)?;
+        let text = read_text(&path).map_err(explain)?;
         parse_list(&text)
             .filter(|cpus| !cpus.is_empty())
             .ok_or_else(|| explain(io::Error::new(io::ErrorKind::InvalidData, "not a list of CPUs")))
@@ -38,7 +40,7 @@ impl Cpus {
 
     /// The CPUs that are online now, ascending; `None` if the kernel does not say.
     pub fn online(&self) -> Option<Vec<u32>> {
-        let text = fs::read_to_string(self.directory.join("online")).ok()?;
+        let text = read_text(&self.directory.join("online")).ok()?;
         parse_list(&text).filter(|cpus| !cpus.is_empty())
     }
 
@@ -82,7 +84,7 @@ impl Cpus {
     }
 
     fn topology(&self, cpu: u32, file: &str) -> Option<String> {
-        fs::read_to_string(self.directory(cpu).join("topology").join(file)).ok()
+        read_text(&self.directory(cpu).join("topology").join(file)).ok()
     }
 }
 

@@ -1,8 +1,9 @@
 //! The processor's vendor, family and model, which decide what registers it has. Read from the kernel's
 //! `devices/system/cpu/modalias`, because that file can be simulated together with the rest of sysfs.
 
-use std::fs;
 use std::path::Path;
+
+use wattrace_meter::sysfs::read_text;
 
 /// The vendor. Processors that work the same have the same vendor here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub(crate) struct CpuModel {
 impl CpuModel {
     /// Reads it below `sysfs_root`; `None` if it is unknown, or of another vendor.
     pub(crate) fn of(sysfs_root: &Path) -> Option<Self> {
-        Self::parse(&fs::read_to_string(sysfs_root.join("devices/system/cpu/modalias")).ok()?)
+        Self::parse(&read_text(&sysfs_root.join("devices/system/cpu/modalias")).ok()?)
     }
 
     /// `cpu:type:x86,ven0000fam0006mod009E:feature:…`, with the kernel's numbers of vendors

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use wattrace_api::Origin;
+use wattrace_meter::sysfs::open_device;
 
 /// The kernel's major number of these devices.
 const MSR_MAJOR: u32 = 202;
@@ -24,7 +25,7 @@ pub(crate) fn path(dev_root: &Path, cpu: u32) -> PathBuf {
 impl Device {
     /// Opens the registers of `cpu`.
     pub(crate) fn open(dev_root: &Path, cpu: u32) -> io::Result<Self> {
-        Ok(Self { file: File::open(path(dev_root, cpu))? })
+        Ok(Self { file: open_device(&path(dev_root, cpu))? })
     }
 
     /// The register's 64 bits. A register that the CPU does not have is an error.

@@ -2,7 +2,7 @@
 //! system call, and opened again on another CPU when theirs goes offline. `super` decides which counters
 //! there are.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use perf_event_open_sys as sys;
 use sys::bindings::{PERF_FLAG_FD_CLOEXEC, PERF_FORMAT_GROUP, perf_event_attr};
 
-use wattrace_meter::sysfs::Fault;
+use wattrace_meter::sysfs::{Fault, read_text};
 use wattrace_topology::parse_list;
 
 use crate::meter::{Continuity, Meter};
@@ -49,7 +49,7 @@ pub(super) struct PerfGroupSpec {
 impl PerfGroupSpec {
     /// The CPUs on which the PMU counts now; empty if the kernel does not say.
     fn counting_cpus(&self) -> Vec<u32> {
-        fs::read_to_string(&self.cpumask).ok().and_then(|mask| parse_list(&mask)).unwrap_or_default()
+        read_text(&self.cpumask).ok().and_then(|mask| parse_list(&mask)).unwrap_or_default()
     }
 
     /// Opens all counters on the first CPU on which that works.

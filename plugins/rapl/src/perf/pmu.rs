@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use wattrace_meter::Scale;
+use wattrace_meter::sysfs::read_text;
 use wattrace_topology::parse_list;
 
 use crate::domain::Part;
@@ -32,7 +33,7 @@ pub(super) struct Event {
 impl Pmu {
     /// Reads the PMU in `directory`. The error says what is missing.
     pub(super) fn find(directory: &Path, warnings: &mut Vec<String>) -> Result<Self, String> {
-        let read = |name: &str| fs::read_to_string(directory.join(name));
+        let read = |name: &str| read_text(&directory.join(name));
         let name = directory.file_name().unwrap_or_default().display();
         let pmu_type = read("type").map_err(|e| format!("no perf PMU \"{name}\": type: {e}"))?;
         let pmu_type = pmu_type.trim().parse().map_err(|e| format!("type: \"{}\": {e}", pmu_type.trim()))?;
@@ -46,7 +47,7 @@ impl Pmu {
             .into_iter()
             .filter_map(|name| {
                 let read =
-                    |suffix: &str| fs::read_to_string(directory.join(format!("events/{name}{suffix}")));
+                    |suffix: &str| read_text(&directory.join(format!("events/{name}{suffix}")));
                 let (terms, scale, unit) = (read("").ok()?, read(".scale"), read(".unit"));
                 let event =
                     Event::parse(&name, &terms, &scale.unwrap_or_default(), &unit.unwrap_or_default());
