@@ -50,11 +50,30 @@ impl OpenInterface {
         self.subjects().map(|subject| subject.domain.origin).max()
     }
 
+    /// Reads the groups until one can be read, so that what only opens does not pass for a meter.
+    ///
+    /// # Errors
+    /// None can be read; why the first cannot.
+    pub(crate) fn read_once(&mut self) -> Result<(), Fault> {
+        let mut first = None;
+        for CounterGroup { meter, counters } in &mut self.groups {
+            match meter.read(&mut vec![0; counters.len()]) {
+                Ok(_) => return Ok(()),
+                Err(fault) => first = first.or(Some(fault)),
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
     /// The subjects of all counters.
     pub(crate) fn subjects(&self) -> impl Iterator<Item = &Subject> {
         self.groups.iter().flat_map(|group| &group.counters).map(|(subject, _)| subject)
     }
 }
+
+/// The remedy for counters that exist and cannot be read.
+pub(crate) const UNREADABLE: &str = "the driver or the firmware shows a counter that it cannot read; \
+    another kernel may, or another plugins.rapl.interface";
 
 /// Why an interface cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,12 +11,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use wattrace_api::Origin;
-use wattrace_meter::sysfs::{self, NumberFile, read_number, read_word};
+use wattrace_meter::sysfs::{self, Fault, NumberFile, read_number, read_word};
 use wattrace_meter::{Period, powercap_period};
 
 use crate::cpu_model::{CpuModel, Vendor};
 use crate::domain::subject;
-use crate::meter::{CounterGroup, OpenInterface, Unavailable};
+use crate::meter::{CounterGroup, OpenInterface, UNREADABLE, Unavailable};
 use crate::meter_cpus::MeterCpus;
 use crate::profile;
 use meter::PowercapMeter;
@@ -51,12 +51,13 @@ pub(crate) fn open(sysfs_root: &Path) -> Result<OpenInterface, Unavailable> {
     for zone in zones {
         if let Err(e) = open_zone(&zone, class_origin, &mut opened) {
             let reason = format!("{}: {e}", zone.path.join("energy_uj").display());
-            opened.warnings.push(format!("left out, cannot be opened: {reason}; {NO_PERMISSION}"));
-            refused.get_or_insert(reason);
+            let remedy = Unavailable::remedy_of(&e, NO_PERMISSION, UNREADABLE);
+            opened.warnings.push(format!("left out, cannot be opened: {reason}; {remedy}"));
+            refused.get_or_insert((reason, remedy));
         }
     }
     match refused {
-        Some(reason) if opened.groups.is_empty() => Err(unavailable(reason, NO_PERMISSION)),
+        Some((reason, remedy)) if opened.groups.is_empty() => Err(unavailable(reason, remedy)),
         _ => Ok(opened),
     }
 }
@@ -75,15 +76,16 @@ fn open_zone(zone: &Zone, class_origin: Origin, opened: &mut OpenInterface) -> i
     let path = zone.path.join("energy_uj");
     let mut file = NumberFile::new(path.clone());
     file.open()?;
-    let max =
-        read_number(&zone.path.join("max_energy_range_uj")).ok().and_then(|max| u64::try_from(max).ok());
-    if max.is_none() {
-        let zone = zone.path.display();
-        opened.warnings.push(format!(
-            "{zone}: max_energy_range_uj is not readable: when the counter wraps, \
-             the energy of that window is lost"
-        ));
-    }
+    let range = zone.path.join("max_energy_range_uj");
+    let max = read_number(&range).and_then(|max| {
+        u64::try_from(max).map_err(|_| Fault::bad(format!("{}: {max} is no range", range.display())))
+    });
+    let max = max
+        .map_err(|fault| {
+            let lost = "when the counter wraps, the energy of that window is lost";
+            opened.warnings.push(format!("{}; {lost}", fault.what));
+        })
+        .ok();
     let period =
         max.filter(|&max| max > 0).map_or(Period::Unknown, |max| Period::Known(powercap_period(max)));
     // Both, because something else may be mounted in between.
@@ -127,7 +129,11 @@ fn find(class: &Path) -> io::Result<Vec<ZoneDirectory>> {
 
 /// The zone's name, or that of its directory if it has none.
 fn zone_name(path: &Path, directory: &str) -> String {
-    read_word(&path.join("name")).unwrap_or_else(|| directory.to_owned())
+    let file = path.join("name");
+    read_word(&file).unwrap_or_else(|| {
+        tracing::warn!("{}: no name can be read there; the zone is called {directory}", file.display());
+        directory.to_owned()
+    })
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 use wattrace_api::{Error, Finding, Origin, Verdict};
+use wattrace_meter::sysfs::Fault;
 
 use crate::config::{Interface, RaplConfig};
 use crate::energy_filtering::EnergyFiltering;
-use crate::meter::{OpenInterface, Unavailable};
+use crate::meter::{OpenInterface, UNREADABLE, Unavailable};
 use crate::stuck_counters::remove_stuck_counters;
 use crate::{msr, perf, powercap};
 
@@ -116,7 +117,7 @@ pub fn probe(config: &RaplConfig) -> Probe {
 /// of the registers that it reads itself.
 const ALL: [Interface; 3] = [Interface::Perf, Interface::Powercap, Interface::Msr];
 
-/// Opens an interface, without the counters that nothing feeds.
+/// Opens an interface of which something can be read, without the counters that nothing feeds.
 fn open(interface: Interface, config: &RaplConfig) -> Result<OpenInterface, Unavailable> {
     let (sysfs_root, dev_root) = (Path::new(&config.sysfs_root), Path::new(&config.dev_root));
     let (mut opened, looked_in) = match interface {
@@ -126,6 +127,9 @@ fn open(interface: Interface, config: &RaplConfig) -> Result<OpenInterface, Unav
             (perf::open(sysfs_root, config.cores)?, perf::directory(sysfs_root))
         }
     };
+    if let Err(Fault { what: reason, .. }) = opened.read_once() {
+        return Err(Unavailable { looked_in, reason, remedy: UNREADABLE.to_owned() });
+    }
     let stuck = remove_stuck_counters(&mut opened).join(", ");
     match (stuck.is_empty(), opened.groups.is_empty()) {
         (true, _) => {}

@@ -1,7 +1,10 @@
 //! The pipeline element: reads every counter on each tick, so that a bad counter does not affect the others,
-//! and compares RAPL's interfaces once after the start. [`group`] holds the counters.
+//! and compares RAPL's interfaces once after the start. [`group`] holds the counters, [`mirrors`] finds those
+//! that are one and the same.
 
 mod group;
+mod mirrors;
+mod standing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -56,7 +59,10 @@ impl RaplSource {
 
         let since = clock.now();
         let open = |groups: Vec<_>| -> Vec<_> {
-            groups.into_iter().map(|group| PolledGroup::open(group, &clock)).collect()
+            let mut opened: Vec<_> =
+                groups.into_iter().map(|group| PolledGroup::open(group, &clock)).collect();
+            mirrors::suspect(&mut opened, since);
+            opened
         };
         let mut groups = open(opened.groups);
         let others: Vec<_> = candidates.map(|other| (other.interface, open(other.opened.groups))).collect();
@@ -83,9 +89,10 @@ impl Source for RaplSource {
             self.compare_interfaces(pending, now, out)?;
         }
         self.filtering.poll(tick.scheduled, out);
+        mirrors::judge(&mut self.groups, &self.clock, &self.registry, out)?;
         let mut gone = 0;
         for group in &mut self.groups {
-            gone += usize::from(group.poll(&self.clock, out));
+            gone += usize::from(group.poll(&self.clock, &self.registry, out)?);
         }
         if gone < self.groups.len() {
             return Ok(());

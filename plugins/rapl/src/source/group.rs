@@ -1,5 +1,5 @@
 //! Counters that are read together, from the meter to their series: each reading closes the window since the
-//! previous good one. `super` polls the groups.
+//! previous good one. `super` polls the groups; `mirrors` decides which of them count.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use wattrace_meter::{Anomaly, CounterChannel};
 use crate::comparison::DomainEnergy;
 use crate::meter::{Continuity, CounterGroup, Meter};
 use crate::profile;
+use crate::source::standing::Standing;
 
 /// If the values stand still for so long, which is many refreshes of the hardware, the meter is checked.
 const CHECK_AFTER: Duration = Duration::from_millis(20);
@@ -32,6 +33,9 @@ fn covered_until(clock: &Clock) -> Timestamp {
 pub(super) struct PolledGroup {
     meter: Box<dyn Meter>,
     pub(super) channels: Vec<CounterChannel>,
+    pub(super) standing: Standing,
+    /// Whether there has been a good reading. What has never been read is no meter: its series do not exist.
+    is_based: bool,
     /// One raw value per channel, of this poll and of the previous one.
     readings: Vec<u64>,
     previous: Vec<u64>,
@@ -64,12 +68,26 @@ impl PolledGroup {
             // The counters begin with the first good reading.
             Err(fault) => tracing::warn!("no first reading: {}", fault.what),
         }
-        let (previous, warned) = (readings.clone(), first.is_err());
-        Self { meter, channels, readings, previous, read_at, still_since: None, check_at: read_at, warned }
+        let (previous, is_based) = (readings.clone(), first.is_ok());
+        Self {
+            meter,
+            channels,
+            standing: Standing::Counts,
+            is_based,
+            readings,
+            previous,
+            read_at,
+            still_since: None,
+            check_at: read_at,
+            warned: !is_based,
+        }
     }
 
-    /// Opens the series of the channels that have none.
+    /// Opens the series of the channels that have none, if the group counts and has been read.
     pub(super) fn publish(&mut self, registry: &Arc<Registry>) -> Result<(), Error> {
+        if !self.is_based || !self.standing.counts() {
+            return Ok(());
+        }
         let start = self.read_at;
         self.channels
             .iter_mut()
@@ -113,8 +131,43 @@ impl PolledGroup {
         self.channels.iter().zip(&self.readings).filter_map(energy).collect()
     }
 
-    /// Reads all counters and pushes their points. Returns `true` if what is read is gone.
-    pub(super) fn poll(&mut self, clock: &Clock, out: &mut Batch) -> bool {
+    /// What each channel has counted since the group was opened, in microjoules, with the smallest growth of
+    /// its counter. Does not take the reading. `None`: it cannot be read now, or never was.
+    pub(super) fn totals(&mut self, now: Timestamp) -> Option<Vec<(u64, u64)>> {
+        if !self.is_based {
+            return None;
+        }
+        self.meter.read(&mut self.readings).ok()?;
+        let elapsed = now.since(self.read_at);
+        let total = |(channel, &reading): (&CounterChannel, &u64)| {
+            let mut counter = channel.counter().clone();
+            counter.take(reading, elapsed);
+            (counter.microjoules(), counter.resolution())
+        };
+        Some(self.channels.iter().zip(&self.readings).map(total).collect())
+    }
+
+    /// The raw values of the last reading.
+    pub(super) fn readings(&self) -> &[u64] {
+        &self.readings
+    }
+
+    /// Ends the series of its channels; the group can be published again.
+    pub(super) fn end(&mut self, out: &mut Batch) {
+        self.channels.iter_mut().for_each(|channel| channel.series.end(out));
+    }
+
+    /// Reads all counters and pushes their points. Returns `true` if there is nothing to read: it is gone, or
+    /// the group does not count.
+    pub(super) fn poll(
+        &mut self,
+        clock: &Clock,
+        registry: &Arc<Registry>,
+        out: &mut Batch,
+    ) -> Result<bool, Error> {
+        if !self.standing.counts() {
+            return Ok(true);
+        }
         let mut read = self.meter.read(&mut self.readings);
         let mut now = covered_until(clock);
         if read.is_ok() && self.needs_check(now) && self.meter.close_if_dead() {
@@ -123,7 +176,7 @@ impl PolledGroup {
         }
         // An empty window cannot be judged; the next one is longer.
         if now <= self.read_at {
-            return false;
+            return Ok(false);
         }
         let window = Window::new(self.read_at, now);
         out.begin(window);
@@ -134,11 +187,14 @@ impl PolledGroup {
                     channel.take(window, reading, interruption, out);
                 }
                 self.read_at = now;
-                false
+                if !std::mem::replace(&mut self.is_based, true) {
+                    self.publish(registry)?;
+                }
+                Ok(false)
             }
             Err(fault) => {
                 self.count_failure(&fault, out);
-                fault.gone
+                Ok(fault.gone)
             }
         }
     }

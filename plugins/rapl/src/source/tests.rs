@@ -136,18 +136,57 @@ fn the_next_good_reading_covers_the_window_of_a_bad_one_and_other_counters_are_n
 }
 
 #[test]
-fn a_counter_whose_first_reading_is_bad_counts_from_its_first_good_one() {
+fn a_counter_that_cannot_be_read_is_no_meter_until_its_first_good_reading() {
     let root = tempfile::tempdir().unwrap();
-    let tree = Tree::create(root.path(), vec![Zone::new("intel-rapl:0", "package-0", 10.0)]).unwrap();
-    let path = root.path().join("class/powercap/intel-rapl:0/energy_uj");
-    fs::write(&path, "").unwrap();
+    let zones =
+        vec![Zone::new("intel-rapl:0", "package-0", 10.0), Zone::new("intel-rapl:1", "package-1", 20.0)];
+    let tree = Tree::create(root.path(), zones).unwrap();
+    fs::write(root.path().join("class/powercap/intel-rapl:0/energy_uj"), "").unwrap();
     let mut rig = Rig::new();
     rig.start::<Rapl>(config(root.path(), Interface::Auto)).unwrap();
     let mut bench = Bench { root, rig, tree };
-    assert!(bench.at(5 * SECOND).is_empty());
+    let domains =
+        |bench: &Bench| bench.rig.registry.domains().iter().map(|d| d.name.clone()).collect::<Vec<_>>();
+    assert_eq!(domains(&bench), ["package-1"]);
+    assert_eq!(shown(&bench.at(5 * SECOND)), ["hw.energy package-1 = 100000000"]);
+    assert_eq!(domains(&bench), ["package-1", "package-0"]);
     let points = bench.at(6 * SECOND);
-    assert_eq!(shown(&points), ["hw.energy package-0 = 10000000"]);
+    assert_eq!(shown(&points), ["hw.energy package-0 = 10000000", "hw.energy package-1 = 120000000"]);
     assert_eq!(points[0].window, window(5 * SECOND, 6 * SECOND));
+}
+
+#[test]
+fn if_no_counter_can_be_read_there_is_no_meter_and_the_error_names_the_file() {
+    let root = tempfile::tempdir().unwrap();
+    let zone = root.path().join("class/powercap/intel-rapl:0");
+    let energy = zone.join("energy_uj");
+    let error = |wanted: &str| {
+        for interface in [Interface::Auto, Interface::Powercap] {
+            let mut rig = Rig::new();
+            let error = rig.start::<Rapl>(config(root.path(), interface)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Gone);
+            assert!(error.to_string().contains(energy.to_str().unwrap()), "{error}");
+            assert!(error.to_string().contains(wanted), "{error}");
+            assert!(rig.registry.domains().is_empty());
+        }
+    };
+    let _tree = Tree::create(root.path(), vec![Zone::new("intel-rapl:0", "package-0", 10.0)]).unwrap();
+    for bad in ["", "garbage\n", "-1\n", "999999999999999\n"] {
+        fs::write(&energy, bad).unwrap();
+        error("shows a counter that it cannot read");
+    }
+    fs::remove_file(&energy).unwrap();
+    fs::create_dir(&energy).unwrap();
+    error("it is a directory");
+    // Nobody writes to these FIFOs, and nothing waits for them.
+    fs::remove_dir(&energy).unwrap();
+    for file in ["energy_uj", "max_energy_range_uj", "name"].map(|file| zone.join(file)) {
+        _ = fs::remove_file(&file);
+        let path = std::ffi::CString::new(file.to_str().unwrap()).unwrap();
+        // SAFETY: the path is a string that ends with a zero.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    }
+    error("it is a FIFO");
 }
 
 #[test]
@@ -253,7 +292,7 @@ fn a_reopened_group_continues_and_the_energy_in_between_is_not_counted() {
     for second in 1..=3 {
         rig.clock.set(Timestamp(second * SECOND));
         let mut batch = Batch::default();
-        assert!(!group.poll(&rig.clock, &mut batch));
+        assert!(!group.poll(&rig.clock, &rig.registry, &mut batch).unwrap());
         seen.extend(rig.points(&batch));
     }
     let expected = [
