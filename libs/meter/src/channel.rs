@@ -78,6 +78,11 @@ impl Channel {
         }
     }
 
+    /// Whether a machine can draw this power. A meter whose first reading it cannot is no meter.
+    pub fn is_plausible_power(microwatts: i128) -> bool {
+        microwatts <= i128::from(MAX_WATTS) * 1_000_000
+    }
+
     /// What it is about.
     pub fn subject(&self) -> &Subject {
         match &self.input {

@@ -6,6 +6,22 @@ pub fn slug(text: &str) -> String {
     words.collect::<Vec<_>>().join("-").to_ascii_lowercase()
 }
 
+/// `text` with its numbers padded with zeros, so that sorting by it puts `hwmon9` before `hwmon10`.
+pub fn natural(text: &str) -> String {
+    let (mut padded, mut digits) = (String::with_capacity(text.len()), String::new());
+    for c in text.chars().chain(std::iter::once('\0')) {
+        if c.is_ascii_digit() {
+            digits.push(c);
+        } else {
+            if !digits.is_empty() {
+                padded.push_str(&format!("{:0>20}", std::mem::take(&mut digits)));
+            }
+            padded.push(c);
+        }
+    }
+    padded
+}
+
 /// `name`, or the first of `name-1`, `name-2`, … that is not `taken`.
 pub fn unique(name: String, mut taken: impl FnMut(&str) -> bool) -> String {
     if !taken(&name) {
@@ -23,6 +39,13 @@ mod tests {
         assert_eq!(slug("Package id 0"), "package-id-0");
         assert_eq!(slug("(VDD_CPU)\u{b4}"), "vdd-cpu");
         assert_eq!(slug("\u{b4}"), "");
+    }
+
+    #[test]
+    fn numbers_sort_by_their_value() {
+        let mut all = ["hwmon10/power1", "hwmon9/power10", "hwmon9/power2", "a", ""];
+        all.sort_by_cached_key(|name| natural(name));
+        assert_eq!(all, ["", "a", "hwmon9/power2", "hwmon9/power10", "hwmon10/power1"]);
     }
 
     #[test]

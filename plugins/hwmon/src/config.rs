@@ -28,7 +28,8 @@ pub struct HwmonConfig {
     /// Domains whose energy is attributed by the CPU time of all processes, as patterns. The energy of an
     /// unknown channel is not attributed unless it is named here.
     pub follow_cpus: Vec<String>,
-    /// Whether to read the packages' energy from the driver `amd_energy` where `rapl` does not meter it.
+    /// Whether to read the packages' energy from AMD's drivers (`amd_energy`, `zenergy`, `amd_hsmp`,
+    /// `fam15h_power`) where `rapl` does not meter it.
     pub amd_energy: bool,
 }
 
@@ -44,7 +45,7 @@ impl Default for HwmonConfig {
             host: Vec::new(),
             in_totals: Vec::new(),
             follow_cpus: Vec::new(),
-            amd_energy: false,
+            amd_energy: true,
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use wattrace_meter::names::natural;
 use wattrace_meter::sysfs::{names, read_word};
 
 /// Chips whose channels have the voltage and the current of one rail each. The product is the rail's power.
@@ -64,7 +65,9 @@ pub fn discover(sysfs_root: &Path) -> Vec<FoundChannel> {
     for directory in directories(&sysfs_root.join("bus/iio/devices")) {
         iio(&directory, &mut found);
     }
-    found.sort();
+    found.sort_by_cached_key(|channel| {
+        (natural(&channel.directory.to_string_lossy()), natural(&channel.channel), channel.clone())
+    });
     found.dedup();
     found
 }

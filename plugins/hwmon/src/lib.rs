@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.hwmon]` |
 //! | `discover` | finds channels |
+//! | `known` | the table of known drivers and labels |
 //! | `classify` | from drivers' names and labels to domain, resource and metric |
 //! | `select` | decides which channels are metered, and names them |
 //! | `source` | the pipeline element |
@@ -15,6 +16,7 @@
 mod classify;
 mod config;
 mod discover;
+mod known;
 mod select;
 mod source;
 
@@ -42,7 +44,7 @@ pub mod fuzzing {
 
     /// The name of the domain of a driver's channel with this label.
     pub fn domain_of(driver: &str, label: &str) -> String {
-        let class = crate::classify::classify(driver, label);
+        let class = crate::classify::classify(driver, label, 0);
         let name = class.name(driver, label, "power1");
         class.subject(&name, &[0], Origin::Simulated).domain.name
     }

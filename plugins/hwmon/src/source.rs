@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick};
-use wattrace_meter::Channel;
+use wattrace_api::events::ResourceAppeared;
+use wattrace_api::{Batch, Clock, Domain, Error, Origin, Received, Registry, Source, Subscription, Tick};
 use wattrace_meter::sysfs::{Fault, NumberFile};
+use wattrace_meter::{Channel, Subject};
 use wattrace_topology::Cpus;
 
-use crate::classify::AMD_ENERGY;
 use crate::config::{ChannelRules, HwmonConfig};
 use crate::discover::{ChannelFiles, discover, listing};
 use crate::select::{SelectedChannel, select};
@@ -23,28 +23,50 @@ pub(crate) struct HwmonSource {
     max_gap: Duration,
     clock: Clock,
     registry: Arc<Registry>,
+    /// Announces meters of other plugins.
+    appeared: Subscription<ResourceAppeared>,
     /// The chips that existed when channels were last looked for.
     seen: Vec<String>,
-    channels: Vec<(ChannelReader, Channel)>,
+    channels: Vec<OpenChannel>,
+    /// Channels that have not been read yet: they are no meters until then.
+    unread: Vec<UnreadChannel>,
     /// The points of the first readings, for the first batch.
     first: Batch,
+}
+
+/// A channel that is metered.
+struct OpenChannel {
+    reader: ChannelReader,
+    channel: Channel,
+    /// Whether it yields to RAPL.
+    second: bool,
+}
+
+/// A channel that exists.
+struct UnreadChannel {
+    reader: ChannelReader,
+    subject: Subject,
+    second: bool,
+    /// Whether it was reported that it cannot be read.
+    warned: bool,
 }
 
 /// Reads a channel's value in microwatts or microjoules.
 #[derive(Debug)]
 enum ChannelReader {
-    /// A file, and the factor to the unit.
-    Single(NumberFile, i128),
+    /// Microjoules.
+    Energy(NumberFile),
+    /// A file of power, and the factor to microwatts.
+    Power(NumberFile, i128),
     Product(NumberFile, NumberFile),
 }
 
 impl ChannelReader {
     fn new(files: ChannelFiles) -> Self {
         match files {
-            ChannelFiles::Energy(path) | ChannelFiles::Microwatts(path) => {
-                ChannelReader::Single(NumberFile::new(path), 1)
-            }
-            ChannelFiles::Milliwatts(path) => ChannelReader::Single(NumberFile::new(path), 1_000),
+            ChannelFiles::Energy(path) => ChannelReader::Energy(NumberFile::new(path)),
+            ChannelFiles::Microwatts(path) => ChannelReader::Power(NumberFile::new(path), 1),
+            ChannelFiles::Milliwatts(path) => ChannelReader::Power(NumberFile::new(path), 1_000),
             ChannelFiles::Product(volts, amperes) => {
                 ChannelReader::Product(NumberFile::new(volts), NumberFile::new(amperes))
             }
@@ -53,10 +75,26 @@ impl ChannelReader {
 
     fn read(&mut self) -> Result<i128, Fault> {
         match self {
-            ChannelReader::Single(file, factor) => Ok(file.read()?.saturating_mul(*factor)),
+            ChannelReader::Energy(file) => file.read(),
+            ChannelReader::Power(file, factor) => Ok(file.read()?.saturating_mul(*factor)),
             // A millivolt times a milliampere is a microwatt.
             ChannelReader::Product(volts, amperes) => Ok(volts.read()?.saturating_mul(amperes.read()?)),
         }
+    }
+
+    /// The first reading, which shows that there is a meter.
+    fn read_first(&mut self) -> Result<i128, Fault> {
+        let value = self.read()?;
+        let file = match self {
+            ChannelReader::Energy(file) if value < 0 => file,
+            ChannelReader::Power(file, _) | ChannelReader::Product(file, _)
+                if !Channel::is_plausible_power(value) =>
+            {
+                file
+            }
+            _ => return Ok(value),
+        };
+        Err(Fault::bad(format!("{}: {value} is not a reading of a meter", file.path().display())))
     }
 }
 
@@ -81,47 +119,112 @@ impl HwmonSource {
         registry: Arc<Registry>,
         clock: Clock,
     ) -> Result<Self, Error> {
-        let (root, max_gap) = (PathBuf::from(&config.sysfs_root), config.max_gap());
-        let (seen, channels, first) = (Vec::new(), Vec::new(), Batch::default());
-        let mut source = Self { root, rules: rules.clone(), max_gap, clock, registry, seen, channels, first };
-        source.open_new_channels()?;
-        if source.channels.is_empty() {
-            return Err(Error::gone(format!(
-                "no channel of power or energy in {}/class/hwmon; {REMEDY}",
-                source.root.display()
-            )));
-        }
+        let mut source = Self {
+            root: PathBuf::from(&config.sysfs_root),
+            rules: rules.clone(),
+            max_gap: config.max_gap(),
+            clock,
+            appeared: registry.events().subscribe(),
+            registry,
+            seen: Vec::new(),
+            channels: Vec::new(),
+            unread: Vec::new(),
+            first: Batch::default(),
+        };
+        source.find_new_channels();
         let mut first = Batch::default();
-        source.read(&mut first);
+        let unreadable = source.read_unread(&mut first)?;
+        if source.channels.is_empty() {
+            let class = source.root.join("class/hwmon");
+            return Err(Error::gone(match unreadable {
+                Some(Fault { what, .. }) => format!("no channel in {} can be read: {what}", class.display()),
+                None => format!("no channel of power or energy in {}; {REMEDY}", class.display()),
+            }));
+        }
         source.first = first;
         Ok(source)
     }
 
-    /// Opens the channels that are not open yet.
-    fn open_new_channels(&mut self) -> Result<(), Error> {
+    /// Notes the channels that are not known yet.
+    fn find_new_channels(&mut self) {
         self.seen = listing(&self.root);
-        let is_better = |name: &str| name.starts_with("package-") && !name.ends_with(AMD_ENERGY);
-        let metered = self.registry.domains().iter().any(|domain| is_better(&domain.name));
-        for SelectedChannel { subject, files } in channels(&self.root, &self.rules, metered) {
+        let metered = self.is_metered_elsewhere();
+        for SelectedChannel { subject, files, second } in channels(&self.root, &self.rules, metered) {
             let name = &subject.domain.name;
-            if self.channels.iter().any(|(_, open)| open.subject().domain.name == *name) {
+            let is_open = self.channels.iter().any(|open| open.channel.subject().domain.name == *name);
+            if is_open || self.unread.iter().any(|unread| unread.subject.domain.name == *name) {
                 continue;
             }
-            tracing::info!(domain = name, file = %files.first().display(), "hwmon channel opened");
-            let now = self.clock.now();
-            let channel = match files {
-                ChannelFiles::Energy(_) => Channel::of_energy(subject, now, &self.registry)?,
-                _ => Channel::of_power(subject, self.max_gap, now, &self.registry)?,
-            };
-            self.channels.push((ChannelReader::new(files), channel));
+            tracing::info!(domain = name, file = %files.first().display(), "hwmon channel found");
+            let reader = ChannelReader::new(files);
+            self.unread.push(UnreadChannel { reader, subject, second, warned: false });
         }
-        Ok(())
+    }
+
+    /// Whether another plugin meters the packages.
+    fn is_metered_elsewhere(&self) -> bool {
+        let ours = self.channels.iter().filter(|open| is_of_package(&open.channel.subject().domain)).count();
+        self.registry.domains().iter().filter(|domain| is_of_package(domain)).count() > ours
+    }
+
+    /// Ends the channels of packages that another plugin meters from now on.
+    fn yield_to_others(&mut self, out: &mut Batch) {
+        let is_package = |received: Received<ResourceAppeared>| match received {
+            Received::Event(event) => is_of_package(&event.domain),
+            Received::Missed(_) => true,
+        };
+        // All of them, so that none is left for the next poll.
+        let appeared = std::iter::from_fn(|| self.appeared.try_next()).map(is_package);
+        if appeared.fold(false, |any, one| any | one) && self.is_metered_elsewhere() {
+            self.unread.retain(|unread| !unread.second);
+            self.channels.retain_mut(|OpenChannel { channel, second, .. }| {
+                if *second {
+                    let domain = &channel.subject().domain.name;
+                    tracing::info!(domain, "the packages are metered by RAPL: hwmon channel closed");
+                    channel.end(out);
+                }
+                !*second
+            });
+        }
+    }
+
+    /// Opens the channels that can be read now. Returns why the first of the others cannot.
+    fn read_unread(&mut self, out: &mut Batch) -> Result<Option<Fault>, Error> {
+        let mut first = None;
+        for mut unread in std::mem::take(&mut self.unread) {
+            match unread.reader.read_first() {
+                Ok(value) => {
+                    let UnreadChannel { reader, subject, second, .. } = unread;
+                    let now = self.clock.now();
+                    let mut channel = match reader {
+                        ChannelReader::Energy(_) => Channel::of_energy(subject, now, &self.registry)?,
+                        _ => Channel::of_power(subject, self.max_gap, now, &self.registry)?,
+                    };
+                    channel.take(now, value, out);
+                    self.channels.push(OpenChannel { reader, channel, second });
+                }
+                Err(fault) => {
+                    if !std::mem::replace(&mut unread.warned, true) {
+                        let domain = &unread.subject.domain.name;
+                        tracing::warn!(domain, "not metered until it can be read: {}", fault.what);
+                    }
+                    // A file that is gone may come back with another number.
+                    if fault.gone {
+                        self.seen.clear();
+                    } else {
+                        self.unread.push(unread);
+                    }
+                    first = first.or(Some(fault));
+                }
+            }
+        }
+        Ok(first)
     }
 
     /// Reads every channel. A channel whose files are gone ends.
     fn read(&mut self, out: &mut Batch) {
         let Self { channels, clock, seen, .. } = self;
-        channels.retain_mut(|(reader, channel)| {
+        channels.retain_mut(|OpenChannel { reader, channel, .. }| {
             let read = reader.read();
             // After the reading, so that no window covers time that the reading does not.
             let now = clock.now();
@@ -145,13 +248,20 @@ impl HwmonSource {
     }
 }
 
+/// Whether a meter of this domain meters a package.
+fn is_of_package(domain: &Domain) -> bool {
+    domain.name.starts_with("package-") && domain.origin != Origin::Estimated
+}
+
 impl Source for HwmonSource {
     fn poll(&mut self, _tick: &Tick, out: &mut Batch) -> Result<(), Error> {
         out.append(&std::mem::take(&mut self.first));
+        self.yield_to_others(out);
         if listing(&self.root) != self.seen {
-            self.open_new_channels()?;
+            self.find_new_channels();
         }
         self.read(out);
+        self.read_unread(out)?;
         if self.channels.is_empty() {
             let root = self.root.display();
             return Err(Error::gone(format!("all hwmon channels under {root} are gone; {REMEDY}")));

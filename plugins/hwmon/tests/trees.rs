@@ -223,40 +223,40 @@ fn the_only_acpi_meter_is_the_hosts_and_channels_of_other_plugins_are_left_out()
         tree.0.path().join(format!("devices/{battery}/subsystem")),
     )
     .unwrap();
-    assert_eq!(shown(&at(&mut tree.rig(), 1)), ["hw.host.energy power-meter = 250000000"]);
+    let off = || HwmonConfig { amd_energy: false, ..tree.config() };
+    assert_eq!(shown(&at(&mut tree.rig_with(off()), 1)), ["hw.host.energy power-meter = 250000000"]);
 
     // A meter that names what it measures: the system, or a part of it.
     let measures = tree.0.path().join("devices/LNXSYSTM:00/ACPI000D:00/hwmon/hwmon0/measures");
     fs::create_dir_all(measures.join("LNXSYBUS:00")).unwrap();
-    assert_eq!(shown(&at(&mut tree.rig(), 1)), ["hw.host.energy power-meter = 250000000"]);
+    assert_eq!(shown(&at(&mut tree.rig_with(off()), 1)), ["hw.host.energy power-meter = 250000000"]);
     fs::rename(measures.join("LNXSYBUS:00"), measures.join("LNXCPU:00")).unwrap();
-    assert_eq!(shown(&at(&mut tree.rig(), 1)), ["hw.energy power-meter-power1<host = 250000000"]);
+    assert_eq!(shown(&at(&mut tree.rig_with(off()), 1)), ["hw.energy power-meter-power1<host = 250000000"]);
     fs::remove_dir_all(measures).unwrap();
 
     tree.chip(7, "LNXSYSTM:00/ACPI000D:01", &[("name", "power_meter"), ("power1_average", "10000000")]);
     let expected =
         ["hw.energy power-meter-power1<host = 250000000", "hw.energy power-meter-power1-1<host = 10000000"];
-    assert_eq!(shown(&at(&mut tree.rig(), 1)), expected);
-    let named =
-        HwmonConfig { host: vec!["power-meter-power1".to_owned()], amd_energy: true, ..tree.config() };
+    assert_eq!(shown(&at(&mut tree.rig_with(off()), 1)), expected);
+    let named = HwmonConfig { host: vec!["power-meter-power1".to_owned()], ..tree.config() };
     set(&tree.0.path().join("class/hwmon/hwmon5"), "energy1_input", "5");
     let expected = [
         "hw.host.energy power-meter-power1 = 250000000",
         "hw.energy power-meter-power1-1<host = 10000000",
-        "hw.energy package-0-amd-energy = 0",
+        "hw.energy package-0 = 0",
     ];
     assert_eq!(shown(&at(&mut tree.rig_with(named), 1)), expected);
 }
 
 #[test]
-fn amd_energy_is_not_read_if_packages_are_metered_already() {
+fn second_meters_of_packages_are_not_read_if_packages_are_metered_already() {
     let tree = Tree::new();
     let files = [("name", "amd_energy"), ("energy1_label", "Esocket0"), ("energy1_input", "1")];
     let chip = tree.chip(5, "platform/amd_energy.0", &files);
-    let config = HwmonConfig { amd_energy: true, ..tree.config() };
+    let config = tree.config();
     let mut rig = tree.rig_with(config.clone());
     set(&chip, "energy1_input", "7");
-    assert_eq!(shown(&at(&mut rig, 1)), ["hw.energy package-0-amd-energy = 6"]);
+    assert_eq!(shown(&at(&mut rig, 1)), ["hw.energy package-0 = 6"]);
 
     let mut rig = Rig::new();
     let (name, follows) = ("package-0".to_owned(), Follows::Package(0));
