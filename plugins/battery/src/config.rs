@@ -19,6 +19,9 @@ pub struct BatteryConfig {
     /// What is read: `power` (integrated over time), `level` (the energy left in the battery: exact in the
     /// long run, but in coarse steps), or `auto`: power if every battery reports it.
     pub method: Method,
+    /// Supplies whose `online` is not believed while a battery discharges, by their names in
+    /// `class/power_supply`: some firmware shows an adapter where there is only a phone on a USB port.
+    pub ignore: Vec<String>,
 }
 
 /// What is read.
@@ -38,7 +41,8 @@ const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl Default for BatteryConfig {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(5), sysfs_root: "/sys".to_owned(), method: Method::Auto }
+        let (interval, sysfs_root) = (Duration::from_secs(5), "/sys".to_owned());
+        Self { interval, sysfs_root, method: Method::Auto, ignore: Vec::new() }
     }
 }
 

@@ -25,7 +25,14 @@ use supply::PowerState;
 /// Entry points for fuzzers: what reads sysfs.
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::supply::{Battery, Level, PowerState, read_state};
+    use std::path::Path;
+
+    pub use crate::supply::{Battery, Level, PowerState};
+
+    /// What powers the machine of a tree.
+    pub fn read_state(sysfs_root: &Path) -> PowerState {
+        crate::supply::read_state(sysfs_root, &[])
+    }
 }
 
 /// The plugin.
@@ -48,7 +55,11 @@ impl Plugin for Battery {
 
     fn diagnose(config: &BatteryConfig) -> Vec<Finding> {
         let root = Path::new(&config.sysfs_root);
-        let (verdict, found, remedy) = match supply::read_state(root) {
+        let state = supply::read_state(root, &config.ignore);
+        if let Some((found, remedy)) = state.doubt() {
+            return vec![finding(Verdict::Optional, found, remedy)];
+        }
+        let (verdict, found, remedy) = match state {
             PowerState::NoBattery => {
                 let found = format!("none under {}", supply::class(root).display());
                 (Verdict::Optional, found, source::REMEDY.to_owned())
@@ -57,11 +68,16 @@ impl Plugin for Battery {
                 let found = format!("{by}: metered when the machine runs on battery alone");
                 (Verdict::Ok, found, String::new())
             }
+            PowerState::Unclear { .. } => return Vec::new(),
             PowerState::Discharging(batteries) => {
                 let names: Vec<_> = batteries.iter().map(|battery| battery.name.as_str()).collect();
                 (Verdict::Ok, format!("the machine runs on {}", names.join(", ")), String::new())
             }
         };
-        vec![Finding { what: "battery".to_owned(), verdict, found, remedy }]
+        vec![finding(verdict, found, remedy)]
     }
+}
+
+fn finding(verdict: Verdict, found: String, remedy: String) -> Finding {
+    Finding { what: "battery".to_owned(), verdict, found, remedy }
 }

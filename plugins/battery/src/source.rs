@@ -19,6 +19,7 @@ const MAX_WATTS: u128 = 1_000;
 /// The batteries of a machine.
 pub(crate) struct BatterySource {
     root: PathBuf,
+    ignored: Vec<String>,
     clock: Clock,
     channel: Channel,
     method: MethodState,
@@ -47,7 +48,8 @@ impl BatterySource {
     /// Opens the meter, whether or not the machine runs on battery now.
     pub(crate) fn open(config: &BatteryConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
         let root = PathBuf::from(&config.sysfs_root);
-        if read_state(&root) == PowerState::NoBattery {
+        let ignored = config.ignore.clone();
+        if read_state(&root, &ignored) == PowerState::NoBattery {
             return Err(gone(&root));
         }
         let now = clock.now();
@@ -70,19 +72,26 @@ impl BatterySource {
             (Channel::of_energy(subject, now, &registry)?, MethodState::Level { last: None, delivered: 0 })
         };
         let (external, mut first) = (None, Batch::default());
-        let mut source = Self { root, clock, channel, method, external, first: Batch::default() };
+        let empty = Batch::default();
+        let mut source = Self { root, ignored, clock, channel, method, external, first: empty };
         source.read(&mut first)?;
         source.first = first;
         Ok(source)
     }
 
     fn read(&mut self, out: &mut Batch) -> Result<(), Error> {
-        match read_state(&self.root) {
+        let state = read_state(&self.root, &self.ignored);
+        if let Some((why, remedy)) = state.doubt() {
+            self.pause(why, Some(remedy));
+            return Ok(());
+        }
+        match state {
             PowerState::NoBattery => {
                 self.channel.end(out);
                 return Err(gone(&self.root));
             }
-            PowerState::External(by) => self.pause(by),
+            PowerState::External(by) => self.pause(by, None),
+            PowerState::Unclear { .. } => {}
             PowerState::Discharging(batteries) => {
                 if self.external.take().is_some() {
                     tracing::info!("the machine runs on battery: its energy is metered");
@@ -97,14 +106,19 @@ impl BatterySource {
         Ok(())
     }
 
-    /// Something else powers the machine: a state, in which nothing is metered.
-    fn pause(&mut self, by: String) {
+    /// Something else powers the machine, or may do so: a state, in which nothing is metered. With a remedy
+    /// it is one that the user should know about.
+    fn pause(&mut self, by: String, remedy: Option<String>) {
         self.channel.interrupt();
         if let MethodState::Level { last, .. } = &mut self.method {
             *last = None;
         }
         if self.external.as_ref() != Some(&by) {
-            tracing::info!("{by}: the machine's energy is not metered until it runs on battery alone");
+            let what = "the machine's energy is not metered until it runs on battery alone";
+            match remedy {
+                Some(remedy) => tracing::warn!("{by}: {what}; {remedy}"),
+                None => tracing::info!("{by}: {what}"),
+            }
             self.external = Some(by);
         }
     }

@@ -12,6 +12,14 @@ pub enum PowerState {
     NoBattery,
     /// Not its batteries alone. The text says what powers it, or the status of the batteries.
     External(String),
+    /// A battery discharges, and a supply says that it is plugged in. Whether that feeds the machine is not
+    /// known: a charger that is too weak does, a phone on a USB port does not.
+    Unclear {
+        /// The battery.
+        battery: String,
+        /// The supply.
+        supply: String,
+    },
     /// These batteries alone.
     Discharging(Vec<Battery>),
 }
@@ -52,16 +60,35 @@ impl Level {
     }
 }
 
+impl PowerState {
+    /// Why the energy is not metered although a battery discharges, and what to do about it; `None`: not so.
+    pub(crate) fn doubt(&self) -> Option<(String, String)> {
+        let PowerState::Unclear { battery, supply } = self else { return None };
+        let why =
+            format!("{battery} discharges, but {supply} says that it is plugged in and may feed a part");
+        let remedy = format!("if {supply} feeds nothing then, set plugins.battery.ignore = [\"{supply}\"]");
+        Some((why, remedy))
+    }
+}
+
 /// The directory.
 pub(crate) fn class(sysfs_root: &Path) -> PathBuf {
     sysfs_root.join("class/power_supply")
 }
 
-/// Reads all power supplies below `sysfs_root`, except those of devices (a mouse's battery).
-pub fn read_state(sysfs_root: &Path) -> PowerState {
+/// A supply that may feed the machine.
+struct Feed {
+    name: String,
+    is_mains: bool,
+    is_online: bool,
+}
+
+/// Reads all power supplies below `sysfs_root`, except those of devices (a mouse's battery). What the
+/// supplies in `ignored` say about themselves is not believed while a battery discharges.
+pub(crate) fn read_state(sysfs_root: &Path, ignored: &[String]) -> PowerState {
     let class = class(sysfs_root);
-    let (mut batteries, mut discharging) = (0, Vec::new());
-    let (mut plugged_in, mut status_text) = (None, String::new());
+    let (mut has_battery, mut discharging) = (false, Vec::new());
+    let (mut feeds, mut status_text) = (Vec::new(), String::new());
     for name in names(&class).unwrap_or_default() {
         let supply = class.join(&name);
         if is_of_device(&supply) {
@@ -69,27 +96,55 @@ pub fn read_state(sysfs_root: &Path) -> PowerState {
         }
         match word(&supply, "type").as_deref() {
             Some("Battery") if number(&supply, "present") != Some(0) => {
-                batteries += 1;
+                has_battery = true;
                 match word(&supply, "status") {
                     Some(status) if status == "Discharging" => discharging.push(battery(name, &supply)),
                     status => status_text = format!("{name}: {}", status.as_deref().unwrap_or("no status")),
                 }
             }
-            Some("Mains" | "USB" | "Wireless")
-                if number(&supply, "online").is_some_and(|online| online > 0) =>
-            {
-                plugged_in = Some(format!("{name} is plugged in"));
+            Some(kind) if is_feed(kind) => {
+                let online = number(&supply, "online");
+                feeds.extend(online.map(|online| Feed {
+                    is_mains: kind == "Mains",
+                    is_online: online > 0,
+                    name,
+                }));
             }
             _ => {}
         }
     }
-    match (batteries, plugged_in) {
-        (0, _) => PowerState::NoBattery,
-        // Even if batteries discharge as well, they do not deliver all of the power.
-        (_, Some(plugged_in)) => PowerState::External(plugged_in),
-        _ if discharging.is_empty() => PowerState::External(status_text),
-        _ => PowerState::Discharging(discharging),
+    if !has_battery {
+        return PowerState::NoBattery;
     }
+    if discharging.is_empty() {
+        let online = feeds.iter().find(|feed| feed.is_online);
+        return PowerState::External(
+            online.map_or(status_text, |feed| format!("{} is plugged in", feed.name)),
+        );
+    }
+    feeds.retain(|feed| !ignored.contains(&feed.name));
+    match contradicting(&feeds) {
+        None => PowerState::Discharging(discharging),
+        Some(feed) => PowerState::Unclear { battery: discharging.remove(0).name, supply: feed.name.clone() },
+    }
+}
+
+/// Whether supplies of this type feed machines. Older kernels have a type for each kind of USB charger.
+fn is_feed(kind: &str) -> bool {
+    matches!(kind, "Mains" | "Wireless" | "BrickID") || kind.starts_with("USB")
+}
+
+/// The supply that says that it is online although a battery discharges, if it is to be believed. The
+/// controller of a USB port says so also while the machine feeds what is plugged in there: if the machine has
+/// an adapter, and that says that it is off, nothing feeds the machine.
+fn contradicting(feeds: &[Feed]) -> Option<&Feed> {
+    let mut adapters = feeds.iter().filter(|feed| feed.is_mains).peekable();
+    if adapters.peek().is_some() && adapters.all(|adapter| !adapter.is_online) {
+        return None;
+    }
+    // An adapter first: it is the one to look at.
+    let online = || feeds.iter().filter(|feed| feed.is_online);
+    online().find(|feed| feed.is_mains).or_else(|| online().next())
 }
 
 fn is_of_device(supply: &Path) -> bool {

@@ -158,6 +158,50 @@ fn metering_begins_when_a_machine_that_started_on_mains_is_unplugged() {
 }
 
 #[test]
+fn a_usb_port_that_says_online_does_not_feed_a_machine_whose_adapter_is_off() {
+    let laptop = Laptop::new(&[("current_now", "-334000"), ("voltage_now", "11200000")]);
+    let port = [("type", "USB"), ("online", "1"), ("usb_type", "[C] PD")];
+    laptop.supply("tps6598x-source-psy-0-0038", &port);
+    let mut rig = laptop.rig(Method::Auto);
+    // 11.2 V x 0.334 A.
+    assert_eq!(shown(&at(&mut rig, 5)), ["energy = 18704000 [0, 5]"]);
+    // While it charges, the port is what feeds it.
+    laptop.supply("BAT0", &[("status", "Charging")]);
+    assert!(at(&mut rig, 10).is_empty());
+    let found = &Battery::diagnose(&laptop.config(Method::Auto))[0];
+    assert_eq!((found.verdict, found.remedy.as_str()), (Verdict::Ok, ""));
+    assert!(found.found.contains("tps6598x-source-psy-0-0038 is plugged in"), "{}", found.found);
+    // A machine without an adapter is fed by its ports.
+    laptop.supply("BAT0", &[("status", "Discharging")]);
+    fs::remove_dir_all(laptop.path("AC")).unwrap();
+    assert!(at(&mut rig, 15).is_empty());
+}
+
+#[test]
+fn an_adapter_that_says_online_beside_a_battery_that_discharges_is_believed_unless_it_is_ignored() {
+    let files = [("current_now", "820000"), ("voltage_now", "15400000"), ("charge_now", "3100000")];
+    let laptop = Laptop::new(&files);
+    laptop.supply("AC", &[("online", "1")]);
+    let mut rig = laptop.rig(Method::Auto);
+    laptop.supply("BAT0", &[("charge_now", "3086000")]);
+    assert!(at(&mut rig, 60).is_empty());
+    // It is said why, and what to do.
+    let found = &Battery::diagnose(&laptop.config(Method::Auto))[0];
+    assert_eq!(found.verdict, Verdict::Optional);
+    assert!(found.found.contains("BAT0 discharges, but AC says that it is plugged in"), "{}", found.found);
+    assert!(found.remedy.contains("plugins.battery.ignore = [\"AC\"]"), "{}", found.remedy);
+
+    let ignoring = BatteryConfig { ignore: vec!["AC".to_owned()], ..laptop.config(Method::Auto) };
+    let mut rig = Rig::new();
+    rig.start::<Battery>(ignoring.clone()).unwrap();
+    // 15.4 V x 0.82 A.
+    assert_eq!(shown(&at(&mut rig, 5)), ["energy = 63140000 [0, 5]"]);
+    assert_eq!(Battery::diagnose(&ignoring)[0].found, "the machine runs on BAT0");
+    laptop.supply("BAT0", &[("status", "Charging")]);
+    assert!(at(&mut rig, 10).is_empty(), "it is believed while the battery does not discharge");
+}
+
+#[test]
 fn without_a_battery_the_source_is_gone_with_a_remedy() {
     let laptop = Laptop::new(&[]);
     fs::remove_dir_all(laptop.path("BAT0")).unwrap();
