@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
+use crate::cores::CoreKind;
+
 /// The content of `/proc/cpuinfo`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CpuInfo {
-    /// The model's name. ARM kernels report a number instead, which is replaced by the core's name if that is
-    /// known.
+    /// The model's name. ARM kernels report numbers of cores instead, which are replaced by the cores' names
+    /// if those are known: `Cortex-A55 and Cortex-A76`.
     pub model: String,
     /// Logical CPUs of all packages.
     pub cpus: u32,
@@ -20,6 +22,8 @@ pub struct CpuInfo {
     pub(crate) mhz: f64,
     /// Whether the cores implement the ARM architecture.
     pub(crate) is_arm: bool,
+    /// The kinds of ARM cores, each with its CPUs; empty elsewhere.
+    pub(crate) kinds: Vec<CoreKind>,
 }
 
 impl CpuInfo {
@@ -27,7 +31,7 @@ impl CpuInfo {
     pub fn parse(text: &str) -> Self {
         let mut info = CpuInfo::default();
         let mut packages = HashSet::new();
-        let (mut implementer, mut part) = ("", "");
+        let mut implementer = "";
         let (mut siblings, mut cores) = (0, 0);
         for line in text.lines() {
             let Some((key, value)) = line.split_once(':') else { continue };
@@ -42,7 +46,7 @@ impl CpuInfo {
                 ("siblings", number) => siblings = number.parse().unwrap_or(0),
                 ("cpu cores", number) => cores = number.parse().unwrap_or(u32::MAX),
                 ("CPU implementer", number) => implementer = number,
-                ("CPU part", number) if part.is_empty() => part = number,
+                ("CPU part", number) => info.add_core(implementer, number),
                 _ => {}
             }
         }
@@ -50,12 +54,29 @@ impl CpuInfo {
         // Both are per package.
         info.shares_cores = siblings > cores;
         info.is_arm = !implementer.is_empty();
-        if info.model.is_empty()
-            && let Some((.., name)) = CORES.iter().find(|(i, p, _)| (*i, *p) == (implementer, part))
-        {
-            (*name).clone_into(&mut info.model);
+        // Old kernels describe the core once, after all CPUs.
+        if let [only] = &mut info.kinds[..] {
+            only.cpus = info.cpus.max(1);
+        }
+        // `ARMv7 Processor rev 4 (v7l)` names an architecture.
+        if info.is_arm && (info.model.is_empty() || info.model.contains("Processor rev ")) {
+            let mut names: Vec<_> = info.kinds.iter().map(|kind| kind.name).collect();
+            names.retain(|name| !name.is_empty());
+            names.dedup();
+            info.model = names.join(" and ");
         }
         info
+    }
+
+    /// Counts a CPU with this core.
+    fn add_core(&mut self, implementer: &str, part: &str) {
+        let known = self.kinds.iter().position(|kind| kind.ids.0 == implementer && kind.ids.1 == part);
+        match known {
+            Some(at) => self.kinds[at].cpus = self.kinds[at].cpus.saturating_add(1),
+            // No chip has more kinds; what lists more is not a list of CPUs.
+            None if self.kinds.len() < 8 => self.kinds.push(CoreKind::new(implementer, part)),
+            None => {}
+        }
     }
 
     /// Logical CPUs of one package, on average.
@@ -64,21 +85,8 @@ impl CpuInfo {
     }
 }
 
-/// `CPU implementer`, `CPU part`, and the core's name, as in the Main ID Register of ARM's reference manuals.
-const CORES: [(&str, &str, &str); 9] = [
-    ("0x41", "0xd03", "Cortex-A53"),
-    ("0x41", "0xd08", "Cortex-A72"),
-    ("0x41", "0xd0b", "Cortex-A76"),
-    ("0x41", "0xd0c", "Neoverse-N1"),
-    ("0x41", "0xd40", "Neoverse-V1"),
-    ("0x41", "0xd49", "Neoverse-N2"),
-    ("0x41", "0xd4f", "Neoverse-V2"),
-    ("0xc0", "0xac3", "Ampere-1"),
-    ("0xc0", "0xac4", "Ampere-1a"),
-];
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -110,5 +118,35 @@ mod tests {
         let info = CpuInfo::parse("processor: 0\nCPU implementer\t: 0x61\nCPU part\t: 0x022\n");
         assert_eq!((&*info.model, info.is_arm), ("", true), "an unknown core");
         assert_eq!(CpuInfo::parse("").cpus_per_package(), 1.0);
+    }
+
+    /// `/proc/cpuinfo` of CPUs with these parts, all with the same line `model name`, if it is not empty.
+    pub(crate) fn arm(model: &str, parts: &[&str]) -> String {
+        let one = |(n, part): (usize, &&str)| {
+            let model = if model.is_empty() { String::new() } else { format!("model name\t: {model}\n") };
+            format!("processor\t: {n}\n{model}CPU implementer\t: 0x41\nCPU part\t: {part}\n\n")
+        };
+        parts.iter().enumerate().map(one).collect()
+    }
+
+    #[test]
+    fn kinds_of_arm_cores_are_counted_apart_and_a_name_that_names_no_model_is_replaced() {
+        let counted = |text: &str| {
+            let info = CpuInfo::parse(text);
+            let kinds: Vec<_> = info.kinds.iter().map(|kind| (kind.name, kind.cpus)).collect();
+            (info.model, info.cpus, kinds)
+        };
+        let a53 = arm("ARMv7 Processor rev 4 (v7l)", &["0xd03"; 4]);
+        assert_eq!(counted(&a53), ("Cortex-A53".to_owned(), 4, vec![("Cortex-A53", 4)]));
+        let parts = ["0xd05", "0xd05", "0xd05", "0xd05", "0xd0b", "0xd0b", "0xd0b", "0xd0b"];
+        let expected =
+            ("Cortex-A55 and Cortex-A76".to_owned(), 8, vec![("Cortex-A55", 4), ("Cortex-A76", 4)]);
+        assert_eq!(counted(&arm("", &parts)), expected);
+        // A heading before the CPUs, and a core that is described once after all of them.
+        let old = "Processor\t: ARMv7 Processor rev 5 (v7l)\nprocessor\t: 0\nprocessor\t: 1\n\
+                   CPU implementer\t: 0x41\nCPU part\t: 0xc07\n";
+        assert_eq!(counted(old), ("Cortex-A7".to_owned(), 2, vec![("Cortex-A7", 2)]));
+        let named = arm("Kunpeng-920", &["0xd01"]);
+        assert_eq!(counted(&named).0, "Kunpeng-920");
     }
 }

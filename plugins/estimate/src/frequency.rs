@@ -1,7 +1,8 @@
 //! The base frequency of a CPU, for which its design power is given.
 
-use std::fs;
 use std::path::Path;
+
+use wattrace_meter::sysfs::read_text;
 
 use crate::cpuinfo::CpuInfo;
 
@@ -13,7 +14,7 @@ pub(crate) fn nominal_mhz(cpu: &CpuInfo) -> f64 {
 /// From the model's name, from sysfs, or in a virtual machine from `cpu MHz`, which is the base frequency
 /// there (on bare metal it is the current one).
 fn find(cpu: &CpuInfo, sysfs: &Path) -> f64 {
-    let number = |file: &str| fs::read_to_string(sysfs.join(file)).ok()?.trim().parse::<f64>().ok();
+    let number = |file: &str| read_text(&sysfs.join(file)).ok()?.trim().parse::<f64>().ok();
     let virtual_mhz = || Some(cpu.mhz).filter(|_| cpu.is_virtual);
     in_name(&cpu.model)
         .or_else(|| number("cpufreq/base_frequency").map(|khz| khz / 1e3))
@@ -32,6 +33,8 @@ fn in_name(model: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

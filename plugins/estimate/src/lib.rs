@@ -6,6 +6,7 @@
 //! | `config` | the keys of `[plugins.estimate]` |
 //! | [`cpuinfo`] | the CPU's model and topology, from `/proc/cpuinfo` |
 //! | `tdp` | thermal design powers by model |
+//! | `cores` | ARM cores by number, and their watts |
 //! | `frequency` | base frequencies |
 //! | [`profile`] | a model that `wattrace calibrate` measured |
 //! | [`fit`] | fits such a model to measured steps of load |
@@ -16,6 +17,7 @@
 //! estimated domain like a measured one.
 
 mod config;
+mod cores;
 pub mod cpuinfo;
 pub mod fit;
 mod frequency;
@@ -72,6 +74,11 @@ impl Plugin for Estimate {
     fn start(config: EstimateConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
         if config.when != When::Never {
+            // Also where a meter makes it unnecessary: a profile that was asked for and is not there is a
+            // mistake, not a state of the machine.
+            if !config.profile.is_empty() {
+                profile::Profile::read(Path::new(&config.profile))?;
+            }
             let (registry, clock) = (setup.registry(), setup.clock());
             setup.transform("package", move || {
                 transform::Transformer::open(&config, registry.clone(), clock.now())

@@ -1,10 +1,10 @@
 //! The power model of a package: from a calibrated profile, else from the configuration, else by the CPU's
 //! name.
 
-use std::fs;
 use std::path::Path;
 
 use wattrace_api::Error;
+use wattrace_api::files::read_text;
 
 use crate::config::EstimateConfig;
 use crate::cpuinfo::CpuInfo;
@@ -17,6 +17,9 @@ use crate::tdp::{self, PerCpu, Tdp};
 /// Dataset" (Teads, 2021), measured servers with RAPL at 0, 10, 50 and 100 % load and found 0.12, 0.32, 0.75
 /// and 1.02 of it.
 const IDLE_SHARE: f64 = 0.12;
+
+/// About 1.5 kB are written for each CPU.
+const MAX_CPUINFO: u64 = 16 << 20;
 
 /// A model of one package's power.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +53,7 @@ impl Power {
     /// # Errors
     /// Those of [`Profile::read`].
     pub(crate) fn find(config: &EstimateConfig) -> Result<Self, Error> {
-        let text = fs::read_to_string(&config.cpuinfo).unwrap_or_else(|e| {
+        let text = read_text(Path::new(&config.cpuinfo), MAX_CPUINFO).unwrap_or_else(|e| {
             tracing::warn!(
                 path = config.cpuinfo,
                 "plugins.estimate.cpuinfo: {e}; set plugins.estimate.tdp_watts"
@@ -131,10 +134,14 @@ impl Power {
     }
 
     fn from_config(config: &EstimateConfig, cpu: &CpuInfo, nominal_mhz: f64) -> Self {
-        let (found_idle, found_full, origin) = design_power(config, cpu);
-        let full =
-            if config.full_watts > 0.0 { config.full_watts } else { found_full.max(config.idle_watts) };
-        let idle = if config.idle_watts > 0.0 { config.idle_watts } else { found_idle };
+        let (found_idle, found_full, found) = design_power(config, cpu, nominal_mhz);
+        let (full, full_idle, origin) = if config.full_watts > 0.0 {
+            let full = config.full_watts;
+            (full, IDLE_SHARE * full, "plugins.estimate.full_watts".to_owned())
+        } else {
+            (found_full.max(config.idle_watts), found_idle, found)
+        };
+        let idle = if config.idle_watts > 0.0 { config.idle_watts } else { full_idle };
         let model = PackageModel {
             idle_watts: idle.min(full),
             residual_watts: 0.0,
@@ -151,13 +158,16 @@ fn microwatts(watts: f64) -> u64 {
 }
 
 /// Watts of one package when idle and when busy, and the origin of these numbers.
-fn design_power(config: &EstimateConfig, cpu: &CpuInfo) -> (f64, f64, String) {
+fn design_power(config: &EstimateConfig, cpu: &CpuInfo, nominal_mhz: f64) -> (f64, f64, String) {
     let of_tdp = |tdp: f64, origin| (IDLE_SHARE * tdp, tdp, origin);
     if config.tdp_watts > 0.0 {
         return of_tdp(config.tdp_watts, "plugins.estimate.tdp_watts".to_owned());
     }
+    if cpu.is_arm && !cpu.kinds.is_empty() {
+        return of_kinds(cpu);
+    }
     let (model, cpus) = (&cpu.model, cpu.cpus_per_package());
-    let of_cpus = |idle: f64, full: f64, what: &str| {
+    let of_cpus = |PerCpu { idle, full }: PerCpu, what: &str| {
         (idle * cpus, full * cpus, format!("{cpus} CPUs of {what}, {full} W each"))
     };
     match tdp::look_up(model) {
@@ -167,14 +177,43 @@ fn design_power(config: &EstimateConfig, cpu: &CpuInfo) -> (f64, f64, String) {
             f64::from(watts) * cpus / f64::from(all),
             format!("{cpus} of the {all} CPUs of {model}, {watts} W"),
         ),
+        // A guest may show each CPU as a package of its own: all of them are at most one.
+        Some(Tdp::Package { watts, cpus: None }) if cpu.is_virtual && cpu.packages > 1 => {
+            let packages = cpu.packages;
+            of_tdp(
+                f64::from(watts) / f64::from(packages),
+                format!("one of {packages} parts of {model}, {watts} W"),
+            )
+        }
         Some(Tdp::Package { watts, .. }) => of_tdp(f64::from(watts), format!("{model}, {watts} W")),
-        Some(Tdp::PerCpu(PerCpu { idle, full })) => of_cpus(idle, full, model),
+        Some(Tdp::PerCpu { family: "Xeon", .. }) if !cpu.is_virtual && nominal_mhz > 0.0 => {
+            let watts = tdp::xeon(cpus, nominal_mhz);
+            let guess = format!("a guess by its family (Xeon), {cpus} CPUs and {nominal_mhz} MHz");
+            of_tdp(watts, format!("{model}: {watts:.0} W, {guess}"))
+        }
+        Some(Tdp::PerCpu { family, watts }) => {
+            of_cpus(watts, &format!("{model}, a guess by its family ({family})"))
+        }
         None => {
-            let PerCpu { idle, full } = tdp::unknown(cpu);
             let kind = if cpu.is_arm { "ARM model" } else { "model" };
-            of_cpus(idle, full, &format!("an unknown {kind} \"{model}\""))
+            of_cpus(tdp::unknown(cpu.is_arm, model), &format!("an unknown {kind} \"{model}\""))
         }
     }
+}
+
+/// The same for a package of ARM cores, of which there may be several kinds (big.LITTLE).
+fn of_kinds(cpu: &CpuInfo) -> (f64, f64, String) {
+    let (mut idle, mut full, mut parts) = (0.0, 0.0, Vec::new());
+    for kind in &cpu.kinds {
+        let (watts, cpus) = (kind.watts(), f64::from(kind.cpus));
+        idle += watts.idle * cpus;
+        full += watts.full * cpus;
+        let name =
+            if kind.name.is_empty() { format!("unknown part {}", kind.ids.1) } else { kind.name.into() };
+        parts.push(format!("{cpus} CPUs of {name}, {} W each", watts.full));
+    }
+    let packages = f64::from(cpu.packages.max(1));
+    (idle / packages, full / packages, parts.join(", and "))
 }
 
 #[cfg(test)]

@@ -2,17 +2,19 @@
 //! file for machines without one. `fit` makes it, `power` uses it.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::Error;
+use wattrace_api::files::read_text;
 
 use crate::config::MAX_WATTS;
 
 /// The format's name and version. Keys may be added within a version; readers ignore unknown keys.
 pub const SCHEMA: &str = "wattrace.profile/1";
+
+/// More than a profile has.
+const MAX_LENGTH: u64 = 1 << 20;
 
 /// A profile, stored as TOML.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,16 +93,14 @@ impl Profile {
     /// Reads a profile from a file.
     ///
     /// # Errors
-    /// Gone if the file does not exist; fatal if it cannot be read or is invalid. The message names the file
-    /// and the key.
+    /// Fatal if it cannot be read or is invalid. The message names the file and the key.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let shown = path.display();
-        let text = fs::read_to_string(path).map_err(|e| {
-            let message = format!(
+        let text = read_text(path, MAX_LENGTH).map_err(|e| {
+            Error::fatal(format!(
                 "plugins.estimate.profile: {shown}: {e}; \
                  create it with `wattrace calibrate --output {shown}` on a machine that has a meter"
-            );
-            if e.kind() == ErrorKind::NotFound { Error::gone(message) } else { Error::fatal(message) }
+            ))
         })?;
         Self::parse(&text).map_err(|e| Error::fatal(format!("plugins.estimate.profile: {shown}: {e}")))
     }
@@ -226,10 +226,11 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_gone_and_the_message_says_how_to_create_it() {
+    fn a_missing_file_is_an_error_and_the_message_says_how_to_create_it() {
         let error = Profile::read(Path::new("/nonexistent/profile.toml")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Gone);
+        assert_eq!(error.kind(), ErrorKind::Fatal);
         assert!(error.to_string().contains("wattrace calibrate --output /nonexistent"), "{error}");
+        assert!(error.to_string().starts_with("plugins.estimate.profile: /nonexistent"), "{error}");
         let directory = Profile::read(Path::new("/")).unwrap_err();
         assert_eq!(directory.kind(), ErrorKind::Fatal);
     }

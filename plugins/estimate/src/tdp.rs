@@ -13,8 +13,6 @@
 //! - Client CPUs: the usual power for each suffix of Intel's and AMD's names in recent generations; some
 //!   models differ.
 
-use crate::cpuinfo::CpuInfo;
-
 /// The design power of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Tdp {
@@ -25,8 +23,13 @@ pub(crate) enum Tdp {
         /// Logical CPUs of the package, if known.
         cpus: Option<u16>,
     },
-    /// Per logical CPU, where the name gives the family but not the model.
-    PerCpu(PerCpu),
+    /// Per logical CPU, where the name gives the family but not a known model.
+    PerCpu {
+        /// The family.
+        family: &'static str,
+        /// Watts of one CPU.
+        watts: PerCpu,
+    },
 }
 
 /// Watts of one logical CPU.
@@ -48,12 +51,28 @@ const UNKNOWN_ARM: PerCpu = PerCpu { idle: 0.31, full: 2.6 };
 const UNKNOWN_CORTEX: PerCpu = PerCpu { idle: 0.57, full: 1.3 };
 
 /// The value where [`look_up`] finds none.
-pub(crate) fn unknown(cpu: &CpuInfo) -> PerCpu {
-    match cpu {
-        CpuInfo { is_arm: true, model, .. } if model.starts_with("Cortex-A") => UNKNOWN_CORTEX,
-        CpuInfo { is_arm: true, .. } => UNKNOWN_ARM,
-        _ => UNKNOWN,
+pub(crate) fn unknown(is_arm: bool, model: &str) -> PerCpu {
+    if is_arm { of_core(model) } else { UNKNOWN }
+}
+
+/// Watts of one CPU with an ARM core of this name; empty: unknown.
+pub(crate) fn of_core(name: &str) -> PerCpu {
+    match look_up(name) {
+        Some(Tdp::PerCpu { watts, .. }) => watts,
+        _ if SMALL.iter().any(|small| name.starts_with(small)) => UNKNOWN_CORTEX,
+        _ => UNKNOWN_ARM,
     }
+}
+
+/// What the names of cores of small machines begin with: boards, phones, tablets.
+const SMALL: [&str; 6] = ["Cortex-", "ARM1176", "Denver", "Carmel", "Krait", "Kryo"];
+
+/// The design power of a Xeon on bare metal that is not in [`MODELS`], by its logical CPUs and base
+/// frequency: a straight line through those of [`MODELS`], with 60 W for what is not cores. Most models are
+/// within a quarter of it. The watts per CPU of [`PER_CPU`] are those of many slow cores, and give a third
+/// for few fast ones.
+pub(crate) fn xeon(cpus: f64, mhz: f64) -> f64 {
+    60.0 + 1.15 * cpus * mhz / 1e3
 }
 
 /// Looks up `model`: by model, then by the suffix of a client CPU, then by family.
@@ -70,7 +89,7 @@ pub(crate) fn look_up(model: &str) -> Option<Tdp> {
         .or_else(|| client(&words))
         .or_else(|| {
             let family = PER_CPU.iter().find(|(name, ..)| named(name));
-            family.map(|&(_, idle, full)| Tdp::PerCpu(PerCpu { idle, full }))
+            family.map(|&(family, idle, full)| Tdp::PerCpu { family, watts: PerCpu { idle, full } })
         })
 }
 
@@ -155,7 +174,21 @@ const MODELS: &[(&str, u16, u16)] = &[
     // Intel Xeon E5 and E7
     ("E5-2651 v2", 95, 24), ("E5-2666 v3", 135, 20), ("E5-2670 v2", 115, 20), ("E5-2670 0", 115, 16),
     ("E5-2676 v3", 120, 24), ("E5-2680 v2", 115, 20), ("E7-8880 v3", 150, 36),
-    // Intel Xeon Scalable, 1st and 2nd generation
+    // Intel Xeon Scalable, 1st and 2nd generation (ark.intel.com)
+    ("Bronze 3104", 85, 6), ("Bronze 3106", 85, 8), ("Silver 4108", 85, 16), ("Silver 4110", 85, 16),
+    ("Silver 4114", 85, 20), ("Silver 4208", 85, 16), ("Silver 4210", 85, 20), ("Silver 4214", 85, 24),
+    ("Silver 4216", 100, 32), ("Gold 5115", 85, 20), ("Gold 5118", 105, 24), ("Gold 5120", 105, 28),
+    ("Gold 5122", 105, 8), ("Gold 5215", 85, 20), ("Gold 5217", 115, 16), ("Gold 5218", 125, 32),
+    ("Gold 5220", 125, 36), ("Gold 5222", 105, 8), ("Gold 6126", 125, 24), ("Gold 6130", 125, 32),
+    ("Gold 6132", 140, 28), ("Gold 6134", 130, 16), ("Gold 6136", 150, 24), ("Gold 6138", 125, 40),
+    ("Gold 6140", 140, 36), ("Gold 6142", 150, 32), ("Gold 6144", 150, 16), ("Gold 6146", 165, 24),
+    ("Gold 6148", 150, 40), ("Gold 6150", 165, 36), ("Gold 6152", 140, 44), ("Gold 6154", 200, 36),
+    ("Gold 6226", 125, 24), ("Gold 6230", 125, 40), ("Gold 6240", 150, 36), ("Gold 6242", 150, 32),
+    ("Gold 6244", 150, 16), ("Gold 6248", 150, 40), ("Gold 6252", 150, 48), ("Gold 6254", 200, 36),
+    ("Platinum 8153", 125, 32), ("Platinum 8160", 150, 48), ("Platinum 8164", 150, 52),
+    ("Platinum 8168", 205, 48), ("Platinum 8170", 165, 52), ("Platinum 8176", 165, 56),
+    ("Platinum 8180", 205, 56), ("Platinum 8253", 125, 32), ("Platinum 8256", 105, 8),
+    ("Platinum 8260", 165, 48), ("Platinum 8268", 205, 48), ("Platinum 8270", 205, 52),
     ("Platinum 8124M", 240, 36), ("Platinum 8151", 240, 24), ("Platinum 8175M", 240, 48),
     ("Platinum 8176M", 165, 56),
     ("Platinum 8252C", 240, 24), ("Platinum 8259CL", 210, 48), ("Platinum 8275CL", 240, 48),
@@ -211,13 +244,33 @@ mod tests {
 
     #[test]
     fn guests_without_a_model_are_found_by_family() {
-        let family = |idle, full| Some(Tdp::PerCpu(PerCpu { idle, full }));
-        assert_eq!(look_up("AMD EPYC"), family(0.45, 1.87));
-        assert_eq!(look_up("AMD EPYC-Rome Processor"), family(0.47, 1.64));
-        assert_eq!(look_up("Intel Xeon Processor (Skylake, IBRS)"), family(0.64, 4.05));
-        assert_eq!(look_up("Intel(R) Xeon(R) CPU @ 2.20GHz"), family(0.64, 3.80));
-        assert_eq!(look_up("Neoverse-N1"), Some(Tdp::PerCpu(UNKNOWN_ARM)));
-        assert_eq!(look_up("Cortex-A72"), Some(Tdp::PerCpu(UNKNOWN_CORTEX)));
+        let per_cpu = |model: &str| match look_up(model) {
+            Some(Tdp::PerCpu { family, watts: PerCpu { idle, full } }) => (family, idle, full),
+            other => panic!("{model}: {other:?}"),
+        };
+        assert_eq!(per_cpu("AMD EPYC"), ("EPYC", 0.45, 1.87));
+        assert_eq!(per_cpu("AMD EPYC-Rome Processor"), ("EPYC-Rome", 0.47, 1.64));
+        assert_eq!(per_cpu("Intel Xeon Processor (Skylake, IBRS)"), ("Skylake", 0.64, 4.05));
+        assert_eq!(per_cpu("Intel(R) Xeon(R) CPU @ 2.20GHz"), ("Xeon", 0.64, 3.80));
+        assert_eq!((of_core("Neoverse-N1"), of_core("Cortex-A72")), (UNKNOWN_ARM, UNKNOWN_CORTEX));
+    }
+
+    #[test]
+    fn the_line_for_xeons_is_near_the_known_models() {
+        for (model, mhz) in [
+            ("Gold 5222", 3_800.0),
+            ("Gold 5218", 2_300.0),
+            ("Gold 6248", 2_500.0),
+            ("Platinum 8280", 2_700.0),
+            ("Platinum 8380", 2_300.0),
+            ("Gold 6342", 2_800.0),
+            ("Silver 4309Y", 2_800.0),
+            ("E5-2670 0", 2_600.0),
+        ] {
+            let Some(&(_, watts, cpus)) = MODELS.iter().find(|(name, ..)| *name == model) else { panic!() };
+            let (guess, watts) = (xeon(cpus.into(), mhz), f64::from(watts));
+            assert!((0.75..=1.35).contains(&(guess / watts)), "{model}: {guess} instead of {watts}");
+        }
     }
 
     #[test]

@@ -24,6 +24,68 @@ fn the_configuration_takes_precedence_over_the_name() {
     assert_eq!(idle_and_full(&found), (5_000_000, 80_500_000));
 }
 
+/// As the user's guide and the template of the configuration say it.
+#[test]
+fn idle_power_is_12_percent_of_full_power_unless_it_is_given_or_known_of_the_family() {
+    let of = |config: EstimateConfig, model| idle_and_full(&power(config, model, 4, true));
+    let given = |full_watts| EstimateConfig { full_watts, ..EstimateConfig::default() };
+    for model in ["AMD EPYC", "AMD EPYC 7763 64-Core Processor", ""] {
+        assert_eq!(of(given(100.0), model), (12_000_000, 100_000_000), "{model}");
+    }
+    let tdp = EstimateConfig { tdp_watts: 50.0, ..EstimateConfig::default() };
+    assert_eq!(of(tdp, "AMD EPYC"), (6_000_000, 50_000_000));
+    // Two of 128 CPUs of 280 W, and two CPUs of a family.
+    assert_eq!(of(given(0.0), "AMD EPYC 7763 64-Core Processor"), (525_000, 4_375_000));
+    assert_eq!(of(given(0.0), "AMD EPYC"), (900_000, 3_740_000));
+}
+
+#[test]
+fn a_guest_with_many_packages_draws_no_more_than_one_of_the_model_has() {
+    let total = |model: &str| {
+        let cpu = CpuInfo { packages: 8, ..cpu(model, 8, true) };
+        let found = Power::from_config(&EstimateConfig::default(), &cpu, 0.0);
+        (8 * idle_and_full(&found).1) as f64 / 1e6
+    };
+    assert_eq!(total("Intel Core Processor (Broadwell)"), 8.0 * 3.54);
+    assert_eq!(total("Intel(R) Core(TM) i7-8550U CPU @ 1.80GHz"), 15.0);
+    assert_eq!(total("AMD EPYC 7763 64-Core Processor"), 8.0 / 128.0 * 280.0);
+}
+
+#[test]
+fn a_xeon_that_is_not_in_the_table_is_a_guess_by_family_that_says_so() {
+    let found = |model: &str, mhz| {
+        let cpu = CpuInfo { packages: 1, ..cpu(model, 8, false) };
+        let found = Power::from_config(&EstimateConfig::default(), &cpu, mhz);
+        (idle_and_full(&found).1 / 1_000_000, found.origin)
+    };
+    assert_eq!(found("Intel(R) Xeon(R) Gold 5222 CPU @ 3.80GHz", 3800.0).0, 105);
+    let (watts, origin) = found("Intel(R) Xeon(R) Gold 5299 CPU @ 3.80GHz", 3800.0);
+    assert_eq!(watts, 94);
+    assert!(origin.contains("95 W, a guess by its family (Xeon), 8 CPUs and 3800 MHz"), "{origin}");
+    let (watts, origin) = found("Intel(R) Xeon(R) Gold 9999", 0.0);
+    assert_eq!(watts, 30);
+    assert!(origin.contains("a guess by its family (Xeon)"), "{origin}");
+}
+
+#[test]
+fn the_kinds_of_a_big_little_chip_are_added_up() {
+    let found = |model: &str, parts: &[&str]| {
+        let cpu = CpuInfo::parse(&crate::cpuinfo::tests::arm(model, parts));
+        let found = Power::from_config(&EstimateConfig::default(), &cpu, 0.0);
+        (idle_and_full(&found), found.origin)
+    };
+    let parts = ["0xd05", "0xd05", "0xd05", "0xd05", "0xd0b", "0xd0b", "0xd0b", "0xd0b"];
+    let (watts, origin) = found("", &parts);
+    assert_eq!(watts, (8 * 570_000, 8 * 1_300_000));
+    assert_eq!(origin, "4 CPUs of Cortex-A55, 1.3 W each, and 4 CPUs of Cortex-A76, 1.3 W each");
+    assert_eq!(found("ARMv8 Processor rev 1 (v8l)", &["0xd07"; 4]).0, (4 * 570_000, 4 * 1_300_000));
+    assert_eq!(found("ARMv7 Processor rev 5 (v7l)", &["0xc07"; 4]).0, (4 * 570_000, 4 * 1_300_000));
+    // A server's cores beside small ones, and a part that is not known.
+    let (watts, origin) = found("", &["0xd4f", "0xd80", "0xfff"]);
+    assert_eq!(watts, (420_000 + 570_000 + 310_000, 3_500_000 + 1_300_000 + 2_600_000));
+    assert!(origin.ends_with("1 CPUs of unknown part 0xfff, 2.6 W each"), "{origin}");
+}
+
 #[test]
 fn a_guest_has_its_share_of_a_package_and_bare_metal_all_of_it() {
     let model = "AMD EPYC 7763 64-Core Processor";
@@ -51,9 +113,8 @@ fn an_unknown_model_is_estimated_per_cpu() {
 
 #[test]
 fn idle_power_is_at_most_full_power() {
-    let found =
-        power(EstimateConfig { full_watts: 1.0, ..EstimateConfig::default() }, "AMD EPYC 9654", 4, false);
-    assert_eq!(idle_and_full(&found), (1_000_000, 1_000_000));
+    let config = EstimateConfig { tdp_watts: 100.0, full_watts: 1.0, idle_watts: 5.0, ..Default::default() };
+    assert_eq!(idle_and_full(&power(config, "AMD EPYC 9654", 4, false)), (1_000_000, 1_000_000));
     let found =
         power(EstimateConfig { idle_watts: 900.0, ..EstimateConfig::default() }, "AMD EPYC 9654", 4, false);
     assert_eq!(idle_and_full(&found), (900_000_000, 900_000_000));

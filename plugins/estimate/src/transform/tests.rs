@@ -282,7 +282,9 @@ fn a_missing_profile_is_reported_and_nothing_is_estimated() {
     let findings = <Estimate as wattrace_api::Plugin>::diagnose(&config);
     assert_eq!(findings[0].verdict, wattrace_api::Verdict::Missing);
     assert!(findings[0].remedy.starts_with("wattrace calibrate --output /nonexistent/profile.toml"));
-    assert_eq!(rig.start::<Estimate>(config).unwrap_err().kind(), ErrorKind::Gone);
+    let error = rig.start::<Estimate>(config).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fatal);
+    assert!(error.to_string().contains("/nonexistent/profile.toml: No such file"), "{error}");
 }
 
 #[test]
