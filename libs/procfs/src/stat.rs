@@ -65,6 +65,13 @@ mod tests {
     }
 
     #[test]
+    fn kernel_threads_that_are_idle_are_read_and_live() {
+        let content = format!("8 (kworker/0:0H-events_highpri) I 2{}", &TAIL[3..]);
+        let stat = Stat::parse(content.as_bytes()).unwrap();
+        assert_eq!((&*stat.comm, stat.parent, stat.is_zombie()), ("kworker/0:0H-events_highpri", 2, false));
+    }
+
+    #[test]
     fn exited_processes_are_zombies() {
         let of = |state: &str| Stat::parse(format!("12 (sh) {state}{}", &TAIL[1..]).as_bytes()).unwrap();
         assert!(["Z", "X", "x"].iter().all(|state| of(state).is_zombie()));

@@ -110,7 +110,7 @@ impl Accounts {
         if charged != passed {
             error!(
                 "the ledger of CPU {cpu} does not balance: {charged} ns charged in {passed} ns; please \
-                 this bug"
+                 report this bug"
             );
         }
         groups.iter().for_each(|&group| self.groups[group].charge(&page));

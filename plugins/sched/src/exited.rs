@@ -28,8 +28,8 @@ impl ExitedQueue {
         self.queue.push_back((index, now));
     }
 
-    /// The next consumer that ends at `now`, the time of the last pass. `ran_at` says in which pass a consumer
-    /// last had a slice.
+    /// The next consumer that ends at `now`, the time of the last pass. `ran_at` says in which pass a
+    /// consumer last had a slice.
     pub(crate) fn next(&mut self, now: Timestamp, ran_at: impl Fn(usize) -> Timestamp) -> Option<usize> {
         while let Some(&(index, seen)) = self.queue.front() {
             let ran_at = ran_at(index);

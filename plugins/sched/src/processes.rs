@@ -270,8 +270,8 @@ impl Processes {
         }
     }
 
-    /// Pushes what changed since the last call, and ends the processes that have exited and will have no other
-    /// slice, or all that have exited if no other pass follows (`last`). New series begin at `start`.
+    /// Pushes what changed since the last call, and ends the processes that have exited and will have no
+    /// other slice, or all that have exited if no other pass follows (`last`). New series begin at `start`.
     pub(crate) fn emit(&mut self, start: Timestamp, last: bool, out: &mut Batch) {
         for at in self.dirty.drain(..) {
             if let Some(process) = self.all.get_mut(at) {

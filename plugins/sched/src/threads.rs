@@ -99,7 +99,7 @@ impl Threads {
         at
     }
 
-    /// A thread is exiting, at `unix_nano`, which is seen in the pass at `pass`. More slices of it may follow.
+    /// A thread is exiting, at `unix_nano`, which is seen in the pass at `pass`. More slices may follow.
     pub(crate) fn exited(&mut self, key: Key, unix_nano: u64, pass: Timestamp) {
         if let Some(&at) = self.by_key.get(&key) {
             let thread = &mut self.all[at];

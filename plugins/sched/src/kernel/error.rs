@@ -69,7 +69,34 @@ pub enum Cause {
 /// Turns the cause of a failure into the error of `step`, which follows "cannot" in the message.
 pub(super) fn failed<E: Into<Cause>>(step: impl Into<String>) -> impl FnOnce(E) -> KernelError {
     let step = step.into();
-    move |cause| KernelError::Failed { step, source: Box::new(cause.into()) }
+    move |cause| {
+        let cause = cause.into();
+        match reads_are_forbidden(&cause) {
+            true => KernelError::Requirement {
+                what: "kernel memory that programs may read".into(),
+                found: format!(
+                    "the kernel forbids it (in the step: {step}), as lockdown=confidentiality does"
+                ),
+                remedy: "boot with lockdown=integrity on the kernel's command line".into(),
+            },
+            false => KernelError::Failed { step, source: Box::new(cause) },
+        }
+    }
+}
+
+/// Whether the verifier refused a program because of the helpers that read the kernel's memory: under
+/// lockdown it does not know them. `requirements.rs` sees the lockdown itself where securityfs is mounted.
+fn reads_are_forbidden(cause: &Cause) -> bool {
+    let (Cause::Program(error) | Cause::Object(EbpfError::ProgramError(error))) = cause else { return false };
+    let ProgramError::LoadError { verifier_log, .. } = error else { return false };
+    names_a_forbidden_read(&verifier_log.to_string())
+}
+
+fn names_a_forbidden_read(verifier_log: &str) -> bool {
+    verifier_log.lines().any(|line| {
+        let is_refusal = line.contains("cannot use helper") || line.contains("unknown func");
+        is_refusal && line.contains("bpf_probe_read")
+    })
 }
 
 /// The error of `step`: `what` was not found.
@@ -80,6 +107,29 @@ pub(super) fn not_found(step: impl Into<String>, what: impl Into<String>) -> Ker
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_that_cannot_be_created_says_why() {
+        let map = MapError::CreateError {
+            name: "ENTRIES".into(),
+            io_error: io::Error::from_raw_os_error(libc::EMFILE),
+        };
+        let message = wattrace_api::Error::fatal(failed("load the eBPF object")(EbpfError::MapError(map)));
+        assert!(message.to_string().contains("Too many open files"), "{message}");
+    }
+
+    #[test]
+    fn a_refusal_to_read_kernel_memory_is_recognised() {
+        for log in [
+            "program of this type cannot use helper bpf_probe_read_kernel#113",
+            "0: R1=ctx\nunknown func bpf_probe_read_kernel#113\nprocessed 3 insns",
+        ] {
+            assert!(names_a_forbidden_read(log), "{log}");
+        }
+        assert!(!names_a_forbidden_read(
+            "R0 invalid mem access 'scalar'\n(85) call bpf_probe_read_kernel#113"
+        ));
+    }
 
     #[test]
     fn a_failure_has_the_step_and_every_cause_in_its_message() {

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `options.rs`, `error.rs` | what to account for; what can go wrong |
 //! | `load.rs`, `attach.rs` | loading the object; attaching programs to tracepoints |
+//! | `probe.rs` | whether this kernel can run programs as closing a ledger needs |
 //! | `offsets.rs`, `btf.rs`, `scan.rs` | the offsets of members in the kernel's structures |
 //! | `sizes.rs`, `mapped.rs` | the sizes of maps; the memory of a map |
 //! | `log.rs` | the log of events |
@@ -25,6 +26,7 @@ mod log;
 mod mapped;
 mod offsets;
 mod options;
+mod probe;
 mod scan;
 mod sizes;
 mod wakeup;
@@ -51,6 +53,7 @@ pub use self::error::{Cause, KernelError};
 pub use self::load::lift_memlock_limit;
 pub use self::log::LogRecord;
 pub use self::options::Options;
+pub(crate) use self::probe::runs_programs_on_a_cpu;
 
 /// The program object that `cargo xtask build-ebpf` made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WATTRACE_EBPF_OBJECT"));

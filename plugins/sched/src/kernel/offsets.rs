@@ -8,15 +8,19 @@ use super::btf::{Btf, BtfError};
 type Member = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// Accounting needs these.
-const NEEDED: [Member; 8] = [
+const NEEDED: [Member; 7] = [
     ("TASK_PID", &[("task_struct", "pid")]),
     ("TASK_TGID", &[("task_struct", "tgid")]),
-    ("TASK_START_BOOTTIME", &[("task_struct", "start_boottime")]),
     ("TASK_GROUP_LEADER", &[("task_struct", "group_leader")]),
     ("TASK_SIGNAL", &[("task_struct", "signal")]),
     ("TASK_EXIT_CODE", &[("task_struct", "exit_code")]),
     ("SIGNAL_LIVE", &[("signal_struct", "live")]),
     ("BINPRM_FILENAME", &[("linux_binprm", "filename")]),
+];
+/// And one of these: `real_start_time` is what kernels before 5.5, and RHEL 8, call it.
+const START: [&[Member]; 2] = [
+    &[("TASK_START_BOOTTIME", &[("task_struct", "start_boottime")])],
+    &[("TASK_START_BOOTTIME", &[("task_struct", "real_start_time")])],
 ];
 /// The scheduler's clock. It cannot be reached on a kernel without group scheduling, where another clock is
 /// read.
@@ -64,6 +68,7 @@ impl Offsets {
             Ok::<Vec<(&'static str, u32)>, BtfError>(members.iter().map(sum).collect())
         };
         let mut offsets = Self { globals: find(&NEEDED)?, arguments: false, cgroups: false };
+        offsets.globals.extend(find(START[0]).or_else(|_| find(START[1]))?);
         // All members of a group or none: part of a path is useless.
         let mut add = |members| find(members).map(|found| offsets.globals.extend(found)).is_ok();
         add(CLOCK);

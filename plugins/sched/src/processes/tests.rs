@@ -242,3 +242,52 @@ fn a_process_is_announced_when_it_starts() {
     assert_eq!(consumer.identity().id, PID.to_string());
     assert!(started.try_next().is_none());
 }
+
+/// A directory like /proc with a `stat` per process: the pid, and what follows it up to the parent. All
+/// started at tick 3448.
+fn proc_with(processes: &[(u32, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (pid, stat) in processes {
+        let folder = dir.path().join(pid.to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let stat = format!("{pid} {stat} 1 1 0 -1 4194560 120 0 0 0 50 7 0 0 20 0 1 0 3448 63012864 566");
+        std::fs::write(folder.join("stat"), stat).unwrap();
+    }
+    dir
+}
+
+const PROC_START: u64 = 3448 * TICK_NANOS;
+
+#[test]
+fn a_process_whose_leader_has_ended_goes_on_while_its_other_threads_run() {
+    let (mut table, proc) = (Table::new(), proc_with(&[(6000, "(render) Z 1")]));
+    table.processes.procfs = Procfs::at(proc.path());
+    for ns in [5, 6] {
+        table.pass_after(2000);
+        table.charge(&entry(6003, 6000, PROC_START, ns), 0, 0);
+        let batch = table.emit(false);
+        assert_eq!(table.points(&batch).len(), 1);
+        assert!(batch.ended().is_empty(), "its leader is a zombie, but it works");
+        table.processes.repair();
+    }
+    let consumer = table.registry.directory().process(6000).unwrap();
+    assert_eq!(consumer.end_unix_nano(), None);
+}
+
+#[test]
+fn a_process_bears_the_name_of_its_leader_whichever_thread_ran_first() {
+    let proc = proc_with(&[(5000, "(qemu-system-x86) S 1"), (8, "(kworker/0:0H-events_highpri) I 2")]);
+    let mut table = Table::new();
+    table.processes.procfs = Procfs::at(proc.path());
+    table.pass_after(1000);
+    for comm in ["CPU 0/KVM", "worker"] {
+        table.charge(&Entry { comm: comm_bytes(comm), ..entry(5007, 5000, PROC_START, 1) }, 0, 0);
+    }
+    table.charge(&Entry { comm: comm_bytes("kworker/0:0H"), ..entry(8, 8, PROC_START, 1) }, 1, 0);
+    assert_eq!(table.processes.len(), 2);
+    let name = |pid| {
+        let consumer = table.registry.directory().process(pid).unwrap();
+        consumer.attribute("process.executable.name").unwrap().to_string()
+    };
+    assert_eq!((name(5000), name(8)), ("qemu-system-x86".to_owned(), "kworker/0:0H".to_owned()));
+}
