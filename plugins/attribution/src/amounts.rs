@@ -5,7 +5,7 @@ use wattrace_api::Usage;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
+#[repr(u8)]
 pub(crate) enum Quantity {
     /// Nanoseconds.
     Time,

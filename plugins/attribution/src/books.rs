@@ -111,7 +111,7 @@ impl Books {
                 account.end_consumer(slot, out);
             }
         });
-        consumers.free_slots(remembered);
+        consumers.free_slots(remembered, |has_ended| timelines.forget_users(has_ended));
     }
 
     /// Each account's domain, and what its model has learnt.

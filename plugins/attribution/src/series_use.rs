@@ -44,9 +44,11 @@ impl SeriesUse {
         };
         let user = match consumer.kind() {
             ConsumerKind::Process | ConsumerKind::Irq | ConsumerKind::Other => {
-                User::Consumer(records.consumers.acquire(consumer))
+                User::Consumer(records.consumers.acquire(consumer) as u32)
             }
-            ConsumerKind::Thread if timeline == PACKAGES => User::Thread(records.consumers.acquire(consumer)),
+            ConsumerKind::Thread if timeline == PACKAGES => {
+                User::Thread(records.consumers.acquire(consumer) as u32)
+            }
             ConsumerKind::Idle => User::Idle,
             ConsumerKind::Unattributed => User::Unattributed,
             // A group's usage is the sum of its processes', which count already.

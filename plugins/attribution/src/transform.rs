@@ -95,7 +95,7 @@ impl Transformer {
                 Some(SeriesUse::Usage {
                     user: User::Consumer(slot) | User::Thread(slot), timeline, ..
                 }) => {
-                    self.books.usage.release(slot, timeline);
+                    self.books.usage.release(slot as usize, timeline);
                 }
                 Some(SeriesUse::HeldMemory { timeline, slot }) => {
                     self.books.usage.hold_nothing(timeline, slot);

@@ -150,10 +150,14 @@ impl Account {
         let timeline_usage = usage.timelines.get(*timeline);
         let covered = timeline_usage.within(window, *location, |user, quantity, amount| match user {
             User::Idle => idle_ns += amount,
-            User::Consumer(slot) if usage.consumers.get(slot).is_some_and(|c| !c.has_ended) => {
-                division.consumer(slot)[quantity as usize] += amount;
+            User::Consumer(slot) if usage.consumers.get(slot as usize).is_some() => {
+                division.consumer(slot as usize)[quantity as usize] += amount;
             }
-            User::Thread(slot) => division.thread(slot)[quantity as usize] += amount,
+            User::Thread(slot) if usage.consumers.get(slot as usize).is_some() => {
+                division.thread(slot as usize)[quantity as usize] += amount;
+            }
+            // The amounts of a thread are its process's, too.
+            User::Thread(_) => {}
             User::Unattributed | User::Consumer(_) => unknown[quantity as usize] += amount,
         });
         let mut observed = ObservedWindow::new(energy, covered, idle_ns);

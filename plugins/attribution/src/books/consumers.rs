@@ -1,6 +1,8 @@
 //! A slot for each consumer that used something, kept until every account is done with it. Numbers of slots
-//! are what `timeline.rs` and `totals.rs` refer to consumers by.
+//! are what `timeline.rs` and `totals.rs` refer to consumers by. Short processes come by the thousand a
+//! second, so what is kept of them is bounded.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -17,29 +19,36 @@ pub(crate) struct ConsumerSlot {
     pub(crate) process: Option<usize>,
     /// The consumer is this agent.
     pub(crate) is_agent: bool,
-    /// Its energy series have ended. If a meter still reports on the time before, that energy is
-    /// unattributed.
-    pub(crate) has_ended: bool,
 }
+
+/// Consumers whose usage has ended while an account is not closed. Where there are more, the oldest end
+/// early, and their part of energy that a slow meter reports later is unattributed.
+const MOST_LEAVING: usize = 8192;
+
+/// Numbers of ended consumers that remembered usage may still name, at least: forgetting them costs a look at
+/// all of it.
+const MOST_ENDED: usize = 1024;
 
 /// All slots.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
-    slots: Slab<ConsumerSlot>,
+    /// `None`: its energy series have ended, and remembered usage may still name it. If a meter reports on
+    /// the time before, that energy is unattributed.
+    slots: Slab<Option<ConsumerSlot>>,
     /// Slot by the consumer's address, which the slot keeps from being reused.
     by_address: FxHashMap<usize, usize>,
     /// Slot of a process by its pid and start, for its threads.
     by_process: FxHashMap<(u32, u64), usize>,
     /// Slots whose usage has ended, and when; their energy series are still open.
-    leaving: Vec<(usize, Timestamp)>,
+    leaving: VecDeque<(usize, Timestamp)>,
     /// Slots whose energy series have ended; remembered usage may still name them.
     ended: Vec<(usize, Timestamp)>,
 }
 
 impl Consumers {
-    /// The consumer in `slot`.
+    /// The consumer in `slot`; `None` if its energy series have ended.
     pub(crate) fn get(&self, slot: usize) -> Option<&ConsumerSlot> {
-        self.slots.get(slot)
+        self.slots.get(slot)?.as_ref()
     }
 
     /// The slot of `consumer`, about which one more series of usage has begun.
@@ -49,61 +58,86 @@ impl Consumers {
         let number = *self.by_address.entry(address).or_insert_with(|| {
             is_new = true;
             let identity = consumer.identity();
-            let number = self.slots.insert(ConsumerSlot {
+            let number = self.slots.insert(Some(ConsumerSlot {
                 consumer: consumer.clone(),
                 open_usage: 0,
                 process: process_of_thread(consumer, &self.by_process),
                 is_agent: is_this_process(identity),
-                has_ended: false,
-            });
+            }));
             if let Some(process) = pid_and_start(identity) {
                 self.by_process.insert(process, number);
             }
             number
         });
-        let slot = &mut self.slots[number];
-        slot.open_usage += 1;
-        // A consumer may return on another package after its first series ended. Both lists are long where
-        // processes are short, so they are searched for such a consumer only.
-        if slot.open_usage == 1 && !is_new {
-            slot.has_ended = false;
-            self.leaving.retain(|(leaving, _)| *leaving != number);
-            self.ended.retain(|(ended, _)| *ended != number);
+        if let Some(slot) = &mut self.slots[number] {
+            slot.open_usage += 1;
+            // A consumer may return on another package after its first series ended. The list is long where
+            // processes are short, so it is searched for such a consumer only.
+            if slot.open_usage == 1 && !is_new {
+                self.leaving.retain(|(leaving, _)| *leaving != number);
+            }
         }
         number
     }
 
     /// A series of usage about the consumer in `slot` has ended; its usage is known up to `end`.
     pub(crate) fn release(&mut self, slot: usize, end: Timestamp) {
-        let Some(consumer) = self.slots.get_mut(slot) else { return };
+        let Some(Some(consumer)) = self.slots.get_mut(slot) else { return };
         consumer.open_usage -= 1;
         if consumer.open_usage == 0 {
-            self.leaving.push((slot, end));
+            self.leaving.push_back((slot, end));
         }
     }
 
-    /// Calls `end` for every slot whose usage ended by `closed`: no account charges it any more.
+    /// Calls `end` for every slot whose usage ended by `closed`: no account charges it any more. And for the
+    /// oldest of those beyond the bound.
     pub(crate) fn end_series(&mut self, closed: Timestamp, mut end: impl FnMut(usize)) {
-        for (number, ended) in self.leaving.extract_if(.., |(_, ended)| *ended <= closed) {
-            end(number);
-            if let Some(slot) = self.slots.get_mut(number) {
-                slot.has_ended = true;
+        let mut beyond = self.leaving.len().saturating_sub(MOST_LEAVING);
+        let mut leaving = std::mem::take(&mut self.leaving);
+        leaving.retain(|&(number, ended)| {
+            let is_over = ended <= closed || beyond > 0;
+            beyond -= usize::from(beyond > 0);
+            if is_over {
+                end(number);
+                self.end(number);
+                self.ended.push((number, ended));
             }
-            self.ended.push((number, ended));
+            !is_over
+        });
+        self.leaving = leaving;
+    }
+
+    fn end(&mut self, number: usize) {
+        let Some(slot) = self.slots.get_mut(number).and_then(Option::take) else { return };
+        self.by_address.remove(&(Arc::as_ptr(&slot.consumer) as usize));
+        if let Some(process) = pid_and_start(slot.consumer.identity())
+            && self.by_process.get(&process) == Some(&number)
+        {
+            self.by_process.remove(&process);
         }
     }
 
-    /// Frees the ended slots that no usage after `remembered` names.
-    pub(crate) fn free_slots(&mut self, remembered: Timestamp) {
-        for (number, _) in self.ended.extract_if(.., |(_, ended)| *ended <= remembered) {
-            let slot = self.slots.remove(number);
-            self.by_address.remove(&(Arc::as_ptr(&slot.consumer) as usize));
-            if let Some(process) = pid_and_start(slot.consumer.identity())
-                && self.by_process.get(&process) == Some(&number)
-            {
-                self.by_process.remove(&process);
+    /// Frees the ended slots that no usage after `remembered` names. If many stay, `forget` takes their names
+    /// out of the usage, so that all are free.
+    pub(crate) fn free_slots(&mut self, remembered: Timestamp, forget: impl FnOnce(&dyn Fn(usize) -> bool)) {
+        let Self { slots, ended, .. } = self;
+        ended.retain(|&(number, ended)| {
+            let is_named = ended > remembered;
+            if !is_named {
+                slots.remove(number);
             }
+            is_named
+        });
+        if ended.len() > MOST_ENDED.max(slots.len() - ended.len()) {
+            forget(&|slot| slots.get(slot).is_some_and(Option::is_none));
+            ended.drain(..).for_each(|(number, _)| _ = slots.remove(number));
         }
+    }
+
+    /// The number of slots, with those of ended consumers.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
     }
 }
 
@@ -121,4 +155,64 @@ fn process_of_thread(consumer: &Consumer, by_process: &FxHashMap<(u32, u64), usi
 
 fn is_this_process(identity: &Identity) -> bool {
     identity.kind == ConsumerKind::Process && identity.id.parse() == Ok(std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u64) -> Arc<Consumer> {
+        let identity =
+            Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: pid };
+        Arc::new(Consumer::new(identity, None, Vec::new()))
+    }
+
+    #[test]
+    fn ended_consumers_are_dropped_at_once_and_their_numbers_are_bounded_while_usage_names_them() {
+        let (mut consumers, mut forgotten) = (Consumers::default(), 0);
+        let lives = process(0);
+        let number = consumers.acquire(&lives);
+        for pid in 1..=10 * MOST_ENDED as u64 {
+            let consumer = process(pid);
+            let slot = consumers.acquire(&consumer);
+            consumers.release(slot, Timestamp(pid));
+            consumers.end_series(Timestamp(pid), |_| {});
+            assert_eq!(Arc::strong_count(&consumer), 1, "its attributes are not kept");
+            assert!(consumers.get(slot).is_none());
+            consumers.free_slots(Timestamp(0), |has_ended| {
+                assert!(has_ended(slot) && !has_ended(number));
+                forgotten += 1;
+            });
+            assert!(consumers.len() <= MOST_ENDED + 2, "{}", consumers.len());
+        }
+        assert_eq!(forgotten, 9);
+        assert!(consumers.get(number).is_some());
+    }
+
+    #[test]
+    fn of_too_many_that_wait_for_a_slow_meter_the_oldest_end_early() {
+        let mut consumers = Consumers::default();
+        for pid in 0..MOST_LEAVING as u64 + 2 {
+            let slot = consumers.acquire(&process(pid));
+            consumers.release(slot, Timestamp(10 + pid));
+        }
+        let mut ended = Vec::new();
+        consumers.end_series(Timestamp(5), |slot| ended.push(slot));
+        assert_eq!(ended, [0, 1]);
+        consumers.end_series(Timestamp(12), |slot| ended.push(slot));
+        assert_eq!(ended, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_consumer_that_returns_before_its_series_ended_keeps_its_slot() {
+        let (mut consumers, consumer) = (Consumers::default(), process(1));
+        let slot = consumers.acquire(&consumer);
+        consumers.release(slot, Timestamp(1));
+        assert_eq!(consumers.acquire(&consumer), slot);
+        consumers.end_series(Timestamp(9), |_| panic!("it is back"));
+        consumers.release(slot, Timestamp(10));
+        consumers.end_series(Timestamp(10), |_| {});
+        consumers.free_slots(Timestamp(10), |_| {});
+        assert_eq!(consumers.len(), 0);
+    }
 }

@@ -20,9 +20,9 @@ pub(crate) enum User {
     /// An unknown consumer.
     Unattributed,
     /// The consumer in this slot.
-    Consumer(usize),
+    Consumer(u32),
     /// The thread in this slot. Its process's amounts contain its own.
-    Thread(usize),
+    Thread(u32),
 }
 
 /// How much of one quantity `user` used.
@@ -35,6 +35,13 @@ pub(crate) struct UsedAmount {
     pub(crate) amount: u64,
 }
 
+/// Amounts that are remembered on all timelines, 24 bytes each. Where there are more, the oldest windows are
+/// forgotten, and energy that a meter reports for them later is unattributed.
+const MOST_AMOUNTS: usize = 1 << 19;
+
+/// Emptied lists of amounts that are kept for the next windows of a timeline.
+const MOST_SPARE: usize = 2;
+
 #[derive(Debug, Default)]
 struct UsageWindow {
     window: Window,
@@ -45,6 +52,8 @@ struct UsageWindow {
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
     windows: VecDeque<UsageWindow>,
+    /// How many amounts these have.
+    amounts: usize,
     spare: Vec<Vec<UsedAmount>>,
     end: Option<Timestamp>,
     /// Amounts of the segment that is being read.
@@ -67,6 +76,7 @@ impl Timeline {
         // Nearly always the last one. Where several sources report on one timeline, their windows may come
         // out of order.
         let at = self.first_after(window.end);
+        self.amounts += amounts.len();
         self.windows.insert(at, UsageWindow { window, amounts });
         self.end = Some(self.end.map_or(window.end, |e| e.max(window.end)));
     }
@@ -119,10 +129,43 @@ impl Timeline {
             && first.window.end <= needed
         {
             if let Some(mut usage) = self.windows.pop_front() {
+                self.amounts -= usage.amounts.len();
                 usage.amounts.clear();
-                self.spare.push(usage.amounts);
+                if self.spare.len() < MOST_SPARE {
+                    self.spare.push(usage.amounts);
+                }
             }
         }
+    }
+
+    /// Makes what the consumers used for whom `has_ended` holds that of nobody known.
+    fn forget_users(&mut self, has_ended: &dyn Fn(usize) -> bool) {
+        for UsageWindow { amounts, .. } in &mut self.windows {
+            let mut unknown: Vec<UsedAmount> = Vec::new();
+            amounts.retain(|used| match used.user {
+                User::Thread(slot) => !has_ended(slot as usize),
+                User::Consumer(slot) if has_ended(slot as usize) => {
+                    let of = |other: &&mut UsedAmount| {
+                        (other.location, other.quantity) == (used.location, used.quantity)
+                    };
+                    match unknown.iter_mut().find(of) {
+                        Some(sum) => sum.amount += used.amount,
+                        None => unknown.push(UsedAmount { user: User::Unattributed, ..*used }),
+                    }
+                    false
+                }
+                User::Idle | User::Unattributed | User::Consumer(_) => true,
+            });
+            amounts.append(&mut unknown);
+            amounts.shrink_to_fit();
+        }
+        self.amounts = self.windows.iter().map(|usage| usage.amounts.len()).sum();
+        self.spare.clear();
+    }
+
+    /// When the oldest window ends.
+    fn first_end(&self) -> Option<Timestamp> {
+        self.windows.front().map(|usage| usage.window.end)
     }
 
     /// From when on usage is remembered.
@@ -187,11 +230,27 @@ impl Timelines {
         self.all.iter().filter_map(Timeline::end).max()
     }
 
-    /// Forgets windows that end at or before `needed`, and those older than `history`.
+    /// Forgets windows that end at or before `needed`, those older than `history`, and the oldest beyond the
+    /// bound.
     pub(crate) fn forget(&mut self, needed: Timestamp, history: Duration) {
         let history = u64::try_from(history.as_nanos()).unwrap_or(u64::MAX);
         let oldest = Timestamp(self.end().unwrap_or_default().0.saturating_sub(history));
         self.all.iter_mut().for_each(|timeline| timeline.forget(needed.max(oldest)));
+        while self.amounts() > MOST_AMOUNTS
+            && let Some(first) = self.all.iter().filter_map(Timeline::first_end).min()
+        {
+            self.all.iter_mut().for_each(|timeline| timeline.forget(first));
+        }
+    }
+
+    /// How many amounts are remembered.
+    pub(crate) fn amounts(&self) -> usize {
+        self.all.iter().map(|timeline| timeline.amounts).sum()
+    }
+
+    /// Makes what the consumers used for whom `has_ended` holds that of nobody known.
+    pub(crate) fn forget_users(&mut self, has_ended: &dyn Fn(usize) -> bool) {
+        self.all.iter_mut().for_each(|timeline| timeline.forget_users(has_ended));
     }
 
     /// From when on usage is remembered on any timeline.
@@ -240,6 +299,29 @@ mod tests {
         assert_eq!(within(usage, window(0, 100), Some(1)), (100, vec![(two, 50)]));
         assert_eq!(within(usage, window(0, 200), None).1.iter().map(|u| u.1).sum::<u64>(), 170);
         assert_eq!(within(usage, window(150, 250), None), (50, vec![(one, 20)]), "half is not covered");
+    }
+
+    #[test]
+    fn an_amount_takes_24_bytes_and_of_too_many_the_oldest_windows_are_forgotten() {
+        assert_eq!(size_of::<UsedAmount>(), 24);
+        let mut timelines = Timelines::default();
+        let used = UsedAmount { user: User::Idle, location: 0, quantity: Quantity::Time, amount: 1 };
+        for second in 0..10 {
+            (0..MOST_AMOUNTS / 4).for_each(|_| timelines.get_mut(PACKAGES).stage(used));
+            timelines.add(window(second, second + 1));
+            timelines.forget(Timestamp(0), Duration::from_secs(1));
+        }
+        assert_eq!((timelines.amounts(), timelines.start()), (MOST_AMOUNTS, Some(Timestamp(6))));
+    }
+
+    #[test]
+    fn what_ended_consumers_used_becomes_that_of_nobody_known() {
+        let mut timelines = timelines();
+        timelines.forget_users(&|slot| slot == 1);
+        let usage = timelines.get(PACKAGES);
+        let all = within(usage, window(0, 200), None).1;
+        assert_eq!(all, vec![(User::Consumer(2), 50), (User::Unattributed, 80), (User::Unattributed, 40)]);
+        assert_eq!(timelines.amounts(), 3);
     }
 
     #[test]
