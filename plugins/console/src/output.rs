@@ -20,6 +20,10 @@ pub(crate) struct ConsoleOutput<W: Write + Send = Stdout> {
     top: usize,
     is_blank: bool,
     has_changed: bool,
+    /// Points taken since the last table that was shown.
+    unshown: u64,
+    /// Why the last table was not shown.
+    trouble: Option<String>,
 }
 
 impl<W: Write + Send> ConsoleOutput<W> {
@@ -38,10 +42,21 @@ impl<W: Write + Send> ConsoleOutput<W> {
             clock,
             top: config.top,
             has_changed: false,
+            unshown: 0,
+            trouble: None,
         }
     }
 
-    fn draw(&mut self, scope: Scope) -> io::Result<()> {
+    fn draw(&mut self, scope: Scope) -> Result<(), Error> {
+        let result = self.try_draw(scope).map_err(|error| explain(&error));
+        self.trouble = result.as_ref().err().map(ToString::to_string);
+        if result.is_ok() {
+            self.unshown = 0;
+        }
+        result
+    }
+
+    fn try_draw(&mut self, scope: Scope) -> io::Result<()> {
         self.state.update_rates();
         let (width, lines) = self.screen.size();
         let height = match scope {
@@ -70,9 +85,15 @@ impl<W: Write + Send> Output for ConsoleOutput<W> {
             return Ok(());
         }
         self.has_changed = true;
+        let unshown_before = self.unshown;
+        self.unshown += batch.len() as u64;
         if std::mem::take(&mut self.is_blank) || self.timer.is_due(self.clock.now()) {
             match self.draw(Scope::Now) {
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(explain(&error)),
+                Err(error) if error.kind() == wattrace_api::ErrorKind::Gone => {
+                    // The runner counts this batch itself.
+                    self.unshown = unshown_before;
+                    return Err(error);
+                }
                 // The batch is taken and must not come again. The next table shows it.
                 Ok(()) | Err(_) => {}
             }
@@ -82,10 +103,19 @@ impl<W: Write + Send> Output for ConsoleOutput<W> {
 
     fn flush(&mut self) -> Result<(), Error> {
         if std::mem::take(&mut self.has_changed) {
-            self.draw(Scope::Totals).map_err(|error| explain(&error))?;
+            // It may be asked for again.
+            self.draw(Scope::Totals).inspect_err(|_| self.has_changed = true)?;
             self.screen.keep();
         }
         Ok(())
+    }
+
+    fn undelivered(&self) -> u64 {
+        self.unshown
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 }
 
@@ -199,5 +229,26 @@ mod tests {
         assert_eq!(full.output.flush().unwrap_err().kind(), wattrace_api::ErrorKind::Retry);
         let mut closed = Fixture::new(false, Some(ErrorKind::BrokenPipe));
         assert_eq!(closed.second(2).unwrap_err().kind(), wattrace_api::ErrorKind::Gone);
+    }
+
+    #[test]
+    fn points_that_no_table_has_shown_are_undelivered_and_the_output_is_in_trouble() {
+        let mut fixture = Fixture::new(false, None);
+        (1..=3).try_for_each(|n| fixture.second(n)).unwrap();
+        assert_eq!((fixture.output.undelivered(), fixture.output.trouble()), (1, None));
+        fixture.output.flush().unwrap();
+        assert_eq!(fixture.output.undelivered(), 0);
+
+        let mut full = Fixture::new(false, Some(ErrorKind::StorageFull));
+        (1..=5).try_for_each(|n| full.second(n)).unwrap();
+        full.output.flush().unwrap_err();
+        assert_eq!(full.output.undelivered(), 5);
+        let trouble = full.output.trouble().unwrap();
+        assert!(trouble.contains("cannot write to standard output"), "{trouble}");
+
+        let mut closed = Fixture::new(false, Some(ErrorKind::BrokenPipe));
+        closed.second(1).unwrap();
+        closed.second(2).unwrap_err();
+        assert_eq!(closed.output.undelivered(), 1, "the one that was refused is the runner's");
     }
 }

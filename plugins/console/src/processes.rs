@@ -10,7 +10,7 @@ use std::sync::Arc;
 use slab::Slab;
 use wattrace_api::{Consumer, Identity};
 
-use crate::text::sanitize;
+use crate::text::name;
 
 /// Ended processes with a row of their own after a fold, and how many there may be before the next.
 const KEPT: usize = 256;
@@ -44,6 +44,11 @@ impl Consumption {
         let key = |u: &Self| Reverse((u.microjoules, u.cpu_nanos));
         key(self).cmp(&key(other))
     }
+
+    /// More power now first, then more CPUs.
+    pub(crate) fn order_now(&self, other: &Self) -> Ordering {
+        other.watts.total_cmp(&self.watts).then_with(|| other.cpus.total_cmp(&self.cpus))
+    }
 }
 
 /// A process's row.
@@ -70,8 +75,8 @@ impl Process {
         let revision = consumer.revision();
         if self.name.is_empty() || revision != self.revision {
             self.revision = revision;
-            let name = consumer.attribute("process.executable.name").map(|name| name.to_string());
-            self.name = name.filter(|n| !n.is_empty()).map_or_else(|| "?".to_string(), |n| sanitize(&n));
+            let found = consumer.attribute("process.executable.name").map(|name| name.to_string());
+            self.name = found.filter(|n| !n.is_empty()).map_or_else(|| "?".to_string(), |n| name(&n));
         }
     }
 }
@@ -103,7 +108,7 @@ impl Processes {
             return row;
         }
         let row = self.rows.insert(Process {
-            pid: sanitize(&identity.id),
+            pid: name(&identity.id),
             name: String::new(),
             usage: Consumption::default(),
             consumer: Some(consumer.clone()),

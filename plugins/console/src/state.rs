@@ -12,7 +12,7 @@ use wattrace_api::{
 };
 
 use crate::processes::{Consumption, Processes};
-use crate::text::sanitize;
+use crate::text::name;
 
 /// Microjoules per nanosecond, in watts.
 const WATTS: f64 = 1e-6 / 1e-9;
@@ -28,10 +28,25 @@ pub(crate) struct DomainState {
     /// Whether its meter has given a value.
     pub(crate) is_metered: bool,
     /// What the meter counted.
-    pub(crate) usage: Consumption,
+    metered: Consumption,
+    /// What of it belongs to a line of the table.
+    pub(crate) attributed: Consumption,
     /// Joules that attribution left over.
     pub(crate) residual: f64,
     windows: usize,
+}
+
+impl DomainState {
+    /// Its energy and power: the meter's, or what was attributed if that is more, as where the console has
+    /// not seen the meter's first windows. So header and lines have one sum.
+    pub(crate) fn usage(&self) -> Consumption {
+        let Self { metered, attributed, .. } = self;
+        Consumption {
+            microjoules: metered.microjoules.max(attributed.microjoules),
+            watts: metered.watts.max(attributed.watts),
+            ..Consumption::default()
+        }
+    }
 }
 
 /// The windows since the last [`State::update_rates`] of what advances together: a domain, or a package's CPU
@@ -63,7 +78,8 @@ enum Target {
     Nothing,
     Domain(usize),
     Residual(usize),
-    Energy(ConsumerLine),
+    /// Of a consumer, in a domain.
+    Energy(ConsumerLine, usize),
     CpuTime(ConsumerLine),
 }
 
@@ -161,9 +177,12 @@ impl State {
             Target::Nothing | Target::Residual(_) => {}
             Target::Domain(domain) => {
                 self.domains[domain].is_metered = true;
-                self.domains[domain].usage.microjoules += steps;
+                self.domains[domain].metered.microjoules += steps;
             }
-            Target::Energy(line) => self.usage(line, |usage| usage.microjoules += steps),
+            Target::Energy(line, domain) => {
+                self.domains[domain].attributed.microjoules += steps;
+                self.usage(line, |usage| usage.microjoules += steps);
+            }
             Target::CpuTime(line) => self.usage(line, |usage| usage.cpu_nanos += steps),
         }
     }
@@ -179,7 +198,7 @@ impl State {
     }
 
     fn end(&mut self, series: &LiveSeries) {
-        if let Target::Energy(line) | Target::CpuTime(line) = series.target {
+        if let Target::Energy(line, _) | Target::CpuTime(line) = series.target {
             self.windows[series.windows].ended += series.recent;
             if let ConsumerLine::Process(row) = line {
                 self.processes.end(row);
@@ -198,7 +217,7 @@ impl State {
         let target = match series.role {
             Role::Meter => Target::Domain(domain),
             Role::Residual => Target::Residual(domain),
-            _ if series.counts_in_totals() => Target::Energy(self.line(series.consumer.as_ref()?)?),
+            _ if series.counts_in_totals() => Target::Energy(self.line(series.consumer.as_ref()?)?, domain),
             _ => return None,
         };
         Some((target, self.domains[domain].windows))
@@ -226,10 +245,11 @@ impl State {
         }
         let windows = self.windows(&domain.name, false);
         self.domains.push(DomainState {
-            name: sanitize(&domain.name),
+            name: name(&domain.name),
             is_counted: series.counts_in_totals(),
             is_metered: false,
-            usage: Consumption::default(),
+            metered: Consumption::default(),
+            attributed: Consumption::default(),
             residual: 0.0,
             domain: domain.clone(),
             windows,
@@ -252,6 +272,7 @@ impl State {
         for usage in self.closing.values_mut() {
             *usage = Consumption { watts: 0.0, cpus: 0.0, ..*usage };
         }
+        self.domains.iter_mut().for_each(|domain| domain.attributed.watts = 0.0);
         for (_, live) in self.live.iter_mut() {
             let nanos = self.windows.get(live.windows).map_or(0, |w| w.nanos);
             if nanos > 0 {
@@ -261,10 +282,11 @@ impl State {
             let (line, rate) = match live.target {
                 Target::Nothing | Target::Residual(_) => continue,
                 Target::Domain(domain) => {
-                    self.domains[domain].usage.watts = live.rate * WATTS;
+                    self.domains[domain].metered.watts = live.rate * WATTS;
                     continue;
                 }
-                Target::Energy(line) => {
+                Target::Energy(line, domain) => {
+                    self.domains[domain].attributed.watts += live.rate * WATTS;
                     (line, Consumption { watts: live.rate * WATTS, ..Consumption::default() })
                 }
                 Target::CpuTime(line) => (line, Consumption { cpus: live.rate, ..Consumption::default() }),
@@ -278,14 +300,19 @@ impl State {
             }
         }
         self.ended = Consumption::default();
-        for windows in &mut self.windows {
+        for (at, windows) in self.windows.iter_mut().enumerate() {
             if windows.nanos > 0 {
                 windows.ended_rate = windows.ended as f64 / windows.nanos as f64;
                 (windows.ended, windows.nanos) = (0, 0);
             }
             match windows.is_cpu_time {
                 true => self.ended.cpus += windows.ended_rate,
-                false => self.ended.watts += windows.ended_rate * WATTS,
+                false => {
+                    let watts = windows.ended_rate * WATTS;
+                    self.ended.watts += watts;
+                    let domain = self.domains.iter_mut().find(|domain| domain.windows == at);
+                    domain.into_iter().for_each(|domain| domain.attributed.watts += watts);
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Renders the state as lines of text that fit a given width and height. Pure: the text depends on nothing
 //! else. `screen` draws the lines.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use wattrace_api::{ConsumerKind, Origin};
@@ -75,10 +76,11 @@ fn header(state: &State, view: &View, elapsed: Duration) -> Vec<Line> {
         Scope::Now => time(elapsed),
         Scope::Totals => format!("totals over {}", time(elapsed)),
     }];
-    for domain in state.domains.iter().filter(|d| d.is_metered) {
-        let usage = scoped(domain.usage, view.scope, seconds);
+    for domain in state.domains.iter().filter(|d| d.is_metered || d.is_counted) {
+        let usage = scoped(domain.usage(), view.scope, seconds);
         let (joules, origin) = (usage.microjoules as f64 / 1e6, domain.domain.origin.as_str());
-        let mut part = format!("{} {joules:.2} J {:.2} W ({origin})", domain.name, usage.watts);
+        let apart = if domain.is_counted { "" } else { ", not in TOTAL" };
+        let mut part = format!("{} {joules:.2} J {:.2} W ({origin}{apart})", domain.name, usage.watts);
         if domain.residual != 0.0 {
             part += &format!(" residual {} J", domain.residual);
         }
@@ -140,13 +142,24 @@ fn scoped(usage: Consumption, scope: Scope, seconds: f64) -> Consumption {
 fn rows(state: &State, view: &View, room: usize, elapsed: Duration) -> Vec<Row> {
     let scope = |usage| scoped(usage, view.scope, elapsed.as_secs_f64());
     let mut processes: Vec<_> = state.processes.iter().collect();
-    processes.sort_unstable_by(|a, b| a.usage.order(&b.usage).then_with(|| a.pid.cmp(&b.pid)));
+    processes.sort_unstable_by(|a, b| {
+        let now = || a.has_ended().cmp(&b.has_ended()).then_with(|| a.usage.order_now(&b.usage));
+        let first = if view.scope == Scope::Now { now() } else { Ordering::Equal };
+        first.then_with(|| a.usage.order(&b.usage)).then_with(|| a.pid.cmp(&b.pid))
+    });
 
     let mut closing = Vec::new();
     for kind in [ConsumerKind::Idle, ConsumerKind::Irq, ConsumerKind::Unattributed] {
         if let Some(&usage) = state.closing.get(&kind) {
             closing.push((kind.as_str().to_string(), usage));
         }
+    }
+    let mut pending = pending(state);
+    if view.scope == Scope::Totals {
+        pending.watts = 0.0;
+    }
+    if pending != Consumption::default() {
+        closing.push((PENDING.to_string(), pending));
     }
     // Two lines: the others, and the sum.
     let own = view.top.min(room.saturating_sub(closing.len() + 2)).min(processes.len());
@@ -185,6 +198,21 @@ fn rows(state: &State, view: &View, room: usize, elapsed: Duration) -> Vec<Row> 
     rows
 }
 
+/// What meters counted and nobody has yet: usage of the latest windows is still to come.
+const PENDING: &str = "not yet attributed";
+
+fn pending(state: &State) -> Consumption {
+    let mut pending = Consumption::default();
+    for domain in state.domains.iter().filter(|d| d.is_counted) {
+        let (all, attributed) = (domain.usage(), domain.attributed);
+        pending.microjoules += all.microjoules - attributed.microjoules;
+        // Sums of the same rates in another order differ in their last bits.
+        let watts = all.watts - attributed.watts;
+        pending.watts += if watts > all.watts * 1e-9 { watts } else { 0.0 };
+    }
+    pending
+}
+
 struct Column {
     title: String,
     cell: fn(&Row) -> String,
@@ -195,8 +223,7 @@ struct Column {
 
 /// Cells between columns.
 const GAP: usize = 2;
-/// Most cells of a name; and fewest, while another column can go instead.
-const NAME_MOST: usize = 40;
+/// Fewest cells of a name, while another column can go instead.
 const NAME_LEAST: usize = 8;
 
 /// Puts rows into columns under their titles. `joules` is the title of the column of energy; without, there
@@ -235,7 +262,7 @@ fn columns(rows: &[Row], width: usize, joules: Option<String>) -> Vec<Line> {
     }
     for (column, width) in columns.iter().zip(&mut widths) {
         if column.is_name {
-            *width = (*width).min(NAME_MOST).min(name_room);
+            *width = (*width).min(name_room);
         }
     }
     let join = |cell: &dyn Fn(&Column) -> String| {

@@ -237,7 +237,11 @@ fn a_joule_is_counted_once_however_many_domains_and_groups_it_is_in() {
         (whole_host(&metric::CONSUMER_ENERGY, Some(&it)), 9_000_000),
     ];
     let shown = fixture.at(1, &points).shown(NOW);
-    assert_eq!(shown[0], "1.0 s | package-0 3.00 J 3.00 W (measured) | psys 9.00 J 9.00 W (measured)");
+    assert_eq!(
+        shown[0],
+        "1.0 s | package-0 3.00 J 3.00 W (measured) | dram-0 1.00 J 1.00 W (simulated) | \
+         psys 9.00 J 9.00 W (measured, not in TOTAL)"
+    );
     assert_eq!(shown[1], "PID  NAME   CPU s  CPU %  J (measured+simulated)     W");
     assert_eq!(shown[2], "  1  it      0.00    0.0                    4.00  4.00");
     assert_eq!(shown.len(), 4);
@@ -263,7 +267,8 @@ fn slow_meters_keep_their_rate_between_windows_and_a_residual_is_shown() {
         shown[0],
         "11.0 s | gpu-x 50.00 J 5.00 W (measured) residual -0.25 J | package-0 1.00 J 1.00 W (measured)"
     );
-    assert_eq!(shown[2], "  1  job     0.00    0.0  20.00  2.00");
+    let cells = |row: &str| row.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(cells(&shown[2]), ["1", "job", "0.00", "0.0", "20.00", "2.00"]);
 }
 
 #[test]
@@ -275,7 +280,7 @@ fn joules_from_before_the_console_was_opened_are_not_shown() {
     fixture.at(101, &[(meter, 900_000_000), (process, 800_000_000)]);
     let shown = fixture.at(102, &[(meter, 903_000_000), (process, 802_000_000)]).shown(NOW);
     assert_eq!(shown[0], "2.0 s | package-0 3.00 J 1.50 W (measured)");
-    assert_eq!(shown[2], "  1  old     0.00    0.0  2.00  1.00");
+    assert!(shown[2].starts_with("  1  old") && shown[2].ends_with("2.00  1.00"), "{}", shown[2]);
 }
 
 #[test]
@@ -303,4 +308,91 @@ fn thousands_of_ended_processes_are_still_in_the_total() {
     assert_eq!(cells(2), ["2000", "short", "0.00", "0.0", "20.00", "20.00"]);
     assert_eq!(cells(3)[..4], ["other", "1999", "processes", "0.00"]);
     assert_eq!([cells(3)[5], cells(4)[3]], ["19990.00", "20010.00"]);
+}
+
+#[test]
+fn header_and_total_are_one_sum_while_the_latest_window_is_not_attributed() {
+    let mut fixture = fixture();
+    let package = domain("package-0", Origin::Measured, None);
+    let (meter, burn) = (fixture.meter(&package), fixture.energy(&package, &process(1, "burn")));
+    // Usage comes a tick after the meter.
+    fixture.at(1, &[(meter, 54_500_000)]).at(2, &[(meter, 109_000_000)]).at(1, &[(burn, 54_500_000)]);
+    fixture.at(3, &[(meter, 163_500_000)]).at(2, &[(burn, 109_200_000)]);
+    assert_eq!(
+        fixture.shown(NOW),
+        [
+            "3.0 s | package-0 163.50 J 54.50 W (measured)",
+            "PID  NAME                CPU s  CPU %       J      W",
+            "  1  burn                 0.00    0.0  109.20  36.40",
+            "     not yet attributed   0.00    0.0   54.30  18.10",
+            "     TOTAL                0.00    0.0  163.50  54.50",
+        ]
+    );
+    let shown = fixture.at(3, &[(burn, 163_500_000)]).shown(View { scope: Scope::Totals, ..NOW });
+    assert_eq!(shown[0], "totals over 3.0 s | package-0 163.50 J 54.50 W (measured)");
+    assert_eq!(shown.len(), 4, "all of it is attributed: {shown:#?}");
+    assert_eq!(shown[3], "     TOTAL   0.00    0.0  163.50  54.50");
+}
+
+#[test]
+fn what_was_attributed_in_windows_that_the_console_has_not_seen_metered_is_in_the_header_too() {
+    let mut fixture = fixture();
+    fixture.state = State::new(fixture.rig.registry.clone(), Timestamp(SECOND / 2));
+    let package = domain("package-0", Origin::Measured, None);
+    let meter = fixture.meter(&package);
+    fixture.at(2, &[(meter, 900_000_000)]);
+    fixture.rig.clock.set(Timestamp(SECOND));
+    let born = fixture.rig.registry.open(SeriesSpec {
+        metric: fixture.rig.registry.metric(&metric::CONSUMER_ENERGY).unwrap(),
+        resource: piece(ResourceKind::Package),
+        domain: Some(package),
+        consumer: Some(process(1, "born")),
+        attributes: Vec::new(),
+        start: Timestamp(SECOND),
+    });
+    let shown = fixture.at(2, &[(born, 2_000_000)]).shown(NOW);
+    assert!(shown[0].contains("package-0 2.00 J"), "{shown:#?}");
+    assert!(shown.last().unwrap().contains("2.00"), "{shown:#?}");
+}
+
+#[test]
+fn the_live_table_ranks_by_power_now_and_the_totals_by_energy() {
+    let mut fixture = fixture();
+    let package = domain("package-0", Origin::Measured, None);
+    let names = ["dead", "slept", "awake", "idler"];
+    let [dead, slept, awake, idler] =
+        std::array::from_fn(|at| fixture.energy(&package, &process(at as u32 + 1, names[at])));
+    fixture.at(1, &[(dead, 90_000_000), (slept, 50_000_000), (awake, 1_000_000), (idler, 500_000)]);
+    fixture.end(&[dead]);
+    fixture.shown(NOW);
+    fixture.at(2, &[(slept, 51_000_000), (awake, 9_000_000)]);
+    let order = |shown: Vec<String>| {
+        let name = |row: &String| row.split_whitespace().nth(1).unwrap_or_default().to_string();
+        shown.iter().map(name).filter(|name| names.contains(&&**name)).collect::<Vec<_>>()
+    };
+    assert_eq!(order(fixture.shown(NOW)), ["awake", "slept", "idler", "dead"]);
+    // What has no rate since the last table keeps its own, but a process that has ended is never above.
+    let totals = fixture.shown(View { scope: Scope::Totals, ..NOW });
+    assert_eq!(order(totals), ["dead", "slept", "awake", "idler"]);
+}
+
+#[test]
+fn long_names_of_processes_pids_and_domains_break_no_width() {
+    for long in ["x".repeat(200), "日".repeat(200), "\u{202e}\u{1b}[31m".repeat(50)] {
+        let mut fixture = fixture();
+        let package = domain(&long, Origin::Measured, None);
+        let identity = Identity { kind: ConsumerKind::Process, id: long.clone().into(), start_unix_nano: 1 };
+        let attributes = vec![Attribute::new("process.executable.name", &*long)];
+        let process = Arc::new(Consumer::new(identity, None, attributes));
+        let points = [(fixture.meter(&package), 2_000_000), (fixture.energy(&package, &process), 1_000_000)];
+        fixture.at(1, &points);
+        let wide = fixture.shown(NOW);
+        assert!(wide.iter().all(|line| cells(line) <= 2 * 40 + 50), "{wide:#?}");
+        assert!(!wide.concat().contains(['\u{202e}', '\u{1b}']));
+        for width in [20, 80, 120] {
+            let shown = fixture.shown(View { width, ..NOW });
+            assert!(shown.iter().all(|line| cells(line) <= width), "{width}: {shown:#?}");
+            assert!(shown.iter().any(|line| line.contains("TOTAL")), "{width}: {shown:#?}");
+        }
+    }
 }

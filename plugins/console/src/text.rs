@@ -1,17 +1,14 @@
 //! Text for a terminal: safe names, cut to a width in cells. `table` puts it into columns.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use wattrace_text_output::text::printable;
 
-/// Makes a name safe for a terminal. Any user can name a process, so a name may hold escape sequences, line
-/// feeds and characters that change the text direction. Each of them becomes a `?`.
-pub(crate) fn sanitize(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() || is_invisible(c) { '?' } else { c }).collect()
-}
+/// Most cells of a name. Any user can name a process, and as long as they like.
+const NAME_MOST: usize = 40;
 
-/// Whether it has no width of its own, or changes the text direction.
-fn is_invisible(c: char) -> bool {
-    let ranges = ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2060}'..='\u{206f}'];
-    c == '\u{feff}' || ranges.iter().any(|range| range.contains(&c))
+/// A name from outside, safe for a terminal and of bounded width.
+pub(crate) fn name(text: &str) -> String {
+    cut(&printable(text), NAME_MOST)
 }
 
 /// Cells that `text` takes.
@@ -52,9 +49,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_in_names_are_replaced() {
-        assert_eq!(sanitize("a\u{1b}[2Jb\nc\u{9b}d\u{202e}e\u{7f}"), "a?[2Jb?c?d?e?");
-        assert_eq!(sanitize("früh-日本"), "früh-日本");
+    fn names_are_safe_and_short() {
+        assert_eq!(name("a\u{1b}[2Jb\nc\u{9b}d\u{202e}e\u{7f}"), "a?[2Jb?c?d?e?");
+        assert_eq!(name("früh-日本"), "früh-日本");
+        assert_eq!(name(&"x".repeat(200)), format!("{}…", "x".repeat(39)));
+        assert_eq!(cells(&name(&"日".repeat(200))), 39);
     }
 
     #[test]
