@@ -14,10 +14,16 @@ pub struct Registered {
     pub on_by_default: fn() -> bool,
     /// Whether it shows the machine to a person on the terminal.
     pub is_interactive: bool,
+    /// Whether its configuration can make it talk to other machines.
+    pub uses_network: bool,
+    /// Whether its transforms change what outputs get of what was measured.
+    pub shapes_output: bool,
     /// All its keys with their defaults.
     pub defaults: fn() -> Result<toml::Table, toml::ser::Error>,
     /// Whether a table is a valid configuration of it.
     pub check: fn(toml::Table) -> Result<(), toml::de::Error>,
+    /// A valid configuration of it with its secrets hidden.
+    pub hide_secrets: fn(toml::Table) -> toml::Table,
     /// Whether it could work here with a configuration, and what is missing.
     pub diagnose: fn(toml::Table) -> Vec<Finding>,
     /// Starts it with a configuration.
@@ -38,8 +44,15 @@ impl Registered {
             description: P::DESCRIPTION,
             on_by_default: P::on_by_default,
             is_interactive: P::IS_INTERACTIVE,
+            uses_network: P::USES_NETWORK,
+            shapes_output: P::SHAPES_OUTPUT,
             defaults: || toml::Table::try_from(P::Config::default()),
             check: |table| P::Config::deserialize(table).map(drop),
+            // A `Secret` writes itself out hidden.
+            hide_secrets: |table| {
+                let config = P::Config::deserialize(table).ok();
+                config.and_then(|c| toml::Table::try_from(c).ok()).unwrap_or_default()
+            },
             diagnose: |table| P::Config::deserialize(table).map(|c| P::diagnose(&c)).unwrap_or_default(),
             start: |table, setup| P::start(P::Config::deserialize(table).map_err(Error::fatal)?, setup),
         }
@@ -60,6 +73,10 @@ pub fn standard() -> Vec<Registered> {
         Registered::of::<wattrace_rapl::Rapl>(),
         #[cfg(feature = "hwmon")]
         Registered::of::<wattrace_hwmon::Hwmon>(),
+        #[cfg(feature = "cray")]
+        Registered::of::<wattrace_cray::Cray>(),
+        #[cfg(feature = "resctrl")]
+        Registered::of::<wattrace_resctrl::Resctrl>(),
         #[cfg(feature = "battery")]
         Registered::of::<wattrace_battery::Battery>(),
         #[cfg(feature = "bmc")]

@@ -148,19 +148,24 @@ impl Agent {
         (status.code(), self.stderr.take().unwrap().join().unwrap())
     }
 
-    /// Sends `signal`. The agent must end in time, with exit code 0. Returns its standard error.
-    fn stop_by(mut self, signal: i32) -> String {
+    /// Sends `signal`. The agent must end in time, with the exit code `expected`. Returns its standard error.
+    fn stop_by(mut self, signal: i32, expected: i32) -> String {
         let sent = Instant::now();
         // SAFETY: the call has no preconditions; the child is not reaped yet.
         assert_eq!(unsafe { libc::kill(self.child.id() as libc::pid_t, signal) }, 0);
         let (code, stderr) = self.end();
         assert!(sent.elapsed() < STOP_LIMIT, "{:?}: {stderr}", sent.elapsed());
-        assert_eq!(code, Some(0), "{stderr}");
+        assert_eq!(code, Some(expected), "{stderr}");
         stderr
     }
 
     fn stop(self) -> String {
-        self.stop_by(libc::SIGTERM)
+        self.stop_by(libc::SIGTERM, 0)
+    }
+
+    /// Stops an agent of which an output has lost all its points, or the last ones.
+    fn stop_with_losses(self) -> String {
+        self.stop_by(libc::SIGTERM, 1)
     }
 }
 
@@ -302,7 +307,7 @@ fn points_for_an_absent_or_silent_collector_count_as_lost_and_the_agent_runs() {
                 (format!("plugins.otlp.endpoint={endpoint}"), format!("plugins.otlp.protocol={protocol}"));
             let agent = machine.run("rapl,jsonl,otlp", &[&to, &by, "plugins.otlp.interval=50ms"]);
             machine.wait_for_joules("package-0");
-            let stderr = agent.stop();
+            let stderr = agent.stop_with_losses();
             assert_contains(&stderr, &[endpoint, "output/otlp/metrics: ", " points were lost"]);
             assert!(!stderr.contains("output/jsonl"), "{stderr}");
         }
@@ -328,7 +333,7 @@ fn an_output_that_cannot_write_reports_cause_and_remedy_and_other_outputs_contin
         let agent = machine.run(&format!("rapl,jsonl,{plugin}"), &[&path, pace]);
         machine.wait_for_joules("package-0");
         machine.wait_for_joules("package-0");
-        let stderr = agent.stop();
+        let stderr = agent.stop_with_losses();
         assert_contains(&stderr, expected);
         assert_contains(&stderr, &[&format!("wattrace: output/{plugin}/{plugin}: "), " points were lost"]);
         assert!(!stderr.contains("output/jsonl"), "{stderr}");
@@ -366,7 +371,7 @@ fn sigint_and_sigterm_end_it_after_the_last_window_is_written() {
         let first = used();
         wait("more energy is used", || used() > first);
         let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-        assert_eq!(agent.stop_by(signal), "");
+        assert_eq!(agent.stop_by(signal, 0), "");
         assert!(fs::read_to_string(machine.out()).unwrap().ends_with("}\n"));
         let lines = read_jsonl(&machine.out());
         let energy: Vec<_> = lines.iter().filter(|l| metric(l) == "hw.energy").collect();

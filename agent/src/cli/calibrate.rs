@@ -25,6 +25,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 use wattrace_api::{Clock, Origin, Timestamp, Window};
 use wattrace_estimate::cpuinfo::CpuInfo;
@@ -38,7 +39,6 @@ use super::failure::{Failure, print};
 use super::options::Configuration;
 use super::session;
 use crate::config::{Config, Request};
-use crate::observe;
 use crate::pipeline::Pipeline;
 use crate::plugins::Registered;
 
@@ -152,7 +152,7 @@ impl Calibration<'_> {
     ) -> Result<Vec<(Step, Window)>, Failure> {
         let pipeline = self.start(recording, runtime)?;
         pipeline.poll_all(Instant::now() + POLL_TIMEOUT).await;
-        pipeline.flush(Instant::now() + STOP_TIMEOUT).await;
+        pipeline.settle(Instant::now() + STOP_TIMEOUT).await;
         if let Some(missing) = lock(recording).missing() {
             return Err(refusal(missing, &pipeline));
         }
@@ -170,7 +170,10 @@ impl Calibration<'_> {
             let settled = clock.now() + self.length.mul_f64(SETTLING);
             let end = clock.now() + self.length;
             eprintln!("wattrace: step {} of {}: {step}", number + 1, self.steps.len());
-            sleep(end.since(clock.now())).await;
+            tokio::select! {
+                () = sleep(end.since(clock.now())) => {}
+                () = stopped() => return Err(Failure::new("interrupted; nothing was written")),
+            }
             windows.push((*step, Window::new(settled, Timestamp(end.0))));
         }
         drop(load);
@@ -181,16 +184,10 @@ impl Calibration<'_> {
 
     /// Starts a pipeline that fills `recording`.
     fn start(&self, recording: &Arc<Mutex<Recording>>, runtime: &Handle) -> Result<Pipeline, Failure> {
-        let mut host = session::start_plugins(&self.config, self.plugins, runtime)?;
-        let (registry, since) = (host.registry().clone(), host.clock().now());
-        let recording = recording.clone();
-        host.start(observe::PLUGIN, |setup| {
-            let open = move || Ok(CalibrationRecorder::new(recording.clone(), registry.clone(), since));
-            setup.output("command", open);
-            Ok(())
-        })
-        .map_err(Failure::new)?;
-        session::start_pipeline(host, &self.config)
+        let (mut config, recording) = (self.config.clone(), recording.clone());
+        let counter = move |registry, since| CalibrationRecorder::new(recording.clone(), registry, since);
+        let host = session::start_counting(&mut config, self.plugins, runtime, false, counter)?;
+        session::start_pipeline(host, &config)
     }
 
     fn profile(&self, recording: &Recording, means: &[StepMeans]) -> Result<Profile, Failure> {
@@ -230,6 +227,20 @@ impl Calibration<'_> {
             package,
             idle_watts,
         })
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn stopped() {
+    let listen = |kind| signal(kind).ok();
+    let (interrupt, terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
+    // If signals cannot be listened for, they end the process as usual.
+    let (Some(mut interrupt), Some(mut terminate)) = (interrupt, terminate) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
 

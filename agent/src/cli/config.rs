@@ -19,7 +19,7 @@ pub(super) enum Options {
     Init(Init),
     /// Check a configuration and report all that is wrong with it
     Check(Configuration),
-    /// Show the configuration that would be used, with every key
+    /// Show the configuration that would be used, with every key; secrets are hidden
     Show(Configuration),
 }
 
@@ -43,7 +43,7 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
             session::start_plugins(&config, plugins, runtime.handle())?;
             print("the configuration is valid\n")?;
         }
-        Options::Show(configuration) => print(&load(configuration, plugins)?.to_toml())?,
+        Options::Show(configuration) => print(&load(configuration, plugins)?.to_toml(plugins))?,
     }
     Ok(ExitCode::SUCCESS)
 }

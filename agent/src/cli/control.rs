@@ -3,7 +3,7 @@
 
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -56,7 +56,7 @@ pub(super) fn main(options: Options) -> Result<ExitCode, Failure> {
 /// The socket of the agent that runs as a service. Errors elsewhere in its configuration do not matter here:
 /// the running agent can still be reached.
 fn configured_socket() -> PathBuf {
-    let file = std::fs::read_to_string(DEFAULT_PATH).ok();
+    let file = wattrace_api::files::read_text(Path::new(DEFAULT_PATH), 1 << 20).ok();
     let table = file.and_then(|text| text.parse::<toml::Table>().ok());
     let path = table.as_ref().and_then(|t| t.get("agent")?.get("control_socket")?.as_str());
     path.filter(|path| !path.is_empty()).map_or_else(|| AgentConfig::default().control_socket, PathBuf::from)

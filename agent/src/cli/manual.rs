@@ -16,7 +16,7 @@ pub(super) struct Completions {
 
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// Write the pages of all commands into this directory
+    /// Write the pages of all commands into this directory, which is created if it is missing
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
 }
@@ -32,7 +32,9 @@ pub(super) fn man(options: &Man, cli: Command) -> Result<ExitCode, Failure> {
     match &options.directory {
         Some(directory) => {
             let cannot = |e| Failure::new(format!("cannot write into {}: {e}", directory.display()));
-            clap_mangen::generate_to(cli, directory).map_err(cannot)?;
+            std::fs::create_dir_all(directory)
+                .and_then(|()| clap_mangen::generate_to(cli, directory))
+                .map_err(cannot)?;
         }
         None => {
             let mut page = Vec::new();

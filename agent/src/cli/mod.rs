@@ -18,9 +18,13 @@ mod table;
 use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
+use tracing::info;
 use tracing_subscriber::EnvFilter;
+use wattrace_api::privilege;
 
+use self::failure::Failure;
 use crate::plugins::Registered;
+use crate::sys::limits;
 
 /// Traces energy to processes on Linux.
 #[derive(Debug, Parser)]
@@ -60,8 +64,17 @@ enum Command {
 
 /// Parses the command line and runs the command.
 pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
+    // Before there are threads: each has its creator's capabilities.
+    let limited = match limit_rights() {
+        Ok(limited) => limited,
+        Err(failure) => return fail(&failure),
+    };
+    limits::raise_open_files();
     let cli = Cli::parse();
     log_to_stderr(cli.verbose);
+    if limited {
+        info!("capabilities of the file are used for the kernel's own files only");
+    }
     let result = match cli.command {
         Command::Run(options) => run::main(&options, plugins),
         Command::Exec(options) => exec::main(&options, plugins),
@@ -74,10 +87,25 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
         Command::Completions(options) => manual::completions(&options, &mut Cli::command()),
         Command::Man(options) => manual::man(&options, Cli::command()),
     };
-    result.unwrap_or_else(|failure| {
-        eprintln!("wattrace: {}", failure.message);
-        ExitCode::from(failure.code)
-    })
+    result.unwrap_or_else(|failure| fail(&failure))
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("wattrace: {}", failure.message);
+    ExitCode::from(failure.code)
+}
+
+/// Keeps the rights that the executable's file gives away from paths that the user names. Returns whether it
+/// gives any.
+fn limit_rights() -> Result<bool, Failure> {
+    if !rustix::process::getuid().is_root() && rustix::process::geteuid().is_root() {
+        let remedy = "give it capabilities instead, see `wattrace doctor`";
+        return Err(Failure::usage(format!(
+            "the set-user-ID bit would let every user read all files: {remedy}"
+        )));
+    }
+    privilege::limit()
+        .map_err(|e| Failure::new(format!("cannot limit the capabilities of this process: {e}")))
 }
 
 /// Logs to stderr. WARN means degraded without loss, ERROR that someone must act; both are always shown.

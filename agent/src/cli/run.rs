@@ -39,7 +39,7 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
     let result = runtime.block_on(run(options, config, plugins, runtime.handle()));
     // Does not wait for tasks that never end.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    result.map(|()| ExitCode::SUCCESS)
+    result
 }
 
 async fn run(
@@ -47,7 +47,7 @@ async fn run(
     config: Config,
     plugins: &[Registered],
     runtime: &Handle,
-) -> Result<(), Failure> {
+) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let host = session::start_plugins(&config, plugins, runtime)?;
     let pipeline = session::start_pipeline(host, &config)?;
@@ -64,8 +64,7 @@ async fn run(
         server.stop().await;
     }
     let health = pipeline.stop(Instant::now() + STOP_TIMEOUT).await;
-    session::report_losses(&health);
-    Ok(())
+    Ok(if session::report_losses(&health) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Listens on the control socket. If that fails, the agent runs without it.

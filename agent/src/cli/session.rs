@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::info;
-use wattrace_api::{Clock, Host, Registry};
+use wattrace_api::{Clock, ElementKind, Host, Registry, Timestamp, Transform};
 
 use super::failure::Failure;
 use crate::config::Config;
@@ -32,10 +32,43 @@ pub(super) fn start_plugins(
     runtime: &Handle,
 ) -> Result<Host, Failure> {
     let mut host = Host::new(Registry::new(), Clock::system(), runtime.clone());
+    start_each(&mut host, config, plugins)?;
+    Ok(host)
+}
+
+fn start_each(host: &mut Host, config: &Config, plugins: &[Registered]) -> Result<(), Failure> {
     for plugin in config.plugins.iter().filter(|plugin| plugin.enabled) {
         let Some(registered) = plugins.iter().find(|p| p.name == plugin.name) else { continue };
         let start = |setup: &mut _| (registered.start)(plugin.table.clone(), setup);
         host.start(plugin.name, start).map_err(Failure::usage)?;
+    }
+    Ok(())
+}
+
+/// Starts plugins for a command that counts energy itself: the transform that `counter` opens sees every
+/// batch before the transforms that change what outputs get. The outputs of the configuration, and these
+/// transforms, run only if they are asked for (`with_outputs`).
+pub(super) fn start_counting<T: Transform + 'static>(
+    config: &mut Config,
+    plugins: &[Registered],
+    runtime: &Handle,
+    with_outputs: bool,
+    counter: impl Fn(Arc<Registry>, Timestamp) -> T + Send + 'static,
+) -> Result<Host, Failure> {
+    let shaping = plugins.iter().position(|p| p.shapes_output).unwrap_or(plugins.len());
+    let (measuring, shaping) = plugins.split_at(shaping);
+    let mut host = start_plugins(config, measuring, runtime)?;
+    let (registry, since) = (host.registry().clone(), host.clock().now());
+    host.start(observe::PLUGIN, |setup| {
+        setup.transform("command", move || Ok(counter(registry.clone(), since)));
+        Ok(())
+    })
+    .map_err(Failure::new)?;
+    let shaping: Vec<_> = shaping.iter().copied().filter(|p| with_outputs || !p.shapes_output).collect();
+    start_each(&mut host, config, &shaping)?;
+    if !with_outputs {
+        host.retain(|element| element.spec.kind() != ElementKind::Output);
+        config.agent.outputs.clear();
     }
     Ok(host)
 }
@@ -79,8 +112,9 @@ pub(super) fn report_missing(health: &[Arc<Health>]) {
     }
 }
 
-/// Reports on stderr which points were lost where, after everything has stopped.
-pub(super) fn report_losses(health: &[Arc<Health>]) {
+/// Reports on stderr which points were lost where, after everything has stopped. Returns whether an output
+/// lost what matters: all of its points, or the last ones, which are the totals.
+pub(super) fn report_losses(health: &[Arc<Health>]) -> bool {
     for h in health {
         let lost = h.lost.load(Relaxed);
         if lost > 0 {
@@ -91,4 +125,14 @@ pub(super) fn report_losses(health: &[Arc<Health>]) {
             info!("{}: missed {missed} ticks; the windows that follow span them", h.name);
         }
     }
+    health.iter().any(|h| has_failed(h))
+}
+
+/// Whether an output ended with its last points lost, or never had success. A lost point in between costs
+/// nothing, since counters are cumulative.
+fn has_failed(health: &Health) -> bool {
+    let lost = health.lost.load(Relaxed);
+    let lost_all = lost >= health.points_in.load(Relaxed);
+    let lost_last = matches!(health.state(), State::Failing(_));
+    health.kind == ElementKind::Output && lost > 0 && (lost_all || lost_last)
 }

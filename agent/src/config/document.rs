@@ -2,11 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
+use wattrace_api::files;
+
+use super::secrets;
+
+/// A larger file is no configuration.
+const MAX_SIZE: u64 = 1 << 20;
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,15 +51,22 @@ pub(super) struct Document {
     sections: BTreeMap<String, (Location, Vec<Setting>)>,
     /// Keys outside of `[agent]` and `[plugins.NAME]`.
     outside_tables: Vec<(String, Location)>,
+    /// Whether only root can have written the file.
+    is_of_root: bool,
 }
 
 impl Document {
     /// Adds the settings of `file`.
     pub(super) fn read_file(&mut self, file: &Path, problems: &mut Vec<String>) {
-        let text = match std::fs::read_to_string(file) {
+        let opened = files::open_regular(file);
+        self.is_of_root = opened.as_ref().is_ok_and(is_of_root);
+        let text = match opened.and_then(|opened| files::read_open(opened, MAX_SIZE)) {
             Ok(text) => text,
             Err(e) => {
-                let remedy = "`wattrace config init` writes one to start from";
+                let remedy = match e.kind() {
+                    ErrorKind::PermissionDenied => "use a file that you may read: --config FILE",
+                    _ => "`wattrace config init` writes one to start from",
+                };
                 return problems.push(format!("{}: cannot be read: {e}; {remedy}", file.display()));
             }
         };
@@ -115,7 +131,7 @@ impl Document {
                 .push(format!("--set {text}: must be KEY=VALUE, as in plugins.rapl.interval=100ms"));
         };
         let (key, value) = (key.trim(), value.trim());
-        let location = Location::Set(format!("{key}={value}"));
+        let location = Location::Set(format!("{key}={}", secrets::shown(key, value)));
         let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"));
         let value = parsed.ok().and_then(|mut t| t.remove("value")).unwrap_or_else(|| value.into());
         let mut parts = key.split('.');
@@ -155,6 +171,11 @@ impl Document {
         self.sections.keys().filter_map(|s| s.strip_prefix("plugins."))
     }
 
+    /// Whether only root can have written `location`.
+    pub(super) fn is_of_root(&self, location: &Location) -> bool {
+        self.is_of_root && matches!(location, Location::Line(..))
+    }
+
     /// Where the plugin `name` is mentioned first.
     pub(super) fn location_of_plugin(&self, name: &str) -> &Location {
         self.sections
@@ -167,4 +188,9 @@ impl Document {
         let settings = self.sections.get(section).map_or(&[][..], |(_, settings)| settings);
         settings.iter().map(|s| (s.key.as_str(), &s.value, &s.location))
     }
+}
+
+/// Whether `file` is root's, and nobody else may write it.
+fn is_of_root(file: &File) -> bool {
+    file.metadata().is_ok_and(|file| file.uid() == 0 && file.permissions().mode() & 0o022 == 0)
 }

@@ -1,13 +1,14 @@
 //! The configuration, in two stages: `document.rs` reads what was written, the file and `--set`, each value
 //! with its location; `resolve.rs` turns it into a [`Config`] in which every key is known and has a value, or
 //! into a list of all problems. `agent.rs` holds the table `[agent]`, `settings.rs` what the runner takes
-//! from it.
+//! from it, `secrets.rs` hides secrets where a configuration is shown.
 //!
 //! Defaults are those of the configuration types themselves (`Default`).
 
 mod agent;
 mod document;
 mod resolve;
+mod secrets;
 mod settings;
 
 use std::fmt;
@@ -88,18 +89,22 @@ impl Config {
         if problems.is_empty() { Ok(config) } else { Err(ConfigErrors(problems)) }
     }
 
-    /// The configuration as TOML, with every key of every plugin.
-    pub fn to_toml(&self) -> String {
+    /// The configuration as TOML, with every key of every plugin. Secrets are hidden; `plugins` knows where
+    /// they are.
+    pub fn to_toml(&self, plugins: &[Registered]) -> String {
         let mut root = Table::new();
         root.insert("agent".into(), Value::Table(Table::try_from(&self.agent).unwrap_or_default()));
-        let mut plugins = Table::new();
+        let mut tables = Table::new();
         for plugin in &self.plugins {
+            let registered = plugins.iter().find(|p| p.name == plugin.name);
+            let mut values = registered.map_or(Table::new(), |p| (p.hide_secrets)(plugin.table.clone()));
+            secrets::hide(&mut values);
             let mut table = Table::new();
             table.insert("enabled".into(), plugin.enabled.into());
-            table.extend(plugin.table.clone());
-            plugins.insert(plugin.name.into(), Value::Table(table));
+            table.extend(values);
+            tables.insert(plugin.name.into(), Value::Table(table));
         }
-        root.insert("plugins".into(), Value::Table(plugins));
+        root.insert("plugins".into(), Value::Table(tables));
         toml::to_string(&root).unwrap_or_default()
     }
 }

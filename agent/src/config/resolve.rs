@@ -3,10 +3,11 @@
 
 use serde::Deserialize as _;
 use toml::{Table, Value};
+use wattrace_api::privilege;
 
 use super::agent::AgentConfig;
 use super::document::{Document, Location};
-use super::{Config, PluginConfig};
+use super::{Config, PluginConfig, secrets};
 use crate::plugins::Registered;
 
 /// Minimum similarity, in thousandths, of a key that is suggested.
@@ -28,6 +29,7 @@ pub(super) fn config(
     check_transforms(document, &agent, &names, problems);
 
     let mut configs = Vec::new();
+    let is_limited = privilege::is_limited();
     for plugin in plugins {
         let defaults = (plugin.defaults)().unwrap_or_default();
         let section = format!("plugins.{}", plugin.name);
@@ -38,9 +40,38 @@ pub(super) fn config(
             Some(only) => only.iter().any(|n| n == plugin.name),
             None => set.unwrap_or_else(|| is_mentioned || (plugin.on_by_default)()),
         };
+        let enabled = match is_limited && enabled && plugin.uses_network {
+            true => may_use_network(document, plugin.name, only.is_some() || set == Some(true), problems),
+            false => enabled,
+        };
         configs.push(PluginConfig { name: plugin.name, enabled, table });
     }
     Config { agent, plugins: configs }
+}
+
+/// Whether a plugin that talks to other machines may run for a user who has the agent's rights only through
+/// capabilities of its file: if root has configured it. What the environment enables is left out; what the
+/// user has asked for is refused.
+fn may_use_network(document: &Document, name: &str, is_asked_for: bool, problems: &mut Vec<String>) -> bool {
+    let section = format!("plugins.{name}");
+    let is_mentioned = document.plugins().any(|n| n == name);
+    let location = document.location_of_plugin(name);
+    let foreign =
+        document.settings(&section).map(|(.., location)| location).find(|l| !document.is_of_root(l));
+    if is_mentioned && foreign.is_none() && document.is_of_root(location) {
+        return true;
+    }
+    if is_mentioned || is_asked_for {
+        let location = foreign.unwrap_or(location);
+        problems.push(format!(
+            "{location}: {section} talks to other machines, and this user has the agent's rights only through \
+             capabilities of its file: only a file that belongs to root, and that nobody else can write, may \
+             configure it. Put [{section}] there, or run with sudo"
+        ));
+    } else {
+        tracing::warn!("{section} is left out: under capabilities of the file, only root may configure it");
+    }
+    false
 }
 
 /// Reports keys outside of the known tables, and names of plugins that the agent does not have.
@@ -100,7 +131,10 @@ fn overlay(
         } else {
             let alone = Table::from_iter([(key.to_string(), value.clone())]);
             match check(alone) {
-                Err(e) => problems.push(format!("{location}: {path} = {value}: {}", e.message())),
+                Err(e) => {
+                    let value = secrets::shown(key, &value.to_string());
+                    problems.push(format!("{location}: {path} = {value}: {}", e.message()));
+                }
                 Ok(()) => merge(defaults.entry(key).or_insert(Value::Boolean(false)), value),
             }
         }

@@ -126,7 +126,7 @@ fn the_template_holds_every_key_commented_out_with_its_default() {
         })
         .collect();
     let written: Table = uncommented.parse().unwrap_or_else(|e| panic!("{e}\n{uncommented}"));
-    let mut expected: Table = load("", &[]).unwrap().to_toml().parse().unwrap();
+    let mut expected: Table = load("", &[]).unwrap().to_toml(&standard()).parse().unwrap();
     for (name, table) in expected["plugins"].as_table_mut().unwrap() {
         let on = standard().iter().find(|p| p.name == name).map(|p| (p.on_by_default)());
         assert_eq!(table["enabled"].as_bool(), on);
@@ -137,5 +137,62 @@ fn the_template_holds_every_key_commented_out_with_its_default() {
 #[test]
 fn the_shown_configuration_reads_back_as_the_same() {
     let config = load("[plugins.sched]\ninterval = '250ms'", &["plugins.jsonl.path=-"]).unwrap();
-    assert_eq!(load(&config.to_toml(), &[]).unwrap(), config);
+    assert_eq!(load(&config.to_toml(&standard()), &[]).unwrap(), config);
+}
+
+#[test]
+fn only_a_regular_file_is_read_and_nothing_waits_for_a_fifo() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = |file: &std::path::Path| {
+        let request = Request { file: Some(file.into()), ..Request::default() };
+        Config::load(&request, &standard()).unwrap_err().to_string()
+    };
+    let fifo = dir.path().join("fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let message = load(&fifo);
+    assert!(message.contains("a FIFO or pipe; a regular file is needed"), "{message}");
+    assert!(message.contains("wattrace config init"), "{message}");
+    assert!(load(std::path::Path::new("/dev/zero")).contains("a device; a regular file is needed"));
+    assert!(load(dir.path()).contains("a directory; a regular file is needed"));
+    let long = dir.path().join("long");
+    std::fs::File::create(&long).unwrap().set_len(1 << 30).unwrap();
+    assert!(load(&long).contains("it has more than 1048576 bytes"));
+}
+
+#[cfg(all(feature = "otlp", feature = "otlp-receiver", feature = "exec"))]
+#[test]
+fn secrets_are_shown_neither_in_a_configuration_nor_in_messages() {
+    let text = "
+        [plugins.otlp]
+        endpoint = 'https://me:hush@collector:4317/'
+        bearer_token = 'hush'
+        headers = { x-key = 'hush' }
+        [plugins.otlp-receiver]
+        bearer_token = 'hush'
+        [[plugins.exec.sources]]
+        name = 'a'
+        command = ['true']
+        env = { PGPASSWORD = 'hush' }
+    ";
+    let config = load(text, &["plugins.otlp.headers.other=hush"]).unwrap();
+    let shown = config.to_toml(&standard());
+    assert!(!shown.contains("hush"), "{shown}");
+    for expected in
+        ["endpoint = \"https://…@collector:4317/\"", "bearer_token = \"…\"", "x-key = \"…\"", "other = \"…\""]
+    {
+        assert!(shown.contains(expected), "expected {expected}\nin\n{shown}");
+    }
+    assert!(load(&shown, &[]).unwrap_err().contains("put the secret here"));
+    let message = load("[plugins.otlp]\nbearer_token = ['hush']", &["plugins.otlp.bearer_token=[\"hush\"]"]);
+    assert!(
+        message.as_ref().is_err_and(|m| m.contains("bearer_token") && !m.contains("hush")),
+        "{message:?}"
+    );
 }

@@ -64,6 +64,8 @@ pub struct Health {
     /// Errors and contained panics.
     pub errors: AtomicU64,
     paused: AtomicBool,
+    /// Whether it has been open at any time: a device that was never there is absent, not gone.
+    pub(crate) was_open: AtomicBool,
     /// Whether its state is [`State::Running`], so that calls need not take the lock.
     running: AtomicBool,
     /// When the current call into it began, in ns of the monotonic clock; 0: there is none.
@@ -121,6 +123,7 @@ impl Health {
             latest_ns: zero(),
             errors: zero(),
             paused: AtomicBool::new(false),
+            was_open: AtomicBool::new(false),
             running: AtomicBool::new(false),
             busy_since: zero(),
             stuck_since: zero(),
@@ -197,6 +200,7 @@ impl Health {
 
     /// It is open. What had failed still counts as failing until a call succeeds.
     pub(crate) fn opened(&self) {
+        self.was_open.store(true, Relaxed);
         let mut details = self.details();
         let found = matches!(details.state, State::Gone(_));
         if found || details.state == State::Opening {

@@ -54,7 +54,6 @@ use self::inbox::{Inbox, Message};
 use self::transforms::Transforms;
 use self::watchdog::Watchdog;
 use crate::config::Settings;
-use crate::pattern::Pattern;
 
 /// How long the last polls may take. How long stopping may take altogether is the caller's decision.
 const LAST_POLLS: Duration = Duration::from_secs(1);
@@ -147,12 +146,9 @@ impl Pipeline {
         }
     }
 
-    /// Makes every output flush what has reached it, waiting at most until `deadline`.
-    pub async fn flush(&self, deadline: Instant) {
-        // An error means that there is no output.
-        if let Ok(flushed) = self.control().flush(&Pattern::all(), deadline).await {
-            flushed.late.iter().for_each(|name| warn!("{name} did not flush in time"));
-        }
+    /// Waits until what the sources have sent so far has passed the transforms, or until `deadline`.
+    pub async fn settle(&self, deadline: Instant) {
+        self.context.ask_transforms(Message::Barrier, deadline).await;
     }
 
     /// Stops: last polls, last transforms, outputs flushed. What has not ended by `deadline` is abandoned.

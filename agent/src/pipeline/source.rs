@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use tracing::warn;
 use wattrace_api::spec::Open;
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Source, Tick, TickCause, Timestamp, Trigger};
 use wattrace_backoff::Backoff;
@@ -219,6 +220,7 @@ impl SourceThread {
     /// Polls the source, reopening it first if it had failed, and sends what the poll produced. With `end`,
     /// all its series end.
     fn poll(&mut self, tick: &Tick, end: bool) -> Flow {
+        self.clock.follow_wall_clock().iter().for_each(|step| warn!("{step}"));
         let mut batch = self.pool.take(self.points);
         if self.source.is_none() && !self.health.is_gone() {
             self.reopen();

@@ -9,7 +9,6 @@ use wattrace_api::Clock;
 
 use super::elements::{OutputEntry, SourceEntry};
 use super::health::{Health, State};
-use super::queue::Queue;
 use crate::config::{Bounds, QueuePolicy};
 
 /// An element's condition.
@@ -22,7 +21,9 @@ pub enum Condition {
     Running,
     /// It is paused by a command.
     Paused,
-    /// Its device or interface is absent; the runner looks for it again every `agent.rediscover`.
+    /// Its device or interface was never there; the runner looks for it every `agent.rediscover`.
+    Absent,
+    /// Its device or interface was there and is no longer; the runner looks for it as well.
     Gone,
     /// It failed and is retried.
     Failing,
@@ -39,6 +40,7 @@ impl Condition {
             Condition::Opening => "opening",
             Condition::Running => "running",
             Condition::Paused => "paused",
+            Condition::Absent => "absent",
             Condition::Gone => "gone",
             Condition::Failing => "failing",
             Condition::Stuck => "stuck",
@@ -63,7 +65,7 @@ pub struct ElementStatus {
     pub name: String,
     /// Its condition.
     pub state: Condition,
-    /// Why it is gone, failing or stuck; otherwise empty.
+    /// Why it is absent, gone, failing or stuck; otherwise empty.
     pub reason: String,
     /// The last error, even if it works again; empty if there was none.
     pub last_error: String,
@@ -124,22 +126,8 @@ pub struct QueueStatus {
     pub policy: QueuePolicy,
 }
 
-impl From<(&'static str, u64)> for Loss {
-    fn from((reason, points): (&'static str, u64)) -> Self {
-        Self { reason: reason.into(), points }
-    }
-}
-
-impl From<&Queue> for QueueStatus {
-    fn from(queue: &Queue) -> Self {
-        let (depth, points) = queue.depth();
-        let Bounds { batches: capacity, points: capacity_points, policy } = queue.bounds();
-        Self { depth, capacity, points, capacity_points, policy }
-    }
-}
-
 impl ElementStatus {
-    /// Whether it is gone, failing or stuck.
+    /// Whether it is absent, gone, failing or stuck.
     pub fn has_problem(&self) -> bool {
         !self.reason.is_empty()
     }
@@ -158,7 +146,10 @@ impl ElementStatus {
     }
 
     pub(crate) fn of_output(output: &OutputEntry, clock: &Clock) -> Self {
-        Self { queue: Some((&*output.queue).into()), ..Self::of(&output.health, clock) }
+        let (depth, points) = output.queue.depth();
+        let Bounds { batches: capacity, points: capacity_points, policy } = output.queue.bounds();
+        let queue = Some(QueueStatus { depth, capacity, points, capacity_points, policy });
+        Self { queue, ..Self::of(&output.health, clock) }
     }
 
     /// Of an element with neither ticks nor a queue.
@@ -172,12 +163,14 @@ impl ElementStatus {
                 (Condition::Stuck, format!("{call} {since}"))
             }
             (None, State::Stopped) => (Condition::Stopped, String::new()),
-            (None, State::Gone(why)) => (Condition::Gone, why),
+            (None, State::Gone(why)) if health.was_open.load(Relaxed) => (Condition::Gone, why),
+            (None, State::Gone(why)) => (Condition::Absent, why),
             (None, _) if health.paused() => (Condition::Paused, String::new()),
             (None, State::Failing(why)) => (Condition::Failing, why),
             (None, State::Opening) => (Condition::Opening, String::new()),
             (None, State::Running) => (Condition::Running, String::new()),
         };
+        let loss = |(reason, points): (&str, u64)| Loss { reason: reason.into(), points };
         Self {
             name: health.name.clone(),
             state,
@@ -189,7 +182,7 @@ impl ElementStatus {
             points_in: health.points_in.load(Relaxed),
             points_out: health.points_out.load(Relaxed),
             lost: health.lost.load(Relaxed),
-            losses: health.losses().into_iter().map(Loss::from).collect(),
+            losses: health.losses().into_iter().map(loss).collect(),
             left_out: health.left_out.load(Relaxed),
             ticks: None,
             queue: None,

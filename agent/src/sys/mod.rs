@@ -5,9 +5,12 @@
 //! | [`timer`] | ticks from timerfds |
 //! | [`eventfd`] | waking a thread that waits for descriptors |
 //! | [`poll`] | waiting until one of several descriptors is readable |
-//! | [`priority`] | real-time priority |
+//! | [`priority`], [`limits`] | real-time priority; the limit on open files |
+//! | [`namespace`] | the pid of a process in the initial namespace |
 
 pub(crate) mod eventfd;
+pub(crate) mod limits;
+pub(crate) mod namespace;
 pub(crate) mod poll;
 pub(crate) mod priority;
 pub(crate) mod timer;

@@ -1,11 +1,11 @@
-//! An output that records, during a calibration, each domain's energy and each package's CPU time by window,
-//! and the means of a step.
+//! Records, during a calibration, each domain's energy and each package's CPU time by window (a transform that
+//! changes nothing), and the means of a step.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wattrace_api::{
-    Batch, ConsumerKind, Domain, Error, Follows, Increments, Origin, Output, Registry, ResourceKind, Role,
-    Series, SeriesMap, Timestamp, Usage, Window,
+    Batch, ConsumerKind, Domain, Error, Follows, Increments, Origin, Registry, ResourceKind, Role, Series,
+    SeriesMap, Timestamp, Transform, Usage, Window,
 };
 
 use super::plan::Step;
@@ -203,7 +203,7 @@ enum Target {
     Cycles(u32),
 }
 
-/// The output that fills a [`Recording`].
+/// The transform that fills a [`Recording`].
 pub(super) struct CalibrationRecorder {
     recording: Arc<Mutex<Recording>>,
     registry: Arc<Registry>,
@@ -219,8 +219,15 @@ impl CalibrationRecorder {
     }
 }
 
-impl Output for CalibrationRecorder {
-    fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+impl Transform for CalibrationRecorder {
+    fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        self.record(batch);
+        Ok(())
+    }
+}
+
+impl CalibrationRecorder {
+    fn record(&mut self, batch: &Batch) {
         let mut recording = lock(&self.recording);
         for segment in batch.segments() {
             for (id, value) in segment.points() {
@@ -241,7 +248,6 @@ impl Output for CalibrationRecorder {
         for &id in batch.ended() {
             self.targets.remove(id);
         }
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::table::aligned;
+use crate::cli::table::{aligned, printable};
 use crate::control::command::Command;
 use crate::control::protocol::{Problem, Reloaded, Reply};
 use crate::pipeline::status::{ElementStatus, TickStatus};
@@ -122,9 +122,4 @@ fn short(nanos: u64) -> String {
         1_000_000..1_000_000_000 => format!("{}ms", nanos / 1_000_000),
         _ => format!("{}s", nanos / 1_000_000_000),
     }
-}
-
-/// Names and messages come from plugins: control characters would reach the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

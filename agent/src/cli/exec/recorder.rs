@@ -1,12 +1,12 @@
-//! An output that records what each process and each domain used since the command began. `report.rs` makes
-//! the report of it.
+//! Records what each process and each domain used since the command began: a transform that changes nothing.
+//! `report.rs` makes the report of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wattrace_api::{
-    Batch, Consumer, ConsumerKind, Domain, Error, Increments, Output, Registry, Role, Series, SeriesMap,
-    Timestamp, Usage,
+    Batch, Consumer, ConsumerKind, Domain, Error, Increments, Registry, Role, Series, SeriesMap, Timestamp,
+    Transform, Usage,
 };
 
 /// One domain, in microjoules since the command began.
@@ -20,7 +20,7 @@ pub(super) struct DomainRecord {
     pub(super) unattributed: u64,
 }
 
-/// One process.
+/// One process, or one thread if those are consumers of their own.
 #[derive(Debug)]
 pub(super) struct ProcessRecord {
     pub(super) consumer: Arc<Consumer>,
@@ -30,10 +30,18 @@ pub(super) struct ProcessRecord {
     pub(super) energy: Vec<u64>,
 }
 
+impl ProcessRecord {
+    /// Whether it is a thread, which its process includes.
+    pub(super) fn is_thread(&self) -> bool {
+        self.consumer.kind() == ConsumerKind::Thread
+    }
+}
+
 /// Everything that the report needs.
 #[derive(Debug, Default)]
 pub(super) struct Recording {
     pub(super) domains: Vec<DomainRecord>,
+    /// Threads are among them.
     pub(super) processes: Vec<ProcessRecord>,
 }
 
@@ -87,7 +95,7 @@ enum Target {
     Energy { process: usize, domain: usize },
 }
 
-/// The output that fills a [`Recording`].
+/// The transform that fills a [`Recording`].
 pub(super) struct CommandRecorder {
     recording: Arc<Mutex<Recording>>,
     registry: Arc<Registry>,
@@ -113,7 +121,7 @@ fn target(
 ) -> Option<Target> {
     let kind = series.consumer.as_ref().map(|consumer| consumer.kind());
     match (series.role, kind) {
-        (Role::Usage(Usage::CpuTime), Some(ConsumerKind::Process)) => {
+        (Role::Usage(Usage::CpuTime), Some(ConsumerKind::Process | ConsumerKind::Thread)) => {
             Some(Target::CpuTime(process(series, recording, processes)?))
         }
         (Role::Meter | Role::Energy, kind) => {
@@ -122,7 +130,7 @@ fn target(
                 None => Some(Target::Measured(domain)),
                 Some(ConsumerKind::Idle) => Some(Target::Idle(domain)),
                 Some(ConsumerKind::Unattributed) => Some(Target::Unattributed(domain)),
-                Some(ConsumerKind::Process) => {
+                Some(ConsumerKind::Process | ConsumerKind::Thread) => {
                     Some(Target::Energy { process: process(series, recording, processes)?, domain })
                 }
                 Some(_) => None,
@@ -145,8 +153,15 @@ fn process(
     }))
 }
 
-impl Output for CommandRecorder {
-    fn write(&mut self, batch: &Batch) -> Result<(), Error> {
+impl Transform for CommandRecorder {
+    fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
+        self.record(batch);
+        Ok(())
+    }
+}
+
+impl CommandRecorder {
+    fn record(&mut self, batch: &Batch) {
         let mut recording = lock(&self.recording);
         for segment in batch.segments() {
             for (id, value) in segment.points() {
@@ -164,7 +179,6 @@ impl Output for CommandRecorder {
         for &id in batch.ended() {
             self.targets.remove(id);
         }
-        Ok(())
     }
 }
 
@@ -202,9 +216,9 @@ mod tests {
         let (mut recorder, recording) = recorder(&rig);
         let meter = open(&rig, 100, |s| SeriesSpec { domain: domain(None), ..s });
         let part = open(&rig, 100, |s| SeriesSpec { domain: domain(Some("package-0")), ..s });
-        recorder.write(&rig.batch(window(100, 200), &[(meter, 500), (part, 50)])).unwrap();
+        recorder.record(&rig.batch(window(100, 200), &[(meter, 500), (part, 50)]));
         lock(&recording).reset();
-        recorder.write(&rig.batch(window(200, 300), &[(meter, 700), (part, 60)])).unwrap();
+        recorder.record(&rig.batch(window(200, 300), &[(meter, 700), (part, 60)]));
         let recording = lock(&recording);
         let measured: Vec<_> = recording.domains.iter().map(|d| (d.measured, d.counts_in_totals)).collect();
         assert_eq!(measured, [(200, true), (10, false)]);
@@ -216,7 +230,7 @@ mod tests {
         let (mut recorder, recording) = recorder(&rig);
         let meter = open(&rig, 5, |s| SeriesSpec { domain: domain(None), ..s });
         for (value, expected) in [(9_000, 0), (9_010, 10), (40, 10), (45, 15)] {
-            recorder.write(&rig.batch(window(200, 300), &[(meter, value)])).unwrap();
+            recorder.record(&rig.batch(window(200, 300), &[(meter, value)]));
             assert_eq!(lock(&recording).domains[0].measured, expected);
         }
     }
@@ -233,10 +247,10 @@ mod tests {
             let spec = SeriesSpec::new(time, Resource::package(package), Timestamp(150));
             rig.registry.open(SeriesSpec { consumer, ..spec })
         });
-        recorder.write(&rig.batch(window(100, 200), &[(first, 30), (second, 4)])).unwrap();
+        recorder.record(&rig.batch(window(100, 200), &[(first, 30), (second, 4)]));
         let mut last = rig.batch(window(200, 300), &[(first, 31)]);
         last.end(first);
-        recorder.write(&last).unwrap();
+        recorder.record(&last);
         let recording = lock(&recording);
         assert_eq!((recording.processes.len(), recording.processes[0].cpu_time), (1, 35));
     }

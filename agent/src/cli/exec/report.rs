@@ -1,14 +1,15 @@
 //! The report of `wattrace exec`: the object `wattrace.exec/1` for programs, and a summary for people.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use serde::Serialize;
 use wattrace_api::metric::{CONSUMER_CPU_TIME, CONSUMER_ENERGY};
-use wattrace_api::{AttributeValue, Consumer, Identity, Origin, Value};
+use wattrace_api::{AttributeValue, Origin, Value};
 
 use super::recorder::{ProcessRecord, Recording};
-use crate::cli::table::aligned;
+use super::tree::{Tree, int};
+use crate::cli::table::{aligned, printable, shortened};
 
 /// The object `wattrace.exec/1`, field by field. docs/user-guide.md explains them.
 #[derive(Debug, Serialize)]
@@ -61,6 +62,17 @@ struct ProcessJson {
     exit_code: Option<i64>,
     cpu_time_s: f64,
     energy_j: BTreeMap<String, f64>,
+    /// With `plugins.sched.threads`. The process includes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    threads: Vec<ThreadJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct ThreadJson {
+    tid: i64,
+    comm: String,
+    cpu_time_s: f64,
+    energy_j: BTreeMap<String, f64>,
 }
 
 fn joules(microjoules: u64) -> f64 {
@@ -72,20 +84,21 @@ fn seconds(nanoseconds: u64) -> f64 {
 }
 
 impl Report {
-    /// The report on the process `root` and its descendants, from what was recorded.
+    /// The report on the processes in `tree`, from what was recorded.
     pub(super) fn new(
         command: &[String],
         exit_code: u8,
-        root: u32,
         window: Range<u64>,
+        tree: &Tree,
         recording: &Recording,
     ) -> Self {
-        let tree = tree(root, window.start, &recording.processes);
         let energy_of = |p: &ProcessRecord, domain: usize| p.energy.get(domain).copied().unwrap_or(0);
         let (mut domains, mut total_energy) = (Vec::new(), 0);
         for (at, d) in recording.domains.iter().enumerate() {
-            let all: u64 = recording.processes.iter().map(|p| energy_of(p, at)).sum();
-            let of_command: u64 = tree.iter().map(|&p| energy_of(&recording.processes[p], at)).sum();
+            let all: u64 =
+                recording.processes.iter().filter(|p| !p.is_thread()).map(|p| energy_of(p, at)).sum();
+            let of_command: u64 =
+                tree.processes.iter().map(|&p| energy_of(&recording.processes[p], at)).sum();
             if d.counts_in_totals {
                 total_energy += of_command;
             }
@@ -100,8 +113,8 @@ impl Report {
                 counts_in_totals: d.counts_in_totals,
             });
         }
-        let processes: Vec<_> = tree.iter().map(|&p| &recording.processes[p]).collect();
-        let cpu_time = processes.iter().map(|p| p.cpu_time).sum();
+        let record = |at: usize| &recording.processes[at];
+        let cpu_time = tree.processes.iter().map(|&p| record(p).cpu_time).sum();
         let name = |at: usize| recording.domains[at].domain.name.clone();
         let energy = |p: &ProcessRecord| {
             let by_domain = p.energy.iter().enumerate();
@@ -116,11 +129,16 @@ impl Report {
             window: WindowJson { start_unix_nano: window.start, end_unix_nano: window.end },
             domains,
             total: Total {
-                processes: processes.len(),
+                processes: tree.processes.len(),
                 cpu_time_s: seconds(cpu_time),
                 energy_j: joules(total_energy),
             },
-            processes: processes.into_iter().map(|p| process(p, energy(p))).collect(),
+            processes: (tree.processes.iter())
+                .map(|&p| {
+                    let threads = tree.threads_of(p).iter().map(|&t| thread(record(t), energy(record(t))));
+                    ProcessJson { threads: threads.collect(), ..process(record(p), energy(record(p))) }
+                })
+                .collect(),
         }
     }
 
@@ -129,7 +147,7 @@ impl Report {
         let wall = (self.window.end_unix_nano - self.window.start_unix_nano) as f64 * 1e-9;
         let mut text = format!(
             "\nwattrace: `{}` exited with {} after {wall:.3} s\n\n",
-            self.command.join(" "),
+            shortened(&printable(&self.command.join(" ")), MAX_COMMAND),
             self.exit_code
         );
         let total = &self.total;
@@ -165,6 +183,12 @@ impl Report {
         }
         text += "\n";
         text += &self.by_name();
+        let living = self.processes.iter().filter(|p| p.end_unix_nano.is_none()).count();
+        if living > 0 {
+            let (subject, verb) =
+                if living == 1 { ("process", "outlives") } else { ("processes", "outlive") };
+            text += &format!("\n  {living} {subject} {verb} the command, counted until its end\n");
+        }
         text
     }
 
@@ -190,7 +214,7 @@ impl Report {
             if self.origin == "none" { "J (origin none)".into() } else { format!("J ({})", self.origin) };
         let mut rows = vec![["program".into(), "processes".into(), "CPU s".into(), joules]];
         for (name, (count, cpu, energy)) in groups.iter().take(MAX_PROGRAMS) {
-            let name: String = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+            let name = shortened(&printable(name), MAX_NAME);
             let energy = if self.origin == "none" { "-".into() } else { format!("{energy:.3}") };
             rows.push([name, count.to_string(), format!("{cpu:.3}"), energy]);
         }
@@ -205,38 +229,9 @@ impl Report {
 /// Maximum number of programs in the summary.
 const MAX_PROGRAMS: usize = 20;
 
-/// Indices of the process `root`, started at `since` or later, and of all its descendants, in order of their
-/// start.
-fn tree(root: u32, since: u64, processes: &[ProcessRecord]) -> Vec<usize> {
-    let mut children: HashMap<&Identity, Vec<usize>> = HashMap::new();
-    for (at, p) in processes.iter().enumerate() {
-        if let Some(parent) = p.consumer.parent() {
-            children.entry(parent).or_default().push(at);
-        }
-    }
-    let (ours, root) = (i64::from(std::process::id()), root.to_string());
-    let is_root = |p: &ProcessRecord| {
-        let identity = p.consumer.identity();
-        // The tolerance is for the difference between the kernel's clock and that of `since`. A pid is not
-        // reused within milliseconds.
-        identity.id == root
-            && int(&p.consumer, "process.parent_pid") == ours
-            && identity.start_unix_nano + 10_000_000 >= since
-    };
-    let mut found: Vec<usize> = (0..processes.len()).filter(|&at| is_root(&processes[at])).take(1).collect();
-    let mut seen: HashSet<usize> = found.iter().copied().collect();
-    let mut next = 0;
-    while let Some(&at) = found.get(next) {
-        next += 1;
-        for &child in children.get(processes[at].consumer.identity()).into_iter().flatten() {
-            if seen.insert(child) {
-                found.push(child);
-            }
-        }
-    }
-    found.sort_by_key(|&at| processes[at].consumer.identity().start_unix_nano);
-    found
-}
+/// Longer names and command lines are cut, in characters.
+const MAX_NAME: usize = 40;
+const MAX_COMMAND: usize = 60;
 
 fn process(p: &ProcessRecord, energy_j: BTreeMap<String, f64>) -> ProcessJson {
     let consumer = &p.consumer;
@@ -254,12 +249,15 @@ fn process(p: &ProcessRecord, energy_j: BTreeMap<String, f64>) -> ProcessJson {
         },
         cpu_time_s: seconds(p.cpu_time),
         energy_j,
+        threads: Vec::new(),
     }
 }
 
-fn int(consumer: &Consumer, key: &str) -> i64 {
-    match consumer.attribute(key) {
-        Some(AttributeValue::Int(value)) => value,
-        _ => 0,
+fn thread(t: &ProcessRecord, energy_j: BTreeMap<String, f64>) -> ThreadJson {
+    ThreadJson {
+        tid: t.consumer.identity().id.parse().unwrap_or_default(),
+        comm: t.consumer.attribute("thread.name").map(|v| v.to_string()).unwrap_or_default(),
+        cpu_time_s: seconds(t.cpu_time),
+        energy_j,
     }
 }

@@ -38,7 +38,7 @@ fn the_means_of_a_step_are_over_the_windows_within_it() {
     let other = open(&rig, time, consumer(ConsumerKind::Process, 1));
     let container = open(&rig, time, consumer(ConsumerKind::Container, 0));
     let cycles = open(&rig, &metric::CONSUMER_COUNTS[0], consumer(ConsumerKind::Process, 1));
-    let (mut output, recording) = recorder(&rig, 0);
+    let (mut recorder, recording) = recorder(&rig, 0);
     let second = 1_000_000_000;
     // Each second: 30 J; of two CPUs one is idle, 0.8 s are this process's and 0.2 s another's, at 2.5 GHz.
     for n in 1..=4 {
@@ -55,7 +55,7 @@ fn the_means_of_a_step_are_over_the_windows_within_it() {
         if n == 4 {
             batch.end(other);
         }
-        output.write(&batch).unwrap();
+        recorder.record(&batch);
     }
     let recording = lock(&recording);
     assert_eq!(recording.missing(), None);
@@ -72,12 +72,12 @@ fn the_means_of_a_step_are_over_the_windows_within_it() {
 fn an_estimate_is_not_a_meter_for_calibration() {
     let rig = Rig::new();
     let estimate = meter(&rig, "package-0", Origin::Estimated);
-    let (mut output, recording) = recorder(&rig, 0);
+    let (mut recorder, recording) = recorder(&rig, 0);
     let window = Window::new(Timestamp(0), Timestamp(10));
-    output.write(&rig.batch(window, &[(estimate, 5)])).unwrap();
+    recorder.record(&rig.batch(window, &[(estimate, 5)]));
     assert!(lock(&recording).missing().unwrap().contains("sched"));
     let idle = open(&rig, &metric::CONSUMER_CPU_TIME, consumer(ConsumerKind::Idle, 0));
-    output.write(&rig.batch(window, &[(idle, 5)])).unwrap();
+    recorder.record(&rig.batch(window, &[(idle, 5)]));
     assert!(lock(&recording).missing().unwrap().contains("meter"));
 }
 
@@ -86,14 +86,14 @@ fn the_first_window_of_a_counter_from_before_the_recorder_does_not_count() {
     let rig = Rig::new();
     let energy = meter(&rig, "package-0", Origin::Measured);
     let idle = open(&rig, &metric::CONSUMER_CPU_TIME, consumer(ConsumerKind::Idle, 0));
-    let (mut output, recording) = recorder(&rig, 50);
+    let (mut recorder, recording) = recorder(&rig, 50);
     let mut batch = Batch::default();
     for (from, to, microjoules) in [(100, 200, 999), (200, 300, 1_000)] {
         batch.begin(Window::new(Timestamp(from), Timestamp(to)));
         batch.push(energy, Value::of_steps(microjoules));
         batch.push(idle, Value::of_steps(to));
     }
-    output.write(&batch).unwrap();
+    recorder.record(&batch);
     let means = lock(&recording).means(Step::Pairs, Window::new(Timestamp(0), Timestamp(300)));
     // One microjoule in 100 ns.
     assert_eq!(means[0].watts, 10.0);
