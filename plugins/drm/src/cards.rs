@@ -1,5 +1,5 @@
 //! Finds the GPUs of the kernel's direct rendering manager (DRM): `class/drm/cardN`, each with its driver and
-//! bus address.
+//! bus address. `dies.rs` puts those together that have one meter.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,10 @@ pub(crate) struct Card {
     pub(crate) driver: String,
     /// Its directory in sysfs.
     pub(crate) device: PathBuf,
+    /// Its number among its vendor's PCI devices.
+    pub(crate) model: Option<u16>,
+    /// Whether it is inside a processor.
+    pub(crate) integrated: bool,
     /// The files that meter it.
     pub(crate) sensors: Vec<Sensor>,
 }
@@ -58,15 +62,42 @@ fn card(link: &Path) -> Option<Card> {
     let id = device.file_name()?.to_str()?.to_owned();
     let driver = fs::read_link(device.join("driver")).ok()?;
     let driver = driver.file_name()?.to_str()?.to_owned();
-    let sensors = sensors::find(&device, &driver);
-    (!UNSUPPORTED.contains(&&*driver)).then_some(Card { id, driver, device, sensors })
+    if UNSUPPORTED.contains(&&*driver) {
+        return None;
+    }
+    let model = sysfs::read_word(&device.join("device"));
+    let model = model.and_then(|word| u16::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+    let integrated = sensors::is_integrated(&device, &driver, !is_suspended(&device));
+    let sensors = sensors::find(&device, &driver, integrated);
+    Some(Card { id, driver, device, model, integrated, sensors })
+}
+
+/// Whether runtime power management has suspended a device, or is about to. Reading its sensors would wake it
+/// and keep it awake.
+fn is_suspended(device: &Path) -> bool {
+    let state = sysfs::read_word(&device.join("power/runtime_status"));
+    state.is_some_and(|state| matches!(&*state, "suspended" | "suspending"))
 }
 
 impl Card {
-    /// Whether runtime power management has suspended it. Reading its sensors would wake it and keep it
-    /// awake.
+    /// Whether it must not be read now, since that would wake it.
     pub(crate) fn is_suspended(&self) -> bool {
-        sysfs::read_word(&self.device.join("power/runtime_status")).is_some_and(|state| state == "suspended")
+        is_suspended(&self.device)
+    }
+
+    /// The file that says that its driver does not measure for how long its engines work (panfrost and
+    /// panthor, unless it is switched on).
+    pub(crate) fn unprofiled(&self) -> Option<PathBuf> {
+        let path = self.device.join("profiling");
+        sysfs::read_word(&path).is_some_and(|state| state == "0").then_some(path)
+    }
+
+    /// Whether `now`, found later, is this GPU with the same sensors. Some of these can only be seen while it
+    /// is not suspended.
+    pub(crate) fn is_same(&self, now: &Card) -> bool {
+        (&self.id, &self.driver, &self.device) == (&now.id, &now.driver, &now.device)
+            && self.sensors.iter().all(|sensor| sensor.path.exists())
+            && (!self.sensors.is_empty() || now.sensors.is_empty())
     }
 
     /// Whether a client with this `address` and `driver` is a client of this GPU. On a bus without addresses

@@ -23,6 +23,19 @@ struct Client {
     engines: Vec<Engine>,
     at: Timestamp,
     round: u64,
+    /// The process that it was taken for in that round.
+    holder: u32,
+}
+
+/// What a descriptor of a client adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Nanoseconds that engines worked for it since the last reading.
+    Used(u64),
+    /// This reading has it already, by another descriptor of the process.
+    Again,
+    /// This reading has it already, for this other process.
+    HeldBy(u32),
 }
 
 #[derive(Debug)]
@@ -38,32 +51,42 @@ impl Clients {
         self.round += 1;
     }
 
-    /// Takes the client that one descriptor showed at `at`. Returns the nanoseconds that engines worked for
-    /// it since the last reading; `None` if this reading has it already.
+    /// Takes the client that one descriptor of `pid` showed at `at`.
     ///
     /// A client that the first reading did not find began after it, so its counters count from zero.
-    pub(crate) fn take(&mut self, found: &Fdinfo<'_>, cycles: &[Cycles<'_>], at: Timestamp) -> Option<u64> {
+    pub(crate) fn take(
+        &mut self,
+        pid: u32,
+        found: &Fdinfo<'_>,
+        cycles: &[Cycles<'_>],
+        at: Timestamp,
+    ) -> Taken {
         let (round, first) = (self.round, self.round == 1);
         let Some(client) = self.seen.get_mut(&found.client) else {
             let nanos = found.nanos.unwrap_or(0);
             let busy = |engine: &Cycles<'_>| if first { engine.busy } else { 0 };
             let engines =
                 cycles.iter().map(|e| Engine { name: e.name.into(), busy: busy(e), total: e.total });
-            let client = Client { nanos, engines: engines.collect(), at, round };
+            let client = Client { nanos, engines: engines.collect(), at, round, holder: pid };
             self.seen.insert(found.client, client);
-            return Some(if first { 0 } else { nanos });
+            return Taken::Used(if first { 0 } else { nanos });
         };
         if std::mem::replace(&mut client.round, round) == round {
-            return None;
+            return if client.holder == pid { Taken::Again } else { Taken::HeldBy(client.holder) };
         }
+        client.holder = pid;
         // Drivers may report less than before for a while, but catch up.
         let nanos = found.nanos.unwrap_or(0).max(client.nanos);
         let mut used = nanos - std::mem::replace(&mut client.nanos, nanos);
         let elapsed = at.since(std::mem::replace(&mut client.at, at));
+        if let Some(hundredths) = found.share {
+            let nanos = elapsed.as_nanos() * u128::from(hundredths) / 10_000;
+            used = used.saturating_add(u64::try_from(nanos).unwrap_or(u64::MAX));
+        }
         for cycles in cycles {
             used = used.saturating_add(client.worked(cycles, elapsed));
         }
-        Some(used)
+        Taken::Used(used)
     }
 
     /// Finishes a reading: a client that it did not find is gone.
@@ -111,12 +134,13 @@ mod tests {
     fn clients_of_the_first_reading_count_from_it_and_later_ones_from_zero() {
         let mut clients = Clients::default();
         clients.begin();
-        assert_eq!(clients.take(&fdinfo(1, 500), &[], at(0)), Some(0));
+        assert_eq!(clients.take(7, &fdinfo(1, 500), &[], at(0)), Taken::Used(0));
         clients.end();
         clients.begin();
-        assert_eq!(clients.take(&fdinfo(1, 600), &[], at(1)), Some(100));
-        assert_eq!(clients.take(&fdinfo(1, 650), &[], at(1)), None, "another descriptor of the same client");
-        assert_eq!(clients.take(&fdinfo(2, 70), &[], at(1)), Some(70));
+        assert_eq!(clients.take(7, &fdinfo(1, 600), &[], at(1)), Taken::Used(100));
+        assert_eq!(clients.take(7, &fdinfo(1, 650), &[], at(1)), Taken::Again);
+        assert_eq!(clients.take(8, &fdinfo(1, 650), &[], at(1)), Taken::HeldBy(7));
+        assert_eq!(clients.take(8, &fdinfo(2, 70), &[], at(1)), Taken::Used(70));
         clients.end();
     }
 
@@ -126,7 +150,10 @@ mod tests {
         let mut used = 0;
         for (second, nanos) in [100, 300, 250, 290, 400].into_iter().enumerate() {
             clients.begin();
-            used += clients.take(&fdinfo(1, nanos), &[], at(second as u64)).unwrap();
+            let Taken::Used(nanos) = clients.take(7, &fdinfo(1, nanos), &[], at(second as u64)) else {
+                panic!("taken twice");
+            };
+            used += nanos;
             clients.end();
         }
         assert_eq!(used, 300);
@@ -139,8 +166,9 @@ mod tests {
         let cycles = |busy, total| [Cycles { name: "rcs", busy, total }];
         let mut read = |second, client, cycles: [Cycles<'_>; 1]| {
             clients.begin();
-            let used = clients.take(&Fdinfo { client, ..found.clone() }, &cycles, at(second)).unwrap();
+            let taken = clients.take(7, &Fdinfo { client, ..found.clone() }, &cycles, at(second));
             clients.end();
+            let Taken::Used(used) = taken else { panic!("{taken:?}") };
             used
         };
         assert_eq!(read(0, 1, cycles(1_000, 10_000)), 0);
@@ -155,10 +183,21 @@ mod tests {
     }
 
     #[test]
+    fn shares_are_of_the_time_since_the_last_reading() {
+        let mut clients = Clients::default();
+        let found = Fdinfo { client: 1, share: Some(7_425), ..Fdinfo::default() };
+        for (second, used) in [(0, 0), (2, 1_485_000_000), (3, 742_500_000)] {
+            clients.begin();
+            assert_eq!(clients.take(7, &found, &[], at(second)), Taken::Used(used));
+            clients.end();
+        }
+    }
+
+    #[test]
     fn a_client_that_is_gone_is_forgotten() {
         let mut clients = Clients::default();
         clients.begin();
-        clients.take(&fdinfo(1, 500), &[], at(0));
+        clients.take(7, &fdinfo(1, 500), &[], at(0));
         clients.end();
         clients.begin();
         clients.end();

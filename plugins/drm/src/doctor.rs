@@ -8,6 +8,7 @@ use wattrace_api::{Finding, Verdict};
 
 use crate::cards::{self, Card};
 use crate::config::DrmConfig;
+use crate::dies;
 use crate::gpu;
 use crate::sensors::{Quantity, Sensor};
 
@@ -22,7 +23,8 @@ pub(crate) fn findings(config: &DrmConfig) -> Vec<Finding> {
             remedy: "if there is one, load its driver: `sudo modprobe amdgpu`, or i915, or xe".to_owned(),
         }];
     }
-    let mut rows: Vec<Finding> = cards.iter().map(finding).collect();
+    let groups = dies::by_meter(cards);
+    let mut rows: Vec<Finding> = groups.iter().map(|cards| finding(cards)).collect();
     // Other users' open files are visible to root and with these capabilities only.
     let of_init = Path::new(&config.proc_root).join("1/fd");
     if for_kernel_file(&of_init, || fs::read_dir(&of_init)).is_err() {
@@ -36,19 +38,31 @@ pub(crate) fn findings(config: &DrmConfig) -> Vec<Finding> {
     rows
 }
 
-fn finding(card: &Card) -> Finding {
-    let what = format!("GPU {} ({})", card.id, card.driver);
+/// The row of the GPU that consists of `cards`, of which the first is metered.
+fn finding(cards: &[Card]) -> Finding {
+    let card = &cards[0];
+    let ids: Vec<&str> = cards.iter().map(|card| &*card.id).collect();
+    let what = format!("GPU {} ({})", ids.join(" and "), card.driver);
     let describe = |sensor: &Sensor| {
         let file = sensor.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let how = match sensor.quantity {
             Quantity::Energy => "",
             Quantity::Power => ", integrated",
+            Quantity::Accumulator(_) => ", its counter of energy",
         };
         format!("{file}{how} ({})", gpu::origin(sensor).as_str())
     };
-    let sensors: Vec<String> = card.sensors.iter().map(describe).collect();
+    let sensors: Vec<String> = gpu::meters(card).iter().map(describe).collect();
     let unmetered =
         "use by process, but no meter of its own: a GPU inside a processor is metered with the processor";
     let found = if sensors.is_empty() { unmetered.to_owned() } else { sensors.join(", ") };
-    Finding { what, verdict: Verdict::Ok, found, remedy: String::new() }
+    match card.unprofiled() {
+        None => Finding { what, verdict: Verdict::Ok, found, remedy: String::new() },
+        Some(path) => Finding {
+            what,
+            verdict: Verdict::Optional,
+            found: format!("{found}; its driver does not measure for whom it works"),
+            remedy: format!("`echo 1 | sudo tee {}`", path.display()),
+        },
+    }
 }

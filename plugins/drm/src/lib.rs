@@ -5,9 +5,12 @@
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.drm]` |
 //! | `cards` | finds the GPUs |
-//! | `sensors` | finds the hwmon files that meter a GPU: energy counters or power |
+//! | `dies` | puts GPUs together that have one meter |
+//! | `sensors` | finds the files that meter a GPU: energy counters or power |
+//! | [`accumulator`] | parses the table of an AMD GPU's firmware, in which some have a counter |
 //! | [`fdinfo`] | parses what the kernel says of one client of a GPU |
 //! | `scanner` | finds the processes that have a GPU's file open, at a bounded cost |
+//! | `holders` | the order of these processes: which of several that show one client works with it |
 //! | `clients` | computes each client's engine time since the last reading |
 //! | `gpu` | one GPU: its meters, its clients, and their series |
 //! | `source` | the pipeline element |
@@ -17,14 +20,17 @@
 //! `wattrace-gpu` holds what all GPU plugins share, `wattrace-meter` what all meters share. The attribution
 //! plugin splits the energy among the processes.
 
+pub mod accumulator;
 mod cards;
 mod clients;
 mod config;
+mod dies;
 mod doctor;
 pub mod fdinfo;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gpu;
+mod holders;
 mod scanner;
 mod sensors;
 mod source;

@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use wattrace_api::events::{ConsumerStarted, Events, Received};
 use wattrace_api::privilege::for_kernel_file;
-use wattrace_api::{ConsumerKind, Subscription, Timestamp};
+use wattrace_api::{Clock, ConsumerKind, Directory, Subscription, Timestamp};
+use wattrace_procfs::Procfs;
+
+use crate::holders::{self, Holder};
 
 /// The directory of the GPUs' device files.
-const DEVICES: &str = "/dev/dri/";
+pub(crate) const DEVICES: &str = "/dev/dri/";
 /// Most recently started processes that are scanned in one tick; older ones wait for the sweep.
 const MAX_RECENT: usize = 128;
 
@@ -21,8 +24,8 @@ const MAX_RECENT: usize = 128;
 pub(crate) struct ClientScanner {
     proc_root: PathBuf,
     sweep: Duration,
-    /// Descriptors of GPUs, by pid.
-    known: BTreeMap<u32, Vec<u32>>,
+    /// Processes that have a GPU open.
+    known: BTreeMap<u32, Holder>,
     /// Pids that this sweep has not scanned yet.
     queue: Vec<u32>,
     /// When this sweep began, and with how many pids.
@@ -52,16 +55,28 @@ impl ClientScanner {
         scanner
     }
 
-    /// Pids with their descriptors of GPUs.
-    pub(crate) fn known(&self) -> impl Iterator<Item = (u32, &[u32])> {
-        self.known.iter().map(|(pid, descriptors)| (*pid, &**descriptors))
+    /// Pids with their descriptors of GPUs, in the order in which they are asked.
+    pub(crate) fn known(&self, directory: &Directory, clock: &Clock) -> Vec<(u32, &[u32])> {
+        let mut holders: Vec<&Holder> = self.known.values().collect();
+        holders::sort(&mut holders, directory, clock);
+        holders.iter().map(|holder| (holder.pid, &*holder.descriptors)).collect()
+    }
+
+    /// `pid` has shown a client that another process has shown, too. From the next reading on it is known
+    /// which of them works with it.
+    pub(crate) fn shares(&mut self, pid: u32) {
+        if let Some(holder) = self.known.get_mut(&pid).filter(|holder| !holder.shares) {
+            holder.look_up_mappings(&self.proc_root);
+        }
     }
 
     /// Scans the processes that started recently, and the share of all processes that is due.
     pub(crate) fn advance(&mut self, now: Timestamp) {
         while let Some(received) = self.started.try_next() {
             // The sweep finds the processes whose events were missed.
-            let Received::Event(ConsumerStarted(consumer)) = received else { continue };
+            let Received::Event(ConsumerStarted(consumer)) = received else {
+                continue;
+            };
             if consumer.kind() == ConsumerKind::Process
                 && let Ok(pid) = consumer.identity().id.parse()
             {
@@ -104,7 +119,9 @@ impl ClientScanner {
         let mut found = Vec::new();
         let directory = self.proc_root.join(format!("{pid}/fd"));
         for_kernel_file(&directory, || {
-            let Ok(entries) = fs::read_dir(&directory) else { return };
+            let Ok(entries) = fs::read_dir(&directory) else {
+                return;
+            };
             let descriptors = entries.filter_map(Result::ok).filter(|entry| {
                 fs::read_link(entry.path())
                     .is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(DEVICES.as_bytes()))
@@ -112,10 +129,13 @@ impl ClientScanner {
             found.extend(descriptors.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()));
         });
         found.sort_unstable();
-        if found.is_empty() {
-            self.known.remove(&pid);
-        } else {
-            self.known.insert(pid, found);
+        let before = self.known.remove(&pid);
+        if !found.is_empty() {
+            let mut holder = Holder::new(pid, found, Procfs::at(&self.proc_root).stat(pid));
+            if before.is_some_and(|before| before.shares) {
+                holder.look_up_mappings(&self.proc_root);
+            }
+            self.known.insert(pid, holder);
         }
     }
 }
@@ -127,7 +147,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use wattrace_api::{Consumer, Identity};
+    use wattrace_api::{Consumer, Identity, Registry};
 
     fn open(root: &Path, pid: u32, descriptor: u32, to: &str) {
         let fd = root.join(format!("{pid}/fd"));
@@ -136,7 +156,9 @@ mod tests {
     }
 
     fn known(scanner: &ClientScanner) -> Vec<(u32, Vec<u32>)> {
-        scanner.known().map(|(pid, descriptors)| (pid, descriptors.to_vec())).collect()
+        let (registry, clock) = (Registry::new(), Clock::manual(at(0)));
+        let known = scanner.known(registry.directory(), &clock);
+        known.into_iter().map(|(pid, descriptors)| (pid, descriptors.to_vec())).collect()
     }
 
     fn at(second: u64) -> Timestamp {

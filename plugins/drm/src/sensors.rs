@@ -1,10 +1,12 @@
-//! Finds the hwmon files that meter a GPU: `energyN_input` counts microjoules, `power1_average` and
-//! `power1_input` are microwatts. Which of them covers the whole GPU depends on the driver. `gpu.rs` reads
-//! them.
+//! Finds the files that meter a GPU: hwmon's `energyN_input` counts microjoules, `power1_average` and
+//! `power1_input` are microwatts, and `gpu_metrics` of some AMD GPUs has a counter (`accumulator.rs`). Which
+//! of them covers the whole GPU depends on the driver. `gpu.rs` reads them.
 
 use std::path::{Path, PathBuf};
 
 use wattrace_meter::sysfs;
+
+use crate::accumulator;
 
 /// A file that meters a GPU or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub(crate) enum Quantity {
     Energy,
     /// Microwatts.
     Power,
+    /// The counter in amdgpu's table, of the GPU with this PCI number.
+    Accumulator(Option<u16>),
 }
 
 /// An energy counter among the files of a chip.
@@ -33,11 +37,26 @@ struct Counter {
     name: String,
 }
 
-/// The sensors of the GPU in `device`.
-pub(crate) fn find(device: &Path, driver: &str) -> Vec<Sensor> {
+/// The chips of the GPU in `device`.
+fn chips(device: &Path) -> Vec<PathBuf> {
     let hwmon = device.join("hwmon");
-    let chips: Vec<PathBuf> =
-        sysfs::names(&hwmon).unwrap_or_default().iter().map(|name| hwmon.join(name)).collect();
+    sysfs::names(&hwmon).unwrap_or_default().iter().map(|name| hwmon.join(name)).collect()
+}
+
+/// Whether the GPU in `device` is inside a processor. Its power is that of the whole processor, which RAPL
+/// meters already. The chip of an AMD processor is the only one with the voltage of the northbridge; newer
+/// ones may lack that, but have a table of their own, which is read only if the GPU is `awake`.
+pub(crate) fn is_integrated(device: &Path, driver: &str, awake: bool) -> bool {
+    let label = |chip: &PathBuf| sysfs::read_word(&chip.join("in1_label")).is_some_and(|l| l == "vddnb");
+    let table = || accumulator::read(&device.join(accumulator::FILE));
+    driver == "amdgpu"
+        && (chips(device).iter().any(label)
+            || awake && table().is_ok_and(|table| accumulator::is_of_processor(&table)))
+}
+
+/// The sensors of the GPU in `device`, which is not inside a processor or has counters of its own.
+pub(crate) fn find(device: &Path, driver: &str, integrated: bool) -> Vec<Sensor> {
+    let chips = chips(device);
     let mut counters: Vec<Counter> = chips.iter().flat_map(|chip| counters(chip, driver)).collect();
     if !counters.is_empty() {
         // The card contains the package, and the chip of the whole GPU contains its tiles.
@@ -56,7 +75,9 @@ pub(crate) fn find(device: &Path, driver: &str) -> Vec<Sensor> {
         return sensors;
     }
     let chip = chips.iter().find(|chip| chip_name(chip) == driver);
-    let Some(chip) = chip.filter(|chip| !is_of_whole_package(chip)) else { return Vec::new() };
+    let Some(chip) = chip.filter(|_| !integrated) else {
+        return Vec::new();
+    };
     // The average over some time is more exact than the power of a moment.
     let files = ["power1_average", "power1_input"].map(|file| chip.join(file));
     let file = files.into_iter().find(|path| path.exists());
@@ -99,10 +120,11 @@ fn plain(label: &str) -> String {
     label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
-/// Whether a chip is that of an AMD processor with a GPU inside: only these show the voltage of the
-/// northbridge. Their power is that of the whole processor, which RAPL meters already.
-fn is_of_whole_package(chip: &Path) -> bool {
-    sysfs::read_word(&chip.join("in1_label")).is_some_and(|label| label == "vddnb")
+/// The counter in amdgpu's table of the GPU in `device`, if it counts and its unit is known.
+pub(crate) fn accumulator(device: &Path, model: Option<u16>) -> Option<Sensor> {
+    let path = device.join(accumulator::FILE);
+    accumulator::microjoules(&accumulator::read(&path).ok()?, model)?;
+    Some(Sensor { path, part: None, quantity: Quantity::Accumulator(model) })
 }
 
 #[cfg(test)]
@@ -110,6 +132,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::accumulator::tests::table;
 
     fn device(files: &[(&str, &str)]) -> tempfile::TempDir {
         let device = tempfile::tempdir().unwrap();
@@ -126,7 +149,11 @@ mod tests {
         let file = |sensor: &Sensor| {
             sensor.path.strip_prefix(device.path().join("hwmon")).unwrap().to_str().unwrap().to_owned()
         };
-        find(device.path(), driver).iter().map(|s| (file(s), s.part.clone(), s.quantity)).collect()
+        let integrated = is_integrated(device.path(), driver, true);
+        find(device.path(), driver, integrated)
+            .iter()
+            .map(|s| (file(s), s.part.clone(), s.quantity))
+            .collect()
     }
 
     #[test]
@@ -144,6 +171,23 @@ mod tests {
         let files =
             [("hwmon3/name", "amdgpu"), ("hwmon3/power1_input", "1"), ("hwmon3/in1_label", "vddnb\n")];
         assert!(of("amdgpu", &files).is_empty());
+        let device = device(&files[..2]);
+        assert!(!is_integrated(device.path(), "amdgpu", true));
+        fs::write(device.path().join("gpu_metrics"), table(2, 4, 24, 7)).unwrap();
+        assert!(is_integrated(device.path(), "amdgpu", true));
+        assert!(!is_integrated(device.path(), "amdgpu", false), "reading would wake it");
+    }
+
+    #[test]
+    fn the_accumulator_counts_if_it_has_counted() {
+        let device = device(&[]);
+        let write = |counts| fs::write(device.path().join("gpu_metrics"), table(1, 3, 24, counts)).unwrap();
+        write(0);
+        assert_eq!(accumulator(device.path(), Some(0x7408)), None, "a second die");
+        write(5);
+        assert_eq!(accumulator(device.path(), Some(0x744c)), None, "of no known unit");
+        let found = accumulator(device.path(), Some(0x7408)).unwrap();
+        assert_eq!((found.part, found.quantity), (None, Quantity::Accumulator(Some(0x7408))));
     }
 
     #[test]

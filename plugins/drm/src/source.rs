@@ -11,8 +11,10 @@ use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick, Timestamp, Windo
 use wattrace_gpu::ProcessResolver;
 use wattrace_procfs::Procfs;
 
-use crate::cards;
+use crate::cards::{self, Card};
+use crate::clients::Taken;
 use crate::config::DrmConfig;
+use crate::dies;
 use crate::fdinfo;
 use crate::gpu::Gpu;
 use crate::scanner::ClientScanner;
@@ -40,8 +42,8 @@ impl DrmSource {
         if cards.is_empty() {
             return Err(no_gpu(config));
         }
-        let open = |card| Gpu::open(card, &registry, &clock);
-        let gpus = cards.into_iter().map(open).collect::<Result<Vec<_>, Error>>()?;
+        let open = |cards| Gpu::open(cards, &registry, &clock);
+        let gpus = dies::by_meter(cards).into_iter().map(open).collect::<Result<Vec<_>, Error>>()?;
         let proc_root = PathBuf::from(&config.proc_root);
         let scanner = ClientScanner::open(proc_root.clone(), config.sweep, registry.events(), now);
         let resolver =
@@ -65,18 +67,24 @@ impl DrmSource {
     /// Reads the clients of all GPUs.
     fn read_clients(&mut self) {
         self.gpus.iter_mut().for_each(Gpu::begin_clients);
-        let mut changed = Vec::new();
-        for (pid, descriptors) in self.scanner.known() {
+        let (mut changed, mut sharing) = (Vec::new(), Vec::new());
+        for (pid, descriptors) in self.scanner.known(self.registry.directory(), &self.clock) {
             for descriptor in descriptors {
                 let path = format!("{}/{pid}/fdinfo/{descriptor}", self.config.proc_root);
                 if read(&path, &mut self.text) {
-                    take(pid, &self.text, &mut self.gpus, &self.clock);
+                    let taken = take(pid, &self.text, &mut self.gpus, &self.clock);
+                    if let Some(Taken::HeldBy(other)) = taken {
+                        sharing.extend([pid, other]);
+                    }
                 } else {
                     // The descriptor was closed or the process has ended: its others may have changed too.
                     changed.push(pid);
                     break;
                 }
             }
+        }
+        for pid in sharing {
+            self.scanner.shares(pid);
         }
         for pid in changed {
             self.scanner.scan(pid);
@@ -99,15 +107,21 @@ impl DrmSource {
     /// is a new one.
     fn list(&mut self, now: Timestamp, out: &mut Batch) -> Result<(), Error> {
         self.listed_at = now;
+        let cards = cards::find(Path::new(&self.config.sysfs_root));
         let mut before = std::mem::take(&mut self.gpus);
-        for card in cards::find(Path::new(&self.config.sysfs_root)) {
-            match before.iter().position(|gpu| gpu.card == card) {
-                Some(at) => self.gpus.push(before.remove(at)),
-                None => self.gpus.push(Gpu::open(card, &self.registry, &self.clock)?),
-            }
+        // Which cards have one meter is only looked at again if there are others than before: what they
+        // report depends on what they do.
+        let is_here = |gpu: &Gpu| gpu.dies.iter().all(|die| cards.iter().any(|card| die.card.is_same(card)));
+        let (here, gone): (Vec<_>, Vec<_>) = before.drain(..).partition(is_here);
+        let is_known = |card: &Card| here.iter().any(|gpu| gpu.dies.iter().any(|die| die.card.id == card.id));
+        let new: Vec<Card> = cards.iter().filter(|card| !is_known(card)).cloned().collect();
+        self.gpus = here;
+        for cards in dies::by_meter(new) {
+            self.gpus.push(Gpu::open(cards, &self.registry, &self.clock)?);
         }
-        for gpu in before {
-            let (id, driver) = (&gpu.card.id, &gpu.card.driver);
+        for gpu in gone {
+            let card = &gpu.dies[0].card;
+            let (id, driver) = (&card.id, &card.driver);
             tracing::warn!(id, driver, "a GPU is gone, or came back as another: look at `dmesg`");
             gpu.end(out);
         }
@@ -156,10 +170,8 @@ fn read(path: &str, text: &mut String) -> bool {
 }
 
 /// Hands the client that a descriptor of `pid` shows to its GPU, if that is one of `gpus`.
-fn take(pid: u32, text: &str, gpus: &mut [Gpu], clock: &Clock) {
+fn take(pid: u32, text: &str, gpus: &mut [Gpu], clock: &Clock) -> Option<Taken> {
     let mut cycles = Vec::new();
-    let Some(found) = fdinfo::parse(text, &mut cycles) else { return };
-    if let Some(gpu) = gpus.iter_mut().find(|gpu| gpu.card.is_of(found.address, found.driver)) {
-        gpu.take_client(pid, &found, &cycles, clock.now());
-    }
+    let found = fdinfo::parse(text, &mut cycles)?;
+    gpus.iter_mut().find_map(|gpu| gpu.take_client(pid, &found, &cycles, clock.now()))
 }

@@ -3,117 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
-use std::fmt::Display;
+mod machine;
+
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
-use std::sync::Arc;
 
-use tempfile::TempDir;
-use wattrace_api::directory::Keeper;
-use wattrace_api::testing::{Point, Rig};
-use wattrace_api::{
-    Batch, Consumer, ConsumerKind, Error, ErrorKind, Follows, Identity, Origin, Plugin, Resource, Timestamp,
-    Verdict, Window,
-};
-use wattrace_drm::{Drm, DrmConfig};
-
-const ENERGY: &str = "hw.energy";
-const TIME: &str = "wattrace.consumer.gpu.time";
-const MEMORY: &str = "wattrace.consumer.gpu.memory";
-
-struct Machine {
-    rig: Rig,
-    keeper: Keeper,
-    root: TempDir,
-    config: DrmConfig,
-}
-
-impl Machine {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let path = |name: &str| root.path().join(name).to_string_lossy().into_owned();
-        let config = DrmConfig { sysfs_root: path("sys"), proc_root: path("proc"), ..DrmConfig::default() };
-        fs::create_dir_all(root.path().join("proc")).unwrap();
-        let rig = Rig::new();
-        let keeper = rig.registry.directory().keep();
-        Self { rig, keeper, root, config }
-    }
-
-    fn start(&mut self) {
-        self.rig.start::<Drm>(self.config.clone()).unwrap();
-    }
-
-    fn device(&self, address: &str) -> PathBuf {
-        self.root.path().join("sys/devices").join(address)
-    }
-
-    /// A GPU, its hwmon chip named `chip`.
-    fn card(&self, number: u32, address: &str, driver: &str, chip: &str) {
-        let device = self.device(address);
-        fs::create_dir_all(device.join("hwmon/hwmon1")).unwrap();
-        fs::write(device.join("hwmon/hwmon1/name"), format!("{chip}\n")).unwrap();
-        symlink(format!("/nowhere/drivers/{driver}"), device.join("driver")).unwrap();
-        let card = self.root.path().join(format!("sys/class/drm/card{number}"));
-        fs::create_dir_all(&card).unwrap();
-        fs::create_dir_all(card.with_file_name(format!("card{number}-DP-1"))).unwrap();
-        symlink(&device, card.join("device")).unwrap();
-    }
-
-    fn meter(&self, address: &str, file: &str, value: impl Display) {
-        fs::write(self.device(address).join("hwmon/hwmon1").join(file), format!("{value}\n")).unwrap();
-    }
-
-    fn process(&self, pid: u32) -> Arc<Consumer> {
-        let identity =
-            Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
-        let consumer = Arc::new(Consumer::new(identity, None, Vec::new()));
-        self.keeper.announce(pid, consumer.clone());
-        consumer
-    }
-
-    /// `pid` has a GPU's file open as `descriptor`, with this `fdinfo`.
-    fn client(&self, pid: u32, descriptor: u32, fdinfo: &str) {
-        let process = self.root.path().join(format!("proc/{pid}"));
-        for directory in ["fd", "fdinfo"] {
-            fs::create_dir_all(process.join(directory)).unwrap();
-        }
-        // The link exists already if only its fdinfo changes.
-        let _ = symlink("/dev/dri/renderD128", process.join(format!("fd/{descriptor}")));
-        fs::write(process.join(format!("fdinfo/{descriptor}")), fdinfo).unwrap();
-    }
-
-    fn exit(&self, pid: u32) {
-        fs::remove_dir_all(self.root.path().join(format!("proc/{pid}"))).unwrap();
-    }
-
-    fn tick(&mut self, second: u64) -> Result<(Vec<Point>, Batch), Error> {
-        let batch = self.rig.tick(at(second))?;
-        Ok((self.rig.points(&batch), batch))
-    }
-}
-
-fn at(second: u64) -> Timestamp {
-    Timestamp(second * 1_000_000_000)
-}
-
-fn window(from: u64, to: u64) -> Window {
-    Window::new(at(from), at(to))
-}
-
-fn amdgpu(client: u64, gfx: u64, kib: u64) -> String {
-    format!(
-        "drm-driver:\tamdgpu\ndrm-client-id:\t{client}\ndrm-pdev:\t0000:03:00.0\n\
-         drm-memory-vram:\t{kib} KiB\ndrm-engine-gfx:\t{gfx} ns\ndrm-engine-dec:\t{gfx} ns\n"
-    )
-}
-
-fn values(points: &[Point], metric: &str) -> Vec<(String, f64)> {
-    let id = |p: &Point| p.series.consumer.as_ref().map_or_else(String::new, |c| c.identity().id.to_string());
-    points.iter().filter(|p| p.metric == metric).map(|p| (id(p), p.value)).collect()
-}
-
-const AMD: &str = "0000:03:00.0";
+use machine::{AMD, ENERGY, MEMORY, Machine, TIME, amdgpu, at, values, window};
+use wattrace_api::testing::Point;
+use wattrace_api::{ErrorKind, Follows, Origin, Plugin, Resource, Verdict};
+use wattrace_drm::Drm;
 
 #[test]
 fn amd_power_is_integrated_and_use_is_reported_by_process() {
