@@ -36,7 +36,7 @@ pub struct Channel {
 #[derive(Debug)]
 enum Input {
     Power { integral: PowerIntegral, series: MeterSeries },
-    Energy { counter: CounterChannel, last: Option<Timestamp>, interrupted: bool },
+    Energy { counter: CounterChannel, last: Option<Timestamp>, interrupted: Option<Anomaly> },
 }
 
 impl Channel {
@@ -62,7 +62,7 @@ impl Channel {
     pub fn of_energy(subject: Subject, now: Timestamp, registry: &Arc<Registry>) -> Result<Self, Error> {
         let counter = Counter::new(Scale::MICROJOULE, Period::Unknown, MAX_WATTS);
         let counter = CounterChannel::new(subject, counter, &PROFILE);
-        Self::new(Input::Energy { counter, last: None, interrupted: false }, now, registry)
+        Self::new(Input::Energy { counter, last: None, interrupted: None }, now, registry)
     }
 
     fn new(input: Input, now: Timestamp, registry: &Arc<Registry>) -> Result<Self, Error> {
@@ -140,7 +140,7 @@ impl Channel {
         }
         let window = Window::new(from, at);
         out.begin(window);
-        counter.take(window, reading, std::mem::take(interrupted).then_some(Anomaly::Gap), out);
+        counter.take(window, reading, interrupted.take(), out);
         *last = Some(at);
     }
 
@@ -160,7 +160,16 @@ impl Channel {
     pub fn interrupt(&mut self) {
         match &mut self.input {
             Input::Power { integral, .. } => integral.interrupt(),
-            Input::Energy { last, interrupted, .. } => *interrupted = last.is_some(),
+            Input::Energy { last, interrupted, .. } => *interrupted = last.map(|_| Anomaly::Gap),
+        }
+    }
+
+    /// The meter has said that it started again: the energy between the last reading and the next one is
+    /// unknown, whatever the counter shows.
+    pub fn restarted(&mut self) {
+        self.interrupt();
+        if let Input::Energy { interrupted: Some(anomaly), .. } = &mut self.input {
+            *anomaly = Anomaly::Reset;
         }
     }
 

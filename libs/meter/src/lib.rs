@@ -1,5 +1,5 @@
 //! What plugins that read energy meters share. It is a library, not a plugin: `rapl`, `hwmon`, `battery`,
-//! `bmc`, `nvidia` and `drm` use it.
+//! `bmc`, `cray`, `resctrl`, `nvidia` and `drm` use it.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -12,6 +12,7 @@
 //! | [`series`] | [`MeterSeries`]: the series of one meter's energy and anomalies |
 //! | [`counter_channel`] | [`CounterChannel`]: a counter and its series; the caller decides the windows |
 //! | [`channel`] | [`Channel`]: a meter and its series; windows from reading to reading |
+//! | [`others`] | [`OtherMeters`]: whether other plugins meter the same |
 
 pub mod anomaly;
 pub mod channel;
@@ -19,6 +20,7 @@ pub mod counter;
 pub mod counter_channel;
 pub mod integral;
 pub mod names;
+pub mod others;
 pub mod scale;
 pub mod series;
 pub mod sysfs;
@@ -28,5 +30,6 @@ pub use channel::Channel;
 pub use counter::{Counter, Period, Step, powercap_period};
 pub use counter_channel::{CounterChannel, CounterProfile};
 pub use integral::{PowerIntegral, Sampled};
+pub use others::OtherMeters;
 pub use scale::Scale;
 pub use series::{MeterSeries, Subject};

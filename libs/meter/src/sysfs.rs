@@ -13,8 +13,8 @@ use wattrace_api::Origin;
 use wattrace_api::files::{open_regular, read_open};
 use wattrace_api::privilege::for_kernel_file;
 
-/// `statfs(2)`'s number for sysfs.
-const SYSFS_MAGIC: u64 = 0x6265_6572;
+/// `statfs(2)`'s numbers for sysfs and resctrl.
+const KERNELS_MAGIC: [u64; 2] = [0x6265_6572, 0x0765_5821];
 /// Words are cut at this length.
 const MAX_WORD: u64 = 4096;
 /// No file of the kernel that is read as a whole is longer: `/proc/cpuinfo` has about 1.5 kB for each CPU.
@@ -107,6 +107,21 @@ pub fn parse_number(text: &[u8]) -> Option<i128> {
     }
     let value = digits.iter().fold(0_i128, |value, digit| value * 10 + i128::from(digit - b'0'));
     Some(if negative { -value } else { value })
+}
+
+/// Parses a decimal number such as `12345.678901` as millionths, with surrounding white space. Further digits
+/// are cut off. `None`: anything else, or more than 20 digits before the point.
+pub fn parse_millionths(text: &[u8]) -> Option<i128> {
+    let text = text.trim_ascii();
+    let point = text.iter().position(|&b| b == b'.').unwrap_or(text.len());
+    let (whole, fraction) = (&text[..point], text.get(point + 1..).unwrap_or_default());
+    let is_point_alone = point < text.len() && fraction.is_empty();
+    if is_point_alone || text.starts_with(b"-") || !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digit = |nth: usize| i128::from(fraction.get(nth).map_or(0, |digit| digit - b'0'));
+    let millionths = (0..6).fold(0, |sum, nth| sum * 10 + digit(nth));
+    Some(parse_number(whole)? * 1_000_000 + millionths)
 }
 
 impl NumberFile {
@@ -217,12 +232,13 @@ pub fn names(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// `measured` if `path` lies on a real sysfs, else `simulated`.
+/// `measured` if `path` lies on a real sysfs or resctrl, else `simulated`.
 ///
 /// Pass the file that is read rather than the root above it: something else may be mounted in between.
 pub fn origin(path: &Path) -> Origin {
     let magic = open_anything(path).and_then(|file| file_system(&file));
-    if magic.is_ok_and(|magic| magic == SYSFS_MAGIC) { Origin::Measured } else { Origin::Simulated }
+    let is_kernels = magic.is_ok_and(|magic| KERNELS_MAGIC.contains(&magic));
+    if is_kernels { Origin::Measured } else { Origin::Simulated }
 }
 
 fn file_system(file: &File) -> io::Result<u64> {
@@ -256,6 +272,26 @@ mod tests {
             [&b""[..], b"\n", b"-", b"--1", b"+1", b"1 2", b"1.5", b"0x1", b"1\0", b"100000000000000000000"]
         {
             assert_eq!(parse_number(nonsense), None, "{}", nonsense.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn decimal_numbers_are_parsed_as_millionths() {
+        for (text, value) in [
+            (&b"12345.678901\n"[..], Some(12_345_678_901)),
+            (b"0.02203", Some(22_030)),
+            (b"7", Some(7_000_000)),
+            (b"1.0000009", Some(1_000_000)),
+            (b"18446744073709551615.5", Some(18_446_744_073_709_551_615_500_000)),
+            (b"", None),
+            (b".5", None),
+            (b"1.", None),
+            (b"-0.5", None),
+            (b"1.5e3", None),
+            (b"1.2.3", None),
+            (b"Unavailable\n", None),
+        ] {
+            assert_eq!(parse_millionths(text), value, "{}", text.escape_ascii());
         }
     }
 

@@ -20,8 +20,8 @@ pub(crate) enum Part {
     Memory,
     /// A board with a package and a GPU that has a meter of its own.
     Module,
-    /// A rail of a board whose rails are known. Rails do not overlap, except that one may lie within the named
-    /// one.
+    /// A rail of a board whose rails are known. Rails do not overlap, except that one may lie within the
+    /// named one.
     Rail(Rail, Option<&'static str>),
     /// Some part of the machine.
     Unknown,
@@ -76,9 +76,9 @@ const SMPRO: &[&str] = &["smpro_hwmon"];
 /// The first row that matches counts.
 #[rustfmt::skip]
 const ROWS: &[Known] = &[
-    // NVIDIA Grace and later. Labels: "NVIDIA Grace Performance Tuning Guide", "Power Telemetry"; those of newer
-    // firmware as its users show them (github.com/NVIDIA/srt-slurm, pull requests 422, 453 and 481). The module
-    // contains all, the socket its CPU, SoC and memory.
+    // NVIDIA Grace and later. Labels: "NVIDIA Grace Performance Tuning Guide", "Power Telemetry"; those of
+    // newer firmware as its users show them (github.com/NVIDIA/srt-slurm, pull requests 422, 453 and 481).
+    // The module contains all, the socket its CPU, SoC and memory.
     row(ACPI, &["module power socket #"], Part::Module),
     row(ACPI, &["grace power socket #", "total ?input power ?in ?uw socket #"], Part::Package),
     row(ACPI, &["cpu ?rail ?input power ?in ?uw socket #"], Part::Cores),
@@ -92,16 +92,18 @@ const ROWS: &[Known] = &[
     row(JETSON, &["VDD_IN", "POM_5V_IN", "VIN"], Part::Host),
     row(JETSON, &["VDD_CPU", "VDD_SYS_CPU", "POM_5V_CPU", "CPU", "VDD_CPU_CV", "VDD_CPU_GPU_CV",
                   "VDD_CPU_SOC_MSS"], Part::Rail(Rail::Package, None)),
-    row(JETSON, &["VDD_GPU", "VDD_SYS_GPU", "POM_5V_GPU", "GPU", "VDD_GPU_SOC"], Part::Rail(Rail::Gpu, None)),
+    row(JETSON, &["VDD_GPU", "VDD_SYS_GPU", "POM_5V_GPU", "GPU", "VDD_GPU_SOC"],
+        Part::Rail(Rail::Gpu, None)),
     row(JETSON, &["VDD_SYS_DDR", "VDDRQ"], Part::Rail(Rail::Dram, None)),
-    row(JETSON, &["VDD_SOC", "VDD_SYS_SOC", "SOC", "CV", "SYS5V", "VIN_SYS_5V0"], Part::Rail(Rail::Other, None)),
+    row(JETSON, &["VDD_SOC", "VDD_SYS_SOC", "SOC", "CV", "SYS5V", "VIN_SYS_5V0"],
+        Part::Rail(Rail::Other, None)),
     row(JETSON, &["VDDQ_VDD2_1V8AO"], Part::Rail(Rail::Dram, Some("vin-sys-5v0"))),
     // Servers and desktops: the kernel's Documentation/hwmon/{ibmpowernv,corsair-psu}.rst, macsmc-hwmon.c.
     row(&["ibmpowernv"], &["System"], Part::Host),
     row(&["ibmpowernv"], &["Chip #"], Part::Package),
     row(&["corsairpsu"], &["power total"], Part::Host),
     row(&["macsmc_hwmon"], &["Total System Power"], Part::Host),
-    // Ampere: the kernel's xgene-hwmon.c; altra_hwmon.c of Ampere's kernels, whose energies are those of single
+    // Ampere: the kernel's xgene-hwmon.c; altra_hwmon.c of Ampere's kernels, with energies of single
     // cores; smpro-hwmon.c, whose labels begin with the channel.
     row(AMPERE, &["CPU power"], Part::Package),
     row(AMPERE, &["IO power"], Part::Rail(Rail::Other, None)),
@@ -133,7 +135,8 @@ pub(crate) fn look_up(driver: &str, label: &str) -> (Part, Option<u32>, bool) {
 }
 
 /// Whether `label` has the form `pattern`, and the number in it. A pattern is a sequence of words, upper and
-/// lower case alike: `?word` may be missing, `*` is any number of words, `#` at the end of a word is a number.
+/// lower case alike: `?word` may be missing, `*` is any number of words, `#` at the end of a word is a
+/// number.
 fn matches(pattern: &str, label: &str) -> Option<Option<u32>> {
     let pattern: Vec<&str> = pattern.split_whitespace().collect();
     let label: Vec<&str> = label.split_whitespace().collect();

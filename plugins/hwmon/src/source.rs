@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use wattrace_api::events::ResourceAppeared;
-use wattrace_api::{Batch, Clock, Domain, Error, Origin, Received, Registry, Source, Subscription, Tick};
+use wattrace_api::{Batch, Clock, Error, Registry, Source, Tick};
+use wattrace_meter::others::is_of_package;
 use wattrace_meter::sysfs::{Fault, NumberFile};
-use wattrace_meter::{Channel, Subject};
+use wattrace_meter::{Channel, OtherMeters, Subject};
 use wattrace_topology::Cpus;
 
 use crate::config::{ChannelRules, HwmonConfig};
@@ -23,8 +23,7 @@ pub(crate) struct HwmonSource {
     max_gap: Duration,
     clock: Clock,
     registry: Arc<Registry>,
-    /// Announces meters of other plugins.
-    appeared: Subscription<ResourceAppeared>,
+    others: OtherMeters,
     /// The chips that existed when channels were last looked for.
     seen: Vec<String>,
     channels: Vec<OpenChannel>,
@@ -124,7 +123,7 @@ impl HwmonSource {
             rules: rules.clone(),
             max_gap: config.max_gap(),
             clock,
-            appeared: registry.events().subscribe(),
+            others: OtherMeters::new(registry.clone()),
             registry,
             seen: Vec::new(),
             channels: Vec::new(),
@@ -164,18 +163,12 @@ impl HwmonSource {
     /// Whether another plugin meters the packages.
     fn is_metered_elsewhere(&self) -> bool {
         let ours = self.channels.iter().filter(|open| is_of_package(&open.channel.subject().domain)).count();
-        self.registry.domains().iter().filter(|domain| is_of_package(domain)).count() > ours
+        self.others.exist_beside(ours, is_of_package)
     }
 
     /// Ends the channels of packages that another plugin meters from now on.
     fn yield_to_others(&mut self, out: &mut Batch) {
-        let is_package = |received: Received<ResourceAppeared>| match received {
-            Received::Event(event) => is_of_package(&event.domain),
-            Received::Missed(_) => true,
-        };
-        // All of them, so that none is left for the next poll.
-        let appeared = std::iter::from_fn(|| self.appeared.try_next()).map(is_package);
-        if appeared.fold(false, |any, one| any | one) && self.is_metered_elsewhere() {
+        if self.others.package_appeared() && self.is_metered_elsewhere() {
             self.unread.retain(|unread| !unread.second);
             self.channels.retain_mut(|OpenChannel { channel, second, .. }| {
                 if *second {
@@ -246,11 +239,6 @@ impl HwmonSource {
             true
         });
     }
-}
-
-/// Whether a meter of this domain meters a package.
-fn is_of_package(domain: &Domain) -> bool {
-    domain.name.starts_with("package-") && domain.origin != Origin::Estimated
 }
 
 impl Source for HwmonSource {

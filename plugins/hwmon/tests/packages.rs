@@ -1,5 +1,5 @@
-//! The plugin as the meter of packages, under all names that drivers and firmware have for it: what is metered,
-//! what contains what, and when it yields to RAPL.
+//! The plugin as the meter of packages, under all names that drivers and firmware have for it: what is
+//! metered, what contains what, and when it yields to RAPL.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
