@@ -74,11 +74,6 @@ impl Plugin for Estimate {
     fn start(config: EstimateConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
         if config.when != When::Never {
-            // Also where a meter makes it unnecessary: a profile that was asked for and is not there is a
-            // mistake, not a state of the machine.
-            if !config.profile.is_empty() {
-                profile::Profile::read(Path::new(&config.profile))?;
-            }
             let (registry, clock) = (setup.registry(), setup.clock());
             setup.transform("package", move || {
                 transform::Transformer::open(&config, registry.clone(), clock.now())

@@ -5,6 +5,7 @@
 //! femtojoules (a microwatt for a nanosecond): the first term is exact, the second has the 16 digits of a
 //! floating-point number. The counter shows whole microjoules; the remainder is kept.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use wattrace_api::{
@@ -17,6 +18,7 @@ use wattrace_api::events::ResourceAppeared;
 
 use crate::config::{EstimateConfig, When};
 use crate::power::{Load, Power};
+use crate::profile::Profile;
 
 /// The element. It does nothing where a meter exists.
 pub(crate) struct Transformer {
@@ -36,6 +38,11 @@ impl Transformer {
         registry: Arc<Registry>,
         since: Timestamp,
     ) -> Result<Self, Error> {
+        // Also where a meter makes it unnecessary: a profile that was asked for and is not there is a
+        // mistake, not a state of the machine.
+        if !config.profile.is_empty() {
+            Profile::read(Path::new(&config.profile))?;
+        }
         let yields_to_meters = config.when == When::NoMeter;
         // Subscribed first, so that no meter is missed that appears after the check.
         let appeared = yields_to_meters.then(|| registry.events().subscribe());
