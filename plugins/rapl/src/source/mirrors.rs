@@ -1,6 +1,6 @@
-//! Finds counters that are one and the same. On some processors (AMD's Zen 1 and 2) the kernel shows a package
-//! as several dies, and each die's counter reads the register of the whole socket: their sum would be a
-//! multiple of the truth.
+//! Finds counters that are one and the same. On some processors (AMD's Zen 1 and 2) the kernel shows a
+//! package as several dies, and each die's counter reads the register of the whole socket: their sum would
+//! be a multiple of the truth.
 //!
 //! Two counters of one piece of hardware are suspects. They are the same if they grow by the same energy over
 //! several readings: counters of different hardware drift apart, those of one register stay within a refresh

@@ -87,7 +87,7 @@ fn dies_with_counters_of_their_own_count_both_and_lose_nothing() {
 }
 
 #[test]
-fn nearly_equal_dies_are_told_apart_by_how_they_drift() {
+fn nearly_equal_dies_are_distinguished_by_how_they_drift() {
     let mut bench = dies(die(0, 20.0), die(1, 20.02));
     let mut seen = Vec::new();
     for second in 1..=10 {
