@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use wattrace_api::Attribute;
+use wattrace_api::{Attribute, AttributeValue};
 
 use crate::level::Level;
 use crate::path::{Owner, PathInfo};
@@ -18,7 +18,8 @@ pub(crate) const USER_NAME: &str = "process.real_user.name";
 /// What decides about a process's groups.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
-    pub(crate) path: PathInfo,
+    /// Shared by the processes of a cgroup.
+    pub(crate) path: Arc<PathInfo>,
     pub(crate) user: Option<u32>,
     pub(crate) root: Option<Root>,
 }
@@ -51,17 +52,17 @@ impl Facts {
     pub(crate) fn of_group(&self, level: Level) -> Vec<Attribute> {
         let path = &self.path;
         let mut facts = Vec::new();
-        let mut add = |key: &'static str, value: &str| facts.push(Attribute::new(key, value));
+        let mut add = |key, value: &Arc<str>| facts.push(text(key, value));
         match level {
             Level::Cgroup => path.cgroup.iter().for_each(|cgroup| add("process.linux.cgroup", cgroup)),
             Level::Container => {
-                self.container(&mut add);
-                path.pod.iter().for_each(|pod| add("k8s.pod.uid", &pod.uid));
+                facts = self.container();
+                facts.extend(path.pod.iter().map(|pod| text("k8s.pod.uid", &pod.uid)));
             }
             Level::Pod => {
                 if let Some(pod) = &path.pod {
                     add("k8s.pod.uid", &pod.uid);
-                    add("k8s.pod.qos_class", pod.qos.as_str());
+                    facts.push(Attribute::new("k8s.pod.qos_class", pod.qos.as_str()));
                 }
             }
             Level::Unit => {
@@ -73,10 +74,10 @@ impl Facts {
             Level::Job => {
                 if let Some(job) = &path.job {
                     add("wattrace.job.id", &job.id);
-                    add("wattrace.job.scheduler", job.scheduler);
+                    facts.push(Attribute::new("wattrace.job.scheduler", job.scheduler));
                     facts.extend(job.user.as_ref().map(|owner| match owner {
                         Owner::Id(user) => Attribute::new(USER, *user),
-                        Owner::Name(name) => Attribute::new(USER_NAME, &**name),
+                        Owner::Name(name) => text(USER_NAME, name),
                     }));
                 }
             }
@@ -97,27 +98,29 @@ impl Facts {
     /// The attributes of the process itself.
     pub(crate) fn of_process(&self) -> Vec<Attribute> {
         let path = &self.path;
-        let mut facts = Vec::new();
-        let mut add = |key: &'static str, value: &str| facts.push(Attribute::new(key, value));
-        self.container(&mut add);
-        path.pod.iter().for_each(|pod| add("k8s.pod.uid", &pod.uid));
-        path.unit.iter().for_each(|unit| add("systemd.unit", &unit.name));
+        let mut facts = self.container();
+        facts.extend(path.pod.iter().map(|pod| text("k8s.pod.uid", &pod.uid)));
+        facts.extend(path.unit.iter().map(|unit| text("systemd.unit", &unit.name)));
         if let Some(job) = &path.job {
-            add("wattrace.job.id", &job.id);
-            add("wattrace.job.scheduler", job.scheduler);
-            job.step.iter().for_each(|step| add("wattrace.job.step", step));
+            facts.push(text("wattrace.job.id", &job.id));
+            facts.push(Attribute::new("wattrace.job.scheduler", job.scheduler));
+            facts.extend(job.step.iter().map(|step| text("wattrace.job.step", step)));
         }
         if let Some(machine) = &path.machine {
-            add("wattrace.machine.id", &machine.id);
-            add("wattrace.machine.name", &machine.name);
+            facts.push(text("wattrace.machine.id", &machine.id));
+            facts.push(text("wattrace.machine.name", &machine.name));
         }
         facts
     }
 
-    fn container(&self, add: &mut impl FnMut(&'static str, &str)) {
-        if let Some(container) = &self.path.container {
-            add("container.id", &container.id);
-            container.runtime.iter().for_each(|runtime| add("container.runtime.name", runtime));
-        }
+    fn container(&self) -> Vec<Attribute> {
+        let Some(container) = &self.path.container else { return Vec::new() };
+        let runtime = container.runtime.map(|runtime| Attribute::new("container.runtime.name", runtime));
+        [text("container.id", &container.id)].into_iter().chain(runtime).collect()
     }
+}
+
+/// An attribute whose text is not copied.
+fn text(key: &'static str, text: &Arc<str>) -> Attribute {
+    Attribute::new(key, AttributeValue::Str(text.clone()))
 }

@@ -20,7 +20,7 @@ const LEVELS: [Level; 6] =
 pub fn cgroup(text: &str) {
     let (path, v1) = text.split_once('\n').unwrap_or((text, ""));
     for info in [PathInfo::of(path), PathInfo::of_all(Some(path), v1), PathInfo::of_all(None, v1)] {
-        let facts = Facts { path: info, ..Facts::default() };
+        let facts = Facts { path: Arc::new(info), ..Facts::default() };
         for level in LEVELS {
             // An empty id means the rest.
             let is_rest = facts.key(level).is_some_and(|key| facts.id(level, &key).is_empty());

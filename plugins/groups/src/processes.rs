@@ -2,6 +2,7 @@
 //! first seen, and again when its attributes have changed (its cgroup, its user): its consumer's revision
 //! says so.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -30,9 +31,12 @@ struct Process {
     facts: Facts,
     /// The cgroup path that the facts come from.
     path: Option<Arc<str>>,
-    /// The attributes that it got from here, to take back those that no longer hold.
-    attributes: Vec<Attribute>,
+    /// The attributes that it got from here, by their keys, to take back those that no longer hold.
+    attributes: Box<[Cow<'static, str>]>,
 }
+
+/// What paths say that are known. When there are so many, all are forgotten.
+const MOST_PATHS: usize = 1024;
 
 /// All of them.
 pub(crate) struct Processes {
@@ -45,6 +49,8 @@ pub(crate) struct Processes {
     has_cgroup_v1: bool,
     clock: Clock,
     directory: Directory,
+    /// What each cgroup's path says.
+    paths: FxHashMap<Arc<str>, Arc<PathInfo>>,
     all: Slab<Process>,
     /// By the consumer's address. The process keeps the consumer alive, so the address is not reused.
     by_address: FxHashMap<usize, Index>,
@@ -72,6 +78,7 @@ impl Processes {
             procfs,
             clock,
             directory,
+            paths: FxHashMap::default(),
             all: Slab::new(),
             by_address: FxHashMap::default(),
             by_identity: FxHashMap::default(),
@@ -113,7 +120,7 @@ impl Processes {
         let groups: [Index; MOST_LEVELS] = std::array::from_fn(GroupTable::rest);
         let levels = self.table.levels().len();
         groups[..levels].iter().for_each(|&group| self.table.join(group));
-        let (facts, path, attributes) = (Facts::default(), None, Vec::new());
+        let (facts, path, attributes) = (Facts::default(), None, Box::default());
         let process = Process { consumer, revision: 0, groups, pid, series: 0, facts, path, attributes };
         let process = self.all.insert(process) as Index;
         self.by_address.insert(address, process);
@@ -145,7 +152,11 @@ impl Processes {
         let process = &self.all[index as usize];
         // Before the attributes are read, so that a change in between is noticed the next time.
         let mut revision = process.consumer.revision();
-        let (facts, path) = self.facts(process, is_new);
+        let path = match process.consumer.attribute("process.linux.cgroup") {
+            Some(AttributeValue::Str(path)) => Some(path),
+            _ => None,
+        };
+        let facts = self.facts(index, path.as_ref(), is_new);
         let Self { table, names, order, all, .. } = self;
         let process = &mut all[index as usize];
         (process.facts, process.path) = (facts, path);
@@ -167,29 +178,30 @@ impl Processes {
         process.revision = revision;
     }
 
-    /// What is known of a process now, and the cgroup path that it comes from.
-    fn facts(&self, process: &Process, is_new: bool) -> (Facts, Option<Arc<str>>) {
+    /// What is known of a process now. Its cgroup is at `path`.
+    fn facts(&mut self, index: Index, path: Option<&Arc<str>>, is_new: bool) -> Facts {
+        let info = path.map(|path| known_path(&mut self.paths, path, || PathInfo::of(path)));
+        let hierarchies = self.v1_hierarchies(&self.all[index as usize]).map(|text| {
+            let unified = path.map(|path| &**path);
+            let key = format!("{}\n{text}", unified.unwrap_or_default()).into();
+            known_path(&mut self.paths, &key, || PathInfo::of_all(unified, &text))
+        });
+        let process = &self.all[index as usize];
         let consumer = &process.consumer;
-        let path = match consumer.attribute("process.linux.cgroup") {
-            Some(AttributeValue::Str(path)) => Some(path),
-            _ => None,
-        };
         let mut facts = process.facts.clone();
         let parent = is_new.then(|| consumer.parent().and_then(|parent| self.by_identity(parent))).flatten();
-        // A zombie has left its v1 hierarchies.
-        let is_alive = || self.stat(process).is_some_and(|stat| !stat.is_zombie());
-        let v1 = (self.has_cgroup_v1 && is_alive()).then(|| self.procfs.cgroups(process.pid)).flatten();
-        match v1 {
-            Some(text) => facts.path = PathInfo::of_all(path.as_deref(), &text),
-            None if is_new || path != process.path => {
-                facts.path = path.as_deref().map(PathInfo::of).unwrap_or_default();
-                // It ended before its v1 hierarchies could be read: its parent's are the best guess.
-                if self.has_cgroup_v1 || path.is_none() {
-                    let like = parent.map_or(&process.facts.path, |parent| &parent.facts.path);
-                    facts.path.complete(like);
+        // If it ended before its v1 hierarchies could be read, its parent's are the best guess.
+        let like = parent.map_or(&process.facts.path, |parent| &parent.facts.path);
+        match (hierarchies, info) {
+            (Some(known), _) => facts.path = known,
+            _ if !is_new && path == process.path.as_ref() => {}
+            (None, None) => facts.path = like.clone(),
+            (None, Some(info)) => {
+                facts.path = info;
+                if self.has_cgroup_v1 {
+                    Arc::make_mut(&mut facts.path).complete(like);
                 }
             }
-            None => {}
         }
         facts.user = match consumer.attribute(USER) {
             Some(AttributeValue::Int(user)) => u32::try_from(user).ok(),
@@ -207,7 +219,13 @@ impl Processes {
             };
             facts.root = Some(tree::root(process.pid, pid_of_parent, &self.procfs, known));
         }
-        (facts, path)
+        facts
+    }
+
+    /// The paths of a process in its v1 hierarchies, which a zombie has left.
+    fn v1_hierarchies(&self, process: &Process) -> Option<String> {
+        let is_alive = || self.stat(process).is_some_and(|stat| !stat.is_zombie());
+        (self.has_cgroup_v1 && is_alive()).then(|| self.procfs.cgroups(process.pid)).flatten()
     }
 
     fn by_identity(&self, identity: &Identity) -> Option<&Process> {
@@ -267,16 +285,33 @@ impl Process {
         let present = self.consumer.attributes();
         let is_new = |attribute: &&Attribute| !present.contains(attribute);
         let mut changes: Vec<_> = attributes.iter().filter(is_new).cloned().collect();
-        let is_outdated = |old: &&Attribute| attributes.iter().all(|attribute| attribute.key != old.key);
+        let is_outdated = |old: &&Cow<'_, str>| attributes.iter().all(|attribute| attribute.key != **old);
         let outdated = self.attributes.iter().filter(is_outdated);
-        changes.extend(outdated.map(|old| Attribute::new(old.key.clone(), "")));
-        self.attributes = attributes;
+        changes.extend(outdated.map(|old| Attribute::new(old.clone(), "")));
+        self.attributes = attributes.into_iter().map(|attribute| attribute.key).collect();
         let has_changed = !changes.is_empty();
         if has_changed {
             self.consumer.update(changes);
         }
         has_changed
     }
+}
+
+/// What is known by `key`, a path or several, which are parsed once for all processes there.
+fn known_path(
+    known: &mut FxHashMap<Arc<str>, Arc<PathInfo>>,
+    key: &Arc<str>,
+    parse: impl FnOnce() -> PathInfo,
+) -> Arc<PathInfo> {
+    if let Some(info) = known.get(key) {
+        return info.clone();
+    }
+    if known.len() >= MOST_PATHS {
+        known.clear();
+    }
+    let info = Arc::new(parse());
+    known.insert(key.clone(), info.clone());
+    info
 }
 
 /// Opens the group of `level` whose first process is `process`, and asks for its name.

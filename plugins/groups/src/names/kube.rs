@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use hyper::{Request, StatusCode};
 use tracing::debug;
-use wattrace_api::{Finding, Verdict};
+use wattrace_api::{Finding, Verdict, files};
 use wattrace_http::{Client, ClientTls, Error, Limits, Trust};
 
 use super::lookup::{Answer, Subject};
@@ -111,10 +111,13 @@ fn node(config: &GroupsConfig) -> Result<String, String> {
         .ok_or_else(|| format!("plugins.groups.node: \"{node}\" is not the name of a node"))
 }
 
+/// A longer file holds no token.
+const MAX_TOKEN: u64 = 1 << 16;
+
 async fn list(server: &Server, config: &GroupsConfig) -> Result<Vec<u8>, String> {
     let is_tls = server.url.starts_with("https://");
     // Token and authority are replaced from time to time, so they are read for each request.
-    let token = match tokio::fs::read_to_string(&config.token_file).await {
+    let token = match files::read_text(&config.token_file, MAX_TOKEN) {
         Ok(token) => Some(authorization(token.trim())?),
         // The kubelet's read-only port needs none.
         Err(_) if !is_tls => None,
