@@ -13,7 +13,8 @@ pub struct EstimateConfig {
     /// Thermal design power of one package, in watts; 0: looked up by the CPU's name, and in a virtual
     /// machine scaled to its share of the CPUs.
     pub tdp_watts: f64,
-    /// Power of one idle package, in watts; 0: 12 % of the thermal design power.
+    /// Power of one idle package, in watts; 0: 12 % of full power, or, if that is not given and only the
+    /// CPU's family is known, the idle power of that family.
     pub idle_watts: f64,
     /// Power of one package with all CPUs busy, in watts; 0: the thermal design power.
     pub full_watts: f64,
