@@ -2,24 +2,20 @@
 
 use wattrace_api::{Clock, Timestamp};
 
-/// The difference between Unix time and a clock's monotonic time. It is constant while the agent runs.
-#[derive(Clone, Copy, Debug)]
-pub struct UnixTime {
-    unix_minus_monotonic: i128,
-}
+/// Converts Unix time as this machine's wall clock is set now.
+#[derive(Clone, Debug)]
+pub struct UnixTime(Clock);
 
 impl UnixTime {
-    /// The difference for `clock`.
+    /// By the wall clock that `clock` follows.
     pub fn of(clock: &Clock) -> Self {
-        let now = clock.now();
-        Self { unix_minus_monotonic: i128::from(clock.unix_nanos(now)) - i128::from(now.0) }
+        Self(clock.clone())
     }
 
     /// The monotonic time at `unix` nanoseconds since 1970. A time before this machine's boot becomes the
     /// boot, where monotonic time begins.
-    pub fn timestamp(self, unix: u64) -> Timestamp {
-        let monotonic = i128::from(unix) - self.unix_minus_monotonic;
-        Timestamp(u64::try_from(monotonic.max(0)).unwrap_or(u64::MAX))
+    pub fn timestamp(&self, unix: u64) -> Timestamp {
+        self.0.at_unix_nanos(unix)
     }
 }
 
@@ -33,5 +29,14 @@ mod tests {
         let (time, now) = (UnixTime::of(&clock), clock.now());
         assert_eq!(time.timestamp(clock.unix_nanos(now)), now);
         assert_eq!(time.timestamp(0), Timestamp(0));
+    }
+
+    #[test]
+    fn what_comes_after_the_wall_clock_was_set_is_converted_by_the_new_time() {
+        let clock = Clock::manual(Timestamp(1_000_000_000));
+        let time = UnixTime::of(&clock);
+        clock.step_wall_clock(3_600_000_000_000);
+        clock.follow_wall_clock();
+        assert_eq!(time.timestamp(3_602_000_000_000), Timestamp(2_000_000_000));
     }
 }
