@@ -1,12 +1,12 @@
 //! The rate of carbon or cost per kilowatt hour, in millionths of a gram or of a currency: a fixed number, a
 //! `tariff` schedule, or a file that is read again when it changes.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
+use wattrace_api::files::open_regular;
 use wattrace_api::{Error, Timestamp, Window};
 
 use crate::check::MAX_PER_KWH;
@@ -201,7 +201,7 @@ fn millionths(value: f64, pue: f64) -> u64 {
 pub(crate) fn read(source: &RateSource) -> Result<(f64, Option<SystemTime>), String> {
     let path = source.file.display();
     let open = || {
-        let file = File::open(&source.file)?;
+        let file = open_regular(&source.file)?;
         // Read before the text, so that a change in between is noticed at the next check.
         let modified = file.metadata()?.modified().ok();
         let mut text = String::new();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
-use wattrace_api::Domain;
+use wattrace_api::{Domain, files};
 
 use super::learner::Learner;
 
@@ -71,8 +71,11 @@ fn key(domain: &Domain) -> String {
     format!("{} {}", domain.name, domain.origin.as_str())
 }
 
+/// A longer file is not one of these.
+const MAX_SIZE: u64 = 16 << 20;
+
 fn read(path: &Path) -> BTreeMap<String, Learner> {
-    let text = match fs::read_to_string(path) {
+    let text = match files::read_text(path, MAX_SIZE) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return BTreeMap::new(),
         Err(e) => {

@@ -1,12 +1,13 @@
 //! Reads the host's message from a file or a unix socket.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use wattrace_api::files::open_regular;
 use wattrace_api::{Clock, Error, Timestamp};
 
 use super::REMEDY;
@@ -95,7 +96,7 @@ fn read(path: &Path) -> io::Result<(Vec<u8>, bool)> {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.take(MAX_LENGTH).read_to_end(&mut text)?;
     } else {
-        File::open(path)?.take(MAX_LENGTH).read_to_end(&mut text)?;
+        open_regular(path)?.take(MAX_LENGTH).read_to_end(&mut text)?;
     }
     Ok((text, is_socket))
 }

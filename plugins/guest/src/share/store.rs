@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tracing::{debug, warn};
-use wattrace_api::Error;
+use wattrace_api::{Error, files};
 
 use super::machine::Message;
-use crate::message::{FILE, SOCKET, Share, directory_name};
+use crate::message::{FILE, MAX_LENGTH, SOCKET, Share, directory_name};
 
 /// The machines' directories below one directory.
 pub(super) struct Store {
@@ -35,7 +35,7 @@ impl Store {
         let mut all = Vec::new();
         for directory in entries.flatten().map(|entry| entry.path()) {
             let path = directory.join(FILE);
-            let Ok(text) = fs::read_to_string(&path) else { continue };
+            let Ok(text) = files::read_text(&path, MAX_LENGTH) else { continue };
             let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             match Share::parse(&text) {
                 Ok(share) if directory_name(&share.machine).as_deref() == Some(name) => {
