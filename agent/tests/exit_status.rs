@@ -1,5 +1,5 @@
-//! The exit status of `wattrace run`: 1 if an output has lost all of its points, or the last ones, whatever the
-//! output and the cause. No test here needs root: RAPL is simulated.
+//! The exit status of `wattrace run`: 1 if an output has lost all of its points, or the last ones, whatever
+//! the output and the cause. No test here needs root: RAPL is simulated.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod support;

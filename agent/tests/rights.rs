@@ -1,5 +1,5 @@
-//! An agent whose file has the capabilities that the user's guide gives it: another user who runs it sees what
-//! processes use, and no file that the user could not read anyway.
+//! An agent whose file has the capabilities that the user's guide gives it: another user who runs it sees
+//! what processes use, and no file that the user could not read anyway.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod support;

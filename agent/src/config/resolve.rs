@@ -64,9 +64,9 @@ fn may_use_network(document: &Document, name: &str, is_asked_for: bool, problems
     if is_mentioned || is_asked_for {
         let location = foreign.unwrap_or(location);
         problems.push(format!(
-            "{location}: {section} talks to other machines, and this user has the agent's rights only through \
-             capabilities of its file: only a file that belongs to root, and that nobody else can write, may \
-             configure it. Put [{section}] there, or run with sudo"
+            "{location}: {section} talks to other machines, and this user has the agent's rights only \
+             through capabilities of its file: only a file that belongs to root, and that nobody else can \
+             write, may configure it. Put [{section}] there, or run with sudo"
         ));
     } else {
         tracing::warn!("{section} is left out: under capabilities of the file, only root may configure it");

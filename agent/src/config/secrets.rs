@@ -1,5 +1,6 @@
-//! Hides secrets in a configuration that is shown, and in messages about it. A plugin declares its secrets by
-//! their type (`wattrace_api::Secret`); this hides what else looks like one, by its key or as a part of a URL.
+//! Hides secrets in a configuration that is shown, and in messages about it. A plugin declares its secrets
+//! by their type (`wattrace_api::Secret`); this hides what else looks like one, by its key or as a part of a
+//! URL.
 
 use toml::{Table, Value};
 use wattrace_api::secret::HIDDEN;

@@ -1,5 +1,5 @@
-//! Records, during a calibration, each domain's energy and each package's CPU time by window (a transform that
-//! changes nothing), and the means of a step.
+//! Records, during a calibration, each domain's energy and each package's CPU time by window (a transform
+//! that changes nothing), and the means of a step.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -89,8 +89,9 @@ impl fmt::Display for WallStep {
             }
             (StepCause::Set, true) => write!(
                 f,
-                "the wall clock was set back by {by:?}; timestamps of a series must not go back, so they nearly \
-                 stand still until the wall clock has caught up; restart the agent to use the new time at once"
+                "the wall clock was set back by {by:?}; timestamps of a series must not go back, so they \
+                 nearly stand still until the wall clock has caught up; restart the agent to use the new time \
+                 at once"
             ),
         }
     }
