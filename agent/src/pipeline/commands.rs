@@ -27,7 +27,8 @@ pub(crate) enum Command {
 #[derive(Clone)]
 pub(crate) struct CommandSender {
     queue: mpsc::Sender<Command>,
-    event: Arc<EventFd>,
+    /// `None` if there is no thread.
+    event: Option<Arc<EventFd>>,
 }
 
 /// The end at which the thread receives them.
@@ -36,21 +37,21 @@ pub(crate) struct Commands {
     event: Arc<EventFd>,
 }
 
-/// Both ends.
-///
-/// # Errors
-/// The process has too many descriptors.
-pub(crate) fn channel() -> io::Result<(CommandSender, Commands)> {
-    let event = Arc::new(EventFd::new()?);
-    let (sender, receiver) = mpsc::channel();
-    Ok((CommandSender { queue: sender, event: event.clone() }, Commands { queue: receiver, event }))
+/// Both ends. The receiving one is an error if the process has too many descriptors.
+pub(crate) fn channel() -> (CommandSender, io::Result<Commands>) {
+    let (sender, queue) = mpsc::channel();
+    let event = EventFd::new().map(Arc::new);
+    let sender = CommandSender { queue: sender, event: event.as_ref().ok().cloned() };
+    (sender, event.map(|event| Commands { queue, event }))
 }
 
 impl CommandSender {
     /// Sends a command and wakes the thread. If the source has ended, the reply's sender is dropped.
     pub(crate) fn send(&self, command: Command) {
-        if self.queue.send(command).is_ok() {
-            self.event.set();
+        if self.queue.send(command).is_ok()
+            && let Some(event) = &self.event
+        {
+            event.set();
         }
     }
 }

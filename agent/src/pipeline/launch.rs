@@ -100,8 +100,12 @@ impl Opened {
         trigger: Trigger,
         open: Open<dyn Source>,
     ) {
-        let (sender, receiver) = match commands::channel() {
-            Ok(channel) => channel,
+        let (sender, receiver) = commands::channel();
+        let (start, started) = mpsc::channel();
+        let entry = SourceEntry { plugin, health: health.clone(), commands: sender, trigger };
+        self.sources.push((entry, start));
+        let commands = match receiver {
+            Ok(receiver) => receiver,
             Err(e) => return health.failed(&Error::fatal(format!("cannot create an eventfd: {e}"))),
         };
         let thread = SourceThread {
@@ -116,16 +120,14 @@ impl Opened {
             backoff: Backoff::new(trigger.interval.max(MIN_RETRY), MAX_RETRY),
             live: LiveSet::default(),
             points: 0,
-            commands: receiver,
+            commands,
             pool: context.pool.clone(),
             clock: context.clock.clone(),
             inbox: context.inbox.clone(),
         };
         let (opening, opened) = mpsc::channel();
-        let (start, started) = mpsc::channel();
         spawn_thread(&health, move || thread.run(opening, &started));
         self.wait_until_open(&health, &opened);
-        self.sources.push((SourceEntry { plugin, health, commands: sender, trigger }, start));
     }
 
     fn add_transform(
