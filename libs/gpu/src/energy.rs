@@ -43,6 +43,15 @@ impl SteppedCounter {
         self.counts.saturating_mul(self.microjoules_per_count)
     }
 
+    /// The hardware has slept since the last reading and cannot be read without waking it: it used nothing.
+    /// Returns the window from the last change to `now`.
+    pub fn sleep(&mut self, now: Timestamp) -> Option<Window> {
+        self.last?;
+        let window = Window::new(self.edge, now);
+        self.edge = now;
+        (window.nanos() > 0).then_some(window)
+    }
+
     /// Takes a reading of `now`.
     ///
     /// A window starts and ends at readings in which a change was first seen. So each edge is off by one
@@ -97,6 +106,19 @@ mod tests {
         assert_eq!(counter.take(5, ms(999)), Progress::Unchanged);
         assert_eq!(counter.take(5, ms(1_000)), Progress::Advanced(window(0, 1_000)));
         assert_eq!(counter.microjoules(), 0);
+    }
+
+    #[test]
+    fn sleep_uses_nothing_and_what_was_counted_before_it_comes_with_the_next_reading() {
+        let mut counter = SteppedCounter::new(1);
+        assert_eq!(counter.sleep(ms(0)), None);
+        counter.take(5, ms(0));
+        counter.take(7, ms(10));
+        assert_eq!(counter.sleep(ms(30)), Some(window(10, 30)));
+        assert_eq!((counter.sleep(ms(30)), counter.sleep(ms(40))), (None, Some(window(30, 40))));
+        assert_eq!(counter.microjoules(), 2);
+        assert_eq!(counter.take(10, ms(50)), Progress::Advanced(window(40, 50)));
+        assert_eq!(counter.microjoules(), 5);
     }
 
     #[test]

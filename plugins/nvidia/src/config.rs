@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wattrace_api::Error;
+use wattrace_api::{Error, privilege};
 
 /// Configuration of the `nvidia` plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct NvidiaConfig {
     /// again.
     #[serde(with = "humantime_serde")]
     pub rescan: Duration,
+    /// Where sysfs is mounted. It says which GPUs sleep, so that they are not woken.
+    pub sysfs_root: String,
 }
 
 /// The driver's library.
@@ -35,6 +37,7 @@ impl Default for NvidiaConfig {
             interval: Duration::from_secs(1),
             library: LIBRARY.to_owned(),
             rescan: Duration::from_secs(60),
+            sysfs_root: "/sys".to_owned(),
         }
     }
 }
@@ -59,8 +62,23 @@ impl NvidiaConfig {
                 "plugins.nvidia.library: is empty; the default is \"{LIBRARY}\""
             )));
         }
-        Ok(())
+        if self.sysfs_root.is_empty() {
+            return Err(Error::fatal("plugins.nvidia.sysfs_root: is empty; the default is \"/sys\""));
+        }
+        may_load(&self.library, privilege::is_limited())
     }
+}
+
+/// A library runs with the rights of the agent. If these are more than the user's (`limited`), the user may
+/// not choose it.
+fn may_load(library: &str, limited: bool) -> Result<(), Error> {
+    if limited && library != LIBRARY {
+        return Err(Error::fatal(format!(
+            "plugins.nvidia.library: {library}: the agent has its rights from the capabilities of its file, \
+             and would give them to the library; use \"{LIBRARY}\", or run as root"
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -85,5 +103,19 @@ mod tests {
             assert_eq!(message.is_empty(), fine, "{value}: {message}");
         }
         assert!(with(|c, _| c.library.clear(), ms(0)).starts_with("plugins.nvidia.library: "));
+        assert!(with(|c, _| c.sysfs_root.clear(), ms(0)).starts_with("plugins.nvidia.sysfs_root: "));
+    }
+
+    #[test]
+    fn a_user_with_rights_of_the_file_may_not_choose_the_library() {
+        for (library, limited, may) in
+            [(LIBRARY, true, true), ("/tmp/mine.so", false, true), ("/tmp/mine.so", true, false)]
+        {
+            assert_eq!(may_load(library, limited).is_ok(), may, "{library}");
+        }
+        let message = may_load("/tmp/mine.so", true).unwrap_err().to_string();
+        assert!(
+            message.starts_with("plugins.nvidia.library: /tmp/mine.so: ") && message.contains("run as root")
+        );
     }
 }

@@ -7,6 +7,8 @@ use crate::driver_time::DriverTime;
 use crate::energy::Meter;
 use crate::memory;
 use crate::session::{Session, ShownDevice, is_unsupported};
+use crate::sleep::PciBus;
+use crate::source::nothing_measured;
 
 /// A row for each device, and one for the library if something is wrong with it. All of it is optional.
 pub(crate) fn findings(config: &NvidiaConfig) -> Vec<Finding> {
@@ -18,21 +20,41 @@ pub(crate) fn findings(config: &NvidiaConfig) -> Vec<Finding> {
         remedy: remedy.to_owned(),
     };
     let what = format!("NVIDIA's management library ({library})");
-    let session = match Session::open(library) {
+    // "place: cause; remedy"
+    let problem = |e: &wattrace_api::Error| {
+        let message = e.to_string();
+        let (found, remedy) = message.split_once("; ").unwrap_or((&message, ""));
+        row(what.clone(), Verdict::Optional, found.to_owned(), remedy)
+    };
+    if let Err(e) = config.validate() {
+        return vec![problem(&e)];
+    }
+    let bus = PciBus::new(&config.sysfs_root);
+    let (asleep, awake): (Vec<_>, Vec<_>) =
+        bus.gpus().into_iter().partition(|address| bus.is_asleep(address));
+    let sleeper = |address: &String| {
+        let found = "it sleeps, and is not woken: 0 W until it wakes".to_owned();
+        row(format!("NVIDIA GPU {address}"), Verdict::Ok, found, "")
+    };
+    let mut rows: Vec<Finding> = asleep.iter().map(sleeper).collect();
+    if !asleep.is_empty() && awake.is_empty() {
+        return rows;
+    }
+    let session = match Session::open(library, (!asleep.is_empty()).then_some(&*awake)) {
         Ok(session) => session,
         Err(e) => {
-            // "place: cause; remedy"
-            let message = e.to_string();
-            let (found, remedy) = message.split_once("; ").unwrap_or((&message, ""));
-            return vec![row(what, Verdict::Optional, found.to_owned(), remedy)];
+            rows.push(problem(&e));
+            return rows;
         }
     };
-    let mut rows: Vec<Finding> = session.devices().map(|device| finding(&session, &device)).collect();
+    rows.extend(session.devices().map(|device| finding(&session, &device)));
+    if !session.nameless.is_empty() {
+        rows.push(problem(&nothing_measured(library, &session.nameless.join(", "))));
+    }
+    let remedy = "look at `nvidia-smi` and `dmesg`";
     if rows.is_empty() {
-        let remedy = "look at `nvidia-smi` and `dmesg`";
         rows.push(row(what, Verdict::Optional, "it shows no GPU".to_owned(), remedy));
     } else if session.is_stale() {
-        let remedy = "look at `nvidia-smi` and `dmesg`";
         rows.push(row(what, Verdict::Optional, "it counts GPUs that do not answer".to_owned(), remedy));
     }
     rows

@@ -76,6 +76,30 @@ impl Meter {
         }
     }
 
+    /// The device sleeps, and has drawn nothing since the last reading; it is not asked. Returns the window
+    /// up to now, and the energy counted so far.
+    pub(crate) fn sleep(&mut self, time: &DriverTime) -> Option<(Window, WindowEnergy)> {
+        match self {
+            Meter::Counter(counter) => {
+                let window = counter.sleep(time.now)?;
+                Some((window, WindowEnergy::Known(counter.microjoules())))
+            }
+            Meter::Samples { integral, .. } | Meter::Power(integral) => {
+                let sampled = integral.sample(time.now, 0);
+                if let Meter::Samples { last, .. } = self {
+                    *last = time.stamp;
+                }
+                let (Meter::Samples { integral, .. } | Meter::Power(integral)) = self else { return None };
+                match sampled {
+                    Sampled::Advanced(window) => Some((window, WindowEnergy::Known(integral.microjoules()))),
+                    Sampled::Gap(window) => Some((window, WindowEnergy::Unknown(Anomaly::Gap))),
+                    Sampled::Based | Sampled::Stale | Sampled::Implausible => None,
+                }
+            }
+            Meter::None => None,
+        }
+    }
+
     /// Its description for logs and `wattrace doctor`.
     pub(crate) fn describe(&self) -> &'static str {
         match self {

@@ -16,6 +16,7 @@ use crate::driver_time::DriverTime;
 use crate::energy::{Meter, WindowEnergy};
 use crate::memory;
 use crate::session::{DeviceIndex, Session, ShownDevice, is_lost};
+use crate::sleep::PciBus;
 use crate::utilization::Utilization;
 
 /// The driver's samples of a process come up to this long after its end.
@@ -35,7 +36,16 @@ pub(crate) struct Gpu {
     has_instances: bool,
     memory_read_at: Timestamp,
     warned: bool,
+    /// Its address in sysfs, which says whether it sleeps.
+    pub(crate) address: Option<String>,
+    /// Until when it is left alone, so that it can fall asleep.
+    resting_until: Timestamp,
 }
+
+/// How long nothing must have worked before a GPU that may sleep is left alone.
+const QUIET: Duration = Duration::from_secs(10);
+/// For how long it is left alone. The driver keeps samples of its use for longer.
+const REST: Duration = Duration::from_secs(8);
 
 /// The device is lost.
 #[derive(Debug)]
@@ -52,7 +62,7 @@ impl Gpu {
         registry: &Arc<Registry>,
         clock: &Clock,
     ) -> Result<Option<Self>, Error> {
-        let &ShownDevice { index, uuid, name } = shown;
+        let &ShownDevice { index, uuid, name, address } = shown;
         let Some(device) = session.device(index) else { return Ok(None) };
         let Ok(meter) = Meter::open(&device, clock) else { return Ok(None) };
         let time = DriverTime::read(clock);
@@ -78,7 +88,38 @@ impl Gpu {
             has_instances,
             memory_read_at: time.now,
             warned: false,
+            address: address.map(str::to_owned),
+            resting_until: time.now,
         }))
+    }
+
+    /// Whether it sleeps now: then no call may be made about it.
+    pub(crate) fn is_asleep(&self, bus: &PciBus) -> bool {
+        self.address.as_ref().is_some_and(|address| bus.is_asleep(address))
+    }
+
+    /// Whether it is left alone now.
+    pub(crate) fn rests(&self, now: Timestamp) -> bool {
+        now < self.resting_until
+    }
+
+    /// Leaves it alone for a while if nothing works and it may fall asleep then.
+    pub(crate) fn rest(&mut self, bus: &PciBus, now: Timestamp) {
+        let quiet = self.utilization.worked_at().is_some_and(|at| now.since(at) >= QUIET);
+        if quiet && self.address.as_ref().is_some_and(|address| bus.may_sleep(address)) {
+            self.resting_until = now + REST;
+        }
+    }
+
+    /// It sleeps: writes that it has used nothing since the last reading.
+    pub(crate) fn sleep(&mut self, clock: &Clock, resolver: &mut ProcessResolver, out: &mut Batch) {
+        let time = DriverTime::read(clock);
+        let used = self.utilization.sleep(&time);
+        self.usage.emit(used, None, time.now, resolver, out);
+        let energy = self.meter.sleep(&time);
+        self.emit_energy(energy, out);
+        // Once it wakes it is read at once.
+        self.resting_until = time.now;
     }
 
     /// Reads everything and writes what is new. Usage goes before energy, so that it is known when
@@ -106,7 +147,16 @@ impl Gpu {
             self.memory_read_at = held.end;
         }
         self.usage.emit(used, held, time.now, resolver, out);
-        let Some(series) = self.energy else { return Ok(()) };
+        self.emit_energy(energies, out);
+        if !is_read && self.energy.is_some() {
+            out.begin(Window::new(time.now, time.now));
+            self.anomalies.count(Anomaly::BadReading, out);
+        }
+        Ok(())
+    }
+
+    fn emit_energy(&mut self, energies: impl IntoIterator<Item = (Window, WindowEnergy)>, out: &mut Batch) {
+        let Some(series) = self.energy else { return };
         for (window, energy) in energies {
             out.begin(window);
             match energy {
@@ -114,11 +164,6 @@ impl Gpu {
                 WindowEnergy::Unknown(anomaly) => self.anomalies.count(anomaly, out),
             }
         }
-        if !is_read {
-            out.begin(Window::new(time.now, time.now));
-            self.anomalies.count(Anomaly::BadReading, out);
-        }
-        Ok(())
     }
 
     /// Separates a lost device from a temporary error. A temporary error costs nothing: the next window is
@@ -147,7 +192,8 @@ impl Gpu {
     }
 }
 
-fn open_energy(
+/// The series of a GPU's energy.
+pub(crate) fn open_energy(
     registry: &Registry,
     resource: &Resource,
     model: &str,

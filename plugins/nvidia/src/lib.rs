@@ -6,6 +6,8 @@
 //! | `config` | the keys of `[plugins.nvidia]` |
 //! | `session` | the library, loaded and initialised, and its devices |
 //! | `origin` | whether that library is the driver's own |
+//! | `sleep` | which devices sleep, by sysfs |
+//! | `asleep` | devices that have slept since the start |
 //! | `driver_time` | converts the driver's timestamps to the agent's clock |
 //! | `energy` | a device's energy: its energy counter, or its power integrated |
 //! | `utilization` | a device's engine time by process |
@@ -17,6 +19,7 @@
 //! `wattrace-gpu` holds what all GPU plugins share. The attribution plugin splits the energy among the
 //! processes.
 
+mod asleep;
 mod config;
 mod doctor;
 mod driver_time;
@@ -25,6 +28,7 @@ mod gpu;
 mod memory;
 mod origin;
 mod session;
+mod sleep;
 mod source;
 mod utilization;
 

@@ -3,11 +3,13 @@
 
 use std::ffi::OsStr;
 
+use nvml_wrapper::bitmasks::InitFlags;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 use wattrace_api::{Error, Origin};
 
 use crate::origin;
+use crate::sleep;
 
 /// An initialised library. Dropping it shuts the library down.
 pub(crate) struct Session {
@@ -15,14 +17,17 @@ pub(crate) struct Session {
     devices: Vec<DeviceEntry>,
     /// Whether its numbers are measured.
     pub(crate) origin: Origin,
-    /// How many devices it counts, those included that did not answer.
-    counted: u32,
+    /// How many devices it counts, those included that did not answer; `None`: some were left alone.
+    counted: Option<u32>,
+    /// The names of devices about which the library knows nothing else.
+    pub(crate) nameless: Vec<String>,
 }
 
 /// A device that answered.
 struct DeviceEntry {
     uuid: String,
     name: String,
+    address: Option<String>,
     handle: Handle,
 }
 
@@ -42,31 +47,52 @@ pub(crate) struct ShownDevice<'a> {
     pub(crate) index: DeviceIndex,
     pub(crate) uuid: &'a str,
     pub(crate) name: &'a str,
+    /// Its address in sysfs, if it is on the PCI bus.
+    pub(crate) address: Option<&'a str>,
 }
 
 impl Session {
-    /// Loads and initialises the library named `library`.
+    /// Loads and initialises the library named `library`. With `only`, all devices but those at these
+    /// addresses are left alone.
     ///
     /// # Errors
     /// Gone, with the remedy, if there is none or no driver behind it.
-    pub(crate) fn open(library: &str) -> Result<Self, Error> {
-        let nvml = Nvml::builder()
-            .lib_path(OsStr::new(library))
-            .init()
-            .map_err(|e| Error::gone(format!("plugins.nvidia.library: {library}: {e}; {}", remedy(&e))))?;
+    pub(crate) fn open(library: &str, only: Option<&[String]>) -> Result<Self, Error> {
+        let flags = if only.is_some() { InitFlags::NO_ATTACH } else { InitFlags::empty() };
+        let nvml =
+            Nvml::builder().lib_path(OsStr::new(library)).flags(flags).init().map_err(|e| {
+                Error::gone(format!("plugins.nvidia.library: {library}: {e}; {}", remedy(&e)))
+            })?;
         let version = nvml.sys_driver_version().unwrap_or_default();
         let origin = origin::of(library, &version, &origin::kernel_module());
-        let counted = nvml.device_count().map_err(|e| {
-            Error::gone(format!("{library}: cannot count devices: {e}; look at `nvidia-smi` and `dmesg`"))
-        })?;
-        let mut devices = Vec::new();
-        for index in 0..counted {
-            match DeviceEntry::find(&nvml, index) {
-                Ok(device) => devices.push(device),
-                Err(e) => tracing::debug!(index, "a GPU does not answer: {e}"),
+        let mut session = Self { nvml, devices: Vec::new(), origin, counted: None, nameless: Vec::new() };
+        match only {
+            Some(addresses) => {
+                for address in addresses {
+                    session.add(|nvml| nvml.device_by_pci_bus_id(address.as_str()));
+                }
+            }
+            None => {
+                let counted = session.nvml.device_count().map_err(|e| {
+                    let remedy = "look at `nvidia-smi` and `dmesg`";
+                    Error::gone(format!("{library}: cannot count devices: {e}; {remedy}"))
+                })?;
+                session.counted = Some(counted);
+                for index in 0..counted {
+                    session.add(|nvml| nvml.device_by_index(index));
+                }
             }
         }
-        Ok(Self { nvml, devices, origin, counted })
+        Ok(session)
+    }
+
+    fn add<'a>(&'a mut self, find: impl FnOnce(&'a Nvml) -> Result<Device<'a>, NvmlError>) {
+        match find(&self.nvml).map(|device| DeviceEntry::new(&device)) {
+            Ok(Ok(entry)) => self.devices.push(entry),
+            Ok(Err(Some(name))) => self.nameless.push(name),
+            Ok(Err(None)) => tracing::debug!("a GPU does not answer"),
+            Err(e) => tracing::debug!("a GPU does not answer: {e}"),
+        }
     }
 
     /// The devices that answered.
@@ -75,6 +101,7 @@ impl Session {
             index: DeviceIndex(at),
             uuid: &device.uuid,
             name: &device.name,
+            address: device.address.as_deref(),
         })
     }
 
@@ -87,18 +114,25 @@ impl Session {
 
     /// Whether the library counts more or fewer devices than answered: some did not answer, or one was added.
     pub(crate) fn is_stale(&self) -> bool {
-        let counted = self.nvml.device_count().unwrap_or(self.counted);
-        usize::try_from(counted).is_ok_and(|counted| counted != self.devices.len())
+        let Some(before) = self.counted else { return false };
+        let counted = self.nvml.device_count().unwrap_or(before);
+        usize::try_from(counted).is_ok_and(|counted| counted != self.devices.len() + self.nameless.len())
     }
 }
 
 impl DeviceEntry {
-    fn find(nvml: &Nvml, index: u32) -> Result<Self, NvmlError> {
-        let device = nvml.device_by_index(index)?;
+    /// An entry that can be read; else the name of a device that the library knows nothing else about.
+    fn new(device: &Device<'_>) -> Result<Self, Option<String>> {
+        let name = device.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned());
+        let uuid = match device.uuid() {
+            Ok(uuid) => uuid,
+            Err(e) if is_unsupported(&e) => return Err(Some(name)),
+            Err(_) => return Err(None),
+        };
+        let address = device.pci_info().ok().and_then(|pci| sleep::address(&pci.bus_id));
         // SAFETY: it is kept with its `Nvml` and used with no other.
         let handle = Handle(unsafe { device.handle() });
-        let name = device.name().unwrap_or_else(|_| "NVIDIA GPU".to_owned());
-        Ok(Self { uuid: device.uuid()?, name, handle })
+        Ok(Self { uuid, name, address, handle })
     }
 }
 

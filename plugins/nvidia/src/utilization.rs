@@ -28,12 +28,28 @@ pub(crate) struct Utilization {
     last: u64,
     /// The same on the agent's clock.
     end: Timestamp,
+    /// The end of the last window in which anything worked.
+    worked_at: Timestamp,
 }
 
 impl Utilization {
     /// Reads samples from `time` on.
     pub(crate) fn new(time: &DriverTime) -> Self {
-        Self { by_process: true, whole_device: true, last: time.stamp, end: time.now }
+        let worked_at = time.now;
+        Self { by_process: true, whole_device: true, last: time.stamp, end: time.now, worked_at }
+    }
+
+    /// When an engine last worked; `None`: the device does not report it.
+    pub(crate) fn worked_at(&self) -> Option<Timestamp> {
+        (self.by_process || self.whole_device).then_some(self.worked_at)
+    }
+
+    /// The device sleeps: no engine has worked since the last call. Returns the window up to now. What wakes
+    /// it makes it work, so that counts as work.
+    pub(crate) fn sleep(&mut self, time: &DriverTime) -> Option<Window> {
+        let window = Window::new(self.end, time.now);
+        (self.last, self.end, self.worked_at) = (time.stamp, time.now, time.now);
+        (window.nanos() > 0 && (self.by_process || self.whole_device)).then_some(window)
     }
 
     /// Adds the engine times since the last call to `usage`. Returns the window that they cover; `None`:
@@ -63,6 +79,12 @@ impl Utilization {
         let window = Window::new(self.end, time.at(edge));
         if window.nanos() == 0 {
             return Ok(None);
+        }
+        let works = |percent: u32| percent > 0;
+        if whole.iter().any(|s| s.1 > 0)
+            || uses.iter().any(|u| [u.sm_util, u.enc_util, u.dec_util].into_iter().any(works))
+        {
+            self.worked_at = window.end;
         }
         let span = (edge - self.last).saturating_mul(1_000);
         if self.by_process {

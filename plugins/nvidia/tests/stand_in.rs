@@ -2,127 +2,17 @@
 //! and returns.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
+mod machine;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tempfile::TempDir;
-use wattrace_api::directory::Keeper;
-use wattrace_api::testing::{Point, Rig};
-use wattrace_api::{
-    Batch, Consumer, ConsumerKind, Error, ErrorKind, Follows, Identity, Origin, Plugin, Resource, SeriesId,
-    Timestamp, Verdict, Window,
-};
+use machine::{ENERGY, MEMORY, Machine, TIME, at, busy, last, of, windows_tile};
+use wattrace_api::testing::Rig;
+use wattrace_api::{ConsumerKind, ErrorKind, Follows, Origin, Plugin, Resource, Verdict, Window};
 use wattrace_nvidia::{Nvidia, NvidiaConfig};
-use wattrace_nvml_stand_in::{Busy, Device, Mig, Process, Scenario};
-
-/// A machine of its own: a copy of the library with a scenario beside it, and a clock that the test sets.
-struct Machine {
-    rig: Rig,
-    keeper: Keeper,
-    config: NvidiaConfig,
-    directory: TempDir,
-}
-
-impl Machine {
-    fn new(devices: Vec<Device>) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let library = directory.path().join("libnvidia-ml.so.1");
-        fs::copy(built(), &library).unwrap();
-        let clock = directory.path().join("clock").to_string_lossy().into_owned();
-        let scenario = Scenario { clock, devices, ..Scenario::default() };
-        let text = toml::to_string(&scenario).unwrap();
-        fs::write(directory.path().join("libnvidia-ml.so.1.toml"), text).unwrap();
-        let library = library.to_string_lossy().into_owned();
-        let config = NvidiaConfig { library, rescan: Duration::from_secs(5), ..NvidiaConfig::default() };
-        let rig = Rig::new();
-        let keeper = rig.registry.directory().keep();
-        let machine = Self { rig, keeper, config, directory };
-        machine.turn(0);
-        machine
-    }
-
-    fn start(devices: Vec<Device>) -> Self {
-        let mut machine = Self::new(devices);
-        machine.rig.start::<Nvidia>(machine.config.clone()).unwrap();
-        machine
-    }
-
-    fn turn(&self, ms: u64) {
-        fs::write(self.directory.path().join("clock"), (ms * 1_000_000).to_string()).unwrap();
-    }
-
-    fn process(&self, pid: u32) -> Arc<Consumer> {
-        let identity =
-            Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
-        let consumer = Arc::new(Consumer::new(identity, None, Vec::new()));
-        self.keeper.announce(pid, consumer.clone());
-        consumer
-    }
-
-    fn tick(&mut self, ms: u64) -> Result<Batch, Error> {
-        self.turn(ms);
-        self.rig.tick(at(ms))
-    }
-
-    /// Ticks every second up to `to`, and returns all points and ends.
-    fn seconds(&mut self, from: u64, to: u64) -> (Vec<Point>, Vec<SeriesId>) {
-        let (mut points, mut ended) = (Vec::new(), Vec::new());
-        for second in from..=to {
-            let batch = self.tick(second * 1_000).unwrap();
-            points.extend(self.rig.points(&batch));
-            ended.extend_from_slice(batch.ended());
-            self.rig.registry.release(batch.ended());
-        }
-        (points, ended)
-    }
-}
-
-/// The library: cargo puts it beside the test.
-fn built() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let library = test.parent().unwrap().join("libwattrace_nvml_stand_in.so");
-    assert!(library.exists(), "{} is missing", library.display());
-    library
-}
-
-fn at(ms: u64) -> Timestamp {
-    Timestamp(ms * 1_000_000)
-}
-
-fn busy(from: f64, to: f64, sm: f64) -> Busy {
-    Busy { from, to, sm, ..Busy::default() }
-}
-
-fn of<'a>(points: &'a [Point], metric: &str, gpu: &str) -> Vec<&'a Point> {
-    points.iter().filter(|p| p.metric == metric && p.series.resource.id == gpu).collect()
-}
-
-/// The last value of every consumer's series of `metric`, by the consumer's id.
-fn last<'a>(points: &'a [Point], metric: &str) -> Vec<(&'a str, f64)> {
-    let mut last = Vec::<(&str, f64)>::new();
-    for point in points.iter().filter(|p| p.metric == metric) {
-        let id = point.series.consumer.as_ref().map_or("", |c| &*c.identity().id);
-        match last.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, value)) => *value = point.value,
-            None => last.push((id, point.value)),
-        }
-    }
-    last
-}
-
-fn windows_tile(points: &[&Point], from: u64) {
-    let mut edge = at(from);
-    for point in points {
-        assert_eq!(point.window.start, edge);
-        edge = point.window.end;
-    }
-}
-
-const ENERGY: &str = "hw.energy";
-const TIME: &str = "wattrace.consumer.gpu.time";
-const MEMORY: &str = "wattrace.consumer.gpu.memory";
+use wattrace_nvml_stand_in::{Busy, Device, Mig, Process};
 
 #[test]
 fn energy_is_the_integral_of_power_and_a_stand_in_is_simulated() {
@@ -364,4 +254,37 @@ fn doctor_lists_each_gpu_and_what_it_supports() {
             "energy counter (simulated); MIG instances: memory by process, no use by process",
         ]
     );
+}
+
+#[test]
+fn use_by_process_is_read_whether_mig_is_disabled_or_not_supported() {
+    for mig_mode in [true, false] {
+        let processes =
+            vec![Process { pid: 4_100, memory: 1, busy: vec![busy(0.0, 9.0, 55.0)], ..Process::default() }];
+        let device = Device { uuid: "GPU-a".into(), mig_mode, processes, ..Device::default() };
+        let mut machine = Machine::start(vec![device]);
+        machine.process(4_100);
+        let (points, _) = machine.seconds(1, 2);
+        assert_eq!(last(&points, TIME), [("4100", 1.1)]);
+    }
+}
+
+#[test]
+fn a_gpu_that_nobody_uses_has_energy_and_no_users() {
+    let device = Device { uuid: "GPU-a".into(), power: vec![(0.0, 24.0)], ..Device::default() };
+    let mut machine = Machine::start(vec![device]);
+    let (points, _) = machine.seconds(1, 1);
+    assert_eq!(points.iter().map(|p| (&*p.metric, p.value)).collect::<Vec<_>>(), [(ENERGY, 24.0)]);
+}
+
+#[test]
+fn a_device_that_supports_nothing_is_no_gpu_of_0_j_and_hwmon_is_named() {
+    let jetson = Device { name: "Orin (nvgpu)".into(), measures: false, ..Device::default() };
+    let machine = Machine::new(vec![jetson]);
+    let error = Rig::new().start::<Nvidia>(machine.config.clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Gone);
+    assert!(error.to_string().contains("measures nothing of Orin (nvgpu); on a Jetson, the plugin `hwmon`"));
+    let findings = Nvidia::diagnose(&machine.config);
+    assert_eq!((findings.len(), findings[0].verdict), (1, Verdict::Optional));
+    assert!(findings[0].remedy.contains("hwmon"), "{findings:?}");
 }

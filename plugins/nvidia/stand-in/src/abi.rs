@@ -77,8 +77,20 @@ pub(crate) fn handle(generation: u32, instance: usize, device: usize) -> nvmlDev
     (u64::from(generation) << 32 | (instance as u64) << 16 | device as u64) as usize as nvmlDevice_t
 }
 
-/// Calls `then` with the device of a handle and the number of its instance plus one (0: the whole GPU).
+/// Calls `then` with the device of a handle and the number of its instance plus one (0: the whole GPU),
+/// unless the device supports nothing but its name.
 pub(crate) fn with(
+    handle: nvmlDevice_t,
+    then: impl FnOnce(&Machine, &Device, usize) -> nvmlReturn_t,
+) -> nvmlReturn_t {
+    with_any(handle, |machine, device, instance| match device.measures {
+        true => then(machine, device, instance),
+        false => UNSUPPORTED,
+    })
+}
+
+/// The same for a function that all devices support.
+pub(crate) fn with_any(
     handle: nvmlDevice_t,
     then: impl FnOnce(&Machine, &Device, usize) -> nvmlReturn_t,
 ) -> nvmlReturn_t {
@@ -89,7 +101,10 @@ pub(crate) fn with(
     let device = (device as usize).checked_sub(1).and_then(|at| machine.scenario.devices.get(at));
     match device.filter(|_| generation == machine.generation) {
         Some(device) if machine::is_lost(device, machine.initialised, machine.now()) => LOST,
-        Some(device) => then(machine, device, instance),
+        Some(device) => {
+            machine.wake(device);
+            then(machine, device, instance)
+        }
         None => INVALID,
     }
 }

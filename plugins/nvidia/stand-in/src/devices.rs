@@ -1,17 +1,33 @@
 //! NVML's functions to initialise the library and to find the devices and their MIG instances. `machine.rs`
 //! has the state; `readings.rs` exports the functions that read a device.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 use std::os::raw::c_uint;
 
 use nvml_wrapper_sys::bindings::*;
 
-use crate::abi::{INVALID, NOT_FOUND, OK, UNINITIALIZED, handle, machine, put, put_text, with};
+use crate::abi::{
+    INVALID, NOT_FOUND, OK, UNINITIALIZED, UNSUPPORTED, handle, machine, put, put_text, with, with_any,
+};
 use crate::machine::{Machine, is_lost};
 
-/// `nvmlInit_v2`.
+/// `nvmlInit_v2`, which attaches all devices, and so wakes them.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInit_v2() -> nvmlReturn_t {
+    let result = initialise();
+    if let Some(machine) = machine().as_ref() {
+        machine.scenario.devices.iter().for_each(|device| machine.wake(device));
+    }
+    result
+}
+
+/// `nvmlInitWithFlags`, of which only the flag not to attach devices is known.
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlInitWithFlags(flags: c_uint) -> nvmlReturn_t {
+    if flags & NVML_INIT_FLAG_NO_ATTACH == 0 { nvmlInit_v2() } else { initialise() }
+}
+
+fn initialise() -> nvmlReturn_t {
     let mut slot = machine();
     if slot.is_none() {
         *slot = Machine::load();
@@ -75,9 +91,56 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, to: *mut n
     let machine = machine();
     let Some(machine) = machine.as_ref() else { return UNINITIALIZED };
     let Some(&device) = machine.visible.get(index as usize) else { return INVALID };
+    machine.wake(&machine.scenario.devices[device]);
     // SAFETY: the caller's pointer.
     unsafe { put(to, handle(machine.generation, 0, device + 1)) };
     OK
+}
+
+/// `nvmlDeviceGetHandleByPciBusId_v2`.
+///
+/// # Safety
+/// As NVML documents it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(
+    address: *const c_char,
+    to: *mut nvmlDevice_t,
+) -> nvmlReturn_t {
+    let machine = machine();
+    let Some(machine) = machine.as_ref() else { return UNINITIALIZED };
+    // SAFETY: the caller's string.
+    let address = unsafe { CStr::from_ptr(address) }.to_string_lossy();
+    let is = |device: &&usize| machine.scenario.devices[**device].pci == address;
+    let Some(&device) = machine.visible.iter().find(is) else { return NOT_FOUND };
+    machine.wake(&machine.scenario.devices[device]);
+    // SAFETY: the caller's pointer.
+    unsafe { put(to, handle(machine.generation, 0, device + 1)) };
+    OK
+}
+
+/// `nvmlDeviceGetPciInfo_v3`. The bus id is as long as NVIDIA's, with eight digits of the domain.
+///
+/// # Safety
+/// As NVML documents it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(
+    device: nvmlDevice_t,
+    to: *mut nvmlPciInfo_t,
+) -> nvmlReturn_t {
+    with(device, |_, device, _| {
+        if device.pci.is_empty() {
+            return UNSUPPORTED;
+        }
+        // SAFETY: a structure of numbers, for which zero is a value.
+        let mut info: nvmlPciInfo_t = unsafe { std::mem::zeroed() };
+        let text = format!("0000{}", device.pci.to_uppercase());
+        for (to, byte) in info.busId.iter_mut().zip(text.bytes().take(31)) {
+            *to = byte as c_char;
+        }
+        // SAFETY: the caller's pointer.
+        unsafe { put(to, info) };
+        OK
+    })
 }
 
 /// `nvmlDeviceGetUUID`.
@@ -108,7 +171,7 @@ pub unsafe extern "C" fn nvmlDeviceGetName(
     room: c_uint,
 ) -> nvmlReturn_t {
     // SAFETY: the caller says how much room there is.
-    with(device, |_, device, _| unsafe { put_text(&device.name, to, room) })
+    with_any(device, |_, device, _| unsafe { put_text(&device.name, to, room) })
 }
 
 /// `nvmlDeviceGetMigMode`.
@@ -122,6 +185,9 @@ pub unsafe extern "C" fn nvmlDeviceGetMigMode(
     pending: *mut c_uint,
 ) -> nvmlReturn_t {
     with(device, |_, device, _| {
+        if !device.mig_mode {
+            return UNSUPPORTED;
+        }
         let mode = c_uint::from(!device.mig.is_empty());
         // SAFETY: the caller's pointers.
         unsafe {

@@ -64,6 +64,17 @@ impl Machine {
         }
     }
 
+    /// A device is asked something: if it sleeps, it wakes up.
+    pub(crate) fn wake(&self, device: &Device) {
+        if self.scenario.sysfs.is_empty() || device.pci.is_empty() {
+            return;
+        }
+        let path = format!("{}/bus/pci/devices/{}/power/runtime_status", self.scenario.sysfs, device.pci);
+        if fs::read_to_string(&path).is_ok_and(|state| state.trim() == "suspended") {
+            let _ = fs::write(&path, "active\n");
+        }
+    }
+
     /// Seconds of the scenario's clock.
     pub(crate) fn now(&self) -> f64 {
         if self.scenario.clock == "monotonic" {

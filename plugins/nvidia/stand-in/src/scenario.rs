@@ -24,6 +24,8 @@ pub struct Scenario {
     /// `monotonic`: the system's clock, zero when the library is first initialised. Otherwise a file with
     /// nanoseconds, which count as the time since boot and since the epoch: a test's clock.
     pub clock: String,
+    /// A tree like /sys. Empty: none. In it, a device that is asked anything wakes up.
+    pub sysfs: String,
     /// The GPUs.
     pub devices: Vec<Device>,
 }
@@ -59,6 +61,12 @@ pub struct Device {
     pub processes: Vec<Process>,
     /// Its MIG instances. MIG is enabled if there are any.
     pub mig: Vec<Mig>,
+    /// Whether it answers whether MIG is enabled: data-centre GPUs say no where others do not support it.
+    pub mig_mode: bool,
+    /// Its address on the PCI bus, such as `0000:01:00.0`; empty: it is not on one.
+    pub pci: String,
+    /// Whether it supports anything but its name. A Jetson's does not.
+    pub measures: bool,
 }
 
 /// An instance of a GPU.
@@ -107,7 +115,12 @@ pub struct Busy {
 
 impl Default for Scenario {
     fn default() -> Self {
-        Self { driver: "0.0-stand-in".to_owned(), clock: "monotonic".to_owned(), devices: Vec::new() }
+        Self {
+            driver: "0.0-stand-in".to_owned(),
+            clock: "monotonic".to_owned(),
+            sysfs: String::new(),
+            devices: Vec::new(),
+        }
     }
 }
 
@@ -127,6 +140,9 @@ impl Default for Device {
             resets: Vec::new(),
             processes: Vec::new(),
             mig: Vec::new(),
+            mig_mode: true,
+            pci: String::new(),
+            measures: true,
         }
     }
 }
