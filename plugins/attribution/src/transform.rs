@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, warn};
 use wattrace_api::{Batch, Error, Registry, Role, Series, SeriesId, SeriesMap, Timestamp, Transform};
 
 use crate::books::{Books, User};
@@ -15,6 +15,9 @@ use crate::series_use::SeriesUse;
 /// How often the state file is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(600);
 
+/// A configured domain that has not appeared by then is reported: slow meters take a few seconds.
+const MAX_ABSENCE: Duration = Duration::from_secs(30);
+
 /// Joins usage (`wattrace.consumer.cpu.time`, …) and energy (`hw.energy`) into `wattrace.consumer.energy`.
 pub struct Transformer {
     registry: Arc<Registry>,
@@ -24,6 +27,10 @@ pub struct Transformer {
     state: StateFile,
     /// When the state file was last written.
     written: Timestamp,
+    /// Domains of `idle_watts` that have not appeared and are not reported yet.
+    absent: Vec<String>,
+    /// The end of the first window.
+    first: Timestamp,
 }
 
 impl Transformer {
@@ -39,6 +46,8 @@ impl Transformer {
             uses: SeriesMap::default(),
             state: StateFile::open(config.state_file().as_deref()),
             written: Timestamp::default(),
+            absent: config.idle_watts.keys().cloned().collect(),
+            first: Timestamp::default(),
         };
         // Accounts of the meters that exist are opened now, so that usage is kept for a slow meter from the
         // start.
@@ -80,6 +89,7 @@ impl Transformer {
     fn open_account(&mut self, meter: &Series) -> SeriesUse {
         let Some(domain) = &meter.domain else { return SeriesUse::None };
         let configured = self.config.idle_watts.get(&domain.name).copied();
+        self.absent.retain(|name| *name != domain.name);
         let given_watts = configured.or(domain.idle_microwatts.map(|w| w as f64 * 1e-6));
         let (weights, smt_factor) = (self.config.weights, self.config.given_smt_factor());
         let learner = self.state.take(domain);
@@ -110,6 +120,23 @@ impl Transformer {
         }
     }
 
+    /// The keys of `idle_watts` that name no domain, with those there are; empty after it was asked once, and
+    /// if there are none.
+    fn take_absent(&mut self) -> Option<String> {
+        let absent = std::mem::take(&mut self.absent);
+        let series = self.registry.series();
+        let meters = series.iter().filter(|(_, series)| series.role == Role::Meter);
+        let mut names: Vec<_> = meters.filter_map(|(_, s)| Some(s.domain.as_ref()?.name.clone())).collect();
+        names.sort_unstable();
+        (!absent.is_empty()).then(|| {
+            format!(
+                "plugins.attribution.idle_watts: there is no domain {}; there are {}",
+                absent.join(", "),
+                names.join(", ")
+            )
+        })
+    }
+
     fn write_state(&mut self) {
         self.written = self.books.known_to();
         self.state.write(self.books.learnt());
@@ -127,6 +154,11 @@ impl Transform for Transformer {
         }
         self.books.clear_out(batch);
         let now = self.books.known_to();
+        if self.first == Timestamp::default() {
+            self.first = now;
+        } else if !self.absent.is_empty() && now.since(self.first) >= MAX_ABSENCE {
+            self.take_absent().iter().for_each(|absent| warn!("{absent}"));
+        }
         if self.written == Timestamp::default() {
             self.written = now;
         } else if now.since(self.written) >= WRITE_INTERVAL {
@@ -138,6 +170,7 @@ impl Transform for Transformer {
     fn finish(&mut self, out: &mut Batch) -> Result<(), Error> {
         self.books.close_all(out);
         self.books.clear_out(out);
+        self.take_absent().iter().for_each(|absent| warn!("{absent}"));
         self.write_state();
         Ok(())
     }

@@ -91,6 +91,19 @@ fn with_idle_watts(domain: &str, watts: f64) -> AttributionConfig {
 }
 
 #[test]
+fn idle_watts_of_a_domain_that_does_not_appear_are_reported_once() {
+    let mut config = with_idle_watts("package-0", 10.0);
+    config.idle_watts.insert("packag-0".into(), 10.0);
+    let scene = Scene::new(config.clone());
+    scene.meter("package-0", Some(0));
+    let mut transformer = Transformer::open(&config, scene.rig.registry.clone()).unwrap();
+    assert_eq!(transformer.absent, ["packag-0"], "the other one has appeared");
+    let message = transformer.take_absent().unwrap();
+    assert_eq!(message, "plugins.attribution.idle_watts: there is no domain packag-0; there are package-0");
+    assert_eq!(transformer.take_absent(), None);
+}
+
+#[test]
 fn energy_and_usage_from_before_attribution_started_do_not_count() {
     let mut scene = Scene::new(AttributionConfig::default());
     let (meter, process) = (scene.meter("package-0", Some(0)), scene.process(1, 0));
