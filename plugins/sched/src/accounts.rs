@@ -88,7 +88,7 @@ impl Accounts {
         let CpuAccount { ref groups, flush, ref mut reader } = self.cpus[cpu];
         let groups = if self.per_core { &groups[..] } else { &groups[..1] };
         let processes = &mut self.processes;
-        let mut charged = 0;
+        let (mut charged, mut unfollowed_ns, mut unfollowed) = (0, 0, 0);
         let (view, idle_since) = match flush {
             Flush::Closed => (self.kernel.closed_page(cpu), None),
             Flush::Offline => match self.kernel.open_page(cpu) {
@@ -98,9 +98,12 @@ impl Accounts {
         };
         let charge = |entry: &Entry, used: &Quantities| {
             charged += used[quantity::TIME];
-            processes.charge(entry, used, view.page.start_ns, groups);
+            if !processes.charge(entry, used, view.page.start_ns, groups) {
+                unfollowed_ns += used[quantity::TIME];
+                unfollowed += 1;
+            }
         };
-        let page = match idle_since {
+        let mut page = match idle_since {
             None => reader.closed(&view, charge),
             Some(slice_start_ns) => reader.offline(&view, slice_start_ns, now.0, charge),
         };
@@ -113,8 +116,10 @@ impl Accounts {
                  report this bug"
             );
         }
+        page.overflow_ns += unfollowed_ns;
         groups.iter().for_each(|&group| self.groups[group].charge(&page));
         self.own_metrics.overflows += u64::from(overflow_count);
+        self.own_metrics.unfollowed += unfollowed;
         self.window.end = self.window.end.max(Timestamp(end_ns));
     }
 

@@ -17,7 +17,7 @@ pub(crate) struct Cgroups {
 }
 
 /// Cgroups come and go. When this many are known, all are forgotten.
-const MAX_PATHS: usize = 65536;
+const MAX_PATHS: usize = 8192;
 
 impl Cgroups {
     pub(crate) fn new() -> Self {

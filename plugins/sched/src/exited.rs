@@ -15,6 +15,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How many consumers are kept for the whole of [`GRACE`]. Where more exit, the oldest end earlier.
 const MOST_KEPT: usize = 4096;
 
+/// How many consumers may have exited since the last emission, which ends them. In a fork storm beyond that,
+/// new ones are not followed: at some 2 kB each they would take all memory.
+pub(crate) const MOST_EXITED: usize = 16_384;
+
 /// Consumers that have exited, by their index in the table, the longest without a slice first.
 #[derive(Debug, Default)]
 pub(crate) struct ExitedQueue {
@@ -23,6 +27,11 @@ pub(crate) struct ExitedQueue {
 }
 
 impl ExitedQueue {
+    /// Whether no more consumers may be followed until some have ended.
+    pub(crate) fn is_full(&self) -> bool {
+        self.queue.len() >= MOST_EXITED
+    }
+
     /// The consumer at `index` has exited; this was seen at `now`.
     pub(crate) fn push(&mut self, index: usize, now: Timestamp) {
         self.queue.push_back((index, now));

@@ -9,6 +9,7 @@
 //! | `requirements.rs`, `namespaces.rs` | what the kernel and our permissions must offer, each with its remedy |
 //! | `reader.rs` | a CPU's ledger, page by page |
 //! | `processes.rs`, `threads.rs` | the processes that ran and, if they are asked for, their threads |
+//! | `names.rs` | the names of processes, each kept once |
 //! | `usage.rs` | what one of them used, and its series |
 //! | `closing.rs` | idle time, interrupts and overflow |
 //! | `cgroups.rs`, `command_line.rs` | the paths of cgroups; command lines without secrets |
@@ -24,6 +25,7 @@ mod exited;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod kernel;
+mod names;
 pub mod namespaces;
 mod open;
 mod own_metrics;

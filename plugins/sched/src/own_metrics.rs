@@ -17,8 +17,8 @@ const ANOMALIES: Metric = Metric::counter(
     "wattrace.sched.anomalies",
     Unit::Count("{anomaly}"),
     1.0,
-    "Events that were overwritten before they were read, and charges that went to the overflow entry of a \
-     full ledger page",
+    "Events that were overwritten before they were read, charges that went to the overflow entry of a full \
+     ledger page, and charges of processes that were not followed in a fork storm",
 );
 
 /// The series, and the last value of those that have no other home.
@@ -26,10 +26,13 @@ pub(crate) struct OwnMetrics {
     switches: SeriesId,
     event_lost: SeriesId,
     ledger_overflow: SeriesId,
+    process_overflow: SeriesId,
     /// Events that were overwritten before they were read.
     pub(crate) lost_events: u64,
     /// Charges that went to the overflow entry of a full page.
     pub(crate) overflows: u64,
+    /// Charges of processes that were not followed: too many had exited.
+    pub(crate) unfollowed: u64,
 }
 
 impl OwnMetrics {
@@ -43,9 +46,11 @@ impl OwnMetrics {
         Ok(Self {
             event_lost: anomaly("event_lost")?,
             ledger_overflow: anomaly("ledger_overflow")?,
+            process_overflow: anomaly("process_overflow")?,
             switches: open(&SWITCHES, Vec::new())?,
             lost_events: 0,
             overflows: 0,
+            unfollowed: 0,
         })
     }
 
@@ -54,6 +59,7 @@ impl OwnMetrics {
             (self.switches, switches),
             (self.event_lost, self.lost_events),
             (self.ledger_overflow, self.overflows),
+            (self.process_overflow, self.unfollowed),
         ];
         points.into_iter().for_each(|(series, count)| out.push(series, Value::of_steps(count)));
     }

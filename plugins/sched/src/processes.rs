@@ -21,6 +21,7 @@ use wattrace_procfs::{Procfs, Stat, TICK_NANOS};
 use crate::cgroups::Cgroups;
 use crate::command_line;
 use crate::exited::ExitedQueue;
+use crate::names::{Names, shared_text};
 use crate::reader::Quantities;
 use crate::threads::Threads;
 use crate::usage::{ConsumerUsage, CpuGroup};
@@ -49,13 +50,14 @@ struct NewProcess {
     comm: [u8; COMM_LEN],
     cgroup: u64,
     executable: Option<Arc<str>>,
+    uid: Option<u32>,
 }
 
 impl Process {
     /// Sets its user.
     fn set_user(&mut self, uid: u32) {
         if self.uid.replace(uid) != Some(uid) {
-            self.usage.consumer.update(vec![Attribute::new("process.real_user.id", uid)]);
+            self.usage.consumer.update(vec![user_attribute(uid)]);
         }
     }
 }
@@ -71,6 +73,7 @@ pub(crate) struct Processes {
     threads: Option<Threads>,
     procfs: Procfs,
     cgroups: Cgroups,
+    names: Names,
     by_key: FxHashMap<Key, usize>,
     all: Slab<Process>,
     dirty: Vec<usize>,
@@ -89,6 +92,7 @@ impl Processes {
             clock,
             procfs: Procfs::default(),
             cgroups: Cgroups::new(),
+            names: Names::default(),
             by_key: FxHashMap::default(),
             all: Slab::new(),
             dirty: Vec::new(),
@@ -105,7 +109,7 @@ impl Processes {
     /// A process was forked.
     pub(crate) fn forked(&mut self, event: &Event) {
         let key = (event.pid, event.start);
-        if self.by_key.contains_key(&key) {
+        if self.by_key.contains_key(&key) || self.exited.is_full() {
             return;
         }
         let parent_key = (event.parent_pid, event.parent_start);
@@ -113,9 +117,11 @@ impl Processes {
         let inherited = parent.and_then(|p| p.executable.clone());
         let parent = self.identity(parent_key);
         let (parent_pid, comm, cgroup) = (event.parent_pid, event.comm, event.cgroup);
-        let new = NewProcess { parent: Some(parent), parent_pid, comm, cgroup, executable: inherited };
-        let at = self.insert(key, new);
-        self.all[at].set_user(event.uid);
+        let uid = Some(event.uid);
+        self.insert(
+            key,
+            NewProcess { parent: Some(parent), parent_pid, comm, cgroup, executable: inherited, uid },
+        );
     }
 
     /// A cgroup was created at `path`.
@@ -126,21 +132,22 @@ impl Processes {
     /// A process executed a program: its name changes, its identity does not. `arguments` is its command
     /// line, if those are read: each argument terminated by a zero.
     pub(crate) fn executed(&mut self, event: &Event, path: &[u8], arguments: &[u8]) {
-        let at = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
+        let known = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
+        let Some(at) = known else { return };
         let given = String::from_utf8_lossy(path);
         // A relative path is of little use without its directory. While the process lives, /proc has the
         // absolute one.
         let absolute = if given.starts_with('/') { None } else { self.procfs.executable(event.pid) };
         let path: Option<Arc<str>> = match absolute {
-            Some(absolute) => Some(absolute.into()),
+            Some(absolute) => Some(self.names.shared(&absolute)),
             None if given.is_empty() => None,
-            None => Some(given.into()),
+            None => Some(self.names.shared(&given)),
         };
         let process = &mut self.all[at];
         process.comm = event.comm;
         process.named_at = event.at_ns;
         process.executable = path;
-        let mut changes = names(&process.comm, process.executable.as_deref());
+        let mut changes = self.names.attributes(&process.comm, process.executable.as_ref());
         if !arguments.is_empty() {
             changes.push(Attribute::new("process.command_line", command_line::readable(arguments)));
         }
@@ -150,7 +157,8 @@ impl Processes {
 
     /// The last thread of a process is exiting. More slices of it may follow.
     pub(crate) fn exited(&mut self, event: &Event) {
-        let at = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
+        let known = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
+        let Some(at) = known else { return };
         let code = exit_code(event.wait_status);
         self.all[at].usage.consumer.update(vec![Attribute::new("process.exit.code", code)]);
         self.mark_exited(at, self.clock.unix_nanos(Timestamp(event.at_ns)));
@@ -173,9 +181,16 @@ impl Processes {
     }
 
     /// Charges what the thread of `entry` used of each of `groups`, a package and perhaps a core. The page
-    /// began at `page_start`.
-    pub(crate) fn charge(&mut self, entry: &Entry, used: &Quantities, page_start: u64, groups: &[usize]) {
-        let at = self.get_or_discover((entry.pid, entry.process_start), entry.comm, entry.cgroup);
+    /// began at `page_start`. Returns whether the process is followed: in a fork storm some are not.
+    pub(crate) fn charge(
+        &mut self,
+        entry: &Entry,
+        used: &Quantities,
+        page_start: u64,
+        groups: &[usize],
+    ) -> bool {
+        let known = self.get_or_discover((entry.pid, entry.process_start), entry.comm, entry.cgroup);
+        let Some(at) = known else { return false };
         let process = &mut self.all[at];
         process.ran_at = self.pass;
         if process.usage.charge(used, groups) {
@@ -194,32 +209,37 @@ impl Processes {
         // entry has the name of when the thread first ran on this page: an event since then is newer.
         if entry.tid == entry.pid && process.named_at < page_start && process.comm != entry.comm {
             process.comm = entry.comm;
-            process.usage.consumer.update(names(&process.comm, process.executable.as_deref()));
+            let names = self.names.attributes(&process.comm, process.executable.as_ref());
+            process.usage.consumer.update(names);
         }
+        true
     }
 
     /// Finds a process, or creates one without a fork event: it is older than the agent, or the event was
-    /// lost.
-    fn get_or_discover(&mut self, key: Key, comm: [u8; COMM_LEN], cgroup: u64) -> usize {
+    /// lost. `None`: no more are followed for now.
+    fn get_or_discover(&mut self, key: Key, comm: [u8; COMM_LEN], cgroup: u64) -> Option<usize> {
         if let Some(&at) = self.by_key.get(&key) {
-            return at;
+            return Some(at);
+        }
+        if self.exited.is_full() {
+            return None;
         }
         let stat = stat_of(&self.procfs, key);
-        let path = stat.as_ref().and_then(|_| self.procfs.executable(key.0)).map(Into::into);
+        let path = stat.as_ref().and_then(|_| self.procfs.executable(key.0));
+        let path = path.map(|path| self.names.shared(&path));
         let comm = stat.as_ref().map_or(comm, |stat| comm_bytes(&stat.comm));
         let parent_pid = stat.as_ref().map_or(0, |stat| stat.parent);
-        let at = self.insert(key, NewProcess { parent: None, parent_pid, comm, cgroup, executable: path });
-        if let Some(uid) = stat.as_ref().and_then(|_| self.procfs.real_uid(key.0)) {
-            self.all[at].set_user(uid);
-        }
+        let uid = stat.as_ref().and_then(|_| self.procfs.real_uid(key.0));
+        let at =
+            self.insert(key, NewProcess { parent: None, parent_pid, comm, cgroup, executable: path, uid });
         if stat.is_none() {
             self.mark_exited(at, self.clock.unix_nanos(self.clock.now()));
         }
-        at
+        Some(at)
     }
 
     fn insert(&mut self, key: Key, new: NewProcess) -> usize {
-        let NewProcess { parent, parent_pid, comm, cgroup, executable } = new;
+        let NewProcess { parent, parent_pid, comm, cgroup, executable, uid } = new;
         let identity = self.identity(key);
         let created = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(identity.start_unix_nano);
         let mut attributes = vec![
@@ -227,8 +247,9 @@ impl Processes {
             Attribute::new("process.parent_pid", parent_pid),
             Attribute::new("process.creation.time", humantime::format_rfc3339_nanos(created).to_string()),
         ];
-        attributes.extend(names(&comm, executable.as_deref()));
+        attributes.extend(self.names.attributes(&comm, executable.as_ref()));
         attributes.extend(self.cgroups.path(cgroup).map(cgroup_attribute));
+        attributes.extend(uid.map(user_attribute));
         let consumer = Arc::new(Consumer::new(identity, parent, attributes));
         if self.registry.events().wanted::<ConsumerStarted>() {
             self.registry.events().publish(ConsumerStarted(consumer.clone()));
@@ -241,7 +262,7 @@ impl Processes {
             named_at: 0,
             cgroup,
             executable,
-            uid: None,
+            uid,
             ran_at: self.pass,
             exited: false,
         });
@@ -323,21 +344,12 @@ fn exit_code(wait_status: u32) -> i64 {
     }
 }
 
-fn names(comm: &[u8; COMM_LEN], executable: Option<&str>) -> Vec<Attribute> {
-    let end = comm.iter().position(|&b| b == 0).unwrap_or(COMM_LEN);
-    let comm = String::from_utf8_lossy(&comm[..end]);
-    // OpenTelemetry: the base name of /proc/PID/exe; a kernel thread has only its own name.
-    let name = executable.and_then(|p| p.rsplit('/').next()).filter(|n| !n.is_empty()).unwrap_or(&comm);
-    let mut names = vec![
-        Attribute::new("process.executable.name", name),
-        Attribute::new("wattrace.process.comm", &*comm),
-    ];
-    names.extend(executable.map(|path| Attribute::new("process.executable.path", path)));
-    names
+fn cgroup_attribute(path: Arc<str>) -> Attribute {
+    shared_text("process.linux.cgroup", path)
 }
 
-fn cgroup_attribute(path: Arc<str>) -> Attribute {
-    Attribute::new("process.linux.cgroup", &*path)
+fn user_attribute(uid: u32) -> Attribute {
+    Attribute::new("process.real_user.id", uid)
 }
 
 fn comm_bytes(comm: &str) -> [u8; COMM_LEN] {

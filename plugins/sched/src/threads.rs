@@ -62,6 +62,8 @@ impl Threads {
         let key = (entry.tid, entry.thread_start);
         let at = match self.by_key.get(&key) {
             Some(&at) => at,
+            // Its process has the time anyway.
+            None if self.exited.is_full() => return,
             None => self.insert(key, entry, process.identity()),
         };
         let thread = &mut self.all[at];

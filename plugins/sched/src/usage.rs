@@ -41,7 +41,11 @@ impl ConsumerUsage {
         for &group in groups {
             match self.used.iter_mut().find(|u| u.group == group) {
                 Some(sum) => sum.total.iter_mut().zip(used).for_each(|(sum, used)| *sum += used),
-                None => self.used.push(GroupUsage { group, total: *used, emitted: Default::default() }),
+                None => {
+                    // Most consumers use one package, and there are many of them.
+                    self.used.reserve_exact(1);
+                    self.used.push(GroupUsage { group, total: *used, emitted: Default::default() });
+                }
             }
         }
         !std::mem::replace(&mut self.is_dirty, true)

@@ -7,8 +7,9 @@ use super::offsets::Offsets;
 
 /// Looks up what the kernel programs read, and a member that does not exist.
 pub fn btf(blob: &[u8]) {
-    _ = black_box(Offsets::from_btf(blob));
     if let Ok(btf) = Btf::parse(blob) {
+        _ = black_box(Offsets::from_btf(&btf));
+        _ = black_box(btf.outline("btf_trace_"));
         _ = black_box(btf.offsets(&[("task_struct", "nowhere")]));
     }
 }

@@ -12,7 +12,7 @@ use super::mapped::Mapped;
 use super::offsets::Offsets;
 use super::sizes::Sizes;
 use super::wakeup::Wakeup;
-use super::{Kernel, OBJECT, Options, counters, scan};
+use super::{Kernel, OBJECT, Options, btf, counters, scan};
 use crate::requirements::{self, BTF_PATH, Facts};
 
 /// What the loaded object does on this kernel.
@@ -54,9 +54,8 @@ impl Plan {
         }
         lift_memlock_limit();
         let (offsets, btf) = if options.typed && facts.btf {
-            let blob = std::fs::read(BTF_PATH).map_err(failed(format!("read {BTF_PATH}")))?;
-            let offsets = Offsets::from_btf(&blob).map_err(failed("find the kernel's structures"))?;
-            let btf = Btf::parse(&blob, aya::Endianness::default());
+            let (offsets, outline) = read_types()?;
+            let btf = Btf::parse(&outline, aya::Endianness::default());
             (offsets, Some(btf.map_err(failed("parse the kernel's BTF"))?))
         } else {
             (scan::offsets()?, None)
@@ -120,6 +119,14 @@ impl Plan {
             ebpf,
         })
     }
+}
+
+/// Reads the kernel's type information: the offsets, and the outline in which aya finds tracepoints.
+fn read_types() -> Result<(Offsets, Vec<u8>), KernelError> {
+    let blob = std::fs::read(BTF_PATH).map_err(failed(format!("read {BTF_PATH}")))?;
+    let types = btf::Btf::parse(&blob).map_err(failed("parse the kernel's BTF"))?;
+    let offsets = Offsets::from_btf(&types).map_err(failed("find the kernel's structures"))?;
+    Ok((offsets, types.outline("btf_trace_")))
 }
 
 /// Kernels before 5.11 count maps against RLIMIT_MEMLOCK.

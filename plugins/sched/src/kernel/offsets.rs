@@ -59,8 +59,7 @@ impl Offsets {
     ///
     /// # Errors
     /// It is malformed, or lacks a member that accounting needs.
-    pub(super) fn from_btf(blob: &[u8]) -> Result<Self, BtfError> {
-        let btf = Btf::parse(blob)?;
+    pub(super) fn from_btf(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let find = |members: &[Member]| {
             let wanted: Vec<_> = members.iter().flat_map(|(_, path)| path.iter().copied()).collect();
             let mut found = btf.offsets(&wanted)?.into_iter();
@@ -86,7 +85,7 @@ mod tests {
         let Ok(blob) = std::fs::read("/sys/kernel/btf/vmlinux") else {
             return eprintln!("skipped: this kernel has no BTF");
         };
-        let offsets = Offsets::from_btf(&blob).unwrap();
+        let offsets = Offsets::from_btf(&Btf::parse(&blob).unwrap()).unwrap();
         assert!(offsets.arguments && offsets.cgroups, "{offsets:?}");
         let of = |name: &str| offsets.globals.iter().find(|(global, _)| *global == name).unwrap().1;
         assert_eq!(of("TASK_TGID"), of("TASK_PID") + 4);

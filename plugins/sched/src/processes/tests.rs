@@ -25,7 +25,7 @@ impl Table {
     }
 
     fn charge(&mut self, entry: &Entry, page_start: u64, package: usize) {
-        self.processes.charge(entry, &[entry.ns, 0, 0, 0, 0], page_start, &[package]);
+        _ = self.processes.charge(entry, &[entry.ns, 0, 0, 0, 0], page_start, &[package]);
     }
 
     fn emit(&mut self, last: bool) -> Batch {
@@ -290,4 +290,23 @@ fn a_process_bears_the_name_of_its_leader_whichever_thread_ran_first() {
         consumer.attribute("process.executable.name").unwrap().to_string()
     };
     assert_eq!((name(5000), name(8)), ("qemu-system-x86".to_owned(), "kworker/0:0H".to_owned()));
+}
+
+#[test]
+fn in_a_fork_storm_only_so_many_are_followed_until_the_next_emission() {
+    let mut table = Table::new();
+    table.pass_after(1000);
+    let most = crate::exited::MOST_EXITED as u32;
+    for number in 0..most + 5 {
+        table.processes.forked(&event(PID + number, 7));
+        table.processes.exited(&event(PID + number, 7));
+    }
+    assert_eq!(table.processes.len(), most as usize);
+    let follows =
+        |table: &mut Table, pid| table.processes.charge(&entry(pid, pid, 7, 1), &[1, 0, 0, 0, 0], 0, &[0]);
+    assert!(follows(&mut table, PID) && !follows(&mut table, PID + most));
+    table.emit(false);
+    table.pass_after(2000);
+    table.emit(false);
+    assert!(follows(&mut table, PID + most), "there is room again");
 }
