@@ -1,5 +1,6 @@
 //! The machines, and what runs on them. A warm-up precedes each scenario on its machine: some seconds of
-//! nothing, then a mixture of everything. All methods see it.
+//! nothing, then a mixture of everything; or, where it matters how little of the machine was ever used, the
+//! scenario itself. All methods see it.
 
 use std::time::Duration;
 
@@ -13,8 +14,18 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) machine: Machine,
-    /// Its processes, which start after the warm-up.
+    /// What methods learn from.
+    learning: Learning,
     processes: Vec<Process>,
+}
+
+/// What runs before a scenario is evaluated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Learning {
+    /// A mixture of everything; the scenario's processes start after it.
+    Mixture,
+    /// The scenario's processes, from the start.
+    Itself,
 }
 
 /// How long methods can learn, and how long they are evaluated.
@@ -29,6 +40,9 @@ pub(crate) const MIXED_CODE: &str = "mixed instruction intensity";
 impl Scenario {
     /// The whole script: a warm-up that depends on `seed`, and the scenario.
     pub(crate) fn schedule(&self, seed: u64) -> Schedule {
+        if self.learning == Learning::Itself {
+            return Schedule { processes: self.processes.clone() };
+        }
         let mut processes = warm_up(&self.machine, seed);
         processes.extend(self.processes.iter().cloned().map(|mut process| {
             process.threads.iter_mut().for_each(|thread| thread.start += WARM_UP);
@@ -104,6 +118,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         mixed_frequencies(),
         mixed_code(),
         all_at_once(),
+        large_and_quiet(),
     ]
 }
 
@@ -112,6 +127,7 @@ fn steady() -> Scenario {
         name: "steady mixes",
         about: "4 cores; loads of 100, 60, 30 and 10 % of a CPU",
         machine: machine(),
+        learning: Learning::Mixture,
         processes: vec![
             duty("full", Mix::Integer, 1.0),
             duty("sixty", Mix::Integer, 0.6),
@@ -126,6 +142,7 @@ fn bursts() -> Scenario {
         name: "bursts",
         about: "4 cores; five programs that come and go within 50 ms to 5 s, one of them with four threads",
         machine: machine(),
+        learning: Learning::Mixture,
         processes: vec![
             burst("web", Mix::Integer, 200, 600, 0.5),
             burst("batch", Mix::Float, 2000, 3000, 0.2),
@@ -145,6 +162,7 @@ fn short_lived() -> Scenario {
         name: "short-lived swarms",
         about: "4 cores; 300 processes of 20 ms, 1990 of 2 ms, and a server at 60 %",
         machine: machine(),
+        learning: Learning::Mixture,
         processes,
     }
 }
@@ -155,6 +173,7 @@ fn two_sockets() -> Scenario {
         name: "two sockets",
         about: "2 packages of 4 cores at 3.2 and 2.2 GHz; pinned loads on each, and one that roams",
         machine: Machine { packages: 2, ghz, ..machine() },
+        learning: Learning::Mixture,
         processes: vec![
             duty("left-1", Mix::Integer, 1.0).on(&[0]),
             duty("left-2", Mix::Float, 0.8).on(&[1]),
@@ -171,6 +190,7 @@ fn smt_pairs() -> Scenario {
         name: "SMT pairs",
         about: "4 cores of 2 threads; two cores shared all the time, one alone, one shared now and then",
         machine: Machine { threads: 2, ..machine() },
+        learning: Learning::Mixture,
         processes: vec![
             duty("pair-1", Mix::Integer, 1.0).on(&[0]),
             duty("pair-2", Mix::Integer, 1.0).on(&[4]),
@@ -188,6 +208,7 @@ fn mixed_frequencies() -> Scenario {
         name: "mixed frequencies",
         about: "6 cores at 1.6, 2.4 and 3.2 GHz, rotating every 4 s; pinned loads and one that roams",
         machine: Machine { cores: 6, ghz: vec![1.6, 2.4, 3.2], shift: ms(4000), ..machine() },
+        learning: Learning::Mixture,
         processes: vec![
             duty("a", Mix::Integer, 0.9).on(&[0]),
             duty("b", Mix::Integer, 0.9).on(&[1]),
@@ -207,6 +228,7 @@ fn mixed_code() -> Scenario {
         name: MIXED_CODE,
         about: "6 cores; one program of each kind of code, from 0.5 to 2.2 instructions per cycle",
         machine: Machine { cores: 6, ..machine() },
+        learning: Learning::Mixture,
         processes: names.into_iter().zip(Mix::ALL).zip(parts).map(process).collect(),
     }
 }
@@ -227,6 +249,17 @@ fn all_at_once() -> Scenario {
         name: "all at once",
         about: "2 packages of 4 cores of 2 threads, 2.0, 2.6, 3.2 GHz, rotating every 7 s; all of the above",
         machine: Machine { packages: 2, threads: 2, ghz, shift: ms(7000), ..machine() },
+        learning: Learning::Mixture,
         processes,
+    }
+}
+
+fn large_and_quiet() -> Scenario {
+    Scenario {
+        name: "large and quiet",
+        about: "64 cores, of which one thread uses one for 2 s in every 4 s; nothing else ever runs there",
+        machine: Machine { cores: 64, ..machine() },
+        learning: Learning::Itself,
+        processes: vec![burst("one", Mix::Integer, 2000, 2000, 0.2)],
     }
 }

@@ -25,6 +25,8 @@ pub(super) const MAX_POINT_WEIGHT: f64 = 50.0;
 pub(super) const POINT_DECAY: f64 = 1.0 - 1e-4;
 /// Steps of utilisation, from 0 to 1, that are points of their own.
 pub(super) const UTILISATION_STEPS: f64 = 16.0;
+/// Steps of it per busy CPU, where that is more: one thread that comes and goes on a large machine is seen.
+pub(super) const BUSY_CPU_STEPS: f64 = 2.0;
 /// Steps of the other coordinates per unit: of the shared part of CPU time, of gigahertz, of instructions per
 /// cycle.
 pub(super) const POINT_STEPS: f64 = 4.0;
@@ -34,9 +36,13 @@ pub(super) const POINT_STEPS: f64 = 4.0;
 
 /// Observations before static power is fitted, if it is not given.
 pub(super) const MIN_OBSERVATIONS: f64 = 5.0;
-/// Standard deviation of utilisation, 0 to 1, before static power is fitted: a line needs more than one
-/// point.
-pub(super) const MIN_UTILISATION_SPREAD: f64 = 0.08;
+/// Standard error of static power, as a part of all power, up to which it is believed when it is learnt.
+pub(super) const MAX_STATIC_ERROR: f64 = 0.2;
+/// How many times that may become before it is no longer believed: a load that never varies makes the points
+/// of others fade.
+pub(super) const FADED_ERROR: f64 = 2.0;
+/// Observations over which the noise of power within a point is averaged.
+pub(super) const NOISE_MEMORY: f64 = 100.0;
 /// Observations before a utilisation's mean power limits static power: a meter that stood still for one
 /// observation must not.
 pub(super) const MIN_PLAUSIBLE: f64 = 3.0;
