@@ -1,6 +1,6 @@
-//! Real machines' trees of sysfs and texts of `/proc/cpuinfo`, where they are at hand (`../shared/cases` beside
-//! the repository): which domains there are, what they measure, and whether packages are estimated. The plugins'
-//! own tests have small inputs of the same kinds.
+//! Real machines' trees of sysfs and texts of `/proc/cpuinfo`, where they are at hand (`../shared/cases`
+//! beside the repository): which domains there are, what they measure, and whether packages are estimated.
+//! The plugins' own tests have small inputs of the same kinds.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how tests fail")]
 

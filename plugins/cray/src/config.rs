@@ -9,12 +9,12 @@ use wattrace_api::Error;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CrayConfig {
-    /// Time between readings, 200 ms to 1 hour. The counters are refreshed about every 100 ms, and count whole
-    /// joules.
+    /// Time between readings, 200 ms to 1 hour. The counters are refreshed about every 100 ms, and count
+    /// whole joules.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// The tree in which `cray/pm_counters` and `devices/system/cpu` are looked up. What is read from anything
-    /// but a real sysfs is labelled `simulated`.
+    /// The tree in which `cray/pm_counters` and `devices/system/cpu` are looked up. What is read from
+    /// anything but a real sysfs is labelled `simulated`.
     pub sysfs_root: String,
 }
 

@@ -1,6 +1,6 @@
-//! The pipeline element: reads all counters on each tick, and publishes the energy of each package's cores and
-//! of each group. `groups.rs` finds and reads the counters, `tally.rs` adds them up; `wattrace-meter` makes
-//! series of them.
+//! The pipeline element: reads all counters on each tick, and publishes the energy of each package's cores
+//! and of each group. `groups.rs` finds and reads the counters, `tally.rs` adds them up; `wattrace-meter`
+//! makes series of them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
