@@ -8,6 +8,7 @@
 //! | `tdp` | thermal design powers by model |
 //! | `cores` | ARM cores by number, and their watts |
 //! | `frequency` | base frequencies |
+//! | `meters` | which meters of packages there are |
 //! | [`profile`] | a model that `wattrace calibrate` measured |
 //! | [`fit`] | fits such a model to measured steps of load |
 //! | `power` | selects the model, and computes watts under a load |
@@ -21,6 +22,7 @@ mod cores;
 pub mod cpuinfo;
 pub mod fit;
 mod frequency;
+mod meters;
 mod power;
 pub mod profile;
 mod tdp;
@@ -76,7 +78,7 @@ impl Plugin for Estimate {
         if config.when != When::Never {
             let (registry, clock) = (setup.registry(), setup.clock());
             setup.transform("package", move || {
-                transform::Transformer::open(&config, registry.clone(), clock.now())
+                transform::Transformer::open(&config, registry.clone(), clock.clone())
             });
         }
         Ok(())

@@ -9,48 +9,56 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wattrace_api::{
-    Batch, ConsumerKind, Domain, Error, Follows, Increments, MetricId, Origin, Received, Registry, Resource,
-    ResourceKind, ResultExt, Role, Series, SeriesId, SeriesMap, SeriesSpec, Subscription, Timestamp,
-    Transform, Usage, Value, Window, metric,
+    Batch, Clock, ConsumerKind, Domain, Error, Follows, Increments, MetricId, Origin, Registry, Resource,
+    ResourceKind, ResultExt, Role, Series, SeriesId, SeriesMap, SeriesSpec, Timestamp, Transform, Usage,
+    Value, Window, metric,
 };
 
-use wattrace_api::events::ResourceAppeared;
-
 use crate::config::{EstimateConfig, When};
+use crate::meters::Meters;
 use crate::power::{Load, Power};
 use crate::profile::Profile;
 
-/// The element. It does nothing where a meter exists.
+/// The element. It does nothing while a meter exists.
 pub(crate) struct Transformer {
+    config: EstimateConfig,
+    registry: Arc<Registry>,
+    clock: Clock,
     estimator: Option<Estimator>,
-    /// Announces meters that appear later, if they replace the estimate.
-    appeared: Option<Subscription<ResourceAppeared>>,
+    /// The meters that replace the estimate; `None`: it runs beside them.
+    meters: Option<Meters>,
 }
 
 impl Transformer {
     /// Looks for meters, and determines the CPU's power model. Sources open before transforms, so their
-    /// domains are in the registry. What was counted before `since` is left out.
+    /// domains are in the registry. What was counted before is left out.
     ///
     /// # Errors
     /// Those of [`Power::find`].
     pub(crate) fn open(
         config: &EstimateConfig,
         registry: Arc<Registry>,
-        since: Timestamp,
+        clock: Clock,
     ) -> Result<Self, Error> {
         // Also where a meter makes it unnecessary: a profile that was asked for and is not there is a
         // mistake, not a state of the machine.
         if !config.profile.is_empty() {
             Profile::read(Path::new(&config.profile))?;
         }
-        let yields_to_meters = config.when == When::NoMeter;
-        // Subscribed first, so that no meter is missed that appears after the check.
-        let appeared = yields_to_meters.then(|| registry.events().subscribe());
-        if yields_to_meters && registry.domains().iter().any(|domain| meters_a_package(domain)) {
+        let meters = (config.when == When::NoMeter).then(|| Meters::new(registry.clone()));
+        let config = config.clone();
+        let mut transformer = Self { config, registry, clock, estimator: None, meters };
+        if transformer.meters.as_ref().is_some_and(Meters::any) {
             tracing::debug!("packages are metered: nothing is estimated");
-            return Ok(Self { estimator: None, appeared: None });
+        } else {
+            transformer.estimate()?;
         }
-        let power = Power::find(config)?;
+        Ok(transformer)
+    }
+
+    /// Begins to estimate.
+    fn estimate(&mut self) -> Result<(), Error> {
+        let power = Power::find(&self.config)?;
         let watts = |microwatts: u64| microwatts as f64 / 1e6;
         tracing::info!(
             idle_watts = watts(power.idle_microwatts()),
@@ -61,38 +69,37 @@ impl Transformer {
              or with a profile (wattrace calibrate)",
             power.origin
         );
-        Ok(Self { estimator: Some(Estimator::new(power, registry, since)?), appeared })
+        let (registry, since) = (self.registry.clone(), self.clock.now());
+        self.estimator = Some(Estimator::new(power, registry, since, self.meters.is_none())?);
+        Ok(())
     }
 
-    /// Whether a meter has appeared that replaces the estimate.
-    fn is_replaced(&mut self) -> bool {
-        let Some(appeared) = &mut self.appeared else { return false };
-        std::iter::from_fn(|| appeared.try_next()).any(|received| match received {
-            Received::Event(event) => meters_a_package(&event.domain),
-            // No machine adds more than a thousand resources at once.
-            Received::Missed(_) => false,
-        })
+    /// Yields to a meter that has appeared, and begins again when the last one has ended, with the next
+    /// batch: this one's usage is of the time before. Returns whether this batch is estimated.
+    fn follow_meters(&mut self, batch: &mut Batch) -> Result<bool, Error> {
+        let Some(meters) = &mut self.meters else { return Ok(true) };
+        meters.update(batch);
+        match (meters.any(), self.estimator.take()) {
+            (true, Some(estimator)) => {
+                tracing::info!("packages are metered from now on: nothing is estimated any more");
+                estimator.packages.iter().for_each(|package| batch.end(package.series));
+            }
+            (false, None) => {
+                tracing::info!("no meter of packages is left");
+                self.estimate()?;
+                return Ok(false);
+            }
+            (_, estimator) => self.estimator = estimator,
+        }
+        Ok(true)
     }
 }
-
-/// Whether this domain has the packages' energy: as a meter, or as the share of it that the host of a virtual
-/// machine reports.
-fn meters_a_package(domain: &Domain) -> bool {
-    domain.name == HOST_SHARE || domain.name.starts_with("package-") && domain.origin != Origin::Estimated
-}
-
-/// The domain of the plugin `guest`: what the host of a virtual machine reports.
-const HOST_SHARE: &str = "host-share";
 
 impl Transform for Transformer {
     fn apply(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        if self.is_replaced()
-            && let Some(estimator) = self.estimator.take()
+        if self.follow_meters(batch)?
+            && let Some(estimator) = &mut self.estimator
         {
-            tracing::info!("packages are metered from now on: nothing is estimated any more");
-            estimator.packages.iter().for_each(|package| batch.end(package.series));
-        }
-        if let Some(estimator) = &mut self.estimator {
             estimator.sum(batch);
             estimator.push(batch);
         }
@@ -103,8 +110,10 @@ impl Transform for Transformer {
 struct Estimator {
     power: Power,
     registry: Arc<Registry>,
-    /// When the transform was opened.
+    /// When it began to estimate.
     since: Timestamp,
+    /// Whether meters may exist beside it.
+    beside_meters: bool,
     energy: MetricId,
     /// Per series, looked up once; `None`: not a package's usage.
     series: SeriesMap<Option<PackageUsage>>,
@@ -139,12 +148,18 @@ struct WindowLoad {
 }
 
 impl Estimator {
-    fn new(power: Power, registry: Arc<Registry>, since: Timestamp) -> Result<Self, Error> {
+    fn new(
+        power: Power,
+        registry: Arc<Registry>,
+        since: Timestamp,
+        beside_meters: bool,
+    ) -> Result<Self, Error> {
         let energy = registry.metric(&metric::HW_ENERGY).or_fatal()?;
         let mut estimator = Self {
             power,
             registry,
             since,
+            beside_meters,
             energy,
             series: SeriesMap::default(),
             packages: Vec::new(),
@@ -152,7 +167,7 @@ impl Estimator {
         };
         // Opens the domains of the known packages, so that later transforms find them.
         for (_, series) in estimator.registry.series() {
-            estimator.describe(&series, series.start);
+            estimator.describe(&series, series.start.max(since));
         }
         Ok(estimator)
     }
@@ -244,7 +259,7 @@ impl Estimator {
     fn open(&self, number: u32, start: Timestamp) -> SeriesId {
         let name = format!("package-{number}");
         // Beside a meter the estimate has another name, and its energy lies within that of the meter.
-        let metered = self.registry.domains().iter().any(|domain| domain.name == name);
+        let metered = self.beside_meters && self.registry.domains().iter().any(|domain| domain.name == name);
         let (name, within) = if metered { (format!("{name}-estimate"), Some(name)) } else { (name, None) };
         let domain = Domain {
             name,

@@ -323,4 +323,27 @@ fn a_meter_that_appears_later_replaces_the_estimate() {
     let batch = rig.batch(window(2_000, 3_000), &[(idle, 3_000)]);
     let batch = rig.pass(batch).unwrap();
     assert_eq!((rig.points(&batch).len(), batch.ended()), (1, &[estimate][..]));
+
+    // While one of two meters is left, nothing is estimated; then it begins again, from there.
+    let first = registry.series().into_iter().rev().find(|(_, s)| s.resource == Resource::package(0));
+    let second = open(domain("package-1", Origin::Measured));
+    let end = |rig: &mut Rig, from: u64, ended: SeriesId| {
+        let mut batch = rig.batch(window(from, from + 1_000), &[(idle, from + 1_000)]);
+        batch.end(ended);
+        rig.clock.set(Timestamp(from + 1_000));
+        energies(rig, batch)
+    };
+    let first = first.map(|(id, _)| id).unwrap();
+    assert!(end(&mut rig, 3_000, first).is_empty());
+    end(&mut rig, 4_000, second);
+    let batch = rig.batch(window(5_000, 1_000_005_000), &[(idle, 2_000_005_000)]);
+    let points = energies(&mut rig, batch);
+    let estimated = points[0].series.domain.as_ref().unwrap();
+    assert_eq!((points.len(), &*estimated.name, estimated.origin), (1, "package-0", Origin::Estimated));
+    // 10 W idle: what was used before counts for nobody.
+    assert_eq!((points[0].steps, points[0].series.start), (10_000_000, Timestamp(5_000)));
+    // It yields to the next one.
+    open(domain("package-0", Origin::Measured));
+    let batch = rig.batch(window(1_000_005_000, 1_000_006_000), &[(idle, 2_000_006_000)]);
+    assert!(energies(&mut rig, batch).is_empty());
 }
