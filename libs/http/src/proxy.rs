@@ -1,6 +1,6 @@
 //! The proxies that the environment names: `HTTPS_PROXY`, `HTTP_PROXY` and `ALL_PROXY`, and in `NO_PROXY` the
-//! hosts that are reached without one, all in upper or lower case, with the meaning that curl gives them. This
-//! machine itself is never reached through a proxy. `connect` opens the connections.
+//! hosts that are reached without one, all in upper or lower case, with the meaning that curl gives them.
+//! This machine itself is never reached through a proxy. `connect` opens the connections.
 
 use std::net::IpAddr;
 use std::sync::Arc;

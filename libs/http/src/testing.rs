@@ -58,8 +58,8 @@ impl Authority {
     }
 }
 
-/// The configuration of a server `host` whose certificate is signed by nobody else, marked as an authority's, as
-/// `openssl req -x509` makes them; and the file `NAME.pem` in `directory` with that certificate.
+/// The configuration of a server `host` whose certificate is signed by nobody else, marked as an authority's,
+/// as `openssl req -x509` makes them; and the file `NAME.pem` in `directory` with that certificate.
 pub fn self_signed(directory: &Path, name: &str, host: &str) -> (Arc<ServerConfig>, PathBuf) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();

@@ -1,4 +1,5 @@
-//! The client and the connector behind a proxy on a real socket: what is forwarded, what goes through a tunnel.
+//! The client and the connector behind a proxy on a real socket: what is forwarded, what goes through a
+//! tunnel.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,8 @@ use wattrace_http::{Client, ClientTls, Connector, Limits, Proxy, Trust};
 const LIMITS: Limits = Limits { time: Duration::from_secs(20), bytes: 100 };
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A proxy that knows only one server, whatever its name is. Returns its address and the heads of all requests.
+/// A proxy that knows only one server, whatever its name is. Returns its address and the heads of all
+/// requests.
 async fn proxy(server: String, answer: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -2,26 +2,29 @@
 //! [`Settings`]; the configuration takes precedence.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Uri;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use wattrace_api::{Error, Secret};
+use wattrace_http::Proxy;
+use wattrace_http::proxy::is_this_machine;
 
+use crate::endpoint::{Endpoint, shown};
 use crate::env::{self, Env};
 use crate::token::Token;
 
 /// `[plugins.otlp]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpConfig {
-    /// URL of the collector. Over HTTP `/v1/metrics` is appended to it. Empty: the value of
-    /// OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT, else port 4317 (gRPC) or 4318
-    /// (HTTP) of this host.
+    /// URL of the collector. Over HTTP `/v1/metrics` is appended to its path. `user:password@` in it is sent
+    /// as Basic authentication. Empty: the value of OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or
+    /// OTEL_EXPORTER_OTLP_ENDPOINT, else port 4317 (gRPC) or 4318 (HTTP) of this host.
     pub endpoint: String,
     /// `grpc` or `http/protobuf`. Empty: the value of OTEL_EXPORTER_OTLP_PROTOCOL, else `grpc`.
     pub protocol: String,
@@ -67,6 +70,13 @@ impl Default for OtlpConfig {
     }
 }
 
+/// Without what may be secret: the endpoint may hold a password, and headers hold tokens.
+impl fmt::Debug for OtlpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtlpConfig").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
 /// How requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -87,7 +97,9 @@ impl Protocol {
 /// The configuration and the environment, combined.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// Without credentials, which are among the headers.
     pub(crate) endpoint: Uri,
+    pub(crate) proxy: Proxy,
     pub(crate) protocol: Protocol,
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
@@ -127,26 +139,30 @@ impl Settings {
                  loses nothing"
             );
         }
-        let endpoint = endpoint(&config.endpoint, protocol, env)?;
+        let endpoint = Endpoint::resolve(&config.endpoint, protocol, env)?;
         let token = Token::new(&config.bearer_token, config.bearer_token_file)?;
-        if !matches!(token, Token::None)
+        let headers = authorized(headers(&config.headers, env)?, &endpoint, &token)?;
+        let endpoint = endpoint.uri;
+        if (!matches!(token, Token::None) || headers.contains_key(AUTHORIZATION))
             && endpoint.scheme_str() == Some("http")
-            && !is_loopback_host(&endpoint)
+            && !is_this_machine(&endpoint)
         {
             warn!(
-                "plugins.otlp: without TLS anyone on the network can read the bearer token sent to \
-                 {endpoint}: use https"
+                "plugins.otlp: without TLS anyone on the network can read the credentials sent to {}: use \
+                 https",
+                shown(&endpoint)
             );
         }
         Ok(Self {
             endpoint,
+            proxy: Proxy::from_variables(|name| env.get(name)),
             protocol,
             interval: duration(config.interval, DEFAULT_INTERVAL, || {
                 let name = "OTEL_METRIC_EXPORT_INTERVAL";
                 env.get(name).map(|value| (name.to_owned(), value))
             }),
             timeout: duration(config.timeout, DEFAULT_TIMEOUT, || env.exporter("TIMEOUT")),
-            headers: headers(&config.headers, env)?,
+            headers,
             token,
             gzip: gzip(&config.compression, env)?,
             top: config.top as usize,
@@ -187,42 +203,6 @@ fn protocol(configured: &str, env: Env<'_>) -> Result<Protocol, Error> {
     })
 }
 
-/// The collector's URL. Over HTTP `/v1/metrics` is appended, except to the metrics' own variable.
-fn endpoint(configured: &str, protocol: Protocol, env: Env<'_>) -> Result<Uri, Error> {
-    let signal = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
-    let (from, url) = if !configured.is_empty() {
-        ("plugins.otlp.endpoint".to_owned(), configured.to_owned())
-    } else if let Some(found) = env.exporter("ENDPOINT") {
-        found
-    } else {
-        let port = if protocol == Protocol::Grpc { 4317 } else { 4318 };
-        ("plugins.otlp.endpoint".to_owned(), format!("http://localhost:{port}"))
-    };
-    let url = match protocol {
-        Protocol::Http if from != signal => format!("{}/v1/metrics", base(&url)),
-        _ => url,
-    };
-    let uri: Uri = url.parse().map_err(|e| Error::fatal(format!("{from}: `{url}` is no URL: {e}")))?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
-        let message =
-            format!("{from}: `{url}` is no URL of a collector; write http://HOST:PORT or https://HOST:PORT");
-        return Err(Error::fatal(message));
-    }
-    Ok(uri)
-}
-
-/// Whether it is this machine.
-fn is_loopback_host(endpoint: &Uri) -> bool {
-    let host = endpoint.host().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-/// `url` without the path that is appended, if it has it already.
-fn base(url: &str) -> &str {
-    let url = url.trim_end_matches('/');
-    url.strip_suffix("/v1/metrics").unwrap_or(url)
-}
-
 fn duration(
     configured: Duration,
     default: Duration,
@@ -237,7 +217,7 @@ fn duration(
 fn headers(configured: &BTreeMap<String, String>, env: Env<'_>) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
     if let Some((name, list)) = env.exporter("HEADERS") {
-        for (key, value) in env::pairs(&name, &list) {
+        for (key, value) in env::headers(&name, &list) {
             match header(&key, &value) {
                 Some((key, value)) => _ = headers.insert(key, value),
                 None => warn!("header `{key}` of {name} is ignored: HTTP does not allow its name or value"),
@@ -249,6 +229,24 @@ fn headers(configured: &BTreeMap<String, String>, env: Env<'_>) -> Result<Header
             .ok_or_else(|| bad(&format!("headers.{key}"), "HTTP does not allow this name or value"))?;
         headers.insert(key, value);
     }
+    Ok(headers)
+}
+
+/// `headers` with the credentials of the endpoint, if it has any.
+fn authorized(mut headers: HeaderMap, endpoint: &Endpoint, token: &Token) -> Result<HeaderMap, Error> {
+    let Some(value) = &endpoint.authorization else { return Ok(headers) };
+    let from = &endpoint.from;
+    if !matches!(token, Token::None) {
+        return Err(bad(
+            "bearer_token",
+            format!("there are a user and a password in {from} as well: keep one"),
+        ));
+    }
+    if headers.contains_key(AUTHORIZATION) {
+        warn!("user and password in {from} are ignored: there is a header `authorization`");
+        return Ok(headers);
+    }
+    headers.insert(AUTHORIZATION, value.clone());
     Ok(headers)
 }
 

@@ -1,91 +1,126 @@
-//! Encodes points as OTLP messages, split so that none exceeds what servers commonly accept.
+//! Encodes points as OTLP requests of a limited size. A point is encoded as it comes, so that a request never
+//! exists in a larger form than the one that is sent. `split` takes one apart again.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use hyper::body::Bytes;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, DataPointFlags, Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
-    Sum, metric::Data, number_data_point,
+    AggregationTemporality, DataPointFlags, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
+    number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use prost::Message;
-use wattrace_api::{Attribute, AttributeValue, Clock, Kind, MetricId, Series};
+use prost::{Message, encode_length_delimiter, length_delimiter_len};
+use wattrace_api::{Clock, Kind, MetricId};
 
 use crate::stream::Point;
-
-/// Most bytes in a request: a little under the 4 MiB at which gRPC servers refuse by default.
-pub(crate) const LIMIT: usize = 4_000_000;
-
-/// A field's tag and the longest length that one within [`LIMIT`] can have.
-const FIELD: usize = 1 + 4;
 
 /// A request, and what to remember of it until it is answered.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) message: ExportMetricsServiceRequest,
+    /// An `ExportMetricsServiceRequest`.
+    pub(crate) body: Bytes,
     pub(crate) contents: Contents,
 }
 
 /// What a request holds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
     /// Number of values; marks of ends don't count.
     pub(crate) values: u64,
+    /// For each point, in the order of the request: the number of its stream, if that has ended.
+    pub(crate) ended: Vec<Option<NonZeroU64>>,
+}
+
+impl Contents {
     /// Numbers of the ended streams in it.
-    pub(crate) ended: Vec<u64>,
+    pub(crate) fn ended(&self) -> impl Iterator<Item = u64> {
+        self.ended.iter().flatten().map(|number| number.get())
+    }
+}
+
+/// Numbers of fields, which the messages share.
+mod field {
+    /// Of the request, of `ScopeMetrics` (its metrics: 2), of `Sum` and `Gauge` (their points).
+    pub(super) const FIRST: u8 = 1;
+    pub(super) const SECOND: u8 = 2;
+    pub(super) const GAUGE: u8 = 5;
+    pub(super) const SUM: u8 = 7;
 }
 
 /// Packs points into requests, metric by metric.
 pub(crate) struct Packer<'a> {
-    resource: &'a Resource,
     clock: &'a Clock,
     limit: usize,
+    /// `ResourceMetrics` and `ScopeMetrics` with all but the metrics.
+    resource: Vec<u8>,
+    scope: Vec<u8>,
     done: Vec<Request>,
-    metrics: Vec<Metric>,
+    metrics: Vec<Packed>,
     by_id: HashMap<MetricId, usize>,
-    contents: Contents,
+    values: u64,
     /// At least the open request's encoded size.
     size: usize,
+    /// The size of the requests that are done.
+    done_size: usize,
+}
+
+/// A metric of the open request.
+struct Packed {
+    kind: Kind,
+    /// The metric with all but its data.
+    head: Vec<u8>,
+    /// Its points, each as a field.
+    points: Vec<u8>,
+    ended: Vec<Option<NonZeroU64>>,
 }
 
 impl<'a> Packer<'a> {
     /// Packs requests about `resource` of at most `limit` bytes.
-    pub(crate) fn new(resource: &'a Resource, clock: &'a Clock, limit: usize) -> Self {
+    pub(crate) fn new(resource: &Resource, clock: &'a Clock, limit: usize) -> Self {
+        let resource = ResourceMetrics { resource: Some(resource.clone()), ..Default::default() };
+        let scope = ScopeMetrics { scope: Some(scope()), ..Default::default() };
+        let (resource, scope) = (resource.encode_to_vec(), scope.encode_to_vec());
         let (done, metrics, by_id) = (Vec::new(), Vec::new(), HashMap::new());
         let mut packer =
-            Self { resource, clock, limit, done, metrics, by_id, contents: Contents::default(), size: 0 };
+            Self { clock, limit, resource, scope, done, metrics, by_id, values: 0, size: 0, done_size: 0 };
         packer.size = packer.empty_size();
         packer
     }
 
     fn empty_size(&self) -> usize {
-        self.resource.encoded_len() + scope().encoded_len() + 4 * FIELD
+        // Each of the two is within a field, and the scope within the resource.
+        self.resource.len() + self.scope.len() + 2 * FIELD
+    }
+
+    /// Bytes of all requests so far.
+    pub(crate) fn size(&self) -> usize {
+        self.done_size + self.size
     }
 
     /// Adds a point.
     pub(crate) fn push(&mut self, point: &Point<'_>) {
         let data = data_point(point, self.clock);
-        let mut size = data.encoded_len() + FIELD;
-        if !self.by_id.contains_key(&point.series.metric_id) {
-            size += metric_size(point.series);
+        let head = || metric_size(point);
+        let mut size = data.len();
+        if !self.by_id.contains_key(&point.metric_id) {
+            size += head();
         }
         if self.size + size > self.limit {
             self.close();
-            size = data.encoded_len() + FIELD + metric_size(point.series);
+            size = data.len() + head();
         }
         self.size += size;
-        let at = *self.by_id.entry(point.series.metric_id).or_insert_with(|| {
-            self.metrics.push(metric(point.series));
+        let at = *self.by_id.entry(point.metric_id).or_insert_with(|| {
+            let (kind, head) = (point.metric.kind, metric(point.metric).encode_to_vec());
+            self.metrics.push(Packed { kind, head, points: Vec::new(), ended: Vec::new() });
             self.metrics.len() - 1
         });
-        match &mut self.metrics[at].data {
-            Some(Data::Sum(sum)) => sum.data_points.push(data),
-            Some(Data::Gauge(gauge)) => gauge.data_points.push(data),
-            _ => {}
-        }
-        self.contents.values += u64::from(point.value.is_some());
-        self.contents.ended.extend(point.ended);
+        let packed = &mut self.metrics[at];
+        packed.points.extend_from_slice(&data);
+        packed.ended.push(point.ended);
+        self.values += u64::from(point.value.is_some());
     }
 
     fn close(&mut self) {
@@ -93,11 +128,11 @@ impl<'a> Packer<'a> {
             return;
         }
         let metrics = std::mem::take(&mut self.metrics);
-        let scope_metrics = vec![ScopeMetrics { scope: Some(scope()), metrics, ..Default::default() }];
-        let resource = Some(self.resource.clone());
-        let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, ..Default::default() }];
-        let message = ExportMetricsServiceRequest { resource_metrics };
-        self.done.push(Request { message, contents: std::mem::take(&mut self.contents) });
+        let body: Bytes = assemble(&self.resource, &self.scope, &metrics).into();
+        let ended = metrics.into_iter().flat_map(|metric| metric.ended).collect();
+        let values = std::mem::take(&mut self.values);
+        self.done_size += body.len();
+        self.done.push(Request { body, contents: Contents { values, ended } });
         self.by_id.clear();
         self.size = self.empty_size();
     }
@@ -109,42 +144,78 @@ impl<'a> Packer<'a> {
     }
 }
 
+/// Puts the encoded parts into each other. Fields of a message may come in any order.
+fn assemble(resource: &[u8], scope: &[u8], metrics: &[Packed]) -> Vec<u8> {
+    let tail = |kind| match kind {
+        Kind::Counter => Sum {
+            data_points: Vec::new(),
+            aggregation_temporality: AggregationTemporality::Cumulative as i32,
+            is_monotonic: true,
+        }
+        .encode_to_vec(),
+        Kind::Gauge => Vec::new(),
+    };
+    let parts: Vec<_> = metrics.iter().map(|metric| (metric, tail(metric.kind))).collect();
+    let data_len = |(metric, tail): &(&Packed, Vec<u8>)| metric.points.len() + tail.len();
+    let metric_len = |part: &(&Packed, Vec<u8>)| part.0.head.len() + field_len(data_len(part));
+    let scope_len = scope.len() + parts.iter().map(|part| field_len(metric_len(part))).sum::<usize>();
+    let resource_len = resource.len() + field_len(scope_len);
+    let mut out = Vec::with_capacity(field_len(resource_len));
+    begin(field::FIRST, resource_len, &mut out);
+    out.extend_from_slice(resource);
+    begin(field::SECOND, scope_len, &mut out);
+    out.extend_from_slice(scope);
+    for part in &parts {
+        begin(field::SECOND, metric_len(part), &mut out);
+        out.extend_from_slice(&part.0.head);
+        let data = if part.0.kind == Kind::Counter { field::SUM } else { field::GAUGE };
+        begin(data, data_len(part), &mut out);
+        out.extend_from_slice(&part.0.points);
+        out.extend_from_slice(&part.1);
+    }
+    out
+}
+
+/// A field's tag and the longest length that one in a request can have.
+const FIELD: usize = 1 + 5;
+
+/// The size of a field that holds `len` bytes.
+fn field_len(len: usize) -> usize {
+    1 + length_delimiter_len(len) + len
+}
+
+/// Begins a field of `len` bytes: its tag (the number, and that a length follows), and the length.
+fn begin(number: u8, len: usize, out: &mut Vec<u8>) {
+    out.push(number << 3 | 2);
+    // A vector has room for it.
+    _ = encode_length_delimiter(len, out);
+}
+
 fn scope() -> InstrumentationScope {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     InstrumentationScope { name: "wattrace".to_owned(), version, ..Default::default() }
 }
 
-fn metric(series: &Series) -> Metric {
-    let metric = &series.metric;
-    let data_points = Vec::new();
-    let data = match metric.kind {
-        Kind::Counter => Data::Sum(Sum {
-            data_points,
-            aggregation_temporality: AggregationTemporality::Cumulative as i32,
-            is_monotonic: true,
-        }),
-        Kind::Gauge => Data::Gauge(Gauge { data_points }),
-    };
+fn metric(metric: &wattrace_api::Metric) -> Metric {
     Metric {
         name: metric.name.to_string(),
         description: metric.description.to_string(),
         unit: metric.unit.ucum().to_owned(),
-        data: Some(data),
         ..Default::default()
     }
 }
 
 /// At least the encoded size of the metric without its points.
-fn metric_size(series: &Series) -> usize {
-    let metric = &series.metric;
+fn metric_size(point: &Point<'_>) -> usize {
+    let metric = point.metric;
     // Five nested or textual fields, and Sum's two scalars.
     metric.name.len() + metric.description.len() + metric.unit.ucum().len() + 5 * FIELD + 4
 }
 
-fn data_point(point: &Point<'_>, clock: &Clock) -> NumberDataPoint {
-    let metric = &point.series.metric;
-    NumberDataPoint {
-        attributes: point.attributes.iter().map(attribute).collect(),
+/// A point as a field of `Sum` or `Gauge`.
+fn data_point(point: &Point<'_>, clock: &Clock) -> Vec<u8> {
+    let metric = point.metric;
+    let own = NumberDataPoint {
         start_time_unix_nano: match metric.kind {
             Kind::Counter => clock.unix_nanos(point.start),
             Kind::Gauge => 0,
@@ -156,146 +227,14 @@ fn data_point(point: &Point<'_>, clock: &Clock) -> NumberDataPoint {
         },
         value: point.value.map(|value| number_data_point::Value::AsDouble(metric.in_units(value))),
         ..Default::default()
-    }
-}
-
-fn attribute(attribute: &Attribute) -> KeyValue {
-    let value = match &attribute.value {
-        AttributeValue::Str(v) => any_value::Value::StringValue(v.to_string()),
-        AttributeValue::Int(v) => any_value::Value::IntValue(*v),
-        AttributeValue::Float(v) => any_value::Value::DoubleValue(*v),
-        AttributeValue::Bool(v) => any_value::Value::BoolValue(*v),
     };
-    key_value(&attribute.key, value)
-}
-
-/// A textual attribute.
-pub(crate) fn text(key: &str, value: String) -> KeyValue {
-    key_value(key, any_value::Value::StringValue(value))
-}
-
-fn key_value(key: &str, value: any_value::Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
+    let own = own.encode_to_vec();
+    let mut out = Vec::with_capacity(field_len(point.attributes.len() + own.len()));
+    begin(field::FIRST, point.attributes.len() + own.len(), &mut out);
+    out.extend_from_slice(point.attributes);
+    out.extend_from_slice(&own);
+    out
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use wattrace_api::{Registry, Resource as Hardware, SeriesSpec, Timestamp, Value, metric};
-
-    use super::*;
-
-    /// An attribute's value as text.
-    pub(crate) fn shown(attribute: &KeyValue) -> String {
-        match attribute.value.as_ref().and_then(|v| v.value.as_ref()) {
-            Some(any_value::Value::StringValue(v)) => v.clone(),
-            other => format!("{other:?}"),
-        }
-    }
-
-    fn series(metric: &wattrace_api::Metric) -> Arc<Series> {
-        let registry = Registry::new();
-        let metric = registry.metric(metric).unwrap();
-        let (domain, consumer, attributes) = (None, None, Vec::new());
-        let (resource, start) = (Hardware::HOST, Timestamp(0));
-        let id = registry.open(SeriesSpec { metric, resource, domain, consumer, attributes, start });
-        registry.get(id).unwrap()
-    }
-
-    fn point<'a>(series: &'a Series, attributes: &'a [Attribute], value: Option<Value>) -> Point<'a> {
-        let ended = value.is_none().then_some(7);
-        Point { series, attributes, start: Timestamp(5), time: Timestamp(9), value, ended }
-    }
-
-    fn packed(points: &[Point<'_>], limit: usize) -> Vec<Request> {
-        let (clock, chosen) = (Clock::manual(Timestamp(0)), Default::default());
-        let resource = crate::resource::describe(&chosen, Path::new("/nonexistent"));
-        let mut packer = Packer::new(&resource, &clock, limit);
-        points.iter().for_each(|point| packer.push(point));
-        packer.finish()
-    }
-
-    fn metrics(request: &Request) -> &[Metric] {
-        &request.message.resource_metrics[0].scope_metrics[0].metrics
-    }
-
-    #[test]
-    fn a_counter_is_a_monotonic_cumulative_sum_in_its_unit() {
-        let energy = series(&metric::HW_ENERGY);
-        let attributes = [
-            Attribute::new("a", "text"),
-            Attribute::new("b", 5i64),
-            Attribute::new("c", 0.5),
-            Attribute::new("d", true),
-        ];
-        let requests = packed(&[point(&energy, &attributes, Some(Value::of_steps(1_500_000)))], LIMIT);
-        let metric = &metrics(&requests[0])[0];
-        assert_eq!((metric.name.as_str(), metric.unit.as_str()), ("hw.energy", "J"));
-        assert!(!metric.description.is_empty());
-        let Some(Data::Sum(sum)) = &metric.data else { panic!("{metric:?}") };
-        assert_eq!(
-            (sum.is_monotonic, sum.aggregation_temporality()),
-            (true, AggregationTemporality::Cumulative)
-        );
-        let data = &sum.data_points[0];
-        assert_eq!((data.start_time_unix_nano, data.time_unix_nano, data.flags), (5, 9, 0));
-        assert_eq!(data.value, Some(number_data_point::Value::AsDouble(1.5)));
-        let shown: Vec<_> = data.attributes.iter().map(shown).collect();
-        assert_eq!(shown[..2], ["text", "Some(IntValue(5))"]);
-        assert_eq!(shown[2..], ["Some(DoubleValue(0.5))", "Some(BoolValue(true))"]);
-        assert_eq!(requests[0].contents.values, 1);
-    }
-
-    #[test]
-    fn an_end_has_the_flag_and_no_value_and_a_gauge_no_start() {
-        let (energy, residual) = (series(&metric::HW_ENERGY), series(&metric::DOMAIN_RESIDUAL));
-        let residual = Arc::new(Series {
-            metric: residual.metric.clone(),
-            metric_id: {
-                // A registry of its own gave it the same number as the other.
-                let registry = Registry::new();
-                registry.metric(&metric::HW_ENERGY).unwrap();
-                registry.metric(&metric::DOMAIN_RESIDUAL).unwrap()
-            },
-            resource: residual.resource.clone(),
-            domain: None,
-            consumer: None,
-            attributes: Vec::new(),
-            start: residual.start,
-            role: residual.role,
-        });
-        let points = [point(&energy, &[], None), point(&residual, &[], Some(Value::of_gauge(0.25)))];
-        let requests = packed(&points, LIMIT);
-        let Some(Data::Sum(sum)) = &metrics(&requests[0])[0].data else { panic!() };
-        assert_eq!((sum.data_points[0].flags, sum.data_points[0].value), (1, None));
-        let Some(Data::Gauge(gauge)) = &metrics(&requests[0])[1].data else { panic!() };
-        assert_eq!(gauge.data_points[0].value, Some(number_data_point::Value::AsDouble(0.25)));
-        assert_eq!(gauge.data_points[0].start_time_unix_nano, 0);
-        assert_eq!((requests[0].contents.values, &*requests[0].contents.ended), (1, &[7][..]));
-    }
-
-    #[test]
-    fn requests_stay_under_the_limit_and_lose_nothing() {
-        let energy = series(&metric::HW_ENERGY);
-        let attributes = [Attribute::new("k", "v".repeat(200))];
-        let points: Vec<_> =
-            (0..1000).map(|n| point(&energy, &attributes, Some(Value::of_steps(n)))).collect();
-        let limit = 20_000;
-        let requests = packed(&points, limit);
-        let sizes: Vec<_> = requests.iter().map(|r| r.message.encoded_len()).collect();
-        assert!(sizes.iter().all(|&size| size <= limit), "{sizes:?}");
-        assert!(sizes[..sizes.len() - 1].iter().all(|&size| size > limit * 9 / 10), "{sizes:?}");
-        assert_eq!(requests.iter().map(|r| r.contents.values).sum::<u64>(), 1000);
-        let sent: usize = requests
-            .iter()
-            .map(|r| match &metrics(r)[0].data {
-                Some(Data::Sum(sum)) => sum.data_points.len(),
-                _ => 0,
-            })
-            .sum();
-        assert_eq!(sent, 1000);
-        assert!(packed(&[], limit).is_empty());
-    }
-}
+pub(crate) mod tests;

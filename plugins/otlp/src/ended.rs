@@ -1,11 +1,13 @@
 //! Streams that have ended. Their last values are the points that must not be lost, so they are kept here
 //! until the collector has acknowledged a request that carried them. Then the end itself is sent once, in the
-//! same way.
+//! same way. Of a stream only what is sent is kept, not the series with its consumer, and all streams
+//! together take a limited number of bytes. Ends are dropped first, then the oldest last values, which are
+//! counted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use wattrace_api::{Attribute, Series, Timestamp};
+use wattrace_api::{Kind, Metric, MetricId, Series, Timestamp, Unit, Value};
 
 use crate::stream::LatestValue;
 
@@ -14,8 +16,10 @@ use crate::stream::LatestValue;
 pub(crate) struct Ended {
     /// Its number in the queue; later ones have greater numbers.
     pub(crate) number: u64,
-    pub(crate) series: Arc<Series>,
-    pub(crate) attributes: Arc<[Attribute]>,
+    pub(crate) metric: Arc<Metric>,
+    pub(crate) metric_id: MetricId,
+    /// As they are sent.
+    pub(crate) attributes: Arc<[u8]>,
     pub(crate) last: LatestValue,
     /// What the collector has not acknowledged yet.
     pub(crate) phase: Phase,
@@ -38,6 +42,11 @@ impl Ended {
     pub(crate) fn end_time(&self) -> Timestamp {
         self.last.time + std::time::Duration::from_millis(1)
     }
+
+    /// The memory it takes: itself, and the attributes with what their allocation takes.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.attributes.len() + 32
+    }
 }
 
 /// The queue, oldest first.
@@ -45,31 +54,56 @@ impl Ended {
 pub(crate) struct EndedQueue {
     capacity: usize,
     queue: VecDeque<Ended>,
+    /// The memory that its streams take, and how many of them wait for their end only.
+    bytes: usize,
+    ends: usize,
     pushed: u64,
     dropped: u64,
+    /// The energy in the values that were dropped, in joules.
+    dropped_joules: f64,
 }
 
 impl EndedQueue {
-    /// An empty queue that drops its oldest streams rather than hold more than `capacity`.
+    /// An empty queue whose streams take at most `capacity` bytes.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity, queue: VecDeque::new(), pushed: 0, dropped: 0 }
+        let (queue, bytes, ends, pushed, dropped) = (VecDeque::new(), 0, 0, 0, 0);
+        Self { capacity, queue, bytes, ends, pushed, dropped, dropped_joules: 0.0 }
     }
 
     /// Takes a stream's last value.
-    pub(crate) fn push(&mut self, series: Arc<Series>, attributes: Arc<[Attribute]>, last: LatestValue) {
-        if self.queue.len() >= self.capacity
-            && let Some(oldest) = self.queue.pop_front()
-            && oldest.phase == Phase::Value
-        {
-            self.dropped += 1;
-        }
+    pub(crate) fn push(&mut self, series: &Series, attributes: Arc<[u8]>, last: LatestValue) {
         self.pushed += 1;
-        self.queue.push_back(Ended { number: self.pushed, series, attributes, last, phase: Phase::Value });
+        let (metric, metric_id) = (series.metric.clone(), series.metric_id);
+        let ended = Ended { number: self.pushed, metric, metric_id, attributes, last, phase: Phase::Value };
+        self.bytes += ended.bytes();
+        self.queue.push_back(ended);
+        if self.bytes > self.capacity && self.ends > 0 {
+            self.keep(|ended| ended.phase == Phase::Value);
+        }
+        while self.bytes > self.capacity
+            && let Some(oldest) = self.queue.pop_front()
+        {
+            self.bytes -= oldest.bytes();
+            self.dropped += 1;
+            if oldest.metric.unit == Unit::Joule && oldest.metric.kind == Kind::Counter {
+                self.dropped_joules += oldest.metric.in_units(Value::of_steps(oldest.last.value));
+            }
+        }
     }
 
     /// Whether more than half of its capacity is taken.
     pub(crate) fn is_half_full(&self) -> bool {
-        self.queue.len() > self.capacity / 2
+        self.bytes > self.capacity / 2
+    }
+
+    fn keep(&mut self, is_kept: impl Fn(&Ended) -> bool) {
+        self.queue.retain(is_kept);
+        self.bytes = self.queue.iter().map(Ended::bytes).sum();
+        self.ends = self.queue.iter().filter(|ended| ended.phase == Phase::End).count();
+        // A long queue gives its memory back.
+        if self.queue.capacity() > 4 * self.queue.len().max(1024) {
+            self.queue.shrink_to(2 * self.queue.len());
+        }
     }
 
     /// The streams that wait, oldest first.
@@ -78,7 +112,7 @@ impl EndedQueue {
     }
 
     /// A request that carried the values or ends of these streams was acknowledged.
-    pub(crate) fn delivered(&mut self, numbers: &[u64]) {
+    pub(crate) fn delivered(&mut self, numbers: impl Iterator<Item = u64>) {
         self.advance(numbers, |phase| match phase {
             Phase::Value => Phase::End,
             Phase::End | Phase::Done => Phase::Done,
@@ -86,18 +120,22 @@ impl EndedQueue {
     }
 
     /// A request that carried the values or ends of these streams was refused for good.
-    pub(crate) fn refused(&mut self, numbers: &[u64]) {
+    pub(crate) fn refused(&mut self, numbers: impl Iterator<Item = u64>) {
         self.advance(numbers, |_| Phase::Done);
     }
 
-    fn advance(&mut self, numbers: &[u64], next: impl Fn(Phase) -> Phase) {
+    fn advance(&mut self, numbers: impl Iterator<Item = u64>, next: impl Fn(Phase) -> Phase) {
+        let mut numbers = numbers.peekable();
+        if numbers.peek().is_none() {
+            return;
+        }
         for number in numbers {
             // A stream that was dropped meanwhile is not found.
-            if let Ok(at) = self.queue.binary_search_by_key(number, |ended| ended.number) {
+            if let Ok(at) = self.queue.binary_search_by_key(&number, |ended| ended.number) {
                 self.queue[at].phase = next(self.queue[at].phase);
             }
         }
-        self.queue.retain(|ended| ended.phase != Phase::Done);
+        self.keep(|ended| ended.phase != Phase::Done);
     }
 
     /// Streams that wait.
@@ -110,9 +148,9 @@ impl EndedQueue {
         self.queue.iter().filter(|ended| ended.phase == Phase::Value).count()
     }
 
-    /// Last values dropped because the queue was full, since the last call.
-    pub(crate) fn take_dropped(&mut self) -> u64 {
-        std::mem::take(&mut self.dropped)
+    /// Last values dropped because the queue was full, and the joules in them, since the last call.
+    pub(crate) fn take_dropped(&mut self) -> (u64, f64) {
+        (std::mem::take(&mut self.dropped), std::mem::take(&mut self.dropped_joules))
     }
 }
 
@@ -122,25 +160,22 @@ mod tests {
 
     use super::*;
 
-    fn queue(capacity: usize, streams: u64) -> EndedQueue {
+    /// What a stream without attributes takes.
+    const EACH: usize = size_of::<Ended>() + 32;
+
+    /// A queue with room for `capacity` streams without attributes.
+    fn queue(capacity: usize, streams: u64) -> (EndedQueue, Arc<Series>) {
         let registry = Registry::new();
         let metric = registry.metric(&metric::HW_ENERGY).unwrap();
-        let (domain, consumer, attributes) = (None, None, Vec::new());
-        let start = Timestamp(0);
-        let id = registry.open(SeriesSpec {
-            metric,
-            resource: Resource::HOST,
-            domain,
-            consumer,
-            attributes,
-            start,
-        });
-        let mut queue = EndedQueue::new(capacity);
-        for value in 1..=streams {
-            let last = LatestValue { value, start, time: start };
-            queue.push(registry.get(id).unwrap(), [].into(), last);
-        }
-        queue
+        let id = registry.open(SeriesSpec::new(metric, Resource::HOST, Timestamp(0)));
+        let series = registry.get(id).unwrap();
+        let mut queue = EndedQueue::new(capacity * EACH);
+        (1..=streams).for_each(|value| push(&mut queue, &series, value));
+        (queue, series)
+    }
+
+    fn push(queue: &mut EndedQueue, series: &Series, value: u64) {
+        queue.push(series, [].into(), LatestValue { value, start: Timestamp(0), time: Timestamp(0) });
     }
 
     fn phases(queue: &EndedQueue) -> Vec<(u64, Phase)> {
@@ -149,33 +184,45 @@ mod tests {
 
     #[test]
     fn the_value_waits_until_it_is_acknowledged_then_the_end_does() {
-        let mut queue = queue(10, 2);
+        let (mut queue, _) = queue(10, 2);
         assert_eq!(phases(&queue), [(1, Phase::Value), (2, Phase::Value)]);
-        queue.delivered(&[1]);
+        queue.delivered([1].into_iter());
         assert_eq!(phases(&queue), [(1, Phase::End), (2, Phase::Value)]);
         assert_eq!((queue.len(), queue.values()), (2, 1));
-        queue.delivered(&[1, 2]);
+        queue.delivered([1, 2].into_iter());
         assert_eq!(phases(&queue), [(2, Phase::End)]);
-        queue.refused(&[2]);
-        assert_eq!(queue.len(), 0);
+        queue.refused([2].into_iter());
+        assert_eq!((queue.len(), queue.bytes, queue.ends), (0, 0, 0));
     }
 
     #[test]
     fn it_is_half_full_above_half_of_its_capacity() {
-        assert!(!queue(4, 2).is_half_full() && queue(4, 3).is_half_full());
+        assert!(!queue(4, 2).0.is_half_full() && queue(4, 3).0.is_half_full());
     }
 
     #[test]
-    fn a_full_queue_drops_the_oldest_and_counts_values_only() {
-        let mut queue = queue(2, 2);
-        queue.delivered(&[1]);
-        let (series, last) = (queue.queue[0].series.clone(), queue.queue[0].last);
-        queue.push(series.clone(), [].into(), LatestValue { value: 3, ..last });
-        assert_eq!((queue.take_dropped(), phases(&queue)), (0, vec![(2, Phase::Value), (3, Phase::Value)]));
-        queue.push(series, [].into(), LatestValue { value: 4, ..last });
-        assert_eq!((queue.take_dropped(), phases(&queue)), (1, vec![(3, Phase::Value), (4, Phase::Value)]));
+    fn a_full_queue_drops_ends_first_then_the_oldest_values_which_it_counts() {
+        let (mut queue, series) = queue(3, 3);
+        queue.delivered([2].into_iter());
+        push(&mut queue, &series, 4_000_000);
+        assert_eq!(queue.take_dropped(), (0, 0.0), "the end of the second");
+        let all = |queue: &EndedQueue| queue.iter().map(|e| e.last.value).collect::<Vec<_>>();
+        assert_eq!(all(&queue), [1, 3, 4_000_000]);
+        push(&mut queue, &series, 5);
+        push(&mut queue, &series, 6);
+        push(&mut queue, &series, 7);
+        assert_eq!((queue.take_dropped(), all(&queue)), ((3, 4.000_004), vec![5, 6, 7]));
         // The acknowledgement of streams that were dropped meanwhile changes nothing.
-        queue.delivered(&[1, 2]);
-        assert_eq!(queue.values(), 2);
+        queue.delivered([1, 2].into_iter());
+        assert_eq!(queue.values(), 3);
+    }
+
+    #[test]
+    fn attributes_count_in_bytes() {
+        let (mut queue, series) = queue(100, 0);
+        let last = LatestValue { value: 1, start: Timestamp(0), time: Timestamp(0) };
+        (0..1000).for_each(|_| queue.push(&series, vec![0; 1000].into(), last));
+        assert_eq!(queue.len(), 100 * EACH / (EACH + 1000));
+        assert_eq!(queue.take_dropped().0, 1000 - queue.len() as u64);
     }
 }

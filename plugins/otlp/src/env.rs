@@ -55,12 +55,30 @@ pub(crate) fn millis(name: &str, value: &str) -> Option<Duration> {
     }
 }
 
-/// A `key=value,…` list whose values are percent-encoded.
+/// A `key=value,…` list with percent-encoded parts.
 pub(crate) fn pairs(name: &str, list: &str) -> Vec<(String, String)> {
+    raw_pairs(name, list).into_iter().map(|(key, value)| (decode(key), value)).collect()
+}
+
+/// The same, but of headers: only their values are percent-encoded, so a key with an escape is none.
+pub(crate) fn headers(name: &str, list: &str) -> Vec<(String, String)> {
+    let mut pairs = raw_pairs(name, list);
+    pairs.retain(|(key, _)| {
+        let is_plain = !key.contains('%');
+        if !is_plain {
+            warn!("header `{key}` of {name} is ignored: only the value is percent-encoded, not the key");
+        }
+        is_plain
+    });
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The keys as they stand, and the decoded values.
+fn raw_pairs<'a>(name: &str, list: &'a str) -> Vec<(&'a str, String)> {
     let mut pairs = Vec::new();
     for (at, item) in list.split(',').map(str::trim).enumerate().filter(|(_, item)| !item.is_empty()) {
-        match item.split_once('=') {
-            Some((key, value)) if !key.trim().is_empty() => pairs.push((decode(key), decode(value))),
+        match item.split_once('=').map(|(key, value)| (key.trim(), value)) {
+            Some((key, value)) if !key.is_empty() => pairs.push((key, decode(value))),
             // The item itself is not logged: a list of headers holds secrets.
             _ => warn!("item {} of {name} is ignored: it is not key=value", at + 1),
         }
@@ -86,6 +104,18 @@ pub(crate) mod tests {
         let list = " api-key = a%20b%3D , =x, nothing,, x=1=2 ";
         let expected = [("api-key", "a b="), ("x", "1=2")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(pairs("OTEL_EXPORTER_OTLP_HEADERS", list), expected);
+        assert_eq!(headers("OTEL_EXPORTER_OTLP_HEADERS", list), expected);
+    }
+
+    #[test]
+    fn of_headers_only_the_values_are_decoded() {
+        let list = "x%2Dkey=v,api-key=a%3Db,half=50%,Authorization=Basic%20dXNlcjpwYXNz==";
+        let expected = [("api-key", "a=b"), ("half", "50%"), ("Authorization", "Basic dXNlcjpwYXNz==")];
+        assert_eq!(
+            headers("OTEL_EXPORTER_OTLP_HEADERS", list),
+            expected.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        );
+        assert_eq!(pairs("OTEL_RESOURCE_ATTRIBUTES", "a%2Cb=c"), [("a,b".to_owned(), "c".to_owned())]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The output: keeps the table of latest values up to date, and sends them every interval. At most one set of
 //! requests is in flight; a task on the runtime sends it while the pipeline goes on. A set that did not
-//! arrive is not kept: the next one is made of the values that are the latest then.
+//! arrive is not kept: the next one is made of the values that are the latest then. A set has a limited size,
+//! and the ended streams that do not fit follow in the next ones, at once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,18 +11,26 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::runtime::Handle;
+use tracing::warn;
 use wattrace_api::{Batch, Clock, Error, Output, Registry, Timestamp};
 
 use crate::backoff::Backoff;
-use crate::collector::Collector;
+use crate::collector::{Collector, Notice};
 use crate::config::Settings;
-use crate::encode::{Contents, LIMIT, Packer, Request};
+use crate::delivery::{Report, deliver};
+use crate::encode::Packer;
 use crate::resource;
+use crate::sizes::Sizes;
+use crate::stream::Point;
 use crate::table::Table;
 use crate::transport::{Outcome, Transport};
 
-/// Most ended streams that are kept until the collector has acknowledged their last values and ends.
-const MOST_ENDED: usize = 100_000;
+/// Most bytes of ended streams that are kept until the collector has acknowledged their last values and ends:
+/// about 30,000 streams. From half of it on, no more processes get streams of their own (`plugins.otlp.top`),
+/// so that what they use is in `other`, and the rest is left to those that have.
+const MOST_ENDED: usize = 16 * 1024 * 1024;
+/// About how many bytes of ended streams a set of requests holds.
+const SET: usize = 2 * 1024 * 1024;
 /// Longest that a flush may hold up the end of the agent.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 /// Time between the attempts of a flush, which has no time for a backoff.
@@ -38,7 +47,10 @@ pub(crate) struct Exporter {
     runtime: Handle,
     /// When to send next.
     next: Timestamp,
-    in_flight: Option<InFlight>,
+    in_flight: Option<Receiver<Report>>,
+    /// Whether ended streams are left that did not fit into the last set.
+    has_more: bool,
+    sizes: Sizes,
     backoff: Backoff,
     collector: Collector,
     losses: Vec<(&'static str, u64)>,
@@ -46,13 +58,6 @@ pub(crate) struct Exporter {
     given_up: u64,
     /// Set while so many ended streams wait that no more consumers should get streams of their own.
     crowded: Arc<AtomicBool>,
-}
-
-/// A set of requests that is being sent.
-struct InFlight {
-    /// The answers, in the order of the requests, up to the first that means "later".
-    answers: Receiver<Vec<Outcome>>,
-    contents: Vec<Contents>,
 }
 
 /// How a set of requests ended.
@@ -84,6 +89,8 @@ impl Exporter {
             next: clock.now() + settings.interval,
             clock,
             in_flight: None,
+            has_more: false,
+            sizes: Sizes::default(),
             backoff: Backoff::default(),
             collector: Collector::new(settings),
             losses: Vec::new(),
@@ -92,73 +99,86 @@ impl Exporter {
         }
     }
 
-    /// Starts to send what the table has to report.
-    fn export(&mut self) {
-        let mut packer = Packer::new(&self.resource, &self.clock, LIMIT);
-        self.table.collect(self.clock.now(), |point| packer.push(&point));
-        self.next = self.clock.now() + self.interval;
+    /// Starts to send what the table has to report; `rest`: only the ended streams that are left.
+    fn export(&mut self, rest: bool) {
+        let mut packer = Packer::new(&self.resource, &self.clock, self.sizes.limit());
+        let now = self.clock.now();
+        let most = SET.max(self.sizes.limit());
+        let emit = |point: Point<'_>| {
+            packer.push(&point);
+            packer.size() < most
+        };
+        let is_all = if rest { self.table.collect_ended(emit) } else { self.table.collect(now, emit) };
+        self.has_more = !is_all;
+        if !rest {
+            self.next = now + self.interval;
+        }
         let requests = packer.finish();
         if requests.is_empty() {
             return;
         }
-        let (messages, contents): (Vec<_>, _) =
-            requests.into_iter().map(|Request { message, contents }| (message, contents)).unzip();
         let (answer, answers) = mpsc::channel();
-        let (transport, timeout) = (self.transport.clone(), self.timeout);
+        let (transport, timeout, sizes) = (self.transport.clone(), self.timeout, self.sizes);
         self.runtime.spawn(async move {
-            let mut outcomes = Vec::with_capacity(messages.len());
-            for message in messages {
-                let outcome = tokio::time::timeout(timeout, transport.send(message)).await;
-                outcomes.push(outcome.unwrap_or_else(|_| Outcome::Later {
-                    cause: format!("no answer within {timeout:?}"),
-                    after: None,
-                }));
-                if let Some(Outcome::Later { .. }) = outcomes.last() {
-                    break;
-                }
-            }
             // An error means that the output was closed meanwhile.
-            _ = answer.send(outcomes);
+            _ = answer.send(deliver(&*transport, timeout, requests, sizes).await);
         });
-        self.in_flight = Some(InFlight { answers, contents });
+        self.in_flight = Some(answers);
     }
 
     /// Takes the answers if they have come.
     fn poll_answers(&mut self) {
         let Some(in_flight) = self.in_flight.take() else { return };
-        match in_flight.answers.try_recv() {
+        match in_flight.try_recv() {
             Err(TryRecvError::Empty) => self.in_flight = Some(in_flight),
-            answers => _ = self.settle(&in_flight.contents, answers.unwrap_or_default()),
+            report => _ = self.settle(report.ok()),
         }
     }
 
-    /// Applies a set's answers. Requests without one were not sent.
-    fn settle(&mut self, contents: &[Contents], outcomes: Vec<Outcome>) -> Delivery {
+    /// Applies a set's answers. `None`: the task that sends has ended without any.
+    fn settle(&mut self, report: Option<Report>) -> Delivery {
         let mut delivery = Delivery::Done;
-        let outcomes = outcomes.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-        for (contents, outcome) in contents.iter().zip(outcomes) {
-            if let Some(notice) = outcome.as_ref().and_then(|outcome| self.collector.observe(outcome)) {
-                notice.log();
-            }
+        let Some(Report { answers, is_complete, sizes, split }) = report else {
+            return self.settled(Delivery::Later(None));
+        };
+        self.sizes = sizes;
+        let split = split.and_then(|(bytes, cause)| self.collector.split(bytes, &cause));
+        split.into_iter().for_each(Notice::log);
+        for (contents, outcome) in answers {
+            self.collector.observe(&outcome).into_iter().for_each(Notice::log);
             match outcome {
-                Some(Outcome::Accepted { rejected, .. }) => {
-                    self.table.ended.delivered(&contents.ended);
-                    self.lose("rejected", rejected);
+                Outcome::Accepted { rejected, .. } => {
+                    self.table.ended.delivered(contents.ended());
+                    self.lose("rejected", rejected.min(contents.values));
                     self.given_up = 0;
                 }
-                Some(Outcome::Refused { .. }) => {
-                    self.table.ended.refused(&contents.ended);
+                Outcome::TooLarge { .. } => {
+                    self.table.ended.refused(contents.ended());
+                    self.lose("too_large", contents.values);
+                }
+                Outcome::Refused { .. } => {
+                    self.table.ended.refused(contents.ended());
                     self.lose("refused", contents.values);
                 }
-                Some(Outcome::Later { after, .. }) => delivery = Delivery::Later(after),
-                None if delivery == Delivery::Done => delivery = Delivery::Later(None),
-                None => {}
+                Outcome::Later { after, .. } => delivery = Delivery::Later(after),
+                Outcome::Unreached { .. } => delivery = Delivery::Later(None),
             }
         }
+        if !is_complete && delivery == Delivery::Done {
+            delivery = Delivery::Later(None);
+        }
+        self.settled(delivery)
+    }
+
+    /// Decides when to send next.
+    fn settled(&mut self, delivery: Delivery) -> Delivery {
         match delivery {
             Delivery::Done => self.backoff.succeeded(),
             Delivery::Later(after) => {
+                self.has_more = false;
                 self.table.mark_unsent();
+                let notice = after.and_then(|after| self.collector.asked_to_wait(after));
+                notice.into_iter().for_each(Notice::log);
                 self.next = self.backoff.failed(&self.clock, after);
             }
         }
@@ -166,8 +186,8 @@ impl Exporter {
     }
 
     /// Counts lost points. Reasons: `refused` (the collector refuses the request for good), `rejected`
-    /// (points of a request that it accepted), `unsent` (left at a flush), `overflow` (too many ended
-    /// streams), `unknown_series`.
+    /// (points of a request that it accepted), `too_large` (a point that it does not even take alone),
+    /// `unsent` (left at a flush), `overflow` (too many ended streams), `unknown_series`.
     fn lose(&mut self, reason: &'static str, points: u64) {
         if points == 0 {
             return;
@@ -183,15 +203,15 @@ impl Exporter {
         let left = || deadline.saturating_duration_since(Instant::now());
         loop {
             if let Some(in_flight) = self.in_flight.take() {
-                let answers = match in_flight.answers.recv_timeout(left()) {
-                    Ok(answers) => answers,
-                    Err(RecvTimeoutError::Disconnected) => Vec::new(),
+                let report = match in_flight.recv_timeout(left()) {
+                    Ok(report) => Some(report),
+                    Err(RecvTimeoutError::Disconnected) => None,
                     Err(RecvTimeoutError::Timeout) => {
                         self.in_flight = Some(in_flight);
                         return;
                     }
                 };
-                if let Delivery::Later(after) = self.settle(&in_flight.contents, answers) {
+                if let Delivery::Later(after) = self.settle(report) {
                     let pause = after.unwrap_or_default().max(FLUSH_PAUSE);
                     if pause >= left() {
                         return;
@@ -202,7 +222,7 @@ impl Exporter {
             if !self.table.is_pending() || self.backoff.quiet(&self.clock) > left() || left().is_zero() {
                 return;
             }
-            self.export();
+            self.export(false);
         }
     }
 }
@@ -212,8 +232,12 @@ impl Output for Exporter {
         self.table.write(batch);
         self.crowded.store(self.table.ended.is_half_full(), Ordering::Relaxed);
         self.poll_answers();
-        if self.in_flight.is_none() && self.clock.now() >= self.next {
-            self.export();
+        if self.in_flight.is_none() {
+            match self.clock.now() >= self.next {
+                true => self.export(false),
+                false if self.has_more => self.export(true),
+                false => {}
+            }
         }
         Ok(())
     }
@@ -241,7 +265,14 @@ impl Output for Exporter {
     }
 
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
-        let (dropped, unknown) = (self.table.ended.take_dropped(), self.table.take_unknown());
+        let ((dropped, joules), unknown) = (self.table.ended.take_dropped(), self.table.take_unknown());
+        if dropped > 0 {
+            let endpoint = self.collector.endpoint();
+            warn!(
+                "{endpoint} has taken nothing for too long: the last values of {dropped} ended streams, with \
+                 up to {joules:.3} J, are dropped (overflow)"
+            );
+        }
         self.lose("overflow", dropped);
         self.lose("unknown_series", unknown);
         std::mem::take(&mut self.losses)

@@ -2,29 +2,38 @@
 //!
 //! | module | does |
 //! | --- | --- |
-//! | `config`, `env`, `resource` | the settings: from the configuration and OpenTelemetry's variables |
+//! | `config`, `endpoint`, `env`, `resource` | the settings: from the configuration and the environment |
 //! | `exporter` | the output: updates the table, sends it every interval, counts what is lost |
 //! | `table`, `stream`, `ended` | the latest values, the streams that report them, ended streams |
-//! | `encode` | from points to requests |
-//! | `transport`, `connect`, `grpc`, `http`, `tls`, `token` | how requests are sent, what answers mean |
+//! | `encode`, `attributes`, `split` | from points to requests, and apart again |
+//! | `delivery`, `sizes` | sends a set of requests, in the sizes that the collector takes |
+//! | `transport`, `connect`, `grpc`, `grpc_wire`, `http`, `tls`, `token` | how requests are sent |
+//! | `answer` | what answers mean |
 //! | `backoff`, `collector` | when to try again, and what to log about the collector |
 //!
-//! Follow a value: `exporter` → `table` → `encode` → `transport`.
+//! Follow a value: `exporter` → `table` → `encode` → `delivery` → `transport`.
 //!
 //! Before all this stands a transform of the output's own: `wattrace-ranking`, which limits the number of
 //! processes that have streams (`plugins.otlp.top`).
 
+mod answer;
+mod attributes;
 mod backoff;
 mod collector;
 mod config;
 mod connect;
+mod delivery;
 mod encode;
 mod ended;
+mod endpoint;
 mod env;
 mod exporter;
 mod grpc;
+mod grpc_wire;
 mod http;
 mod resource;
+mod sizes;
+mod split;
 mod stream;
 mod table;
 mod tls;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
-use crate::encode;
+use crate::attributes;
 
 /// The resource: what the machine under `root` (`/`) says, overridden by `chosen`.
 pub(crate) fn describe(chosen: &BTreeMap<String, String>, root: &Path) -> Resource {
@@ -28,7 +28,7 @@ pub(crate) fn describe(chosen: &BTreeMap<String, String>, root: &Path) -> Resour
     let mut attributes: BTreeMap<&str, String> =
         found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
     attributes.extend(chosen.iter().map(|(key, value)| (key.as_str(), value.clone())));
-    let attributes = attributes.into_iter().map(|(key, value)| encode::text(key, value)).collect();
+    let attributes = attributes.into_iter().map(|(key, value)| attributes::text(key, value)).collect();
     Resource { attributes, ..Default::default() }
 }
 
@@ -54,7 +54,8 @@ mod tests {
         fs::write(root.path().join("proc/sys/kernel/random/uuid"), "some-uuid\n").unwrap();
         let chosen = [("service.name", "mine"), ("team", "x")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let resource = describe(&chosen.into(), root.path());
-        let of = |key: &str| resource.attributes.iter().find(|a| a.key == key).map(encode::tests::shown);
+        let of =
+            |key: &str| resource.attributes.iter().find(|a| a.key == key).map(crate::encode::tests::shown);
         assert_eq!(of("service.name").as_deref(), Some("mine"));
         assert_eq!(of("service.instance.id").as_deref(), Some("some-uuid"));
         assert_eq!(of("host.name").as_deref(), Some("node-7"));

@@ -1,10 +1,13 @@
 //! A stream: what OTLP tells apart, a metric with its attributes. Here is decided when its value is due to be
 //! sent.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wattrace_api::{Attribute, Kind, Series, Timestamp, Value};
+use wattrace_api::{Kind, Metric, MetricId, Series, Timestamp, Value};
+
+use crate::attributes;
 
 /// After how long a consumer's unchanged counter is sent again. Cumulative streams may have gaps, so an idle
 /// process costs nothing until then; but Prometheus regards a stream as gone after five minutes.
@@ -24,7 +27,8 @@ pub(crate) struct LatestValue {
 /// A stream that is alive.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    pub(crate) attributes: Arc<[Attribute]>,
+    /// As they are sent.
+    pub(crate) attributes: Arc<[u8]>,
     /// The consumer's revision that the attributes show.
     pub(crate) revision: u64,
     pub(crate) sent: Option<Sent>,
@@ -41,14 +45,16 @@ pub(crate) struct Sent {
 /// A point to send.
 #[derive(Debug)]
 pub(crate) struct Point<'a> {
-    pub(crate) series: &'a Series,
-    pub(crate) attributes: &'a [Attribute],
+    pub(crate) metric: &'a Metric,
+    pub(crate) metric_id: MetricId,
+    /// As they are sent.
+    pub(crate) attributes: &'a [u8],
     pub(crate) start: Timestamp,
     pub(crate) time: Timestamp,
     /// `None`: the stream has ended.
     pub(crate) value: Option<Value>,
     /// The ended stream's number in the queue.
-    pub(crate) ended: Option<u64>,
+    pub(crate) ended: Option<NonZeroU64>,
 }
 
 /// When a collection takes place.
@@ -66,7 +72,7 @@ impl Stream {
     pub(crate) fn of(series: &Series) -> Self {
         // The revision first: if the attributes change in between, the next point notices.
         let revision = series.consumer.as_ref().map_or(0, |consumer| consumer.revision());
-        Self { attributes: series.all_attributes().into(), revision, sent: None }
+        Self { attributes: attributes::encoded(&series.all_attributes()), revision, sent: None }
     }
 
     /// Emits `latest`: for hardware always, for a consumer if it has changed or was last sent a minute ago.
@@ -76,7 +82,7 @@ impl Stream {
         latest: LatestValue,
         changed: &mut bool,
         moment: &Moment,
-        emit: &mut impl FnMut(Point<'_>),
+        emit: &mut impl FnMut(Point<'_>) -> bool,
     ) {
         let hardware = series.consumer.is_none();
         let stale = series.metric.kind == Kind::Counter
@@ -88,7 +94,8 @@ impl Stream {
         let time = if *changed || hardware { latest.time } else { moment.newest };
         let time = self.sent.map_or(time, |sent| sent.time.max(time));
         let (start, value) = (latest.start, Some(Value::of_steps(latest.value)));
-        emit(Point { series, attributes: &self.attributes, start, time, value, ended: None });
+        let (metric, metric_id, attributes) = (&*series.metric, series.metric_id, &*self.attributes);
+        emit(Point { metric, metric_id, attributes, start, time, value, ended: None });
         self.sent = Some(Sent { at: moment.now, round: moment.round, time });
         *changed = false;
     }

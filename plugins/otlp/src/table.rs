@@ -6,6 +6,7 @@
 //! When an exec renames a process its attributes change, so its stream ends there and another begins, at the
 //! value and the time of the last point before.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use wattrace_api::{Batch, Kind, Registry, Series, SeriesId, SeriesMap, Timestamp, Value};
@@ -43,7 +44,7 @@ struct Entry {
 }
 
 impl Table {
-    /// An empty table that keeps at most `capacity` ended streams.
+    /// An empty table whose ended streams take at most `capacity` bytes.
     pub(crate) fn new(registry: Arc<Registry>, capacity: usize) -> Self {
         let (entries, ended) = (SeriesMap::default(), EndedQueue::new(capacity));
         Self { registry, entries, ended, newest: Timestamp(0), round: 0, unknown: 0 }
@@ -76,27 +77,46 @@ impl Table {
     fn end(&mut self, id: SeriesId) {
         if let Some(entry) = self.entries.remove(id) {
             let latest = entry.latest();
-            self.ended.push(entry.series, entry.stream.attributes, latest);
+            self.ended.push(&entry.series, entry.stream.attributes, latest);
         }
     }
 
     /// Emits what there is to send at `now`: the hardware's series always, a consumer's when it has changed
-    /// or was last sent a minute ago, and what the collector has not acknowledged of ended streams.
-    pub(crate) fn collect(&mut self, now: Timestamp, mut emit: impl FnMut(Point<'_>)) {
+    /// or was last sent a minute ago; then, as [`Table::collect_ended`] does, the ended streams.
+    pub(crate) fn collect(&mut self, now: Timestamp, mut emit: impl FnMut(Point<'_>) -> bool) -> bool {
         self.round += 1;
         let moment = Moment { now, newest: self.newest, round: self.round };
         for (_, entry) in self.entries.iter_mut() {
             let latest = entry.latest();
             entry.stream.collect(&entry.series, latest, &mut entry.changed, &moment, &mut emit);
         }
-        for ended in self.ended.iter() {
+        self.collect_ended(emit)
+    }
+
+    /// Emits what the collector has not acknowledged of ended streams, as long as `emit` says that there is
+    /// room for more: first last values, then ends. Returns whether that was all.
+    pub(crate) fn collect_ended(&self, mut emit: impl FnMut(Point<'_>) -> bool) -> bool {
+        let in_phase = |phase| self.ended.iter().filter(move |ended| ended.phase == phase);
+        for ended in in_phase(Phase::Value).chain(in_phase(Phase::End)) {
             let (value, time) = match ended.phase {
                 Phase::Value => (Some(Value::of_steps(ended.last.value)), ended.last.time),
                 Phase::End | Phase::Done => (None, ended.end_time()),
             };
-            let (series, attributes, start) = (&*ended.series, &*ended.attributes, ended.last.start);
-            emit(Point { series, attributes, start, time, value, ended: Some(ended.number) });
+            let (metric, metric_id) = (&*ended.metric, ended.metric_id);
+            let (attributes, start, ended) = (&*ended.attributes, ended.last.start, ended.number);
+            if !emit(Point {
+                metric,
+                metric_id,
+                attributes,
+                start,
+                time,
+                value,
+                ended: NonZeroU64::new(ended),
+            }) {
+                return false;
+            }
         }
+        true
     }
 
     /// What was collected last did not all arrive: the streams in it count as changed again.
@@ -150,7 +170,7 @@ impl Entry {
             self.stream.sent = old.sent;
             return;
         }
-        ended.push(self.series.clone(), old.attributes, self.latest());
+        ended.push(&self.series, old.attributes, self.latest());
         if self.series.metric.kind == Kind::Counter {
             (self.base, self.start) = (self.value, self.time);
         }

@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hyper::body::Bytes;
 use hyper::header::HeaderValue;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use tokio::task::spawn_blocking;
 use wattrace_api::{Error, Secret};
 
-use crate::transport::{OtlpClient, Outcome, Sending, Transport};
+use crate::transport::{OtlpClient, Outcome, Problem, Sending, Transport};
 
 /// Where the token is.
 #[derive(Clone, Debug)]
@@ -49,7 +49,8 @@ impl Token {
             let problem = |e: &dyn std::fmt::Display| {
                 format!("plugins.otlp.bearer_token_file: {}: {e}", path.display())
             };
-            let token = std::fs::read_to_string(&*path).map_err(|e| problem(&e))?;
+            // A longer file holds no token.
+            let token = wattrace_api::files::read_text(&path, 1 << 16).map_err(|e| problem(&e))?;
             header(token.trim()).map_err(|e| problem(&e))
         });
         read.await.map_err(|e| e.to_string())?.map(Some)
@@ -74,19 +75,17 @@ pub(crate) struct Authorized<C> {
 }
 
 impl<C: OtlpClient> Transport for Authorized<C> {
-    fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_> {
+    fn send(&self, request: Bytes) -> Sending<'_> {
         Box::pin(async move {
             let first = match self.token.header().await {
                 Ok(header) => header,
-                Err(cause) => return Outcome::Later { cause, after: None },
+                Err(cause) => return Outcome::Unreached { cause, problem: Problem::Token },
             };
-            // Only a token in a file can change between two requests.
-            let again = matches!(self.token, Token::File(_)).then(|| message.clone());
-            let outcome = self.client.send(message, first.clone()).await;
-            let (Outcome::Refused { .. }, Some(message)) = (&outcome, again) else { return outcome };
+            let outcome = self.client.send(request.clone(), first.clone()).await;
+            let (Outcome::Refused { .. }, Token::File(_)) = (&outcome, &self.token) else { return outcome };
             // It may have been rotated after it was read.
             match self.token.header().await {
-                Ok(second) if second != first => self.client.send(message, second).await,
+                Ok(second) if second != first => self.client.send(request, second).await,
                 _ => outcome,
             }
         })
@@ -107,7 +106,7 @@ mod tests {
     }
 
     impl OtlpClient for FakeServer {
-        fn send(&self, _: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_> {
+        fn send(&self, _: Bytes, authorization: Option<HeaderValue>) -> Sending<'_> {
             let received = authorization.map_or(String::new(), |value| value.to_str().unwrap().to_owned());
             self.received.lock().unwrap().push(received.clone());
             if let Some((file, token)) = &self.rotates {
@@ -125,7 +124,7 @@ mod tests {
     fn send(server: FakeServer, token: &Token) -> (Outcome, Vec<String>) {
         let way = Authorized { client: server, token: token.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let outcome = runtime.block_on(way.send(ExportMetricsServiceRequest::default()));
+        let outcome = runtime.block_on(way.send(Bytes::new()));
         (outcome, way.client.received.into_inner().unwrap())
     }
 
@@ -163,7 +162,9 @@ mod tests {
         for inside in ["", "two words"] {
             std::fs::write(&path, inside).unwrap();
             let (outcome, received) = send(server(""), &token);
-            let Outcome::Later { cause, .. } = outcome else { panic!("{outcome:?}") };
+            let Outcome::Unreached { cause, problem: Problem::Token } = outcome else {
+                panic!("{outcome:?}")
+            };
             assert!(
                 cause.starts_with("plugins.otlp.bearer_token_file: /") && !cause.contains("words"),
                 "{cause}"
@@ -172,7 +173,7 @@ mod tests {
         }
         drop(file);
         let (outcome, _) = send(server(""), &token);
-        assert!(matches!(outcome, Outcome::Later { cause, .. } if cause.contains("No such file")));
+        assert!(matches!(outcome, Outcome::Unreached { cause, .. } if cause.contains("No such file")));
     }
 
     #[test]

@@ -1,21 +1,23 @@
 //! What the ways to a collector (`grpc`, `http`) have in common: a request goes out, and an [`Outcome`] comes
-//! back. `connect` chooses one of them, `exporter` decides when to try again.
+//! back. `connect` chooses one of them, `delivery` splits what is too large, `exporter` decides when to try
+//! again.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use hyper::header::HeaderValue;
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsPartialSuccess, ExportMetricsServiceRequest,
-};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsPartialSuccess;
+
+use crate::answer::shown;
 
 /// A collector's answer, or the lack of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// It took the request but for `rejected` points, which must not be sent again.
     Accepted {
-        /// Points it did not take.
+        /// Points it says it did not take: any number, not only one that fits the request.
         rejected: u64,
         /// Why, or a warning.
         message: String,
@@ -24,8 +26,22 @@ pub(crate) enum Outcome {
     Later {
         /// Why not now.
         cause: String,
-        /// Not sooner than this from now, if it said so.
+        /// Not sooner than this from now, if it said so: any time, however long.
         after: Option<Duration>,
+    },
+    /// There is no answer, so it may take the request later.
+    Unreached {
+        /// Why.
+        cause: String,
+        /// Where the cause is.
+        problem: Problem,
+    },
+    /// It does not take requests of this size; it may take the same points in smaller ones.
+    TooLarge {
+        /// Why not.
+        cause: String,
+        /// Whether the answer stands for a state that passes, if it is not about the size.
+        is_temporary: bool,
     },
     /// It will never take this request.
     Refused {
@@ -34,12 +50,35 @@ pub(crate) enum Outcome {
     },
 }
 
+/// Where it fails when there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// No connection.
+    Connection,
+    /// TLS: the collector's certificate, or that it has none.
+    Tls,
+    /// The connection broke, or no answer came in time: perhaps because the request is too large for it.
+    Exchange,
+    /// The request cannot be made: the file with the token.
+    Token,
+}
+
 impl Outcome {
     /// What an answer of success says.
     pub(crate) fn accepted(partial: Option<ExportMetricsPartialSuccess>) -> Self {
         let partial = partial.unwrap_or_default();
         let rejected = u64::try_from(partial.rejected_data_points).unwrap_or(0);
-        Outcome::Accepted { rejected, message: partial.error_message }
+        Outcome::Accepted { rejected, message: shown(&partial.error_message) }
+    }
+
+    /// What the client's error says.
+    pub(crate) fn unreached(error: &wattrace_http::Error) -> Self {
+        let problem = match error {
+            wattrace_http::Error::Connect(_) => Problem::Connection,
+            wattrace_http::Error::Tls(_) => Problem::Tls,
+            _ => Problem::Exchange,
+        };
+        Outcome::Unreached { cause: wattrace_http::chain(error), problem }
     }
 }
 
@@ -73,14 +112,14 @@ pub(crate) type Sending<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>
 
 /// A way to a collector.
 pub(crate) trait Transport: Send + Sync {
-    /// Sends one request and waits for its answer.
-    fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_>;
+    /// Sends one request, an encoded `ExportMetricsServiceRequest`, and waits for its answer.
+    fn send(&self, request: Bytes) -> Sending<'_>;
 }
 
 /// A client of one protocol. `token` makes a [`Transport`] of it.
 pub(crate) trait OtlpClient: Send + Sync {
     /// Sends one request, with `authorization` among its headers, and waits for its answer.
-    fn send(&self, message: ExportMetricsServiceRequest, authorization: Option<HeaderValue>) -> Sending<'_>;
+    fn send(&self, request: Bytes, authorization: Option<HeaderValue>) -> Sending<'_>;
 }
 
 #[cfg(test)]

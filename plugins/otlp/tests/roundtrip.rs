@@ -222,13 +222,13 @@ fn http_retries_after_the_time_asked_for() {
 
 /// The first answer refuses for good, the second rejects two points.
 fn counts_and_goes_on(mut connected: Connected) {
-    let a = connected.fixture.energy(Some(process(1, "a")));
+    let [a, b] = [(1, "a"), (2, "b")].map(|(pid, name)| connected.fixture.energy(Some(process(pid, name))));
     connected.fixture.write(INTERVAL, &[(a, J)], &[]);
     assert_eq!(connected.next().1, [Some(1.0)]);
     connected.fixture.flush().unwrap();
     assert_eq!(connected.fixture.losses(), [("refused", 1)]);
-    connected.fixture.write(INTERVAL, &[(a, 2 * J)], &[]);
-    assert_eq!(connected.next().1, [Some(2.0)]);
+    connected.fixture.write(INTERVAL, &[(a, 2 * J), (b, J)], &[]);
+    assert_eq!(connected.next().1, [Some(2.0), Some(1.0)]);
     connected.fixture.flush().unwrap();
     assert_eq!(connected.fixture.losses(), [("rejected", 2)]);
     assert!(connected.got.try_recv().is_err(), "neither is sent again");

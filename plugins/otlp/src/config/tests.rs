@@ -38,11 +38,41 @@ fn the_endpoint_follows_the_specification() {
 }
 
 #[test]
-fn an_endpoint_without_scheme_is_refused_and_its_key_or_variable_named() {
-    let message = resolve("endpoint = 'localhost:4317'", &[]).unwrap_err().to_string();
-    assert!(message.starts_with("plugins.otlp.endpoint:") && message.contains("http://HOST"), "{message}");
+fn a_variable_that_is_no_url_is_named() {
     let message = resolve("", &[(SIGNAL, "ftp://x")]).unwrap_err().to_string();
     assert!(message.starts_with(SIGNAL), "{message}");
+}
+
+#[test]
+fn credentials_of_the_endpoint_are_a_header_beside_which_no_token_can_be() {
+    let table = "endpoint = 'https://user:hush@c:4317'";
+    let s = resolve(table, &[]).unwrap();
+    assert_eq!(s.headers["authorization"], "Basic dXNlcjpodXNo");
+    assert_eq!(s.endpoint, "https://c:4317/");
+    let config: OtlpConfig = toml::from_str(table).unwrap();
+    assert!(!format!("{s:?} {config:?}").contains("hush"), "{s:?} {config:?}");
+    let message = resolve(&format!("{table}\nbearer_token = 'x'"), &[]).unwrap_err().to_string();
+    assert!(message.starts_with("plugins.otlp.bearer_token: ") && !message.contains("hush"), "{message}");
+    let s = resolve(&format!("{table}\nheaders = {{ authorization = 'mine' }}"), &[]).unwrap();
+    assert_eq!(s.headers["authorization"], "mine");
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_used() {
+    let vars = [("HTTPS_PROXY", "http://proxy.example:3128"), ("NO_PROXY", "10.0.0.0/8")];
+    let proxy = |endpoint: &str| {
+        let s = resolve(&format!("endpoint = '{endpoint}'"), &vars).unwrap();
+        s.proxy.address(&s.endpoint)
+    };
+    assert_eq!(proxy("https://otlp.example:443").as_deref(), Some("http://proxy.example:3128"));
+    assert_eq!(proxy("https://10.2.3.4:443"), None);
+    assert_eq!(proxy("https://localhost:4317"), None);
+}
+
+#[test]
+fn a_header_whose_key_has_an_escape_is_left_out() {
+    let s = resolve("", &[("OTEL_EXPORTER_OTLP_HEADERS", "x%2Dkey=v,api-key=a%3Db")]).unwrap();
+    assert_eq!((s.headers.len(), &s.headers["api-key"]), (1, &"a=b".parse().unwrap()));
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
+use hyper::body::Bytes;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, metric::Data, number_data_point};
+use prost::Message;
 use tokio::sync::Semaphore;
 use wattrace_api::testing::Rig;
 use wattrace_api::{Attribute, Consumer, ConsumerKind, Identity, SeriesId, SeriesSpec, Window, metric};
@@ -22,10 +24,10 @@ struct FakeCollector {
 }
 
 impl Transport for FakeCollector {
-    fn send(&self, message: ExportMetricsServiceRequest) -> Sending<'_> {
+    fn send(&self, request: Bytes) -> Sending<'_> {
         Box::pin(async move {
             self.permits.acquire().await.unwrap().forget();
-            self.seen.lock().unwrap().push(message);
+            self.seen.lock().unwrap().push(ExportMetricsServiceRequest::decode(request).unwrap());
             self.script.lock().unwrap().pop_front().unwrap_or_else(accepted)
         })
     }
@@ -92,8 +94,8 @@ impl Fixture {
     /// Waits for the answers in flight.
     fn settle(&mut self) {
         if let Some(in_flight) = self.exporter.in_flight.take() {
-            let answers = in_flight.answers.recv().unwrap();
-            self.exporter.settle(&in_flight.contents, answers);
+            let report = in_flight.recv().unwrap();
+            self.exporter.settle(Some(report));
         }
     }
 
@@ -220,14 +222,14 @@ fn it_waits_as_long_as_the_collector_asks_or_else_for_its_backoff() {
 #[test]
 fn of_a_set_only_requests_that_were_not_accepted_are_sent_again() {
     let mut s = Fixture::new([accepted(), accepted(), accepted(), later(None)]);
-    let large = || vec![Attribute::new("large", "x".repeat(3_000_000))];
+    let large = || vec![Attribute::new("large", "x".repeat(1_100_000))];
     let (a, b) = (s.process(1, large()), s.process(2, large()));
     s.write(10, &[(a, J), (b, 2 * J)], &[]);
     assert_eq!(s.seen(), [Some(1.0), Some(2.0)]);
     s.write(20, &[(a, 3 * J), (b, 4 * J)], &[a, b]);
     assert_eq!(s.seen(), [Some(3.0), Some(4.0)]);
     s.write(30, &[], &[]);
-    assert_eq!(s.seen(), [None, Some(4.0)]);
+    assert_eq!(s.seen(), [Some(4.0), None]);
 }
 
 #[test]
@@ -239,6 +241,62 @@ fn the_rest_of_a_set_is_not_sent_to_a_busy_collector() {
     assert_eq!(s.seen(), [Some(1.0)]);
     s.write(20, &[], &[]);
     assert_eq!(s.seen(), [Some(1.0), Some(2.0)]);
+}
+
+#[test]
+fn ended_streams_that_do_not_fit_into_a_set_follow_at_once_values_first() {
+    let mut s = Fixture::new([]);
+    let large = || vec![Attribute::new("large", "x".repeat(900_000))];
+    let all: Vec<_> = (1..=8).map(|pid| s.process(pid, large())).collect();
+    let points: Vec<_> = all.iter().zip(1..).map(|(&id, joules)| (id, joules * J)).collect();
+    s.write(1, &points, &all);
+    let mut seen = Vec::new();
+    for step in 0..6 {
+        s.write(10 + step / 6, &[], &[]);
+        seen.push(s.seen());
+    }
+    let first: Vec<_> = (1..=8).map(|joules| Some(f64::from(joules))).collect();
+    let flat: Vec<_> = seen.iter().flatten().copied().collect();
+    assert_eq!(flat[..8], first, "all values before the first end, at one moment");
+    assert!(seen[0].len() < 8 && flat[8..].iter().all(Option::is_none), "{seen:?}");
+    assert_eq!(s.exporter.take_losses(), []);
+}
+
+#[test]
+fn a_long_outage_drops_the_oldest_ended_streams_beyond_a_number_of_bytes_and_counts_them() {
+    let mut s = Fixture::new(std::iter::repeat_n(later(None), 100));
+    let large = || vec![Attribute::new("large", "x".repeat(1_000_000))];
+    for pid in 1..=20 {
+        let id = s.process(pid, large());
+        s.write(pid as u64, &[(id, J)], &[id]);
+        assert_eq!(s.exporter.crowded.load(Ordering::Relaxed), pid > 8, "{pid}");
+    }
+    assert_eq!(s.exporter.take_losses(), [("overflow", 4)]);
+    assert_eq!(s.exporter.table.ended.len(), 16);
+}
+
+#[test]
+fn more_rejected_points_than_were_sent_count_as_all_of_them() {
+    let absurd = Outcome::Accepted { rejected: u64::MAX, message: String::new() };
+    let mut s = Fixture::new([absurd]);
+    let (a, b) = (s.process(1, Vec::new()), s.process(2, Vec::new()));
+    s.write(10, &[(a, J), (b, J)], &[a]);
+    s.settle();
+    assert_eq!(s.exporter.take_losses(), [("rejected", 2)]);
+}
+
+#[test]
+fn a_collector_that_asks_for_an_hour_is_tried_again_after_a_minute() {
+    for asked in [SECOND * 3600, Duration::MAX] {
+        let mut s = Fixture::new([later(Some(asked))]);
+        let a = s.process(1, Vec::new());
+        s.write(10, &[(a, J)], &[]);
+        s.settle();
+        s.write(69, &[(a, 2 * J)], &[]);
+        assert_eq!(s.seen().len(), 1);
+        s.write(70, &[(a, 3 * J)], &[]);
+        assert_eq!(s.seen(), [Some(3.0)]);
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
+use prost::Message;
 use wattrace_api::testing::Rig;
 use wattrace_api::{
     Attribute, Consumer, ConsumerKind, Domain, Follows, Identity, Origin, Resource, SeriesSpec, Transform,
@@ -10,6 +12,7 @@ use wattrace_api::{
 use wattrace_ranking::Top;
 
 use super::*;
+use crate::encode::tests::shown;
 use crate::stream::REFRESH;
 
 /// What a collector has received: the last value per stream and start, and which streams have ended.
@@ -29,9 +32,9 @@ impl Collector {
             acknowledged.extend(point.ended);
             let Some(value) = point.value else {
                 self.ends.push(name);
-                return;
+                return true;
             };
-            let value = point.series.metric.in_units(value);
+            let value = point.metric.in_units(value);
             let key = (name, point.start.0);
             assert!(self.values.get(&key).is_none_or(|&old| old <= value), "{key:?} went backwards");
             assert!(
@@ -42,8 +45,9 @@ impl Collector {
             self.times.insert(key.clone(), point.time.0);
             self.values.insert(key, value);
             self.points += 1;
+            true
         });
-        table.ended.delivered(&acknowledged);
+        table.ended.delivered(acknowledged.into_iter().map(NonZeroU64::get));
     }
 
     fn value(&self, name: &str) -> Vec<(u64, f64)> {
@@ -53,7 +57,8 @@ impl Collector {
 
 /// `other`, or the process's pid and name; with the domain where there is one.
 fn name_of(point: &Point<'_>) -> String {
-    let of = |key: &str| point.attributes.iter().find(|a| a.key == key).map(|a| a.value.to_string());
+    let attributes = NumberDataPoint::decode(point.attributes).unwrap().attributes;
+    let of = |key: &str| attributes.iter().find(|a| a.key == key).map(shown);
     let who = of("process.pid").or_else(|| of("wattrace.consumer.type")).unwrap_or_default();
     let comm = of("process.executable.name").unwrap_or_default();
     let domain = of("wattrace.domain").unwrap_or_default();
@@ -103,7 +108,7 @@ impl Fixture {
     /// With streams for `count` processes; 0: for all.
     fn new(count: usize) -> Self {
         let rig = Rig::new();
-        let table = Table::new(rig.registry.clone(), 1000);
+        let table = Table::new(rig.registry.clone(), 1 << 20);
         let settings = wattrace_ranking::Settings {
             count,
             kind: ConsumerKind::Process,

@@ -2,6 +2,8 @@
 //! servers.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod server;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

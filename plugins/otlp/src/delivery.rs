@@ -1,0 +1,86 @@
+//! Sends a set of requests, one after the other, and splits what a collector finds too large until it goes
+//! through: down to a single point. It ends at the first request that is to be sent again later.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::encode::{Contents, Request};
+use crate::sizes::{SMALL, Sizes};
+use crate::split::halves;
+use crate::transport::{Outcome, Problem, Transport};
+
+/// What became of a set.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The requests that were answered, or not in time, and how. One that is too large has a single point.
+    pub(crate) answers: Vec<(Contents, Outcome)>,
+    /// Whether none is left to send.
+    pub(crate) is_complete: bool,
+    /// What is known now of the size that goes through.
+    pub(crate) sizes: Sizes,
+    /// The first request that was split: its size, and the answer.
+    pub(crate) split: Option<(usize, String)>,
+}
+
+/// Sends `requests`; each may take `timeout`.
+pub(crate) async fn deliver(
+    transport: &dyn Transport,
+    timeout: Duration,
+    requests: Vec<Request>,
+    mut sizes: Sizes,
+) -> Report {
+    let mut queue = VecDeque::from(requests);
+    let (mut answers, mut split) = (Vec::new(), None);
+    while let Some(request) = queue.pop_front() {
+        let bytes = request.body.len();
+        if bytes > sizes.limit()
+            && let Some(halves) = halves(&request)
+        {
+            halves.into_iter().rev().for_each(|half| queue.push_front(half));
+            continue;
+        }
+        let sent = tokio::time::timeout(timeout, transport.send(request.body.clone())).await;
+        let mut outcome = sent.unwrap_or_else(|_| Outcome::Unreached {
+            cause: format!("no answer within {timeout:?}"),
+            problem: Problem::Exchange,
+        });
+        if let Outcome::TooLarge { cause, is_temporary } = outcome {
+            if !sizes.is_hopeless()
+                && let Some(halves) = halves(&request)
+            {
+                sizes.refused(bytes);
+                split.get_or_insert((bytes, cause));
+                halves.into_iter().rev().for_each(|half| queue.push_front(half));
+                continue;
+            }
+            outcome = unsplit(cause, is_temporary, bytes, &mut sizes);
+        }
+        match outcome {
+            Outcome::Accepted { .. } => sizes.accepted(bytes),
+            Outcome::Unreached { problem: Problem::Exchange, .. } => sizes.broke(bytes),
+            _ => {}
+        }
+        let is_later = matches!(outcome, Outcome::Later { .. } | Outcome::Unreached { .. });
+        answers.push((request.contents, outcome));
+        if is_later {
+            return Report { answers, is_complete: false, sizes, split };
+        }
+    }
+    Report { answers, is_complete: true, sizes, split }
+}
+
+/// What it means that a request is too large and is not split: that its point is, unless the request is
+/// small, or small ones were refused in the same way before. Then the answer is not about the size.
+fn unsplit(cause: String, is_temporary: bool, bytes: usize, sizes: &mut Sizes) -> Outcome {
+    if bytes < SMALL {
+        sizes.give_up();
+    }
+    match (sizes.is_hopeless(), is_temporary) {
+        (false, _) => Outcome::TooLarge { cause, is_temporary },
+        (true, true) => Outcome::Later { cause, after: None },
+        (true, false) => Outcome::Refused { cause },
+    }
+}
+
+#[cfg(test)]
+mod tests;
