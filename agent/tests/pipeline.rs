@@ -42,7 +42,7 @@ fn status_shows_what_every_element_did_and_why_it_does_not_work() {
     assert!(ticks.ticks > 50 && source.points_out >= ticks.ticks, "{source:?}");
     assert!(ticks.lateness_max_ns >= ticks.lateness_mean_ns && ticks.lateness_mean_ns > 0, "{ticks:?}");
     let missing = running.status("source/test/missing");
-    assert_eq!((missing.state, missing.calls), (Condition::Gone, 0));
+    assert_eq!((missing.state, missing.calls), (Condition::Absent, 0), "it was never there");
     assert_eq!(missing.reason, "no such device; plug it in");
     let odd = running.status("transform/test/odd");
     assert!(odd.points_in > odd.points_out && odd.points_out > 20 && odd.queue.is_none(), "{odd:?}");

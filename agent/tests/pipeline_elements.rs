@@ -155,7 +155,9 @@ fn what_is_gone_is_looked_for_again_and_found_when_it_is_back() {
     let log = scene.log();
     let running = scene.start_with(Settings { rediscover: Duration::from_millis(5), ..Settings::default() });
     for round in 1..=3 {
-        running.until("it is shown as gone", |_| running.status("source/test/usb").state == Condition::Gone);
+        // Until it has been there, it is absent.
+        let expected = if round == 1 { Condition::Absent } else { Condition::Gone };
+        running.until("it is shown as gone", |_| running.status("source/test/usb").state == expected);
         plugged.open();
         log.until("it is measured", |log| log.last("usb") > 5);
         assert_eq!(running.status("source/test/usb").state, Condition::Running);

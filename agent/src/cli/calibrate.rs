@@ -18,13 +18,14 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 use wattrace_api::{Clock, Origin, Timestamp, Window};
@@ -87,11 +88,16 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
     let config = Config::load(&request(options, length, plugins), plugins).map_err(Failure::usage)?;
     let cannot_write =
         |e: std::io::Error| Failure::new(format!("--output {}: {e}", options.output.display()));
+    let runtime = session::runtime()?;
+    let stopped = {
+        let _in_runtime = runtime.enter();
+        stopped()
+    };
     // Written before the measurement, so that an error is reported before it.
     let temporary = options.output.with_extension("toml.new");
     fs::write(&temporary, "").map_err(cannot_write)?;
     let calibration = Calibration { plugins, config, machine, steps, length };
-    let (profile, means) = calibration.run().inspect_err(|_| {
+    let (profile, means) = calibration.run(runtime, stopped).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })?;
     let text = profile.to_toml().map_err(Failure::new)?;
@@ -131,10 +137,13 @@ fn has_counters() -> bool {
 
 impl Calibration<'_> {
     /// Measures, and fits the profile. Returns it with the means of all steps.
-    fn run(&self) -> Result<(Profile, Vec<StepMeans>), Failure> {
-        let runtime = session::runtime()?;
+    fn run(
+        &self,
+        runtime: Runtime,
+        stopped: impl Future<Output = ()>,
+    ) -> Result<(Profile, Vec<StepMeans>), Failure> {
         let recording = Arc::new(Mutex::new(Recording::default()));
-        let measured = runtime.block_on(self.measure(&recording, runtime.handle()));
+        let measured = runtime.block_on(self.measure(&recording, runtime.handle(), stopped));
         runtime.shutdown_timeout(Duration::from_millis(100));
         let windows = measured?;
         let recording = lock(&recording);
@@ -149,7 +158,9 @@ impl Calibration<'_> {
         &self,
         recording: &Arc<Mutex<Recording>>,
         runtime: &Handle,
+        stopped: impl Future<Output = ()>,
     ) -> Result<Vec<(Step, Window)>, Failure> {
+        tokio::pin!(stopped);
         let pipeline = self.start(recording, runtime)?;
         pipeline.poll_all(Instant::now() + POLL_TIMEOUT).await;
         pipeline.settle(Instant::now() + STOP_TIMEOUT).await;
@@ -172,7 +183,7 @@ impl Calibration<'_> {
             eprintln!("wattrace: step {} of {}: {step}", number + 1, self.steps.len());
             tokio::select! {
                 () = sleep(end.since(clock.now())) => {}
-                () = stopped() => return Err(Failure::new("interrupted; nothing was written")),
+                () = &mut stopped => return Err(Failure::new("interrupted; nothing was written")),
             }
             windows.push((*step, Window::new(settled, Timestamp(end.0))));
         }
@@ -230,17 +241,19 @@ impl Calibration<'_> {
     }
 }
 
-/// Waits for SIGINT or SIGTERM.
-async fn stopped() {
+/// Listens for SIGINT and SIGTERM from now on. Returns what waits for one of them.
+fn stopped() -> impl Future<Output = ()> {
     let listen = |kind| signal(kind).ok();
     let (interrupt, terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
-    // If signals cannot be listened for, they end the process as usual.
-    let (Some(mut interrupt), Some(mut terminate)) = (interrupt, terminate) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    async move {
+        // If signals cannot be listened for, they end the process as usual.
+        let (Some(mut interrupt), Some(mut terminate)) = (interrupt, terminate) else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }
 

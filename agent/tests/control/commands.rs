@@ -146,5 +146,5 @@ fn status_shows_that_a_collector_is_absent() {
     assert!(output["last_error"].as_str().unwrap().contains("http://127.0.0.1:1"), "{output}");
     assert_eq!(output["losses"][0]["points"], output["points_lost"], "{output}");
     machine.control(&["status"]).is(0, &["output/otlp/metrics", "http://127.0.0.1:1", "points lost: unsent"]);
-    agent.stop();
+    agent.stop_with_losses();
 }

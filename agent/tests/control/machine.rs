@@ -184,10 +184,19 @@ impl Agent {
     }
 
     /// Ends it with SIGTERM. Returns its log since the last call.
-    pub(crate) fn stop(mut self) -> String {
+    pub(crate) fn stop(self) -> String {
+        self.stop_with(0)
+    }
+
+    /// The same for an agent of which an output loses all its points, or the last ones.
+    pub(crate) fn stop_with_losses(self) -> String {
+        self.stop_with(1)
+    }
+
+    fn stop_with(mut self, code: i32) -> String {
         self.signal(libc::SIGTERM);
         let log: Vec<String> = self.lines.iter().collect();
-        assert!(self.child.wait().unwrap().success(), "{log:?}");
+        assert_eq!(self.child.wait().unwrap().code(), Some(code), "{log:?}");
         log.join("\n")
     }
 

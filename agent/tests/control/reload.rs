@@ -72,7 +72,7 @@ fn reload_restarts_only_the_plugins_whose_tables_changed() {
     machine.configure("no/such/c.jsonl", "");
     let text = machine.control(&["reload"]);
     text.is(0, &["reloaded: restarted jsonl", "output/jsonl/jsonl is failing", "mkdir -p"]);
-    agent.stop();
+    agent.stop_with_losses();
 }
 
 #[test]

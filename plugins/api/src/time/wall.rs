@@ -81,7 +81,7 @@ pub struct WallStep {
 
 impl fmt::Display for WallStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = Duration::from_millis(self.by.unsigned_abs() / 1_000_000);
+        let by = Duration::from_millis(self.by.unsigned_abs().saturating_add(500_000) / 1_000_000);
         match (self.cause, self.by < 0) {
             (StepCause::Sleep, _) => write!(f, "the machine slept for {by:?}; timestamps follow"),
             (StepCause::Set, false) => {
