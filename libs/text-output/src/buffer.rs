@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+use tracing::warn;
 use wattrace_api::Error;
 
 use crate::output_path::OutputPath;
@@ -101,7 +102,10 @@ impl<W: Target> LineSink for LineBuffer<W> {
     fn row_done(&mut self) {
         if self.bytes.len() >= ENOUGH && self.trouble.is_none() {
             // The row is kept either way, so the error can wait: the next batch gets it before it is taken.
-            let _ = self.drain(false);
+            if let Err(error) = self.drain(false) {
+                // It is reported here: to the runner, it is an output in trouble that has said why.
+                warn!("{error}");
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use tracing::warn;
 use wattrace_api::{Batch, Clock, Error, Output};
 
 use crate::buffer::{LineBuffer, Target};
@@ -49,7 +50,9 @@ impl<F: Format, W: Target + Send> Output for LineOutput<F, W> {
         let now = self.clock.now();
         if self.flush_timer.is_due(now) && self.buffer.trouble().is_none() {
             // As in `row_done`: the batch is taken, the next one meets the error.
-            let _: Result<(), Error> = self.buffer.drain(self.look_timer.is_due(now));
+            if let Err(error) = self.buffer.drain(self.look_timer.is_due(now)) {
+                warn!("{error}");
+            }
         }
         Ok(())
     }
