@@ -40,6 +40,8 @@ pub struct OtlpReceiverConfig {
     pub max_senders: usize,
     /// The most open series of a sender.
     pub max_series: usize,
+    /// The most bytes that the descriptions of all open series may take.
+    pub max_memory: usize,
     /// The most points that wait for the pipeline; while there are so many, requests are refused for now.
     pub max_pending: usize,
     /// A series that receives nothing for so long is ended, and a sender without series is forgotten.
@@ -67,6 +69,7 @@ impl Default for OtlpReceiverConfig {
             max_connections: 1000,
             max_senders: 1000,
             max_series: 10_000,
+            max_memory: 512 * 1024 * 1024,
             max_pending: 1_000_000,
             idle_timeout: Duration::from_secs(300),
             drop_resource_attributes: drop.chain(sdk).map(str::to_owned).collect(),
@@ -101,6 +104,7 @@ pub(crate) enum Token {
 pub(crate) struct Limits {
     pub(crate) senders: usize,
     pub(crate) series: usize,
+    pub(crate) memory: usize,
     pub(crate) pending: usize,
     pub(crate) idle: Duration,
 }
@@ -123,6 +127,7 @@ impl Settings {
             ("max_connections", config.max_connections),
             ("max_senders", config.max_senders),
             ("max_series", config.max_series),
+            ("max_memory", config.max_memory),
             ("max_pending", config.max_pending),
         ];
         if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
@@ -140,6 +145,7 @@ impl Settings {
         let limits = Limits {
             senders: config.max_senders,
             series: config.max_series,
+            memory: config.max_memory,
             pending: config.max_pending,
             idle: config.idle_timeout,
         };

@@ -45,6 +45,8 @@ pub(crate) enum Fate {
     Duplicate,
     Unauthenticated,
     Malformed,
+    TooLarge,
+    Slow,
 }
 
 impl Fate {
@@ -55,6 +57,8 @@ impl Fate {
             Fate::Duplicate => "duplicate",
             Fate::Unauthenticated => "unauthenticated",
             Fate::Malformed => "malformed",
+            Fate::TooLarge => "too_large",
+            Fate::Slow => "slow",
         }
     }
 }

@@ -1,11 +1,11 @@
 //! For fuzzing: everything that parses bytes of senders. It must return soon and without a panic, whatever it
 //! is given.
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use prost::Message;
 use wattrace_api::{Batch, Clock, Registry, Timestamp};
 
+use crate::budget::Budget;
 use crate::config::{OtlpReceiverConfig, Settings};
+use crate::decode::{IN_FLIGHT, decode};
 use crate::gateway::Gateway;
 use crate::sequence::Sequence;
 
@@ -22,7 +22,8 @@ pub fn request(bytes: &[u8]) {
         None => (&[][..], bytes),
     };
     let mut sequence: Option<Sequence> = std::str::from_utf8(header).ok().and_then(|text| text.parse().ok());
-    let Ok(request) = ExportMetricsServiceRequest::decode(body) else { return };
+    let budget = Budget::new(IN_FLIGHT << 20);
+    let Ok(request) = decode(body.to_vec().into(), 1 << 20, &budget.reservation()) else { return };
     let mut batch = Batch::default();
     for second in 11..14 {
         clock.set(Timestamp(second * 1_000_000_000));

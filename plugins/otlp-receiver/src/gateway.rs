@@ -3,26 +3,31 @@
 //! next poll.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest,
 };
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 use tracing::warn;
 use wattrace_api::{Attribute, Batch, Clock, Error, Registry, Timestamp};
 use wattrace_ingest::{MetricDeclaration, MetricTable, PointError, RateLimit, SegmentWriter, UnixTime};
 
+use crate::bounds;
 use crate::config::{Limits, Settings};
 use crate::convert;
 use crate::counts::{Anomalies, Counts, Fate};
-use crate::sender::{Context, Sender};
+use crate::sender::{Context, Refusal, Sender};
 use crate::sequence::{Position, Sequence, Tracker};
 use crate::wake::Waker;
 
 /// How many metrics all senders together may declare: they are kept as long as the agent runs.
 const MOST_METRICS: usize = 10_000;
+/// Most characters of an example of what is refused.
+const MOST_SHOWN: usize = 300;
 /// How often the gateway's own metrics are published.
 const PUBLISH: Duration = Duration::from_secs(10);
 /// How often in an idle timeout idle series are searched.
@@ -103,7 +108,14 @@ impl Gateway {
                 counts: Counts::new(registry.clone(), clock.clone())?,
                 log_limit: RateLimit::default(),
                 waker: None,
-                context: Context { registry, unix: UnixTime::of(&clock), clock, key: Vec::new() },
+                context: Context {
+                    registry,
+                    unix: UnixTime::of(&clock),
+                    clock,
+                    key: Vec::new(),
+                    bytes: 0,
+                    most_bytes: settings.limits.memory,
+                },
             }),
         })
     }
@@ -181,6 +193,7 @@ impl Inner {
             }
             let resource = request.resource_metrics.first().and_then(|r| r.resource.as_ref());
             let attributes = resource.map(|r| r.attributes.as_slice()).unwrap_or_default();
+            let attributes = if bounds::attributes(attributes).is_ok() { attributes } else { &[] };
             let label = Sender::new(attributes, self.context.registry.clone(), 0).label();
             let (tracker, anomalies) = (Tracker::default(), Anomalies::default());
             self.epochs
@@ -199,27 +212,18 @@ impl Inner {
     fn record(&mut self, from: ResourceMetrics, writer: &mut SegmentWriter<'_>, refused: &mut Refused) {
         let mut attributes = from.resource.map(|r| r.attributes).unwrap_or_default();
         attributes.retain(|attribute| !self.drop.contains(&attribute.key));
-        let mut key = std::mem::take(&mut self.context.key);
-        key.clear();
-        convert::key(&mut attributes, &mut key);
-        let known = self.senders.contains_key(key.as_slice());
-        if !known && self.senders.len() < self.limits.senders {
-            let sender = Sender::new(&attributes, self.context.registry.clone(), self.limits.series);
-            self.senders.insert(key.as_slice().into(), sender);
-        }
-        let sender = self.senders.get_mut(key.as_slice());
-        self.context.key = key;
         let metrics = from.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
-        let Some(sender) = sender else {
-            let error = PointError::Conflict(format!(
-                "there are {} senders already: max_senders",
-                self.limits.senders
-            ));
-            return metrics.for_each(|mut metric| {
-                let points = convert::points(&mut metric).map_or_else(|(n, _)| n, |(_, points)| points.len());
-                refused.add(points, &metric.name, &error, "too_many_senders");
-            });
+        let key = match self.sender(&mut attributes) {
+            Ok(key) => key,
+            Err((reason, problem)) => {
+                return metrics.for_each(|mut metric| {
+                    let points =
+                        convert::points(&mut metric).map_or_else(|(n, _)| n, |(_, points)| points.len());
+                    refused.add(points, &metric.name, &problem, reason);
+                });
+            }
         };
+        let Some(sender) = self.senders.get_mut(&key) else { return };
         let mut taken = 0;
         for mut metric in metrics {
             let (name, unit) = (std::mem::take(&mut metric.name), std::mem::take(&mut metric.unit));
@@ -231,28 +235,51 @@ impl Inner {
                     continue;
                 }
             };
-            let new = MetricDeclaration {
-                name: &name,
-                unit: &unit,
-                kind: aggregation.kind(),
-                description: &description,
-            };
-            match self.metrics.declare(new) {
-                Ok(declared) => {
-                    for point in points {
-                        match sender.record((&name, declared, aggregation), point, &mut self.context, writer)
-                        {
-                            Ok(_) => taken += 1,
-                            // A newer point of the series has arrived before, and includes this one.
-                            Err(PointError::Late) => self.counts.points("late", 1),
-                            Err(error) => refused.add(1, &name, &error, error.reason()),
-                        }
-                    }
+            if let Err(problem) = bounds::metric(&name, &unit) {
+                refused.add(points.len(), &name, &problem, "too_long");
+                continue;
+            }
+            let (kind, description) =
+                (aggregation.kind(), bounds::cut(&description, bounds::LONGEST_DESCRIPTION));
+            let new = MetricDeclaration { name: &name, unit: &unit, kind, description };
+            let declared = match self.metrics.declare(new) {
+                Ok(declared) => (name.as_str(), declared, aggregation),
+                Err(error) => {
+                    refused.add(points.len(), &name, &error, error.reason());
+                    continue;
                 }
-                Err(error) => refused.add(points.len(), &name, &error, error.reason()),
+            };
+            for point in points {
+                match sender.record(declared, point, &mut self.context, writer) {
+                    Ok(_) => taken += 1,
+                    // A newer point of the series has arrived before, and includes this one.
+                    Err(Refusal::Point(PointError::Late)) => self.counts.points("late", 1),
+                    Err(error) => refused.add(1, &name, &error, error.reason()),
+                }
             }
         }
         self.counts.points("taken", taken);
+    }
+
+    /// The key of the sender with these attributes, which is known afterwards.
+    ///
+    /// # Errors
+    /// Why it cannot be: a reason to count by, and one in words.
+    fn sender(&mut self, attributes: &mut [KeyValue]) -> Result<Box<[u8]>, (&'static str, String)> {
+        bounds::attributes(attributes)
+            .map_err(|problem| ("too_long", format!("its resource has {problem}")))?;
+        let mut key = Vec::new();
+        convert::key(attributes, &mut key);
+        let key = key.into_boxed_slice();
+        if !self.senders.contains_key(&key) {
+            if self.senders.len() >= self.limits.senders {
+                let problem = format!("there are {} senders already: max_senders", self.limits.senders);
+                return Err(("too_many_senders", problem));
+            }
+            let sender = Sender::new(attributes, self.context.registry.clone(), self.limits.series);
+            self.senders.insert(key.clone(), sender);
+        }
+        Ok(key)
     }
 
     /// Reports refused points: to the sender, and in the log.
@@ -294,7 +321,8 @@ impl Inner {
 
     fn end_idle(&mut self, since: Timestamp) {
         let mut writer = SegmentWriter::new(&mut self.pending);
-        self.senders.retain(|_, sender| !sender.end_idle(since, &mut writer));
+        let context = &mut self.context;
+        self.senders.retain(|_, sender| !sender.end_idle(since, context, &mut writer));
         let (counts, pending) = (&mut self.counts, &mut self.pending);
         self.epochs.retain(|name, epoch| {
             let alive = epoch.last_request >= since;
@@ -320,10 +348,14 @@ impl Epoch {
 }
 
 impl Refused {
-    fn add(&mut self, points: usize, metric: &str, error: &PointError, reason: &'static str) {
+    fn add(&mut self, points: usize, metric: &str, error: &dyn Display, reason: &'static str) {
         if points > 0 {
             *self.reasons.entry(reason).or_default() += points as u64;
-            self.example.get_or_insert_with(|| format!("{metric}: {error}"));
+            self.example.get_or_insert_with(|| {
+                let text = format!("{}: {error}", bounds::cut(metric, 64));
+                let is_visible = |c: char| !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c);
+                text.chars().take(MOST_SHOWN).map(|c| if is_visible(c) { c } else { ' ' }).collect()
+            });
         }
     }
 }

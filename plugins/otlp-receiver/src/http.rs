@@ -12,18 +12,21 @@ use hyper::header::{
     WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use prost::Message;
 use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::pb::Status;
 
-use crate::admission::{Admission, REQUEST_LIMIT, RETRY_AFTER, Rejection};
+use crate::admission::{Admission, REQUEST_LIMIT, RETRY_AFTER, Rejection, busy};
+use crate::budget::{Exhausted, Metered, Reservation};
 use crate::counts::Fate;
+use crate::decode::{Undecodable, decode};
 use crate::gateway::{Gateway, Outcome};
 use crate::sequence;
+
+/// How much is decompressed at a time.
+const PIECE: usize = 64 * 1024;
 
 /// The service, for every connection.
 #[derive(Clone)]
@@ -63,9 +66,13 @@ impl Http {
         let mut response = match self.handle(request).await {
             Ok(answer) => Response::new(Full::from(answer.encode_to_vec())),
             Err(Refusal { status, code, message }) => {
-                if status == StatusCode::BAD_REQUEST {
-                    self.gateway.count_request(Fate::Malformed);
-                }
+                let fate = match status {
+                    StatusCode::BAD_REQUEST => Some(Fate::Malformed),
+                    StatusCode::PAYLOAD_TOO_LARGE => Some(Fate::TooLarge),
+                    StatusCode::REQUEST_TIMEOUT => Some(Fate::Slow),
+                    _ => None,
+                };
+                fate.into_iter().for_each(|fate| self.gateway.count_request(fate));
                 let body = Status { code: code as i32, message, details: Vec::new() };
                 let mut response = Response::new(Full::from(body.encode_to_vec()));
                 *response.status_mut() = status;
@@ -96,33 +103,37 @@ impl Http {
             let message = "send metrics with POST";
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, message));
         }
-        let _permit = self.admission.admit(request.headers()).await.map_err(|rejection| match rejection {
+        let admitted = self.admission.admit(request.headers(), request.extensions().get());
+        let admitted = admitted.await.map_err(|rejection| match rejection {
             Rejection::Unauthenticated => {
                 self.gateway.count_request(Fate::Unauthenticated);
                 let message = "send the gateway's token in a header: Authorization: Bearer …";
                 Refusal::new(StatusCode::UNAUTHORIZED, Code::Unauthenticated, message)
             }
-            Rejection::Busy => {
-                self.gateway.count_request(Fate::Busy);
-                busy()
-            }
+            Rejection::Busy => self.busy(busy::REQUESTS),
         })?;
         let gzip = encoding(request.headers())?;
         let sequence = request.headers().get(sequence::HEADER).and_then(|v| v.to_str().ok()?.parse().ok());
-        let body = self.body(request.into_body()).await?;
-        let body = if gzip { self.decompressed(&body)? } else { body };
-        let message = ExportMetricsServiceRequest::decode(body)
-            .map_err(|e| malformed(format!("not OTLP metrics: {e}")))?;
+        let reservation = &admitted.reservation;
+        let body = self.body(request.into_body(), reservation.clone()).await?;
+        let body = if gzip { self.decompressed(&body, reservation)? } else { body };
+        let message = decode(body, self.max_message, reservation).map_err(|problem| match problem {
+            Undecodable::Malformed(message) => malformed(message),
+            Undecodable::TooLarge(message) => large(message),
+            Undecodable::Busy => self.busy(busy::BYTES),
+        })?;
         match self.gateway.receive(message, sequence.as_ref()) {
             Outcome::Taken(partial_success) => Ok(ExportMetricsServiceResponse { partial_success }),
-            Outcome::Busy => Err(busy()),
+            Outcome::Busy => Err(unavailable(busy::PIPELINE)),
         }
     }
 
-    async fn body(&self, body: Incoming) -> Result<Bytes, Refusal> {
-        match timeout(REQUEST_LIMIT, Limited::new(body, self.max_message).collect()).await {
+    async fn body(&self, body: Incoming, reservation: Arc<Reservation>) -> Result<Bytes, Refusal> {
+        let body = Limited::new(Metered { body, reservation }, self.max_message);
+        match timeout(REQUEST_LIMIT, body.collect()).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(e)) if e.is::<LengthLimitError>() => Err(self.too_large()),
+            Ok(Err(e)) if e.is::<Exhausted>() => Err(self.busy(busy::BYTES)),
             Ok(Err(e)) => Err(malformed(format!("the body ended too early: {e}"))),
             Err(_) => {
                 let message = "the request took too long to arrive";
@@ -131,20 +142,35 @@ impl Http {
         }
     }
 
-    fn decompressed(&self, compressed: &[u8]) -> Result<Bytes, Refusal> {
-        let (mut plain, limit) = (Vec::new(), self.max_message as u64);
-        let read = MultiGzDecoder::new(compressed).take(limit + 1).read_to_end(&mut plain);
-        match read {
-            Ok(n) if n as u64 > limit => Err(self.too_large()),
-            Ok(_) => Ok(plain.into()),
-            Err(e) => Err(malformed(format!("not gzip: {e}"))),
+    fn decompressed(&self, compressed: &[u8], reservation: &Reservation) -> Result<Bytes, Refusal> {
+        let (mut plain, mut reader) = (Vec::new(), MultiGzDecoder::new(compressed));
+        loop {
+            // Piece by piece, so that the memory is reserved before it is taken.
+            let most = PIECE.min(self.max_message + 1 - plain.len());
+            reservation.take(most).map_err(|_| self.busy(busy::BYTES))?;
+            match reader.by_ref().take(most as u64).read_to_end(&mut plain) {
+                Ok(_) if plain.len() > self.max_message => return Err(self.too_large()),
+                Ok(n) if n < most => return Ok(plain.into()),
+                Ok(_) => {}
+                Err(e) => return Err(malformed(format!("not gzip: {e}"))),
+            }
         }
+    }
+
+    /// Refuses for now.
+    fn busy(&self, message: &str) -> Refusal {
+        self.gateway.count_request(Fate::Busy);
+        unavailable(message)
     }
 
     fn too_large(&self) -> Refusal {
         let message = format!("the message has more than {} bytes: max_message", self.max_message);
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, message)
+        large(message)
     }
+}
+
+fn large(message: String) -> Refusal {
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, message)
 }
 
 /// Whether the body is compressed with gzip.
@@ -171,6 +197,6 @@ fn malformed(message: String) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, message)
 }
 
-fn busy() -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, "the gateway's pipeline is behind")
+fn unavailable(message: &str) -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, message)
 }

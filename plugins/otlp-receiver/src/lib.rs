@@ -4,11 +4,12 @@
 //! | module | does |
 //! | --- | --- |
 //! | `config` | the keys of `[plugins.otlp-receiver]` |
-//! | `listen` | sockets and connections |
-//! | `admission` | authentication, and a limit on concurrent requests |
+//! | `listen`, `seats` | sockets and connections, and which of them makes room for another |
+//! | `admission`, `budget` | authentication, and limits on requests and bytes in flight |
 //! | `grpc`, `http` | the two protocols |
+//! | `decode`, `weigh` | from bytes to a request, unless that unpacks to too many |
 //! | `gateway` | the points that have arrived and wait for the pipeline: bounded |
-//! | `sender`, `convert` | one sender's series; conversion of OTLP's points |
+//! | `sender`, `convert`, `bounds` | one sender's series; conversion of OTLP's points; how long they may be |
 //! | `sequence` | lost, duplicate and reordered requests |
 //! | `counts` | the gateway's own metrics |
 //! | `source`, `wake` | the pipeline element, and how the servers wake it |
@@ -17,19 +18,24 @@
 //! Follow a value: `listen` → `grpc` or `http` → `admission` → `gateway` → `sender` → `convert` → `source`.
 
 mod admission;
+mod bounds;
+mod budget;
 mod config;
 mod convert;
 mod counts;
+mod decode;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gateway;
 mod grpc;
 mod http;
 mod listen;
+mod seats;
 mod sender;
 mod sequence;
 mod source;
 mod wake;
+mod weigh;
 
 use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
 
@@ -46,6 +52,7 @@ impl Plugin for OtlpReceiver {
     const DESCRIPTION: &'static str =
         "receives metrics over OTLP, so that this agent is a gateway for others";
     type Config = OtlpReceiverConfig;
+    const USES_NETWORK: bool = true;
 
     fn on_by_default() -> bool {
         false

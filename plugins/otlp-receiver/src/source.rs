@@ -16,6 +16,7 @@ use crate::gateway::Gateway;
 use crate::grpc::Grpc;
 use crate::http::Http;
 use crate::listen::{Service, bind, serve};
+use crate::seats::Seats;
 use crate::wake::{self, Wakeup};
 
 /// See the module.
@@ -37,7 +38,7 @@ impl Receiver {
         runtime: &Handle,
     ) -> Result<Self, Error> {
         let _guard = runtime.enter();
-        let admission = Arc::new(Admission::new(&settings.token)?);
+        let admission = Arc::new(Admission::new(&settings.token, settings.max_message)?);
         let (waker, wakeup) = wake::pair(settings.interval, runtime.clone()).or_retry()?;
         let gateway = Arc::new(Gateway::new(settings, registry, clock)?.with_waker(waker));
         let most = settings.max_message;
@@ -56,8 +57,8 @@ impl Receiver {
             }
         }
         // After the loop, so that nothing runs if the second address cannot be used.
-        let spawn =
-            |(listener, tls, service)| tokio::spawn(serve(listener, tls, service, settings.max_connections));
+        let seats = Seats::new(settings.max_connections);
+        let spawn = |(listener, tls, service)| tokio::spawn(serve(listener, tls, service, seats.clone()));
         Ok(Self { gateway, wakeup, listeners: bound.into_iter().map(spawn).collect() })
     }
 }

@@ -2,6 +2,8 @@
 //! `otlp` output.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod requests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
