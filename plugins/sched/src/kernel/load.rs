@@ -33,8 +33,12 @@ impl Kernel {
     /// # Errors
     /// [`KernelError`]: what is missing, or the step that failed.
     pub fn load(options: &Options) -> Result<Self, KernelError> {
+        // A new loader parses all of the kernel's types, whether or not it is given others. Here it does so
+        // while nothing else takes memory.
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
         let plan = Plan::new(options)?;
-        let ebpf = plan.load_object(options)?;
+        let ebpf = plan.load_object(loader, options)?;
         let mut kernel = plan.take_maps(ebpf, options)?;
         attach::load_raw(&mut kernel.ebpf, "flush")?;
         attach::load(&mut kernel.ebpf, &kernel.hooks, plan.btf.as_ref())?;
@@ -65,7 +69,7 @@ impl Plan {
         Ok(Self { facts, sizes, offsets, btf, arguments })
     }
 
-    fn load_object(&self, options: &Options) -> Result<Ebpf, KernelError> {
+    fn load_object(&self, loader: EbpfLoader<'_>, options: &Options) -> Result<Ebpf, KernelError> {
         let counter_bits = options.counter_bits();
         let flags = [
             ("COUNTERS", counter_bits),
@@ -77,7 +81,7 @@ impl Plan {
         ];
         let globals = self.sizes.globals().into_iter().chain(flags);
         let globals: Vec<(&str, u32)> = globals.chain(self.offsets.globals.iter().copied()).collect();
-        let mut loader = EbpfLoader::new();
+        let mut loader = loader;
         loader.btf(self.btf.as_ref());
         for (global, value) in &globals {
             loader.override_global(global, value, true);
