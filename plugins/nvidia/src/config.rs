@@ -20,6 +20,8 @@ pub struct NvidiaConfig {
     /// again.
     #[serde(with = "humantime_serde")]
     pub rescan: Duration,
+    /// Whether temperature, clocks and memory of each GPU are read, too.
+    pub context: bool,
     /// Where sysfs is mounted. It says which GPUs sleep, so that they are not woken.
     pub sysfs_root: String,
 }
@@ -37,6 +39,7 @@ impl Default for NvidiaConfig {
             interval: Duration::from_secs(1),
             library: LIBRARY.to_owned(),
             rescan: Duration::from_secs(60),
+            context: false,
             sysfs_root: "/sys".to_owned(),
         }
     }

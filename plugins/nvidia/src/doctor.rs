@@ -78,6 +78,9 @@ fn finding(session: &Session, shown: &ShownDevice<'_>) -> Finding {
     let (since, mig) = (DriverTime::read(&clock).stamp.saturating_sub(1), memory::has_instances(&device));
     let by_process = !mig && !matches!(device.process_utilization_stats(since), Err(e) if is_unsupported(&e));
     let usage = match (mig, by_process) {
+        (true, _) if device.gpm_support().unwrap_or(false) => {
+            "MIG instances: memory by process, use by instance"
+        }
         (true, _) => "MIG instances: memory by process, no use by process",
         (_, true) => "use and memory by process",
         (_, false) => "use of the whole device, and memory by process",

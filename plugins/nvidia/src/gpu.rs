@@ -12,8 +12,10 @@ use wattrace_api::{
 use wattrace_gpu::{ProcessResolver, ProcessUsage};
 use wattrace_meter::{Anomalies, Anomaly, METER_ANOMALIES};
 
+use crate::context::Context;
 use crate::driver_time::DriverTime;
 use crate::energy::{Meter, WindowEnergy};
+use crate::instances::Instances;
 use crate::memory;
 use crate::session::{DeviceIndex, Session, ShownDevice, is_lost};
 use crate::sleep::PciBus;
@@ -33,7 +35,9 @@ pub(crate) struct Gpu {
     energy: Option<SeriesId>,
     utilization: Utilization,
     pub(crate) usage: ProcessUsage,
-    has_instances: bool,
+    /// If it is partitioned.
+    instances: Option<Instances>,
+    context: Option<Context>,
     memory_read_at: Timestamp,
     warned: bool,
     /// Its address in sysfs, which says whether it sleeps.
@@ -52,7 +56,8 @@ const REST: Duration = Duration::from_secs(8);
 pub(crate) struct Lost(pub(crate) NvmlError);
 
 impl Gpu {
-    /// Takes the first readings, from which its counters count. `Ok(None)`: the device was lost meanwhile.
+    /// Takes the first readings, from which its counters count. With `context`, its temperature, clocks and
+    /// memory are read, too. `Ok(None)`: the device was lost meanwhile.
     ///
     /// # Errors
     /// Fatal, if another plugin has declared the metrics otherwise.
@@ -61,6 +66,7 @@ impl Gpu {
         shown: &ShownDevice<'_>,
         registry: &Arc<Registry>,
         clock: &Clock,
+        context: bool,
     ) -> Result<Option<Self>, Error> {
         let &ShownDevice { index, uuid, name, address } = shown;
         let Some(device) = session.device(index) else { return Ok(None) };
@@ -74,8 +80,9 @@ impl Gpu {
         };
         let anomalies =
             Anomalies::new(registry.clone(), &METER_ANOMALIES, resource.clone(), domain.clone(), time.now)?;
-        let has_instances = memory::has_instances(&device);
-        tracing::info!(domain, name, meter = meter.describe(), has_instances, "NVIDIA GPU");
+        let instances = memory::has_instances(&device).then(|| Instances::new(&device, time.now));
+        tracing::info!(domain, name, meter = meter.describe(), mig = instances.is_some(), "NVIDIA GPU");
+        let context = context.then(|| Context::new(registry, resource.clone(), time.now)).transpose()?;
         Ok(Some(Self {
             uuid: uuid.to_owned(),
             index,
@@ -85,7 +92,8 @@ impl Gpu {
             energy,
             utilization: Utilization::new(&time),
             usage: ProcessUsage::new(registry.clone(), resource, LATENESS)?,
-            has_instances,
+            instances,
+            context,
             memory_read_at: time.now,
             warned: false,
             address: address.map(str::to_owned),
@@ -137,10 +145,16 @@ impl Gpu {
         let is_read = self.unless_lost("energy", read)?.is_some();
 
         let time = DriverTime::read(clock);
-        let supported = memory::read(&device, self.has_instances, time.now, &mut self.usage);
-        let supported = self.unless_lost("memory by process", supported)?.unwrap_or(false);
-        let used = self.utilization.read(&device, &time, &mut self.usage);
+        let held = memory::read(&device, self.instances.is_some(), time.now, &mut self.usage);
+        let held = self.unless_lost("memory by process", held)?;
+        let used = match (&mut self.instances, &held) {
+            (Some(instances), Some(held)) if instances.are_supported() => {
+                instances.read((session, &device), &held.instances, time.now, &mut self.usage)
+            }
+            _ => self.utilization.read(&device, &time, &mut self.usage),
+        };
         let used = self.unless_lost("utilisation by process", used)?.flatten();
+        let supported = held.is_some_and(|held| held.supported);
         let held =
             (supported && time.now > self.memory_read_at).then(|| Window::new(self.memory_read_at, time.now));
         if let Some(held) = held {
@@ -148,6 +162,9 @@ impl Gpu {
         }
         self.usage.emit(used, held, time.now, resolver, out);
         self.emit_energy(energies, out);
+        if let Some(context) = &mut self.context {
+            context.poll(&device, time.now, out).map_err(Lost)?;
+        }
         if !is_read && self.energy.is_some() {
             out.begin(Window::new(time.now, time.now));
             self.anomalies.count(Anomaly::BadReading, out);
@@ -188,6 +205,7 @@ impl Gpu {
     pub(crate) fn end(mut self, out: &mut Batch) {
         self.anomalies.end(out);
         self.usage.end(out);
+        self.context.iter_mut().for_each(|context| context.end(out));
         self.energy.into_iter().for_each(|series| out.end(series));
     }
 }

@@ -12,6 +12,8 @@
 //! | `energy` | a device's energy: its energy counter, or its power integrated |
 //! | `utilization` | a device's engine time by process |
 //! | `memory` | a device's memory by process, MIG instances included |
+//! | `instances` | the use of MIG instances |
+//! | `context` | a device's temperature, clocks and memory |
 //! | `gpu` | one device: those three, and their series |
 //! | `source` | the pipeline element: all devices, also those that are lost and come back |
 //! | `doctor` | what `wattrace doctor` reports |
@@ -21,10 +23,12 @@
 
 mod asleep;
 mod config;
+mod context;
 mod doctor;
 mod driver_time;
 mod energy;
 mod gpu;
+mod instances;
 mod memory;
 mod origin;
 mod session;

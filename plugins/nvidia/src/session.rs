@@ -2,6 +2,7 @@
 //! shows a device that is added or comes back to a new session only.
 
 use std::ffi::OsStr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use nvml_wrapper::bitmasks::InitFlags;
 use nvml_wrapper::error::NvmlError;
@@ -11,6 +12,9 @@ use wattrace_api::{Error, Origin};
 use crate::origin;
 use crate::sleep;
 
+/// Counts sessions.
+static OPENED: AtomicU64 = AtomicU64::new(0);
+
 /// An initialised library. Dropping it shuts the library down.
 pub(crate) struct Session {
     nvml: Nvml,
@@ -19,6 +23,8 @@ pub(crate) struct Session {
     pub(crate) origin: Origin,
     /// How many devices it counts, those included that did not answer; `None`: some were left alone.
     counted: Option<u32>,
+    /// Differs from that of every other session.
+    id: u64,
     /// The names of devices about which the library knows nothing else.
     pub(crate) nameless: Vec<String>,
 }
@@ -65,7 +71,9 @@ impl Session {
             })?;
         let version = nvml.sys_driver_version().unwrap_or_default();
         let origin = origin::of(library, &version, &origin::kernel_module());
-        let mut session = Self { nvml, devices: Vec::new(), origin, counted: None, nameless: Vec::new() };
+        let id = OPENED.fetch_add(1, Relaxed);
+        let (devices, nameless) = (Vec::new(), Vec::new());
+        let mut session = Self { nvml, devices, origin, counted: None, id, nameless };
         match only {
             Some(addresses) => {
                 for address in addresses {
@@ -93,6 +101,16 @@ impl Session {
             Ok(Err(None)) => tracing::debug!("a GPU does not answer"),
             Err(e) => tracing::debug!("a GPU does not answer: {e}"),
         }
+    }
+
+    /// The library.
+    pub(crate) fn nvml(&self) -> &Nvml {
+        &self.nvml
+    }
+
+    /// Differs from that of every other session.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// The devices that answered.

@@ -10,7 +10,7 @@ use wattrace_procfs::Procfs;
 use crate::asleep::Sleepers;
 use crate::config::NvidiaConfig;
 use crate::gpu::Gpu;
-use crate::session::Session;
+use crate::session::{Session, ShownDevice};
 use crate::sleep::PciBus;
 
 /// All NVIDIA GPUs of a machine.
@@ -77,7 +77,7 @@ impl NvidiaSource {
                 let mut gpu = before.swap_remove(at);
                 gpu.index = shown.index;
                 self.gpus.push(gpu);
-            } else if let Some(gpu) = Gpu::open(&session, &shown, &self.registry, &self.clock)? {
+            } else if let Some(gpu) = self.open_gpu(&session, &shown)? {
                 self.lost.retain(|uuid| *uuid != gpu.uuid);
                 self.gpus.push(gpu);
             }
@@ -96,6 +96,10 @@ impl NvidiaSource {
             true if nameless.is_empty() => Err(self.no_gpu()),
             true => Err(nothing_measured(&self.config.library, &nameless)),
         }
+    }
+
+    fn open_gpu(&self, session: &Session, shown: &ShownDevice<'_>) -> Result<Option<Gpu>, Error> {
+        Gpu::open(session, shown, &self.registry, &self.clock, self.config.context)
     }
 
     fn is_empty(&self) -> bool {

@@ -147,7 +147,7 @@ fn without_use_by_process_the_only_memory_holder_used_the_gpu_or_it_is_unattribu
 #[test]
 fn the_memory_of_mig_instances_counts_for_their_gpu() {
     let process = |pid, memory| Process { pid, memory, ..Process::default() };
-    let mig = |uuid: &str, processes| Mig { uuid: uuid.into(), processes };
+    let mig = |uuid: &str, processes| Mig { uuid: uuid.into(), slices: 1, processes };
     let mig = vec![mig("MIG-1", vec![process(7, 100)]), mig("MIG-2", vec![process(7, 20), process(8, 3)])];
     let mut machine = Machine::start(vec![Device { uuid: "GPU-a".into(), mig, ..Device::default() }]);
     machine.process(7);
@@ -156,6 +156,70 @@ fn the_memory_of_mig_instances_counts_for_their_gpu() {
     assert_eq!(last(&points, MEMORY), [("7", 120.0), ("8", 3.0)]);
     assert_eq!(of(&points, ENERGY, "a").last().unwrap().value, 300.0);
     assert!(of(&points, TIME, "a").is_empty(), "there is no use by process with MIG");
+}
+
+#[test]
+fn the_use_of_a_mig_instance_is_that_of_its_only_process_in_parts_of_the_gpu() {
+    let process = |pid, sm| Process { pid, memory: 1, busy: vec![busy(0.0, 9.0, sm)], ..Process::default() };
+    let mig = |uuid: &str, slices, processes| Mig { uuid: uuid.into(), slices, processes };
+    let mig = vec![
+        mig("MIG-1", 3, vec![process(7, 70.0)]),
+        mig("MIG-2", 1, vec![process(8, 10.0), process(9, 25.0)]),
+        // Drivers are known to report more than all.
+        mig("MIG-3", 2, vec![process(10, 130.0)]),
+        mig("MIG-4", 1, Vec::new()),
+    ];
+    let mut machine =
+        Machine::start(vec![Device { uuid: "GPU-a".into(), gpm: true, mig, ..Device::default() }]);
+    for pid in 7..=10 {
+        machine.process(pid);
+    }
+    // The first reading has nothing to compare with.
+    let (points, _) = machine.seconds(1, 3);
+    let time: Vec<_> = last(&points, TIME).into_iter().map(|(id, s)| (id, (s * 1e3).round())).collect();
+    let part = |seconds: f64, slices: f64| (seconds * slices / 7.0 * 1e3).round();
+    let (seven, ten) = (part(1.4, 3.0), part(2.0, 2.0));
+    // Which of two processes of an instance worked is not known.
+    assert_eq!(time, [("7", seven), ("8", 0.0), ("9", 0.0), ("10", ten), ("", part(0.7, 1.0))]);
+    let found = Nvidia::diagnose(&machine.config).remove(0).found;
+    assert_eq!(found, "energy counter (simulated); MIG instances: memory by process, use by instance");
+}
+
+#[test]
+fn temperature_clocks_and_memory_are_written_if_they_are_wanted_and_supported() {
+    let device = |uuid: &str, temperature| Device {
+        uuid: uuid.into(),
+        temperature,
+        clocks: (1_980, 2_619),
+        processes: vec![Process { pid: 7, memory: 5 << 30, ..Process::default() }],
+        ..Device::default()
+    };
+    let context = |points: &[wattrace_api::testing::Point], gpu: &str| {
+        let is = |p: &&wattrace_api::testing::Point| {
+            p.series.resource.id == gpu && !p.metric.contains("consumer") && p.metric != ENERGY
+        };
+        points.iter().filter(is).map(|p| (p.metric.to_string(), p.value)).collect::<Vec<_>>()
+    };
+    let mut machine = Machine::start(vec![device("GPU-a", 41)]);
+    machine.process(7);
+    assert!(context(&machine.seconds(1, 2).0, "a").is_empty(), "off by default");
+
+    let mut machine = Machine::new(vec![device("GPU-a", 41), device("GPU-b", 0)]);
+    machine.config.context = true;
+    machine.rig.start::<Nvidia>(machine.config.clone()).unwrap();
+    machine.process(7);
+    let (points, _) = machine.seconds(1, 1);
+    let (clock, gib) = ("wattrace.gpu.clock".to_owned(), f64::from(1 << 30));
+    let rest = [
+        (clock.clone(), 1.98e9),
+        (clock, 2.619e9),
+        ("hw.gpu.memory.usage".to_owned(), 5.0 * gib),
+        ("hw.gpu.memory.limit".to_owned(), 80.0 * gib),
+    ];
+    assert_eq!(context(&points, "b"), rest);
+    let mut all = vec![("hw.temperature".to_owned(), 41.0)];
+    all.extend(rest);
+    assert_eq!(context(&points, "a"), all);
 }
 
 #[test]

@@ -5,13 +5,14 @@
 //! | --- | --- |
 //! | [`scenario`] | the file: power over time, processes and what they use, when a GPU is lost |
 //! | `machine` | the scenario at an instant: energy counted, samples taken, processes present |
-//! | [`devices`], [`readings`] | the functions of NVML that the plugin calls, with its names and layouts |
+//! | [`devices`], [`readings`], [`monitoring`] | the functions of NVML that the plugin calls, with its names and layouts |
 //! | `abi` | what these functions share |
 //!
 //! The environment variable `WATTRACE_NVML_SCENARIO` names the file. Without it, the file is the library's
 //! own path with `.toml` after it, so that each copy of the library is a machine of its own.
 
 pub mod devices;
+pub mod monitoring;
 pub mod readings;
 pub mod scenario;
 

@@ -64,6 +64,13 @@ impl Machine {
         }
     }
 
+    /// The share of time, in percent, in which processes of a MIG instance used it between two seconds.
+    pub(crate) fn instance_use(&self, device: &Device, instance: usize, from: f64, to: f64) -> f64 {
+        let processes = device.mig.get(instance).map_or(&[][..], |mig| &mig.processes);
+        let overlap = |b: &Busy| b.sm * (b.to.min(to) - b.from.max(from)).max(0.0);
+        processes.iter().flat_map(|p| &p.busy).map(overlap).sum::<f64>() / (to - from)
+    }
+
     /// A device is asked something: if it sleeps, it wakes up.
     pub(crate) fn wake(&self, device: &Device) {
         if self.scenario.sysfs.is_empty() || device.pci.is_empty() {

@@ -63,6 +63,12 @@ pub struct Device {
     pub mig: Vec<Mig>,
     /// Whether it answers whether MIG is enabled: data-centre GPUs say no where others do not support it.
     pub mig_mode: bool,
+    /// Whether it reports the use of its MIG instances (since Hopper).
+    pub gpm: bool,
+    /// Degrees; 0: it has no sensor.
+    pub temperature: u32,
+    /// The clocks of multiprocessors and memory, in megahertz.
+    pub clocks: (u32, u32),
     /// Its address on the PCI bus, such as `0000:01:00.0`; empty: it is not on one.
     pub pci: String,
     /// Whether it supports anything but its name. A Jetson's does not.
@@ -75,6 +81,8 @@ pub struct Device {
 pub struct Mig {
     /// Its UUID.
     pub uuid: String,
+    /// How many of the GPU's seven parts it has.
+    pub slices: u32,
     /// The processes that use it.
     pub processes: Vec<Process>,
 }
@@ -141,6 +149,9 @@ impl Default for Device {
             processes: Vec::new(),
             mig: Vec::new(),
             mig_mode: true,
+            gpm: false,
+            temperature: 0,
+            clocks: (1_410, 1_593),
             pci: String::new(),
             measures: true,
         }
