@@ -12,6 +12,7 @@ use serde_json::Value;
 use tonic_types::pb::Status;
 use wattrace_http::{Answer, Error};
 
+use crate::shown::{MOST_SHOWN, shown};
 use crate::transport::Outcome;
 
 /// The longest answer that is read, in bytes. A partial success may carry a line for every point.
@@ -21,9 +22,6 @@ pub(crate) const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
 /// their definition (RFC 9110, RFC 8470) that the request may be repeated; 520 to 524 come from Cloudflare's
 /// proxies when they do not reach the server behind them.
 const TEMPORARY: [u16; 11] = [408, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524];
-
-/// Most characters of a text from outside that are shown.
-const MOST_SHOWN: usize = 300;
 
 /// What `answer` to an OTLP/HTTP request means.
 pub(crate) fn outcome(answer: Answer) -> Outcome {
@@ -132,23 +130,6 @@ fn message(body: &[u8]) -> String {
         }
     }
     shown(&String::from_utf8_lossy(&body[..body.len().min(4 * MOST_SHOWN)]))
-}
-
-/// `text` from outside, as it may stand in a line of the log: one line, cut, without control characters.
-pub(crate) fn shown(text: &str) -> String {
-    let visible = text.chars().map(|c| if is_visible(c) { c } else { ' ' });
-    let mut shown: String = visible.take(MOST_SHOWN).collect();
-    shown.truncate(shown.trim_end().len());
-    if text.chars().nth(MOST_SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown.trim_start().to_owned()
-}
-
-/// Neither a control character nor one that turns the direction of the text around it.
-fn is_visible(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::backoff::LONGEST;
-use crate::config::{Protocol, Settings};
+use crate::config::Settings;
 use crate::endpoint::shown;
+use crate::protocol::Protocol;
 use crate::transport::{Outcome, Problem};
 
 /// The collector, as of its last answer.

@@ -16,6 +16,7 @@ use wattrace_http::proxy::is_this_machine;
 
 use crate::endpoint::{Endpoint, shown};
 use crate::env::{self, Env};
+use crate::protocol::Protocol;
 use crate::token::Token;
 
 /// `[plugins.otlp]`.
@@ -74,23 +75,6 @@ impl Default for OtlpConfig {
 impl fmt::Debug for OtlpConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OtlpConfig").field("protocol", &self.protocol).finish_non_exhaustive()
-    }
-}
-
-/// How requests are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Grpc,
-    Http,
-}
-
-impl Protocol {
-    /// Its name in the configuration.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Protocol::Grpc => "grpc",
-            Protocol::Http => "http/protobuf",
-        }
     }
 }
 

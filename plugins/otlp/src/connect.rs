@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use wattrace_api::Error;
 
-use crate::config::{Protocol, Settings};
+use crate::config::Settings;
 use crate::grpc::Grpc;
 use crate::http::Http;
+use crate::protocol::Protocol;
 use crate::token::Authorized;
 use crate::transport::Transport;
 

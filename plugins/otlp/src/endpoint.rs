@@ -9,8 +9,8 @@ use tracing::warn;
 use wattrace_api::Error;
 use wattrace_api::secret::HIDDEN;
 
-use crate::config::Protocol;
 use crate::env::Env;
+use crate::protocol::Protocol;
 
 /// Where requests go.
 #[derive(Clone, Debug)]

@@ -15,9 +15,10 @@ use tonic_types::StatusExt;
 use wattrace_api::{Error, ResultExt};
 use wattrace_http::{Connector, chain, find};
 
-use crate::answer::{self, ANSWER_LIMIT, shown};
+use crate::answer::{self, ANSWER_LIMIT};
 use crate::config::Settings;
 use crate::grpc_wire::{Checked, Codec, NotGrpc};
+use crate::shown::shown;
 use crate::transport::{OtlpClient, Outcome, Problem, Sending, Sequence};
 use crate::{USER_AGENT, tls};
 

@@ -2,13 +2,13 @@
 //!
 //! | module | does |
 //! | --- | --- |
-//! | `config`, `endpoint`, `env`, `resource` | the settings: from the configuration and the environment |
+//! | `config`, `protocol`, `endpoint`, `env`, `resource` | the settings: from the configuration and the environment |
 //! | `exporter` | the output: updates the table, sends it every interval, counts what is lost |
 //! | `table`, `stream`, `ended` | the latest values, the streams that report them, ended streams |
 //! | `encode`, `attributes`, `split` | from points to requests, and apart again |
 //! | `delivery`, `sizes` | sends a set of requests, in the sizes that the collector takes |
 //! | `transport`, `connect`, `grpc`, `grpc_wire`, `http`, `tls`, `token` | how requests are sent |
-//! | `answer` | what answers mean |
+//! | `answer`, `shown` | what answers mean, and how their texts are shown |
 //! | `backoff`, `collector` | when to try again, and what to log about the collector |
 //!
 //! Follow a value: `exporter` → `table` → `encode` → `delivery` → `transport`.
@@ -31,7 +31,9 @@ mod exporter;
 mod grpc;
 mod grpc_wire;
 mod http;
+mod protocol;
 mod resource;
+mod shown;
 mod sizes;
 mod split;
 mod stream;

@@ -10,7 +10,7 @@ use hyper::body::Bytes;
 use hyper::header::HeaderValue;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsPartialSuccess;
 
-use crate::answer::shown;
+use crate::shown::shown;
 
 /// A collector's answer, or the lack of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
