@@ -26,7 +26,7 @@ fn a_hostile_sender_takes_little_memory() {
     std::thread::scope(|scope| {
         let posts: Vec<_> = (0..32).map(|_| scope.spawn(|| post(&address, &empty).0)).collect();
         for status in posts.into_iter().map(|post| post.join().unwrap()) {
-            assert!(matches!(status, 413 | 503), "{status}");
+            assert!(matches!(status, 413 | 503 | 0), "{status}");
         }
     });
     let bodies = peak() - before;
@@ -43,7 +43,7 @@ fn a_hostile_sender_takes_little_memory() {
     }
     let all = peak() - before;
     println!("peak: {bodies} MB more for bodies, {all} MB in all");
-    assert!(all < 250, "{bodies} MB for bodies, {all} MB in all");
+    assert!(all < 200, "{bodies} MB for bodies, {all} MB in all");
     assert_eq!(gateway.own("wattrace.gateway.points", "too_long"), 10_000);
     assert!(gateway.own("wattrace.gateway.points", "too_many_bytes") > 5_000);
 }
