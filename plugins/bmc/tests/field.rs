@@ -1,5 +1,5 @@
-//! What services of the field do that the standard does not say, or says otherwise. Inputs are rewritten after
-//! public reports about iDRAC, iLO, XCC, iRMC, Supermicro's BMCs and OpenBMC.
+//! What services of the field do that the standard does not say, or says otherwise. Inputs are rewritten
+//! after public reports about iDRAC, iLO, XCC, iRMC, Supermicro's BMCs and OpenBMC.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -290,7 +290,10 @@ fn supplies_are_summed_and_one_without_a_reading_makes_the_sum_unknown() {
 fn an_enclosure_of_several_computers_is_refused_and_a_node_s_own_chassis_is_taken() {
     let systems: Vec<Value> = (1..=4).map(|n| link(&format!("/redfish/v1/Systems/{n}"))).collect();
     let mut bench = Bench::with_power(json!({"PowerControl": [control(1100)]}));
-    let chassis = |id: &str, systems: &[Value], power: &str| json!({"Id": id, "Links": {"ComputerSystems": systems}, "Power": link(power)});
+    let chassis = |id: &str, systems: &[Value], power: &str| {
+        let links = json!({"ComputerSystems": systems});
+        json!({"Id": id, "Links": links, "Power": link(power)})
+    };
     bench.server.set(CHASSIS, chassis("Enclosure", &systems, POWER));
     assert!(gone(&mut bench).contains("chassis `Enclosure` holds several computers"));
     bench.server.set("/redfish/v1/Chassis/Disks", chassis("Node1", &systems[..1], "/node"));

@@ -1,5 +1,5 @@
-//! Parses `gpu_metrics`, a table in which amdgpu shows what the firmware of an AMD GPU measures: which kind of
-//! GPU it is and, on data-centre GPUs, a counter of energy, which AMD SMI shows, too.
+//! Parses `gpu_metrics`, a table in which amdgpu shows what the firmware of an AMD GPU measures: which kind
+//! of GPU it is and, on data-centre GPUs, a counter of energy, which AMD SMI shows, too.
 //!
 //! The layouts are those of the kernel's `drivers/gpu/drm/amd/include/kgd_pp_interface.h`.
 
@@ -26,9 +26,10 @@ struct Layout {
     models: &'static [u16],
 }
 
-/// The header gives the unit, 2^-16 J (15.259 µJ), from version 1.4 on. For the MI200 series, which uses 1.1 to
-/// 1.3, the interface of its firmware does (`smu13_driver_if_aldebaran.h`). The counters of consumer GPUs in
-/// these versions have 32 bits and no documented unit. In 1.0 the counter has 32 bits; 1.9 is no fixed table.
+/// The header gives the unit, 2^-16 J (15.259 µJ), from version 1.4 on. For the MI200 series, which uses 1.1
+/// to 1.3, the interface of its firmware does (`smu13_driver_if_aldebaran.h`). The counters of consumer GPUs
+/// in these versions have 32 bits and no documented unit. In 1.0 the counter has 32 bits; 1.9 is no fixed
+/// table.
 static LAYOUTS: [Layout; 8] = [
     Layout { content: 1, offset: 24, models: &MI200 },
     Layout { content: 2, offset: 24, models: &MI200 },

@@ -13,8 +13,8 @@ use wattrace_api::privilege::for_kernel_file;
 use wattrace_api::{Clock, Directory};
 use wattrace_procfs::Stat;
 
-use crate::scanner::DEVICES;
-
+/// The directory of the GPUs' device files.
+pub(crate) const DEVICES: &str = "/dev/dri/";
 /// More bytes than are read of a process's mappings, which may be many.
 const MOST_MAPPINGS: u64 = 16 << 20;
 

@@ -13,10 +13,8 @@ use wattrace_api::privilege::for_kernel_file;
 use wattrace_api::{Clock, ConsumerKind, Directory, Subscription, Timestamp};
 use wattrace_procfs::Procfs;
 
-use crate::holders::{self, Holder};
+use crate::holders::{self, DEVICES, Holder};
 
-/// The directory of the GPUs' device files.
-pub(crate) const DEVICES: &str = "/dev/dri/";
 /// Most recently started processes that are scanned in one tick; older ones wait for the sweep.
 const MAX_RECENT: usize = 128;
 

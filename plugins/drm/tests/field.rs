@@ -113,7 +113,8 @@ fn two_dies_with_one_meter_are_one_gpu() {
     let (first, second) = ("0000:c1:00.0", "0000:c6:00.0");
     let client = |die: &str, id: u32, gfx: u64| {
         format!(
-            "drm-driver: amdgpu\ndrm-client-id: {id}\ndrm-pdev: {die}\ndrm-memory-vram: 1 KiB\ndrm-engine-gfx: {gfx} ns\n"
+            "drm-driver: amdgpu\ndrm-client-id: {id}\ndrm-pdev: {die}\ndrm-memory-vram: 1 KiB\n\
+             drm-engine-gfx: {gfx} ns\n"
         )
     };
     for (number, die, watts, pid) in [(0, first, 237, 941), (1, second, 0, 942)] {
@@ -171,7 +172,8 @@ fn cycles_of_cycles_are_half_of_the_window() {
     machine.meter(AMD, "energy1_label", "card");
     let client = |busy: u64, total: u64| {
         format!(
-            "drm-driver: xe\ndrm-client-id: 3\ndrm-pdev: {AMD}\ndrm-cycles-rcs: {busy}\ndrm-total-cycles-rcs: {total}\n"
+            "drm-driver: xe\ndrm-client-id: 3\ndrm-pdev: {AMD}\ndrm-cycles-rcs: {busy}\n\
+             drm-total-cycles-rcs: {total}\n"
         )
     };
     machine.client(950, 5, &client(1_000, 19_200_000));
@@ -182,7 +184,7 @@ fn cycles_of_cycles_are_half_of_the_window() {
 }
 
 #[test]
-fn a_driver_that_does_not_measure_unless_told_is_named_by_doctor() {
+fn a_driver_that_does_not_measure_unless_it_is_switched_on_is_named_by_doctor() {
     let mut machine = Machine::new();
     machine.card(0, "fb000000.gpu", "panthor", "panthor");
     machine.device_file("fb000000.gpu", "profiling", "0\n");

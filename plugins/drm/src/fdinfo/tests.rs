@@ -77,7 +77,8 @@ fn memory_is_the_gpu_s_own_or_all_that_a_gpu_inside_a_processor_works_in() {
 #[test]
 fn amdgpu_from_before_the_keys_were_agreed_on_gives_shares() {
     let text = "pos:\t0\nflags:\t02100002\nmnt_id:\t24\nino:\t614\npdev:\t0000:03:00.0\npasid:\t32776\n\
-        vram mem:\t204800 kB\ngtt mem:\t8192 kB\ncpu mem:\t3 kB\ngfx0:\t73.25%\ndec0:\t 1.5%\nenc_10:\t0.00%\n";
+        vram mem:\t204800 kB\ngtt mem:\t8192 kB\ncpu mem:\t3 kB\ngfx0:\t73.25%\ndec0:\t 1.5%\n\
+        enc_10:\t0.00%\n";
     let (found, cycles) = parsed(text).unwrap();
     assert_eq!((found.driver, found.address, found.client), ("amdgpu", "0000:03:00.0", 32_776));
     // The kernel writes 1.05 as 1.5.
