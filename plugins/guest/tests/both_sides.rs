@@ -243,6 +243,23 @@ fn the_file_of_a_machine_that_is_gone_is_kept_for_a_while() {
 }
 
 #[test]
+fn a_link_that_a_machine_puts_into_its_directory_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (web, victim) = (dir.path().join("machines/web"), dir.path().join("victim"));
+    std::fs::create_dir_all(&web).unwrap();
+    std::fs::write(&victim, "untouched").unwrap();
+    std::os::unix::fs::symlink(&victim, web.join(".share.json.new")).unwrap();
+    let mut on_host = host(&config(&dir.path().join("machines")), 10);
+    let machine = consumer(ConsumerKind::Machine, "web", "");
+    let series = energy(&on_host, &machine, Resource::package(0), "package-0", None);
+    write(&mut on_host, 11, &[(series, 5_000_000)]);
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
+    let shared = std::fs::read_to_string(web.join("share.json")).unwrap();
+    assert!(shared.contains("\"microjoules\":5000000"), "{shared}");
+    assert!(!web.join("share.json").is_symlink());
+}
+
+#[test]
 fn a_machine_is_named_by_its_name_and_a_second_of_that_name_by_its_id() {
     let dir = tempfile::tempdir().unwrap();
     let mut on_host = host(&config(dir.path()), 10);

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::mem::size_of;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -74,8 +75,14 @@ struct AnyAddress([u8; 40]);
 impl Kernel {
     /// Opens the device. If there is none, or it may not be opened, that is a state.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let opened = OpenOptions::new().read(true).write(true).open(path);
-        opened.map(|file| Self { file, last: 0 }).map_err(|e| unavailable(path, &e))
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+        let is_device = |file: &File| file.metadata().map(|meta| meta.file_type().is_char_device());
+        let opened = opened.and_then(|file| match is_device(&file)? {
+            true => Ok(Self { file, last: 0 }),
+            false => Err(io::Error::new(ErrorKind::InvalidInput, "it is no character device")),
+        });
+        opened.map_err(|e| unavailable(path, &e))
     }
 
     fn send(&mut self, function: u8, command: u8, data: &[u8]) -> io::Result<libc::c_long> {
@@ -192,9 +199,19 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_a_bmc_is_an_error() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let mut device = Kernel::open(file.path()).unwrap();
+    fn what_is_not_a_bmc_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, fifo) = (directory.path().join("file"), directory.path().join("fifo"));
+        std::fs::write(&file, "").unwrap();
+        let name = std::ffi::CString::new(fifo.as_os_str().as_encoded_bytes()).unwrap();
+        // SAFETY: `name` is a string that ends with a zero.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        for path in [file, fifo] {
+            let error = Kernel::open(&path).err().unwrap();
+            assert_eq!(error.kind(), wattrace_api::ErrorKind::Gone);
+            assert!(error.to_string().contains("it is no character device"), "{error}");
+        }
+        let mut device = Kernel::open(Path::new("/dev/null")).unwrap();
         let error = device.request(0x2c, 2, &[0xdc], &mut [0; 32]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
     }

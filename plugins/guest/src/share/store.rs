@@ -1,6 +1,7 @@
 //! The machines' files. Each is replaced atomically, so that a reader never sees half a message.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use tracing::{debug, warn};
@@ -52,12 +53,17 @@ impl Store {
         all
     }
 
-    /// Replaces a machine's file.
+    /// Replaces a machine's file. The machine may be able to write in its directory, so a link in the place
+    /// of the new file is removed, and not followed.
     pub(super) fn write(&self, directory: &str, message: &Message) -> Result<(), Error> {
         let directory = self.root.join(directory);
         let (new, path) = (directory.join(".share.json.new"), directory.join(FILE));
         fs::create_dir_all(&directory)
-            .and_then(|()| fs::write(&new, message.share.to_line()))
+            .and_then(|()| match fs::remove_file(&new) {
+                Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+                _ => File::create_new(&new),
+            })
+            .and_then(|mut file| file.write_all(message.share.to_line().as_bytes()))
             .and_then(|()| fs::rename(&new, &path))
             .map_err(|e| {
                 Error::retry(format!(
