@@ -18,12 +18,13 @@ pub mod trees;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name. Each has a file in `fuzz/fuzz_targets` and a directory in `fuzz/corpus` of its name.
-pub const TARGETS: [(&str, Target); 25] = [
+pub const TARGETS: [(&str, Target); 26] = [
     ("battery_tree", trees::battery),
     ("bmc_dcmi", bytes::dcmi),
     ("bmc_redfish", bytes::redfish),
     ("carbon_rate", texts::rate),
     ("context_tree", trees::context),
+    ("cray_counter", texts::counter),
     ("drm_fdinfo", texts::fdinfo),
     ("drm_tree", trees::drm),
     ("estimate_cpuinfo", texts::cpuinfo),

@@ -25,6 +25,16 @@ pub fn cpuinfo(bytes: &[u8]) {
     wattrace_estimate::fuzzing::cpuinfo(text(bytes));
 }
 
+/// A counter of a Cray node in joules, and one of resctrl with decimals: never negative.
+pub fn counter(bytes: &[u8]) {
+    if let Some((joules, _)) = wattrace_cray::fuzzing::reading(text(bytes)) {
+        assert!(joules >= 0);
+    }
+    if let Some(millionths) = wattrace_meter::sysfs::parse_millionths(bytes) {
+        assert!(millionths >= 0);
+    }
+}
+
 /// What the kernel says of a GPU's clients.
 pub fn fdinfo(bytes: &[u8]) {
     wattrace_drm::fuzzing::fdinfo(text(bytes));

@@ -46,8 +46,7 @@ impl Pmu {
         let mut events: Vec<Event> = event_names(directory)
             .into_iter()
             .filter_map(|name| {
-                let read =
-                    |suffix: &str| read_text(&directory.join(format!("events/{name}{suffix}")));
+                let read = |suffix: &str| read_text(&directory.join(format!("events/{name}{suffix}")));
                 let (terms, scale, unit) = (read("").ok()?, read(".scale"), read(".unit"));
                 let event =
                     Event::parse(&name, &terms, &scale.unwrap_or_default(), &unit.unwrap_or_default());
