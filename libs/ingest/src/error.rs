@@ -24,6 +24,28 @@ pub enum PointError {
         /// Most series that may be open at a time.
         limit: usize,
     },
+    /// The names of the sender's series have reached their limit of bytes.
+    #[error("the names of its series take {limit} bytes already: the limit")]
+    TooManyBytes {
+        /// Most bytes of names that may be open at a time.
+        limit: usize,
+    },
+    /// A text is too long.
+    #[error("the {what} is longer than {limit} bytes")]
+    TooLong {
+        /// Which text.
+        what: &'static str,
+        /// Its most bytes.
+        limit: usize,
+    },
+    /// There is too much of something.
+    #[error("it has more than {limit} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The point contradicts the declaration of its metric.
     #[error("{0}")]
     Conflict(String),
@@ -33,6 +55,12 @@ pub enum PointError {
 }
 
 impl PointError {
+    /// Whether the sender has reached a bound on its memory: the points after it will be refused too.
+    pub fn is_limit(&self) -> bool {
+        use PointError::{TooLong, TooMany, TooManyBytes, TooManySeries};
+        matches!(self, TooLong { .. } | TooMany { .. } | TooManyBytes { .. } | TooManySeries { .. })
+    }
+
     /// A short name under which such errors are counted.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -41,6 +69,9 @@ impl PointError {
             PointError::Late => "late",
             PointError::Future => "future",
             PointError::TooManySeries { .. } => "too_many_series",
+            PointError::TooManyBytes { .. } => "too_many_bytes",
+            PointError::TooLong { .. } => "too_long",
+            PointError::TooMany { .. } => "too_many",
             PointError::Conflict(_) => "conflict",
             PointError::Unsupported(_) => "unsupported",
         }

@@ -14,6 +14,12 @@ const STEPS: [f64; 19] = [
     1e-16, 1e-17, 1e-18,
 ];
 
+/// Most bytes of a metric's name and of its unit, as OpenTelemetry has them.
+const MOST_NAME: usize = 255;
+const MOST_UNIT: usize = 63;
+/// Most bytes of a description; the rest is left out.
+const MOST_DESCRIPTION: usize = 1024;
+
 /// A declared metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeclaredMetric {
@@ -74,6 +80,11 @@ impl MetricTable {
                 new.unit,
             )));
         }
+        if new.name.len() > MOST_NAME || new.unit.len() > MOST_UNIT {
+            return Err(PointError::Conflict(format!(
+                "a metric's name has at most {MOST_NAME} bytes, and its unit {MOST_UNIT}"
+            )));
+        }
         if new.name.is_empty() {
             return Err(PointError::Conflict("a metric without a name".to_owned()));
         }
@@ -84,7 +95,8 @@ impl MetricTable {
         let unit = unit(new.unit);
         let digits = if new.kind == Kind::Counter { digits(&unit) } else { 0 };
         let step = STEPS.get(digits as usize).copied().unwrap_or(1.0);
-        let (name, description) = (new.name.to_owned().into(), new.description.to_owned().into());
+        let description = &new.description[..new.description.floor_char_boundary(MOST_DESCRIPTION)];
+        let (name, description) = (new.name.to_owned().into(), description.to_owned().into());
         let metric = Metric { name, unit, kind: new.kind, step, description };
         let id =
             self.registry.metric(&metric).map_err(|conflict| PointError::Conflict(conflict.to_string()))?;
@@ -194,6 +206,24 @@ mod tests {
         let error = metrics.declare(declaration("x", "J", Kind::Counter)).unwrap_err();
         assert_eq!(error.reason(), "conflict");
         assert!(metrics.declare(declaration("", "W", Kind::Gauge)).is_err());
+    }
+
+    #[test]
+    fn the_texts_of_a_metric_are_limited() {
+        let registry = Registry::new();
+        let mut metrics = MetricTable::new(registry.clone(), 10);
+        let (name, unit, text) = ("n".repeat(255), "u".repeat(63), "é".repeat(100_000));
+        let whole = MetricDeclaration { name: &name, unit: &unit, kind: Kind::Gauge, description: &text };
+        let id = metrics.declare(whole).unwrap().id;
+        let series = registry.open(wattrace_api::SeriesSpec::new(
+            id,
+            wattrace_api::Resource::HOST,
+            wattrace_api::Timestamp(0),
+        ));
+        assert_eq!(registry.get(series).unwrap().metric.description.len(), 1024);
+        let (name, unit) = ("n".repeat(256), "u".repeat(64));
+        assert!(metrics.declare(MetricDeclaration { name: &name, ..whole }).is_err());
+        assert!(metrics.declare(MetricDeclaration { name: "m", unit: &unit, ..whole }).is_err());
     }
 
     #[test]

@@ -10,7 +10,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use wattrace_api::{Batch, Kind, Registry, SeriesId, SeriesSpec, Timestamp, Value, Window};
+use wattrace_api::{
+    Attribute, AttributeValue, Batch, Kind, Registry, SeriesId, SeriesSpec, Timestamp, Value, Window,
+};
 
 use crate::error::PointError;
 
@@ -21,12 +23,16 @@ pub struct SeriesTable {
     // The standard hasher, which resists collisions: the sender chooses the keys.
     entries: HashMap<Box<[u8]>, Entry>,
     limit: usize,
+    byte_limit: usize,
+    /// Bytes of the names of all open series.
+    bytes: usize,
     from_first_value: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
     id: SeriesId,
+    bytes: usize,
     kind: Kind,
     /// The counter's value at the start of the series.
     base: u64,
@@ -92,7 +98,13 @@ impl<'a> SegmentWriter<'a> {
 impl SeriesTable {
     /// An empty table for at most `limit` open series.
     pub fn new(registry: Arc<Registry>, limit: usize) -> Self {
-        Self { registry, entries: HashMap::new(), limit, from_first_value: false }
+        let (entries, byte_limit) = (HashMap::new(), usize::MAX);
+        Self { registry, entries, limit, byte_limit, bytes: 0, from_first_value: false }
+    }
+
+    /// The same, for at most `limit` bytes of the series' keys, attributes and consumers' attributes.
+    pub fn with_byte_limit(self, limit: usize) -> Self {
+        Self { byte_limit: limit, ..self }
     }
 
     /// The same, but a counter of unknown start counts from its first value.
@@ -126,11 +138,16 @@ impl SeriesTable {
                 return Err(PointError::TooManySeries { limit: self.limit });
             }
             let mut spec = describe()?;
+            let bytes = bytes_of(key, &spec);
+            if self.bytes.saturating_add(bytes) > self.byte_limit {
+                return Err(PointError::TooManyBytes { limit: self.byte_limit });
+            }
             let mut base = 0;
             if self.from_first_value && point.kind == Kind::Counter && point.start_unix_nano.is_none() {
                 (spec.start, base) = (point.time, point.value.steps());
             }
-            let entry = Entry::open(&self.registry, spec, &point, base, writer);
+            let entry = Entry { bytes, ..Entry::open(&self.registry, spec, &point, base, writer) };
+            self.bytes += bytes;
             self.entries.insert(key.into(), entry);
             return Ok(Recorded::Opened);
         };
@@ -145,7 +162,8 @@ impl SeriesTable {
             spec.start = entry.time;
         }
         writer.batch.end(entry.id);
-        *entry = Entry::open(&self.registry, spec, &point, 0, writer);
+        let bytes = entry.bytes;
+        *entry = Entry { bytes, ..Entry::open(&self.registry, spec, &point, 0, writer) };
         Ok(Recorded::Restarted)
     }
 
@@ -157,12 +175,16 @@ impl SeriesTable {
     /// Ends the series `key`. Returns whether it was open.
     pub fn end(&mut self, key: &[u8], writer: &mut SegmentWriter<'_>) -> bool {
         let ended = self.entries.remove(key);
-        ended.iter().for_each(|entry| writer.batch.end(entry.id));
+        if let Some(entry) = &ended {
+            self.bytes -= entry.bytes;
+            writer.batch.end(entry.id);
+        }
         ended.is_some()
     }
 
     /// Ends all series.
     pub fn end_all(&mut self, writer: &mut SegmentWriter<'_>) {
+        self.bytes = 0;
         self.entries.drain().for_each(|(_, entry)| writer.batch.end(entry.id));
     }
 
@@ -172,12 +194,28 @@ impl SeriesTable {
         self.entries.retain(|_, entry| {
             let is_active = entry.received >= since;
             if !is_active {
+                self.bytes -= entry.bytes;
                 writer.batch.end(entry.id);
             }
             is_active
         });
         before - self.entries.len()
     }
+}
+
+/// Bytes that a series keeps for its name.
+fn bytes_of(key: &[u8], spec: &SeriesSpec) -> usize {
+    let of_attribute = |attribute: &Attribute| {
+        let text = match &attribute.value {
+            AttributeValue::Str(text) => text.len(),
+            _ => 0,
+        };
+        size_of::<Attribute>() + attribute.key.len() + text
+    };
+    let of_consumer = spec.consumer.as_ref().map_or(0, |consumer| {
+        consumer.identity().id.len() + consumer.attributes().iter().map(of_attribute).sum::<usize>()
+    });
+    key.len() + spec.attributes.iter().map(of_attribute).sum::<usize>() + of_consumer
 }
 
 impl Entry {
@@ -192,7 +230,7 @@ impl Entry {
         // A counter's first value covers the time since its start; a gauge's covers no time.
         let since = if kind == Kind::Counter { spec.start.min(time) } else { time };
         let id = registry.open(spec);
-        let entry = Self { id, kind, base, start_unix_nano, value, time, received: now };
+        let entry = Self { id, bytes: 0, kind, base, start_unix_nano, value, time, received: now };
         writer.push(Window::new(since, time), id, entry.counted(value));
         entry
     }
@@ -318,6 +356,26 @@ mod tests {
         assert_eq!(fixture.record("a", Some(4), 11, 900), Err(PointError::Late));
         fixture.record("b", None, 10, 1).unwrap();
         assert_eq!(fixture.record("c", None, 10, 1), Err(PointError::TooManySeries { limit: 2 }));
+    }
+
+    #[test]
+    fn the_bytes_of_names_are_limited_and_free_again_when_their_series_end() {
+        let mut fixture = Fixture::new();
+        fixture.table = SeriesTable::new(fixture.registry.clone(), 100).with_byte_limit(1000);
+        let (long, short) = ("x".repeat(600), "y".repeat(400));
+        fixture.record(&long, None, 10, 1).unwrap();
+        fixture.record(&short, None, 10, 1).unwrap();
+        let full = Err(PointError::TooManyBytes { limit: 1000 });
+        assert_eq!(fixture.record("z", None, 10, 1), full);
+        assert_eq!(fixture.record(&long, None, 20, 0), Ok(Recorded::Restarted), "it is open already");
+        let mut batch = Batch::default();
+        assert!(fixture.table.end(short.as_bytes(), &mut SegmentWriter::new(&mut batch)));
+        fixture.record(&"z".repeat(400), None, 10, 1).unwrap();
+        assert_eq!(fixture.record("z", None, 10, 1), full);
+        fixture.table.end_idle(Timestamp(20), &mut SegmentWriter::new(&mut batch));
+        fixture.record(&"w".repeat(400), None, 10, 1).unwrap();
+        fixture.table.end_all(&mut SegmentWriter::new(&mut batch));
+        fixture.record(&"w".repeat(1000), None, 10, 1).unwrap();
     }
 
     #[test]

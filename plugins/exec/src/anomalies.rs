@@ -103,12 +103,29 @@ impl AnomalyCounts {
 pub(crate) struct ProblemLog {
     counts: Arc<AnomalyCounts>,
     limit: RateLimit,
+    /// Bounds that were exceeded, each logged once.
+    exceeded: Vec<&'static str>,
 }
 
 impl ProblemLog {
     /// Counts in `counts`.
     pub(crate) fn new(counts: Arc<AnomalyCounts>) -> Self {
-        Self { counts, limit: RateLimit::default() }
+        Self { counts, limit: RateLimit::default(), exceeded: Vec::new() }
+    }
+
+    /// Counts that a bound was exceeded in line number `line`, and reports it the first time.
+    pub(crate) fn report_limit(
+        &mut self,
+        anomaly: Anomaly,
+        line: u64,
+        bound: &'static str,
+        what: impl Display,
+    ) {
+        self.counts.count(anomaly);
+        if !self.exceeded.contains(&bound) {
+            self.exceeded.push(bound);
+            warn!("{}, line {line}: {what}; more of these are only counted", self.counts.element);
+        }
     }
 
     /// Reports a problem with line number `line`.

@@ -146,3 +146,23 @@ fn children_are_killed_if_the_agent_is_killed() {
     agent.wait().unwrap();
     wait_until_gone(&pid);
 }
+
+#[test]
+fn processes_that_left_the_group_are_killed_when_the_program_ends() {
+    for script in [
+        "setsid sleep 1000 & echo $!; read x",
+        "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!; read x",
+        "env -i setsid sleep 1000 & echo $!; read x",
+        // A daemon: its parent has ended.
+        "(setsid sh -c 'echo $$; exec sleep 1000' &); read x",
+    ] {
+        let mut child = start(script);
+        let daemon = next_line(&child);
+        let other = start("echo $$; exec sleep 1000");
+        let neighbour = next_line(&other);
+        assert!(exists(&daemon), "{script}");
+        child.end(TIMEOUT);
+        wait_until_gone(&daemon);
+        assert!(exists(&neighbour), "another program goes on: {script}");
+    }
+}

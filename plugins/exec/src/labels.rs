@@ -14,10 +14,14 @@ use wattrace_api::{
 };
 use wattrace_ingest::PointError;
 
+use crate::limits;
 use crate::wire::{ConsumerName, ResourceName, Scalar};
 
 /// Prefixes of attributes that describe a consumer, and do not distinguish its series.
 const CONSUMER_ATTRIBUTES: [&str; 4] = ["process.", "container.", "k8s.", "user."];
+
+/// Most domains that a program may meter.
+const MOST_DOMAINS: usize = 1000;
 
 /// What names a series.
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +149,12 @@ impl ClaimedDomains {
                 let message = format!("domain {name} has a meter already: choose another wattrace.domain");
                 return Err(PointError::Conflict(message));
             }
+            if own.len() >= MOST_DOMAINS {
+                return Err(PointError::TooMany {
+                    what: "domains, with those of earlier points",
+                    limit: MOST_DOMAINS,
+                });
+            }
             own.insert(name.to_owned());
         }
         Ok(())
@@ -195,9 +205,10 @@ impl SeriesDescriber {
         let Some(identity) = labels.identity()? else { return Ok(None) };
         let attributes = labels.attributes(true);
         if let Some(known) = self.consumers.get(&identity).and_then(Weak::upgrade) {
-            update(&known, attributes);
+            update(&known, attributes)?;
             return Ok(Some(known));
         }
+        limits::check_consumer(&[], &attributes)?;
         // Before the map grows, consumers without series are removed from it.
         if self.consumers.len() == self.consumers.capacity() {
             self.consumers.retain(|_, consumer| consumer.strong_count() > 0);
@@ -208,24 +219,30 @@ impl SeriesDescriber {
     }
 
     /// Updates the attributes of a known consumer.
-    pub(crate) fn update_consumer(&self, labels: &Labels<'_>) {
+    ///
+    /// # Errors
+    /// They would be too many or too long.
+    pub(crate) fn update_consumer(&self, labels: &Labels<'_>) -> Result<(), PointError> {
         if labels.attributes.keys().any(|key| labels.is_of_consumer(key))
             && let Ok(Some(identity)) = labels.identity()
             && let Some(consumer) = self.consumers.get(&identity).and_then(Weak::upgrade)
         {
-            update(&consumer, labels.attributes(true));
+            update(&consumer, labels.attributes(true))?;
         }
+        Ok(())
     }
 }
 
 /// Updates the attributes that have changed. An update without a change would make every output render its
 /// rows again.
-fn update(consumer: &Consumer, attributes: Vec<Attribute>) {
+fn update(consumer: &Consumer, attributes: Vec<Attribute>) -> Result<(), PointError> {
     let known = consumer.attributes();
     let changed: Vec<_> = attributes.into_iter().filter(|attribute| !known.contains(attribute)).collect();
     if !changed.is_empty() {
+        limits::check_consumer(&known, &changed)?;
         consumer.update(changed);
     }
+    Ok(())
 }
 
 #[cfg(test)]

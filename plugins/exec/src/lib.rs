@@ -7,10 +7,11 @@
 //! | `program` | what to start, and how it is spawned |
 //! | `child` | the handle of a child: write, kill, end |
 //! | `supervisor` | the thread of a child: starts it, reads its lines, reaps it |
-//! | `process_group` | signals to a child and all processes that it started |
+//! | `process_group`, `descendants` | signals to a child and its group; the end of what left the group |
 //! | `line_splitter`, `line_queue` | a child's lines, until its element reads them |
 //! | `stderr` | logs its standard error |
 //! | `wire` | the protocol's lines |
+//! | `limits` | bounds on the texts that a program sends |
 //! | `labels` | what names a series, as a description of that series |
 //! | `recorder` | checks points and records them to series |
 //! | `source`, `output` | the elements |
@@ -24,10 +25,12 @@
 mod anomalies;
 mod child;
 mod config;
+mod descendants;
 mod encode;
 #[doc(hidden)]
 pub mod fuzzing;
 mod labels;
+mod limits;
 mod line_queue;
 mod line_splitter;
 mod output;

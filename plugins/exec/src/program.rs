@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{self, Signal};
 
+use crate::descendants::Mark;
+
 /// Variables that a program gets from the agent's environment. Others may contain credentials.
 const INHERITED: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
@@ -22,18 +24,18 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts it as the leader of a process group of its own. The kernel kills it when the calling thread
-    /// ends.
+    /// Starts it as the leader of a process group of its own, with `mark` on it and all that it starts. The
+    /// kernel kills it when the calling thread ends.
     ///
     /// # Errors
     /// Those of fork and exec.
-    pub(crate) fn spawn(&self) -> io::Result<Child> {
+    pub(crate) fn spawn(&self, mark: &Mark) -> io::Result<Child> {
         let missing = || io::Error::new(io::ErrorKind::InvalidInput, "there is no command");
         let mut words = self.command.iter();
         let mut command = Command::new(words.next().ok_or_else(missing)?);
         command.args(words).env_clear();
         command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.envs(&self.env);
+        command.envs(&self.env).envs([mark.variable()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // The terminal's interrupt must reach the agent only, which then ends its children in order.
         command.process_group(0);

@@ -12,6 +12,7 @@ use wattrace_ingest::{
 };
 
 use crate::labels::{ClaimedDomains, Labels, SeriesDescriber};
+use crate::limits;
 use crate::wire::{MetricLine, PointLine, SeriesName, WireKind};
 
 /// How far a point's time may be ahead of the agent's clock.
@@ -41,7 +42,8 @@ impl PointRecorder {
             unix: UnixTime::of(&clock),
             clock,
             metrics: MetricTable::new(registry.clone(), MAX_METRICS),
-            table: SeriesTable::counting_from_first_value(registry.clone(), max_series),
+            table: SeriesTable::counting_from_first_value(registry.clone(), max_series)
+                .with_byte_limit(limits::MOST_OF_PROGRAM),
             describer: SeriesDescriber::new(registry, domains),
             key: Vec::new(),
         }
@@ -82,15 +84,13 @@ impl PointRecorder {
         let start = point.start_unix_nano.map_or(time, |unix| self.unix.timestamp(unix));
         let (resource, consumer) = (&point.resource, point.consumer.as_ref());
         let labels = Labels { metric: &point.metric, resource, consumer, attributes: &point.attributes };
+        limits::check(resource, consumer, &point.attributes)?;
+        self.describer.update_consumer(&labels)?;
         labels.key(&mut self.key);
         let incoming = IncomingPoint { kind: declared.kind, value, time, start_unix_nano, now };
         let describer = &mut self.describer;
         let describe = || describer.describe(declared.id, &labels, start);
-        let recorded = self.table.record(&self.key, incoming, describe, writer)?;
-        if recorded == Recorded::Appended {
-            self.describer.update_consumer(&labels);
-        }
-        Ok(recorded)
+        self.table.record(&self.key, incoming, describe, writer)
     }
 
     fn declared(&mut self, point: &PointLine<'_>) -> Result<DeclaredMetric, PointError> {

@@ -25,7 +25,7 @@ use crate::wire::{
 };
 
 /// Most points of one tick. Further lines wait for the next tick.
-const MAX_POINTS: usize = 1_000_000;
+const MAX_POINTS: usize = 100_000;
 /// Timeout of the last answer, and of each step of ending the child: the agent is about to stop.
 const LAST_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -192,7 +192,8 @@ impl ExecSource {
     fn take(&mut self, line: &RawLine, writer: &mut SegmentWriter<'_>) -> Result<LineKind, Error> {
         let number = line.number;
         let Some(text) = &line.text else {
-            self.problems.report(Anomaly::BadLine, number, "it is longer than max_line and refused");
+            let what = "it is longer than max_line and refused";
+            self.problems.report_limit(Anomaly::BadLine, number, "max_line", what);
             return Ok(LineKind::Other);
         };
         let line = match Line::parse(text) {
@@ -254,7 +255,10 @@ impl ExecSource {
             Ok(_) => {}
             Err(error) => {
                 let what = format!("a point of {} is refused: {error}", point.metric);
-                self.problems.report(Anomaly::BadPoint, number, what);
+                match error.is_limit() {
+                    true => self.problems.report_limit(Anomaly::BadPoint, number, error.reason(), what),
+                    false => self.problems.report(Anomaly::BadPoint, number, what),
+                }
             }
         }
     }

@@ -349,3 +349,45 @@ fn a_process_may_be_renamed_within_a_series() {
     let name = series.consumer.as_ref().unwrap().attribute("process.executable.name");
     assert_eq!(name, Some("2".into()));
 }
+
+#[test]
+fn texts_of_points_are_bounded_and_what_is_beyond_is_counted_and_reported_once() {
+    let point = r#"{"points":[{"metric":"x","unit":"W","kind":"gauge","value":1,
+        "attributes":{"n":'$n',"KEY":"TEXT"}}]}"#
+        .replace('\n', "");
+    for (key, text, passes) in [("k", 4096, true), ("k", 4097, false), (&*"k".repeat(257), 1, false)] {
+        let line = point.replace("KEY", key).replace("TEXT", &"t".repeat(text));
+        let scene = Scene::new(&answering(&format!("echo '{line}'")), "polled");
+        let mut source = scene.open();
+        let mut points = 0;
+        let log = logged(|| points = (2..22).map(|second| scene.poll(&mut source, second).0.len()).sum());
+        let refused = if passes { 0 } else { 20 };
+        assert_eq!((points, scene.counts.get(Anomaly::BadPoint)), (20 - refused, refused as u64), "{log}");
+        assert_eq!(log.matches("is refused").count(), usize::from(!passes), "{log}");
+    }
+}
+
+#[test]
+fn the_names_of_a_programs_series_and_consumers_take_bounded_memory() {
+    // 10,000 series of 40 kB were 1.1 GB.
+    let text = "t".repeat(4000);
+    let attributes: Vec<_> = (0..10).map(|n| format!("\"a{n}\":\"{text}\"")).collect();
+    let line = format!(
+        r#"{{"metric":"x","unit":"W","kind":"gauge","value":1,"attributes":{{"n":'$i',{}}}}}"#,
+        attributes.join(",")
+    );
+    let answer =
+        format!("i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo '{line}'; done; echo '{{\"points\":[]}}'");
+    let scene = Scene::new(&answering(&answer), "polled");
+    let mut source = scene.open();
+    let points = scene.poll(&mut source, 2).0.len();
+    assert!((90..200).contains(&points), "8 MiB of names of 80 kB: {points}");
+    assert_eq!(points as u64 + scene.counts.get(Anomaly::BadPoint), 400);
+
+    let answer = r#"echo '{"points":[{"metric":"x","unit":"J","kind":"counter","value":'$n',"consumer":
+        {"type":"process","id":"7","start_unix_nano":9},"attributes":{"process.a'$n'":"b"}}]}'"#;
+    let scene = Scene::new(&answering(&answer.replace("\n", "")), "polled");
+    let mut source = scene.open();
+    let points: usize = (2..102).map(|second| scene.poll(&mut source, second).0.len()).sum();
+    assert_eq!((points, scene.counts.get(Anomaly::BadPoint)), (64, 36), "one consumer's attributes");
+}

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tracing::warn;
 use wattrace_ingest::RateLimit;
+use wattrace_text_output::text::printable as safe;
 
 use crate::line_splitter::LineSplitter;
 
@@ -40,11 +41,7 @@ pub(crate) fn log(element: &str, stderr: impl Read) {
 
 /// Replaces control characters, which could control the terminal.
 fn printable(text: &[u8]) -> String {
-    String::from_utf8_lossy(text)
-        .trim_end()
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+    safe(String::from_utf8_lossy(text).trim_end()).into_owned()
 }
 
 #[cfg(test)]
@@ -53,6 +50,6 @@ mod tests {
 
     #[test]
     fn control_characters_are_replaced() {
-        assert_eq!(printable(b"hot \x1b[31m\xff\r"), "hot \u{fffd}[31m\u{fffd}");
+        assert_eq!(printable("hot \x1b[31m\u{202e}\r".as_bytes()), "hot ?[31m?");
     }
 }

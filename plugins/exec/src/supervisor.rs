@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{self, Pid, PidfdFlags, Signal};
+use tracing::debug;
 
+use crate::descendants::Mark;
 use crate::line_queue::{Exit, LineQueue};
 use crate::line_splitter::LineSplitter;
 use crate::process_group::ProcessGroup;
@@ -27,7 +29,8 @@ pub(crate) type Started = io::Result<(ChildStdin, Arc<ProcessGroup>)>;
 
 /// Starts `program`, sends the result to `started`, and supervises the child until it has been reaped.
 pub(crate) fn supervise(program: &Program, queue: &LineQueue, started: &Sender<Started>) {
-    let mut child = match program.spawn() {
+    let mut mark = Mark::new();
+    let mut child = match program.spawn(&mark) {
         Ok(child) => child,
         Err(e) => {
             // The receiver waits for this message.
@@ -37,7 +40,7 @@ pub(crate) fn supervise(program: &Program, queue: &LineQueue, started: &Sender<S
     };
     let pid = Pid::from_child(&child);
     let group = Arc::new(ProcessGroup::new(pid));
-    match pipes(&mut child, pid, &program.element) {
+    match pipes(&mut child, pid, &program.element, &mut mark) {
         Ok((stdin, stdout, pidfd)) => {
             _ = started.send(Ok((stdin, group.clone())));
             read_lines(stdout, &pidfd, &group, queue, program.max_line);
@@ -45,16 +48,27 @@ pub(crate) fn supervise(program: &Program, queue: &LineQueue, started: &Sender<S
         Err(e) => _ = started.send(Err(e)),
     }
     let status = group.kill_and_reap(&mut child);
+    match mark.kill_all() {
+        0 => {}
+        left => debug!("{}: killed {left} processes that had left its group", program.element),
+    }
     queue.close_with(exit(status));
 }
 
 /// The agent's ends of the pipes, non-blocking, and a descriptor that becomes readable when the child ends. A
 /// thread reads standard error from here on.
-fn pipes(child: &mut Child, pid: Pid, element: &str) -> io::Result<(ChildStdin, ChildStdout, OwnedFd)> {
+fn pipes(
+    child: &mut Child,
+    pid: Pid,
+    element: &str,
+    mark: &mut Mark,
+) -> io::Result<(ChildStdin, ChildStdout, OwnedFd)> {
     let missing = || io::Error::other("a pipe is missing");
     let stdin = child.stdin.take().ok_or_else(missing)?;
     let stdout = child.stdout.take().ok_or_else(missing)?;
     let stderr = child.stderr.take().ok_or_else(missing)?;
+    mark.add_pipe(&stdout)?;
+    mark.add_pipe(&stderr)?;
     rustix::io::ioctl_fionbio(&stdin, true)?;
     rustix::io::ioctl_fionbio(&stdout, true)?;
     let pidfd = process::pidfd_open(pid, PidfdFlags::empty())?;
