@@ -12,8 +12,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use wattrace_api::testing::Rig;
 use wattrace_api::{
-    Attribute, Batch, Consumer, ConsumerKind, Domain, ErrorKind, Follows, Identity, Origin, Plugin, Resource,
-    SeriesId, SeriesSpec, Timestamp, Window, metric,
+    Attribute, Batch, Consumer, ConsumerKind, Domain, ErrorKind, Follows, Identity, Metric, Origin, Plugin,
+    Resource, ResourceKind, SeriesId, SeriesSpec, Timestamp, Window, metric,
 };
 use wattrace_sqlite::{Sqlite, SqliteConfig};
 
@@ -276,6 +276,59 @@ fn a_database_is_readable_by_its_owner_and_group_alone_and_never_behind_a_link_o
     let error = Rig::new().start::<Sqlite>(config).unwrap_err().to_string();
     assert!(error.contains("symbolic link"), "{error}");
     assert!(!dir.path().join("target").exists());
+}
+
+/// The first query of the user guide's section on sqlite.
+fn first_query_of_the_guide() -> Option<String> {
+    let guide = std::fs::read_to_string("../../docs/user-guide.md").ok()?;
+    let section = guide.split_once("\n### sqlite\n")?.1;
+    Some(section.split_once("```sql\n")?.1.split_once("```")?.0.to_owned())
+}
+
+#[test]
+fn the_guides_first_query_counts_a_process_and_its_joules_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.db");
+    let mut rig = started(&path, Duration::ZERO);
+    let domain = |name: &str, origin, within: Option<&str>| {
+        let (name, within) = (name.to_owned(), within.map(str::to_owned));
+        Arc::new(Domain { name, origin, follows: Follows::Cpus, within, idle_microwatts: None })
+    };
+    let domains = [
+        (domain("package-0", Origin::Measured, None), Resource::package(0)),
+        (domain("dram-0", Origin::Estimated, None), Resource { kind: ResourceKind::Dram, id: "0".into() }),
+        (domain("core-0", Origin::Measured, Some("package-0")), Resource::package(0)),
+        (domain("psys", Origin::Measured, None), Resource { kind: ResourceKind::Psys, id: "0".into() }),
+    ];
+    for (domain, resource) in &domains {
+        let open = |metric: &Metric, consumer| {
+            let metric = rig.registry.metric(metric).unwrap();
+            let (resource, domain, attributes) = (resource.clone(), Some(domain.clone()), Vec::new());
+            let start = Timestamp(40);
+            rig.registry.open(SeriesSpec { metric, resource, domain, consumer, attributes, start })
+        };
+        let mut points = vec![(open(&metric::HW_ENERGY, None), 100_000_000)];
+        for (pid, name, joules) in [(1_u64, "rustc", 20), (2, "rustc", 10), (3, "bash", 1)] {
+            let id = pid.to_string().into();
+            let identity = Identity { kind: ConsumerKind::Process, id, start_unix_nano: pid };
+            let attributes = vec![Attribute::new("process.executable.name", name)];
+            let process = Arc::new(Consumer::new(identity, None, attributes));
+            points.push((open(&metric::CONSUMER_ENERGY, Some(process)), joules * 1_000_000));
+        }
+        for time in [50, 60] {
+            rig.pass(batch_at(&rig, time, &points)).unwrap();
+        }
+    }
+    let db = Connection::open(&path).unwrap();
+    let mut query = db.prepare(&first_query_of_the_guide().unwrap()).unwrap();
+    assert_eq!(query.column_count(), 4);
+    let row = |row: &rusqlite::Row<'_>| -> rusqlite::Result<(String, i64, f64, String)> {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    };
+    let rows: Vec<_> = query.query_map([], row).unwrap().map(Result::unwrap).collect();
+    let expected = [("rustc", 2, 60.0), ("bash", 1, 2.0)];
+    assert_eq!(rows.iter().map(|r| (&*r.0, r.1, r.2)).collect::<Vec<_>>(), expected);
+    assert!(rows.iter().all(|r| r.3.contains("measured") && r.3.contains("estimated")), "{rows:?}");
 }
 
 const KILLED: &str = "WATTRACE_TEST_DATABASE";
