@@ -35,6 +35,9 @@ struct Process {
     attributes: Box<[Cow<'static, str>]>,
 }
 
+/// For how many more processes the table grows.
+const GROWTH: usize = 1024;
+
 /// What paths say that are known. When there are so many, all are forgotten.
 const MOST_PATHS: usize = 1024;
 
@@ -122,6 +125,10 @@ impl Processes {
         groups[..levels].iter().for_each(|&group| self.table.join(group));
         let (facts, path, attributes) = (Facts::default(), None, Box::default());
         let process = Process { consumer, revision: 0, groups, pid, series: 0, facts, path, attributes };
+        if self.all.len() == self.all.capacity() {
+            // Not twice as many: there are many of them at once in a fork storm only.
+            self.all.reserve_exact(GROWTH);
+        }
         let process = self.all.insert(process) as Index;
         self.by_address.insert(address, process);
         self.by_identity.insert(id, process);

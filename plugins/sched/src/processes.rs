@@ -26,6 +26,9 @@ use crate::reader::Quantities;
 use crate::threads::Threads;
 use crate::usage::{ConsumerUsage, CpuGroup};
 
+/// For how many more processes the table grows.
+const GROWTH: usize = 1024;
+
 /// The pid and the start time of the leader (`CLOCK_BOOTTIME`, ns): a process's identity.
 type Key = (u32, u64);
 
@@ -255,6 +258,10 @@ impl Processes {
             self.registry.events().publish(ConsumerStarted(consumer.clone()));
         }
         self.directory.announce(key.0, consumer.clone());
+        if self.all.len() == self.all.capacity() {
+            // Not twice as many: there are many of them at once in a fork storm only.
+            self.all.reserve_exact(GROWTH);
+        }
         let at = self.all.insert(Process {
             key,
             usage: ConsumerUsage::new(consumer),
