@@ -119,7 +119,14 @@ impl Transform for Transformer {
             for (id, value) in segment.points() {
                 let decide = |series: &Arc<Series>, before| accumulators.assign(series, before, window);
                 let Some(state) = series.of(id, decide) else { continue };
-                let increment = state.increments.as_mut().map(|increments| increments.next(window, value));
+                let increment = match &mut state.increments {
+                    Some(increments) => match increments.checked_next(window, value) {
+                        // It only sets the reference: a rate of zero would be made up.
+                        None => continue,
+                        steps => steps,
+                    },
+                    None => None,
+                };
                 for &at in &state.accumulators {
                     let Some(accumulator) = accumulators.all.get_mut(at) else { continue };
                     counted = true;

@@ -193,7 +193,7 @@ fn energy_from_before_the_transform_was_opened_is_in_no_window() {
     let (old, process) = (s.energy(None), s.process(1, "cc1"));
     s.rig.clock.set(Timestamp(100 * SECOND));
     s.rig
-        .start::<Aggregate>(toml::from_str("rules = [{ functions = [\"sum\", \"max\"] }]").unwrap())
+        .start::<Aggregate>(toml::from_str("rules = [{ functions = [\"sum\", \"min\", \"max\"] }]").unwrap())
         .unwrap();
     let new = s.energy(Some(&process));
     // 1 MJ of history arrives in a window that began before the transform was opened, then 5 J. All of the
@@ -203,14 +203,16 @@ fn energy_from_before_the_transform_was_opened_is_in_no_window() {
     let batch = s.finish();
     let expected = [
         ("hw.energy.sum", 5.0),
+        ("hw.energy.rate.min", 5.0),
         ("hw.energy.rate.max", 5.0),
         ("wattrace.consumer.energy.sum", 3.0),
+        ("wattrace.consumer.energy.rate.min", 3.0),
         ("wattrace.consumer.energy.rate.max", 3.0),
     ];
     assert_eq!(values(&s, &batch), expected.map(|(name, value)| (name.to_owned(), value)));
     let starts: Vec<_> = s.rig.points(&batch).iter().map(|p| p.series.start).collect();
     assert_eq!(starts[0], Timestamp(99 * SECOND), "the sum is zero at the start of its first window");
-    assert_eq!(starts[2], Timestamp(100 * SECOND), "the result of a new series starts with it");
+    assert_eq!(starts[3], Timestamp(100 * SECOND), "the result of a new series starts with it");
 }
 
 proptest! {
