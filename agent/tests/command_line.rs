@@ -48,10 +48,17 @@ fn a_process_that_outlives_the_command_is_mentioned_and_threads_are_listed_when_
     if !is_root() {
         return;
     }
-    let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 20 >/dev/null 2>&1 & true";
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    // The background process has run before the command ends: the command waits for what it writes.
+    let script = format!(
+        "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; rm -f {0}; mkfifo {0}; \
+         (echo up > {0}; exec sleep 20) > /dev/null 2>&1 & read up < {0}",
+        fifo.display()
+    );
     let report = |format: &str| {
         let options = ["exec", "--plugins", "sched,estimate,attribution", "--format", format];
-        let set = ["--set", "plugins.sched.threads=true", "--", "sh", "-c", script];
+        let set = ["--set", "plugins.sched.threads=true", "--", "sh", "-c", &script];
         let output = wattrace().args(options).args(set).output().unwrap();
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).join("")
     };
