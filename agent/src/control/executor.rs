@@ -22,6 +22,9 @@ const ELEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit of a reload for the reply. The reload itself continues.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a reload waits for outputs to look for their files.
+const REOPEN_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Minimum similarity, from 0 to 1, of a name that is suggested.
 const MIN_SIMILARITY: f64 = 0.6;
 
@@ -183,6 +186,8 @@ impl Executor {
                 return Err(Problem::new(ProblemKind::Late, message));
             }
         };
+        // Whoever has renamed an output's file reloads: a flush looks for the file at its path.
+        let _ = self.control.flush(&Pattern::all(), Instant::now() + REOPEN_TIMEOUT).await;
         let is_new = |name: &str| reloaded.has_new(plugin_of(name));
         let mut configured = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
         configured.retain(|name, _| !is_new(name));

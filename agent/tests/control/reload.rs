@@ -114,6 +114,21 @@ fn sighup_reloads() {
 }
 
 #[test]
+fn a_reload_makes_outputs_look_for_their_renamed_files() {
+    let machine = Machine::new();
+    let agent = machine.start("rapl,jsonl", &[]);
+    machine.read_meter_into("a.jsonl");
+    fs::rename(machine.file("a.jsonl"), machine.file("a.1")).unwrap();
+    machine.control(&["reload"]).is(0, &["no plugin's table has changed"]);
+    assert!(machine.file("a.jsonl").exists(), "nothing else has been written that could notice it");
+    fs::rename(machine.file("a.jsonl"), machine.file("a.2")).unwrap();
+    agent.signal(libc::SIGHUP);
+    agent.says("a.jsonl: going on in another file");
+    machine.read_meter_into("a.jsonl");
+    agent.stop();
+}
+
+#[test]
 fn counters_of_usage_and_attribution_survive_a_reload() {
     if !is_root() {
         return;
