@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use wattrace_api::Timestamp;
 
-/// The time between two checks that count, in which a thousand refreshes of the hardware fit.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two checks that count, in which a thousand refreshes of the hardware fit. A little less
+/// than the usual interval of readings, whose ticks are not exact.
+const CHECK_INTERVAL: Duration = Duration::from_millis(900);
 /// The shortest span over which a difference says something.
 const SHORTEST: Duration = Duration::from_millis(50);
 /// After so many checks with the same energy, two counters are one.
@@ -94,12 +95,14 @@ impl Suspicion {
     /// The standing after a check at `now`, given how alike the most similar twin is; `None`: there is none.
     pub(super) fn next(mut self, closest: Option<Likeness>, now: Timestamp) -> Standing {
         let Some(likeness) = closest else { return Standing::Counts };
+        // Before anything is counted twice. Over a shorter time, different counters may look the same.
+        self.counts &= likeness != Likeness::Same || now.since(self.opened) < CHECK_INTERVAL;
         if now.since(self.checked) < CHECK_INTERVAL {
             return Standing::Suspect(self);
         }
         self.checked = now;
         match likeness {
-            Likeness::Same => (self.same, self.different, self.counts) = (self.same + 1, 0, false),
+            Likeness::Same => (self.same, self.different) = (self.same + 1, 0),
             Likeness::Near => (self.same, self.different) = (0, self.different + 1),
             // Counters that stand still are shown, and watched.
             Likeness::Still => self.counts = true,

@@ -105,6 +105,11 @@ fn counters_that_stand_still_stay_and_one_of_them_is_left_out_when_they_move_as_
         assert_eq!(bench.at(second * SECOND).len(), 2, "both show zero");
     }
     assert_eq!(bench.at(10 * SECOND), ["package-0-die-0 10 [2000, 10000]"]);
+    // A tick comes a little early, so that it is no check that counts.
+    let still = |t: Duration| if t < Duration::from_secs(2) { 0 } else { 680_000_000 };
+    let mut bench = dies(die(0, 0.0).along(still), die(1, 0.0).along(still));
+    assert_eq!(bench.at(SECOND + SECOND / 2).len(), 2);
+    assert_eq!(bench.at(2 * SECOND), ["package-0-die-0 680 [1500, 2000]"]);
     let mut bench = dies(die(0, 30.0), die(1, 0.0));
     let expected = ["package-0-die-0 60 [0, 2000]", "package-0-die-1 0 [0, 2000]"];
     assert_eq!(bench.at(2 * SECOND), expected);
