@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tracing::warn;
 use wattrace_api::{Batch, Clock, Error, Output, Registry, Timestamp};
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, LONGEST};
 use crate::collector::{Collector, Notice};
 use crate::config::Settings;
 use crate::delivery::{Report, deliver};
@@ -54,6 +54,10 @@ pub(crate) struct Exporter {
     backoff: Backoff,
     collector: Collector,
     losses: Vec<(&'static str, u64)>,
+    /// Last values that were dropped, and the joules in them, since that was reported; and when to do so
+    /// next.
+    dropped: (u64, f64),
+    report_dropped_at: Timestamp,
     /// Of the values that still wait, those that a failed flush has already counted as lost.
     given_up: u64,
     /// Set while so many ended streams wait that no more consumers should get streams of their own.
@@ -94,6 +98,8 @@ impl Exporter {
             backoff: Backoff::default(),
             collector: Collector::new(settings),
             losses: Vec::new(),
+            dropped: (0, 0.0),
+            report_dropped_at: Timestamp(0),
             given_up: 0,
             crowded,
         }
@@ -198,6 +204,22 @@ impl Exporter {
         }
     }
 
+    /// Reports last values that were dropped, at most once a minute.
+    fn report_dropped(&mut self, values: u64, joules: f64) {
+        self.dropped = (self.dropped.0 + values, self.dropped.1 + joules);
+        let now = self.clock.now();
+        if self.dropped.0 == 0 || now < self.report_dropped_at {
+            return;
+        }
+        self.report_dropped_at = now + LONGEST;
+        let (values, joules) = std::mem::take(&mut self.dropped);
+        warn!(
+            "{} has taken nothing for too long: the last values of {values} ended streams, with up to \
+             {joules:.3} J, are dropped (overflow)",
+            self.collector.endpoint()
+        );
+    }
+
     /// Waits for the answers in flight and sends what is left, until nothing is left or time is up.
     fn drain(&mut self, deadline: Instant) {
         let left = || deadline.saturating_duration_since(Instant::now());
@@ -266,13 +288,7 @@ impl Output for Exporter {
 
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
         let ((dropped, joules), unknown) = (self.table.ended.take_dropped(), self.table.take_unknown());
-        if dropped > 0 {
-            let endpoint = self.collector.endpoint();
-            warn!(
-                "{endpoint} has taken nothing for too long: the last values of {dropped} ended streams, with \
-                 up to {joules:.3} J, are dropped (overflow)"
-            );
-        }
+        self.report_dropped(dropped, joules);
         self.lose("overflow", dropped);
         self.lose("unknown_series", unknown);
         std::mem::take(&mut self.losses)

@@ -47,6 +47,8 @@ fn very_many_short_processes_during_an_outage_take_little_memory_and_lose_no_jou
         endpoint: server.endpoint.clone(),
         protocol: "http/protobuf".to_owned(),
         interval: SECOND,
+        // So that all of them get series of their own.
+        top: 5_000,
         ..OtlpConfig::default()
     };
     let mut fixture = Fixture::new(config, 1);
