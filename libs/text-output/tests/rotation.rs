@@ -1,7 +1,7 @@
 //! What happens to files while they are written: `mv`, `rm`, `truncate`, logrotate with `create` and with
 //! `copytruncate`. No line is lost or doubled, and every file begins with the header.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
