@@ -90,8 +90,8 @@ impl fmt::Display for WallStep {
             (StepCause::Set, true) => write!(
                 f,
                 "the wall clock was set back by {by:?}; timestamps of a series must not go back, so they \
-                 nearly stand still until the wall clock has caught up; restart the agent to use the new time \
-                 at once"
+                 nearly stand still until the wall clock has caught up; restart the agent to use the new \
+                 time at once"
             ),
         }
     }
