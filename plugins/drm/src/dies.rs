@@ -12,7 +12,7 @@ use crate::cards::Card;
 pub(crate) fn by_meter(mut cards: Vec<Card>) -> Vec<Vec<Card>> {
     let ids: Vec<String> = cards.iter().map(|card| card.id.clone()).collect();
     // The dies of a module are neighbours on the bus, the first one first.
-    cards.sort_by(|a, b| order(a, b));
+    cards.sort_by(order);
     let (seconds, firsts): (Vec<_>, Vec<_>) = cards.into_iter().partition(may_be_second);
     let mut groups: Vec<Vec<Card>> = firsts.into_iter().map(|card| vec![card]).collect();
     for second in seconds {

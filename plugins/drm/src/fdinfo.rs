@@ -96,7 +96,7 @@ pub fn parse<'a>(text: &'a str, cycles: &mut Vec<Cycles<'a>>) -> Option<Fdinfo<'
 }
 
 /// Takes a line as amdgpu wrote it before the keys were agreed on: `pdev`, `pasid`, `vram mem`, and engines
-/// like `gfx0:	73.25%`. Of these, later versions write `pasid`, too.
+/// like `gfx0: 73.25%`. Of these, later versions write `pasid`, too.
 fn old_key<'a>(key: &'a str, value: &'a str, found: &mut Fdinfo<'a>, pasid: &mut Option<u64>) {
     match key {
         "pdev" => found.address = value,

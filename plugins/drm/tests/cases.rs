@@ -43,7 +43,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What a case shows: the first readings a second apart, and `doctor`. `pids` are in the order of their start.
+/// What a case shows in the first second. `pids` are in the order of their start.
 fn run(cases: &Path, id: &str, pids: &[u32]) -> (Machine, Vec<Point>) {
     let mut machine = Machine::new();
     copy(&cases.join(id), machine.root.path());
@@ -63,7 +63,9 @@ fn machines_of_the_field_are_read_as_they_are() {
     let Some(cases) = cases() else { return };
     type Expected<'a> = &'a [(&'a str, f64)];
     let kib = |kib: u32| f64::from(kib) * 1024.0;
-    let table: [(&str, &[u32], Expected<'_>, Expected<'_>, Option<f64>); 9] = [
+    // The case, its pids by start, their time, their memory, and the joules of the GPU.
+    type Row<'a> = (&'a str, &'a [u32], Expected<'a>, Expected<'a>, Option<f64>);
+    let table: [Row<'_>; 9] = [
         ("drm-inherited-descriptor", &[8120, 700], &[("8120", 0.6)], &[("8120", kib(20_480))], Some(30.0)),
         ("drm-apu-works-in-gtt", &[900], &[("900", 0.0)], &[("900", kib(25_863_348))], None),
         ("drm-one-client-two-descriptors", &[910], &[("910", 0.0)], &[("910", kib(100))], Some(30.0)),

@@ -26,7 +26,11 @@ fn shared(pids: [u32; 2]) -> Machine {
     machine
 }
 
-fn work(machine: &mut Machine, pids: [u32; 2], second: u64) -> (Vec<(String, f64)>, Vec<(String, f64)>) {
+/// Values by pid.
+type Values = Vec<(String, f64)>;
+
+/// The times and the memory in a second in which the client worked for 0.6 s.
+fn work(machine: &mut Machine, pids: [u32; 2], second: u64) -> (Values, Values) {
     for pid in pids {
         machine.client(pid, 9, &amdgpu(217, second * 300_000_000, 20_480));
     }
