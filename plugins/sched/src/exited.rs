@@ -16,8 +16,8 @@ const GRACE: Duration = Duration::from_secs(1);
 const MOST_KEPT: usize = 4096;
 
 /// How many consumers may have exited since the last emission, which ends them. In a fork storm beyond that,
-/// new ones are not followed: at some 2 kB each they would take all memory.
-pub(crate) const MOST_EXITED: usize = 16_384;
+/// new ones are not followed: at some 4 kB each they would take all memory.
+pub(crate) const MOST_EXITED: usize = 10_240;
 
 /// Consumers that have exited, by their index in the table, the longest without a slice first.
 #[derive(Debug, Default)]

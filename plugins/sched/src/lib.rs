@@ -6,7 +6,7 @@
 //! | `source.rs` | the source: when the accounts are read and emitted |
 //! | `accounts.rs`, `open.rs` | a pass over all CPUs, and its emission; the setup |
 //! | `kernel/` | the kernel programs: loading them, flushing the ledgers, reading their memory |
-//! | `requirements.rs`, `namespaces.rs` | what the kernel and our permissions must offer, each with its remedy |
+//! | `requirements.rs`, `namespaces.rs` | what the kernel and our permissions must offer, with remedies |
 //! | `reader.rs` | a CPU's ledger, page by page |
 //! | `processes.rs`, `threads.rs` | the processes that ran and, if they are asked for, their threads |
 //! | `names.rs` | the names of processes, each kept once |
