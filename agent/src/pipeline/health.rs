@@ -259,11 +259,11 @@ impl Health {
             details.last_error.clone_from(&why);
             self.enter(&mut details, state.clone()) == state
         };
-        if known && error.kind() == ErrorKind::Gone {
-            // Looked for again and still absent: a state, not an error.
-            return;
+        // A device that was never there, or is looked for again and still absent: a state, not an error.
+        let is_absent = error.kind() == ErrorKind::Gone && (known || !self.was_open.load(Relaxed));
+        if !is_absent {
+            self.errors.fetch_add(1, Relaxed);
         }
-        self.errors.fetch_add(1, Relaxed);
         if known {
             return;
         }
@@ -356,6 +356,18 @@ mod tests {
         let _next = health.busy();
         health.check();
         assert_eq!(health.stuck_since(), None);
+    }
+
+    #[test]
+    fn a_device_that_was_never_there_is_no_error_and_one_that_goes_is_one() {
+        let health = Health::new(ElementKind::Source, "p", "e", Duration::ZERO, Clock::system());
+        let errors = || health.errors.load(Relaxed);
+        health.failed(&Error::gone("no such file"));
+        assert_eq!((errors(), health.is_gone()), (0, true));
+        health.opened();
+        health.failed(&Error::gone("no such file"));
+        health.failed(&Error::gone("no such file"));
+        assert_eq!(errors(), 1);
     }
 
     #[test]
