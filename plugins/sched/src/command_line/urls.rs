@@ -21,17 +21,15 @@ pub(super) fn hidden(argument: &str, is_cut: bool) -> String {
         let host = host.or((is_cut && end.is_none()).then_some(after.len()));
         let Some(host) = host else { continue };
         match after[..host].split_once(':') {
-            Some((user, password)) => {
-                if host < after.len() || !password.bytes().all(|b| b.is_ascii_digit()) {
-                    shown.extend([user, ":", HIDDEN]);
-                    rest = &after[host..];
-                }
+            Some((user, password)) if host < after.len() || !password.bytes().all(|b| b.is_ascii_digit()) => {
+                shown.extend([user, ":", HIDDEN]);
+                rest = &after[host..];
             }
             None if host < after.len() && is_token(&after[..host]) => {
                 shown.push_str(HIDDEN);
                 rest = &after[host..];
             }
-            None => {}
+            _ => {}
         }
     }
     shown + rest
