@@ -1,5 +1,5 @@
-//! The dependencies' licences, sources, duplicates and advisories, by cargo-deny. `deny.toml` in the root says
-//! what is accepted.
+//! The dependencies' licences, sources, duplicates and advisories, by cargo-deny. `deny.toml` in the root
+//! says what is accepted.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -20,8 +20,8 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     }
     say("setup", format_args!("building cargo-deny {VERSION}"));
     let mut cargo = host_cargo();
-    // Left alone, cargo has the build tree in a temporary folder and removes it. Without optimisation the build
-    // takes a third of the time, and a check a second more.
+    // Left alone, cargo has the build tree in a temporary folder and removes it. Without optimisation the
+    // build takes a third of the time, and a check a second more.
     cargo.env_remove("CARGO_TARGET_DIR").env_remove("CARGO_BUILD_TARGET_DIR");
     cargo.args(["install", "--quiet", "--locked", "--force", "--debug", "cargo-deny", "--version", VERSION]);
     run_quietly(cargo.arg("--root").arg(workspace::tools()))?;
@@ -36,7 +36,8 @@ fn find() -> Option<PathBuf> {
         .find(|path| probe(Command::new(path).arg("--version")).is_some())
 }
 
-/// Checks the dependencies of both workspaces. Advisories are left out where their database cannot be fetched.
+/// Checks the dependencies of both workspaces. Advisories are left out where their database cannot be
+/// fetched.
 pub(crate) fn run() -> Result<()> {
     let deny = ensure()?;
     say("test", "dependencies: licences, sources, duplicates");

@@ -144,8 +144,8 @@ impl<T> SeriesMap<T> {
         self.slots[id.index()].replace(value)
     }
 
-    /// Many plugins keep such a map, and each is as long as the most series that were ever open at once. So it
-    /// grows by an eighth, where a `Vec` would double.
+    /// Many plugins keep such a map, and each is as long as the most series that were ever open at once. So
+    /// it grows by an eighth, where a `Vec` would double.
     fn make_room(&mut self, id: SeriesId) {
         let needed = id.index() + 1;
         if needed <= self.slots.len() {
