@@ -6,7 +6,6 @@
 //! | [`number`] | counters printed exactly, from their integer |
 //! | [`template`] | a series' row, rendered once and cached; per point only time and value are formatted |
 //! | [`interval`] | when a flush is due |
-//! | [`text`] | text from outside made safe for terminals and spreadsheets |
 //! | [`place`] | where a path leads, without links that others may have put there |
 //! | `buffer` | bytes not yet written: a write that stops halfway resumes at that byte |
 //! | `file` | the file: append, lock, cut off an unfinished line, follow a rename or truncation |
@@ -23,7 +22,6 @@ mod output;
 mod output_path;
 pub mod place;
 pub mod template;
-pub mod text;
 
 use std::path::PathBuf;
 use std::time::Duration;

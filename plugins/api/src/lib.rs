@@ -17,6 +17,7 @@
 //! | [`finding`] | what a plugin can tell `wattrace doctor` |
 //! | [`files`], [`privilege`] | files that a user names; rights that only the kernel's own files need |
 //! | [`secret`] | text that is shown nowhere |
+//! | [`text`] | text from outside made safe for terminals and spreadsheets |
 //! | [`error`] | errors whose consequence (gone, retry, fatal) their author chooses |
 //! | [`testing`] | a rig that runs elements without an agent, on a clock the test turns |
 //!
@@ -43,6 +44,7 @@ pub mod series;
 pub mod spec;
 pub mod subject;
 pub mod testing;
+pub mod text;
 pub mod time;
 pub mod unit;
 

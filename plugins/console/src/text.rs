@@ -1,7 +1,7 @@
 //! Text for a terminal: safe names, cut to a width in cells. `table` puts it into columns.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
-use wattrace_text_output::text::printable;
+use wattrace_api::text::printable;
 
 /// Most cells of a name. Any user can name a process, and as long as they like.
 const NAME_MOST: usize = 40;

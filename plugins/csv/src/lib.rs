@@ -23,8 +23,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use wattrace_api::text::{escaped, is_unsafe};
 use wattrace_api::{Error, Plugin, Series, Setup};
-use wattrace_text_output::text::{escaped, is_unsafe};
 use wattrace_text_output::{Format, RowTemplate, Settings};
 
 /// The plugin.

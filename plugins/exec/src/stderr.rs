@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::time::Instant;
 
 use tracing::warn;
+use wattrace_api::text::printable as safe;
 use wattrace_ingest::RateLimit;
-use wattrace_text_output::text::printable as safe;
 
 use crate::line_splitter::LineSplitter;
 

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use wattrace_api::text::escaped;
 use wattrace_api::{Error, Plugin, Series, Setup};
-use wattrace_text_output::text::escaped;
 use wattrace_text_output::{Format, RowTemplate, Settings, attributes_json};
 
 /// The plugin.

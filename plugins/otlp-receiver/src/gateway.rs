@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 use tracing::warn;
+use wattrace_api::text::is_unsafe;
 use wattrace_api::{Attribute, Batch, Clock, Error, Registry, Timestamp};
 use wattrace_ingest::{MetricDeclaration, MetricTable, PointError, RateLimit, SegmentWriter, UnixTime};
 
@@ -353,8 +354,8 @@ impl Refused {
             *self.reasons.entry(reason).or_default() += points as u64;
             self.example.get_or_insert_with(|| {
                 let text = format!("{}: {error}", bounds::cut(metric, 64));
-                let is_visible = |c: char| !c.is_control() && !('\u{202a}'..='\u{202e}').contains(&c);
-                text.chars().take(MOST_SHOWN).map(|c| if is_visible(c) { c } else { ' ' }).collect()
+                let visible = |c| if is_unsafe(c) { ' ' } else { c };
+                text.chars().take(MOST_SHOWN).map(visible).collect()
             });
         }
     }

@@ -1,23 +1,19 @@
 //! Text from outside, an answer of a collector or of a proxy, as it is shown in a log.
 
+use wattrace_api::text::is_unsafe;
+
 /// Most characters that are shown.
 pub(crate) const MOST_SHOWN: usize = 300;
 
 /// `text` from outside, as it may stand in a line of the log: one line, cut, without control characters.
 pub(crate) fn shown(text: &str) -> String {
-    let visible = text.chars().map(|c| if is_visible(c) { c } else { ' ' });
+    let visible = text.chars().map(|c| if is_unsafe(c) { ' ' } else { c });
     let mut shown: String = visible.take(MOST_SHOWN).collect();
     shown.truncate(shown.trim_end().len());
     if text.chars().nth(MOST_SHOWN).is_some() {
         shown.push('…');
     }
     shown.trim_start().to_owned()
-}
-
-/// Neither a control character nor one that turns the direction of the text around it.
-fn is_visible(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

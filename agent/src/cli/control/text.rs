@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::cli::table::{aligned, printable};
+use wattrace_api::text::printable;
+
+use crate::cli::table::aligned;
 use crate::control::command::Command;
 use crate::control::protocol::{Problem, Reloaded, Reply};
 use crate::pipeline::status::{ElementStatus, TickStatus};
@@ -70,7 +72,7 @@ fn table(elements: &[ElementStatus]) -> String {
     for e in elements {
         let ticks = |cell: fn(&TickStatus) -> String| e.ticks.as_ref().map_or_else(|| "-".into(), cell);
         rows.push([
-            printable(&e.name),
+            printable(&e.name).into_owned(),
             e.state.as_str().into(),
             ticks(|t| interval(t.interval_ns)),
             ticks(|t| t.ticks.to_string()),

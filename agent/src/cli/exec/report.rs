@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use serde::Serialize;
 use wattrace_api::metric::{CONSUMER_CPU_TIME, CONSUMER_ENERGY};
+use wattrace_api::text::printable;
 use wattrace_api::{AttributeValue, Origin, Value};
 
 use super::recorder::{ProcessRecord, Recording};
 use super::tree::{Tree, int};
-use crate::cli::table::{aligned, printable, shortened};
+use crate::cli::table::{aligned, shortened};
 
 /// The object `wattrace.exec/1`, field by field. docs/user-guide.md explains them.
 #[derive(Debug, Serialize)]

@@ -1,6 +1,6 @@
-//! Text from outside (names of processes, containers, foreign metrics) made safe to show. Any user can name a
-//! process, so a name may hold escape sequences of a terminal, line feeds, and characters that change the
-//! direction of the text or have no width, so that one name looks like another.
+//! Text from outside (names of processes, containers, foreign metrics, answers of servers) made safe to show.
+//! Any user can name a process, so a name may hold escape sequences of a terminal, line feeds, and characters
+//! that change the direction of the text or have no width, so that one name looks like another.
 
 use std::borrow::Cow;
 
