@@ -15,21 +15,30 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How many consumers are kept for the whole of [`GRACE`]. Where more exit, the oldest end earlier.
 const MOST_KEPT: usize = 4096;
 
-/// How many consumers may have exited since the last emission, which ends them. In a fork storm beyond that,
-/// new ones are not followed: at some 4 kB each they would take all memory.
-pub(crate) const MOST_EXITED: usize = 10_240;
+/// How many consumers may have exited since the last emission, which ends them, on a small machine. In a fork
+/// storm beyond that, new ones are not followed: at some 4 kB each they would take all memory.
+const MOST_EXITED: usize = 10_240;
+
+/// The same for each CPU of a large machine, which starts more processes.
+const MOST_EXITED_PER_CPU: usize = 1024;
 
 /// Consumers that have exited, by their index in the table, the longest without a slice first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ExitedQueue {
     /// The index, and when a slice or the exit was last seen.
     queue: VecDeque<(usize, Timestamp)>,
+    limit: usize,
 }
 
 impl ExitedQueue {
+    /// An empty queue on a machine with so many CPUs.
+    pub(crate) fn new(cpus: usize) -> Self {
+        Self { queue: VecDeque::new(), limit: MOST_EXITED.max(cpus * MOST_EXITED_PER_CPU) }
+    }
+
     /// Whether no more consumers may be followed until some have ended.
     pub(crate) fn is_full(&self) -> bool {
-        self.queue.len() >= MOST_EXITED
+        self.queue.len() >= self.limit
     }
 
     /// The consumer at `index` has exited; this was seen at `now`.
@@ -81,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_consumer_ends_after_a_second_without_a_slice_and_keeps_no_other_from_it() {
-        let mut queue = ExitedQueue::default();
+        let mut queue = ExitedQueue::new(1);
         queue.push(1, at(0));
         queue.push(2, at(10));
         assert_eq!(ended(&mut queue, 900, 0), []);
@@ -92,7 +101,7 @@ mod tests {
 
     #[test]
     fn in_a_fork_storm_the_oldest_end_early_but_not_in_the_pass_in_which_they_were_seen() {
-        let mut queue = ExitedQueue::default();
+        let mut queue = ExitedQueue::new(1);
         (2..2 * MOST_KEPT).for_each(|index| queue.push(index, at(5)));
         assert_eq!(ended(&mut queue, 5, 0).len(), 0);
         assert_eq!(ended(&mut queue, 6, 0).len(), MOST_KEPT - 2);
@@ -100,9 +109,18 @@ mod tests {
 
     #[test]
     fn after_the_last_pass_all_end() {
-        let mut queue = ExitedQueue::default();
+        let mut queue = ExitedQueue::new(1);
         (1..4).for_each(|index| queue.push(index, at(5)));
         queue.remove(2);
         assert_eq!(std::iter::from_fn(|| queue.next_of_all()).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn a_large_machine_may_have_more_of_them() {
+        let mut queue = ExitedQueue::new(16);
+        (0..16 * 1024 - 1).for_each(|index| queue.push(index, at(5)));
+        assert!(!queue.is_full());
+        queue.push(0, at(5));
+        assert!(queue.is_full());
     }
 }

@@ -52,7 +52,7 @@ impl Accounts {
         Ok(Self {
             kernel,
             logger,
-            processes: Processes::new(registry.clone(), clock.clone(), groups, config.threads),
+            processes: Processes::new(registry.clone(), clock.clone(), cpus.len(), groups, config.threads),
             clock,
             cpus,
             groups: closing,

@@ -86,12 +86,19 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    pub(crate) fn new(registry: Arc<Registry>, clock: Clock, groups: Vec<CpuGroup>, threads: bool) -> Self {
+    /// No processes yet, on a machine of `cpus` CPUs in `groups`.
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        clock: Clock,
+        cpus: usize,
+        groups: Vec<CpuGroup>,
+        threads: bool,
+    ) -> Self {
         Self {
             directory: registry.directory().keep(),
             registry,
             groups,
-            threads: threads.then(|| Threads::new(clock.clone())),
+            threads: threads.then(|| Threads::new(clock.clone(), cpus)),
             clock,
             procfs: Procfs::default(),
             cgroups: Cgroups::new(),
@@ -99,7 +106,7 @@ impl Processes {
             by_key: FxHashMap::default(),
             all: Slab::new(),
             dirty: Vec::new(),
-            exited: ExitedQueue::default(),
+            exited: ExitedQueue::new(cpus),
             pass: Timestamp::default(),
         }
     }

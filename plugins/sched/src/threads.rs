@@ -38,14 +38,14 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    pub(crate) fn new(clock: Clock) -> Self {
+    pub(crate) fn new(clock: Clock, cpus: usize) -> Self {
         Self {
             clock,
             by_key: FxHashMap::default(),
             of_process: FxHashMap::default(),
             all: Slab::new(),
             dirty: Vec::new(),
-            exited: ExitedQueue::default(),
+            exited: ExitedQueue::new(cpus),
         }
     }
 

@@ -16,7 +16,10 @@ impl Table {
         let metrics = [Some(metric), None, None, None, None];
         let clock = Clock::manual(Timestamp(1_000_000_000));
         let groups = [0, 1].map(|n| CpuGroup { resource: Resource::package(n), metrics });
-        Self { registry: registry.clone(), processes: Processes::new(registry, clock, groups.into(), false) }
+        Self {
+            registry: registry.clone(),
+            processes: Processes::new(registry, clock, 1, groups.into(), false),
+        }
     }
 
     /// Begins the next pass, which is `millis` after the last one.
@@ -82,7 +85,7 @@ fn time_that_is_charged_to_a_core_is_emitted_per_core_too() {
     ];
     let clock = Clock::manual(Timestamp(1_000_000_000));
     let mut t =
-        Table { registry: registry.clone(), processes: Processes::new(registry, clock, groups, false) };
+        Table { registry: registry.clone(), processes: Processes::new(registry, clock, 1, groups, false) };
     t.pass_after(1000);
     for (core, ns) in [(1, 10), (2, 20), (1, 5)] {
         t.processes.charge(&entry(PID, PID, 7, ns), &[ns, 0, 0, 0, 0], 0, &[0, core]);
@@ -296,7 +299,7 @@ fn a_process_bears_the_name_of_its_leader_whichever_thread_ran_first() {
 fn in_a_fork_storm_only_so_many_are_followed_until_the_next_emission() {
     let mut table = Table::new();
     table.pass_after(1000);
-    let most = crate::exited::MOST_EXITED as u32;
+    let most = 10_240;
     for number in 0..most + 5 {
         table.processes.forked(&event(PID + number, 7));
         table.processes.exited(&event(PID + number, 7));
