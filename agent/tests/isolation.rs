@@ -229,7 +229,8 @@ fn a_transform_that_panics_once_is_passed_by_and_comes_back() {
         }))
     });
     let log = scene.log();
-    let running = scene.start(256);
+    // A panic whose backtrace is asked for takes long, and the batches that wait come at once.
+    let running = scene.start(8192);
     log.until("the transform came back", |log| log.last("sum") > 5);
     assert_eq!(running.health("transform/test/shaky").state(), State::Running);
     let health = running.stop(STOPPING);
