@@ -1,5 +1,5 @@
 //! Small things of the command line: the optional `--`, long names, pages in a new directory, an interrupted
-//! calibration, a wall clock that is set.
+//! calibration, a wall clock that is set, absent devices.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod support;
@@ -192,4 +192,23 @@ fn timestamps_follow_a_wall_clock_that_is_set_and_no_series_goes_back() {
     let hour = 3_600_000_000_000;
     let (first, last) = (times[0], times[times.len() - 1]);
     assert!((hour..hour + 60_000_000_000).contains(&(last - first)), "{first} {last}");
+}
+
+#[test]
+fn devices_that_nobody_asked_for_are_absent_in_one_line() {
+    if !is_root() {
+        return;
+    }
+    let messages = |settings: &[&str]| {
+        let output = wattrace().args(["run", "--duration", "100ms"]).args(settings).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let absent = messages(&["--set", "plugins.sched.interval=50ms"]);
+    let lines: Vec<_> = absent.lines().filter(|line| line.contains("cray")).collect();
+    assert!(matches!(lines[..], [line] if line.starts_with("wattrace: not on this machine: ")), "{absent}");
+    let absent = messages(&["--set", "plugins.cray.interval=1s"]);
+    assert!(
+        absent.contains("wattrace: source/cray/energy is not available: no counter in /sys/cray"),
+        "{absent}"
+    );
 }

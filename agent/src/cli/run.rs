@@ -54,7 +54,7 @@ async fn run(
     if !pipeline.has_source() {
         return Err(session::nothing_to_measure(&pipeline.health(), "a plugin with a source"));
     }
-    session::report_missing(&pipeline.health());
+    session::report_missing(&pipeline.health(), &config);
     let path = config.agent.control_socket.clone();
     let reloader = Reloader::new(options.configuration.request(), plugins, config, pipeline.control());
     let executor = Arc::new(Executor::new(pipeline.control(), reloader));

@@ -105,10 +105,23 @@ pub(super) fn nothing_to_measure(health: &[Arc<Health>], needed: &str) -> Failur
     Failure::new(format!("nothing can be measured here.\n{}", reasons.join("\n")))
 }
 
-/// Reports on stderr which devices and interfaces are absent, each with its remedy.
-pub(super) fn report_missing(health: &[Arc<Health>]) {
+/// Reports on stderr which devices and interfaces are absent: with the remedy where the user asked for the
+/// plugin or rights are missing, and otherwise by name. A machine has few of those that there are.
+pub(super) fn report_missing(health: &[Arc<Health>], config: &Config) {
+    let mut others = Vec::new();
     for h in health.iter().filter(|h| matches!(h.state(), State::Gone(_))) {
-        eprintln!("wattrace: {} is {}", h.name, h.state());
+        let state = h.state().to_string();
+        // KIND/PLUGIN/ELEMENT
+        let plugin = h.name.split('/').nth(1).unwrap_or_default();
+        let is_asked_for = config.plugins.iter().any(|p| p.is_asked_for && p.name == plugin);
+        if is_asked_for || state.to_lowercase().contains("permission denied") {
+            eprintln!("wattrace: {} is {state}", h.name);
+        } else if !others.contains(&plugin) {
+            others.push(plugin);
+        }
+    }
+    if !others.is_empty() {
+        eprintln!("wattrace: not on this machine: {} (details: `wattrace doctor`)", others.join(", "));
     }
 }
 

@@ -44,6 +44,8 @@ pub struct PluginConfig {
     pub name: &'static str,
     /// Whether the plugin runs.
     pub enabled: bool,
+    /// Whether the configuration or the command line names it.
+    pub is_asked_for: bool,
     /// All keys of the plugin.
     pub table: Table,
 }

@@ -44,7 +44,8 @@ pub(super) fn config(
             true => may_use_network(document, plugin.name, only.is_some() || set == Some(true), problems),
             false => enabled,
         };
-        configs.push(PluginConfig { name: plugin.name, enabled, table });
+        let is_asked_for = is_mentioned || only.is_some();
+        configs.push(PluginConfig { name: plugin.name, enabled, is_asked_for, table });
     }
     Config { agent, plugins: configs }
 }
