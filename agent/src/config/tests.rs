@@ -137,7 +137,12 @@ fn the_template_holds_every_key_commented_out_with_its_default() {
 #[test]
 fn the_shown_configuration_reads_back_as_the_same() {
     let config = load("[plugins.sched]\ninterval = '250ms'", &["plugins.jsonl.path=-"]).unwrap();
-    assert_eq!(load(&config.to_toml(&standard()), &[]).unwrap(), config);
+    let mut read = load(&config.to_toml(&standard()), &[]).unwrap();
+    // What is shown names every plugin.
+    for (read, plugin) in read.plugins.iter_mut().zip(&config.plugins) {
+        read.is_asked_for = plugin.is_asked_for;
+    }
+    assert_eq!(read, config);
 }
 
 #[test]
