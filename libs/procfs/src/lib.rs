@@ -1,5 +1,6 @@
 //! Reads what several plugins need of `/proc/PID`: `stat`, the user in `status`, the executable, the cgroups.
-//! `stat.rs` parses `/proc/PID/stat`; `wattrace-topology` reads the CPUs.
+//! `stat.rs` parses `/proc/PID/stat`; `namespace.rs` compares this process's namespaces with the initial
+//! ones; `wattrace-topology` reads the CPUs.
 //!
 //! A process may exit at any time, also between the opening and the reading of its files. So every function
 //! returns an `Option`: `None` means that there is no such process, that it may not be read, or that the file
@@ -8,6 +9,7 @@
 //! The `procfs` crate was considered: 12,800 lines and three more crates for six fields, and its `stat` fails
 //! as a whole if any of 52 fields does not parse.
 
+pub mod namespace;
 mod stat;
 
 use std::fs;

@@ -1,11 +1,7 @@
 //! The namespaces in which this process runs, as far as they decide what its rights are worth and what its
 //! pids mean, and the remedies in each. `requirements.rs` makes findings of them.
 
-use std::fs;
-
-/// The initial namespaces, which are constants of the kernel (`PROC_USER_INIT_INO`, `PROC_PID_INIT_INO`).
-const INITIAL_USER: &str = "user:[4026531837]";
-const INITIAL_PID: &str = "pid:[4026531836]";
+use wattrace_procfs::namespace::{pids_are_private, users_are_private};
 
 /// Where this process runs. The default is the initial namespaces, not as root.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,13 +17,9 @@ pub struct Namespaces {
 impl Namespaces {
     /// Those of this process.
     pub fn gather() -> Self {
-        // What cannot be read is taken as usual.
-        let differs = |name: &str, initial: &str| {
-            fs::read_link(format!("/proc/self/ns/{name}")).is_ok_and(|link| link.as_os_str() != initial)
-        };
         Self {
-            private_users: differs("user", INITIAL_USER),
-            private_pids: differs("pid", INITIAL_PID),
+            private_users: users_are_private(),
+            private_pids: pids_are_private(),
             // SAFETY: the call has no preconditions.
             is_root: unsafe { libc::geteuid() } == 0,
         }

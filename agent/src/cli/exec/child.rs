@@ -8,10 +8,11 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
+use wattrace_procfs::namespace::pids_are_private;
 
 use crate::cli::failure::Failure;
 use crate::sys::limits;
-use crate::sys::namespace::{self, PidProgram};
+use crate::sys::namespace::PidProgram;
 
 /// Exit codes, as `env` and `timeout` use them: wattrace itself failed, not executable, not found.
 pub(super) const FAILED: u8 = 125;
@@ -52,7 +53,7 @@ pub(super) async fn spawn(command: &[String], runtime: &Handle) -> Result<Runnin
             Ok(())
         });
     }
-    let namespace = if namespace::pids_are_private() { Some(report_pid(&mut prepared)?) } else { None };
+    let namespace = if pids_are_private() { Some(report_pid(&mut prepared)?) } else { None };
     let start = unix_nanos();
     let spawned = runtime.spawn_blocking(move || prepared.spawn()).await;
     let child = spawned.map_err(Failure::new)?.map_err(|e| Failure {
