@@ -12,6 +12,7 @@
 //! | [`series`] | [`MeterSeries`]: the series of one meter's energy and anomalies |
 //! | [`counter_channel`] | [`CounterChannel`]: a counter and its series; the caller decides the windows |
 //! | [`channel`] | [`Channel`]: a meter and its series; windows from reading to reading |
+//! | [`keys`] | checks of keys that these plugins have in common |
 //! | [`others`] | [`OtherMeters`]: whether other plugins meter the same |
 
 pub mod anomaly;
@@ -19,6 +20,7 @@ pub mod channel;
 pub mod counter;
 pub mod counter_channel;
 pub mod integral;
+pub mod keys;
 pub mod names;
 pub mod others;
 pub mod scale;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::Error;
+use wattrace_meter::keys::{check_duration, check_not_empty};
 
 /// Configuration of the `battery` plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,16 +50,8 @@ impl Default for BatteryConfig {
 impl BatteryConfig {
     /// Checks the values. The error names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
-            let got = self.interval;
-            return Err(Error::fatal(format!(
-                "plugins.battery.interval: {got:?} is not between 100ms and 1h"
-            )));
-        }
-        if self.sysfs_root.is_empty() {
-            return Err(Error::fatal("plugins.battery.sysfs_root: is empty; the default is \"/sys\""));
-        }
-        Ok(())
+        check_duration("plugins.battery.interval", self.interval, MIN_INTERVAL..=MAX_INTERVAL)?;
+        check_not_empty("plugins.battery.sysfs_root", &self.sysfs_root, "/sys")
     }
 
     /// Between two readings of power further apart than this there is a gap.

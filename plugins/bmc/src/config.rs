@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::{Error, Origin};
+use wattrace_meter::keys::check_duration;
 
 /// Configuration of the `bmc` plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,9 +106,7 @@ impl BmcConfig {
     /// Refuses values that make no sense; the message names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let refuse = |key: &str, why: &str| Err(Error::fatal(format!("plugins.bmc.{key}: {why}")));
-        if !(SHORTEST..=LONGEST).contains(&self.interval) {
-            return refuse("interval", &format!("{:?} is not between 1s and 1h", self.interval));
-        }
+        check_duration("plugins.bmc.interval", self.interval, SHORTEST..=LONGEST)?;
         if self.timeout.is_zero() {
             return refuse("timeout", "0s waits for no answer; the default is \"10s\"");
         }

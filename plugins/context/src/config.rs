@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::Error;
+use wattrace_meter::keys::{check_duration, check_not_empty};
 
 /// Configuration of the `context` plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,15 +50,7 @@ impl Default for ContextConfig {
 impl ContextConfig {
     /// Checks the values. The error names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
-            let got = self.interval;
-            return Err(Error::fatal(format!(
-                "plugins.context.interval: {got:?} is not between 100ms and 1h"
-            )));
-        }
-        if self.sysfs_root.is_empty() {
-            return Err(Error::fatal("plugins.context.sysfs_root: is empty; the default is \"/sys\""));
-        }
-        Ok(())
+        check_duration("plugins.context.interval", self.interval, MIN_INTERVAL..=MAX_INTERVAL)?;
+        check_not_empty("plugins.context.sysfs_root", &self.sysfs_root, "/sys")
     }
 }

@@ -1,9 +1,11 @@
 //! The keys of `[plugins.drm]` and their limits.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::Error;
+use wattrace_meter::keys::{check_duration, check_not_empty};
 
 /// Configuration of the `drm` plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,8 +25,8 @@ pub struct DrmConfig {
     pub proc_root: String,
 }
 
-const INTERVALS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(10)];
-const SWEEPS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3600)];
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
+const SWEEPS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
 impl Default for DrmConfig {
     fn default() -> Self {
@@ -40,24 +42,10 @@ impl Default for DrmConfig {
 impl DrmConfig {
     /// Refuses values outside the limits. The message names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        for (key, value, [shortest, longest], bounds) in [
-            ("interval", self.interval, INTERVALS, "10ms and 10s"),
-            ("sweep", self.sweep, SWEEPS, "1s and 1h"),
-        ] {
-            if !(shortest..=longest).contains(&value) {
-                return Err(Error::fatal(format!("plugins.drm.{key}: {value:?} is not between {bounds}")));
-            }
-        }
-        for (key, value, default) in
-            [("sysfs_root", &self.sysfs_root, "/sys"), ("proc_root", &self.proc_root, "/proc")]
-        {
-            if value.is_empty() {
-                return Err(Error::fatal(format!(
-                    "plugins.drm.{key}: is empty; the default is \"{default}\""
-                )));
-            }
-        }
-        Ok(())
+        check_duration("plugins.drm.interval", self.interval, INTERVALS)?;
+        check_duration("plugins.drm.sweep", self.sweep, SWEEPS)?;
+        check_not_empty("plugins.drm.sysfs_root", &self.sysfs_root, "/sys")?;
+        check_not_empty("plugins.drm.proc_root", &self.proc_root, "/proc")
     }
 }
 

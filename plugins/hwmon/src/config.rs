@@ -5,6 +5,7 @@ use std::time::Duration;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 use wattrace_api::Error;
+use wattrace_meter::keys::{check_duration, check_not_empty};
 
 /// Configuration of the `hwmon` plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,13 +64,8 @@ pub(crate) struct ChannelRules {
 impl HwmonConfig {
     /// Checks the values, and compiles the patterns. The error names the key.
     pub(crate) fn validate(&self) -> Result<ChannelRules, Error> {
-        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
-            let got = self.interval;
-            return Err(Error::fatal(format!("plugins.hwmon.interval: {got:?} is not between 10ms and 1h")));
-        }
-        if self.sysfs_root.is_empty() {
-            return Err(Error::fatal("plugins.hwmon.sysfs_root: is empty; the default is \"/sys\""));
-        }
+        check_duration("plugins.hwmon.interval", self.interval, MIN_INTERVAL..=MAX_INTERVAL)?;
+        check_not_empty("plugins.hwmon.sysfs_root", &self.sysfs_root, "/sys")?;
         Ok(ChannelRules {
             exclude: globs("exclude", &self.exclude)?,
             host: globs("host", &self.host)?,

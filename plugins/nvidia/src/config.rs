@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::{Error, privilege};
+use wattrace_meter::keys::{check_duration, check_not_empty};
 
 /// Configuration of the `nvidia` plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,26 +49,15 @@ impl Default for NvidiaConfig {
 impl NvidiaConfig {
     /// Refuses values outside the limits. The message names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        if !(SHORTEST..=LONGEST).contains(&self.interval) {
-            let got = self.interval;
-            return Err(Error::fatal(format!(
-                "plugins.nvidia.interval: {got:?} is not between 10ms and 10s"
-            )));
-        }
+        check_duration("plugins.nvidia.interval", self.interval, SHORTEST..=LONGEST)?;
         if !self.rescan.is_zero() && self.rescan < SHORTEST_RESCAN {
             let got = self.rescan;
             return Err(Error::fatal(format!(
                 "plugins.nvidia.rescan: {got:?} is neither 0s nor at least 1s"
             )));
         }
-        if self.library.is_empty() {
-            return Err(Error::fatal(format!(
-                "plugins.nvidia.library: is empty; the default is \"{LIBRARY}\""
-            )));
-        }
-        if self.sysfs_root.is_empty() {
-            return Err(Error::fatal("plugins.nvidia.sysfs_root: is empty; the default is \"/sys\""));
-        }
+        check_not_empty("plugins.nvidia.library", &self.library, LIBRARY)?;
+        check_not_empty("plugins.nvidia.sysfs_root", &self.sysfs_root, "/sys")?;
         may_load(&self.library, privilege::is_limited())
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::Error;
+use wattrace_meter::keys::{check_duration, check_not_empty};
 
 /// Configuration of the `rapl` plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -69,17 +70,9 @@ impl Default for RaplConfig {
 impl RaplConfig {
     /// Checks the values. The error names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
-            let got = self.interval;
-            return Err(Error::fatal(format!("plugins.rapl.interval: {got:?} is not between 1ms and 1day")));
-        }
-        if self.sysfs_root.is_empty() {
-            return Err(Error::fatal("plugins.rapl.sysfs_root: is empty; the default is \"/sys\""));
-        }
-        if self.dev_root.is_empty() {
-            return Err(Error::fatal("plugins.rapl.dev_root: is empty; the default is \"/dev\""));
-        }
-        Ok(())
+        check_duration("plugins.rapl.interval", self.interval, MIN_INTERVAL..=MAX_INTERVAL)?;
+        check_not_empty("plugins.rapl.sysfs_root", &self.sysfs_root, "/sys")?;
+        check_not_empty("plugins.rapl.dev_root", &self.dev_root, "/dev")
     }
 }
 

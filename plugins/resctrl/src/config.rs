@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wattrace_api::Error;
+use wattrace_meter::keys::{check_duration, check_not_empty};
 
 /// Configuration of the `resctrl` plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,16 +32,8 @@ impl Default for ResctrlConfig {
 impl ResctrlConfig {
     /// Checks the values. The error names the key.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
-            let got = self.interval;
-            return Err(Error::fatal(format!(
-                "plugins.resctrl.interval: {got:?} is not between 100ms and 1h"
-            )));
-        }
-        if self.root.is_empty() {
-            return Err(Error::fatal("plugins.resctrl.root: is empty; the default is \"/sys/fs/resctrl\""));
-        }
-        Ok(())
+        check_duration("plugins.resctrl.interval", self.interval, MIN_INTERVAL..=MAX_INTERVAL)?;
+        check_not_empty("plugins.resctrl.root", &self.root, "/sys/fs/resctrl")
     }
 }
 
