@@ -2,15 +2,15 @@
 //! in the place of a file is not waited for ([`open`]), and a file that does not hold a number is an
 //! error that names its path. Also whether a file is the kernel's own or a simulated one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use wattrace_api::Origin;
-use wattrace_api::files::{open_regular, read_open};
+use wattrace_api::files::{open_at_once, open_regular, read_open};
 use wattrace_api::privilege::for_kernel_file;
 
 /// `statfs(2)`'s numbers for sysfs and resctrl.
@@ -42,10 +42,8 @@ pub fn open_device(path: &Path) -> io::Result<File> {
     Err(io::Error::new(ErrorKind::InvalidInput, "it is neither a character device nor a regular file"))
 }
 
-/// Opens what is there, a directory too, without waiting.
 fn open_anything(path: &Path) -> io::Result<File> {
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    for_kernel_file(path, || OpenOptions::new().read(true).custom_flags(flags).open(path))
+    for_kernel_file(path, || open_at_once(path))
 }
 
 /// The text of a regular file of the kernel, of at most 16 MiB.

@@ -6,14 +6,21 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+/// Opens whatever is at `path` for reading, a directory too, without waiting.
+///
+/// # Errors
+/// Those of `open`.
+pub fn open_at_once(path: &Path) -> io::Result<File> {
+    // A regular file ignores O_NONBLOCK; a FIFO opens at once with it.
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+}
+
 /// Opens a regular file for reading, without waiting.
 ///
 /// # Errors
 /// Those of `open`, and that it is no regular file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    // A regular file ignores O_NONBLOCK; a FIFO opens at once with it.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = open_at_once(path)?;
     let kind = file.metadata()?.file_type();
     let what = match kind {
         _ if kind.is_file() => return Ok(file),
