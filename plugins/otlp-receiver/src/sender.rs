@@ -116,16 +116,17 @@ impl Sender {
         context.key.clear();
         convert::part(metric.0.as_bytes(), &mut context.key);
         convert::key(&mut point.attributes, &mut context.key);
-        let bytes = bounds::series_bytes(&point.attributes, self.shared);
         if convert::is_end(point) {
             if self.table.end(&context.key, writer) {
-                self.forget(bytes, context);
+                self.forget(bounds::series_bytes(&point.attributes, self.shared), context);
             }
             return Ok(Recorded::Appended);
         }
-        if self.table.last(&context.key).is_none() {
-            self.has_room(bytes, context)?;
+        if self.table.last(&context.key).is_some() {
+            return Ok(self.record_value(metric, point, context, writer)?);
         }
+        let bytes = bounds::series_bytes(&point.attributes, self.shared);
+        self.has_room(bytes, context)?;
         let recorded = self.record_value(metric, point, context, writer)?;
         if recorded == Recorded::Opened {
             (self.bytes, context.bytes) = (self.bytes + bytes, context.bytes + bytes);
