@@ -22,14 +22,14 @@ fn window(from: u64, to: u64) -> Window {
     Window::new(Timestamp(from) - AGE, Timestamp(to) - AGE)
 }
 
-struct Bench {
+pub(super) struct Bench {
     root: TempDir,
-    rig: Rig,
+    pub(super) rig: Rig,
     tree: Tree,
 }
 
 impl Bench {
-    fn new(zones: Vec<Zone>) -> Self {
+    pub(super) fn new(zones: Vec<Zone>) -> Self {
         let root = tempfile::tempdir().unwrap();
         let tree = Tree::create(root.path(), zones).unwrap();
         let mut rig = Rig::new();
@@ -42,7 +42,7 @@ impl Bench {
     }
 
     /// Sets the tree and the clock to `nanos`, and polls.
-    fn at(&mut self, nanos: u64) -> Vec<Point> {
+    pub(super) fn at(&mut self, nanos: u64) -> Vec<Point> {
         self.tree.write(Duration::from_nanos(nanos)).unwrap();
         self.poll(nanos)
     }

@@ -2,57 +2,42 @@
 
 use std::time::Duration;
 
-use tempfile::TempDir;
-use wattrace_api::testing::{Point, Rig};
-use wattrace_rapl_simulator::{Tree, Zone};
+use wattrace_api::testing::Point;
+use wattrace_rapl_simulator::Zone;
 
+use super::super::tests::Bench;
 use super::*;
-use crate::{Interface, Rapl, RaplConfig};
 
 const SECOND: u64 = 1_000_000_000;
 
-struct Bench {
-    _root: TempDir,
-    rig: Rig,
-    tree: Tree,
-}
+struct Dies(Bench);
 
-impl Bench {
+impl Dies {
     fn new(zones: Vec<Zone>) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let tree = Tree::create(root.path(), zones).unwrap();
-        let mut rig = Rig::new();
-        let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
-        let (sysfs_root, dev_root) = (path(root.path()), path(&root.path().join("dev")));
-        let config =
-            RaplConfig { sysfs_root, dev_root, interface: Interface::Powercap, ..RaplConfig::default() };
-        rig.start::<Rapl>(config).unwrap();
-        Self { _root: root, rig, tree }
+        Self(Bench::new(zones))
     }
 
     /// Joules and window of each domain's energy at `nanos`.
     fn at(&mut self, nanos: u64) -> Vec<String> {
-        self.tree.write(Duration::from_nanos(nanos)).unwrap();
-        let batch = self.rig.tick(Timestamp(nanos)).unwrap();
         let domain = |p: &Point| Some(p.series.domain.as_ref()?.name.clone());
         let millis = |t: Timestamp| t.0.div_ceil(1_000_000);
         let show = |p: &Point| {
             let (name, window) = (domain(p)?, p.window);
             Some(format!("{name} {} [{}, {}]", p.value, millis(window.start), millis(window.end)))
         };
-        self.rig.points(&batch).iter().filter_map(show).collect()
+        self.0.at(nanos).iter().filter_map(show).collect()
     }
 
     fn domains(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.rig.registry.domains().iter().map(|d| d.name.clone()).collect();
+        let mut names: Vec<_> = self.0.rig.registry.domains().iter().map(|d| d.name.clone()).collect();
         names.sort();
         names.dedup();
         names
     }
 }
 
-fn dies(a: Zone, b: Zone) -> Bench {
-    Bench::new(vec![a, b])
+fn dies(a: Zone, b: Zone) -> Dies {
+    Dies::new(vec![a, b])
 }
 
 fn die(n: u32, watts: f64) -> Zone {
@@ -127,13 +112,13 @@ fn counters_that_are_far_apart_count_at_once_until_they_grow_as_one() {
 #[test]
 fn different_packages_are_never_compared() {
     let zone = |n: u32| Zone::new(&format!("intel-rapl:{n}"), &format!("package-{n}"), 40.0);
-    let mut bench = Bench::new(vec![zone(0), zone(1)]);
+    let mut bench = Dies::new(vec![zone(0), zone(1)]);
     assert_eq!(bench.at(10 * SECOND).len(), 2);
 }
 
 #[test]
 fn a_second_psys_that_shows_the_first_is_left_out() {
     let zone = |n: u32| Zone::new(&format!("intel-rapl:{n}"), if n == 0 { "psys" } else { "psys-1" }, 90.0);
-    let mut bench = Bench::new(vec![zone(0), zone(1)]);
+    let mut bench = Dies::new(vec![zone(0), zone(1)]);
     assert_eq!(bench.at(10 * SECOND), ["psys 900 [0, 10000]"]);
 }
