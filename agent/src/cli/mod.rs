@@ -24,7 +24,7 @@ use wattrace_api::privilege;
 
 use self::failure::Failure;
 use crate::plugins::Registered;
-use crate::sys::limits;
+use crate::sys::{heap, limits};
 
 /// Traces energy to processes on Linux.
 #[derive(Debug, Parser)]
@@ -70,6 +70,7 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
         Err(failure) => return fail(&failure),
     };
     limits::raise_open_files();
+    heap::return_large_blocks();
     let cli = Cli::parse();
     log_to_stderr(cli.verbose);
     if limited {

@@ -5,10 +5,12 @@
 //! | [`timer`] | ticks from timerfds |
 //! | [`eventfd`] | waking a thread that waits for descriptors |
 //! | [`poll`] | waiting until one of several descriptors is readable |
+//! | [`heap`] | what the C library does with memory that was freed |
 //! | [`priority`], [`limits`] | real-time priority; the limit on open files |
 //! | [`namespace`] | the pid of a process in the initial namespace |
 
 pub(crate) mod eventfd;
+pub(crate) mod heap;
 pub(crate) mod limits;
 pub(crate) mod namespace;
 pub(crate) mod poll;

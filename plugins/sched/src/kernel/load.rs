@@ -35,7 +35,6 @@ impl Kernel {
     pub fn load(options: &Options) -> Result<Self, KernelError> {
         // A new loader parses all of the kernel's types, whether or not it is given others. Here it does so
         // while nothing else takes memory. Without the trim, what stays would lie scattered over the gaps.
-        return_large_blocks();
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         trim_heap();
@@ -140,16 +139,6 @@ pub fn lift_memlock_limit() {
     let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: `limit` is valid for the call. If it fails, loading will report what is wrong.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
-}
-
-/// Keeps glibc from raising the size above which a block has pages of its own, as it does when the first
-/// large one is freed. Blocks below that size stay with the thread that had them.
-fn return_large_blocks() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it has no preconditions.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024)
-    };
 }
 
 /// Returns freed memory to the system: parsed type information is tens of megabytes of small allocations,
