@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use wattrace_api::{
     Attribute, Batch, Clock, ElementKind, Error, Metric, Registry, Resource, ResultExt, SeriesId, SeriesSpec,
     Setup, Source, Tick, Timestamp, Trigger, Unit, Value, Window, metric,
@@ -157,16 +158,12 @@ impl Source for SelfSource {
 
 /// CPU time of all threads of this process.
 fn cpu_time_nanos() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid for writes, and this clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    // SAFETY: the call has no preconditions.
-    let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    Some(pages * u64::try_from(page_size).ok()?)
+    Some(pages * rustix::param::page_size() as u64)
 }

@@ -4,11 +4,10 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use wattrace_api::Origin;
 use wattrace_api::files::{open_at_once, open_regular, read_open};
 use wattrace_api::privilege::for_kernel_file;
@@ -76,7 +75,7 @@ impl Fault {
 
     fn of_io(path: &Path, e: &io::Error) -> Self {
         // ENODEV: the device behind the open file is gone.
-        let gone = e.kind() == ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV);
+        let gone = e.kind() == ErrorKind::NotFound || Errno::from_io_error(e) == Some(Errno::NODEV);
         Self { gone, what: format!("{}: {e}", path.display()) }
     }
 }
@@ -240,14 +239,7 @@ pub fn origin(path: &Path) -> Origin {
 }
 
 fn file_system(file: &File) -> io::Result<u64> {
-    let mut found = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the descriptor is open for as long as `file` lives, and `found` is a valid place to write to.
-    if unsafe { libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so it filled the structure.
-    let found = unsafe { found.assume_init() };
-    Ok(found.f_type as u64)
+    Ok(rustix::fs::fstatfs(file)?.f_type as u64)
 }
 
 #[cfg(test)]
@@ -347,9 +339,7 @@ mod tests {
     }
 
     fn fifo(path: &Path) {
-        let path = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-        // SAFETY: the path is a string that ends with a zero.
-        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR).unwrap();
     }
 
     /// Without the check of what is opened this waits for a writer, which never comes.

@@ -1,10 +1,13 @@
 //! Reads files that a user names. What is there may be anything: a FIFO blocks whoever opens it, a device may
 //! never end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::retry_on_intr;
 
 /// Opens whatever is at `path` for reading, a directory too, without waiting.
 ///
@@ -12,7 +15,8 @@ use std::path::Path;
 /// Those of `open`.
 pub fn open_at_once(path: &Path) -> io::Result<File> {
     // A regular file ignores O_NONBLOCK; a FIFO opens at once with it.
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?.into())
 }
 
 /// Opens a regular file for reading, without waiting.
@@ -78,9 +82,7 @@ mod tests {
     fn only_regular_files_of_a_limited_size_are_read_and_nothing_waits() {
         let directory = Directory::new();
         let (fifo, file) = (directory.0.join("fifo"), directory.0.join("file"));
-        let name = std::ffi::CString::new(fifo.as_os_str().as_encoded_bytes()).unwrap();
-        // SAFETY: `name` is a string that ends with a zero.
-        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
         std::fs::write(&file, "12345").unwrap();
         let error = |path: &Path, limit| read_text(path, limit).unwrap_err().to_string();
         assert_eq!(error(&fifo, 9), "it is a FIFO or pipe; a regular file is needed");

@@ -15,9 +15,11 @@
 mod allocations;
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::batch::Batch;
 use crate::chain::OutputChain;
@@ -234,13 +236,8 @@ impl Rig {
 
 /// Waits until `descriptor` is readable, for `patience` at most.
 fn is_readable_within(descriptor: BorrowedFd<'_>, patience: Duration) -> io::Result<bool> {
-    let mut polled = libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let milliseconds = libc::c_int::try_from(patience.as_millis()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: `polled` is one valid element for the length of the call.
-    match unsafe { libc::poll(&mut polled, 1, milliseconds) } {
-        ready @ 0.. => Ok(ready > 0),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let timeout = Timespec::try_from(patience).map_err(|_| io::ErrorKind::InvalidInput)?;
+    Ok(poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&timeout))? > 0)
 }
 
 fn named<'a, E: ?Sized>(elements: &'a mut [(String, Box<E>)], name: &str) -> Result<&'a mut E, Error> {

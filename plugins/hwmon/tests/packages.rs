@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 use wattrace_api::testing::{Point, Rig};
 use wattrace_api::{Domain, ErrorKind, Follows, Origin, Resource, SeriesSpec, Timestamp, metric};
@@ -185,14 +186,10 @@ fn if_no_channel_can_be_read_there_is_no_meter_and_nothing_waits() {
     let file = tree.path(0, "power1_average");
     assert!(refused(&tree).contains(&format!("{}: 4294967295000 is not a reading", file.display())));
     fs::remove_file(&file).unwrap();
-    let path = std::ffi::CString::new(file.to_str().unwrap()).unwrap();
-    // SAFETY: the path is a string that ends with a zero.
-    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    mkfifoat(CWD, &file, Mode::RUSR).unwrap();
     assert!(refused(&tree).contains(&format!("{}: it is a FIFO", file.display())));
     let name = tree.path(0, "name");
     fs::remove_file(&name).unwrap();
-    let path = std::ffi::CString::new(name.to_str().unwrap()).unwrap();
-    // SAFETY: as above.
-    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    mkfifoat(CWD, &name, Mode::RUSR).unwrap();
     assert!(refused(&tree).contains("no channel of power or energy"));
 }

@@ -1,14 +1,16 @@
 //! Lets tests that root runs see what an unprivileged user sees.
 
+use rustix::process::{Uid, geteuid};
+use rustix::thread::set_thread_res_uid;
+
 /// Runs `f` on a thread with the permissions of user 65534.
 pub(crate) fn as_unprivileged_user(f: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            // SAFETY: plain numbers. The raw call, unlike libc's wrapper, changes the calling thread only.
-            let dropped = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) } == 0;
+            let nobody = Uid::from_raw(65534);
+            let dropped = set_thread_res_uid(nobody, nobody, nobody).is_ok();
             // If the call is refused, the test is not run by root in the first place.
-            // SAFETY: no arguments.
-            assert!(dropped || unsafe { libc::geteuid() } != 0);
+            assert!(dropped || !geteuid().is_root());
             f();
         });
         thread.join().unwrap();

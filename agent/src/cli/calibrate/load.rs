@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 /// A thread with a duty works for that part of every period of this length.
 const PERIOD: Duration = Duration::from_millis(10);
 /// The duty of a thread that always works.
@@ -14,14 +16,8 @@ const FULL_DUTY: u32 = 1000;
 
 /// The CPUs that this process may run on, ascending.
 pub(super) fn allowed() -> io::Result<Vec<usize>> {
-    // SAFETY: a set of CPUs is plain data, for which zero is valid; the call fills it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        if libc::sched_getaffinity(0, size_of_val(&set), &mut set) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok((0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set)).collect())
-    }
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
 }
 
 /// The load. Dropping it ends the threads.
@@ -85,12 +81,9 @@ impl Drop for Load {
 /// Pins the calling thread to a CPU. If that fails (the CPU went offline), it runs on any: the calibration
 /// measures what ran, not what was planned.
 fn pin(cpu: usize) {
-    // SAFETY: a set of CPUs is plain data, for which zero is valid; 0 is the calling thread.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of_val(&set), &set);
-    }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    let _ = sched_setaffinity(None, &set);
 }
 
 fn work(duty: &AtomicU32, stop: &AtomicBool) {

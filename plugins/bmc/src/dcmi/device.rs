@@ -1,13 +1,16 @@
 //! Sends commands to the BMC through the kernel's `/dev/ipmi0`. Tests have a device of their own.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::mem::size_of;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use wattrace_api::Error;
 
 /// The longest wait for a reply; the driver repeats a command for about as long.
@@ -75,8 +78,8 @@ struct AnyAddress([u8; 40]);
 impl Kernel {
     /// Opens the device. If there is none, or it may not be opened, that is a state.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let opened = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty()).map(File::from).map_err(io::Error::from);
         let is_device = |file: &File| file.metadata().map(|meta| meta.file_type().is_char_device());
         let opened = opened.and_then(|file| match is_device(&file)? {
             true => Ok(Self { file, last: 0 }),
@@ -106,13 +109,10 @@ impl Kernel {
 
     fn wait(&self, until: Instant) -> io::Result<()> {
         let left = until.saturating_duration_since(Instant::now());
-        let mut poll = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let milliseconds = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: one valid pollfd, whose descriptor is open.
-        match unsafe { libc::poll(&raw mut poll, 1, milliseconds) } {
+        let timeout = Timespec::try_from(left).map_err(|_| ErrorKind::InvalidInput)?;
+        match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&timeout))? {
             0 => Err(ErrorKind::TimedOut.into()),
-            1 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
+            _ => Ok(()),
         }
     }
 
@@ -132,7 +132,7 @@ impl Kernel {
         if unsafe { libc::ioctl(self.file.as_raw_fd(), RECEIVE_TRUNCATED, &raw mut received) } != 0 {
             let error = io::Error::last_os_error();
             // The message was truncated; what fits is there.
-            if error.raw_os_error() != Some(libc::EMSGSIZE) {
+            if Errno::from_io_error(&error) != Some(Errno::MSGSIZE) {
                 return Err(error);
             }
         }
@@ -203,9 +203,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (file, fifo) = (directory.path().join("file"), directory.path().join("fifo"));
         std::fs::write(&file, "").unwrap();
-        let name = std::ffi::CString::new(fifo.as_os_str().as_encoded_bytes()).unwrap();
-        // SAFETY: `name` is a string that ends with a zero.
-        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR).unwrap();
         for path in [file, fifo] {
             let error = Kernel::open(&path).err().unwrap();
             assert_eq!(error.kind(), wattrace_api::ErrorKind::Gone);
@@ -213,6 +211,6 @@ mod tests {
         }
         let mut device = Kernel::open(Path::new("/dev/null")).unwrap();
         let error = device.request(0x2c, 2, &[0xdc], &mut [0; 32]).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::NOTTY));
     }
 }

@@ -58,9 +58,7 @@ impl Bench {
 
     pub(crate) fn fifo(&self, name: &str) -> PathBuf {
         let path = self.directory.path().join(name);
-        let text = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
-        // SAFETY: `text` is a string that ends with a zero.
-        assert_eq!(unsafe { libc::mkfifo(text.as_ptr(), 0o600) }, 0);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
         path
     }
 

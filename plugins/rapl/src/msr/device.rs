@@ -37,7 +37,7 @@ impl Device {
 
     /// `measured` for the kernel's device, `simulated` for any other file.
     pub(crate) fn origin(&self) -> Origin {
-        let major = |device: u64| libc::major(device);
+        let major = |device: u64| rustix::fs::major(device);
         let real = self
             .file
             .metadata()

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use perf_event_open_sys as sys;
+use rustix::io::Errno;
 use sys::bindings::{PERF_FLAG_FD_CLOEXEC, PERF_FORMAT_GROUP, perf_event_attr};
 
 use wattrace_meter::sysfs::{Fault, read_text};
@@ -60,7 +61,7 @@ impl PerfGroupSpec {
         // package, die or core counts as well.
         cpus.retain(|cpu| online.contains(cpu));
         cpus.extend(online);
-        let mut refused = io::Error::from_raw_os_error(libc::ENODEV);
+        let mut refused = io::Error::from(Errno::NODEV);
         for cpu in cpus.into_iter().filter(|&cpu| self.topology.is_within(cpu, &self.scope)) {
             match self.open_on(cpu) {
                 Ok(files) => return Ok((cpu, files)),
@@ -145,7 +146,9 @@ impl Meter for PerfMeter {
             Ok(0) => return Err(self.close("the kernel ended it")),
             // When a CPU goes offline, the kernel splits its groups: the leader is left alone.
             Ok(n) => return Err(self.close(&format!("read {n} bytes"))),
-            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return Err(self.close(&e.to_string())),
+            Err(e) if Errno::from_io_error(&e) == Some(Errno::NODEV) => {
+                return Err(self.close(&e.to_string()));
+            }
             Err(e) => return Err(Fault::bad(format!("perf group on CPU {}: {e}", self.cpu))),
         }
         let (words, _) = self.buffer.as_chunks::<WORD>();

@@ -182,9 +182,7 @@ fn if_no_counter_can_be_read_there_is_no_meter_and_the_error_names_the_file() {
     fs::remove_dir(&energy).unwrap();
     for file in ["energy_uj", "max_energy_range_uj", "name"].map(|file| zone.join(file)) {
         _ = fs::remove_file(&file);
-        let path = std::ffi::CString::new(file.to_str().unwrap()).unwrap();
-        // SAFETY: the path is a string that ends with a zero.
-        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RUSR).unwrap();
     }
     error("it is a FIFO");
 }
