@@ -117,6 +117,12 @@ pub const CONSUMER_ENERGY: Metric = Metric::counter(
     MICROJOULE,
     "Energy attributed to a consumer, per energy domain",
 );
+/// How far [`CONSUMER_ENERGY`] may be off.
+pub const CONSUMER_ENERGY_UNCERTAINTY: Metric = Metric::gauge(
+    "wattrace.consumer.energy.uncertainty",
+    Unit::Joule,
+    "Half the width of the 95 % interval of wattrace.consumer.energy",
+);
 /// CPU time of a consumer, per package.
 pub const CONSUMER_CPU_TIME: Metric = Metric::counter(
     "wattrace.consumer.cpu.time",

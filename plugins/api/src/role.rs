@@ -2,8 +2,9 @@
 //! series is opened ([`crate::Series::role`]).
 
 use crate::metric::{
-    CONSUMER_CORE_TIME, CONSUMER_COUNTS, CONSUMER_CPU_TIME, CONSUMER_ENERGY, CONSUMER_GPU_MEMORY,
-    CONSUMER_GPU_TIME, CONSUMER_SHARED_TIME, DOMAIN_RESIDUAL, HW_ENERGY, HW_HOST_ENERGY, Metric,
+    CONSUMER_CORE_TIME, CONSUMER_COUNTS, CONSUMER_CPU_TIME, CONSUMER_ENERGY, CONSUMER_ENERGY_UNCERTAINTY,
+    CONSUMER_GPU_MEMORY, CONSUMER_GPU_TIME, CONSUMER_SHARED_TIME, DOMAIN_RESIDUAL, HW_ENERGY, HW_HOST_ENERGY,
+    Metric,
 };
 
 /// What a series stands for.
@@ -13,6 +14,8 @@ pub enum Role {
     Meter,
     /// Energy of a domain that is attributed to a consumer, or to a closing entry.
     Energy,
+    /// Half the width of the 95 % interval of the same consumer's and domain's energy; a gauge.
+    Uncertainty,
     /// A consumer's use of hardware.
     Usage(Usage),
     /// What the books of a domain left over in a window.
@@ -50,6 +53,7 @@ impl Role {
             (true, false) if name == HW_ENERGY.name || name == HW_HOST_ENERGY.name => Role::Meter,
             (true, false) if name == DOMAIN_RESIDUAL.name => Role::Residual,
             (true, true) if name == CONSUMER_ENERGY.name => Role::Energy,
+            (true, true) if name == CONSUMER_ENERGY_UNCERTAINTY.name => Role::Uncertainty,
             (false, true) => Usage::of(name).map_or(Role::Other, Role::Usage),
             _ => Role::Other,
         }
@@ -84,6 +88,7 @@ mod tests {
         assert_eq!(Role::of(&HW_ENERGY, false, false), Role::Other, "no domain, no meter");
         assert_eq!(Role::of(&HW_ENERGY, true, true), Role::Other);
         assert_eq!(Role::of(&CONSUMER_ENERGY, true, true), Role::Energy);
+        assert_eq!(Role::of(&CONSUMER_ENERGY_UNCERTAINTY, true, true), Role::Uncertainty);
         assert_eq!(Role::of(&DOMAIN_RESIDUAL, true, false), Role::Residual);
         assert_eq!(Role::of(&CONSUMER_CPU_TIME, false, true), Role::Usage(Usage::CpuTime));
         assert_eq!(Role::of(&CONSUMER_COUNTS[1], false, true), Role::Usage(Usage::Instructions));

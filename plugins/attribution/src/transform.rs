@@ -82,7 +82,7 @@ impl Transformer {
         match series.role {
             Role::Usage(_) => SeriesUse::of_consumer(series, &mut self.books.usage),
             Role::Meter => self.open_account(series),
-            Role::Energy | Role::Residual | Role::Other => SeriesUse::None,
+            Role::Energy | Role::Uncertainty | Role::Residual | Role::Other => SeriesUse::None,
         }
     }
 
