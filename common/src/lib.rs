@@ -6,12 +6,14 @@
 //! | [`ledger`] | CPU time: per CPU, pages with an entry per thread |
 //! | [`log`] | events of processes and cgroups: a ring per CPU |
 //! | [`counters`] | hardware counters, per ledger entry |
+//! | [`process_stats`] | what a process used besides CPU time, when it exits |
 //! | [`scan`] | a copy of kernel memory, for kernels without type information |
 #![no_std]
 
 pub mod counters;
 pub mod ledger;
 pub mod log;
+pub mod process_stats;
 pub mod scan;
 
 /// Bytes of a task's name, with its terminating zero.

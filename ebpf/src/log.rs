@@ -13,6 +13,7 @@ use wattrace_common::log::{ARGUMENTS_LEN, Event, EventKind, Logged, PATH_LEN};
 use crate::clock;
 use crate::cpu::this_cpu;
 use crate::maps::{self, ARGUMENTS, EVENTS, EVENTS_PER_CPU, LOGGED, PATHS, PATHS_PER_CPU, WAKE};
+use crate::process_stats;
 use crate::task::{Object, Task};
 
 /// A process was forked.
@@ -51,13 +52,20 @@ pub fn exit(ctx: &impl EbpfContext, task: impl Task) -> Option<()> {
             parent_start: task.start(),
             ..new_event(EventKind::ThreadExit, task.pid(), task.process_start())
         };
-        return Ring::of_this_cpu()?.write(ctx, event);
+        return write_exit(ctx, task, event);
     }
     let event = Event {
         wait_status: task.wait_status(),
         ..new_event(EventKind::Exit, task.pid(), task.process_start())
     };
-    Ring::of_this_cpu()?.write(ctx, event)
+    write_exit(ctx, task, event)
+}
+
+#[inline(always)]
+fn write_exit(ctx: &impl EbpfContext, task: impl Task, event: Event) -> Option<()> {
+    let ring = Ring::of_this_cpu()?;
+    process_stats::write(task, ring.next_event());
+    ring.write(ctx, event)
 }
 
 /// A cgroup was created. `path` is its path below the root of its hierarchy.
@@ -133,6 +141,13 @@ impl Ring {
         self.cpu * per_cpu + (self.written.paths as u32 & (per_cpu - 1))
     }
 
+    /// The index of the next event.
+    #[inline(always)]
+    fn next_event(&self) -> u32 {
+        let per_cpu = EVENTS_PER_CPU.load();
+        self.cpu * per_cpu + (self.written.events as u32 & (per_cpu - 1))
+    }
+
     /// Writes the path at address `from`, whose arguments are written already. Returns its number.
     #[inline(always)]
     fn write_path(&self, from: u64, arguments_len: u32) -> u64 {
@@ -154,9 +169,8 @@ impl Ring {
     fn write(self, ctx: &impl EbpfContext, event: Event) -> Option<()> {
         let per_cpu = EVENTS_PER_CPU.load();
         let number = self.written.events;
-        let at = self.cpu * per_cpu + (number as u32 & (per_cpu - 1));
         // SAFETY: the map outlives the program, and nothing else refers to the element.
-        unsafe { EVENTS.get_ptr_mut(at)?.write(event) };
+        unsafe { EVENTS.get_ptr_mut(self.next_event())?.write(event) };
         let has_path = event.kind == EventKind::Exec as u32 || event.kind == EventKind::Cgroup as u32;
         // Counted after they are written: a record that is counted is complete, also if a flush interrupts
         // this. SAFETY: as in `of_this_cpu`.

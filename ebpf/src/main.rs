@@ -6,6 +6,7 @@
 //! | `ledger.rs` | charges CPU time |
 //! | `clock.rs`, `irq.rs`, `counters.rs`, `perf.rs` | time, interrupts and hardware counters for the ledger |
 //! | `log.rs` | logs events of processes and cgroups |
+//! | `process_stats.rs` | reads what an exiting thread used besides CPU time |
 //! | `task.rs` | reads kernel structures |
 //! | `scan.rs` | copies kernel memory to find offsets in |
 //! | `object.rs` | the panic handler and the licence of every object |
@@ -25,6 +26,7 @@ mod log;
 mod maps;
 mod object;
 mod perf;
+mod process_stats;
 mod scan;
 mod task;
 

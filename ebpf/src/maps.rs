@@ -10,6 +10,7 @@ use aya_ebpf::maps::{Array, PerfEventArray};
 use wattrace_common::counters::Counts;
 use wattrace_common::ledger::{Cpu, Entry, Slot};
 use wattrace_common::log::{Arguments, Event, Logged, Path};
+use wattrace_common::process_stats::ProcessStats;
 
 /// One ledger per possible CPU.
 #[map]
@@ -53,6 +54,10 @@ pub static PATHS: Array<Path> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static ARGUMENTS: Array<Arguments> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// As many elements as `EVENTS` if what processes used besides CPU time is read, else one.
+#[map]
+pub static PROCESS_STATS: Array<ProcessStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// How much each CPU has logged.
 #[map]
 pub static LOGGED: Array<Logged> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -85,6 +90,8 @@ globals! {
     COMMAND_LINES: 0;
     /// Whether exits are logged of threads that are not the last of their process.
     THREAD_EXITS: 0;
+    /// Whether what a thread used besides CPU time is read when it exits.
+    PROCESS_STATS_ON: 0;
     /// Whether programs may write log messages (`aya-log`), which go through the kernel's ring buffer.
     MESSAGES: 0;
     // Byte offsets in the running kernel's structures: Rust emits no CO-RE relocations.
@@ -114,6 +121,28 @@ globals! {
     MM_ARG_END: 0;
     /// `signal_struct.live`.
     SIGNAL_LIVE: 0;
+    /// `signal_struct.maxrss`.
+    SIGNAL_MAXRSS: 0;
+    /// `task_struct.nvcsw`.
+    TASK_NVCSW: 0;
+    /// `task_struct.nivcsw`.
+    TASK_NIVCSW: 0;
+    /// `task_struct.min_flt`.
+    TASK_MIN_FLT: 0;
+    /// `task_struct.maj_flt`.
+    TASK_MAJ_FLT: 0;
+    /// `task_struct.ioac.rchar`.
+    TASK_RCHAR: 0;
+    /// `task_struct.ioac.wchar`.
+    TASK_WCHAR: 0;
+    /// `task_struct.ioac.read_bytes`.
+    TASK_READ_BYTES: 0;
+    /// `task_struct.ioac.write_bytes`.
+    TASK_WRITE_BYTES: 0;
+    /// `task_struct.ioac.cancelled_write_bytes`.
+    TASK_CANCELLED_BYTES: 0;
+    /// `task_struct.sched_info.run_delay`.
+    TASK_RUN_DELAY: 0;
     /// `linux_binprm.filename`.
     BINPRM_FILENAME: 0;
     /// `cgroup.kn`.

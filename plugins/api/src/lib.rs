@@ -14,6 +14,7 @@
 //! | [`host`], [`chain`] | for programs that run plugins: their start; an output behind transforms of its own |
 //! | [`events`] | what plugins tell each other |
 //! | [`directory`] | the living processes by pid |
+//! | [`process_stats`] | what a process used besides CPU time and energy |
 //! | [`finding`] | what a plugin can tell `wattrace doctor` |
 //! | [`files`], [`privilege`] | files that a user names; rights that only the kernel's own files need |
 //! | [`secret`] | text that is shown nowhere |
@@ -37,6 +38,7 @@ pub mod increments;
 pub mod metric;
 pub mod plugin;
 pub mod privilege;
+pub mod process_stats;
 pub mod registry;
 pub mod role;
 pub mod secret;

@@ -153,8 +153,8 @@ fn take_event(processes: &mut Processes, record: &LogRecord) {
     match record.event.kind {
         FORK => processes.forked(&record.event),
         EXEC => processes.executed(&record.event, &record.path, &record.arguments),
-        EXIT => processes.exited(&record.event),
-        THREAD_EXIT => processes.thread_exited(&record.event),
+        EXIT => processes.exited(&record.event, record.stats),
+        THREAD_EXIT => processes.thread_exited(&record.event, record.stats),
         CGROUP => processes.cgroup_created(&record.event, &record.path),
         _ => {}
     }

@@ -11,6 +11,7 @@
 //! | `processes.rs`, `threads.rs` | the processes that ran and, if they are asked for, their threads |
 //! | `names.rs` | the names of processes, each kept once |
 //! | `usage.rs` | what one of them used, and its series |
+//! | `process_stats.rs` | what an ended process used besides CPU time |
 //! | `closing.rs` | idle time, interrupts and overflow |
 //! | `cgroups.rs`, `command_line.rs` | the paths of cgroups; command lines without secrets |
 //! | `cost.rs`, `own_metrics.rs` | what the kernel programs cost; what they lost |
@@ -29,6 +30,7 @@ mod names;
 pub mod namespaces;
 mod open;
 mod own_metrics;
+mod process_stats;
 mod processes;
 mod reader;
 pub mod requirements;
@@ -67,6 +69,9 @@ pub struct SchedConfig {
     pub counters_force: bool,
     /// Whether to read command lines. They may contain secrets: what looks like one is hidden.
     pub command_lines: bool,
+    /// Whether to read what else a process used when it exits: context switches, page faults, bytes read and
+    /// written, the wait for CPUs, memory. It costs some ten series per process.
+    pub process_stats: bool,
     /// Whether each thread is a consumer of its own, in addition to its process.
     pub threads: bool,
 }
@@ -90,6 +95,7 @@ impl Default for SchedConfig {
             counters: Vec::new(),
             counters_force: false,
             command_lines: false,
+            process_stats: false,
             threads: false,
         }
     }

@@ -52,6 +52,14 @@ pub(crate) fn shared_text(key: &'static str, text: Arc<str>) -> Attribute {
     Attribute::new(key, AttributeValue::Str(text))
 }
 
+/// A name as the kernel has it.
+pub(crate) fn comm_bytes(comm: &str) -> [u8; COMM_LEN] {
+    let mut bytes = [0; COMM_LEN];
+    let len = comm.len().min(COMM_LEN - 1);
+    bytes[..len].copy_from_slice(&comm.as_bytes()[..len]);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,8 @@ use crate::accounts::{Accounts, CpuAccount, follows_a_core};
 use crate::closing::ClosingEntries;
 use crate::kernel::{Flush, Kernel, KernelError, Options};
 use crate::own_metrics::OwnMetrics;
-use crate::processes::Processes;
+use crate::process_stats::StatsMetrics;
+use crate::processes::{Details, Processes};
 use crate::reader::{CpuReader, quantity};
 use crate::usage::{CpuGroup, Metrics};
 use crate::{Interrupts, SchedConfig};
@@ -52,7 +53,16 @@ impl Accounts {
         Ok(Self {
             kernel,
             logger,
-            processes: Processes::new(registry.clone(), clock.clone(), cpus.len(), groups, config.threads),
+            processes: Processes::new(
+                registry.clone(),
+                clock.clone(),
+                cpus.len(),
+                groups,
+                Details {
+                    threads: config.threads,
+                    stats: config.process_stats.then(|| StatsMetrics::declare(&registry)).transpose()?,
+                },
+            ),
             clock,
             cpus,
             groups: closing,
@@ -73,7 +83,8 @@ fn options(config: &SchedConfig, topology: &Topology) -> Options {
         separate_irq: config.irq == Interrupts::Separate,
         counters: config.counters.iter().map(|&counter| (counter, counter.event())).collect(),
         command_lines: config.command_lines,
-        thread_exits: config.threads,
+        process_stats: config.process_stats,
+        thread_exits: config.threads || config.process_stats,
         typed: true,
     }
 }

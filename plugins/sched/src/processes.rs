@@ -16,12 +16,14 @@ use wattrace_api::{Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, Re
 use wattrace_common::COMM_LEN;
 use wattrace_common::ledger::Entry;
 use wattrace_common::log::Event;
+use wattrace_common::process_stats::ProcessStats;
 use wattrace_procfs::{Procfs, Stat, TICK_NANOS};
 
 use crate::cgroups::Cgroups;
 use crate::command_line;
 use crate::exited::ExitedQueue;
-use crate::names::{Names, shared_text};
+use crate::names::{Names, comm_bytes, shared_text};
+use crate::process_stats::{ExitStats, StatsMetrics};
 use crate::reader::Quantities;
 use crate::threads::Threads;
 use crate::usage::{ConsumerUsage, CpuGroup};
@@ -44,6 +46,17 @@ struct Process {
     /// The last pass in which it had an entry.
     ran_at: Timestamp,
     exited: bool,
+    /// What else its threads used that have exited.
+    stats: ExitStats,
+}
+
+/// What is asked for besides CPU time.
+#[derive(Default)]
+pub(crate) struct Details {
+    /// Whether threads are consumers of their own.
+    pub(crate) threads: bool,
+    /// What else a process used.
+    pub(crate) stats: Option<StatsMetrics>,
 }
 
 /// What is known of a process when it is created.
@@ -74,6 +87,7 @@ pub(crate) struct Processes {
     groups: Vec<CpuGroup>,
     /// If threads are asked for.
     threads: Option<Threads>,
+    stats: Option<StatsMetrics>,
     procfs: Procfs,
     cgroups: Cgroups,
     names: Names,
@@ -92,13 +106,14 @@ impl Processes {
         clock: Clock,
         cpus: usize,
         groups: Vec<CpuGroup>,
-        threads: bool,
+        details: Details,
     ) -> Self {
         Self {
             directory: registry.directory().keep(),
             registry,
             groups,
-            threads: threads.then(|| Threads::new(clock.clone(), cpus)),
+            threads: details.threads.then(|| Threads::new(clock.clone(), cpus)),
+            stats: details.stats,
             clock,
             procfs: Procfs::default(),
             cgroups: Cgroups::new(),
@@ -166,16 +181,21 @@ impl Processes {
     }
 
     /// The last thread of a process is exiting. More slices of it may follow.
-    pub(crate) fn exited(&mut self, event: &Event) {
+    pub(crate) fn exited(&mut self, event: &Event, stats: Option<ProcessStats>) {
         let known = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
         let Some(at) = known else { return };
         let code = exit_code(event.wait_status);
-        self.all[at].usage.consumer.update(vec![Attribute::new("process.exit.code", code)]);
+        let process = &mut self.all[at];
+        process.usage.consumer.update(vec![Attribute::new("process.exit.code", code)]);
+        process.stats.add(stats);
         self.mark_exited(at, self.clock.unix_nanos(Timestamp(event.at_ns)));
     }
 
     /// A thread is exiting that is not the last of its process.
-    pub(crate) fn thread_exited(&mut self, event: &Event) {
+    pub(crate) fn thread_exited(&mut self, event: &Event, stats: Option<ProcessStats>) {
+        if let Some(&at) = self.by_key.get(&(event.pid, event.start)) {
+            self.all[at].stats.add(stats);
+        }
         if let Some(threads) = &mut self.threads {
             let unix_nano = self.clock.unix_nanos(Timestamp(event.at_ns));
             threads.exited((event.parent_pid, event.parent_start), unix_nano, self.pass);
@@ -279,6 +299,7 @@ impl Processes {
             uid,
             ran_at: self.pass,
             exited: false,
+            stats: ExitStats::default(),
         });
         self.by_key.insert(key, at);
         at
@@ -333,6 +354,9 @@ impl Processes {
         let Some(process) = self.all.try_remove(at) else { return };
         self.by_key.remove(&process.key);
         self.directory.withdraw(process.key.0, &process.usage.consumer);
+        if let Some(metrics) = &self.stats {
+            metrics.emit(&process.usage.consumer, &process.stats, &self.registry, &self.clock, out);
+        }
         process.usage.end(out);
         if let Some(threads) = &mut self.threads {
             threads.end_all_of(process.key, out);
@@ -364,13 +388,6 @@ fn cgroup_attribute(path: Arc<str>) -> Attribute {
 
 fn user_attribute(uid: u32) -> Attribute {
     Attribute::new("process.real_user.id", uid)
-}
-
-fn comm_bytes(comm: &str) -> [u8; COMM_LEN] {
-    let mut bytes = [0; COMM_LEN];
-    let len = comm.len().min(COMM_LEN - 1);
-    bytes[..len].copy_from_slice(&comm.as_bytes()[..len]);
-    bytes
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Loads the eBPF object: decides what it is to do on this kernel, sizes its maps, and takes them over.
 
 use aya::{Btf, Ebpf, EbpfLoader};
-use tracing::debug;
+use tracing::{debug, warn};
 use wattrace_api::{Finding, Verdict};
 use wattrace_common::ledger::{Cpu, NO_SIBLING};
 
@@ -24,6 +24,8 @@ struct Plan {
     btf: Option<Btf>,
     /// Whether command lines are read.
     arguments: bool,
+    /// Whether what a process used besides CPU time is read.
+    process_stats: bool,
 }
 
 impl Kernel {
@@ -67,7 +69,15 @@ impl Plan {
         };
         let sizes = Sizes::within(options, facts.most_threads);
         let arguments = options.command_lines && offsets.arguments;
-        Ok(Self { facts, sizes, offsets, btf, arguments })
+        let process_stats = options.process_stats && offsets.process_stats;
+        if options.process_stats && !process_stats {
+            warn!(
+                "plugins.sched.process_stats: this kernel has no type information, or does not count what \
+                 tasks read and write, or how long they wait (CONFIG_TASK_IO_ACCOUNTING, CONFIG_SCHED_INFO). \
+                 Continuing without"
+            );
+        }
+        Ok(Self { facts, sizes, offsets, btf, arguments, process_stats })
     }
 
     fn load_object(&self, loader: EbpfLoader<'_>, options: &Options) -> Result<Ebpf, KernelError> {
@@ -78,6 +88,7 @@ impl Plan {
             ("SEPARATE_IRQ", options.separate_irq.into()),
             ("COMMAND_LINES", self.arguments.into()),
             ("THREAD_EXITS", options.thread_exits.into()),
+            ("PROCESS_STATS_ON", self.process_stats.into()),
             ("MESSAGES", self.facts.ring_buffer_is_safe().into()),
         ];
         let globals = self.sizes.globals().into_iter().chain(flags);
@@ -87,7 +98,7 @@ impl Plan {
         for (global, value) in &globals {
             loader.override_global(global, value, true);
         }
-        for (map, elements) in self.sizes.maps(counter_bits != 0, self.arguments) {
+        for (map, elements) in self.sizes.maps(counter_bits != 0, self.arguments, self.process_stats) {
             loader.map_max_entries(map, elements as u32);
         }
         let ebpf = loader.load(OBJECT).map_err(failed("load the eBPF object"))?;
@@ -118,7 +129,7 @@ impl Plan {
             entries: Mapped::take(&mut ebpf, "ENTRIES", entries)?,
             counts: has_counters.then(|| Mapped::take(&mut ebpf, "COUNTS", entries)).transpose()?,
             entries_per_page,
-            log: Log::take(&mut ebpf, &self.sizes, self.arguments)?,
+            log: Log::take(&mut ebpf, &self.sizes, self.arguments, self.process_stats)?,
             wakeup: Wakeup::take(&mut ebpf, cpus)?,
             _counters: counters::install(&mut ebpf, &options.counters, cpus)?,
             ebpf,

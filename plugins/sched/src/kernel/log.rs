@@ -5,6 +5,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use aya::Ebpf;
 use wattrace_common::log::{Arguments, Event, EventKind, Logged, Path};
+use wattrace_common::process_stats::ProcessStats;
 
 use super::error::KernelError;
 use super::mapped::Mapped;
@@ -19,6 +20,8 @@ pub struct LogRecord {
     pub path: Vec<u8>,
     /// The command line, if those are read: each argument terminated by a zero.
     pub arguments: Vec<u8>,
+    /// Of an exit: what the thread used, if that is read.
+    pub stats: Option<ProcessStats>,
 }
 
 /// The rings of all CPUs.
@@ -38,19 +41,26 @@ struct Rings {
     events: Mapped<Event>,
     paths: Mapped<Path>,
     arguments: Option<Mapped<Arguments>>,
+    stats: Option<Mapped<ProcessStats>>,
     logged: Mapped<Logged>,
     events_per_cpu: u64,
     paths_per_cpu: u64,
 }
 
 impl Log {
-    pub(super) fn take(ebpf: &mut Ebpf, sizes: &Sizes, arguments: bool) -> Result<Self, KernelError> {
+    pub(super) fn take(
+        ebpf: &mut Ebpf,
+        sizes: &Sizes,
+        arguments: bool,
+        stats: bool,
+    ) -> Result<Self, KernelError> {
         let cpus = sizes.cpus;
-        let paths = cpus * sizes.paths_per_cpu;
+        let (events, paths) = (cpus * sizes.events_per_cpu, cpus * sizes.paths_per_cpu);
         let rings = Rings {
-            events: Mapped::take(ebpf, "EVENTS", cpus * sizes.events_per_cpu)?,
+            events: Mapped::take(ebpf, "EVENTS", events)?,
             paths: Mapped::take(ebpf, "PATHS", paths)?,
             arguments: arguments.then(|| Mapped::take(ebpf, "ARGUMENTS", paths)).transpose()?,
+            stats: stats.then(|| Mapped::take(ebpf, "PROCESS_STATS", events)).transpose()?,
             logged: Mapped::take(ebpf, "LOGGED", cpus)?,
             events_per_cpu: sizes.events_per_cpu as u64,
             paths_per_cpu: sizes.paths_per_cpu as u64,
@@ -72,15 +82,20 @@ impl Log {
             self.gather(cpu, until);
         }
         self.merged.sort_unstable_by_key(|&(event, cpu, number)| (event.at_ns, cpu, number));
-        for &(event, cpu, _) in &self.merged {
+        for &(event, cpu, number) in &self.merged {
             let record = self.record.get_or_insert_with(|| LogRecord {
                 event,
                 path: Vec::new(),
                 arguments: Vec::new(),
+                stats: None,
             });
             record.event = event;
             record.path.clear();
             record.arguments.clear();
+            record.stats = None;
+            if [EventKind::Exit as u32, EventKind::ThreadExit as u32].contains(&event.kind) {
+                record.stats = self.rings.stats(cpu, number);
+            }
             if event.kind == EventKind::Exec as u32 || event.kind == EventKind::Cgroup as u32 {
                 self.rings.look_up_path(cpu, event.path, record);
             }
@@ -124,6 +139,16 @@ impl Rings {
         let event = unsafe { self.events.at(at as usize).read_volatile() };
         fence(Ordering::Acquire);
         event
+    }
+
+    /// What the thread used whose exit is event `number` of `cpu`; `None`: it is not read, or the event was
+    /// overwritten meanwhile.
+    fn stats(&self, cpu: usize, number: u64) -> Option<ProcessStats> {
+        let at = cpu as u64 * self.events_per_cpu + number % self.events_per_cpu;
+        // SAFETY: within the mapping, and any bytes are figures.
+        let stats = unsafe { self.stats.as_ref()?.at(at as usize).read_volatile() };
+        fence(Ordering::Acquire);
+        (self.written(cpu).events < number + self.events_per_cpu).then_some(stats)
     }
 
     fn look_up_path(&self, cpu: usize, number: u64, record: &mut LogRecord) {

@@ -35,6 +35,20 @@ const ARGUMENTS: &[Member] = &[
     ("MM_ARG_START", &[("mm_struct", "arg_start")]),
     ("MM_ARG_END", &[("mm_struct", "arg_end")]),
 ];
+/// What a process used besides CPU time. Kernels that are built without one of these figures have none.
+const PROCESS_STATS: &[Member] = &[
+    ("SIGNAL_MAXRSS", &[("signal_struct", "maxrss")]),
+    ("TASK_NVCSW", &[("task_struct", "nvcsw")]),
+    ("TASK_NIVCSW", &[("task_struct", "nivcsw")]),
+    ("TASK_MIN_FLT", &[("task_struct", "min_flt")]),
+    ("TASK_MAJ_FLT", &[("task_struct", "maj_flt")]),
+    ("TASK_RCHAR", &[("task_struct", "ioac"), ("task_io_accounting", "rchar")]),
+    ("TASK_WCHAR", &[("task_struct", "ioac"), ("task_io_accounting", "wchar")]),
+    ("TASK_READ_BYTES", &[("task_struct", "ioac"), ("task_io_accounting", "read_bytes")]),
+    ("TASK_WRITE_BYTES", &[("task_struct", "ioac"), ("task_io_accounting", "write_bytes")]),
+    ("TASK_CANCELLED_BYTES", &[("task_struct", "ioac"), ("task_io_accounting", "cancelled_write_bytes")]),
+    ("TASK_RUN_DELAY", &[("task_struct", "sched_info"), ("sched_info", "run_delay")]),
+];
 /// Paths of new cgroups.
 const CGROUPS: &[Member] = &[
     ("CGROUP_KN", &[("cgroup", "kn")]),
@@ -52,6 +66,8 @@ pub(super) struct Offsets {
     pub(super) arguments: bool,
     /// Whether the paths of new cgroups can be read.
     pub(super) cgroups: bool,
+    /// Whether what a process used besides CPU time can be read.
+    pub(super) process_stats: bool,
 }
 
 impl Offsets {
@@ -66,13 +82,14 @@ impl Offsets {
             let sum = |&(global, path): &Member| (global, found.by_ref().take(path.len()).sum());
             Ok::<Vec<(&'static str, u32)>, BtfError>(members.iter().map(sum).collect())
         };
-        let mut offsets = Self { globals: find(&NEEDED)?, arguments: false, cgroups: false };
+        let mut offsets = Self { globals: find(&NEEDED)?, ..Self::default() };
         offsets.globals.extend(find(START[0]).or_else(|_| find(START[1]))?);
         // All members of a group or none: part of a path is useless.
         let mut add = |members| find(members).map(|found| offsets.globals.extend(found)).is_ok();
         add(CLOCK);
         let (arguments, cgroups) = (add(ARGUMENTS), add(CGROUPS));
-        Ok(Self { arguments, cgroups, ..offsets })
+        let process_stats = add(PROCESS_STATS);
+        Ok(Self { arguments, cgroups, process_stats, ..offsets })
     }
 }
 
@@ -86,7 +103,7 @@ mod tests {
             return eprintln!("skipped: this kernel has no BTF");
         };
         let offsets = Offsets::from_btf(&Btf::parse(&blob).unwrap()).unwrap();
-        assert!(offsets.arguments && offsets.cgroups, "{offsets:?}");
+        assert!(offsets.arguments && offsets.cgroups && offsets.process_stats, "{offsets:?}");
         let of = |name: &str| offsets.globals.iter().find(|(global, _)| *global == name).unwrap().1;
         assert_eq!(of("TASK_TGID"), of("TASK_PID") + 4);
         assert!(of("TASK_CFS_RQ") > 0 && of("RQ_CLOCK") > 0);

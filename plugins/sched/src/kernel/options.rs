@@ -15,6 +15,8 @@ pub struct Options {
     pub counters: Vec<(Counter, PerfEvent)>,
     /// Whether command lines are read.
     pub command_lines: bool,
+    /// Whether what a thread used besides CPU time is read when it exits.
+    pub process_stats: bool,
     /// Whether exits are logged of threads that are not the last of their processes.
     pub thread_exits: bool,
     /// Whether to use the kernel's type information, if it has any. Without it, programs are attached as raw
@@ -31,6 +33,7 @@ impl Options {
             separate_irq: false,
             counters: Vec::new(),
             command_lines: false,
+            process_stats: false,
             thread_exits: false,
             typed: true,
         }

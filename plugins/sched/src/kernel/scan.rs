@@ -67,8 +67,7 @@ pub(super) fn offsets() -> Result<Offsets, KernelError> {
             ("TASK_EXIT_CODE", exit_signal as u32 - 4),
             ("SIGNAL_LIVE", SIGNAL_LIVE),
         ],
-        arguments: false,
-        cgroups: false,
+        ..Offsets::default()
     })
 }
 

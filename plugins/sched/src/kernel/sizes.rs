@@ -3,6 +3,7 @@
 use wattrace_common::counters::Counts;
 use wattrace_common::ledger::{Entry, INDEX_SLOTS_PER_ENTRY};
 use wattrace_common::log::{ARGUMENTS_LEN, Event, Path};
+use wattrace_common::process_stats::ProcessStats;
 
 use super::options::Options;
 
@@ -27,7 +28,8 @@ impl Sizes {
         let counted = if options.counters.is_empty() { 0 } else { size_of::<Counts>() };
         let per_entry = 2 * (size_of::<Entry>() + counted) + INDEX_SLOTS_PER_ENTRY as usize * 8;
         let arguments = if options.command_lines { ARGUMENTS_LEN } else { 0 };
-        let per_event = size_of::<Event>() + (size_of::<Path>() + arguments) / 2;
+        let stats = if options.process_stats { size_of::<ProcessStats>() } else { 0 };
+        let per_event = size_of::<Event>() + stats + (size_of::<Path>() + arguments) / 2;
         let bytes = options.memory_mib as usize * 1024 * 1024 / cpus;
         let entries = (bytes / 4 * 3 / per_entry).min(most_threads).clamp(256, 16384);
         let events = (bytes / 4 / per_event).clamp(256, 4096);
@@ -53,15 +55,17 @@ impl Sizes {
     }
 
     /// The number of elements of each map.
-    pub(super) fn maps(&self, counters: bool, arguments: bool) -> [(&'static str, usize); 8] {
+    pub(super) fn maps(&self, counters: bool, arguments: bool, stats: bool) -> [(&'static str, usize); 9] {
         let entries = 2 * self.cpus * self.entries_per_page;
+        let events = self.cpus * self.events_per_cpu;
         let paths = self.cpus * self.paths_per_cpu;
         [
             ("CPUS", self.cpus),
             ("ENTRIES", entries),
             ("INDEX", self.cpus * self.slots_per_cpu()),
             ("COUNTS", if counters { entries } else { 1 }),
-            ("EVENTS", self.cpus * self.events_per_cpu),
+            ("EVENTS", events),
+            ("PROCESS_STATS", if stats { events } else { 1 }),
             ("PATHS", paths),
             ("ARGUMENTS", if arguments { paths } else { 1 }),
             ("LOGGED", self.cpus),

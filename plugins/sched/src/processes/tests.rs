@@ -18,7 +18,7 @@ impl Table {
         let groups = [0, 1].map(|n| CpuGroup { resource: Resource::package(n), metrics });
         Self {
             registry: registry.clone(),
-            processes: Processes::new(registry, clock, 1, groups.into(), false),
+            processes: Processes::new(registry, clock, 1, groups.into(), Details::default()),
         }
     }
 
@@ -84,8 +84,10 @@ fn time_that_is_charged_to_a_core_is_emitted_per_core_too() {
         CpuGroup { resource: Resource::core(2), metrics: metrics(&metric::CONSUMER_CORE_TIME) },
     ];
     let clock = Clock::manual(Timestamp(1_000_000_000));
-    let mut t =
-        Table { registry: registry.clone(), processes: Processes::new(registry, clock, 1, groups, false) };
+    let mut t = Table {
+        registry: registry.clone(),
+        processes: Processes::new(registry, clock, 1, groups, Details::default()),
+    };
     t.pass_after(1000);
     for (core, ns) in [(1, 10), (2, 20), (1, 5)] {
         t.processes.charge(&entry(PID, PID, 7, ns), &[ns, 0, 0, 0, 0], 0, &[0, core]);
@@ -135,7 +137,7 @@ fn the_last_slice_after_exit_is_charged_before_the_end() {
     t.pass_after(1000);
     t.processes.forked(&event(PID, 7));
     t.charge(&entry(PID, PID, 7, 10), 0, 0);
-    t.processes.exited(&Event { wait_status: 3 << 8, ..event(PID, 7) });
+    t.processes.exited(&Event { wait_status: 3 << 8, ..event(PID, 7) }, None);
     let batch = t.emit(false);
     assert!(batch.ended().is_empty(), "it ran in this pass, so a slice may be outstanding");
     // The kernel preempts it for some passes before the last slice.
@@ -224,7 +226,7 @@ fn the_last_emission_ends_everything_that_has_exited() {
     t.pass_after(1000);
     t.processes.forked(&event(PID, 7));
     t.charge(&entry(PID, PID, 7, 10), 0, 0);
-    t.processes.exited(&event(PID, 7));
+    t.processes.exited(&event(PID, 7), None);
     let batch = t.emit(true);
     assert_eq!((batch.len(), batch.ended().len()), (1, 1));
 }
@@ -302,7 +304,7 @@ fn in_a_fork_storm_only_so_many_are_followed_until_the_next_emission() {
     let most = 10_240;
     for number in 0..most + 5 {
         table.processes.forked(&event(PID + number, 7));
-        table.processes.exited(&event(PID + number, 7));
+        table.processes.exited(&event(PID + number, 7), None);
     }
     assert_eq!(table.processes.len(), most as usize);
     let follows =
