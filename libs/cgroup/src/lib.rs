@@ -12,9 +12,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, kill_process};
 
 pub use cpu_limit::CpuLimit;
+pub use rustix::process::Signal;
 pub use scoped::ScopedCgroup;
 
 /// Rounds in which a cgroup's processes are signalled one by one: each finds those that were forked meanwhile.
