@@ -1,0 +1,79 @@
+//! Wattrace plugin: serves metrics over HTTP to Prometheus, and to everything else that scrapes its text
+//! formats.
+//!
+//! | module | does |
+//! | --- | --- |
+//! | `config` | the settings |
+//! | `output` | the output: updates the table, and owns the server |
+//! | `table`, `ended` | the latest value of every series; series that ended and wait for a scrape |
+//! | `names`, `text` | Prometheus' names of metrics and labels; the text formats |
+//! | `exposition` | what a scrape gets, made at most once a second |
+//! | `server`, `access` | connections and requests; who may scrape |
+//!
+//! Follow a value: `output` → `table` → `exposition` → `server`.
+//!
+//! Before all this stands a transform of the output's own: `wattrace-ranking`, which limits the number of
+//! processes that have series (`plugins.prometheus.top`).
+
+mod access;
+mod config;
+mod ended;
+mod exposition;
+mod names;
+mod output;
+mod server;
+mod table;
+mod text;
+
+use wattrace_api::spec::Open;
+use wattrace_api::{ConsumerKind, Error, Plugin, Registry, Setup, Transform, metric};
+use wattrace_ranking::Top;
+
+pub use config::PrometheusConfig;
+
+use std::sync::Arc;
+
+use crate::config::Settings;
+use crate::output::Exporter;
+
+/// The plugin `prometheus`.
+pub struct Prometheus;
+
+impl Plugin for Prometheus {
+    const NAME: &'static str = "prometheus";
+    const DESCRIPTION: &'static str = "serves metrics to Prometheus, which scrapes them";
+    type Config = PrometheusConfig;
+    const USES_NETWORK: bool = true;
+
+    fn on_by_default() -> bool {
+        false
+    }
+
+    fn start(config: PrometheusConfig, setup: &mut Setup) -> Result<(), Error> {
+        let settings = Settings::resolve(config)?;
+        let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
+        let transforms = limit(&settings, &registry);
+        setup.output_through("metrics", transforms, move || {
+            Exporter::open(&settings, registry.clone(), clock.clone(), &runtime)
+        });
+        Ok(())
+    }
+}
+
+/// The transform that leaves series of their own to `plugins.prometheus.top` processes, and their threads;
+/// none if that is 0.
+fn limit(settings: &Settings, registry: &Arc<Registry>) -> Vec<Open<dyn Transform>> {
+    if settings.top == 0 {
+        return Vec::new();
+    }
+    let ranking = wattrace_ranking::Settings {
+        count: settings.top,
+        kind: ConsumerKind::Process,
+        threads: true,
+        by: metric::CONSUMER_ENERGY.name.into_owned(),
+        fallback: metric::CONSUMER_CPU_TIME.name.into_owned(),
+        interval: settings.rank_interval,
+    };
+    let registry = registry.clone();
+    vec![Box::new(move || Ok(Box::new(Top::new(ranking.clone(), registry.clone()))))]
+}
