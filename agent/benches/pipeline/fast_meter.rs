@@ -53,6 +53,7 @@ fn agent(root: &Path, realtime: bool) -> (f64, f64) {
         .args(["--set", &format!("plugins.rapl.sysfs_root={}", root.display())])
         .args(["--set", &format!("plugins.csv.path={}", file.display())])
         .args(["--set", "plugins.csv.append=false", "--set", &format!("agent.realtime={realtime}")])
+        .env("STATE_DIRECTORY", root)
         .stderr(Stdio::null())
         .spawn()
         .expect("the agent starts");

@@ -7,14 +7,29 @@
 )]
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use serde_json::Value;
 
-/// The agent, configured by its command line alone.
+/// The agent, configured by its command line alone. It keeps what it learns in a directory of its own: it
+/// must neither know what an earlier test measured, nor touch what this machine has learnt.
 pub(crate) fn wattrace() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_wattrace"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wattrace"));
+    command.env("STATE_DIRECTORY", state_directory());
+    command
+}
+
+/// A directory for state that no other command uses. The agent creates it if it keeps something.
+pub(crate) fn state_directory() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Relaxed);
+    let name = format!("state-{}-{number}", std::process::id());
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // What an earlier process of this number has left.
+    let _ = std::fs::remove_dir_all(&directory);
+    directory
 }
 
 /// Whether the tests that need root can run. Without root they are skipped with a message, and fail under
