@@ -14,6 +14,7 @@
 //! | [`host`], [`chain`] | for programs that run plugins: their start; an output behind transforms of its own |
 //! | [`events`] | what plugins tell each other |
 //! | [`directory`] | the living processes by pid |
+//! | [`members`] | the processes of a group whose energy is metered apart |
 //! | [`process_stats`] | what a process used besides CPU time and energy |
 //! | [`finding`] | what a plugin can tell `wattrace doctor` |
 //! | [`files`], [`privilege`] | files that a user names; rights that only the kernel's own files need |
@@ -35,6 +36,7 @@ pub mod files;
 pub mod finding;
 pub mod host;
 pub mod increments;
+pub mod members;
 pub mod metric;
 pub mod plugin;
 pub mod privilege;
@@ -59,6 +61,7 @@ pub use events::{Events, Received, Subscription};
 pub use finding::{Finding, Verdict};
 pub use host::{Host, PluginElement};
 pub use increments::Increments;
+pub use members::{Members, ProcessKey};
 pub use metric::{Kind, Metric, MetricId, Value};
 pub use plugin::{Plugin, Setup};
 pub use registry::{MetricError, Registry};

@@ -176,6 +176,18 @@ pub const CONSUMER_GPU_TIME: Metric = Metric::counter(
 /// Memory of a GPU that a consumer holds. Holding it is what makes a consumer the holder of an idle GPU.
 pub const CONSUMER_GPU_MEMORY: Metric =
     Metric::gauge("wattrace.consumer.gpu.memory", Unit::Byte, "Memory of a GPU that a consumer holds");
+/// Power that a domain draws at no load.
+pub const DOMAIN_STATIC_POWER: Metric = Metric::gauge(
+    "wattrace.domain.static.power",
+    Unit::Watt,
+    "Power that a domain draws at no load: given, learnt, or expected before it is learnt",
+);
+/// How far [`DOMAIN_STATIC_POWER`] may be off.
+pub const DOMAIN_STATIC_ERROR: Metric = Metric::gauge(
+    "wattrace.domain.static.error",
+    Unit::Watt,
+    "Standard error of wattrace.domain.static.power; zero where that is given",
+);
 /// What closing the books left over in a window; zero unless the agent has a bug.
 pub const DOMAIN_RESIDUAL: Metric = Metric::gauge(
     "wattrace.domain.residual",

@@ -32,6 +32,10 @@ pub trait Plugin: 'static {
     /// through capabilities of its file can't configure such a plugin ([`crate::privilege`]).
     const USES_NETWORK: bool = false;
 
+    /// For a plugin that is of use without the network: its keys that say to whom it talks. The same user
+    /// can't set these.
+    const NETWORK_KEYS: &'static [&'static str] = &[];
+
     /// Whether its transforms change what outputs get of what was measured: leave out, sum up, rename.
     /// Commands that count energy themselves (`wattrace exec`) read before them.
     const SHAPES_OUTPUT: bool = false;

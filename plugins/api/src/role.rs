@@ -3,8 +3,8 @@
 
 use crate::metric::{
     CONSUMER_CORE_TIME, CONSUMER_COUNTS, CONSUMER_CPU_TIME, CONSUMER_ENERGY, CONSUMER_ENERGY_UNCERTAINTY,
-    CONSUMER_GPU_MEMORY, CONSUMER_GPU_TIME, CONSUMER_SHARED_TIME, DOMAIN_RESIDUAL, HW_ENERGY, HW_HOST_ENERGY,
-    Metric,
+    CONSUMER_GPU_MEMORY, CONSUMER_GPU_TIME, CONSUMER_SHARED_TIME, DOMAIN_RESIDUAL, DOMAIN_STATIC_ERROR,
+    DOMAIN_STATIC_POWER, HW_ENERGY, HW_HOST_ENERGY, Metric,
 };
 
 /// What a series stands for.
@@ -18,6 +18,10 @@ pub enum Role {
     Uncertainty,
     /// A consumer's use of hardware.
     Usage(Usage),
+    /// The power that a domain draws at no load; a gauge.
+    StaticPower,
+    /// The standard error of the same domain's static power; a gauge.
+    StaticError,
     /// What the books of a domain left over in a window.
     Residual,
     /// Anything else.
@@ -52,6 +56,8 @@ impl Role {
         match (has_domain, has_consumer) {
             (true, false) if name == HW_ENERGY.name || name == HW_HOST_ENERGY.name => Role::Meter,
             (true, false) if name == DOMAIN_RESIDUAL.name => Role::Residual,
+            (true, false) if name == DOMAIN_STATIC_POWER.name => Role::StaticPower,
+            (true, false) if name == DOMAIN_STATIC_ERROR.name => Role::StaticError,
             (true, true) if name == CONSUMER_ENERGY.name => Role::Energy,
             (true, true) if name == CONSUMER_ENERGY_UNCERTAINTY.name => Role::Uncertainty,
             (false, true) => Usage::of(name).map_or(Role::Other, Role::Usage),
@@ -90,6 +96,8 @@ mod tests {
         assert_eq!(Role::of(&CONSUMER_ENERGY, true, true), Role::Energy);
         assert_eq!(Role::of(&CONSUMER_ENERGY_UNCERTAINTY, true, true), Role::Uncertainty);
         assert_eq!(Role::of(&DOMAIN_RESIDUAL, true, false), Role::Residual);
+        assert_eq!(Role::of(&DOMAIN_STATIC_POWER, true, false), Role::StaticPower);
+        assert_eq!(Role::of(&DOMAIN_STATIC_ERROR, true, false), Role::StaticError);
         assert_eq!(Role::of(&CONSUMER_CPU_TIME, false, true), Role::Usage(Usage::CpuTime));
         assert_eq!(Role::of(&CONSUMER_COUNTS[1], false, true), Role::Usage(Usage::Instructions));
         assert_eq!(Role::of(&CONSUMER_CPU_TIME, false, false), Role::Other);

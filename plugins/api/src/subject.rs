@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::members::Members;
+
 /// A kind of hardware.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ResourceKind {
@@ -120,6 +122,8 @@ pub enum Follows {
     Core(u32),
     /// A device, by the resource of the series that report its use.
     Device(Resource),
+    /// The CPUs of one package, as far as these processes use them: the energy is theirs alone.
+    Members(u32, Members),
 }
 
 impl Follows {
