@@ -9,6 +9,7 @@
 //! | `usage_records.rs` | both, and who holds memory of which device |
 //! | `account.rs` | one domain: windows waiting for usage, and closing them |
 //! | `division.rs`, `split.rs` | dividing one window's energy; splitting a whole number by weights |
+//! | `spread.rs` | how far off what a consumer received may be |
 //! | `totals.rs`, `metrics.rs` | what each consumer received in all, as published series |
 
 mod account;
@@ -16,6 +17,7 @@ mod consumers;
 mod division;
 mod metrics;
 mod split;
+mod spread;
 mod timeline;
 mod totals;
 mod usage_records;
@@ -65,9 +67,9 @@ impl Books {
         model: PowerModel,
         config: &AttributionConfig,
     ) -> usize {
-        let (timeline, location) = self.usage.timelines.followed(&domain.follows);
+        let followed = self.usage.timelines.followed(&domain.follows);
         let totals = totals::Totals::open(domain, meter, self.metrics, &model, &self.registry);
-        self.accounts.insert(Account::open(meter, totals, model, (timeline, location), config))
+        self.accounts.insert(Account::open(meter, totals, model, followed, config))
     }
 
     /// Takes in a point of the meter of `account`.
@@ -79,6 +81,7 @@ impl Books {
 
     /// Closes every window that usage covers, and those that have waited for the whole history.
     pub(crate) fn close(&mut self, out: &mut Batch) {
+        self.adopt_children();
         for (_, account) in &mut self.accounts {
             account.close(&self.usage, &self.registry, Some(self.history), out);
         }
@@ -86,8 +89,17 @@ impl Books {
 
     /// Closes every window with the usage there is.
     pub(crate) fn close_all(&mut self, out: &mut Batch) {
+        self.adopt_children();
         for (_, account) in &mut self.accounts {
             account.close(&self.usage, &self.registry, None, out);
+        }
+    }
+
+    /// Adds new processes to the groups that their parents are in.
+    fn adopt_children(&mut self) {
+        let born = self.usage.consumers.take_born();
+        if !born.is_empty() {
+            self.accounts.iter().filter_map(|(_, account)| account.members()).for_each(|of| of.adopt(&born));
         }
     }
 
@@ -95,12 +107,18 @@ impl Books {
     pub(crate) fn end_account(&mut self, account: usize, out: &mut Batch) -> (Arc<Domain>, Learner) {
         let mut account = self.accounts.remove(account);
         account.close(&self.usage, &self.registry, None, out);
-        account.end(out)
+        account.end(&self.registry, out)
+    }
+
+    /// Publishes the interval of every consumer's energy as it is now.
+    pub(crate) fn publish_intervals(&mut self, out: &mut Batch) {
+        let Self { accounts, registry, .. } = self;
+        accounts.iter_mut().for_each(|(_, account)| account.publish_intervals(registry, out));
     }
 
     /// Ends the series of consumers that no account will charge any more, and forgets usage that none needs.
     pub(crate) fn clear_out(&mut self, out: &mut Batch) {
-        let Self { usage: UsageRecords { timelines, consumers, .. }, accounts, .. } = self;
+        let Self { usage: UsageRecords { timelines, consumers, .. }, accounts, registry, .. } = self;
         let known = timelines.end().unwrap_or_default();
         let closed = accounts.iter().map(|(_, a)| a.closed_to()).min().unwrap_or(known);
         let grace = self.history.min(GRACE).as_nanos() as u64;
@@ -108,7 +126,7 @@ impl Books {
         let remembered = timelines.start().unwrap_or(known);
         consumers.end_series(closed.max(remembered), |slot| {
             for (_, account) in accounts.iter_mut() {
-                account.end_consumer(slot, out);
+                account.end_consumer(slot, registry, out);
             }
         });
         consumers.free_slots(remembered, |has_ended| timelines.forget_users(has_ended));

@@ -1,7 +1,9 @@
 //! The keys of `[plugins.attribution]`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,8 +25,9 @@ pub struct AttributionConfig {
     pub smt_factor: f64,
     /// Where a GPU's static energy goes.
     pub gpu_idle: GpuIdle,
-    /// The file that keeps what is learnt across restarts. Empty: `attribution.json` in `$STATE_DIRECTORY`,
-    /// which systemd sets; without that variable nothing is kept.
+    /// The file that keeps what is learnt across restarts. `none`: nothing is kept. Empty: `attribution.json`
+    /// in `$STATE_DIRECTORY`, which systemd sets; without that variable in `/var/lib/wattrace` for root, and
+    /// for others in `$XDG_STATE_HOME/wattrace` or `~/.local/state/wattrace`.
     pub state: PathBuf,
     /// How long usage is remembered for a meter that reports late. Energy older than that is `unattributed`.
     #[serde(with = "humantime_serde")]
@@ -106,17 +109,65 @@ impl AttributionConfig {
 
     /// The file that keeps what is learnt, if there is one.
     pub(crate) fn state_file(&self) -> Option<PathBuf> {
-        if !self.state.as_os_str().is_empty() {
-            return Some(self.state.clone());
+        match self.state.to_str() {
+            Some("none") => None,
+            Some("") => {
+                let is_root = rustix::process::geteuid().is_root();
+                default_state_file(is_root, |variable| std::env::var_os(variable))
+            }
+            _ => Some(self.state.clone()),
         }
-        // systemd separates several directories by colons; the first one is ours.
-        let directories = std::env::var("STATE_DIRECTORY").ok()?;
-        let first = directories.split(':').next().filter(|d| !d.is_empty())?;
-        Some(Path::new(first).join("attribution.json"))
     }
 
     /// The weight of shared CPU time, if it is given.
     pub(crate) fn given_smt_factor(&self) -> Option<f64> {
         (self.smt_factor > 0.0).then_some(self.smt_factor)
+    }
+}
+
+/// Where the state file is if no other is named; `None` for a user without a home directory.
+fn default_state_file(is_root: bool, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let directory = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    // systemd separates several directories by colons; the first one is ours.
+    let of_service = variable("STATE_DIRECTORY").and_then(|all| {
+        let first = all.as_bytes().split(|&byte| byte == b':').next().unwrap_or_default();
+        (!first.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(first)))
+    });
+    let of_user = || {
+        let state = directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")));
+        Some(state?.join("wattrace"))
+    };
+    let ours = match of_service {
+        Some(directory) => directory,
+        None if is_root => PathBuf::from("/var/lib/wattrace"),
+        None => of_user()?,
+    };
+    Some(ours.join("attribution.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_kept_where_the_service_the_system_or_the_user_keeps_it() {
+        let file = |is_root, variables: &[(&str, &str)]| {
+            let of = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
+            default_state_file(is_root, of).map(|path| path.to_str().unwrap().to_owned())
+        };
+        let home = ("HOME", "/home/a");
+        let of_root = Some("/var/lib/wattrace/attribution.json".to_owned());
+        assert_eq!(file(true, &[home]), of_root);
+        assert_eq!(file(true, &[("STATE_DIRECTORY", "")]), of_root);
+        let of_service = file(true, &[("STATE_DIRECTORY", "/s/one:/s/two"), home]);
+        assert_eq!(of_service.as_deref(), Some("/s/one/attribution.json"));
+        let of_user = Some("/home/a/.local/state/wattrace/attribution.json".to_owned());
+        assert_eq!(file(false, &[home]), of_user);
+        assert_eq!(file(false, &[home, ("XDG_STATE_HOME", "relative")]), of_user);
+        let xdg = file(false, &[home, ("XDG_STATE_HOME", "/x")]);
+        assert_eq!(xdg.as_deref(), Some("/x/wattrace/attribution.json"));
+        assert_eq!(file(false, &[]), None);
+        let none = AttributionConfig { state: "none".into(), ..AttributionConfig::default() };
+        assert_eq!(none.state_file(), None);
     }
 }

@@ -32,6 +32,7 @@ mod transform;
 use wattrace_api::{Error, Plugin, Setup};
 
 pub use config::{AttributionConfig, GpuIdle, Idle, Weights};
+pub use model::{CountedWindow, PowerPredictor};
 pub use transform::Transformer;
 
 /// The plugin.

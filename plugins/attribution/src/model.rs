@@ -3,28 +3,39 @@
 //!
 //! Its face is [`PowerModel`]: [`observe`](PowerModel::observe) takes in a window,
 //! [`weigh`](PowerModel::weigh) gives a consumer's weight, [`static_power`](PowerModel::static_power) and
-//! [`static_energy`](PowerModel::static_energy) the part that is drawn at no load. [`StateFile`] keeps what
-//! was learnt across restarts.
+//! [`static_energy`](PowerModel::static_energy) the part that is drawn at no load, and
+//! [`static_error`](PowerModel::static_error) how surely that is known. [`StateFile`] keeps what was learnt
+//! across restarts.
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `constants.rs` | every tuned constant |
 //! | `observation.rs`, `features.rs` | windows added up to observations; the terms of power |
 //! | `basis.rs`, `candidate.rs` | the kinds of weights; one of them with its coefficients and errors |
+//! | `correction.rs` | how power differs now from what coefficients say |
 //! | `learner.rs`, `difference_fit.rs`, `nnls.rs` | the fit of power to features |
+//! | `prior.rs`, `static_power.rs` | static power before it is learnt, and how surely it is known |
+//! | `uncertainty.rs` | how far off all of it may be |
 //! | `trial.rs` | when a candidate is withdrawn in favour of CPU time |
-//! | `state.rs` | the state file |
+//! | `replay.rs` | a model alone, for recorded counters |
+//! | `state.rs`, `machine.rs` | the state file, and which machine it is of |
 
 mod basis;
 mod candidate;
 mod constants;
+mod correction;
 mod difference_fit;
 mod features;
 mod learner;
+mod machine;
 mod nnls;
 mod observation;
+mod prior;
+mod replay;
 mod state;
+mod static_power;
 mod trial;
+mod uncertainty;
 
 use wattrace_api::ResourceKind;
 
@@ -32,12 +43,19 @@ use crate::amounts::{Amounts, Quantity};
 use crate::config::Weights;
 use basis::Basis;
 use candidate::Candidate;
-use constants::{DEFAULT_SMT_FACTOR, MIN_LEVEL_WEIGHT, SHORT_WINDOW, SMT_FACTORS};
+use constants::{
+    CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, MIN_LEVEL_WEIGHT, SHORT_WINDOW, SMT_FACTORS,
+};
 use features::{FEATURES, Feature, features, picojoules, watts};
 pub(crate) use learner::Learner;
 pub(crate) use observation::ObservedWindow;
 use observation::{Accumulator, Observation};
+use prior::Prior;
+pub use replay::{CountedWindow, PowerPredictor};
 pub(crate) use state::StateFile;
+use static_power::StaticPower;
+use uncertainty::StandardErrors;
+pub(crate) use uncertainty::Uncertainty;
 
 /// A domain's model.
 #[derive(Debug)]
@@ -50,8 +68,16 @@ pub(crate) struct PowerModel {
     on_trial: bool,
     given_watts: Option<f64>,
     given_smt_factor: Option<f64>,
+    prior: Prior,
+    /// What is known of static power without its drift; `None` before the first observation, unless it is
+    /// given.
+    static_power: Option<StaticPower>,
+    /// Observations in a row that contradicted what was learnt in an earlier run; `None` once one has
+    /// confirmed it.
+    contradictions: Option<u32>,
     accumulator: Accumulator,
     previous: Option<Observation>,
+    errors: StandardErrors,
 }
 
 /// How well one of the model's candidates does.
@@ -76,14 +102,18 @@ impl PowerModel {
     ) -> Self {
         let bases = [Basis::Time].iter().chain(Basis::wanted(weights, kind));
         let mut model = Self {
-            learner,
-            candidates: bases.map(|&basis| Candidate::new(basis)).collect(),
+            candidates: bases.map(|&basis| Candidate::new(basis, given_watts.is_some())).collect(),
             in_use: 0,
             on_trial: weights == Weights::Fitted,
             given_watts,
             given_smt_factor,
+            prior: Prior::of(kind),
+            static_power: None,
+            contradictions: (learner.observations() > 0).then_some(0),
+            learner,
             accumulator: Accumulator::default(),
             previous: None,
+            errors: StandardErrors::default(),
         };
         model.fit();
         model
@@ -95,8 +125,10 @@ impl PowerModel {
         let Some(observation) = self.accumulator.add(window) else { return false };
         self.compare(&observation);
         self.score(&observation);
+        self.forget_if_contradicted(&observation);
         self.learner.learn(&observation);
         self.fit();
+        self.renew_errors(&observation, window);
         true
     }
 
@@ -120,29 +152,34 @@ impl PowerModel {
         }
     }
 
-    /// Static power in watts, given or learnt; `None` before it is known.
+    /// Static power in watts, given, learnt or expected; `None` before the first observation, unless it is
+    /// given.
     pub(crate) fn static_power(&self) -> Option<f64> {
-        let recent = self.learner.recent();
-        let learnt = |candidate: &Candidate| {
-            let mean = candidate.coefficients?[Feature::Always as usize];
-            Some((mean + candidate.drift(recent)).max(0.0))
-        };
-        self.given_watts.or_else(|| learnt(self.candidate())).or_else(|| learnt(&self.candidates[0]))
+        let learnt = || self.candidate().static_watts().or_else(|| self.candidates[0].static_watts());
+        self.given_watts.or_else(learnt)
     }
 
-    /// Static energy in a window, µJ; `None` before static power is known.
+    /// The standard error of [`PowerModel::static_power`] in watts; 0 where that is given.
+    pub(crate) fn static_error(&self) -> Option<f64> {
+        self.static_power.map(|known| known.error)
+    }
+
+    /// Static energy in a window, µJ.
     ///
     /// In a short window the meter itself is early or late: it may have measured half a millisecond more or
     /// less than the window, of static and dynamic power alike. That part of the error is shared between both
     /// in proportion; the rest is dynamic.
-    pub(crate) fn static_energy(&self, window: &ObservedWindow) -> Option<f64> {
-        let expected = self.static_power()? * window.ns as f64 * 1e-3;
+    pub(crate) fn static_energy(&self, window: &ObservedWindow) -> f64 {
+        let Some(watts) = self.static_power() else {
+            return window.microjoules as f64 * self.prior.static_part(window.utilisation());
+        };
+        let expected = watts * window.ns as f64 * 1e-3;
         let candidate = self.candidate();
-        let Some(coefficients) = &candidate.coefficients else { return Some(expected) };
-        let dynamic = picojoules(coefficients, &window.features) as f64 * 1e-6;
+        let Some(coefficients) = &candidate.coefficients else { return expected };
+        let dynamic = picojoules(coefficients, &window.features) as f64 * 1e-6 * candidate.dynamic_factor();
         let error = window.microjoules as f64 - expected - dynamic;
         let static_part = expected / (expected + dynamic).max(f64::MIN_POSITIVE);
-        Some(expected + error * static_part * candidate.meter_part())
+        expected + error * static_part * candidate.meter_part()
     }
 
     /// How well each candidate does. Their number and order never change.
@@ -182,11 +219,7 @@ impl PowerModel {
     /// Compares each candidate's prediction with the observation, before it is learnt: a candidate must not
     /// be judged by what it was fitted to.
     fn score(&mut self, observation: &Observation) {
-        let recent = self.learner.recent();
-        for candidate in &mut self.candidates {
-            let drift = if self.given_watts.is_none() { candidate.drift(recent) } else { 0.0 };
-            candidate.score(observation, drift);
-        }
+        self.candidates.iter_mut().for_each(|candidate| candidate.score(observation));
     }
 
     /// Compares the changes since the previous observation with those that the candidates predicted, in the
@@ -216,18 +249,45 @@ impl PowerModel {
         let Some(static_watts) = self.static_power() else { return };
         let candidate = &mut self.candidates[self.in_use];
         let Some(coefficients) = &candidate.coefficients else { return };
-        let dynamic = picojoules(coefficients, &window.features) as f64 * 1e-6;
+        let dynamic = picojoules(coefficients, &window.features) as f64 * 1e-6 * candidate.dynamic_factor();
         let predicted = static_watts * window.ns as f64 * 1e-3 + dynamic;
         candidate.score_window(predicted, window.microjoules as f64);
+    }
+
+    /// Forgets what was learnt in an earlier run if the first observations of this one contradict it: the
+    /// meter, the machine or its settings are not the same any more.
+    fn forget_if_contradicted(&mut self, observation: &Observation) {
+        let Some(contradictions) = &mut self.contradictions else { return };
+        let Some(coefficients) = &self.candidates[0].coefficients else { return };
+        if observation.watts <= 0.0 {
+            return;
+        }
+        let ratio = watts(coefficients, &observation.rates) / observation.watts;
+        if (1.0 / MAX_CONTRADICTION..=MAX_CONTRADICTION).contains(&ratio) {
+            self.contradictions = None;
+            return;
+        }
+        *contradictions += 1;
+        if *contradictions == CONTRADICTIONS {
+            self.learner = self.learner.replaced();
+            self.contradictions = None;
+        }
     }
 
     /// Fits every candidate to what was learnt, and chooses the one to use.
     fn fit(&mut self) {
         let learner = &self.learner;
+        self.static_power = match self.given_watts {
+            Some(watts) => Some(StaticPower { watts, error: 0.0 }),
+            None => learner.static_power(&self.prior),
+        };
+        // Until the observations show static power better than it was expected, the fit does not change it.
+        let is_learnt = self.given_watts.is_none() && learner.outweighs(&self.prior);
+        let held = self.static_power.filter(|_| !is_learnt).map(|known| known.watts);
         let recent = learner.recent();
         // Static power's drift disturbs levels but not differences; the model's own errors are in both.
         let level_weight = |candidate: &Candidate| (1.0 - candidate.drift_part(recent)).max(MIN_LEVEL_WEIGHT);
-        let line = learner.fit(&[Feature::Time], self.given_watts, None, level_weight(&self.candidates[0]));
+        let line = learner.fit(&[Feature::Time], held, None, level_weight(&self.candidates[0]));
         // Where the observations leave a choice, all CPU time is expected to cost the same.
         let expected = line.map(|line| {
             let mut expected = [0.0; FEATURES];
@@ -240,14 +300,15 @@ impl PowerModel {
         for candidate in &mut self.candidates {
             let features = candidate.basis.features(|feature| learner.has_seen(feature));
             let level_weight = level_weight(candidate);
-            candidate.coefficients = match candidate.basis {
+            let coefficients = match candidate.basis {
                 Basis::Time => line,
                 _ if features.is_empty() => None,
                 Basis::Fitted | Basis::SharedCores => {
-                    expected.and_then(|e| learner.fit(&features, self.given_watts, Some(&e), level_weight))
+                    expected.and_then(|e| learner.fit(&features, held, Some(&e), level_weight))
                 }
-                _ => learner.fit(&features, self.given_watts, None, level_weight),
+                _ => learner.fit(&features, held, None, level_weight),
             };
+            candidate.renew(coefficients, learner.last_seconds());
         }
         self.in_use = self.choose();
     }

@@ -44,7 +44,7 @@ impl Transformer {
             config: config.clone(),
             registry: registry.clone(),
             uses: SeriesMap::default(),
-            state: StateFile::open(config.state_file().as_deref()),
+            state: StateFile::open(config.state_file()),
             written: Timestamp::default(),
             absent: config.idle_watts.keys().cloned().collect(),
             first: Timestamp::default(),
@@ -82,7 +82,7 @@ impl Transformer {
         match series.role {
             Role::Usage(_) => SeriesUse::of_consumer(series, &mut self.books.usage),
             Role::Meter => self.open_account(series),
-            Role::Energy | Role::Uncertainty | Role::Residual | Role::Other => SeriesUse::None,
+            _ => SeriesUse::None,
         }
     }
 
@@ -170,6 +170,7 @@ impl Transform for Transformer {
     fn finish(&mut self, out: &mut Batch) -> Result<(), Error> {
         self.books.close_all(out);
         self.books.clear_out(out);
+        self.books.publish_intervals(out);
         self.take_absent().iter().for_each(|absent| warn!("{absent}"));
         self.write_state();
         Ok(())

@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wattrace_api::{Batch, Domain, Increments, Registry, Series, Timestamp, Value, Window};
+use wattrace_api::{Batch, Domain, Increments, Members, Registry, Series, Timestamp, Value, Window};
 
 use super::division::{Division, StaticPolicy};
-use super::timeline::{CORES, User};
+use super::timeline::{CORES, Followed, User};
 use super::totals::{ClosedWindow, Totals};
 use super::usage_records::UsageRecords;
 use crate::amounts::{Amounts, Quantity};
@@ -21,15 +21,16 @@ use crate::model::{Learner, ObservedWindow, PowerModel};
 #[derive(Debug)]
 pub(crate) struct Account {
     totals: Totals,
-    /// The timeline that this domain's energy follows, and the location on it.
-    timeline: usize,
-    location: Option<u32>,
+    /// The usage that this domain's energy follows.
+    followed: Followed,
     static_policy: StaticPolicy,
     meter: Increments,
     /// Windows measured and not yet closed, with their energy in microjoules.
     pending: VecDeque<(Window, u64)>,
     closed_to: Timestamp,
     model: PowerModel,
+    /// What the model knew at the start has been published.
+    is_published: bool,
     /// Working memory of a window's division, kept for the next one.
     division: Division,
 }
@@ -42,18 +43,18 @@ struct Parts {
 }
 
 impl Account {
-    /// Opens the account of the domain that `meter` measures, which follows the location on a timeline in
-    /// `follows`.
+    /// Opens the account of the domain that `meter` measures, whose energy follows the usage in `followed`.
     pub(crate) fn open(
         meter: &Series,
         totals: Totals,
         model: PowerModel,
-        follows: (usize, Option<u32>),
+        followed: Followed,
         config: &AttributionConfig,
     ) -> Self {
-        let (timeline, location) = follows;
         let static_policy = match config.idle {
-            _ if is_device(timeline) && config.gpu_idle == GpuIdle::Holder => StaticPolicy::ByHeldMemory,
+            _ if is_device(followed.timeline) && config.gpu_idle == GpuIdle::Holder => {
+                StaticPolicy::ByHeldMemory
+            }
             Idle::Separate => StaticPolicy::Separate,
             Idle::ByUsage => StaticPolicy::ByUsage,
             Idle::Even => StaticPolicy::Even,
@@ -61,13 +62,13 @@ impl Account {
         };
         Self {
             totals,
-            timeline,
-            location,
+            followed,
             static_policy,
             meter: Increments::within_windows(meter),
             pending: VecDeque::new(),
             closed_to: meter.start,
             model,
+            is_published: false,
             division: Division::default(),
         }
     }
@@ -79,6 +80,11 @@ impl Account {
             // Not a window without energy, from which the model would learn a power of zero.
             None => self.closed_to = window.end,
         }
+    }
+
+    /// The processes whose energy this domain counts, if it is not everybody's.
+    pub(crate) fn members(&self) -> Option<&Members> {
+        self.followed.members.as_ref()
     }
 
     /// Up to when the books are closed.
@@ -101,7 +107,7 @@ impl Account {
         out: &mut Batch,
     ) {
         let newest = self.pending.back().map_or(Timestamp(0), |(w, _)| w.end);
-        let known_to = usage.timelines.get(self.timeline).end();
+        let known_to = usage.timelines.get(self.followed.timeline).end();
         while let Some(&(window, energy)) = self.pending.front() {
             let covered = known_to.is_some_and(|end| window.end <= end);
             let waited = newest.since(window.end);
@@ -124,19 +130,27 @@ impl Account {
     ) {
         let (observed, unknown_ns) = self.collect(window, energy, usage);
         let covered = observed.ns;
-        let parts = self.parts(window, energy, &observed);
+        // Before the energy is divided: at the start of a run, the window's own power shows more than what
+        // was expected of it.
         let has_news = covered == window.nanos() && self.model.observe(&observed);
+        let parts = self.parts(window, energy, &observed);
 
         let division = &mut self.division;
         let unknown = division.divide_dynamic(parts.dynamic, unknown_ns, observed.busy_ns, &self.model);
-        let held = || usage.held_on(self.timeline);
+        let held = || usage.held_on(self.followed.timeline);
         let idle = division.divide_static(parts.at_idle, self.static_policy, held);
         division.divide_among_threads(&usage.consumers, &self.model);
 
         out.begin(window);
-        let closed = ClosedWindow { window, energy, idle, unattributed: parts.unattributed + unknown };
+        let unattributed = parts.unattributed + unknown;
+        let mut uncertainty = self.model.uncertainty(&observed);
+        if self.static_policy == StaticPolicy::Combined {
+            uncertainty.static_energy = 0.0;
+        }
+        let divided = [parts.dynamic, parts.at_idle];
+        let closed = ClosedWindow { window, energy, idle, unattributed, divided, uncertainty };
         self.totals.charge(&closed, division, &usage.consumers, registry, out);
-        if has_news {
+        if has_news || !std::mem::replace(&mut self.is_published, true) {
             self.totals.publish_model(&self.model, out);
         }
         division.clear();
@@ -145,10 +159,9 @@ impl Account {
     /// Collects in `division` who used how much in `window`. Returns the window for the model, and the time
     /// that unknown consumers used.
     fn collect(&mut self, window: Window, energy: u64, usage: &UsageRecords) -> (ObservedWindow, u64) {
-        let Self { division, timeline, location, .. } = self;
+        let Self { division, followed, .. } = self;
         let (mut idle_ns, mut unknown) = (0, Amounts::default());
-        let timeline_usage = usage.timelines.get(*timeline);
-        let covered = timeline_usage.within(window, *location, |user, quantity, amount| match user {
+        let covered = usage.within(followed, window, |user, quantity, amount| match user {
             User::Idle => idle_ns += amount,
             User::Consumer(slot) if usage.consumers.get(slot as usize).is_some() => {
                 division.consumer(slot as usize)[quantity as usize] += amount;
@@ -164,7 +177,7 @@ impl Account {
         observed.add(&unknown);
         division.consumers().for_each(|amounts| observed.add(amounts));
         // No source reports when a device is idle: it is idle while no consumer uses it.
-        if is_device(*timeline) {
+        if is_device(followed.timeline) {
             observed.idle_ns = observed.idle_ns.max(covered.saturating_sub(observed.busy_ns));
         }
         (observed, unknown[Quantity::Time as usize])
@@ -180,22 +193,25 @@ impl Account {
         let at_idle = match self.model.static_energy(observed) {
             _ if observed.busy_ns == 0 => known,
             _ if self.static_policy == StaticPolicy::Combined => 0,
-            Some(microjoules) => (microjoules as u64).min(known),
-            // Not known yet: an idle CPU weighs as much as a busy one.
-            None => part_of(known, observed.idle_ns, all_ns),
+            microjoules => (microjoules as u64).min(known),
         };
         Parts { unattributed: energy - known, at_idle, dynamic: known - at_idle }
     }
 
     /// The consumer in `slot` has ended, and all its windows are closed.
-    pub(crate) fn end_consumer(&mut self, slot: usize, out: &mut Batch) {
-        self.totals.end_consumer(slot, out);
+    pub(crate) fn end_consumer(&mut self, slot: usize, registry: &Registry, out: &mut Batch) {
+        self.totals.end_consumer(slot, registry, out);
+    }
+
+    /// Publishes the interval of every consumer's energy as it is now.
+    pub(crate) fn publish_intervals(&mut self, registry: &Registry, out: &mut Batch) {
+        self.totals.publish_intervals(registry, out);
     }
 
     /// The meter has ended: ends all series of this account. Returns the domain, and what its model has
     /// learnt.
-    pub(crate) fn end(mut self, out: &mut Batch) -> (Arc<Domain>, Learner) {
-        self.totals.end(out);
+    pub(crate) fn end(mut self, registry: &Registry, out: &mut Batch) -> (Arc<Domain>, Learner) {
+        self.totals.end(registry, out);
         (self.totals.into_domain(), self.model.into_learner())
     }
 }

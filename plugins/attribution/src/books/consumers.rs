@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
-use wattrace_api::{Consumer, ConsumerKind, Identity, Timestamp};
+use wattrace_api::{Consumer, ConsumerKind, Identity, ProcessKey, Timestamp};
 
 /// A consumer whose energy series may be open.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct ConsumerSlot {
     open_usage: u32,
     /// For a thread, its process's slot.
     pub(crate) process: Option<usize>,
+    /// For a process, what identifies it.
+    key: Option<ProcessKey>,
     /// The consumer is this agent.
     pub(crate) is_agent: bool,
 }
@@ -38,7 +40,9 @@ pub(crate) struct Consumers {
     /// Slot by the consumer's address, which the slot keeps from being reused.
     by_address: FxHashMap<usize, usize>,
     /// Slot of a process by its pid and start, for its threads.
-    by_process: FxHashMap<(u32, u64), usize>,
+    by_process: FxHashMap<ProcessKey, usize>,
+    /// Processes that were forked since they were last asked for, with their parents.
+    born: Vec<(ProcessKey, ProcessKey)>,
     /// Slots whose usage has ended, and when; their energy series are still open.
     leaving: VecDeque<(usize, Timestamp)>,
     /// Slots whose energy series have ended; remembered usage may still name them.
@@ -51,6 +55,19 @@ impl Consumers {
         self.slots.get(slot)?.as_ref()
     }
 
+    /// What identifies the process in `slot`, or that of the thread in it.
+    pub(crate) fn process_of(&self, slot: usize) -> Option<ProcessKey> {
+        let consumer = self.get(slot)?;
+        consumer.process.map_or(consumer.key, |process| self.get(process)?.key)
+    }
+
+    /// The processes that were forked since the last call, with their parents, in the order in which they
+    /// began.
+    pub(crate) fn take_born(&mut self) -> Vec<(ProcessKey, ProcessKey)> {
+        self.born.sort_unstable_by_key(|&((_, start), _)| start);
+        std::mem::take(&mut self.born)
+    }
+
     /// The slot of `consumer`, about which one more series of usage has begun.
     pub(crate) fn acquire(&mut self, consumer: &Arc<Consumer>) -> usize {
         let address = Arc::as_ptr(consumer) as usize;
@@ -58,14 +75,17 @@ impl Consumers {
         let number = *self.by_address.entry(address).or_insert_with(|| {
             is_new = true;
             let identity = consumer.identity();
+            let key = process_key(identity);
             let number = self.slots.insert(Some(ConsumerSlot {
                 consumer: consumer.clone(),
                 open_usage: 0,
                 process: process_of_thread(consumer, &self.by_process),
+                key,
                 is_agent: is_this_process(identity),
             }));
-            if let Some(process) = pid_and_start(identity) {
+            if let Some(process) = key {
                 self.by_process.insert(process, number);
+                self.born.extend(consumer.parent().and_then(process_key).map(|parent| (process, parent)));
             }
             number
         });
@@ -110,7 +130,7 @@ impl Consumers {
     fn end(&mut self, number: usize) {
         let Some(slot) = self.slots.get_mut(number).and_then(Option::take) else { return };
         self.by_address.remove(&(Arc::as_ptr(&slot.consumer) as usize));
-        if let Some(process) = pid_and_start(slot.consumer.identity())
+        if let Some(process) = slot.key
             && self.by_process.get(&process) == Some(&number)
         {
             self.by_process.remove(&process);
@@ -142,15 +162,15 @@ impl Consumers {
 }
 
 /// What identifies a process; `None` for other consumers.
-fn pid_and_start(identity: &Identity) -> Option<(u32, u64)> {
+fn process_key(identity: &Identity) -> Option<ProcessKey> {
     let pid = identity.id.parse().ok().filter(|_| identity.kind == ConsumerKind::Process)?;
     Some((pid, identity.start_unix_nano))
 }
 
 /// The slot of a thread's process.
-fn process_of_thread(consumer: &Consumer, by_process: &FxHashMap<(u32, u64), usize>) -> Option<usize> {
+fn process_of_thread(consumer: &Consumer, by_process: &FxHashMap<ProcessKey, usize>) -> Option<usize> {
     let process = consumer.parent().filter(|_| consumer.kind() == ConsumerKind::Thread)?;
-    by_process.get(&pid_and_start(process)?).copied()
+    by_process.get(&process_key(process)?).copied()
 }
 
 fn is_this_process(identity: &Identity) -> bool {

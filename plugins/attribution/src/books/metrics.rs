@@ -15,11 +15,6 @@ const STATIC_ENERGY: Metric = Metric::counter(
     metric::MICROJOULE,
     "Part of wattrace.consumer.energy that the hardware uses at no load, where the policy is to share it out",
 );
-const STATIC_POWER: Metric = Metric::gauge(
-    "wattrace.domain.static.power",
-    Unit::Watt,
-    "Power that a domain draws at no load, given or learnt",
-);
 const ERROR: Metric = Metric::gauge(
     "wattrace.attribution.error",
     Unit::Count("1"),
@@ -36,9 +31,11 @@ const IN_USE: Metric = Metric::gauge(
 pub(crate) struct Metrics {
     pub(crate) energy: MetricId,
     pub(crate) static_energy: MetricId,
+    pub(crate) uncertainty: MetricId,
     pub(crate) residual: MetricId,
     pub(crate) agent: MetricId,
     pub(crate) static_power: MetricId,
+    pub(crate) static_error: MetricId,
     pub(crate) error: MetricId,
     pub(crate) in_use: MetricId,
 }
@@ -51,9 +48,11 @@ impl Metrics {
         Ok(Self {
             energy: id(&metric::CONSUMER_ENERGY)?,
             static_energy: id(&STATIC_ENERGY)?,
+            uncertainty: id(&metric::CONSUMER_ENERGY_UNCERTAINTY)?,
             residual: id(&metric::DOMAIN_RESIDUAL)?,
             agent: id(&AGENT_ENERGY)?,
-            static_power: id(&STATIC_POWER)?,
+            static_power: id(&metric::DOMAIN_STATIC_POWER)?,
+            static_error: id(&metric::DOMAIN_STATIC_ERROR)?,
             error: id(&ERROR)?,
             in_use: id(&IN_USE)?,
         })

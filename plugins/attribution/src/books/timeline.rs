@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use wattrace_api::{Follows, Resource, Timestamp, Window};
+use wattrace_api::{Follows, Members, Resource, Timestamp, Window};
 
 use crate::amounts::Quantity;
 
@@ -41,6 +41,16 @@ const MOST_AMOUNTS: usize = 1 << 19;
 
 /// Emptied lists of amounts that are kept for the next windows of a timeline.
 const MOST_SPARE: usize = 2;
+
+/// The usage by which a domain's energy is divided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Followed {
+    pub(crate) timeline: usize,
+    /// The location on it; `None`: all of it.
+    pub(crate) location: Option<u32>,
+    /// The processes whose usage counts; `None`: everybody's.
+    pub(crate) members: Option<Members>,
+}
 
 #[derive(Debug, Default)]
 struct UsageWindow {
@@ -202,13 +212,17 @@ impl Timelines {
         self.all.len() - 1
     }
 
-    /// The number of the timeline that a domain's energy follows, and the location on it (`None`: all of it).
-    pub(crate) fn followed(&mut self, follows: &Follows) -> (usize, Option<u32>) {
+    /// The usage that a domain's energy follows.
+    pub(crate) fn followed(&mut self, follows: &Follows) -> Followed {
+        let on = |timeline, location| Followed { timeline, location, members: None };
         match follows {
-            Follows::Cpus => (PACKAGES, None),
-            Follows::Package(package) => (PACKAGES, Some(*package)),
-            Follows::Core(cpu) => (CORES, Some(*cpu)),
-            Follows::Device(device) => (self.of_device(device), None),
+            Follows::Cpus => on(PACKAGES, None),
+            Follows::Package(package) => on(PACKAGES, Some(*package)),
+            Follows::Core(cpu) => on(CORES, Some(*cpu)),
+            Follows::Device(device) => on(self.of_device(device), None),
+            Follows::Members(package, members) => {
+                Followed { members: Some(members.clone()), ..on(PACKAGES, Some(*package)) }
+            }
         }
     }
 
@@ -333,7 +347,7 @@ mod tests {
         assert_eq!(usage.start(), Some(Timestamp(100)));
         // A device's usage is as old as the newest usage on any timeline makes it.
         let gpu = usage.of_device(&Resource::gpu("x".into()));
-        assert_eq!(usage.followed(&Follows::Device(Resource::gpu("x".into()))), (gpu, None));
+        assert_eq!(usage.followed(&Follows::Device(Resource::gpu("x".into()))).timeline, gpu);
         let used = UsedAmount { user: User::Idle, location: 0, quantity: Quantity::Time, amount: 1 };
         usage.get_mut(gpu).stage(used);
         usage.add(window(200, 2000));

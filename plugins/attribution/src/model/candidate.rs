@@ -2,8 +2,9 @@
 
 use super::basis::Basis;
 use super::constants::{ERROR_MEMORY, MAX_ERROR, MIN_SCORED, STATIC_DRIFT, WINDOW_ERROR_MEMORY};
+use super::correction::{Correction, LastSeconds};
 use super::difference_fit::RecentMean;
-use super::features::{Coefficients, Feature, watts};
+use super::features::{Coefficients, Feature, Features, dynamic_watts, watts};
 use super::observation::Observation;
 use super::trial::ModelTrial;
 
@@ -14,8 +15,14 @@ pub(super) struct Candidate {
     pub(super) coefficients: Option<Coefficients>,
     /// How it predicts changes of power, beside CPU time.
     pub(super) trial: ModelTrial,
+    /// How power differs now from what the coefficients say, by the last seconds.
+    correction: Correction,
+    /// Standard deviation of static power around its coefficient, as a part of it.
+    static_deviation: f64,
     /// Relative error of the power that it predicted for observations.
     observations: MeanError,
+    /// The same of the coefficients alone, without the correction.
+    uncorrected: MeanError,
     /// The same for windows that are much shorter than an observation.
     windows: MeanError,
 }
@@ -35,13 +42,16 @@ impl MeanError {
 }
 
 impl Candidate {
-    /// A candidate without coefficients.
-    pub(super) fn new(basis: Basis) -> Self {
+    /// A candidate without coefficients. Static power does not drift where it `is_given`.
+    pub(super) fn new(basis: Basis, is_given: bool) -> Self {
         Self {
             basis,
             coefficients: None,
             trial: ModelTrial::default(),
+            correction: Correction::default(),
+            static_deviation: if is_given { 0.0 } else { STATIC_DRIFT },
             observations: MeanError::default(),
+            uncorrected: MeanError::default(),
             windows: MeanError::default(),
         }
     }
@@ -54,6 +64,11 @@ impl Candidate {
     /// Mean relative error of the power that it predicted; 0 before the first prediction.
     pub(super) fn mean_error(&self) -> f64 {
         self.observations.mean
+    }
+
+    /// Mean relative error of the energy that it predicted for short windows; `None` before there were enough.
+    pub(super) fn window_error(&self) -> Option<f64> {
+        (self.windows.count >= MIN_SCORED).then_some(self.windows.mean)
     }
 
     /// Whether enough predictions were compared with the meter.
@@ -74,10 +89,28 @@ impl Candidate {
         if drift > 0.0 { drift / (drift + error) } else { 0.0 }
     }
 
-    /// By how much static power differs now from its coefficient, W.
-    pub(super) fn drift(&self, recent: Option<&RecentMean>) -> f64 {
-        let (Some(coefficients), Some(now)) = (self.coefficients, recent) else { return 0.0 };
-        (now.watts - watts(&coefficients, &now.rates)) * self.drift_part(recent)
+    /// Static power now, W; `None` without coefficients.
+    pub(super) fn static_watts(&self) -> Option<f64> {
+        let mean = self.coefficients?[Feature::Always as usize];
+        Some((mean * (1.0 + self.correction.of_static)).max(0.0))
+    }
+
+    /// Dynamic power now over what the coefficients say.
+    pub(super) fn dynamic_factor(&self) -> f64 {
+        (1.0 + self.correction.of_dynamic).max(0.0)
+    }
+
+    /// The power that it predicts for features per second, W; `None` without coefficients.
+    pub(super) fn predict(&self, rates: &Features) -> Option<f64> {
+        Some(self.static_watts()? + dynamic_watts(&self.coefficients?, rates) * self.dynamic_factor())
+    }
+
+    /// Takes new coefficients, and corrects their predictions by the last seconds. Dynamic power is expected
+    /// to differ from them as much as predictions usually do.
+    pub(super) fn renew(&mut self, coefficients: Option<Coefficients>, last: &LastSeconds) {
+        let deviations = [self.static_deviation, self.uncorrected.mean];
+        self.coefficients = coefficients;
+        self.correction = coefficients.map(|c| last.correction(&c, deviations)).unwrap_or_default();
     }
 
     /// The part of a short window's error, 0 to 1, that comes from a meter that is early or late rather than
@@ -90,12 +123,17 @@ impl Candidate {
         1.0 - (observations / windows).powi(2)
     }
 
-    /// Scores the prediction for an observation; `drift` is static power's, W.
-    pub(super) fn score(&mut self, observation: &Observation, drift: f64) {
-        let Some(coefficients) = self.coefficients else { return };
-        let predicted = watts(&coefficients, &observation.rates) + drift;
-        let error = (predicted - observation.watts).abs() / observation.watts.max(f64::MIN_POSITIVE);
-        self.observations.add(error.min(MAX_ERROR), ERROR_MEMORY);
+    /// Scores the prediction for an observation.
+    pub(super) fn score(&mut self, observation: &Observation) {
+        let (Some(coefficients), Some(predicted)) = (self.coefficients, self.predict(&observation.rates))
+        else {
+            return;
+        };
+        let measured = observation.watts;
+        let error_of =
+            |predicted: f64| ((predicted - measured).abs() / measured.max(f64::MIN_POSITIVE)).min(MAX_ERROR);
+        self.observations.add(error_of(predicted), ERROR_MEMORY);
+        self.uncorrected.add(error_of(watts(&coefficients, &observation.rates)), ERROR_MEMORY);
     }
 
     /// Scores the prediction for a short window.

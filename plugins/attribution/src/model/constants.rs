@@ -46,8 +46,29 @@ pub(super) const NOISE_MEMORY: f64 = 100.0;
 /// Observations before a utilisation's mean power limits static power: a meter that stood still for one
 /// observation must not.
 pub(super) const MIN_PLAUSIBLE: f64 = 3.0;
+/// The fit makes relative errors small, down to this part of mean power: a core that is switched off draws
+/// nothing, and its meter's steps are not a small error of nothing.
+pub(super) const LEAST_POWER: f64 = 0.1;
+/// Power that counts as none, W.
+pub(super) const MIN_WATTS: f64 = 1e-3;
 /// Ridge of the fit: the weight of the expectation (all CPU time costs the same) beside the observations.
 pub(super) const RIDGE: f64 = 1e-4;
+
+// ---- The prior: static power before the meter has shown it
+// ---------------------------------------------------------------------
+
+/// Static power of a package as a part of its power at full load: the mean of the families of x86 servers in
+/// `plugins/estimate`'s table (SPECpower results since 2017) is 0.21. Measured with RAPL, idle packages drew
+/// 0.12 of their design power (Teads, 2021).
+pub(super) const PACKAGE_STATIC_SHARE: f64 = 0.2;
+/// The same of the cores of a package, or of one of them: idle cores are switched off.
+pub(super) const CORE_STATIC_SHARE: f64 = 0.1;
+/// The same of a GPU: 40 to 60 W of 300 to 400 W.
+pub(super) const GPU_STATIC_SHARE: f64 = 0.15;
+/// The same of everything else (memory, uncore, a whole machine), where much does not depend on the load.
+pub(super) const OTHER_STATIC_SHARE: f64 = 0.4;
+/// The standard deviation of a share among machines, as a part of it.
+pub(super) const SHARE_ERROR: f64 = 0.75;
 
 // ---- Differences: the short memory of changes in power
 // ----------------------------------------------------------
@@ -61,8 +82,19 @@ pub(super) const DIFFERENCE_SECONDS: f64 = 60.0;
 /// Standard deviation of static power around its mean, as a part of it: a warm package draws some percent
 /// more.
 pub(super) const STATIC_DRIFT: f64 = 0.03;
+/// Standard deviation of predicted power that neither static nor dynamic power's recent errors explain, as a
+/// part of it.
+pub(super) const UNEXPLAINED_ERROR: f64 = 0.005;
 /// The smallest weight of levels beside differences. Only levels determine static power.
 pub(super) const MIN_LEVEL_WEIGHT: f64 = 0.01;
+
+// ---- What was learnt in an earlier run
+// ------------------------------------------------------------------------------------------
+
+/// How many times power may be what was learnt earlier, or the reverse, before that is a contradiction.
+pub(super) const MAX_CONTRADICTION: f64 = 2.0;
+/// First observations that contradict what was learnt earlier, before it is forgotten.
+pub(super) const CONTRADICTIONS: u32 = 3;
 
 // ---- Errors, and the trial of a candidate beside CPU time
 // -------------------------------------------------------
@@ -80,6 +112,30 @@ pub(super) const TRIAL_MEMORY: f64 = 50.0;
 /// Standard deviations by which a candidate must do worse than CPU time before it is withdrawn. Chance alone
 /// exceeds three in one of 700 cases.
 pub(super) const TRIAL_DEVIATIONS: f64 = 3.0;
+
+// ---- Uncertainty
+// -----------------------------------------------------------------------------------------------------
+
+/// Standard deviation over mean absolute error, of normally distributed errors.
+pub(super) const MEAN_TO_STANDARD: f64 = 1.2533;
+/// Standard error of the time of a meter's value before short windows have shown it: that of a meter which
+/// updates every millisecond.
+pub(super) const METER_EDGE: Duration = Duration::from_micros(289);
+/// How much consumers deviate from what their use costs, as a part of it, before changes of power show it:
+/// CPU time alone is that far off.
+pub(super) const DEFAULT_DEVIATION: f64 = 0.2;
+/// The smallest and the largest deviation that is believed.
+pub(super) const MIN_DEVIATION: f64 = 0.002;
+pub(super) const MAX_DEVIATION: f64 = 1.0;
+/// How many times more changes than coefficients there must have been.
+pub(super) const FIT_REDUNDANCY: f64 = 4.0;
+/// How much more a consumer deviates over its life than in changes of power: code that stays was fitted.
+pub(super) const LASTING: f64 = 1.0;
+/// Time constant, in seconds, over which the observed deviation is averaged: code that runs steadily shows
+/// less of it than there is.
+pub(super) const DEVIATION_SECONDS: f64 = 100.0;
+/// How much more than the meter's noise power must have changed, in squares, to show a deviation.
+pub(super) const MIN_SIGNAL: f64 = 4.0;
 
 // ---- Shared cores
 // -----------------------------------------------------------------------------------------------

@@ -9,19 +9,34 @@
 use serde::{Deserialize, Serialize};
 
 use super::constants::{DIFFERENCE_SECONDS, RECENT_SECONDS};
-use super::features::{FEATURES, Features};
+use super::features::{Coefficients, FEATURES, Features};
 use super::nnls::Matrix;
 use super::observation::Observation;
 
 /// The normal equations of a fit to differences.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct DifferenceFit {
-    /// Sums of products of the features' differences with each other, and with power's.
+    /// Sums of products of the features' differences with each other, and with power's, as parts of mean power.
     features: Matrix,
     watts: Features,
+    /// The same of power's with itself, and the number of differences: what fades counts less.
+    #[serde(default)]
+    squares: f64,
+    #[serde(default)]
+    count: f64,
     /// The mean of the last seconds, once there is one. It is not kept across restarts.
     #[serde(skip)]
     recent: Option<RecentMean>,
+}
+
+/// How far a fit explains the differences, in squares of parts of mean power.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Changes {
+    /// The sum of squares, and how much of it the fit leaves unexplained.
+    pub(super) squares: f64,
+    pub(super) unexplained: f64,
+    /// Their number.
+    pub(super) count: f64,
 }
 
 /// How the machine was used in the last seconds, on average.
@@ -32,8 +47,8 @@ pub(super) struct RecentMean {
 }
 
 impl DifferenceFit {
-    /// Adds an observation.
-    pub(super) fn add(&mut self, observation: &Observation) {
+    /// Adds an observation of hardware that draws `mean` watts on average, above 0.
+    pub(super) fn add(&mut self, observation: &Observation, mean: f64) {
         let Observation { rates, watts, seconds, .. } = observation;
         let Some(recent) = &mut self.recent else {
             self.recent = Some(RecentMean { rates: *rates, watts: *watts });
@@ -45,10 +60,13 @@ impl DifferenceFit {
         }
         let watts_difference = watts - recent.watts;
         let keep = (-seconds / DIFFERENCE_SECONDS).exp();
+        let weight = mean.powi(-2);
+        self.squares = self.squares * keep + weight * watts_difference * watts_difference;
+        self.count = self.count * keep + 1.0;
         for i in 0..FEATURES {
-            self.watts[i] = self.watts[i] * keep + difference[i] * watts_difference;
+            self.watts[i] = self.watts[i] * keep + weight * difference[i] * watts_difference;
             for j in 0..FEATURES {
-                self.features[i][j] = self.features[i][j] * keep + difference[i] * difference[j];
+                self.features[i][j] = self.features[i][j] * keep + weight * difference[i] * difference[j];
             }
         }
         let part = 1.0 - (-seconds / RECENT_SECONDS).exp();
@@ -60,6 +78,18 @@ impl DifferenceFit {
     pub(super) fn add_to(&self, g: &mut Matrix, b: &mut Features) {
         b.iter_mut().zip(self.watts).for_each(|(b, more)| *b += more);
         g.iter_mut().flatten().zip(self.features.iter().flatten()).for_each(|(g, more)| *g += more);
+    }
+
+    /// How far `coefficients` explain the differences. Static power has no part in them.
+    pub(super) fn changes(&self, coefficients: &Coefficients) -> Changes {
+        let mut unexplained = self.squares;
+        for i in 1..FEATURES {
+            unexplained -= 2.0 * coefficients[i] * self.watts[i];
+            for j in 1..FEATURES {
+                unexplained += coefficients[i] * coefficients[j] * self.features[i][j];
+            }
+        }
+        Changes { squares: self.squares, unexplained: unexplained.max(0.0), count: self.count }
     }
 
     /// The mean of the last seconds.

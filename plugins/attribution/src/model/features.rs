@@ -71,8 +71,12 @@ pub(super) fn watts(coefficients: &Coefficients, rates: &Features) -> f64 {
     coefficients.iter().zip(rates).map(|(c, rate)| c * rate).sum()
 }
 
+/// The dynamic power that `coefficients` predict for features per second.
+pub(super) fn dynamic_watts(coefficients: &Coefficients, rates: &Features) -> f64 {
+    coefficients.iter().zip(rates).skip(1).map(|(c, rate)| c * rate).sum()
+}
+
 /// The dynamic energy that `coefficients` predict for features, in whole picojoules.
 pub(super) fn picojoules(coefficients: &Coefficients, features: &Features) -> u64 {
-    let joules: f64 = coefficients.iter().zip(features).skip(1).map(|(c, f)| c * f).sum();
-    (joules * 1e12) as u64
+    (dynamic_watts(coefficients, features) * 1e12) as u64
 }

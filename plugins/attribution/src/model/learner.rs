@@ -9,13 +9,17 @@
 use serde::{Deserialize, Serialize};
 
 use super::constants::{
-    BUSY_CPU_STEPS, FADED_ERROR, MAX_POINT_WEIGHT, MAX_POINTS, MAX_STATIC_ERROR, MIN_OBSERVATIONS,
-    MIN_PLAUSIBLE, NOISE_MEMORY, POINT_DECAY, POINT_STEPS, RIDGE, STATIC_DRIFT, UTILISATION_STEPS,
+    BUSY_CPU_STEPS, FADED_ERROR, LEAST_POWER, MAX_POINT_WEIGHT, MAX_POINTS, MAX_STATIC_ERROR,
+    MIN_OBSERVATIONS, MIN_PLAUSIBLE, MIN_WATTS, NOISE_MEMORY, POINT_DECAY, POINT_STEPS, RIDGE,
+    UTILISATION_STEPS,
 };
-use super::difference_fit::{DifferenceFit, RecentMean};
+use super::correction::LastSeconds;
+use super::difference_fit::{Changes, DifferenceFit, RecentMean};
 use super::features::{Coefficients, FEATURES, Feature, Features};
 use super::nnls;
 use super::observation::Observation;
+use super::prior::Prior;
+use super::static_power::{Level, Line, StaticPower};
 
 /// Sums of weights that decay come close to whole numbers from below; this much less counts as reached.
 const DECAYED: f64 = 1.0 - 1e-3;
@@ -34,15 +38,21 @@ struct WorkingPoint {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Learner {
     points: Vec<WorkingPoint>,
-    /// Under the name that state files have had since their schema 2.
-    #[serde(rename = "contrasts")]
+    /// Not under the name of schema 2's first files, `contrasts`, which were in W².
+    #[serde(default)]
     differences: DifferenceFit,
+    /// They are not kept across restarts.
+    #[serde(skip)]
+    last_seconds: LastSeconds,
     /// The variance of power within a point, W².
     #[serde(default)]
     noise: f64,
     /// Static power has been determined.
     #[serde(default)]
     is_determined: bool,
+    /// Observations that were learnt from, ever.
+    #[serde(default)]
+    observations: u64,
 }
 
 impl Learner {
@@ -53,14 +63,36 @@ impl Learner {
             && observation.watts >= 0.0
             && (0.0..=1.0).contains(&observation.utilisation);
         if is_valid {
+            self.observations += 1;
             self.remember(observation);
             self.determine();
         }
     }
 
+    /// An empty memory that replaces this one, which was wrong: it counts on from there.
+    pub(super) fn replaced(&self) -> Self {
+        Self { observations: self.observations, ..Self::default() }
+    }
+
+    /// Whether every number in it can have been learnt: a file may hold anything.
+    pub(super) fn is_possible(&self) -> bool {
+        let is_possible = |p: &WorkingPoint| {
+            let numbers = p.rates.iter().chain([&p.weight, &p.watts]);
+            (0.0..=1.0).contains(&p.utilisation) && numbers.into_iter().all(|n| n.is_finite() && *n >= 0.0)
+        };
+        self.points.len() <= MAX_POINTS && self.noise.is_finite() && self.points.iter().all(is_possible)
+    }
+
+    /// Observations that were learnt from, ever: of two learners of one domain, the one with more knows more.
+    pub(super) fn observations(&self) -> u64 {
+        self.observations
+    }
+
     fn remember(&mut self, observation: &Observation) {
         self.points.iter_mut().for_each(|p| p.weight *= POINT_DECAY);
-        self.differences.add(observation);
+        let mean = self.mean_watts().unwrap_or(observation.watts).max(MIN_WATTS);
+        self.differences.add(observation, mean);
+        self.last_seconds.add(observation, LEAST_POWER * mean);
         let key = key(observation);
         if let Some(point) = self.points.iter_mut().find(|p| p.key == key) {
             point.weight = (point.weight + 1.0).min(MAX_POINT_WEIGHT);
@@ -94,6 +126,16 @@ impl Learner {
         self.points.iter().any(|p| p.rates[feature as usize] > 0.0)
     }
 
+    /// How far `coefficients` explain the changes of power in the last minutes.
+    pub(super) fn changes(&self, coefficients: &Coefficients) -> Changes {
+        self.differences.changes(coefficients)
+    }
+
+    /// The last seconds, to correct predictions by.
+    pub(super) fn last_seconds(&self) -> &LastSeconds {
+        &self.last_seconds
+    }
+
     /// How the machine was used in the last seconds.
     pub(super) fn recent(&self) -> Option<&RecentMean> {
         self.differences.recent()
@@ -102,6 +144,7 @@ impl Learner {
     /// The coefficients of `features` and of static power that fit best, none below zero, and static power
     /// not above the lowest power that was drawn. `None` before the load has varied enough.
     ///
+    /// Relative errors are least: the error of a meter, and of a model, grows with the power that is drawn.
     /// Static power is `given` where it is known. Where the observations leave a choice, the fit stays near
     /// `expected`. `level_weight` is the weight of a point beside a difference, above 0 to 1; at 1
     /// differences do not count.
@@ -139,8 +182,9 @@ impl Learner {
         if level_weight < 1.0 {
             self.differences.add_to(&mut g, &mut b);
         }
+        let least = LEAST_POWER * self.mean_watts().unwrap_or(0.0).max(MIN_WATTS);
         for point in &self.points {
-            let weight = point.weight * level_weight;
+            let weight = point.weight * level_weight * point.watts.max(least).powi(-2);
             let watts = point.watts - given.unwrap_or(0.0);
             for &i in &unknowns {
                 b[i] += weight * point.rates[i] * watts;
@@ -164,25 +208,37 @@ impl Learner {
 
     /// The standard error of static power, as a part of mean power, if it is taken from a line through the
     /// points; `None` before there are enough observations, at more than one load.
-    ///
-    /// It does not matter how much of the machine varied, but how surely it was seen: how far the loads lie
-    /// from idleness compared with how much they differ, the noise of each point's power, which averages out
-    /// over observations, and what the line does not explain and static power's drift, which do not.
     fn static_error(&self) -> Option<f64> {
-        let sum =
-            |of: &dyn Fn(&WorkingPoint) -> f64| self.points.iter().map(|p| p.weight * of(p)).sum::<f64>();
-        let weight = sum(&|_| 1.0);
-        if weight <= MIN_OBSERVATIONS * DECAYED {
-            return None;
-        }
-        let (busy, watts) = (sum(&|p| p.utilisation) / weight, sum(&|p| p.watts) / weight);
-        let spread = sum(&|p| (p.utilisation - busy).powi(2)) / weight;
-        let slope = sum(&|p| (p.utilisation - busy) * (p.watts - watts)) / weight / spread;
-        let unexplained = sum(&|p| (p.watts - watts - slope * (p.utilisation - busy)).powi(2)) / weight;
-        let points = weight * weight / sum(&|p| p.weight);
-        let systematic = (unexplained + (STATIC_DRIFT * watts).powi(2)) / points;
-        let variance = (self.noise / weight + systematic) * (1.0 + busy * busy / spread);
-        Some(variance.sqrt() / watts).filter(|error| error.is_finite())
+        self.line().filter(|line| line.weight > MIN_OBSERVATIONS * DECAYED)?.relative_error()
+    }
+
+    /// The line through the points; `None` before the first observation.
+    fn line(&self) -> Option<Line> {
+        let levels = self.points.iter().map(|p| {
+            let &WorkingPoint { weight, utilisation, watts, .. } = p;
+            Level { weight, utilisation, watts }
+        });
+        Line::through(levels, self.noise)
+    }
+
+    /// What is known of static power, given what is expected of it; `None` before the first observation.
+    pub(super) fn static_power(&self, prior: &Prior) -> Option<StaticPower> {
+        let StaticPower { watts, error } = self.line()?.with_prior(prior);
+        Some(StaticPower { watts: watts.min(self.lowest().unwrap_or(watts)), error })
+    }
+
+    /// Whether the observations show static power better than they would show it at their mean load, with
+    /// the prior alone.
+    pub(super) fn outweighs(&self, prior: &Prior) -> bool {
+        let of_prior = self.line().map(|line| line.relative_error_of(prior));
+        self.is_determined && self.static_error() <= of_prior
+    }
+
+    /// Mean power over the points; `None` before the first one.
+    fn mean_watts(&self) -> Option<f64> {
+        let sum = |of: fn(&WorkingPoint) -> f64| self.points.iter().map(of).sum::<f64>();
+        let (weight, watts) = (sum(|p| p.weight), sum(|p| p.weight * p.watts));
+        (weight > 0.0).then(|| watts / weight)
     }
 
     /// The lowest mean power of a step of utilisation that was seen often enough. A mean over all points of

@@ -24,6 +24,11 @@ impl ObservedWindow {
         Self { features: [0.0; FEATURES], microjoules, ns, busy_ns: 0, idle_ns }
     }
 
+    /// Busy time over all CPU time, 0 to 1; 0 if there is none.
+    pub(super) fn utilisation(&self) -> f64 {
+        self.busy_ns as f64 / (self.busy_ns + self.idle_ns).max(1) as f64
+    }
+
     /// Adds the usage of a consumer.
     pub(crate) fn add(&mut self, amounts: &Amounts) {
         self.busy_ns += amounts[Quantity::Time as usize];

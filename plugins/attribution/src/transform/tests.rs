@@ -12,6 +12,8 @@ use super::*;
 use crate::books::AGENT_ENERGY;
 use crate::{Attribution, GpuIdle, Idle};
 
+mod members;
+
 const SECOND: u64 = 1_000_000_000;
 
 /// A rig with attribution in it, and helpers that open packages' meters and processes.
@@ -20,7 +22,11 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(config: AttributionConfig) -> Self {
+    /// With the state that `config` names, but not that of this machine.
+    fn new(mut config: AttributionConfig) -> Self {
+        if config.state.as_os_str().is_empty() {
+            config.state = "none".into();
+        }
         let mut rig = Rig::new();
         rig.start::<Attribution>(config).unwrap();
         Self { rig }
@@ -87,7 +93,15 @@ impl Scene {
 }
 
 fn with_idle_watts(domain: &str, watts: f64) -> AttributionConfig {
-    AttributionConfig { idle_watts: [(domain.to_string(), watts)].into(), ..Default::default() }
+    let idle_watts = [(domain.to_string(), watts)].into();
+    AttributionConfig { idle_watts, state: "none".into(), ..Default::default() }
+}
+
+/// Domains that draw nothing at no load, so that all energy is the users'.
+fn without_static_power() -> AttributionConfig {
+    let domains = ["package-0", "package-1", "psys", "core-cpu-0", "core-cpu-2"];
+    let idle_watts = domains.map(|domain| (domain.to_owned(), 0.0)).into();
+    AttributionConfig { idle_watts, state: "none".into(), ..Default::default() }
 }
 
 #[test]
@@ -120,7 +134,7 @@ fn energy_and_usage_from_before_attribution_started_do_not_count() {
 
 #[test]
 fn the_agents_own_share_has_a_series_of_its_own_as_well() {
-    let mut scene = Scene::new(AttributionConfig::default());
+    let mut scene = Scene::new(without_static_power());
     let meter = scene.meter("package-0", Some(0));
     let (agent, other) = (scene.process(std::process::id(), 0), scene.process(1, 0));
     let batch = scene.pass(0, SECOND, &[(agent, SECOND / 4), (other, 3 * SECOND / 4), (meter, 40_000_000)]);
@@ -148,8 +162,21 @@ fn dynamic_energy_is_divided_by_cpu_time_and_static_energy_goes_to_idle() {
 }
 
 #[test]
-fn a_packages_energy_goes_to_its_own_users() {
+fn before_anything_is_learnt_static_power_is_what_such_hardware_usually_draws() {
     let mut s = Scene::new(AttributionConfig::default());
+    let (idle, a) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0));
+    let meter = s.meter("package-0", Some(0));
+    // One of two CPUs busy for 10 ms, at 10 W at no load and 20 W per busy CPU.
+    let ms = SECOND / 1000;
+    let batch = s.pass(0, 10 * ms, &[(idle, 10 * ms), (a, 10 * ms), (meter, 300_000)]);
+    let (books, residual) = s.books(&[batch]);
+    let of = |name: &str| books[&("package-0".to_string(), name.to_string())];
+    assert_eq!((of("idle"), of("process1"), of("unattributed"), residual), (100_000, 200_000, 0, 0.0));
+}
+
+#[test]
+fn a_packages_energy_goes_to_its_own_users() {
+    let mut s = Scene::new(without_static_power());
     let (zero, one) = (s.process(1, 0), s.process(2, 1));
     let (m0, m1, host) =
         (s.meter("package-0", Some(0)), s.meter("package-1", Some(1)), s.meter("psys", None));
@@ -164,7 +191,7 @@ fn a_packages_energy_goes_to_its_own_users() {
 
 #[test]
 fn an_energy_window_across_two_usage_windows_waits_for_the_second_and_uses_both() {
-    let mut s = Scene::new(AttributionConfig::default());
+    let mut s = Scene::new(without_static_power());
     let a = s.process(1, 0);
     s.rig.clock.set(Timestamp(50));
     let meter = s.meter("package-0", Some(0));
@@ -183,7 +210,7 @@ fn an_energy_window_across_two_usage_windows_waits_for_the_second_and_uses_both(
 
 #[test]
 fn energy_from_before_usage_was_known_is_unattributed() {
-    let mut s = Scene::new(AttributionConfig::default());
+    let mut s = Scene::new(without_static_power());
     let meter = s.meter("package-0", Some(0));
     s.rig.clock.set(Timestamp(100));
     let a = s.process(1, 0);
@@ -195,7 +222,7 @@ fn energy_from_before_usage_was_known_is_unattributed() {
 
 #[test]
 fn a_consumers_energy_ends_with_its_last_window() {
-    let mut s = Scene::new(AttributionConfig::default());
+    let mut s = Scene::new(without_static_power());
     let (a, meter) = (s.process(1, 0), s.meter("package-0", Some(0)));
     s.pass(0, 100, &[(meter, 10)]);
     let mut last = s.rig.batch(Window::new(Timestamp(0), Timestamp(100)), &[(a, 100)]);
@@ -240,9 +267,9 @@ fn a_meter_that_ends_closes_and_ends_its_account() {
     let (books, _) = s.books(std::slice::from_ref(&batch));
     let total: u64 = books.values().sum();
     assert_eq!(total, 1000, "closed with what there was: {books:?}");
-    // The meter's own series, idle, unattributed, residual, the process's energy, static power, and two for
-    // each kind of weights.
-    assert_eq!(batch.ended().len(), 10);
+    // The meter's own series, idle, unattributed, residual, the process's energy, the intervals of it and of
+    // idle, static power and its error, and two for each kind of weights.
+    assert_eq!(batch.ended().len(), 13);
 }
 
 /// Energy by consumer for a second on two CPUs, of which one process used 0.6 s and another 0.3 s, at 10 W at
@@ -306,7 +333,7 @@ fn threads_divide_the_energy_of_their_process() {
 
 #[test]
 fn a_cores_energy_is_divided_by_the_use_of_that_core() {
-    let mut s = Scene::new(AttributionConfig::default());
+    let mut s = Scene::new(without_static_power());
     let of_core = |s: &Scene, cpu, pid: u32| {
         let identity =
             Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
