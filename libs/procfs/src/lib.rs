@@ -53,6 +53,13 @@ impl Procfs {
         real_uid(&self.text(pid, "status")?)
     }
 
+    /// The process of a thread by its thread id, and how many threads that process has.
+    pub fn process_of_thread(&self, thread: u32) -> Option<(u32, u32)> {
+        let status = self.text(thread, "status")?;
+        let field = |name| status_field(&status, name)?.parse().ok();
+        Some((field("Tgid")?, field("Threads")?))
+    }
+
     /// The path of a process's executable, also if that has been deleted since. Kernel threads have none.
     pub fn executable(&self, pid: u32) -> Option<String> {
         let link = self.file(pid, "exe");
@@ -109,6 +116,12 @@ mod tests {
         let stat = procfs.stat(pid).unwrap();
         assert_eq!(stat.parent, std::os::unix::process::parent_id());
         assert!(stat.start_nanos() > 0 && !stat.is_zombie());
+        let of_thread = || {
+            let thread = fs::read_link("/proc/thread-self").unwrap();
+            procfs.process_of_thread(thread.file_name()?.to_str()?.parse().ok()?)
+        };
+        let (process, threads) = std::thread::scope(|scope| scope.spawn(of_thread).join()).unwrap().unwrap();
+        assert!(process == pid && threads > 1, "{process} with {threads} threads");
         assert_eq!(procfs.real_uid(pid), Some(fs::metadata("/proc/self").unwrap().uid()));
         assert_eq!(procfs.executable(pid).as_deref(), std::env::current_exe().unwrap().to_str());
         assert!(procfs.cgroups(pid).unwrap().contains("::/"));

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use wattrace_meter::sysfs::{Fault, names, parse_millionths, read_text};
 
+use crate::tally::GroupId;
+
 /// Directories at the root that are no control groups.
 const NO_GROUPS: [&str; 3] = ["info", "mon_data", "mon_groups"];
 
@@ -17,12 +19,20 @@ pub(crate) struct Group {
     /// Its path below the root: empty for the default group, `web` for a control group, `web/batch` for a
     /// monitoring group in it, `/batch` for one in the default group.
     pub(crate) name: String,
+    pub(crate) path: PathBuf,
     /// Tells a group from a later one of its name.
     pub(crate) inode: u64,
     /// The index of the control group that it is a monitoring group of.
     pub(crate) parent: Option<usize>,
     /// The packages with their counters, ascending.
     pub(crate) packages: Vec<(u32, PathBuf)>,
+}
+
+impl Group {
+    /// What tells it from all others.
+    pub(crate) fn id(&self) -> GroupId {
+        (self.name.clone(), self.inode)
+    }
 }
 
 /// All groups below `root` that have counters, each control group before its monitoring groups, the default
@@ -35,7 +45,7 @@ pub(crate) fn find(root: &Path) -> Vec<Group> {
         if packages.is_empty() {
             return None;
         }
-        found.push(Group { name, inode, parent, packages });
+        found.push(Group { name, path: path.to_owned(), inode, parent, packages });
         Some(found.len() - 1)
     };
     let mut controls = vec![(String::new(), root.to_owned())];

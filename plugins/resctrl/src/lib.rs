@@ -7,6 +7,7 @@
 //! | `config` | the keys of `[plugins.resctrl]` |
 //! | `groups` | finds groups and packages, and reads counters |
 //! | `tally` | from the kernel's sums to what each group and package has used. Pure |
+//! | `tasks` | which processes are in which group |
 //! | `source` | the pipeline element |
 //!
 //! `wattrace-meter` follows counters and counts irregular readings.
@@ -15,6 +16,7 @@ mod config;
 mod groups;
 mod source;
 mod tally;
+mod tasks;
 
 pub use config::ResctrlConfig;
 

@@ -1,6 +1,6 @@
 //! The pipeline element: reads all counters on each tick, and publishes the energy of each package's cores
-//! and of each group. `groups.rs` finds and reads the counters, `tally.rs` adds them up; `wattrace-meter`
-//! makes series of them.
+//! and of each group. `groups.rs` finds and reads the counters, `tally.rs` adds them up, `tasks.rs` lists the
+//! processes whose energy it is; `wattrace-meter` makes series of them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,10 +11,12 @@ use wattrace_api::{
 };
 use wattrace_meter::names::{slug, unique};
 use wattrace_meter::{Anomaly, Channel, Subject, sysfs};
+use wattrace_procfs::Procfs;
 
 use crate::config::ResctrlConfig;
 use crate::groups::{self, Group};
 use crate::tally::{GroupId, Reading, Tally};
+use crate::tasks::Tasks;
 
 /// All counters of a machine.
 pub(crate) struct ResctrlSource {
@@ -28,6 +30,7 @@ pub(crate) struct ResctrlSource {
     read_at: Timestamp,
     packages: Vec<(u32, Channel)>,
     groups: Vec<GroupChannel>,
+    tasks: Tasks,
     /// The points of the first readings, for the first batch.
     first: Batch,
 }
@@ -63,6 +66,7 @@ impl ResctrlSource {
             read_at: clock.now(),
             packages: Vec::new(),
             groups: Vec::new(),
+            tasks: Tasks::new(Procfs::default()),
             first: Batch::default(),
             root,
             origin,
@@ -76,19 +80,21 @@ impl ResctrlSource {
     }
 
     fn read(&mut self, found: &[Group], out: &mut Batch) -> Result<(), Error> {
-        let id = |group: &Group| (group.name.clone(), group.inode);
         let (mut readings, mut problem) = (Vec::new(), None);
         for group in found {
             for (package, counter) in &group.packages {
                 let read = groups::read(counter);
-                let parent = group.parent.map(|at| id(&found[at]));
+                let parent = group.parent.map(|at| found[at].id());
                 let microjoules = read.map_err(|fault| problem = Some(fault.what)).ok();
-                readings.push(Reading { group: id(group), parent, package: *package, microjoules });
+                readings.push(Reading { group: group.id(), parent, package: *package, microjoules });
             }
         }
         let now = self.clock.now();
         let irregular = self.tally.take(&readings, now.since(self.read_at));
         self.read_at = now;
+        if self.with_groups {
+            self.tasks.update(found, &self.clock);
+        }
         self.open_channels(found, now)?;
         for (package, channel) in &mut self.packages {
             let resets = irregular.resets.iter().filter(|of| *of == package).count();
@@ -119,13 +125,13 @@ impl ResctrlSource {
         for group in found {
             for &(package, _) in &group.packages {
                 self.open_package(package, now)?;
-                let id = (group.name.clone(), group.inode);
+                let id = group.id();
                 let is_open = |open: &GroupChannel| open.id == id && open.package == package;
                 // What is left of the package is the default group's.
                 if !self.with_groups || group.name.is_empty() || self.groups.iter().any(is_open) {
                     continue;
                 }
-                let parent = group.parent.map(|at| (found[at].name.clone(), found[at].inode));
+                let parent = group.parent.map(|at| found[at].id());
                 let container = parent.filter(|(name, _)| !name.is_empty()).and_then(|parent| {
                     let same = |open: &&GroupChannel| open.id == parent && open.package == package;
                     self.groups.iter().find(same).map(|open| &open.channel)
@@ -137,8 +143,10 @@ impl ResctrlSource {
                     id: format!("{}/{package}", group.name).into(),
                 };
                 let name = format!("{}-core-{package}", slug(&group.name));
-                let follows = Follows::Device(resource.clone());
-                let subject = self.subject(name, resource, follows, within);
+                let follows = Follows::Members(package, self.tasks.members(group));
+                let mut subject = self.subject(name, resource, follows, within);
+                // Only what its tasks use is counted.
+                subject.domain.idle_microwatts = Some(0);
                 let channel = Channel::of_energy(subject, now, &self.registry)?;
                 self.groups.push(GroupChannel { id, package, channel });
             }

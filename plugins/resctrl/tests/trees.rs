@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
 use std::fs;
+use std::process::{Child, Command};
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -47,6 +48,10 @@ impl Mount {
         rig.start::<Resctrl>(self.config()).unwrap();
         rig
     }
+}
+
+fn sleeper() -> Child {
+    Command::new("sleep").arg("600").spawn().unwrap()
 }
 
 fn at(rig: &mut Rig, second: u64) -> Vec<Point> {
@@ -122,6 +127,32 @@ fn groups_are_domains_of_their_own_and_packages_have_each_joule_once() {
     assert!(seen.contains(&"new-core-0<core-0 = 8000000".to_owned()), "{seen:?}");
     assert_eq!(seen[0], "core-0<package-0 = 52000000");
     assert!(!seen.iter().any(|line| line.starts_with("batch")), "{seen:?}");
+}
+
+#[test]
+fn a_groups_energy_is_that_of_its_tasks_as_they_come_and_go() {
+    let mount = Mount::new(&[("", ["100", "10"]), ("web", ["50", "5"])]);
+    let (mut one, mut two) = (sleeper(), sleeper());
+    let tasks = mount.0.path().join("web/tasks");
+    fs::write(&tasks, format!("{}\n", one.id())).unwrap();
+    let mut rig = mount.rig();
+    let members = |rig: &mut Rig, second: u64| {
+        let points = at(rig, second);
+        let domain = |p: &&Point| p.series.domain.as_ref().is_some_and(|d| d.name == "web-core-1");
+        let domain = points.iter().find(domain).unwrap().series.domain.clone().unwrap();
+        assert_eq!(domain.idle_microwatts, Some(0), "only what its tasks use is counted");
+        let Follows::Members(1, members) = &domain.follows else { panic!("{:?}", domain.follows) };
+        let now = Timestamp(second * SECOND);
+        let during = members.during(Window::new(now, Timestamp(now.0 + 1)));
+        [&one, &two].map(|process| during.part((process.id(), 0)))
+    };
+    assert_eq!(members(&mut rig, 1), [1.0, 0.0]);
+    fs::write(&tasks, format!("{}\n", two.id())).unwrap();
+    assert_eq!(members(&mut rig, 2), [0.0, 1.0]);
+    for process in [&mut one, &mut two] {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
 }
 
 #[test]

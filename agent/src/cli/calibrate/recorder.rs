@@ -145,10 +145,11 @@ impl Recording {
     }
 
     /// The target of a meter. Estimates are left out, since a profile is what they are made from, and so are
-    /// devices, whose energy does not depend on the CPUs' load.
+    /// devices and groups, whose energy does not depend on the CPUs' load alone.
     fn energy_target(&mut self, series: &Series) -> Option<Target> {
         let domain = series.domain.as_ref()?;
-        if domain.origin == Origin::Estimated || matches!(domain.follows, Follows::Device(_)) {
+        let is_apart = matches!(domain.follows, Follows::Device(_) | Follows::Members(..));
+        if domain.origin == Origin::Estimated || is_apart {
             return None;
         }
         // A meter that ended and was opened again has a second series.
