@@ -315,3 +315,42 @@ fn in_a_fork_storm_only_so_many_are_followed_until_the_next_emission() {
     table.emit(false);
     assert!(follows(&mut table, PID + most), "there is room again");
 }
+
+#[test]
+fn what_else_a_process_used_is_pushed_once_when_it_ends_and_not_of_one_from_before() {
+    use wattrace_api::process_stats::{CPU_WAIT, IO_READ, PEAK_MEMORY};
+
+    let registry = Registry::new();
+    let metric = registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
+    let groups =
+        vec![CpuGroup { resource: Resource::package(0), metrics: [Some(metric), None, None, None, None] }];
+    let details = Details { threads: false, stats: Some(StatsMetrics::declare(&registry).unwrap()) };
+    let clock = Clock::manual(Timestamp(1_000_000_000));
+    let mut t =
+        Table { registry: registry.clone(), processes: Processes::new(registry, clock, 1, groups, details) };
+    t.pass_after(1000);
+    t.processes.forked(&event(PID, 7));
+    // One from before has no fork event.
+    for pid in [PID, PID - 1] {
+        t.charge(&entry(pid, pid, 7, 10), 0, 0);
+        let of =
+            |io_read, peak_rss_pages| ProcessStats { io_read, peak_rss_pages, ..ProcessStats::default() };
+        t.processes.thread_exited(&event(pid, 7), Some(of(100, 3)));
+        t.processes.exited(&event(pid, 7), Some(ProcessStats { run_delay_ns: 5, ..of(20, 2) }));
+    }
+    let mut ended = Vec::new();
+    for pass in 0..2 {
+        let batch = t.emit(pass == 1);
+        for (id, value) in batch.segments().flat_map(|s| s.points().collect::<Vec<_>>()) {
+            let series = t.registry.get(id).unwrap();
+            if series.metric_id != metric {
+                assert!(batch.ended().contains(&id));
+                let pid = series.consumer.as_ref().unwrap().identity().id.to_string();
+                ended.push((pid, series.metric.name.to_string(), series.metric.in_units(value)));
+            }
+        }
+    }
+    let pages = 3.0 * rustix::param::page_size() as f64;
+    let expected = [(&IO_READ, 120.0), (&CPU_WAIT, 5e-9), (&PEAK_MEMORY, pages)];
+    assert_eq!(ended, expected.map(|(metric, value)| (PID.to_string(), metric.name.to_string(), value)));
+}
