@@ -1,8 +1,8 @@
 //! What a thread used besides CPU time, from the counters that the kernel keeps in its task: read when it
 //! exits, so that a living one costs nothing. `common/` describes the figures.
 //!
-//! User space adds them up per process. `signal_struct` has such sums too, but not of threads that are exiting
-//! beside the last one, nor of the time in which they waited for a CPU.
+//! User space adds them up per process. `signal_struct` has such sums too, but not of threads that are
+//! exiting beside the last one, nor of the time in which they waited for a CPU.
 
 use wattrace_common::process_stats::ProcessStats;
 

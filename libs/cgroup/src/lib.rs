@@ -18,7 +18,7 @@ pub use cpu_limit::CpuLimit;
 pub use rustix::process::Signal;
 pub use scoped::ScopedCgroup;
 
-/// Rounds in which a cgroup's processes are signalled one by one: each finds those that were forked meanwhile.
+/// Rounds in which a cgroup's processes are signalled one by one: each finds those that were forked since.
 const ROUNDS: usize = 16;
 
 /// Where cgroup v2 is mounted.

@@ -1,6 +1,6 @@
 //! How much a cgroup may use. Its allowance grows by the limit's power up to what may be used at once, and
-//! shrinks by what is used: a token bucket. It decides how far the cgroup is slowed down, so that what is left
-//! lasts.
+//! shrinks by what is used: a token bucket. It decides how far the cgroup is slowed down, so that what is
+//! left lasts.
 
 use std::time::Duration;
 
@@ -89,8 +89,8 @@ mod tests {
 
     const OVER: Duration = Duration::from_secs(10);
 
-    /// Average power over the last half of `seconds` of a program that would use `cpus` CPUs at 20 W each, and
-    /// is slowed down as is advised after each second; and the lowest allowance.
+    /// Average power over the last half of `seconds` of a program that would use `cpus` CPUs at 20 W each,
+    /// and is slowed down as is advised after each second; and the lowest allowance.
     fn average(watts: f64, cpus: f64, seconds: u64) -> (f64, f64) {
         let mut allowance = Allowance::new(watts, OVER);
         let (mut limit, mut joules, mut least) = (f64::INFINITY, 0.0, f64::INFINITY);

@@ -22,8 +22,8 @@ const WORK: &str = "WATTRACE_TEST_WORK";
 const THREADS: usize = 4;
 const BYTES: usize = 1_000_000;
 
-/// Does nothing unless the variable is set. Several threads use memory and write; the process exits while they
-/// still wait, so that they exit all at once.
+/// Does nothing unless the variable is set. Several threads use memory and write; the process exits while
+/// they still wait, so that they exit all at once.
 #[test]
 fn child_whose_threads_write_and_wait() {
     if std::env::var(WORK).is_err() {

@@ -73,7 +73,7 @@ enum Action {
     Notify,
     /// From then on, it gets a twentieth of a CPU (cgroup v2)
     Throttle,
-    /// It is asked to end (SIGTERM), and killed if it uses 1.5 % more
+    /// It is asked to end (SIGTERM), and killed if it uses 1.6 % more
     Stop,
 }
 
