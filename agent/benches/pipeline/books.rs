@@ -40,8 +40,8 @@ impl Scene {
             ..SeriesSpec::new(energy, Resource::package(0), Timestamp(0))
         });
         let idle = open(&registry, Arc::new(Consumer::closing(ConsumerKind::Idle)), 0);
-        let books =
-            Transformer::open(&AttributionConfig::default(), registry.clone()).expect("the books open");
+        let config = AttributionConfig { state: "none".into(), ..AttributionConfig::default() };
+        let books = Transformer::open(&config, registry.clone()).expect("the books open");
         Self { registry, books, meter, idle, now: 0, millijoules: 0 }
     }
 
