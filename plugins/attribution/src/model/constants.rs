@@ -129,11 +129,11 @@ pub(super) const MIN_DEVIATION: f64 = 0.002;
 pub(super) const MAX_DEVIATION: f64 = 1.0;
 /// How many times more changes than coefficients there must have been.
 pub(super) const FIT_REDUNDANCY: f64 = 4.0;
-/// How much more a consumer deviates over its life than in changes of power: code that stays was fitted.
-pub(super) const LASTING: f64 = 1.0;
+/// The part of static power's drift that remains unseen: the mean of the last seconds shows most of it.
+pub(super) const UNSEEN_DRIFT: f64 = 0.4;
 /// Time constant, in seconds, over which the observed deviation is averaged: code that runs steadily shows
 /// less of it than there is.
-pub(super) const DEVIATION_SECONDS: f64 = 100.0;
+pub(super) const DEVIATION_SECONDS: f64 = 60.0;
 /// How much more than the meter's noise power must have changed, in squares, to show a deviation.
 pub(super) const MIN_SIGNAL: f64 = 4.0;
 

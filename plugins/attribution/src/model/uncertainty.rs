@@ -9,10 +9,12 @@
 //!
 //! A meter that somebody tampers with (noise, steps, filters) leaves more unexplained, and all intervals grow.
 
+use std::f64::consts::SQRT_2;
+
 use super::PowerModel;
 use super::constants::{
-    DEFAULT_DEVIATION, DEVIATION_SECONDS, FIT_REDUNDANCY, LASTING, MAX_DEVIATION, MEAN_TO_STANDARD,
-    METER_EDGE, MIN_DEVIATION, MIN_SIGNAL, STATIC_DRIFT,
+    DEFAULT_DEVIATION, DEVIATION_SECONDS, FIT_REDUNDANCY, MAX_DEVIATION, MEAN_TO_STANDARD, METER_EDGE,
+    MIN_DEVIATION, MIN_SIGNAL, STATIC_DRIFT, UNSEEN_DRIFT,
 };
 use super::observation::{Observation, ObservedWindow};
 
@@ -37,14 +39,12 @@ pub(super) struct StandardErrors {
     observed: f64,
     /// Of the time at which the meter is read, s.
     edge: f64,
-    /// The length of the last window, s.
-    window: f64,
 }
 
 impl Default for StandardErrors {
     fn default() -> Self {
         let edge = METER_EDGE.as_secs_f64();
-        Self { static_watts: None, deviation: DEFAULT_DEVIATION, observed: 0.0, edge, window: 0.0 }
+        Self { static_watts: None, deviation: DEFAULT_DEVIATION, observed: 0.0, edge }
     }
 }
 
@@ -74,16 +74,15 @@ impl PowerModel {
     pub(super) fn renew_errors(&mut self, observation: &Observation, window: &ObservedWindow) {
         let candidate = self.candidate();
         let mut errors = self.errors;
-        errors.window = window.ns as f64 * 1e-9;
         errors.edge = match candidate.window_error() {
             // Two edges make a window's error.
             Some(error) if candidate.meter_part() > 0.0 => {
                 let of_meter = MEAN_TO_STANDARD * error * candidate.meter_part().sqrt();
-                of_meter * errors.window / std::f64::consts::SQRT_2
+                of_meter * window.ns as f64 * 1e-9 / SQRT_2
             }
             _ => METER_EDGE.as_secs_f64(),
         };
-        let noise = std::f64::consts::SQRT_2 * errors.edge / observation.seconds;
+        let noise = SQRT_2 * errors.edge / observation.seconds;
         errors.static_watts = self.static_watts_error(noise);
         if let Some(deviation) = self.observed_deviation(noise) {
             errors.observed += 1.0;
@@ -107,7 +106,7 @@ impl PowerModel {
         let error = (error * error - noise * noise).max(0.0).sqrt() * recent.watts;
         let drift = STATIC_DRIFT * watts;
         let both = error.hypot(drift);
-        Some(if both > 0.0 { (error * drift / both).min(known) } else { 0.0 })
+        Some(if both > 0.0 { (UNSEEN_DRIFT * error * drift / both).min(known) } else { 0.0 })
     }
 
     /// How much consumers deviate from what their use costs, as a part of it; `None` where power changed too
@@ -123,8 +122,77 @@ impl PowerModel {
         // What was fitted looks better on what it was fitted to than it is.
         let unexplained = changes.unexplained * changes.count / (changes.count - fitted);
         let variance = (unexplained - of_meter).max(0.0) / changes.squares;
-        Some(LASTING * variance.sqrt())
+        Some(variance.sqrt())
             .filter(|deviation| deviation.is_finite())
             .map(|deviation| deviation.clamp(MIN_DEVIATION, MAX_DEVIATION))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wattrace_api::ResourceKind;
+
+    use super::*;
+    use crate::amounts::{Amounts, Quantity};
+    use crate::config::Weights;
+    use crate::model::Learner;
+
+    /// A tenth of a second on two CPUs, of which a consumer used `amounts`, at `watts`.
+    fn window(amounts: &Amounts, watts: f64) -> ObservedWindow {
+        let idle_ns = 200_000_000 - amounts[Quantity::Time as usize];
+        let mut window = ObservedWindow::new((watts * 1e5) as u64, 100_000_000, idle_ns);
+        window.add(amounts);
+        window
+    }
+
+    fn model(given_watts: Option<f64>) -> PowerModel {
+        PowerModel::new(Weights::Fitted, &ResourceKind::Package, given_watts, None, Learner::default())
+    }
+
+    /// The standard errors after two programs came and went for a minute, of which one costs more than the
+    /// other by `difference`, as a part of the mean, and no counter shows it; each reading of the meter is
+    /// off by up to `noise`.
+    fn after_a_minute(given_watts: Option<f64>, difference: f64, noise: f64) -> Uncertainty {
+        let (mut model, mut random) = (model(given_watts), 7_u64);
+        let mut last = window(&[0; 5], 10.0);
+        for _ in 0..600 {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let [busy, expensive, off] = [20, 34, 48].map(|bits| (random >> bits) as u16 as f64 / 65535.0);
+            let (time, sign) =
+                ((busy * 4.0 - 1.0).floor().max(0.0) * 0.75, if expensive > 0.5 { 1.0 } else { -1.0 });
+            let cycles = time * 0.1 * 3e9;
+            let amounts = [(time * 1e8) as u64, 0, cycles as u64, (cycles * 1.5) as u64, 0];
+            let watts = 10.0 + 20.0 * time * (1.0 + sign * difference / 2.0);
+            last = window(&amounts, watts * (1.0 + (2.0 * off - 1.0) * noise));
+            model.observe(&last);
+        }
+        model.uncertainty(&last)
+    }
+
+    #[test]
+    fn what_no_counter_shows_is_seen_in_the_changes_of_power() {
+        for difference in [0.05, 0.2] {
+            let deviation = after_a_minute(None, difference, 0.0).deviation;
+            let truth = difference / 2.0;
+            assert!((0.7..2.0).contains(&(deviation / truth)), "{deviation} for {truth}");
+        }
+        assert!(after_a_minute(None, 0.0, 0.0).deviation < 0.01);
+    }
+
+    #[test]
+    fn a_meter_that_is_tampered_with_widens_everything() {
+        let (honest, noisy) = (after_a_minute(None, 0.05, 0.0), after_a_minute(None, 0.05, 0.2));
+        assert!(noisy.deviation > 3.0 * honest.deviation, "{noisy:?} {honest:?}");
+        assert!(noisy.static_energy > honest.static_energy, "{noisy:?} {honest:?}");
+    }
+
+    #[test]
+    fn static_power_that_is_given_has_no_error_and_one_that_is_not_has_much_at_first() {
+        assert_eq!(after_a_minute(Some(10.0), 0.05, 0.0).static_energy, 0.0);
+        let learnt = after_a_minute(None, 0.05, 0.0).static_energy;
+        assert!(learnt < 0.02 * 1e6, "{learnt} of 1 J");
+        let first = model(None).uncertainty(&window(&[100_000_000, 0, 0, 0, 0], 30.0));
+        assert!(first.static_energy > 0.1 * 3e6, "{first:?} of 3 J");
+        assert_eq!(first.deviation, DEFAULT_DEVIATION);
     }
 }

@@ -12,6 +12,7 @@ use super::*;
 use crate::books::AGENT_ENERGY;
 use crate::{Attribution, GpuIdle, Idle};
 
+mod intervals;
 mod members;
 
 const SECOND: u64 = 1_000_000_000;
