@@ -201,6 +201,11 @@ impl Gpu {
         }
     }
 
+    /// Gives back what `session` has given out, before the session ends.
+    pub(crate) fn leave(&mut self, session: &Session) {
+        self.instances.iter_mut().for_each(|instances| instances.free_samples(session));
+    }
+
     /// Ends its series.
     pub(crate) fn end(mut self, out: &mut Batch) {
         self.anomalies.end(out);

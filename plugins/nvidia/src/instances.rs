@@ -91,10 +91,15 @@ impl Instances {
             let sample = Sample { handle: sample.into_handle(), session: session.id() };
             self.samples.insert(holders.instance, sample);
         }
-        // Those of instances that nobody uses any more are freed.
-        before.into_values().filter_map(|last| last.restore(session)).for_each(drop);
+        // Those of instances that nobody uses any more.
+        free(before, session);
         self.end = now;
         Ok(Some(window))
+    }
+
+    /// Frees all samples, before `session` ends. The next reading has nothing to compare with.
+    pub(crate) fn free_samples(&mut self, session: &Session) {
+        free(std::mem::take(&mut self.samples), session);
     }
 }
 
@@ -104,6 +109,11 @@ impl Sample {
         // SAFETY: the handle is from `into_handle` of a sample of this session, and is consumed here.
         (self.session == session.id()).then(|| unsafe { GpmSample::from_handle(session.nvml(), self.handle) })
     }
+}
+
+/// Frees samples of `session`; those of an earlier one are gone with it.
+fn free(samples: BTreeMap<u32, Sample>, session: &Session) {
+    samples.into_values().filter_map(|sample| sample.restore(session)).for_each(drop);
 }
 
 /// The share of the time between two samples in which an instance's multiprocessors worked. Drivers are known

@@ -55,7 +55,7 @@ impl NvidiaSource {
     /// except for those that sleep: they are left alone.
     fn scan(&mut self, out: &mut Batch) -> Result<(), Error> {
         // The old session has to be shut down first, or else the library shows the same devices as before.
-        self.session = None;
+        self.close_session();
         let (asleep, awake): (Vec<_>, Vec<_>) =
             self.bus.gpus().into_iter().partition(|address| self.bus.is_asleep(address));
         let known: Vec<_> = self.gpus.iter().filter_map(|gpu| gpu.address.as_deref()).collect();
@@ -129,7 +129,8 @@ impl NvidiaSource {
         Error::gone(format!("{library}: no GPU answers; look at `nvidia-smi` and `dmesg`"))
     }
 
-    fn lose(&mut self, gpu: Gpu, why: &str, out: &mut Batch) {
+    fn lose(&mut self, mut gpu: Gpu, why: &str, out: &mut Batch) {
+        self.session.iter().for_each(|session| gpu.leave(session));
         let uuid = &gpu.uuid;
         tracing::warn!(
             uuid,
@@ -150,8 +151,21 @@ impl NvidiaSource {
         let asleep = |gpu: &Gpu| gpu.is_asleep(&self.bus);
         // A call to shut down would wake a device that sleeps with the library in use.
         if self.gpus.iter().all(|gpu| gpu.rests(now) && !asleep(gpu)) && !self.gpus.is_empty() {
-            self.session = None;
+            self.close_session();
         }
+    }
+
+    /// Shuts the library down, after everything has been given back to it.
+    fn close_session(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.gpus.iter_mut().for_each(|gpu| gpu.leave(&session));
+        }
+    }
+}
+
+impl Drop for NvidiaSource {
+    fn drop(&mut self) {
+        self.close_session();
     }
 }
 

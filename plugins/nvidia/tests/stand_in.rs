@@ -186,6 +186,21 @@ fn the_use_of_a_mig_instance_is_that_of_its_only_process_in_parts_of_the_gpu() {
 }
 
 #[test]
+fn samples_of_instances_are_freed_before_the_library_is_shut_down() {
+    let process = Process { pid: 7, memory: 1, ..Process::default() };
+    let mig = vec![Mig { uuid: "MIG-1".into(), slices: 1, processes: vec![process] }];
+    let partitioned = Device { uuid: "GPU-a".into(), gpm: true, mig, ..Device::default() };
+    let other = Device { uuid: "GPU-b".into(), lost: vec![(1.5, 99.0)], ..Device::default() };
+    let mut machine = Machine::start(vec![partitioned, other]);
+    machine.process(7);
+    // The library is initialised again at second 5, to look for the lost device.
+    machine.seconds(1, 6);
+    assert_eq!(machine.samples_left(), "0");
+    machine.rig.sources.clear();
+    assert_eq!(machine.samples_left(), "0");
+}
+
+#[test]
 fn temperature_clocks_and_memory_are_written_if_they_are_wanted_and_supported() {
     let device = |uuid: &str, temperature| Device {
         uuid: uuid.into(),

@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, c_char};
 use std::os::raw::c_uint;
+use std::sync::atomic::Ordering::Relaxed;
 
 use nvml_wrapper_sys::bindings::*;
 
@@ -10,6 +11,7 @@ use crate::abi::{
     INVALID, NOT_FOUND, OK, UNINITIALIZED, UNSUPPORTED, handle, machine, put, put_text, with, with_any,
 };
 use crate::machine::{Machine, is_lost};
+use crate::monitoring::SAMPLES;
 
 /// `nvmlInit_v2`, which attaches all devices, and so wakes them.
 #[unsafe(no_mangle)]
@@ -44,12 +46,16 @@ fn initialise() -> nvmlReturn_t {
     OK
 }
 
-/// `nvmlShutdown`.
+/// `nvmlShutdown`. The last one writes how many samples nobody has freed beside the clock's file.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlShutdown() -> nvmlReturn_t {
     match machine().as_mut() {
         Some(machine) if machine.users > 0 => {
             machine.users -= 1;
+            if machine.users == 0 {
+                let left = SAMPLES.load(Relaxed).to_string();
+                _ = std::fs::write(format!("{}.samples", machine.scenario.clock), left);
+            }
             OK
         }
         _ => UNINITIALIZED,

@@ -3,10 +3,14 @@
 #![expect(non_upper_case_globals, reason = "NVML's own names")]
 
 use std::os::raw::c_uint;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nvml_wrapper_sys::bindings::*;
 
 use crate::abi::{INVALID, OK, UNINITIALIZED, UNSUPPORTED, machine, put, with};
+
+/// Samples that are not freed.
+pub(crate) static SAMPLES: AtomicUsize = AtomicUsize::new(0);
 
 /// Where the caller keeps a sample: the device and instance it is of, and when it was taken.
 struct Sample {
@@ -135,6 +139,7 @@ pub unsafe extern "C" fn nvmlGpmQueryDeviceSupport(
 /// As NVML documents it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlGpmSampleAlloc(to: *mut nvmlGpmSample_t) -> nvmlReturn_t {
+    SAMPLES.fetch_add(1, Ordering::Relaxed);
     let sample = Box::into_raw(Box::new(Sample { device: 0, instance: 0, at: 0.0 }));
     // SAFETY: the caller's pointer.
     unsafe { put(to, sample.cast()) };
@@ -147,6 +152,7 @@ pub unsafe extern "C" fn nvmlGpmSampleAlloc(to: *mut nvmlGpmSample_t) -> nvmlRet
 /// As NVML documents it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlGpmSampleFree(sample: nvmlGpmSample_t) -> nvmlReturn_t {
+    SAMPLES.fetch_sub(1, Ordering::Relaxed);
     // SAFETY: the sample is from `nvmlGpmSampleAlloc`, and freed once.
     drop(unsafe { Box::from_raw(sample.cast::<Sample>()) });
     OK

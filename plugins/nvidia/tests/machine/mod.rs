@@ -69,6 +69,11 @@ impl Machine {
         fs::read_to_string(self.directory.path().join(file)).unwrap() == "suspended\n"
     }
 
+    /// How many samples the library was not given back when it was last shut down.
+    pub(crate) fn samples_left(&self) -> String {
+        fs::read_to_string(self.directory.path().join("clock.samples")).unwrap()
+    }
+
     pub(crate) fn process(&self, pid: u32) -> Arc<Consumer> {
         let identity =
             Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
