@@ -82,8 +82,8 @@ impl Collector {
         self.trouble.as_deref()
     }
 
-    /// Takes the outcome of a request. Returns what to log, if the state has changed.
-    pub(crate) fn observe(&mut self, outcome: &Outcome) -> Option<Notice> {
+    /// Takes the outcome of a request with `values` points. Returns what to log, if the state has changed.
+    pub(crate) fn observe(&mut self, outcome: &Outcome, values: u64) -> Option<Notice> {
         let new = match outcome {
             Outcome::Accepted { rejected: 0, .. } => State::Accepts,
             Outcome::Accepted { .. } => State::AcceptsSome,
@@ -93,6 +93,9 @@ impl Collector {
             Outcome::Later { .. } | Outcome::Unreached { .. } => State::Unreachable,
         };
         self.trouble = match outcome {
+            Outcome::Accepted { rejected, message } if *rejected >= values.max(1) => {
+                Some(format!("{} rejects all points: {message}", self.endpoint))
+            }
             Outcome::Accepted { .. } | Outcome::TooLarge { .. } => None,
             Outcome::Refused { cause } => Some(format!("{} refuses: {cause}", self.endpoint)),
             Outcome::Later { cause, .. } | Outcome::Unreached { cause, .. } => {
@@ -189,26 +192,32 @@ mod tests {
         let unreachable =
             Outcome::Unreached { cause: "connection refused".to_owned(), problem: Problem::Connection };
         let accepted = Outcome::Accepted { rejected: 0, message: String::new() };
-        let Some(Notice::Warn(text)) = collector.observe(&unreachable) else { panic!() };
+        let Some(Notice::Warn(text)) = collector.observe(&unreachable, 9) else { panic!() };
         for part in ["http://localhost:4317/", "grpc", "connection refused", "plugins.otlp.endpoint"] {
             assert!(text.contains(part), "{text}");
         }
-        assert_eq!(collector.observe(&unreachable), None);
+        assert_eq!(collector.observe(&unreachable, 9), None);
         assert!(collector.trouble().unwrap().contains("connection refused"));
         let doubted = Outcome::Unreached { cause: "self-signed".to_owned(), problem: Problem::Tls };
-        let Some(Notice::Warn(text)) = collector.observe(&doubted) else { panic!() };
+        let Some(Notice::Warn(text)) = collector.observe(&doubted, 9) else { panic!() };
         assert!(text.contains("OTEL_EXPORTER_OTLP_CERTIFICATE") && !text.contains("listening"), "{text}");
-        assert!(matches!(collector.observe(&accepted), Some(Notice::Info(text)) if text.contains("again")));
-        assert_eq!(collector.trouble(), None);
-        assert_eq!(collector.observe(&accepted), None);
-        let refused = Outcome::Refused { cause: "Unauthenticated: who?".to_owned() };
-        assert!(matches!(collector.observe(&refused), Some(Notice::Warn(text)) if text.contains("who?")));
-        let some = Outcome::Accepted { rejected: 3, message: "dup".to_owned() };
         assert!(
-            matches!(collector.observe(&some), Some(Notice::Warn(text)) if text.contains("points of it: dup"))
+            matches!(collector.observe(&accepted, 9), Some(Notice::Info(text)) if text.contains("again"))
         );
+        assert_eq!(collector.trouble(), None);
+        assert_eq!(collector.observe(&accepted, 9), None);
+        let refused = Outcome::Refused { cause: "Unauthenticated: who?".to_owned() };
+        assert!(matches!(collector.observe(&refused, 9), Some(Notice::Warn(text)) if text.contains("who?")));
+        let some = Outcome::Accepted { rejected: 3, message: "dup".to_owned() };
+        let Some(Notice::Warn(text)) = collector.observe(&some, 9) else { panic!() };
+        assert!(text.contains("points of it: dup"), "{text}");
+        assert_eq!(collector.trouble(), None, "the other points arrive");
+        collector.observe(&some, 3);
+        assert!(collector.trouble().unwrap().contains("rejects all points: dup"));
         let busy = Outcome::Later { cause: "HTTP status 503".to_owned(), after: None };
-        assert!(matches!(collector.observe(&busy), Some(Notice::Warn(text)) if !text.contains("listening")));
+        assert!(
+            matches!(collector.observe(&busy, 9), Some(Notice::Warn(text)) if !text.contains("listening"))
+        );
     }
 
     #[test]
@@ -219,18 +228,20 @@ mod tests {
         let busy = Outcome::Later { cause: "HTTP status 429".to_owned(), after: Some(hour) };
         let accepted = Outcome::Accepted { rejected: 0, message: String::new() };
         for _ in 0..2 {
-            collector.observe(&busy);
+            collector.observe(&busy, 9);
             assert_eq!(collector.asked_to_wait(LONGEST), None);
             let Some(Notice::Warn(text)) = collector.asked_to_wait(hour) else { panic!() };
             assert!(text.contains("3600 s") && text.contains("after 60 s"), "{text}");
-            collector.observe(&busy);
+            collector.observe(&busy, 9);
             assert_eq!(collector.asked_to_wait(hour), None);
-            collector.observe(&accepted);
+            collector.observe(&accepted, 9);
         }
         assert!(matches!(collector.split(9, "413"), Some(Notice::Info(text)) if text.contains("9 bytes")));
         assert_eq!(collector.split(9, "413"), None);
         let large = Outcome::TooLarge { cause: "413".to_owned(), is_temporary: false };
-        assert!(matches!(collector.observe(&large), Some(Notice::Warn(text)) if text.contains("too_large")));
-        assert_eq!((collector.observe(&large), collector.observe(&accepted)), (None, None));
+        assert!(
+            matches!(collector.observe(&large, 9), Some(Notice::Warn(text)) if text.contains("too_large"))
+        );
+        assert_eq!((collector.observe(&large, 9), collector.observe(&accepted, 9)), (None, None));
     }
 }

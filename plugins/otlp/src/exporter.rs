@@ -151,7 +151,7 @@ impl Exporter {
         let split = split.and_then(|(bytes, cause)| self.collector.split(bytes, &cause));
         split.into_iter().for_each(Notice::log);
         for (contents, outcome) in answers {
-            self.collector.observe(&outcome).into_iter().for_each(Notice::log);
+            self.collector.observe(&outcome, contents.values).into_iter().for_each(Notice::log);
             match outcome {
                 Outcome::Accepted { rejected, .. } => {
                     self.table.ended.delivered(contents.ended());
@@ -273,7 +273,8 @@ impl Output for Exporter {
         }
         let left = self.table.undelivered() as u64;
         if left == 0 {
-            return Ok(());
+            // Nothing is left because nothing is taken.
+            return self.trouble().map_or(Ok(()), |why| Err(Error::retry(why)));
         }
         // This need not be the agent's end. If it is not, these values stay and go with the next request.
         self.lose("unsent", left.saturating_sub(self.given_up));

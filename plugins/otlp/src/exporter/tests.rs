@@ -277,12 +277,14 @@ fn a_long_outage_drops_the_oldest_ended_streams_beyond_a_number_of_bytes_and_cou
 
 #[test]
 fn more_rejected_points_than_were_sent_count_as_all_of_them() {
-    let absurd = Outcome::Accepted { rejected: u64::MAX, message: String::new() };
-    let mut s = Fixture::new([absurd]);
+    let absurd = || Outcome::Accepted { rejected: u64::MAX, message: String::new() };
+    let mut s = Fixture::new([absurd(), absurd()]);
     let (a, b) = (s.process(1, Vec::new()), s.process(2, Vec::new()));
     s.write(10, &[(a, J), (b, J)], &[a]);
     s.settle();
     assert_eq!(s.exporter.take_losses(), [("rejected", 2)]);
+    let message = s.exporter.flush().unwrap_err().to_string();
+    assert!(message.contains("rejects all points"), "nothing is left, and nothing has arrived: {message}");
 }
 
 #[test]
