@@ -1,0 +1,100 @@
+//! How well the report knows what a domain draws at no load: the error of that is most of the error of a
+//! command's energy. Attribution says it; `baseline.rs` improves it.
+
+use serde::Serialize;
+
+/// A standard error of at most this part of static power counts as known.
+const MAX_ERROR: f64 = 0.1;
+
+/// Standard errors in half of a 95 % interval.
+const CI95: f64 = 1.96;
+
+/// Static power of a domain, as attribution publishes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StaticPower {
+    pub(super) watts: Option<f64>,
+    /// Its standard error, W.
+    pub(super) error: Option<f64>,
+}
+
+/// How it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Known {
+    /// By the configuration or by an estimate.
+    Given,
+    /// From the meter.
+    Learnt,
+    /// From what such hardware usually draws, as far as the meter did not show it.
+    Assumed,
+    /// Not at all: nothing was measured long enough.
+    Unknown,
+}
+
+/// The same in the report.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct StaticPowerJson {
+    known: Known,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watts: Option<f64>,
+    /// Half the width of the 95 % interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ci95_w: Option<f64>,
+}
+
+impl StaticPower {
+    fn known(&self) -> Known {
+        match (self.watts, self.error) {
+            (None, _) | (_, None) => Known::Unknown,
+            (_, Some(0.0)) => Known::Given,
+            (Some(watts), Some(error)) if error <= MAX_ERROR * watts => Known::Learnt,
+            _ => Known::Assumed,
+        }
+    }
+
+    /// Whether measuring longer would tell little.
+    pub(super) fn is_known(&self) -> bool {
+        matches!(self.known(), Known::Given | Known::Learnt)
+    }
+}
+
+impl From<StaticPower> for StaticPowerJson {
+    fn from(power: StaticPower) -> Self {
+        let ci95_w = power.error.map(|error| CI95 * error);
+        Self { known: power.known(), watts: power.watts, ci95_w }
+    }
+}
+
+impl StaticPowerJson {
+    /// `10.2 ± 0.4 W (learnt)`.
+    pub(super) fn for_people(&self) -> String {
+        let interval = self.ci95_w.filter(|half_width| *half_width > 0.0);
+        let interval = interval.map(|half_width| format!(" ± {half_width:.2}")).unwrap_or_default();
+        let known = match self.known {
+            Known::Given => "given",
+            Known::Learnt => "learnt",
+            Known::Assumed => "assumed",
+            Known::Unknown => return "unknown".to_owned(),
+        };
+        format!("{:.2}{interval} W ({known})", self.watts.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_follows_from_the_error() {
+        let of = |watts, error| {
+            let power = StaticPower { watts, error };
+            (power.is_known(), StaticPowerJson::from(power).for_people())
+        };
+        assert_eq!(of(None, None), (false, "unknown".to_owned()));
+        assert_eq!(of(Some(2.0), Some(0.0)), (true, "2.00 W (given)".to_owned()));
+        assert_eq!(of(Some(10.0), Some(0.5)), (true, "10.00 ± 0.98 W (learnt)".to_owned()));
+        assert_eq!(of(Some(10.0), Some(4.0)), (false, "10.00 ± 7.84 W (assumed)".to_owned()));
+        let json = serde_json::to_value(StaticPowerJson::from(StaticPower::default())).unwrap();
+        assert_eq!(json, serde_json::json!({ "known": "unknown" }));
+    }
+}
