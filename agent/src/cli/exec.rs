@@ -3,48 +3,57 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `exec/child.rs` | the command's process |
+//! | `exec/tracer.rs` | the pipeline that measures commands |
+//! | `exec/baseline.rs`, `exec/static_power.rs` | what the machine draws at no load |
+//! | `exec/budget.rs` | what happens when the command has used its budget |
+//! | `exec/child.rs` | a command's process |
 //! | `exec/recorder.rs` | what the pipeline produces, before any transform that changes what outputs get |
+//! | `exec/interval.rs` | the 95 % intervals of sums over processes |
+//! | `exec/process_stats.rs` | what processes used besides CPU time and energy |
 //! | `exec/tree.rs` | the command's process and its descendants |
-//! | `exec/report.rs` | the report |
+//! | `exec/report.rs` | the report of one run |
+//! | `exec/usage.rs` | what one of several runs used |
+//! | `exec/repeat.rs` | several runs, and the report on them |
 
-mod child;
+pub(super) mod baseline;
+mod budget;
+pub(super) mod child;
+mod interval;
+mod process_stats;
 mod recorder;
+pub(super) mod repeat;
 mod report;
+mod static_power;
+pub(super) mod tracer;
 mod tree;
+pub(super) mod usage;
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::{ExitCode, ExitStatus};
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::Instant;
-use wattrace_api::{Registry, Role, Usage};
 
-use self::child::{FAILED, shell_code, unix_nanos};
-use self::recorder::{CommandRecorder, Recording, lock};
+use self::baseline::BaselineOptions;
+use self::budget::BudgetOptions;
+use self::child::{FAILED, Job, shell_code};
+use self::recorder::lock;
+use self::repeat::{RepeatReport, RunOptions};
 use self::report::Report;
-use self::tree::Tree;
+use self::tracer::Tracer;
+use self::usage::RunUsage;
 use super::failure::Failure;
-use super::options::{Configuration, Format};
+use super::options::{Configuration, Format, joules};
+use super::progress::Progress;
 use super::session;
 use crate::config::Config;
-use crate::pipeline::Pipeline;
 use crate::plugins::Registered;
 
-/// Time limit for the last readings and writes.
-const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
-
-/// Time limit for the reading before the command starts.
-const POLL_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Time limit for opening the sources, and for their first reading, for the slowest of machines.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The exit code of a gate: the command used more than it may.
+pub(super) const EXCEEDED: u8 = 3;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -59,113 +68,155 @@ pub(super) struct Options {
     /// Run the outputs of the configuration too
     #[arg(long)]
     with_outputs: bool,
+    /// Run the command this often, and report mean, spread and outliers; it then has no input and output
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: Option<u32>,
+    #[command(flatten)]
+    runs: RunOptions,
+    #[command(flatten)]
+    baseline: BaselineOptions,
+    /// Write tables in Markdown to this file
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Write every run to this file, as JSON that `wattrace compare` reads
+    #[arg(long, value_name = "FILE")]
+    export: Option<PathBuf>,
+    /// Exit with 3 if the command used more than this, on average over all runs
+    #[arg(long, value_name = "J", value_parser = joules)]
+    max_joules: Option<f64>,
+    #[command(flatten)]
+    budget: BudgetOptions,
     /// The command and its arguments; what follows CMD belongs to it
     #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     command: Vec<String>,
+}
+
+impl Options {
+    fn is_repeated(&self) -> bool {
+        self.repeat.is_some() || self.runs.are_given()
+    }
+}
+
+/// What was measured.
+struct Measured {
+    /// In the two formats of `--format`: for people, and for programs.
+    text: String,
+    json: String,
+    /// All runs, for `--markdown`, `--export` and `--max-joules`.
+    runs: RepeatReport,
+    /// The exit code of the last run.
+    code: u8,
 }
 
 pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode, Failure> {
     let own = |failure: Failure| Failure { code: if failure.code == 2 { 2 } else { FAILED }, ..failure };
     let mut config = Config::load(&options.configuration.request(), plugins).map_err(Failure::usage)?;
     // Created before the command runs, which may take an hour, so that an error is reported before.
-    let mut file = match &options.output {
-        Some(path) => Some(
-            File::create(path).map_err(|e| own(Failure::new(format!("--output {}: {e}", path.display()))))?,
-        ),
-        None => None,
-    };
+    let mut output = create("--output", options.output.as_deref()).map_err(own)?;
+    let mut markdown = create("--markdown", options.markdown.as_deref()).map_err(own)?;
+    let mut export = create("--export", options.export.as_deref()).map_err(own)?;
     let runtime = session::runtime().map_err(own)?;
-    let result = runtime.block_on(run(options, &mut config, plugins, runtime.handle()));
+    let result = runtime.block_on(measure(options, &mut config, plugins, runtime.handle()));
     runtime.shutdown_timeout(Duration::from_millis(100));
-    let (report, status) = result.map_err(|f| if f.code == 1 { own(f) } else { f })?;
-    let written = match (&mut file, options.format) {
-        (Some(file), format) => write(&report, format, file),
-        (None, Format::Json) => write(&report, Format::Json, &mut std::io::stdout()),
-        (None, Format::Human) => write(&report, Format::Human, &mut std::io::stderr()),
+    let Measured { text, json, runs, code } = result.map_err(|f| if f.code == 1 { own(f) } else { f })?;
+    let report = if options.format == Format::Json { json } else { text };
+    let written = match (&mut output, options.format) {
+        (Some(file), _) => write(&report, file),
+        (None, Format::Json) => write(&report, &mut std::io::stdout()),
+        (None, Format::Human) => write(&report, &mut std::io::stderr()),
     };
-    written.map_err(|e| own(Failure::new(format!("cannot write the report: {e}"))))?;
-    Ok(ExitCode::from(shell_code(status)))
+    written
+        .and_then(|()| markdown.as_mut().map_or(Ok(()), |file| write(&runs.markdown(), file)))
+        .and_then(|()| export.as_mut().map_or(Ok(()), |file| write(&line(&runs)?, file)))
+        .map_err(|e| own(Failure::new(format!("cannot write the report: {e}"))))?;
+    Ok(ExitCode::from(gate(options.max_joules, &runs).map_err(own)?.unwrap_or(code)))
 }
 
-fn write(report: &Report, format: Format, to: &mut dyn Write) -> std::io::Result<()> {
-    match format {
-        Format::Json => {
-            serde_json::to_writer(&mut *to, report)?;
-            to.write_all(b"\n")?;
-        }
-        Format::Human => to.write_all(report.for_people().as_bytes())?,
-    }
+fn create(option: &str, path: Option<&Path>) -> Result<Option<File>, Failure> {
+    let create = |path: &Path| {
+        File::create(path).map_err(|e| Failure::new(format!("{option} {}: {e}", path.display())))
+    };
+    path.map(create).transpose()
+}
+
+/// A report as one line of JSON.
+fn line(report: &impl serde::Serialize) -> std::io::Result<String> {
+    Ok(serde_json::to_string(report)? + "\n")
+}
+
+fn write(text: &str, to: &mut dyn Write) -> std::io::Result<()> {
+    to.write_all(text.as_bytes())?;
     to.flush()
 }
 
-async fn run(
+/// The exit code if the command used more than it may.
+fn gate(most: Option<f64>, runs: &RepeatReport) -> Result<Option<u8>, Failure> {
+    let Some(most) = most else { return Ok(None) };
+    let Some(used) = runs.mean_joules() else {
+        let reason = "no joules were measured or estimated, `wattrace doctor` says why";
+        return Err(Failure::new(format!("--max-joules {most}: {reason}")));
+    };
+    if used <= most {
+        return Ok(None);
+    }
+    eprintln!("wattrace: the command used {used:.3} J, more than --max-joules {most}");
+    Ok(Some(EXCEEDED))
+}
+
+async fn measure(
     options: &Options,
     config: &mut Config,
     plugins: &[Registered],
     runtime: &Handle,
-) -> Result<(Report, ExitStatus), Failure> {
-    // Caught from before the command starts: the terminal sends an interrupt to the command too, and the
-    // report follows when the command ends.
-    let signals = [SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()];
-    let [interrupt, quit, terminate] =
-        signals.map(|kind| signal(kind).map_err(|e| Failure::new(format!("cannot listen for signals: {e}"))));
-    let (_interrupt, _quit, mut terminate) = (interrupt?, quit?, terminate?);
+) -> Result<Measured, Failure> {
+    let budget = options.budget.open(options.is_repeated())?;
+    if !options.is_repeated() {
+        process_stats::ask_for(config);
+    }
+    let mut tracer = Tracer::start(config, plugins, runtime, options.with_outputs, budget).await?;
+    baseline::take(&options.baseline, &mut tracer).await?;
+    if !options.is_repeated() {
+        return once(options, tracer).await;
+    }
+    let result = repeat(options, &mut tracer).await;
+    tracer.stop().await;
+    result
+}
 
-    let recording = Arc::new(Mutex::new(Recording::default()));
-    let pipeline = trace(options, config, plugins, runtime, &recording).await?;
-    let child = child::spawn(&options.command, runtime).await?;
-    let (pid, start) = (child.pid(), child.start);
-    let root = child.root;
-    let forward = async {
-        while terminate.recv().await.is_some() {
-            // SAFETY: the call has no preconditions. The pid is still the child's: it is not reaped yet.
-            unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
-        }
-        std::future::pending::<()>().await;
-    };
-    let status = tokio::select! {
-        status = child.wait(runtime) => status?,
-        () = forward => return Err(Failure::new("signals ended")),
-    };
-    let end = unix_nanos();
-    let health = pipeline.stop(Instant::now() + STOP_TIMEOUT).await;
-    session::report_losses(&health);
+async fn once(options: &Options, mut tracer: Tracer) -> Result<Measured, Failure> {
+    let job = Job { command: options.command.clone(), directory: None, shares_terminal: true };
+    let ended = tracer.run(&job).await?;
+    let budget = tracer.budget.take();
+    let recording = tracer.stop().await;
     let recording = lock(&recording);
-    let tree = Tree::of(root, start, &recording.processes);
-    let report = Report::new(&options.command, shell_code(status), start..end, &tree, &recording);
-    Ok((report, status))
+    let (code, tree) = (shell_code(ended.status), ended.tree(&recording));
+    let mut report = Report::new(&options.command, code, ended.window.clone(), &tree, &recording);
+    let exceeded = budget.is_some_and(|budget| report.add_budget(budget));
+    let json = line(&report).map_err(Failure::new)?;
+    let runs = vec![RunUsage::new(&ended, &recording)];
+    let runs = RepeatReport::new(&options.command, 0, None, runs);
+    let code = if exceeded { EXCEEDED } else { code };
+    Ok(Measured { text: report.for_people(), json, runs, code })
 }
 
-/// Starts a pipeline that fills `recording`, and takes the reading from which the command's use is counted.
-async fn trace(
-    options: &Options,
-    config: &mut Config,
-    plugins: &[Registered],
-    runtime: &Handle,
-    recording: &Arc<Mutex<Recording>>,
-) -> Result<Pipeline, Failure> {
-    // The terminal is the command's.
-    let plugins: Vec<_> = plugins.iter().copied().filter(|plugin| !plugin.is_interactive).collect();
-    let counted = recording.clone();
-    let counter = move |registry, since| CommandRecorder::new(counted.clone(), registry, since);
-    let host = session::start_counting(config, &plugins, runtime, options.with_outputs, counter)?;
-    let registry = host.registry().clone();
-    let pipeline = session::start_pipeline(host, config)?;
-    pipeline.sources_opened(Instant::now() + OPEN_TIMEOUT).await;
-    pipeline.poll_all(Instant::now() + POLL_TIMEOUT).await;
-    if !counts_cpu_time(&registry) {
-        // On a slow machine, the first reading takes longer than one that hangs may delay the command.
-        pipeline.poll_all(Instant::now() + OPEN_TIMEOUT).await;
+async fn repeat(options: &Options, tracer: &mut Tracer) -> Result<Measured, Failure> {
+    let shares_terminal = options.runs.show_output;
+    let job = Job { command: options.command.clone(), directory: None, shares_terminal };
+    let (warmup, count) = (options.runs.warmup(0), options.repeat.unwrap_or(1));
+    let mut progress = Progress::new(!shares_terminal);
+    for number in 1..=warmup {
+        progress.show(&format!("warm-up {number} of {warmup}"));
+        options.runs.run(tracer, &job).await?;
     }
-    pipeline.settle(Instant::now() + STOP_TIMEOUT).await;
-    if !counts_cpu_time(&registry) {
-        return Err(session::nothing_to_measure(&pipeline.health(), "a plugin that counts CPU time"));
+    let mut runs: Vec<RunUsage> = Vec::new();
+    for number in 1..=count {
+        let last = runs.last().map(|run| format!("; the last one took {:.3} s", run.wall_s));
+        progress.show(&format!("run {number} of {count}{}", last.unwrap_or_default()));
+        runs.push(options.runs.run(tracer, &job).await?);
     }
-    lock(recording).reset();
-    Ok(pipeline)
-}
-
-/// Whether a source counts the CPU time of processes, which the report is made of.
-fn counts_cpu_time(registry: &Registry) -> bool {
-    registry.series().iter().any(|(_, series)| series.role == Role::Usage(Usage::CpuTime))
+    drop(progress);
+    let code = runs.iter().map(|run| run.exit_code).find(|&code| code != 0).unwrap_or(0);
+    let report = RepeatReport::new(&options.command, warmup, options.runs.prepare.clone(), runs);
+    let json = line(&report).map_err(Failure::new)?;
+    Ok(Measured { text: report.for_people(), json, runs: report, code })
 }

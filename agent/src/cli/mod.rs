@@ -11,6 +11,7 @@ mod failure;
 mod manual;
 mod options;
 mod plugins;
+mod progress;
 mod run;
 mod session;
 mod table;

@@ -34,3 +34,41 @@ pub(super) enum Format {
     /// For programs
     Json,
 }
+
+/// An amount of energy: a number of joules above zero, with or without the unit.
+///
+/// # Errors
+/// What is expected.
+pub(super) fn joules(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('J').trim_end().parse().ok();
+    number.filter(|j: &f64| j.is_finite() && *j > 0.0).ok_or_else(|| "joules above 0, as in 12.5".to_owned())
+}
+
+/// A part: percent, with or without the sign, as a fraction.
+///
+/// # Errors
+/// What is expected.
+pub(super) fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('%').trim_end().parse().ok();
+    let valid = number.filter(|percent: &f64| percent.is_finite() && *percent >= 0.0);
+    valid.map(|percent| percent / 100.0).ok_or_else(|| "percent, as in 2%".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_may_have_their_unit() {
+        assert_eq!(
+            (joules("12.5"), joules("3 J"), percent("2%"), percent("0.5")),
+            (Ok(12.5), Ok(3.0), Ok(0.02), Ok(0.005))
+        );
+        for wrong in ["", "J", "-1", "0", "inf", "x"] {
+            assert!(joules(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "%", "-1%", "NaN"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,10 +1,12 @@
 //! The command's process: starts it, waits for it, and finds out which pid the kernel programs know it by.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, Command, ExitStatus};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
@@ -15,9 +17,20 @@ use crate::sys::limits;
 use crate::sys::namespace::PidProgram;
 
 /// Exit codes, as `env` and `timeout` use them: wattrace itself failed, not executable, not found.
-pub(super) const FAILED: u8 = 125;
+pub(in crate::cli) const FAILED: u8 = 125;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
+
+/// A command to run.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct Job {
+    /// The program and its arguments.
+    pub(in crate::cli) command: Vec<String>,
+    /// Where it runs; `None`: where this process does.
+    pub(in crate::cli) directory: Option<PathBuf>,
+    /// Whether it has this process's input and output, instead of none.
+    pub(in crate::cli) shares_terminal: bool,
+}
 
 /// A process as the kernel programs know it.
 #[derive(Clone, Copy, Debug)]
@@ -36,21 +49,28 @@ pub(super) struct Running {
     pub(super) start: u64,
 }
 
-/// Starts the command.
+/// Starts the command, in the cgroup that it joins by writing to `joins`.
 ///
 /// # Errors
 /// It cannot be found or executed, or its pid in the initial namespace cannot be found out.
-pub(super) async fn spawn(command: &[String], runtime: &Handle) -> Result<Running, Failure> {
-    let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("no command was given"))?;
+pub(super) async fn spawn(job: &Job, joins: Option<File>, runtime: &Handle) -> Result<Running, Failure> {
+    let (program, arguments) =
+        job.command.split_first().ok_or_else(|| Failure::usage("no command was given"))?;
     let mut prepared = Command::new(program);
     prepared.args(arguments);
+    if let Some(directory) = &job.directory {
+        prepared.current_dir(directory);
+    }
+    if !job.shares_terminal {
+        prepared.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    }
     // SAFETY: the closure makes async-signal-safe calls only. exec(2) resets handlers, but not an ignored
     // signal.
     unsafe {
-        prepared.pre_exec(|| {
+        prepared.pre_exec(move || {
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             limits::restore();
-            Ok(())
+            joins.as_ref().map_or(Ok(()), |mut joins| joins.write_all(b"0"))
         });
     }
     let namespace = if pids_are_private() { Some(report_pid(&mut prepared)?) } else { None };
@@ -86,10 +106,13 @@ fn report_pid(prepared: &mut Command) -> Result<File, Failure> {
             Ok(())
         });
     }
-    eprintln!(
-        "wattrace: this is a private PID namespace (a container): the report has the host's pids; with \
-         `--pid=host` (Docker, Podman) or `hostPID: true` (Kubernetes) both are the same"
-    );
+    static EXPLAINED: Once = Once::new();
+    EXPLAINED.call_once(|| {
+        eprintln!(
+            "wattrace: this is a private PID namespace (a container): the report has the host's pids; with \
+             `--pid=host` (Docker, Podman) or `hostPID: true` (Kubernetes) both are the same"
+        );
+    });
     let reader: std::os::fd::OwnedFd = reader.into();
     Ok(reader.into())
 }
@@ -116,7 +139,7 @@ impl Running {
 }
 
 /// The command's exit code as a shell reports it.
-pub(super) fn shell_code(status: ExitStatus) -> u8 {
+pub(in crate::cli) fn shell_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|s| 128 + s));
     code.and_then(|c| u8::try_from(c & 0xff).ok()).unwrap_or(FAILED)
 }

@@ -9,6 +9,10 @@ use wattrace_api::{
     Transform, Usage,
 };
 
+use super::baseline::Baseline;
+use super::process_stats::{FigureIds, Figures};
+use super::static_power::StaticPower;
+
 /// One domain, in microjoules since the command began.
 #[derive(Debug)]
 pub(super) struct DomainRecord {
@@ -18,6 +22,20 @@ pub(super) struct DomainRecord {
     pub(super) measured: u64,
     pub(super) idle: u64,
     pub(super) unattributed: u64,
+    /// What it draws at no load, as it is known now.
+    pub(super) static_power: StaticPower,
+    /// Half the width of the 95 % interval of `idle`, J, where attribution gives one.
+    idle_uncertainty: Option<f64>,
+    /// The same when the command began.
+    idle_uncertainty_before: f64,
+}
+
+impl DomainRecord {
+    /// Half the width of the 95 % interval of `idle`, J. All of it is the error of static power, which adds
+    /// up linearly, so that of the time before the command is subtracted.
+    pub(super) fn idle_interval(&self) -> Option<f64> {
+        self.idle_uncertainty.map(|now| (now - self.idle_uncertainty_before).max(0.0))
+    }
 }
 
 /// One process, or one thread if those are consumers of their own.
@@ -28,6 +46,10 @@ pub(super) struct ProcessRecord {
     pub(super) cpu_time: u64,
     /// Microjoules since the command began, by index of the domain. Shorter if the last domains have none.
     pub(super) energy: Vec<u64>,
+    /// Half the width of the 95 % interval of each, J; 0 or missing if it is too small to be published.
+    pub(super) uncertainty: Vec<f64>,
+    /// What else it used, when it has ended.
+    pub(super) figures: Option<Box<Figures>>,
 }
 
 impl ProcessRecord {
@@ -39,10 +61,12 @@ impl ProcessRecord {
 
 /// Everything that the report needs.
 #[derive(Debug, Default)]
-pub(super) struct Recording {
+pub(in crate::cli) struct Recording {
     pub(super) domains: Vec<DomainRecord>,
     /// Threads are among them.
     pub(super) processes: Vec<ProcessRecord>,
+    /// What was measured before the command began, if it was.
+    pub(super) baseline: Option<Baseline>,
 }
 
 pub(super) fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
@@ -54,6 +78,7 @@ impl Recording {
     pub(super) fn reset(&mut self) {
         for d in &mut self.domains {
             (d.measured, d.idle, d.unattributed) = (0, 0, 0);
+            d.idle_uncertainty_before = d.idle_uncertainty.unwrap_or(0.0);
         }
         for p in &mut self.processes {
             p.cpu_time = 0;
@@ -66,12 +91,27 @@ impl Recording {
             return at;
         }
         let domain = domain.clone();
-        self.domains.push(DomainRecord { domain, counts_in_totals, measured: 0, idle: 0, unattributed: 0 });
+        self.domains.push(DomainRecord {
+            domain,
+            counts_in_totals,
+            measured: 0,
+            idle: 0,
+            unattributed: 0,
+            static_power: StaticPower::default(),
+            idle_uncertainty: None,
+            idle_uncertainty_before: 0.0,
+        });
         self.domains.len() - 1
     }
 
+    /// Adds a counter's increment to its sum. A gauge is no sum: see [`Recording::set`].
     fn add(&mut self, target: Target, steps: u64) {
         match target {
+            Target::StaticPower(_)
+            | Target::StaticError(_)
+            | Target::IdleUncertainty(_)
+            | Target::Uncertainty { .. }
+            | Target::Figure { .. } => {}
             Target::Measured(domain) => self.domains[domain].measured += steps,
             Target::Idle(domain) => self.domains[domain].idle += steps,
             Target::Unattributed(domain) => self.domains[domain].unattributed += steps,
@@ -83,9 +123,24 @@ impl Recording {
             }
         }
     }
+
+    /// Takes a gauge's value.
+    fn set(&mut self, target: Target, value: f64) {
+        match target {
+            Target::StaticPower(domain) => self.domains[domain].static_power.watts = Some(value),
+            Target::StaticError(domain) => self.domains[domain].static_power.error = Some(value),
+            Target::IdleUncertainty(domain) => self.domains[domain].idle_uncertainty = Some(value),
+            Target::Uncertainty { process, domain } => {
+                let uncertainty = &mut self.processes[process].uncertainty;
+                uncertainty.resize(uncertainty.len().max(domain + 1), 0.0);
+                uncertainty[domain] = value;
+            }
+            _ => {}
+        }
+    }
 }
 
-/// The sum to which the points of a series are added.
+/// What the points of a series belong to.
 #[derive(Clone, Copy)]
 enum Target {
     Measured(usize),
@@ -93,6 +148,18 @@ enum Target {
     Unattributed(usize),
     CpuTime(usize),
     Energy { process: usize, domain: usize },
+    StaticPower(usize),
+    StaticError(usize),
+    IdleUncertainty(usize),
+    Uncertainty { process: usize, domain: usize },
+    Figure { process: usize, which: usize },
+}
+
+impl Target {
+    fn is_gauge(self) -> bool {
+        use Target::{IdleUncertainty, StaticError, StaticPower, Uncertainty};
+        matches!(self, StaticPower(_) | StaticError(_) | IdleUncertainty(_) | Uncertainty { .. })
+    }
 }
 
 /// The transform that fills a [`Recording`].
@@ -105,11 +172,14 @@ pub(super) struct CommandRecorder {
     targets: SeriesMap<Option<(Target, Increments)>>,
     /// Index of each process by the address of its consumer, which the recording keeps alive.
     processes: HashMap<usize, usize>,
+    figures: FigureIds,
 }
 
 impl CommandRecorder {
     pub(super) fn new(recording: Arc<Mutex<Recording>>, registry: Arc<Registry>, since: Timestamp) -> Self {
-        Self { recording, registry, since, targets: SeriesMap::default(), processes: HashMap::new() }
+        let (targets, processes, figures) =
+            (SeriesMap::default(), HashMap::new(), FigureIds::declare(&registry));
+        Self { recording, registry, since, targets, processes, figures }
     }
 }
 
@@ -118,8 +188,12 @@ fn target(
     series: &Series,
     recording: &mut Recording,
     processes: &mut HashMap<usize, usize>,
+    figures: &FigureIds,
 ) -> Option<Target> {
     let kind = series.consumer.as_ref().map(|consumer| consumer.kind());
+    if let (Some(ConsumerKind::Process), Some(which)) = (kind, figures.position(series.metric_id)) {
+        return Some(Target::Figure { process: process(series, recording, processes)?, which });
+    }
     match (series.role, kind) {
         (Role::Usage(Usage::CpuTime), Some(ConsumerKind::Process | ConsumerKind::Thread)) => {
             Some(Target::CpuTime(process(series, recording, processes)?))
@@ -136,6 +210,21 @@ fn target(
                 Some(_) => None,
             }
         }
+        (Role::StaticPower | Role::StaticError, _) => {
+            let domain = recording.domain(series.domain.as_ref()?, series.counts_in_totals());
+            let is_error = series.role == Role::StaticError;
+            Some(if is_error { Target::StaticError(domain) } else { Target::StaticPower(domain) })
+        }
+        (Role::Uncertainty, Some(kind)) => {
+            let domain = recording.domain(series.domain.as_ref()?, series.counts_in_totals());
+            match kind {
+                ConsumerKind::Idle => Some(Target::IdleUncertainty(domain)),
+                ConsumerKind::Process | ConsumerKind::Thread => {
+                    Some(Target::Uncertainty { process: process(series, recording, processes)?, domain })
+                }
+                _ => None,
+            }
+        }
         _ => None,
     }
 }
@@ -148,7 +237,8 @@ fn process(
     let consumer = series.consumer.as_ref()?;
     Some(*processes.entry(Arc::as_ptr(consumer) as usize).or_insert_with(|| {
         let consumer = consumer.clone();
-        recording.processes.push(ProcessRecord { consumer, cpu_time: 0, energy: Vec::new() });
+        let (energy, uncertainty) = (Vec::new(), Vec::new());
+        recording.processes.push(ProcessRecord { consumer, cpu_time: 0, energy, uncertainty, figures: None });
         recording.processes.len() - 1
     }))
 }
@@ -167,12 +257,19 @@ impl CommandRecorder {
             for (id, value) in segment.points() {
                 let open = || {
                     let series = self.registry.get(id)?;
-                    let target = target(&series, &mut recording, &mut self.processes)?;
+                    let target = target(&series, &mut recording, &mut self.processes, &self.figures)?;
                     Some((target, Increments::new(&series, self.since)))
                 };
-                if let Some((target, increments)) = self.targets.get_or_insert_with(id, open) {
-                    let steps = increments.next(segment.window, value);
-                    recording.add(*target, steps);
+                match self.targets.get_or_insert_with(id, open) {
+                    Some((Target::Figure { process, which }, _)) => {
+                        recording.processes[*process].figures.get_or_insert_default().set(*which, value);
+                    }
+                    Some((target, _)) if target.is_gauge() => recording.set(*target, value.gauge()),
+                    Some((target, increments)) => {
+                        let steps = increments.next(segment.window, value);
+                        recording.add(*target, steps);
+                    }
+                    None => {}
                 }
             }
         }
@@ -185,7 +282,7 @@ impl CommandRecorder {
 #[cfg(test)]
 mod tests {
     use wattrace_api::testing::Rig;
-    use wattrace_api::{Follows, Identity, Origin, Resource, SeriesId, SeriesSpec, Window, metric};
+    use wattrace_api::{Follows, Identity, Origin, Resource, SeriesId, SeriesSpec, Value, Window, metric};
 
     use super::*;
 
@@ -253,5 +350,30 @@ mod tests {
         recorder.record(&last);
         let recording = lock(&recording);
         assert_eq!((recording.processes.len(), recording.processes[0].cpu_time), (1, 35));
+    }
+
+    #[test]
+    fn intervals_are_those_of_the_last_point_and_belong_to_the_process_and_the_domain() {
+        let rig = Rig::new();
+        let (mut recorder, recording) = recorder(&rig);
+        let identity = Identity { kind: ConsumerKind::Process, id: "7".into(), start_unix_nano: 0 };
+        let process = Arc::new(Consumer::new(identity, None, Vec::new()));
+        let uncertainty = rig.registry.metric(&metric::CONSUMER_ENERGY_UNCERTAINTY).unwrap();
+        let [own, idle] = [process, Arc::new(Consumer::closing(ConsumerKind::Idle))].map(|consumer| {
+            let spec = SeriesSpec::new(uncertainty, Resource::package(0), Timestamp(150));
+            rig.registry.open(SeriesSpec { consumer: Some(consumer), domain: domain(None), ..spec })
+        });
+        for value in [0.25, 0.75] {
+            lock(&recording).reset();
+            let mut batch = Batch::default();
+            batch.begin(window(100, 200));
+            batch.push(own, Value::of_gauge(value));
+            batch.push(idle, Value::of_gauge(2.0 * value));
+            recorder.record(&batch);
+        }
+        let recording = lock(&recording);
+        assert_eq!(recording.processes[0].uncertainty, [0.75]);
+        assert_eq!(recording.domains[0].idle_interval(), Some(1.5 - 0.5), "since the command began");
+        assert_eq!((recording.domains[0].idle, recording.processes[0].energy.len()), (0, 0));
     }
 }

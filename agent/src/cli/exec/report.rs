@@ -1,5 +1,6 @@
 //! The report of `wattrace exec`: the object `wattrace.exec/1` for programs, and a summary for people.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -8,11 +9,17 @@ use wattrace_api::metric::{CONSUMER_CPU_TIME, CONSUMER_ENERGY};
 use wattrace_api::text::printable;
 use wattrace_api::{AttributeValue, Origin, Value};
 
+use super::baseline::Baseline;
+use super::budget::{Budget, BudgetJson};
+use super::interval::{common_part, of_sum};
+use super::process_stats::{Figures, FiguresJson};
 use super::recorder::{ProcessRecord, Recording};
+use super::static_power::StaticPowerJson;
 use super::tree::{Tree, int};
 use crate::cli::table::{aligned, shortened};
 
-/// The object `wattrace.exec/1`, field by field. docs/user-guide.md explains them.
+/// The object `wattrace.exec/1`, field by field. docs/user-guide.md explains them. A joule that has a 95 %
+/// interval is followed by half its width, `…_ci95_j`.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     schema: &'static str,
@@ -20,6 +27,12 @@ pub(super) struct Report {
     exit_code: u8,
     origin: &'static str,
     window: WindowJson,
+    /// What was measured before the command started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<Baseline>,
+    /// Without `--budget` there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<BudgetJson>,
     domains: Vec<DomainJson>,
     total: Total,
     processes: Vec<ProcessJson>,
@@ -38,11 +51,23 @@ struct DomainJson {
     origin: &'static str,
     measured_j: f64,
     command_j: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_ci95_j: Option<f64>,
     other_j: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other_ci95_j: Option<f64>,
     idle_j: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_ci95_j: Option<f64>,
     unattributed_j: f64,
+    /// What the domain draws at no load, and how well that is known.
+    #[serde(rename = "static")]
+    static_power: StaticPowerJson,
     #[serde(skip)]
     counts_in_totals: bool,
+    /// What part of each joule of a process is uncertain in common.
+    #[serde(skip)]
+    common: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,6 +75,11 @@ struct Total {
     processes: usize,
     cpu_time_s: f64,
     energy_j: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_ci95_j: Option<f64>,
+    /// What the processes used that have ended.
+    #[serde(flatten)]
+    figures: Option<FiguresJson>,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,6 +93,10 @@ struct ProcessJson {
     exit_code: Option<i64>,
     cpu_time_s: f64,
     energy_j: BTreeMap<String, f64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    energy_ci95_j: BTreeMap<String, f64>,
+    #[serde(flatten)]
+    figures: Option<FiguresJson>,
     /// With `plugins.sched.threads`. The process includes them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     threads: Vec<ThreadJson>,
@@ -74,6 +108,8 @@ struct ThreadJson {
     comm: String,
     cpu_time_s: f64,
     energy_j: BTreeMap<String, f64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    energy_ci95_j: BTreeMap<String, f64>,
 }
 
 fn joules(microjoules: u64) -> f64 {
@@ -82,6 +118,52 @@ fn joules(microjoules: u64) -> f64 {
 
 fn seconds(nanoseconds: u64) -> f64 {
     CONSUMER_CPU_TIME.in_units(Value::of_steps(nanoseconds))
+}
+
+impl DomainJson {
+    fn new(recording: &Recording, at: usize, tree: &Tree) -> Self {
+        let d = &recording.domains[at];
+        let (mut all, mut of_command) = (0, 0);
+        let (mut command, mut other) = (Vec::new(), Vec::new());
+        for (number, p) in recording.processes.iter().enumerate().filter(|(_, p)| !p.is_thread()) {
+            let microjoules = p.energy.get(at).copied().unwrap_or(0);
+            all += microjoules;
+            match tree.contains(number) {
+                true => {
+                    of_command += microjoules;
+                    command.push(p.in_domain(at));
+                }
+                false => other.push(p.in_domain(at)),
+            }
+        }
+        let common = common_part(d.idle_interval(), joules(all));
+        let interval = |parts: Vec<_>| d.idle_interval().map(|_| of_sum(common, parts.into_iter()));
+        Self {
+            domain: d.domain.name.clone(),
+            origin: d.domain.origin.as_str(),
+            measured_j: joules(d.measured),
+            command_j: joules(of_command),
+            command_ci95_j: interval(command),
+            other_j: joules(all - of_command),
+            other_ci95_j: interval(other),
+            idle_j: joules(d.idle),
+            idle_ci95_j: d.idle_interval(),
+            unattributed_j: joules(d.unattributed),
+            static_power: d.static_power.into(),
+            counts_in_totals: d.counts_in_totals,
+            common,
+        }
+    }
+}
+
+impl ProcessRecord {
+    /// Its program, its energy in the domain at `at`, and half the width of the interval of it, J.
+    fn in_domain(&self, at: usize) -> (String, f64, f64) {
+        let program = self.consumer.attribute("process.executable.path").map(|path| path.to_string());
+        let microjoules = self.energy.get(at).copied().unwrap_or(0);
+        let half_width = self.uncertainty.get(at).copied().unwrap_or(0.0);
+        (program.unwrap_or_default(), joules(microjoules), half_width)
+    }
 }
 
 impl Report {
@@ -93,33 +175,26 @@ impl Report {
         tree: &Tree,
         recording: &Recording,
     ) -> Self {
-        let energy_of = |p: &ProcessRecord, domain: usize| p.energy.get(domain).copied().unwrap_or(0);
-        let (mut domains, mut total_energy) = (Vec::new(), 0);
-        for (at, d) in recording.domains.iter().enumerate() {
-            let all: u64 =
-                recording.processes.iter().filter(|p| !p.is_thread()).map(|p| energy_of(p, at)).sum();
-            let of_command: u64 =
-                tree.processes.iter().map(|&p| energy_of(&recording.processes[p], at)).sum();
-            if d.counts_in_totals {
-                total_energy += of_command;
-            }
-            domains.push(DomainJson {
-                domain: d.domain.name.clone(),
-                origin: d.domain.origin.as_str(),
-                measured_j: joules(d.measured),
-                command_j: joules(of_command),
-                other_j: joules(all - of_command),
-                idle_j: joules(d.idle),
-                unattributed_j: joules(d.unattributed),
-                counts_in_totals: d.counts_in_totals,
-            });
-        }
+        let of_domain = |at| DomainJson::new(recording, at, tree);
+        let domains: Vec<DomainJson> = (0..recording.domains.len()).map(of_domain).collect();
+        let counted = domains.iter().filter(|d| d.counts_in_totals);
+        let intervals: Option<Vec<f64>> = counted.map(|d| d.command_ci95_j).collect();
+        let intervals = intervals.filter(|intervals| !intervals.is_empty());
         let record = |at: usize| &recording.processes[at];
+        let counted_domains = || (0..domains.len()).filter(|&at| domains[at].counts_in_totals);
+        let total_energy = (tree.processes.iter())
+            .map(|&p| counted_domains().map(|at| record(p).energy.get(at).copied().unwrap_or(0)).sum::<u64>())
+            .sum();
         let cpu_time = tree.processes.iter().map(|&p| record(p).cpu_time).sum();
+        let figures = tree.processes.iter().filter_map(|&p| record(p).figures.as_deref());
         let name = |at: usize| recording.domains[at].domain.name.clone();
         let energy = |p: &ProcessRecord| {
             let by_domain = p.energy.iter().enumerate();
             by_domain.map(|(at, &microjoules)| (name(at), joules(microjoules))).collect()
+        };
+        let interval = |p: &ProcessRecord| {
+            let with = (0..p.energy.len()).filter(|&at| domains[at].idle_ci95_j.is_some());
+            with.map(|at| (name(at), of_sum(domains[at].common, [p.in_domain(at)].into_iter()))).collect()
         };
         Self {
             schema: "wattrace.exec/1",
@@ -128,19 +203,29 @@ impl Report {
             // The least certain one.
             origin: recording.domains.iter().map(|d| d.domain.origin).max().map_or("none", Origin::as_str),
             window: WindowJson { start_unix_nano: window.start, end_unix_nano: window.end },
-            domains,
+            baseline: recording.baseline,
+            budget: None,
             total: Total {
                 processes: tree.processes.len(),
                 cpu_time_s: seconds(cpu_time),
                 energy_j: joules(total_energy),
+                energy_ci95_j: intervals.map(|all| all.into_iter().fold(0.0, f64::hypot)),
+                figures: Figures::sum(figures).map(|sum| FiguresJson::from(&sum)),
             },
             processes: (tree.processes.iter())
                 .map(|&p| {
-                    let threads = tree.threads_of(p).iter().map(|&t| thread(record(t), energy(record(t))));
-                    ProcessJson { threads: threads.collect(), ..process(record(p), energy(record(p))) }
+                    let of = |at: usize| (record(at), energy(record(at)), interval(record(at)));
+                    let threads = tree.threads_of(p).iter().map(|&t| thread(of(t))).collect();
+                    ProcessJson { threads, ..process(of(p)) }
                 })
                 .collect(),
+            domains,
         }
+    }
+
+    /// Adds what became of the command's budget. Returns whether it was used up.
+    pub(super) fn add_budget(&mut self, budget: Budget) -> bool {
+        self.budget.insert(budget.into_report(self.total.energy_j)).is_reached()
     }
 
     /// A summary: the energy of each domain, and the command's processes by name.
@@ -158,8 +243,8 @@ impl Report {
             "none" => text += ", origin none: no meter and no estimate here, `wattrace doctor` says why\n",
             origin => {
                 text += &format!(
-                    ", {:.3} J ({origin}), {:.2} W on average\n\n",
-                    total.energy_j,
+                    ", {} ({origin}), {:.2} W on average\n\n",
+                    with_interval(total.energy_j, total.energy_ci95_j, " J"),
                     total.energy_j / wall
                 );
                 let header =
@@ -167,21 +252,24 @@ impl Report {
                 let mut rows = vec![header.map(String::from)];
                 for d in &self.domains {
                     let j = |v: f64| format!("{v:.3}");
-                    let parts = [d.measured_j, d.command_j, d.other_j, d.idle_j, d.unattributed_j].map(j);
-                    let [measured, command, other, idle, unattributed] = parts;
                     rows.push([
                         d.domain.clone(),
-                        measured,
-                        command,
-                        other,
-                        idle,
-                        unattributed,
+                        j(d.measured_j),
+                        with_interval(d.command_j, d.command_ci95_j, ""),
+                        j(d.other_j),
+                        j(d.idle_j),
+                        j(d.unattributed_j),
                         d.origin.into(),
                     ]);
                 }
                 text += &aligned(&rows, &[0, 6], "  ");
+                text += &self.static_power();
             }
         }
+        if let Some(budget) = &self.budget {
+            text += &format!("\n{}", budget.for_people(self.window.start_unix_nano));
+        }
+        text += &self.total.figures.map_or(String::new(), |figures| format!("\n{}", figures.for_people()));
         text += "\n";
         text += &self.by_name();
         let living = self.processes.iter().filter(|p| p.end_unix_nano.is_none()).count();
@@ -193,31 +281,62 @@ impl Report {
         text
     }
 
+    /// How well it is known what the domains draw at no load: one line.
+    fn static_power(&self) -> String {
+        let counted = self.domains.iter().filter(|d| d.counts_in_totals);
+        let of = |d: &DomainJson| format!("{} {}", d.domain, d.static_power.for_people());
+        let mut known: Vec<String> = counted.map(of).collect();
+        let rest = known.len().saturating_sub(MAX_STATIC);
+        known.truncate(MAX_STATIC);
+        if rest > 0 {
+            known.push(format!("and {rest} more"));
+        }
+        let baseline = self.baseline.map(|b| format!("; {}", b.for_people())).unwrap_or_default();
+        format!("  at no load: {}{baseline}\n", known.join(", "))
+    }
+
+    /// The sums over a program's processes.
+    fn program(&self, processes: Vec<&ProcessJson>) -> Total {
+        let mut total = Total {
+            processes: processes.len(),
+            cpu_time_s: processes.iter().map(|p| p.cpu_time_s).sum(),
+            energy_j: 0.0,
+            energy_ci95_j: None,
+            figures: None,
+        };
+        for d in self.domains.iter().filter(|d| d.counts_in_totals) {
+            let of = |joules: &BTreeMap<String, f64>| joules.get(&d.domain).copied().unwrap_or(0.0);
+            let parts = || processes.iter().map(|p| ((), of(&p.energy_j), of(&p.energy_ci95_j)));
+            total.energy_j += parts().map(|(_, joules, _)| joules).sum::<f64>();
+            if d.idle_ci95_j.is_some() {
+                let interval = of_sum(d.common, parts());
+                total.energy_ci95_j = Some(total.energy_ci95_j.unwrap_or(0.0).hypot(interval));
+            }
+        }
+        total
+    }
+
     fn by_name(&self) -> String {
-        let mut groups: HashMap<&str, (usize, f64, f64)> = HashMap::new();
+        let mut groups: HashMap<&str, Vec<&ProcessJson>> = HashMap::new();
         for p in &self.processes {
             let name = p.exe.rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or(&p.comm);
-            let group = groups.entry(name).or_default();
-            group.0 += 1;
-            group.1 += p.cpu_time_s;
-            group.2 += self
-                .domains
-                .iter()
-                .filter(|d| d.counts_in_totals)
-                .filter_map(|d| p.energy_j.get(&d.domain))
-                .sum::<f64>();
+            groups.entry(name).or_default().push(p);
         }
-        let mut groups: Vec<_> = groups.into_iter().collect();
-        groups
-            .sort_by(|a, b| (b.1.2, b.1.1).partial_cmp(&(a.1.2, a.1.1)).unwrap_or(std::cmp::Ordering::Equal));
+        let of_program = |(name, processes)| (name, self.program(processes));
+        let mut groups: Vec<(&str, Total)> = groups.into_iter().map(of_program).collect();
+        let order = |total: &Total| (total.energy_j, total.cpu_time_s);
+        groups.sort_by(|(_, a), (_, b)| order(b).partial_cmp(&order(a)).unwrap_or(Ordering::Equal));
         let rest = groups.len().saturating_sub(MAX_PROGRAMS);
         let joules =
             if self.origin == "none" { "J (origin none)".into() } else { format!("J ({})", self.origin) };
         let mut rows = vec![["program".into(), "processes".into(), "CPU s".into(), joules]];
-        for (name, (count, cpu, energy)) in groups.iter().take(MAX_PROGRAMS) {
+        for (name, total) in groups.iter().take(MAX_PROGRAMS) {
             let name = shortened(&printable(name), MAX_NAME);
-            let energy = if self.origin == "none" { "-".into() } else { format!("{energy:.3}") };
-            rows.push([name, count.to_string(), format!("{cpu:.3}"), energy]);
+            let energy = match self.origin {
+                "none" => "-".into(),
+                _ => with_interval(total.energy_j, total.energy_ci95_j, ""),
+            };
+            rows.push([name, total.processes.to_string(), format!("{:.3}", total.cpu_time_s), energy]);
         }
         let mut text = aligned(&rows, &[0], "  ");
         if rest > 0 {
@@ -227,6 +346,15 @@ impl Report {
     }
 }
 
+/// `12.345 ± 0.040`; without an interval `12.345`.
+fn with_interval(joules: f64, half_width: Option<f64>, unit: &str) -> String {
+    let half_width = half_width.map(|half_width| format!(" ± {half_width:.3}")).unwrap_or_default();
+    format!("{joules:.3}{unit}{half_width}")
+}
+
+/// Maximum number of domains in the line on static power.
+const MAX_STATIC: usize = 4;
+
 /// Maximum number of programs in the summary.
 const MAX_PROGRAMS: usize = 20;
 
@@ -234,7 +362,10 @@ const MAX_PROGRAMS: usize = 20;
 const MAX_NAME: usize = 40;
 const MAX_COMMAND: usize = 60;
 
-fn process(p: &ProcessRecord, energy_j: BTreeMap<String, f64>) -> ProcessJson {
+/// What was recorded of a process, with its energy and half widths by domain.
+type Recorded<'a> = (&'a ProcessRecord, BTreeMap<String, f64>, BTreeMap<String, f64>);
+
+fn process((p, energy_j, energy_ci95_j): Recorded<'_>) -> ProcessJson {
     let consumer = &p.consumer;
     let text = |key| consumer.attribute(key).map(|v| v.to_string()).unwrap_or_default();
     ProcessJson {
@@ -250,15 +381,18 @@ fn process(p: &ProcessRecord, energy_j: BTreeMap<String, f64>) -> ProcessJson {
         },
         cpu_time_s: seconds(p.cpu_time),
         energy_j,
+        energy_ci95_j,
+        figures: p.figures.as_deref().map(FiguresJson::from),
         threads: Vec::new(),
     }
 }
 
-fn thread(t: &ProcessRecord, energy_j: BTreeMap<String, f64>) -> ThreadJson {
+fn thread((t, energy_j, energy_ci95_j): Recorded<'_>) -> ThreadJson {
     ThreadJson {
         tid: t.consumer.identity().id.parse().unwrap_or_default(),
         comm: t.consumer.attribute("thread.name").map(|v| v.to_string()).unwrap_or_default(),
         cpu_time_s: seconds(t.cpu_time),
         energy_j,
+        energy_ci95_j,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use wattrace_api::{AttributeValue, Consumer, Identity};
+use wattrace_api::{AttributeValue, Consumer, ConsumerKind, Identity};
 
 use super::child::Root;
 use super::recorder::ProcessRecord;
@@ -15,6 +15,8 @@ const TOLERANCE: u64 = 10_000_000;
 pub(super) struct Tree {
     /// In order of their start.
     pub(super) processes: Vec<usize>,
+    /// The same.
+    members: HashSet<usize>,
     threads: HashMap<usize, Vec<usize>>,
 }
 
@@ -27,16 +29,7 @@ impl Tree {
                 children.entry(parent).or_default().push(at);
             }
         }
-        let pid = root.pid.to_string();
-        let is_root = |p: &ProcessRecord| {
-            let identity = p.consumer.identity();
-            let is_ours = |parent| int(&p.consumer, "process.parent_pid") == i64::from(parent);
-            !p.is_thread()
-                && identity.id == pid
-                && root.parent.is_none_or(is_ours)
-                && identity.start_unix_nano + TOLERANCE >= since
-        };
-        let first = (0..processes.len()).find(|&at| is_root(&processes[at]));
+        let first = (0..processes.len()).find(|&at| is_root(&processes[at].consumer, root, since));
         let mut found: Vec<usize> = first.into_iter().collect();
         let mut seen: HashSet<usize> = found.iter().copied().collect();
         let mut threads: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -52,13 +45,28 @@ impl Tree {
             }
         }
         found.sort_by_key(|&at| processes[at].consumer.identity().start_unix_nano);
-        Self { processes: found, threads }
+        Self { processes: found, members: seen, threads }
+    }
+
+    /// Whether it has the process at `record`.
+    pub(super) fn contains(&self, record: usize) -> bool {
+        self.members.contains(&record)
     }
 
     /// The threads of a process, if they are consumers of their own.
     pub(super) fn threads_of(&self, process: usize) -> &[usize] {
         self.threads.get(&process).map_or(&[], Vec::as_slice)
     }
+}
+
+/// Whether a process is `root`, started at `since` or later.
+pub(super) fn is_root(process: &Consumer, root: Root, since: u64) -> bool {
+    let identity = process.identity();
+    let is_ours = |parent| int(process, "process.parent_pid") == i64::from(parent);
+    process.kind() == ConsumerKind::Process
+        && identity.id.parse() == Ok(root.pid)
+        && root.parent.is_none_or(is_ours)
+        && identity.start_unix_nano + TOLERANCE >= since
 }
 
 /// An attribute that is a whole number; 0 if there is none.

@@ -1,0 +1,213 @@
+//! A pipeline that measures commands, one run after the other. It starts once: loading the kernel programs
+//! takes longer than many a command, and what attribution has learnt in one run serves the next.
+//! `child.rs` has the command's process, `recorder.rs` what is counted.
+
+use std::ops::Range;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+use wattrace_api::{Registry, Role, Usage};
+
+use super::budget::{Budget, WithBudget};
+use super::child::{self, Job, Root, unix_nanos};
+use super::recorder::{CommandRecorder, Recording, lock};
+use super::tree::Tree;
+use crate::cli::failure::Failure;
+use crate::cli::session;
+use crate::config::Config;
+use crate::pipeline::Pipeline;
+use crate::plugins::Registered;
+
+/// Time limit for the last readings and writes.
+const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
+
+/// Time limit for the readings before and after a command.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time limit for opening the sources, and for their first reading, for the slowest of machines.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The running pipeline.
+pub(in crate::cli) struct Tracer {
+    pipeline: Pipeline,
+    recording: Arc<Mutex<Recording>>,
+    runtime: Handle,
+    signals: Signals,
+    /// What a command may use.
+    pub(super) budget: Option<Budget>,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(in crate::cli) struct Ended {
+    pub(in crate::cli) status: ExitStatus,
+    root: Root,
+    /// From just before its start until just after its end, in nanoseconds since 1970.
+    pub(super) window: Range<u64>,
+}
+
+impl Ended {
+    /// The command's process and its descendants among what was recorded.
+    pub(super) fn tree(&self, recording: &Recording) -> Tree {
+        Tree::of(self.root, self.window.start, &recording.processes)
+    }
+}
+
+impl Tracer {
+    /// Starts a pipeline, and takes a first reading.
+    ///
+    /// # Errors
+    /// No source counts CPU time, or a plugin refuses its configuration.
+    pub(in crate::cli) async fn start(
+        config: &mut Config,
+        plugins: &[Registered],
+        runtime: &Handle,
+        with_outputs: bool,
+        budget: Option<Budget>,
+    ) -> Result<Self, Failure> {
+        // Caught from before the first command starts: the terminal sends an interrupt to the command too, and
+        // the report follows when the command ends.
+        let signals = Signals::listen()?;
+        let recording = Arc::new(Mutex::new(Recording::default()));
+        // The terminal is the command's.
+        let plugins: Vec<_> = plugins.iter().copied().filter(|plugin| !plugin.is_interactive).collect();
+        let (counted, account) = (recording.clone(), budget.as_ref().map(Budget::account));
+        let counter = move |registry: Arc<Registry>, since| {
+            let recorder = CommandRecorder::new(counted.clone(), registry.clone(), since);
+            WithBudget::new(recorder, account.clone(), registry, since)
+        };
+        let host = session::start_counting(config, &plugins, runtime, with_outputs, counter)?;
+        let registry = host.registry().clone();
+        let pipeline = session::start_pipeline(host, config)?;
+        pipeline.sources_opened(Instant::now() + OPEN_TIMEOUT).await;
+        pipeline.poll_all(Instant::now() + POLL_TIMEOUT).await;
+        if !counts_cpu_time(&registry) {
+            // On a slow machine, the first reading takes longer than one that hangs may delay the command.
+            pipeline.poll_all(Instant::now() + OPEN_TIMEOUT).await;
+        }
+        pipeline.settle(Instant::now() + STOP_TIMEOUT).await;
+        if !counts_cpu_time(&registry) {
+            return Err(session::nothing_to_measure(&pipeline.health(), "a plugin that counts CPU time"));
+        }
+        if budget.is_some() {
+            Budget::quicken(&pipeline);
+        }
+        Ok(Self { pipeline, recording, runtime: runtime.clone(), signals, budget })
+    }
+
+    /// Runs a command to its end. What is recorded counts from its beginning.
+    ///
+    /// # Errors
+    /// It cannot be executed.
+    pub(in crate::cli) async fn run(&mut self, job: &Job) -> Result<Ended, Failure> {
+        self.take_reading().await;
+        lock(&self.recording).reset();
+        let joins = self.budget.as_ref().and_then(Budget::to_join);
+        let child = child::spawn(job, joins, &self.runtime).await?;
+        let (pid, start, root) = (child.pid(), child.start, child.root);
+        let status = {
+            let wait = child.wait(&self.runtime);
+            let enforce = async {
+                if let Some(budget) = &mut self.budget {
+                    budget.begin(root, start, pid);
+                    budget.enforce(&self.pipeline, &self.runtime).await;
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::pin!(wait, enforce);
+            loop {
+                tokio::select! {
+                    status = &mut wait => break status?,
+                    () = &mut enforce => {}
+                    signal = self.signals.next() => if signal == SignalKind::terminate() {
+                        // SAFETY: the call has no preconditions. The pid is still the child's: it is not
+                        // reaped yet.
+                        unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
+                    },
+                }
+            }
+        };
+        let end = unix_nanos();
+        if let Some(budget) = &mut self.budget {
+            budget.conclude(&self.pipeline, &self.runtime).await;
+        }
+        Ok(Ended { status, root, window: start..end })
+    }
+
+    /// Takes the reading after a command, and what `read` makes of everything recorded since it began.
+    pub(super) async fn read<T>(&self, read: impl FnOnce(&Recording) -> T) -> T {
+        self.take_reading().await;
+        read(&lock(&self.recording))
+    }
+
+    /// The signal that asked this process to end, since it started.
+    pub(in crate::cli) async fn interrupted(&mut self) -> Option<SignalKind> {
+        self.signals.received().await
+    }
+
+    /// Takes the last reading, stops the pipeline, and reports what was lost.
+    pub(in crate::cli) async fn stop(self) -> Arc<Mutex<Recording>> {
+        let health = self.pipeline.stop(Instant::now() + STOP_TIMEOUT).await;
+        session::report_losses(&health);
+        self.recording
+    }
+
+    /// What was recorded up to the last reading.
+    pub(super) fn recording(&self) -> MutexGuard<'_, Recording> {
+        lock(&self.recording)
+    }
+
+    async fn take_reading(&self) {
+        self.pipeline.poll_all(Instant::now() + POLL_TIMEOUT).await;
+        self.pipeline.settle(Instant::now() + STOP_TIMEOUT).await;
+    }
+}
+
+/// Whether a source counts the CPU time of processes, which the report is made of.
+fn counts_cpu_time(registry: &Registry) -> bool {
+    registry.series().iter().any(|(_, series)| series.role == Role::Usage(Usage::CpuTime))
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    interrupt: Signal,
+    quit: Signal,
+    terminate: Signal,
+    received: Option<SignalKind>,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|e| Failure::new(format!("cannot listen for signals: {e}")));
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            quit: listen(SignalKind::quit())?,
+            terminate: listen(SignalKind::terminate())?,
+            received: None,
+        })
+    }
+
+    /// Waits for the next signal.
+    async fn next(&mut self) -> SignalKind {
+        let kind = tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.quit.recv() => SignalKind::quit(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+        };
+        self.received = Some(kind);
+        kind
+    }
+
+    async fn received(&mut self) -> Option<SignalKind> {
+        tokio::select! {
+            biased;
+            _ = self.next() => {}
+            () = std::future::ready(()) => {}
+        }
+        self.received
+    }
+}
