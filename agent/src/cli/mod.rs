@@ -3,6 +3,7 @@
 
 #[cfg(all(feature = "sched", feature = "estimate"))]
 mod calibrate;
+mod compare;
 mod config;
 mod control;
 mod doctor;
@@ -44,6 +45,8 @@ enum Command {
     Run(run::Options),
     /// Run a command and report what it and its children used
     Exec(exec::Options),
+    /// Compare what two commands, revisions or saved reports use
+    Compare(compare::Options),
     /// Measure what the CPU packages draw at which load, for machines that have no meter
     #[cfg(all(feature = "sched", feature = "estimate"))]
     Calibrate(calibrate::Options),
@@ -80,6 +83,7 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
     let result = match cli.command {
         Command::Run(options) => run::main(&options, plugins),
         Command::Exec(options) => exec::main(&options, plugins),
+        Command::Compare(options) => compare::main(&options, plugins),
         #[cfg(all(feature = "sched", feature = "estimate"))]
         Command::Calibrate(options) => calibrate::main(&options, plugins),
         Command::Doctor(options) => doctor::main(&options, plugins),
