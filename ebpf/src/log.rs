@@ -148,7 +148,8 @@ impl Ring {
         self.cpu * per_cpu + (self.written.events as u32 & (per_cpu - 1))
     }
 
-    /// Writes the path at address `from`, whose arguments are written already. Returns its number.
+    /// Writes the path at address `from`, whose arguments are written already; an empty one where it may not
+    /// be read. Returns its number.
     #[inline(always)]
     fn write_path(&self, from: u64, arguments_len: u32) -> u64 {
         if let Some(at) = PATHS.get_ptr_mut(self.next_path()) {
@@ -158,7 +159,10 @@ impl Ring {
                 let path = &mut *at;
                 path.bytes[0] = 0;
                 path.arguments_len = arguments_len;
-                bpf_probe_read_kernel_str(path.bytes.as_mut_ptr().cast(), PATH_LEN as u32, from as *const _);
+                if maps::KERNEL_READS.load() != 0 {
+                    let bytes = path.bytes.as_mut_ptr().cast();
+                    bpf_probe_read_kernel_str(bytes, PATH_LEN as u32, from as *const _);
+                }
             }
         }
         self.written.paths

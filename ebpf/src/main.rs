@@ -31,6 +31,7 @@ mod scan;
 mod task;
 
 use aya_ebpf::helpers::bpf_get_current_task;
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 
@@ -107,8 +108,12 @@ pub fn irq_exit(_ctx: RawTracePointContext) -> i32 {
 /// preemption disabled. Neither can happen within `sched_switch`, which runs with interrupts disabled.
 #[raw_tracepoint(tracepoint = "wattrace_flush")]
 pub fn flush(ctx: RawTracePointContext) -> i32 {
-    // SAFETY: the helper has no preconditions.
-    ledger::flush(&ctx, Probed(unsafe { bpf_get_current_task() } as *const u8));
+    // SAFETY: the helpers have no preconditions. Only the second needs Linux 5.11.
+    if maps::KERNEL_READS.load() != 0 {
+        ledger::flush(&ctx, Probed(unsafe { bpf_get_current_task() } as *const u8));
+    } else {
+        ledger::flush(&ctx, Typed(unsafe { bpf_get_current_task_btf() } as *const u8));
+    }
     0
 }
 

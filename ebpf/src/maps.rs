@@ -86,6 +86,9 @@ globals! {
     SHARED_CORES: 0;
     /// Whether interrupts are accounted separately.
     SEPARATE_IRQ: 0;
+    /// Whether helpers may read the kernel's memory, which `lockdown=confidentiality` forbids. Members of the
+    /// objects whose types the verifier knows can be read anyway; text can't.
+    KERNEL_READS: 1;
     /// Whether command lines are read.
     COMMAND_LINES: 0;
     /// Whether exits are logged of threads that are not the last of their process.

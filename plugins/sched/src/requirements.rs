@@ -6,7 +6,7 @@ use std::path::Path;
 
 use wattrace_api::{Finding, Verdict, privilege};
 
-use crate::kernel::runs_programs_on_a_cpu;
+use crate::kernel::{KernelMemory, readable_kernel_memory, runs_programs_on_a_cpu};
 use crate::namespaces::Namespaces;
 
 /// The facts that the checks use, so that they can be tested without another kernel.
@@ -19,7 +19,10 @@ pub struct Facts {
     pub runs_on_a_cpu: Option<bool>,
     /// Whether `/sys/kernel/btf/vmlinux` exists.
     pub btf: bool,
-    /// `/sys/kernel/security/lockdown`: the modes, that in force in brackets.
+    /// What programs may read of the kernel's memory. `None`: that cannot be tried.
+    pub kernel_memory: Option<KernelMemory>,
+    /// `/sys/kernel/security/lockdown`: the modes, that in force in brackets. Empty: securityfs is not
+    /// mounted.
     pub lockdown: String,
     /// Whether the kernel is a real-time one (`CONFIG_PREEMPT_RT`).
     pub realtime: bool,
@@ -57,6 +60,7 @@ impl Facts {
             release: read("/proc/sys/kernel/osrelease").trim().to_string(),
             runs_on_a_cpu: runs_programs_on_a_cpu(),
             btf: Path::new(BTF_PATH).exists(),
+            kernel_memory: readable_kernel_memory(),
             lockdown: read("/sys/kernel/security/lockdown").trim().to_string(),
             realtime: read("/sys/kernel/realtime").trim() == "1",
             capabilities: capabilities.and_then(|c| u64::from_str_radix(c.trim(), 16).ok()).unwrap_or(0),
@@ -100,6 +104,37 @@ impl Facts {
         }
     }
 
+    fn kernel_memory(&self) -> KernelMemory {
+        let by_file = || match self.lockdown.contains("[confidentiality]") {
+            true => KernelMemory::Typed,
+            false => KernelMemory::All,
+        };
+        self.kernel_memory.unwrap_or_else(by_file)
+    }
+
+    /// Whether programs may read the kernel's memory by helpers, and so text in it.
+    pub(crate) fn reads_kernel_memory(&self) -> bool {
+        self.kernel_memory() == KernelMemory::All
+    }
+
+    /// What is found of the lockdown, and what it leaves.
+    fn describe_kernel_memory(&self) -> String {
+        let mode = match &*self.lockdown {
+            "" if self.reads_kernel_memory() => "no lockdown".to_owned(),
+            "" => "forbidden, as lockdown=confidentiality does".to_owned(),
+            modes => format!("lockdown: {modes}"),
+        };
+        match self.kernel_memory() {
+            KernelMemory::Typed if self.btf => {
+                format!(
+                    "{mode}: paths are looked up, so those of very short processes stay unknown, and \
+                     there are no command lines"
+                )
+            }
+            _ => mode,
+        }
+    }
+
     fn can(&self, capability: u32) -> bool {
         self.capabilities >> capability & 1 == 1
     }
@@ -139,12 +174,10 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         ),
         entry(
             "kernel memory that programs may read",
-            true,
-            !facts.lockdown.contains("[confidentiality]"),
-            match facts.lockdown.as_str() {
-                "" => "no lockdown".into(),
-                modes => format!("lockdown: {modes}"),
-            },
+            // By types, all that accounting needs can be read.
+            facts.kernel_memory() == KernelMemory::Nothing || !facts.btf,
+            facts.reads_kernel_memory(),
+            facts.describe_kernel_memory(),
             "boot with lockdown=integrity on the kernel's command line: with lockdown=confidentiality the \
              kernel forbids eBPF programs, root's too, to read its memory",
         ),
@@ -228,6 +261,7 @@ mod tests {
             release: "6.1.0-18-amd64".into(),
             runs_on_a_cpu: None,
             btf: true,
+            kernel_memory: None,
             lockdown: String::new(),
             realtime: false,
             capabilities: u64::MAX,
@@ -312,14 +346,25 @@ mod tests {
 
     #[test]
     fn a_lockdown_that_hides_kernel_memory_is_named_with_the_mode_that_does_not() {
+        let of = |facts: &Facts| check(facts).into_iter().find(|f| f.what.contains("kernel memory")).unwrap();
         let under = |lockdown: &str| Facts { lockdown: lockdown.into(), ..facts() };
         for modes in ["", "[none] integrity confidentiality", "none [integrity] confidentiality"] {
-            assert!(missing(&under(modes)).is_empty(), "{modes}");
+            assert_eq!(of(&under(modes)).verdict, Verdict::Ok, "{modes}");
         }
-        let strict = check(&under("none integrity [confidentiality]"));
-        let found = strict.iter().find(|f| f.verdict == Verdict::Missing).unwrap();
+        let strict = under("none integrity [confidentiality]");
+        let found = of(&strict);
+        assert_eq!(found.verdict, Verdict::Optional, "what accounting needs is read by its type");
         assert!(found.remedy.contains("lockdown=integrity"), "{found:?}");
-        assert!(found.found.contains("[confidentiality]"), "{found:?}");
+        assert!(found.found.contains("[confidentiality]: paths are looked up"), "{found:?}");
+        let without_types = of(&Facts { btf: false, ..strict.clone() });
+        assert_eq!(without_types.verdict, Verdict::Missing);
+        // What was tried counts, not what a file says, which may be missing.
+        let tried = |memory, facts: &Facts| of(&Facts { kernel_memory: Some(memory), ..facts.clone() });
+        assert_eq!(tried(KernelMemory::Nothing, &strict).verdict, Verdict::Missing, "Linux before 5.11");
+        let unmounted = tried(KernelMemory::Typed, &facts());
+        assert_eq!(unmounted.verdict, Verdict::Optional);
+        assert!(unmounted.found.starts_with("forbidden"), "{unmounted:?}");
+        assert_eq!(tried(KernelMemory::All, &facts()).found, "no lockdown");
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl Plan {
             (scan::offsets()?, None)
         };
         let sizes = Sizes::within(options, facts.most_threads);
-        let arguments = options.command_lines && offsets.arguments;
+        // The loader replaces the helper that reads them by an older one if it may not use the other helpers.
+        let arguments = options.command_lines && offsets.arguments && facts.reads_kernel_memory();
         let process_stats = options.process_stats && offsets.process_stats;
         if options.process_stats && !process_stats {
             warn!(
@@ -87,6 +88,7 @@ impl Plan {
             ("SHARED_CORES", options.siblings.iter().any(Option::is_some).into()),
             ("SEPARATE_IRQ", options.separate_irq.into()),
             ("COMMAND_LINES", self.arguments.into()),
+            ("KERNEL_READS", self.facts.reads_kernel_memory().into()),
             ("THREAD_EXITS", options.thread_exits.into()),
             ("PROCESS_STATS_ON", self.process_stats.into()),
             ("MESSAGES", self.facts.ring_buffer_is_safe().into()),
@@ -106,6 +108,11 @@ impl Plan {
         Ok(ebpf)
     }
 
+    /// Whether new cgroups are logged: where their paths can't be read, they are looked up.
+    fn logs_cgroups(&self) -> bool {
+        self.offsets.cgroups && self.facts.reads_kernel_memory()
+    }
+
     fn take_maps(&self, mut ebpf: Ebpf, options: &Options) -> Result<Kernel, KernelError> {
         let Sizes { cpus, entries_per_page, .. } = self.sizes;
         let ledgers = Mapped::<Cpu>::take(&mut ebpf, "CPUS", cpus)?;
@@ -118,7 +125,7 @@ impl Plan {
         }
         let entries = 2 * cpus * entries_per_page;
         let has_counters = !options.counters.is_empty();
-        let mut hooks = Hook::accounting(self.btf.is_some(), self.offsets.cgroups);
+        let mut hooks = Hook::accounting(self.btf.is_some(), self.logs_cgroups());
         if options.separate_irq {
             hooks.extend(Hook::interrupts(self.facts.realtime));
         }

@@ -53,7 +53,8 @@ pub use self::error::{Cause, KernelError};
 pub use self::load::lift_memlock_limit;
 pub use self::log::LogRecord;
 pub use self::options::Options;
-pub(crate) use self::probe::runs_programs_on_a_cpu;
+pub use self::probe::KernelMemory;
+pub(crate) use self::probe::{readable_kernel_memory, runs_programs_on_a_cpu};
 
 /// The program object that `cargo xtask build-ebpf` made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WATTRACE_EBPF_OBJECT"));

@@ -6,7 +6,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use wattrace_sched::kernel::{Counter, Flush, Kernel, Options, PageView, PerfEvent};
+use wattrace_sched::kernel::{Counter, Flush, Kernel, KernelMemory, Options, PageView, PerfEvent};
+use wattrace_sched::requirements::Facts;
 use wattrace_topology::Topology;
 
 /// Whether this is root. If not, says that the test is skipped, or fails in CI.
@@ -31,9 +32,15 @@ pub(crate) fn cpus() -> usize {
     Topology::read("/sys".as_ref()).unwrap().package_of.len()
 }
 
-/// `options` with and without the kernel's type information.
-pub(crate) fn each_way(options: &Options) -> [Options; 2] {
-    [true, false].map(|typed| Options { typed, ..options.clone() })
+/// Whether programs may read text in the kernel's memory: `lockdown=confidentiality` forbids it.
+pub(crate) fn reads_kernel_memory() -> bool {
+    Facts::gather().kernel_memory == Some(KernelMemory::All)
+}
+
+/// `options` with the kernel's type information, and without it where that is possible.
+pub(crate) fn each_way(options: &Options) -> Vec<Options> {
+    let ways: &[bool] = if reads_kernel_memory() { &[true, false] } else { &[true] };
+    ways.iter().map(|&typed| Options { typed, ..options.clone() }).collect()
 }
 
 /// Counters that count nanoseconds of perf's clock, for machines without such hardware.
