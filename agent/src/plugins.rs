@@ -16,6 +16,8 @@ pub struct Registered {
     pub is_interactive: bool,
     /// Whether its configuration can make it talk to other machines.
     pub uses_network: bool,
+    /// Its keys that say to whom it talks, if it is of use without the network.
+    pub network_keys: &'static [&'static str],
     /// Whether its transforms change what outputs get of what was measured.
     pub shapes_output: bool,
     /// All its keys with their defaults.
@@ -45,6 +47,7 @@ impl Registered {
             on_by_default: P::on_by_default,
             is_interactive: P::IS_INTERACTIVE,
             uses_network: P::USES_NETWORK,
+            network_keys: P::NETWORK_KEYS,
             shapes_output: P::SHAPES_OUTPUT,
             defaults: || toml::Table::try_from(P::Config::default()),
             check: |table| P::Config::deserialize(table).map(drop),
@@ -123,6 +126,8 @@ pub fn standard() -> Vec<Registered> {
         Registered::of::<wattrace_jsonl::Jsonl>(),
         #[cfg(feature = "sqlite")]
         Registered::of::<wattrace_sqlite::Sqlite>(),
+        #[cfg(feature = "prometheus")]
+        Registered::of::<wattrace_prometheus::Prometheus>(),
         #[cfg(feature = "otlp")]
         Registered::of::<wattrace_otlp::Otlp>(),
         #[cfg(feature = "guest")]

@@ -1,6 +1,6 @@
-//! What the tests need beyond Rust: stress-ng for load, Podman and Slurm for a container and a job, a Python
-//! environment with a real OTLP collector, and cargo-deny. The benchmarks also race hackbench, and compare
-//! with bpftrace.
+//! What the tests need beyond Rust: stress-ng for load, Podman and Slurm for a container and a job, Prometheus,
+//! a Python environment with a real OTLP collector, and cargo-deny. The benchmarks also race hackbench, and
+//! compare with bpftrace.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -21,7 +21,7 @@ pub(crate) fn python() -> PathBuf {
 }
 
 /// What a test needs a piece of software for, its programs, and the Debian packages that hold them.
-const SERVICES: [(&str, &[&str], &[&str]); 2] = [
+const SERVICES: [(&str, &[&str], &[&str]); 3] = [
     (
         "a real container for the tests",
         &["podman", "crun", "conmon", "busybox"],
@@ -32,6 +32,7 @@ const SERVICES: [(&str, &[&str], &[&str]); 2] = [
         &["slurmctld", "slurmd", "sbatch", "munged", "busybox"],
         &["slurmctld", "slurmd", "slurm-client", "munge", "busybox-static"],
     ),
+    ("a real Prometheus for the tests", &["prometheus", "promtool"], &["prometheus", "prometheus"]),
 ];
 
 /// Brings about all of it.
@@ -52,8 +53,9 @@ pub(crate) fn ensure() -> Result<()> {
 /// Which of them are there, for messages.
 pub(crate) fn services() -> String {
     let is_whole = |programs: &[&str]| programs.iter().all(|program| is_there(program));
-    let [podman, slurm] = SERVICES.map(|(_, programs, _)| if is_whole(programs) { "" } else { "no " });
-    format!("{podman}Podman, {slurm}Slurm")
+    let [podman, slurm, prometheus] =
+        SERVICES.map(|(_, programs, _)| if is_whole(programs) { "" } else { "no " });
+    format!("{podman}Podman, {slurm}Slurm, {prometheus}Prometheus")
 }
 
 /// Installs the packages whose programs are missing; both are in the same order.
