@@ -23,6 +23,8 @@ pub(crate) struct Consumption {
     pub(crate) microjoules: u64,
     /// CPU time since the start.
     pub(crate) cpu_nanos: u64,
+    /// The square of half the width of the energy's 95 % interval, J²: what sums of consumers add up.
+    pub(crate) square: f64,
     /// Power over the last windows.
     pub(crate) watts: f64,
     /// CPUs kept busy over the last windows.
@@ -33,6 +35,7 @@ impl AddAssign for Consumption {
     fn add_assign(&mut self, other: Self) {
         self.microjoules += other.microjoules;
         self.cpu_nanos += other.cpu_nanos;
+        self.square += other.square;
         self.watts += other.watts;
         self.cpus += other.cpus;
     }

@@ -80,6 +80,8 @@ enum Target {
     Residual(usize),
     /// Of a consumer, in a domain.
     Energy(ConsumerLine, usize),
+    /// The interval of that.
+    Uncertainty(ConsumerLine),
     CpuTime(ConsumerLine),
 }
 
@@ -99,6 +101,8 @@ struct LiveSeries {
     /// Steps since the last table, and their rate.
     recent: u64,
     rate: f64,
+    /// Of an interval: the square of its last half width, J².
+    square: f64,
 }
 
 /// Everything that the table shows.
@@ -115,6 +119,8 @@ pub(crate) struct State {
     pub(crate) closing: BTreeMap<ConsumerKind, Consumption>,
     /// Rates of processes that ended since the last table.
     pub(crate) ended: Consumption,
+    /// Whether energy has intervals.
+    pub(crate) has_intervals: bool,
     seen: Option<Window>,
 }
 
@@ -130,6 +136,7 @@ impl State {
             processes: Processes::default(),
             closing: BTreeMap::new(),
             ended: Consumption::default(),
+            has_intervals: false,
             seen: None,
         }
     }
@@ -158,7 +165,8 @@ impl State {
             let Some(series) = self.registry.get(id) else { return };
             let (target, windows) = self.target(&series).unwrap_or((Target::Nothing, 0));
             let increments = Increments::new(&series, self.since);
-            self.live.insert(id, LiveSeries { target, windows, increments, recent: 0, rate: 0.0 });
+            self.live
+                .insert(id, LiveSeries { target, windows, increments, recent: 0, rate: 0.0, square: 0.0 });
         }
         let Some(live) = self.live.get_mut(id) else { return };
         if let Target::Nothing = live.target {
@@ -166,15 +174,25 @@ impl State {
         }
         let seen = self.seen.get_or_insert(window);
         *seen = Window::new(seen.start.min(window.start), seen.end.max(window.end));
-        if let Target::Residual(domain) = live.target {
-            self.domains[domain].residual += value.gauge();
-            return;
+        match live.target {
+            Target::Residual(domain) => {
+                self.domains[domain].residual += value.gauge();
+                return;
+            }
+            Target::Uncertainty(line) => {
+                self.has_intervals = true;
+                let square = value.gauge() * value.gauge();
+                let before = std::mem::replace(&mut live.square, square);
+                self.usage(line, |usage| usage.square = (usage.square + square - before).max(0.0));
+                return;
+            }
+            _ => {}
         }
         self.windows[live.windows].add(window);
         let steps = live.increments.next(window, value);
         live.recent += steps;
         match live.target {
-            Target::Nothing | Target::Residual(_) => {}
+            Target::Nothing | Target::Residual(_) | Target::Uncertainty(_) => {}
             Target::Domain(domain) => {
                 self.domains[domain].is_metered = true;
                 self.domains[domain].metered.microjoules += steps;
@@ -198,7 +216,7 @@ impl State {
     }
 
     fn end(&mut self, series: &LiveSeries) {
-        if let Target::Energy(line, _) | Target::CpuTime(line) = series.target {
+        if let Target::Energy(line, _) | Target::CpuTime(line) | Target::Uncertainty(line) = series.target {
             self.windows[series.windows].ended += series.recent;
             if let ConsumerLine::Process(row) = line {
                 self.processes.end(row);
@@ -212,11 +230,17 @@ impl State {
             let line = self.line(series.consumer.as_ref()?)?;
             return Some((Target::CpuTime(line), self.windows(&series.resource.id, true)));
         }
-        let (Role::Meter | Role::Energy | Role::Residual) = series.role else { return None };
+        let (Role::Meter | Role::Energy | Role::Residual | Role::Uncertainty) = series.role else {
+            return None;
+        };
         let domain = self.domain(series)?;
         let target = match series.role {
             Role::Meter => Target::Domain(domain),
             Role::Residual => Target::Residual(domain),
+            Role::Uncertainty if series.counts_in_totals() => {
+                Target::Uncertainty(self.line(series.consumer.as_ref()?)?)
+            }
+            Role::Uncertainty => return None,
             _ if series.counts_in_totals() => Target::Energy(self.line(series.consumer.as_ref()?)?, domain),
             _ => return None,
         };
@@ -280,7 +304,7 @@ impl State {
                 live.recent = 0;
             }
             let (line, rate) = match live.target {
-                Target::Nothing | Target::Residual(_) => continue,
+                Target::Nothing | Target::Residual(_) | Target::Uncertainty(_) => continue,
                 Target::Domain(domain) => {
                     self.domains[domain].metered.watts = live.rate * WATTS;
                     continue;

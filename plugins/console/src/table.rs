@@ -61,7 +61,7 @@ pub(crate) fn render(state: &State, view: &View) -> Vec<Line> {
     }
     // The titles take a line.
     let rows = rows(state, view, view.height.saturating_sub(lines.len() + 1), elapsed);
-    lines.extend(columns(&rows, view.width, has_energy.then(|| joules(state))));
+    lines.extend(columns(&rows, view.width, has_energy.then(|| joules(state)), state.has_intervals));
     lines.truncate(view.height);
     for line in &mut lines {
         line.text = cut(&line.text, view.width);
@@ -193,6 +193,8 @@ fn rows(state: &State, view: &View, room: usize, elapsed: Duration) -> Vec<Row> 
         let usage = scope(usage);
         rows.push(Row { pid: String::new(), name, usage, has_ended: false, style: Style::Faint });
     }
+    // The sum is what the meters counted, whoever received it.
+    sum.square = 0.0;
     let (name, usage) = ("TOTAL".to_string(), scope(sum));
     rows.push(Row { pid: String::new(), name, usage, has_ended: false, style: Style::Strong });
     rows
@@ -227,8 +229,8 @@ const GAP: usize = 2;
 const NAME_LEAST: usize = 8;
 
 /// Puts rows into columns under their titles. `joules` is the title of the column of energy; without, there
-/// is none.
-fn columns(rows: &[Row], width: usize, joules: Option<String>) -> Vec<Line> {
+/// is none; `intervals`: it has a column of its 95 % interval.
+fn columns(rows: &[Row], width: usize, joules: Option<String>, intervals: bool) -> Vec<Line> {
     let column =
         |title: &str, priority, cell| Column { title: title.to_string(), cell, priority, is_name: false };
     let mut columns = vec![
@@ -241,6 +243,9 @@ fn columns(rows: &[Row], width: usize, joules: Option<String>) -> Vec<Line> {
     ];
     if let Some(title) = joules {
         columns.push(column(&title, 8, |row| format!("{:.2}", row.usage.microjoules as f64 / 1e6)));
+        if intervals {
+            columns.push(column("± J", 4, half_width));
+        }
         columns.push(column("W", 2, |row| rate(row, row.usage.watts, 2)));
     }
     let natural = |column: &Column| {
@@ -272,6 +277,11 @@ fn columns(rows: &[Row], width: usize, joules: Option<String>) -> Vec<Line> {
     let mut lines = vec![Line { text: join(&|c| c.title.clone()), style: Style::Strong }];
     lines.extend(rows.iter().map(|row| Line { text: join(&|c| (c.cell)(row)), style: row.style }));
     lines
+}
+
+/// Half the width of the energy's 95 % interval, where it is large enough to be known.
+fn half_width(row: &Row) -> String {
+    if row.usage.square > 0.0 { format!("{:.2}", row.usage.square.sqrt()) } else { String::new() }
 }
 
 /// A rate; a process that has ended has none.

@@ -135,6 +135,31 @@ fn the_table_adds_up_and_says_where_its_joules_come_from() {
     );
 }
 
+/// The half width of each consumer's interval, in joules, at the end of `second`.
+fn intervals(fixture: &mut Fixture, second: u64, half_widths: &[(SeriesId, f64)]) {
+    let bits: Vec<_> = half_widths.iter().map(|&(id, joules)| (id, joules.to_bits())).collect();
+    fixture.at(second, &bits);
+}
+
+#[test]
+fn intervals_have_a_column_and_those_of_one_process_add_up_in_squares() {
+    let mut fixture = busy();
+    let packages = ["package-0", "package-1"].map(|name| domain(name, Origin::Estimated, None));
+    let (burn, idle) = (process(1234, "burn"), closing(ConsumerKind::Idle));
+    let open = |domain, who| {
+        fixture.open(&metric::CONSUMER_ENERGY_UNCERTAINTY, ResourceKind::Package, Some(domain), Some(who))
+    };
+    let (first, second, of_idle) =
+        (open(&packages[0], &burn), open(&packages[1], &burn), open(&packages[0], &idle));
+    intervals(&mut fixture, 1, &[(first, 7.0), (second, 0.4), (of_idle, 0.25)]);
+    intervals(&mut fixture, 2, &[(first, 0.3)]);
+    let shown = fixture.shown(NOW);
+    let column = |line: &str| line.chars().skip(shown[1].find('±').unwrap() - 1).take(4).collect::<String>();
+    let cells: Vec<String> = shown[2..].iter().map(|line| column(line).trim().to_string()).collect();
+    assert_eq!(cells, ["0.50", "", "0.25", "", ""], "{shown:#?}");
+    assert!(!busy().shown(NOW)[1].contains('±'), "without intervals there is no column");
+}
+
 #[test]
 fn totals_have_mean_rates_and_processes_that_ended() {
     let totals = busy().shown(View { scope: Scope::Totals, ..NOW });
