@@ -16,7 +16,8 @@ use super::observation::Observation;
 /// The normal equations of a fit to differences.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct DifferenceFit {
-    /// Sums of products of the features' differences with each other, and with power's, as parts of mean power.
+    /// Sums of products of the features' differences with each other, and with power's, as parts of the power
+    /// that was drawn: errors grow with it.
     features: Matrix,
     watts: Features,
     /// The same of power's with itself, and the number of differences: what fades counts less.
@@ -29,7 +30,7 @@ pub(super) struct DifferenceFit {
     recent: Option<RecentMean>,
 }
 
-/// How far a fit explains the differences, in squares of parts of mean power.
+/// How far a fit explains the differences, in squares of parts of the power that was drawn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Changes {
     /// The sum of squares, and how much of it the fit leaves unexplained.
@@ -47,8 +48,8 @@ pub(super) struct RecentMean {
 }
 
 impl DifferenceFit {
-    /// Adds an observation of hardware that draws `mean` watts on average, above 0.
-    pub(super) fn add(&mut self, observation: &Observation, mean: f64) {
+    /// Adds an observation. Errors are as large as at a power of `least` (above 0) where less is drawn.
+    pub(super) fn add(&mut self, observation: &Observation, least: f64) {
         let Observation { rates, watts, seconds, .. } = observation;
         let Some(recent) = &mut self.recent else {
             self.recent = Some(RecentMean { rates: *rates, watts: *watts });
@@ -60,7 +61,7 @@ impl DifferenceFit {
         }
         let watts_difference = watts - recent.watts;
         let keep = (-seconds / DIFFERENCE_SECONDS).exp();
-        let weight = mean.powi(-2);
+        let weight = watts.max(recent.watts).max(least).powi(-2);
         self.squares = self.squares * keep + weight * watts_difference * watts_difference;
         self.count = self.count * keep + 1.0;
         for i in 0..FEATURES {

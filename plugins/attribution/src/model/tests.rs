@@ -56,15 +56,15 @@ fn a_fit_that_predicts_worse_than_cpu_time_is_withdrawn() {
         let time = f64::from(i % 5) / 2.5;
         model.observe(&load(&amounts(time, 0.5 + f64::from(i % 3)), watts));
     };
-    // At first instructions cost something.
-    for i in 0..60 {
+    // At first instructions cost something, for long.
+    for i in 0..600 {
         let ipc = 0.5 + f64::from(i % 3);
         observe(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * ipc));
     }
     assert_eq!(in_use(&model), "fitted");
     // Then the opposite is true, so what was learnt is wrong, until it is learnt anew.
     let mut used = Vec::new();
-    for i in 0..20 {
+    for i in 0..40 {
         let ipc = 0.5 + f64::from(i % 3);
         observe(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * (3.0 - ipc)));
         used.push(in_use(&model));
