@@ -59,6 +59,7 @@ impl Place {
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(self.file("wattrace"));
         command.args(arguments).uid(NOBODY).gid(NOBODY).current_dir(self.file("own"));
+        command.env("XDG_STATE_HOME", self.file("own/state"));
         command.env_remove("WATTRACE_LOG").stdin(Stdio::null()).output().unwrap()
     }
 
@@ -97,6 +98,10 @@ fn a_file_that_only_root_may_read_stays_unread_whichever_option_names_it() {
     let trace = ["run", "--duration", "1s", "--plugins", "sched,csv", "--set", "plugins.csv.path=/dev/null"];
     let text = place.output(&[&trace[..], &["--set", &socket]].concat(), 0);
     assert!(text.contains("Permission denied") && !place.file("of-root.sock").exists(), "{text}");
+    let state = format!("plugins.attribution.state={secret}");
+    let trace = ["run", "--duration", "1s", "--plugins", "sched,attribution,csv", "--set", &state];
+    let text = place.output(&[&trace[..], &["--set", "plugins.csv.path=/dev/null"]].concat(), 0);
+    assert!(text.contains("plugins.attribution.state") && text.contains("Permission denied"), "{text}");
 }
 
 #[test]
@@ -116,6 +121,27 @@ fn what_talks_to_other_machines_is_configured_by_root_alone() {
     let of_root = place.write("root.toml", bmc, 0o644);
     place.output(&["config", "check", "--config", &of_root], 0);
     refused(&["--config", &of_root, "--set", "plugins.bmc.verify=false"]);
+    // Names of containers and pods: the rest of the plugin is anybody's.
+    let groups = |setting: &str| ["--set".to_owned(), format!("plugins.groups.{setting}")];
+    for setting in [
+        "engines=[\"/tmp/own.sock\"]",
+        "kubernetes=api",
+        "kubelet_url=https://192.0.2.1:10250",
+        "kubelet_insecure=true",
+        "api_url=https://192.0.2.1",
+        "node=other",
+        "token_file=/tmp/token",
+        "ca_file=/tmp/ca",
+    ] {
+        let arguments = groups(setting);
+        let text = place.output(&["config", "check", &arguments[0], &arguments[1]], 2);
+        let key = setting.split('=').next().unwrap_or_default();
+        assert!(text.contains(&format!("plugins.groups.{key} says to whom the agent talks")), "{text}");
+    }
+    let arguments = groups("levels=[\"user\"]");
+    place.output(&["config", "check", &arguments[0], &arguments[1]], 0);
+    let groups = "[plugins.groups]\ntoken_file = '/tmp/token'\nkubelet_url = 'https://192.0.2.1:10250'\n";
+    place.output(&["config", "check", "--config", &place.write("groups.toml", groups, 0o644)], 0);
     // Root is not limited.
     let check = |file: &str| wattrace().args(["config", "check", "--config", file]).output().unwrap();
     assert!(check(&own).status.success());
