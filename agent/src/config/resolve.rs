@@ -44,11 +44,18 @@ pub(super) fn config(
             true => may_use_network(document, plugin.name, only.is_some() || set == Some(true), problems),
             false => enabled,
         };
+        if is_limited && enabled {
+            check_network_keys(document, plugin, problems);
+        }
         let is_asked_for = is_mentioned || only.is_some();
         configs.push(PluginConfig { name: plugin.name, enabled, is_asked_for, table });
     }
     Config { agent, plugins: configs }
 }
+
+/// What a user may not configure who has the agent's rights only through capabilities of its file.
+const ONLY_ROOT: &str = "this user has the agent's rights only through capabilities of its file: only a file \
+    that belongs to root, and that nobody else can write, may configure it";
 
 /// Whether a plugin that talks to other machines may run for a user who has the agent's rights only through
 /// capabilities of its file: if root has configured it. What the environment enables is left out; what the
@@ -65,14 +72,26 @@ fn may_use_network(document: &Document, name: &str, is_asked_for: bool, problems
     if is_mentioned || is_asked_for {
         let location = foreign.unwrap_or(location);
         problems.push(format!(
-            "{location}: {section} talks to other machines, and this user has the agent's rights only \
-             through capabilities of its file: only a file that belongs to root, and that nobody else can \
-             write, may configure it. Put [{section}] there, or run with sudo"
+            "{location}: {section} talks to other machines, and {ONLY_ROOT}. Put [{section}] there, or run \
+             with sudo"
         ));
     } else {
         tracing::warn!("{section} is left out: under capabilities of the file, only root may configure it");
     }
     false
+}
+
+/// Reports the settings that another than root has made and that say to whom a plugin talks.
+fn check_network_keys(document: &Document, plugin: &Registered, problems: &mut Vec<String>) {
+    let section = format!("plugins.{}", plugin.name);
+    for (key, _, location) in document.settings(&section) {
+        if plugin.network_keys.contains(&key) && !document.is_of_root(location) {
+            problems.push(format!(
+                "{location}: {section}.{key} says to whom the agent talks, and {ONLY_ROOT}. Put it there, or \
+                 run with sudo"
+            ));
+        }
+    }
 }
 
 /// Reports keys outside of the known tables, and names of plugins that the agent does not have.

@@ -46,6 +46,10 @@ pub struct GroupsConfig {
     pub pod_labels: Vec<String>,
 }
 
+/// Those that say whom to ask for names, and with which credentials.
+pub(crate) const NETWORK_KEYS: [&str; 8] =
+    ["engines", "kubernetes", "kubelet_url", "kubelet_insecure", "api_url", "node", "token_file", "ca_file"];
+
 impl Default for GroupsConfig {
     fn default() -> Self {
         let account = PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount");

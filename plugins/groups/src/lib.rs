@@ -60,6 +60,7 @@ impl Plugin for Groups {
     const NAME: &'static str = "groups";
     const DESCRIPTION: &'static str = "sums processes into containers, pods, units, jobs, machines and users";
     type Config = GroupsConfig;
+    const NETWORK_KEYS: &'static [&'static str] = &config::NETWORK_KEYS;
 
     fn start(config: GroupsConfig, setup: &mut Setup) -> Result<(), Error> {
         config.check()?;

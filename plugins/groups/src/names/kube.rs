@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use hyper::{Request, StatusCode};
 use tracing::debug;
-use wattrace_api::{Finding, Verdict, files};
+use wattrace_api::{Finding, Verdict, files, privilege};
 use wattrace_http::{Client, ClientTls, Error, Limits, Trust};
 
 use super::lookup::{Answer, Subject};
@@ -91,7 +91,8 @@ fn api_url(config: &GroupsConfig) -> Option<String> {
     if !config.api_url.is_empty() {
         return Some(config.api_url.clone());
     }
-    let host = std::env::var("KUBERNETES_SERVICE_HOST").ok()?;
+    // The environment of a user to whom the executable's file gives rights names no server.
+    let host = std::env::var("KUBERNETES_SERVICE_HOST").ok().filter(|_| !privilege::is_limited())?;
     let port = std::env::var("KUBERNETES_SERVICE_PORT").unwrap_or_else(|_| "443".to_owned());
     Some(if host.contains(':') {
         format!("https://[{host}]:{port}")
