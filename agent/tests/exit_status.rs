@@ -1,10 +1,13 @@
 //! The exit status of `wattrace run`: 1 if an output has lost all of its points, or the last ones, whatever
-//! the output and the cause. No test here needs root: RAPL is simulated.
+//! the output and the cause, and if something that the user asked for has never worked. No test here needs
+//! root: RAPL is simulated.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod support;
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -64,4 +67,59 @@ fn an_output_that_delivers_has_exit_code_0_and_one_that_loses_all_has_1() {
     assert_eq!(code, Some(1), "the console's table goes to a full disk: {stderr}");
     let (code, stderr) = run(dir, "console", &[], Stdio::null());
     assert_eq!(code, Some(0), "{stderr}");
+}
+
+/// Answers every request with success, and with more rejected points than any request has.
+fn reject_all(stream: TcpStream) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let (mut line, mut length) = (String::new(), 0);
+        while line != "\r\n" {
+            line.clear();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        reader.read_exact(&mut vec![0; length])?;
+        let body = r#"{"partialSuccess":{"rejectedDataPoints":"1000000","errorMessage":"too old"}}"#;
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length";
+        write!(reader.get_mut(), "{head}: {}\r\n\r\n{body}", body.len())?;
+    }
+}
+
+#[test]
+fn a_collector_that_accepts_requests_and_rejects_all_points_has_exit_code_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("plugins.otlp.endpoint=http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(|| reject_all(stream));
+        }
+    });
+    for interval in ["50ms", "10s"] {
+        let interval = format!("plugins.otlp.interval={interval}");
+        let settings = [endpoint.clone(), interval, "plugins.otlp.protocol=http/protobuf".to_owned()];
+        let (code, stderr) = run(dir.path(), "otlp", &settings, Stdio::null());
+        assert_eq!(code, Some(1), "{settings:?}: {stderr}");
+        assert!(stderr.contains("too old") && stderr.contains("points were lost"), "{stderr}");
+    }
+}
+
+#[test]
+fn what_the_user_asked_for_and_never_worked_has_exit_code_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = dir.path().join("profile.toml");
+    let settings = [
+        format!("plugins.estimate.profile={}", profile.display()),
+        format!("plugins.csv.path={}", dir.path().join("csv").display()),
+    ];
+    let (code, stderr) = run(dir.path(), "estimate,csv", &settings, Stdio::null());
+    assert_eq!(code, Some(1), "{stderr}");
+    let expected = "wattrace: transform/estimate/";
+    assert!(stderr.contains(expected) && stderr.contains("has never worked: "), "{stderr}");
+    assert!(stderr.contains("profile.toml"), "{stderr}");
 }

@@ -55,6 +55,7 @@ async fn run(
         return Err(session::nothing_to_measure(&pipeline.health(), "a plugin with a source"));
     }
     session::report_missing(&pipeline.health(), &config);
+    let asked_for = session::asked_for(&config);
     let path = config.agent.control_socket.clone();
     let reloader = Reloader::new(options.configuration.request(), plugins, config, pipeline.control());
     let executor = Arc::new(Executor::new(pipeline.control(), reloader));
@@ -64,7 +65,9 @@ async fn run(
         server.stop().await;
     }
     let health = pipeline.stop(Instant::now() + STOP_TIMEOUT).await;
-    Ok(if session::report_losses(&health) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    // Both, so that each is reported.
+    let failed = session::report_losses(&health) | session::report_failed(&health, &asked_for);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Listens on the control socket. If that fails, the agent runs without it.

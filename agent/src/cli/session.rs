@@ -125,6 +125,26 @@ pub(super) fn report_missing(health: &[Arc<Health>], config: &Config) {
     }
 }
 
+/// The names of the plugins that the user asked for, by a setting or on the command line.
+pub(super) fn asked_for(config: &Config) -> Vec<&'static str> {
+    config.plugins.iter().filter(|plugin| plugin.is_asked_for).map(|plugin| plugin.name).collect()
+}
+
+/// Reports on stderr which elements of the plugins in `asked_for` have failed from the beginning, after
+/// everything has stopped. Returns whether there are any.
+pub(super) fn report_failed(health: &[Arc<Health>], asked_for: &[&str]) -> bool {
+    // KIND/PLUGIN/ELEMENT
+    let is_asked_for = |h: &Health| h.name.split('/').nth(1).is_some_and(|name| asked_for.contains(&name));
+    let mut any = false;
+    for h in health.iter().filter(|h| is_asked_for(h) && !h.was_open.load(Relaxed)) {
+        if let State::Failing(why) = h.state() {
+            eprintln!("wattrace: {} has never worked: {why}", h.name);
+            any = true;
+        }
+    }
+    any
+}
+
 /// Reports on stderr which points were lost where, after everything has stopped. Returns whether an output
 /// lost what matters: all of its points, or the last ones, which are the totals.
 pub(super) fn report_losses(health: &[Arc<Health>]) -> bool {
