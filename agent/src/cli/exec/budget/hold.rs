@@ -56,9 +56,9 @@ impl Hold {
         });
         limited.map_err(|e| {
             format!(
-                "--on-budget throttle needs a cgroup v2 whose controller `cpu` is enabled ({e}): run it under \
-                 `systemd-run --scope -p Delegate=yes` (with --user if you are not root), or use --on-budget \
-                 stop"
+                "--on-budget throttle needs a cgroup v2 whose controller `cpu` is enabled ({e}): run it \
+                 under `systemd-run --scope -p Delegate=yes` (with --user if you are not root), or use \
+                 --on-budget stop"
             )
         })
     }

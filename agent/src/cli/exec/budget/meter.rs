@@ -2,14 +2,13 @@
 //! when each domain is accounted for. The report is made of the recording; this is for deciding in time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wattrace_api::{
     Batch, Consumer, ConsumerKind, Error, Identity, Increments, Registry, Role, Series, SeriesMap, Timestamp,
     Transform, Usage,
 };
 
-use super::lock;
 use super::prediction::Used;
 use crate::cli::exec::child::Root;
 use crate::cli::exec::tree::is_root;
@@ -22,6 +21,10 @@ pub(in crate::cli::exec) struct Account {
     root: Option<(Root, u64)>,
     /// Every process that was seen since the command began.
     processes: HashMap<Identity, Arc<Consumer>>,
+}
+
+pub(super) fn lock(account: &Mutex<Account>) -> MutexGuard<'_, Account> {
+    account.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Account {

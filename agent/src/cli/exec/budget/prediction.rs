@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use wattrace_api::{Timestamp, Window};
 
-/// A moment within this time is waited for; a later one is predicted again after the next reading.
-const HORIZON: Duration = Duration::from_millis(15);
-
 /// The part of the budget that may be left when it counts as used up: what a reading cannot resolve.
 const TOLERANCE: f64 = 0.005;
 
@@ -81,15 +78,12 @@ impl Used {
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Nothing until the next reading.
+    /// Pause the command at this moment, unless the next reading comes before. `None`: nothing until then.
+    Run(Option<Timestamp>),
+    /// It stays paused until the next reading.
     Wait,
-    /// Pause the command at this moment, which is near.
-    PauseAt(Timestamp),
-    /// Let the command go on, and pause it again at this moment, if it is near.
-    Resume {
-        /// When.
-        pause: Option<Timestamp>,
-    },
+    /// Let it go on, and pause it again at this moment, unless the next reading comes before.
+    Resume(Option<Timestamp>),
     /// The budget is used up.
     Reached,
 }
@@ -117,8 +111,7 @@ impl Enforcement {
             return Decision::Reached;
         }
         let Some(paused) = self.paused else {
-            let near = self.near(used, Timestamp::default(), now);
-            return near.map_or(Decision::Wait, |at| Decision::PauseAt(at.max(now)));
+            return Decision::Run(used.crossing(self.limit, Timestamp::default()).map(|at| at.max(now)));
         };
         if used.until() < paused && now.since(paused) < PATIENCE {
             return Decision::Wait;
@@ -127,12 +120,7 @@ impl Enforcement {
             return Decision::Reached;
         }
         self.paused = None;
-        Decision::Resume { pause: self.near(used, now, now).map(|at| at.max(now + SHORTEST_RUN)) }
-    }
-
-    /// When the budget will be used up, if that is near. Nothing was used from the last window to `since`.
-    fn near(&self, used: &Used, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        used.crossing(self.limit, since).filter(|&at| at <= now + HORIZON)
+        Decision::Resume(used.crossing(self.limit, now).map(|at| at.max(now + SHORTEST_RUN)))
     }
 }
 

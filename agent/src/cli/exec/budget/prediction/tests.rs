@@ -54,12 +54,12 @@ impl Load {
     }
 }
 
-/// Runs `load` until its budget of `limit` microjoules counts as used up. Returns what it has used by then,
-/// in microjoules, and how often it was paused.
-fn run(load: &Load, limit: u64, random: &mut Random) -> (u64, usize) {
+/// Runs `load` until its budget of `limit` microjoules counts as used up; some readings are `late`. Returns
+/// what it has used by then, in microjoules, and how often it was paused.
+fn run(load: &Load, limit: u64, late: u64, random: &mut Random) -> (u64, usize) {
     const TICK: u64 = 10 * MS;
     let (mut used, mut enforcement) = (Used::default(), Enforcement::new(limit));
-    let (mut now, mut ran, mut nanojoules, mut closed) = (3 * MS, 0, 0, (0, 0));
+    let (mut now, mut ran, mut nanojoules, mut closed, mut known) = (3 * MS, 0, 0, 0, 0);
     let (mut paused, mut pause_at, mut pauses) = (false, None, 0);
     let mut next_reading = TICK + random.between(MS, 3 * MS);
     while now < 3_600_000 * MS {
@@ -70,14 +70,16 @@ fn run(load: &Load, limit: u64, random: &mut Random) -> (u64, usize) {
         if now >= next_reading {
             // What was used until the tick is known.
             let tick = now / TICK * TICK;
-            let window = Window::new(Timestamp(tick - TICK), Timestamp(tick));
-            used.add(0, window, closed.1 / 1_000 - used.total());
-            next_reading = tick + TICK + random.between(MS, 3 * MS);
+            let window = Window::new(Timestamp(known), Timestamp(tick));
+            used.add(0, window, closed / 1_000 - used.total());
+            known = tick;
+            let delay = if random.below(10) == 0 { late } else { 0 };
+            next_reading = tick + TICK + random.between(MS, 3 * MS) + delay;
             match enforcement.decide(&used, Timestamp(now)) {
                 Decision::Wait => {}
                 Decision::Reached => return (nanojoules / 1_000, pauses),
-                Decision::PauseAt(at) => pause_at = Some(at.0 + random.below(MS / 2)),
-                Decision::Resume { pause } => {
+                Decision::Run(pause) => pause_at = pause.map(|at| at.0 + random.below(MS / 2)),
+                Decision::Resume(pause) => {
                     paused = false;
                     pause_at = pause.map(|at| at.0 + random.below(MS / 2));
                 }
@@ -89,7 +91,7 @@ fn run(load: &Load, limit: u64, random: &mut Random) -> (u64, usize) {
             ran += STEP;
         }
         if now % TICK == 0 {
-            closed = (now, nanojoules);
+            closed = nanojoules;
         }
     }
     panic!("a command of {:?} never used {limit} microjoules", load.0);
@@ -105,11 +107,11 @@ fn a_random_load_is_stopped_at_its_budget() {
     for number in 0..loads {
         let load = Load::random(&mut random);
         let limit = random.between(1_000_000, 60_000_000);
-        let (used, paused) = run(&load, limit, &mut random);
+        let (used, paused) = run(&load, limit, 0, &mut random);
         let tick = load.highest() * 10_000;
         assert!(used <= limit / 50 * 51 + tick, "load {number}: {used} of {limit} µJ, {tick} in a tick");
         assert!(used >= limit / 50 * 49, "load {number}: {used} of {limit} µJ");
-        assert!(paused <= 40, "load {number} was paused {paused} times");
+        assert!(paused <= 60, "load {number} was paused {paused} times");
         let part = used as f64 / limit as f64;
         (most, least, pauses) = (most.max(part), least.min(part), pauses + paused);
     }
@@ -120,9 +122,9 @@ fn a_random_load_is_stopped_at_its_budget() {
 #[test]
 fn a_steady_load_is_stopped_at_the_moment_that_was_predicted() {
     let mut random = Random(7);
-    for watts in [1, 20, 80] {
-        let limit = 2_345_678;
-        let (used, pauses) = run(&Load(vec![(watts, MS)]), limit, &mut random);
+    for (watts, late) in [(1, 0), (20, 0), (80, 0), (1, 90 * MS), (20, 90 * MS), (40, 90 * MS)] {
+        let limit = 8_345_678;
+        let (used, pauses) = run(&Load(vec![(watts, MS)]), limit, late, &mut random);
         assert!(used.abs_diff(limit) <= (watts * 1_000).max(limit / 200), "{watts} W: {used} µJ");
         assert!(pauses <= 2, "{watts} W: it was paused {pauses} times");
     }
@@ -147,9 +149,9 @@ fn a_command_whose_meter_is_slow_is_not_paused_for_longer_than_the_patience() {
     let mut used = Used::default();
     used.add(0, Window::new(Timestamp(0), Timestamp(100 * MS)), 900_000);
     let mut enforcement = Enforcement::new(1_000_000);
-    assert_eq!(enforcement.decide(&used, Timestamp(102 * MS)), Decision::PauseAt(Timestamp(111_111_111)));
+    assert_eq!(enforcement.decide(&used, Timestamp(102 * MS)), Decision::Run(Some(Timestamp(111_111_111))));
     enforcement.paused(Timestamp(112 * MS));
     assert_eq!(enforcement.decide(&used, Timestamp(2_000 * MS)), Decision::Wait);
     let resumed = enforcement.decide(&used, Timestamp(2_112 * MS));
-    assert_eq!(resumed, Decision::Resume { pause: Some(Timestamp(2_123_111_111)) });
+    assert_eq!(resumed, Decision::Resume(Some(Timestamp(2_123_111_111))));
 }
