@@ -1,5 +1,5 @@
-//! `wattrace exec --budget` on the running kernel, with a simulated meter of 20 W per busy CPU: what a command
-//! uses is known from its CPU time.
+//! `wattrace exec --budget` on the running kernel, with a simulated meter of 20 W per busy CPU: what a
+//! command uses is known from its CPU time.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
