@@ -14,18 +14,20 @@ use crate::debian::Lists;
 use crate::process::{run_quietly, say};
 use crate::workspace;
 
-/// A kernel as it is asked for: `6.12`, or `6.12-rt` for the one with real-time preemption.
+/// A kernel as it is asked for: `6.12`, `6.12-rt` for the one with real-time preemption, `6.12-lockdown` for
+/// one that is booted with `lockdown=confidentiality`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Series {
     version: String,
     rt: bool,
+    pub(crate) lockdown: bool,
 }
 
 /// The kernels that `cargo xtask test` covers: the oldest one that Wattrace supports, from Debian 11, and
 /// Debian 12's own and its newer one, each with real-time preemption too.
 pub(crate) fn matrix() -> Vec<Series> {
     [("5.10", false), ("6.1", false), ("6.1", true), ("6.12", false), ("6.12", true)]
-        .map(|(version, rt)| Series { version: version.to_owned(), rt })
+        .map(|(version, rt)| Series { version: version.to_owned(), rt, lockdown: false })
         .into()
 }
 
@@ -33,20 +35,26 @@ impl FromStr for Series {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (version, rt) = text.strip_suffix("-rt").map_or((text, false), |version| (version, true));
+        let without = |text, suffix| match str::strip_suffix(text, suffix) {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
+        let (version, lockdown) = without(text, "-lockdown");
+        let (version, rt) = without(version, "-rt");
         let is_number = |part: &str| part.parse::<u32>().is_ok();
         match version.split_once('.') {
             Some((major, minor)) if is_number(major) && is_number(minor) => {
-                Ok(Self { version: version.to_owned(), rt })
+                Ok(Self { version: version.to_owned(), rt, lockdown })
             }
-            _ => bail!("not a kernel series like 6.12 or 6.12-rt"),
+            _ => bail!("not a kernel series like 6.12, 6.12-rt or 6.12-lockdown"),
         }
     }
 }
 
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.version, if self.rt { "-rt" } else { "" })
+        let lockdown = if self.lockdown { "-lockdown" } else { "" };
+        write!(f, "{}{}{lockdown}", self.version, if self.rt { "-rt" } else { "" })
     }
 }
 
@@ -186,6 +194,8 @@ mod tests {
     fn a_series_reads_as_it_prints_and_nothing_else_does() {
         for series in matrix() {
             assert_eq!(series.to_string().parse::<Series>().unwrap(), series);
+            let locked = Series { lockdown: true, ..series };
+            assert_eq!(locked.to_string().parse::<Series>().unwrap(), locked);
         }
         for text in ["", "6", "6.", "6.12-cloud", "6.12.1", "rt", "linux-6.1"] {
             assert!(text.parse::<Series>().is_err(), "{text}");

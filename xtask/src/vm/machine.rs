@@ -50,7 +50,7 @@ pub(crate) fn run(emulator: &Emulator, image: &Image, archive: &Path, accel: &st
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-accel", accel, "-cpu", "max", "-smp", TOPOLOGY, "-m", "2G"])
         .args(["-serial", &port(&console), "-serial", &port(&printed)])
-        .args(["-append", KERNEL, "-kernel"])
+        .args(["-append", &command_line(image), "-kernel"])
         .arg(&image.path)
         .arg("-initrd")
         .arg(archive);
@@ -60,6 +60,11 @@ pub(crate) fn run(emulator: &Emulator, image: &Image, archive: &Path, accel: &st
         faults.push(format!("it did not power off by itself (124: not within {PATIENCE} s): {error:#}"));
     }
     Ok(Ran { printed: text(&printed)?, faults })
+}
+
+fn command_line(image: &Image) -> String {
+    let lockdown = if image.series.lockdown { " lockdown=confidentiality" } else { "" };
+    format!("{KERNEL}{lockdown}")
 }
 
 fn text(path: &Path) -> Result<String> {
