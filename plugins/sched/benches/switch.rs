@@ -36,7 +36,7 @@ const TRIPS: u32 = 4_000;
 /// How many times the cost of the empty program accounting may cost.
 const GOAL: f64 = 1.3;
 /// perf's clock, for machines without hardware counters.
-const CPU_CLOCK: PerfEvent = PerfEvent { kind: 1, number: 0 };
+const CPU_CLOCK: PerfEvent = PerfEvent { kind: 1, config: [0; 3] };
 
 /// The kinds of programs. The first two are the same: their difference is the noise of the method.
 const NAMES: [&str; 9] = [

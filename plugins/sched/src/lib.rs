@@ -12,6 +12,7 @@
 //! | `names.rs` | the names of processes, each kept once |
 //! | `usage.rs` | what one of them used, and its series |
 //! | `process_stats.rs` | what an ended process used besides CPU time |
+//! | `counted.rs` | which counters and perf events are read |
 //! | `closing.rs` | idle time, interrupts and overflow |
 //! | `cgroups.rs`, `command_line.rs` | the paths of cgroups; command lines without secrets |
 //! | `cost.rs`, `own_metrics.rs` | what the kernel programs cost; what they lost |
@@ -22,6 +23,7 @@ mod cgroups;
 mod closing;
 mod command_line;
 mod cost;
+mod counted;
 mod exited;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -65,6 +67,10 @@ pub struct SchedConfig {
     /// Hardware counters to read per process: "cycles", "instructions", "cache-misses". Reading one costs
     /// time at every context switch. Where that is expensive (in most virtual machines), they are not read.
     pub counters: Vec<Counter>,
+    /// Perf events to count per process in the same way, by the names that `perf list` shows or as raw
+    /// codes: "page-faults", "LLC-load-misses", "r01c2", "cpu/event=0x3c,umask=0x01/". With `counters`, at
+    /// most three.
+    pub events: Vec<String>,
     /// Whether to read the counters even if that is expensive.
     pub counters_force: bool,
     /// Whether to read command lines. They may contain secrets: what looks like one is hidden.
@@ -93,6 +99,7 @@ impl Default for SchedConfig {
             ledger_mib: 32,
             irq: Interrupts::WithTask,
             counters: Vec::new(),
+            events: Vec::new(),
             counters_force: false,
             command_lines: false,
             process_stats: false,
@@ -113,6 +120,7 @@ impl Plugin for Sched {
                 config.interval
             )));
         }
+        counted::check(&config)?;
         let (registry, clock) = (setup.registry(), setup.clock());
         setup.source("cpu", Trigger::just_after(config.interval), move || {
             SchedSource::open(&config, registry.clone(), clock.clone())

@@ -12,6 +12,7 @@ use wattrace_topology::Topology;
 
 use crate::accounts::{Accounts, CpuAccount, follows_a_core};
 use crate::closing::ClosingEntries;
+use crate::counted::{self, Counted};
 use crate::kernel::{Flush, Kernel, KernelError, Options};
 use crate::own_metrics::OwnMetrics;
 use crate::process_stats::StatsMetrics;
@@ -31,7 +32,9 @@ impl Accounts {
     /// Fatal: the kernel lacks something, or there is no permission.
     pub(crate) fn open(config: &SchedConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
         let topology = Topology::read(Path::new("/sys")).or_fatal()?;
-        let (mut kernel, options) = load(options(config, &topology), config.counters_force).or_fatal()?;
+        let counted = counted::all(config, Path::new("/sys"));
+        let (mut kernel, options) =
+            load(options(config, &counted, &topology), config.counters_force).or_fatal()?;
         if let Some(error) = kernel.wakeup_error() {
             warn!(
                 "the kernel programs are read at ticks only and may overflow, because the kernel cannot wake \
@@ -43,7 +46,7 @@ impl Accounts {
         let logger = EbpfLogger::init(kernel.ebpf());
         let logger = logger.map_err(|e| debug!("no log messages from the kernel programs: {e}")).ok();
         let cpus = cpu_accounts(&topology);
-        let groups = cpu_groups(&topology, &registry, &options)?;
+        let groups = cpu_groups(&topology, &registry, &counted, &options)?;
         let start = begin_accounting(&mut kernel, cpus.len())?;
         let closing = groups.iter().filter_map(|group| ClosingEntries::new(group, options.separate_irq));
         let closing = closing.collect();
@@ -76,12 +79,12 @@ impl Accounts {
     }
 }
 
-fn options(config: &SchedConfig, topology: &Topology) -> Options {
+fn options(config: &SchedConfig, counted: &[Counted], topology: &Topology) -> Options {
     Options {
         siblings: topology.sibling_of.clone(),
         memory_mib: config.ledger_mib,
         separate_irq: config.irq == Interrupts::Separate,
-        counters: config.counters.iter().map(|&counter| (counter, counter.event())).collect(),
+        counters: counted.iter().map(|counted| (counted.place, counted.event)).collect(),
         command_lines: config.command_lines,
         process_stats: config.process_stats,
         thread_exits: config.threads || config.process_stats,
@@ -99,7 +102,7 @@ fn load(options: Options, force_counters: bool) -> Result<(Kernel, Options), Ker
     let mut kernel = match Kernel::load(&options) {
         Ok(kernel) => kernel,
         Err(e @ KernelError::Requirement { .. }) => {
-            warn!("plugins.sched.counters: {e}. Continuing with CPU time only");
+            warn!("plugins.sched.counters, .events: {e}. Continuing with CPU time only");
             return Ok((Kernel::load(&without)?, without));
         }
         Err(e) => return Err(e),
@@ -130,16 +133,20 @@ fn cpu_accounts(topology: &Topology) -> Vec<CpuAccount> {
 }
 
 /// The packages, then the cores.
-fn cpu_groups(topology: &Topology, registry: &Registry, options: &Options) -> Result<Vec<CpuGroup>, Error> {
+fn cpu_groups(
+    topology: &Topology,
+    registry: &Registry,
+    counted: &[Counted],
+    options: &Options,
+) -> Result<Vec<CpuGroup>, Error> {
     let declare = |metric: &Metric| registry.metric(metric).or_fatal();
     let mut of_package = Metrics::default();
     of_package[quantity::TIME] = Some(declare(&metric::CONSUMER_CPU_TIME)?);
     if options.siblings.iter().any(Option::is_some) {
         of_package[quantity::SHARED] = Some(declare(&metric::CONSUMER_SHARED_TIME)?);
     }
-    for (counter, _) in &options.counters {
-        let position = counter.position();
-        of_package[quantity::COUNTERS + position] = Some(declare(&metric::CONSUMER_COUNTS[position])?);
+    for Counted { place, metric, .. } in counted.iter().filter(|_| !options.counters.is_empty()) {
+        of_package[quantity::COUNTERS + place.position()] = Some(declare(metric)?);
     }
     let mut of_core = Metrics::default();
     of_core[quantity::TIME] = Some(declare(&metric::CONSUMER_CORE_TIME)?);

@@ -50,7 +50,7 @@ impl Counter {
             Counter::Instructions => sys::bindings::PERF_COUNT_HW_INSTRUCTIONS,
             Counter::CacheMisses => sys::bindings::PERF_COUNT_HW_CACHE_MISSES,
         };
-        PerfEvent { kind: PERF_TYPE_HARDWARE, number }
+        PerfEvent { kind: PERF_TYPE_HARDWARE, config: [number.into(), 0, 0] }
     }
 }
 
@@ -60,19 +60,22 @@ impl Counter {
 pub struct PerfEvent {
     /// Its `type`.
     pub kind: u32,
-    /// Its `config`.
-    pub number: u32,
+    /// Its `config`, `config1` and `config2`.
+    pub config: [u64; 3],
 }
 
 impl PerfEvent {
     /// Opens it on `cpu`, for all threads that run there.
     fn open(self, cpu: usize) -> std::io::Result<OwnedFd> {
+        let [config, config1, config2] = self.config;
         let mut attr = perf_event_attr {
             type_: self.kind,
             size: size_of::<perf_event_attr>() as u32,
-            config: self.number.into(),
+            config,
             ..Default::default()
         };
+        attr.__bindgen_anon_3.config1 = config1;
+        attr.__bindgen_anon_4.config2 = config2;
         // SAFETY: `attr` is valid for the call; the result is checked.
         let fd = unsafe { sys::perf_event_open(&mut attr, -1, cpu as i32, -1, PERF_FLAG_FD_CLOEXEC.into()) };
         if fd < 0 {
@@ -112,7 +115,7 @@ pub fn install(
                 Ok(fd) => fd,
                 // The CPU is offline. Threads that run there later have time, but no counts.
                 Err(e) if e.raw_os_error() == Some(libc::ENODEV) && cpu > 0 => continue,
-                Err(e) => return Err(unavailable(counter, &e)),
+                Err(e) => return Err(unavailable(counter, event, &e)),
             };
             put(&map, cpu as u32, &fd).map_err(failed(step()))?;
             installed.open.push(fd);
@@ -122,19 +125,23 @@ pub fn install(
     Ok(installed)
 }
 
-fn unavailable(counter: Counter, error: &std::io::Error) -> KernelError {
+fn unavailable(counter: Counter, event: PerfEvent, error: &std::io::Error) -> KernelError {
     let (found, remedy) = match error.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => (
             "no permission to open it".to_owned(),
-            "run as root, or give the binary cap_perfmon, or remove it from plugins.sched.counters",
+            "run as root, or give the binary cap_perfmon, or remove it from plugins.sched.counters or \
+             plugins.sched.events",
         ),
         _ => (
             format!("none ({error})"),
-            "remove it from plugins.sched.counters; a virtual machine has counters only if its host provides \
-             them",
+            "remove it from plugins.sched.counters or plugins.sched.events; a virtual machine has counters \
+             only if its host provides them",
         ),
     };
-    let what = format!("a hardware counter for {counter:?}");
+    let what = match event == counter.event() {
+        true => format!("a hardware counter for {counter:?}"),
+        false => format!("a counter of perf's event type {}, code {:#x}", event.kind, event.config[0]),
+    };
     KernelError::Requirement { what, found, remedy: remedy.into() }
 }
 

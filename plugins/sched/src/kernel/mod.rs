@@ -10,7 +10,8 @@
 //! | `sizes.rs`, `mapped.rs` | the sizes of maps; the memory of a map |
 //! | `log.rs` | the log of events |
 //! | `wakeup.rs` | the descriptor that is readable when a page or ring fills up |
-//! | `counters.rs`, `irq.rs` | hardware counters; the tracepoints of interrupts |
+//! | `counters.rs`, `event_names.rs` | counters; the perf events that names stand for |
+//! | `irq.rs` | the tracepoints of interrupts |
 //! | `cost.rs` | what the programs cost |
 //! | `fuzzing.rs` | for fuzzers |
 
@@ -19,6 +20,7 @@ mod btf;
 mod cost;
 mod counters;
 mod error;
+mod event_names;
 pub(crate) mod fuzzing;
 mod irq;
 mod load;
@@ -50,6 +52,7 @@ use self::wakeup::Wakeup;
 pub use self::cost::{Burst, ProgramRuns};
 pub use self::counters::{Counter, Installed, PerfEvent, install as install_counters};
 pub use self::error::{Cause, KernelError};
+pub(crate) use self::event_names::find as find_event;
 pub use self::load::lift_memlock_limit;
 pub use self::log::LogRecord;
 pub use self::options::Options;

@@ -45,7 +45,7 @@ pub(crate) fn each_way(options: &Options) -> Vec<Options> {
 
 /// Counters that count nanoseconds of perf's clock, for machines without such hardware.
 pub(crate) fn simulated<const N: usize>(counters: [Counter; N]) -> Vec<(Counter, PerfEvent)> {
-    const CPU_CLOCK: PerfEvent = PerfEvent { kind: 1, number: 0 };
+    const CPU_CLOCK: PerfEvent = PerfEvent { kind: 1, config: [0; 3] };
     counters.map(|counter| (counter, CPU_CLOCK)).to_vec()
 }
 
