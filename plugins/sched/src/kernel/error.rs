@@ -71,17 +71,34 @@ pub(super) fn failed<E: Into<Cause>>(step: impl Into<String>) -> impl FnOnce(E) 
     let step = step.into();
     move |cause| {
         let cause = cause.into();
-        match reads_are_forbidden(&cause) {
-            true => KernelError::Requirement {
+        if reads_are_forbidden(&cause) {
+            return KernelError::Requirement {
                 what: "kernel memory that programs may read".into(),
                 found: format!(
                     "the kernel forbids it (in the step: {step}), as lockdown=confidentiality does"
                 ),
                 remedy: "boot with lockdown=integrity on the kernel's command line".into(),
-            },
-            false => KernelError::Failed { step, source: Box::new(cause) },
+            };
         }
+        if is_out_of_descriptors(&cause) {
+            return KernelError::Requirement {
+                what: "a higher limit on open files".into(),
+                found: format!("Too many open files (in the step: {step})"),
+                remedy: "`ulimit -n 1024` in the shell, LimitNOFILE=1024 in a unit, or `--ulimit \
+                         nofile=1024` of a container"
+                    .into(),
+            };
+        }
+        KernelError::Failed { step, source: Box::new(cause) }
     }
+}
+
+/// Whether this process may not open more files.
+fn is_out_of_descriptors(cause: &Cause) -> bool {
+    let first: &dyn std::error::Error = cause;
+    std::iter::successors(Some(first), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| error.raw_os_error() == Some(libc::EMFILE))
 }
 
 /// Whether the verifier refused a program because of the helpers that read the kernel's memory: under
@@ -109,13 +126,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_that_cannot_be_created_says_why() {
-        let map = MapError::CreateError {
-            name: "ENTRIES".into(),
-            io_error: io::Error::from_raw_os_error(libc::EMFILE),
+    fn a_map_that_cannot_be_created_says_why_and_a_limit_how_to_raise_it() {
+        let message = |errno| {
+            let io_error = io::Error::from_raw_os_error(errno);
+            let map = MapError::CreateError { name: "ENTRIES".into(), io_error };
+            let error = failed("load the eBPF object")(EbpfError::MapError(map));
+            wattrace_api::Error::fatal(error).to_string()
         };
-        let message = wattrace_api::Error::fatal(failed("load the eBPF object")(EbpfError::MapError(map)));
-        assert!(message.to_string().contains("Too many open files"), "{message}");
+        let limited = message(libc::EMFILE);
+        for part in ["Too many open files", "load the eBPF object", "ulimit -n 1024", "LimitNOFILE"] {
+            assert!(limited.contains(part), "{limited}");
+        }
+        let other = message(libc::ENOMEM);
+        assert!(other.contains("Cannot allocate memory") && !other.contains("ulimit"), "{other}");
+        let attach = ProgramError::SyscallError(SyscallError {
+            call: "bpf_raw_tracepoint_open",
+            io_error: io::Error::from_raw_os_error(libc::EMFILE),
+        });
+        let attach = failed("attach program sched_switch")(attach).to_string();
+        assert!(attach.contains("a higher limit on open files is required"), "{attach}");
     }
 
     #[test]
