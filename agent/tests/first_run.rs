@@ -1,6 +1,6 @@
 //! The first run of `wattrace exec` on a machine and the one after it: the baseline, what the report says of
-//! the power at no load, and the state file. How accurate both are is tested in plugins/attribution, where the
-//! energy of processes is known.
+//! the power at no load, and the state file. How accurate both are is tested in plugins/attribution, where
+//! the energy of processes is known.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
