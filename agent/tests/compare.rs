@@ -265,7 +265,7 @@ fn burn(seed: u64, stop: &AtomicBool) {
 
 /// How often a comparison finds 2 % more work, and how often it reports a difference where there is none,
 /// beside a random burner; by attributed joules and by those of the whole machine. The number of trials is
-/// that of `WATTRACE_TRIALS` (3), the work that of `WATTRACE_TRIAL_UNITS` (units of about 10 ms: 100).
+/// that of `WATTRACE_TRIALS` (3), the work that of `WATTRACE_TRIAL_UNITS` (units of about 10 ms: 150).
 ///
 /// ```sh
 /// WATTRACE_TRIALS=100 cargo nextest run -p wattrace --test compare --run-ignored only --no-capture
@@ -276,7 +276,7 @@ fn trials_beside_a_random_burner() {
     let setting = |name: &str, default: f64| {
         std::env::var(name).ok().map_or(default, |value| value.parse::<f64>().expect("a number"))
     };
-    let (trials, units) = (setting("WATTRACE_TRIALS", 3.0) as usize, setting("WATTRACE_TRIAL_UNITS", 100.0));
+    let (trials, units) = (setting("WATTRACE_TRIALS", 3.0) as usize, setting("WATTRACE_TRIAL_UNITS", 150.0));
     let stop = Arc::new(AtomicBool::new(false));
     let burner = std::thread::spawn({
         let stop = stop.clone();

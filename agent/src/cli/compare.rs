@@ -262,8 +262,8 @@ fn turns(runs: usize, random: &mut fastrand::Rng) -> Vec<bool> {
 
 fn no_joules() -> Failure {
     Failure::new(
-        "a run has no joules: no meter and no estimate works here (`wattrace doctor` says why), or the command \
-         is too short for them",
+        "a run has no joules: no meter and no estimate works here (`wattrace doctor` says why), or the \
+         command is too short for them",
     )
 }
 

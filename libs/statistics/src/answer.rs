@@ -53,8 +53,8 @@ impl Question {
         }
     }
 
-    /// Whether the last look of `plan` will hardly answer: with a chance of less than 5 %, given the shift and
-    /// the noise of the first `runs` runs. Stopping then raises no false alarm.
+    /// Whether the last look of `plan` will hardly answer: with a chance of less than 5 %, given the shift
+    /// and the noise of the first `runs` runs. Stopping then raises no false alarm.
     pub fn is_hopeless(&self, shift: &Shift, runs: usize, plan: &Plan) -> bool {
         let last = plan.last().runs;
         if runs >= last {

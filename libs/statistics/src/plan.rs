@@ -5,8 +5,8 @@ use distrs::Normal;
 /// The fewest runs a side from which anything can be said: those of the first look.
 const FIRST: usize = 5;
 
-/// Half of the error is kept for the last look. With three others each of them gets a sixth, of 5 % just above
-/// the smallest error that five runs against five can have: 2 of 252 assignments.
+/// Half of the error is kept for the last look. With three others each of them gets a sixth, of 5 % just
+/// above the smallest error that five runs against five can have: 2 of 252 assignments.
 const MAX_LOOKS: usize = 4;
 
 /// A look at all runs so far.

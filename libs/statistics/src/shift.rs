@@ -37,8 +37,8 @@ const EXCHANGES: usize = 1_999;
 /// exchanges that their order statistics must be exact.
 const ALL_EXCHANGES: usize = 14;
 
-/// The shift from A to B. Its interval misses the true shift with a probability of at most `error`, half of it
-/// on each side. `None` if a side has no value, or a value is not finite.
+/// The shift from A to B. Its interval misses the true shift with a probability of at most `error`, half of
+/// it on each side. `None` if a side has no value, or a value is not finite.
 pub fn shift(blocks: &[Block], error: f64, random: &mut fastrand::Rng) -> Option<Shift> {
     let all = |side: fn(&Block) -> &Vec<f64>| blocks.iter().flat_map(side).copied().collect::<Vec<_>>();
     let (a, b) = (all(|block| &block.a), all(|block| &block.b));

@@ -66,7 +66,7 @@ impl State {
         }
     }
 
-    /// What is worth knowing before the first run: `self` is the state now, `earlier` that of [`LOOK`] before.
+    /// What is worth knowing before the first run. `earlier` is the state at [`LOOK`] before this one.
     pub(super) fn before(&self, earlier: &State) -> Vec<String> {
         let mut remarks = Vec::new();
         let load = (self.busy_s - earlier.busy_s) / LOOK.as_secs_f64();
@@ -122,7 +122,8 @@ pub(super) fn during(runs: &[&RunUsage]) -> Vec<String> {
     if is_metered && shortest < METER_STEP / COARSE {
         let part = METER_STEP / shortest.max(METER_STEP) * 100.0;
         remarks.push(format!(
-            "the meter is updated every millisecond, {part:.1} % of the shortest run: longer runs are less noisy"
+            "the meter is updated every millisecond, {part:.1} % of the shortest run: longer runs are less \
+             noisy"
         ));
     }
     remarks

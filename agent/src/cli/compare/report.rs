@@ -2,7 +2,7 @@
 //! people. docs/user-guide.md explains the fields.
 
 use serde_json::{Value, json};
-use wattrace_statistics::{Answer, Interval, Plan};
+use wattrace_statistics::{Answer, Interval, Look, Plan};
 
 use super::Options;
 use super::verdict::{Asked, ERROR, MEASURES, ProgramChange, Runs, Verdict};
@@ -115,6 +115,8 @@ impl Report {
                 })
             })
             .collect();
+        let look = |look: &Look| json!({ "runs": look.runs, "error": look.error });
+        let looks: Vec<Value> = plan.looks().iter().map(look).collect();
         let runs = |side: fn(&Runs) -> &Vec<_>| blocks.iter().flat_map(side).collect::<Vec<_>>();
         let [of_a, of_b] = self.counts();
         json!({
@@ -129,8 +131,7 @@ impl Report {
             },
             "plan": {
                 "runs": plan.last().runs, "difference": self.asked.difference, "error": ERROR,
-                "looks": plan.looks().iter().map(|l| json!({"runs": l.runs, "error": l.error})).collect::<Vec<_>>(),
-                "seed": seed, "order": order,
+                "looks": looks, "seed": seed, "order": order,
             },
             "noise": verdict.noise,
             "smallest_difference": verdict.smallest,

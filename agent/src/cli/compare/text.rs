@@ -48,8 +48,8 @@ impl Report {
                 range(energy.interval)
             ),
             _ => format!(
-                "No difference was found: A uses {a} J, B {b} J (the change is {}). {} runs of each side find {} \
-                 or more.",
+                "No difference was found: A uses {a} J, B {b} J (the change is {}). {} runs of each side \
+                 find {} or more.",
                 range(energy.interval),
                 plan.last().runs,
                 percent(verdict.smallest)
@@ -89,9 +89,9 @@ impl Report {
             ""
         };
         let method = format!(
-            "{of_a} runs of A and {of_b} of B{stopped}; {} joules. A run varies by {}; {} runs of each side find \
-             a difference of {} (95 times in 100). Of 100 comparisons of a command with itself, at most 5 report \
-             a difference.",
+            "{of_a} runs of A and {of_b} of B{stopped}; {} joules. A run varies by {}; {} runs of each side \
+             find a difference of {} (95 times in 100). Of 100 comparisons of a command with itself, at most \
+             5 report a difference.",
             self.origin(),
             percent(verdict.noise),
             plan.last().runs,

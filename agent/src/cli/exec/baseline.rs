@@ -6,12 +6,11 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use wattrace_api::Origin;
 
 use super::recorder::{DomainRecord, ProcessRecord, Recording};
-use super::repeat::interrupted;
+use super::static_power::Baseline;
 use super::tracer::Tracer;
 use crate::cli::failure::Failure;
 
@@ -31,31 +30,10 @@ const MOST_BUSY: f64 = 0.6;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BaselineOptions {
-    /// Measure the machine for this long before the command starts, as in 2s; none: not at all [default: for at
-    /// most 2s, or 0.5s without a terminal, where the power at no load is not known]
+    /// Measure the machine for this long before the command starts, as in 2s; none: not at all [default: for
+    /// at most 2s, or 0.5s without a terminal, where the power at no load is not known]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     baseline: Option<Duration>,
-}
-
-/// What was done.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Baseline {
-    duration_s: f64,
-    /// CPU time of processes over all CPU time.
-    busy: f64,
-    /// It was ended early because the machine was busy.
-    skipped: bool,
-}
-
-impl Baseline {
-    /// What the report says about it.
-    pub(super) fn for_people(&self) -> String {
-        let busy = self.busy * 100.0;
-        if self.skipped {
-            return format!("no baseline: the machine was {busy:.0} % busy");
-        }
-        format!("baseline of {:.1} s, {busy:.0} % busy", self.duration_s)
-    }
 }
 
 /// Measures the machine before the first command starts, if that was asked for or shows something new.
@@ -78,9 +56,7 @@ pub(in crate::cli) async fn take(options: &BaselineOptions, tracer: &mut Tracer)
     for readings in 1_u32.. {
         sleep(STEP.min(longest.saturating_sub(began.elapsed()))).await;
         let (cpu_time, is_needed) = tracer.read(|r| (cpu_time(r), is_needed(r))).await;
-        if let Some(signal) = tracer.interrupted().await {
-            return Err(interrupted(signal));
-        }
+        tracer.check_signals().await?;
         let elapsed = began.elapsed();
         let busy = cpu_time.as_secs_f64() / (elapsed.as_secs_f64() * cpus());
         let skipped = busy > MOST_BUSY;

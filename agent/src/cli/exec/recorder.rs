@@ -9,9 +9,8 @@ use wattrace_api::{
     Transform, Usage,
 };
 
-use super::baseline::Baseline;
 use super::process_stats::{FigureIds, Figures};
-use super::static_power::StaticPower;
+use super::static_power::{Baseline, StaticPower};
 
 /// One domain, in microjoules since the command began.
 #[derive(Debug)]

@@ -12,7 +12,6 @@ mod text;
 use std::process::ExitStatus;
 
 use clap::Args;
-use tokio::signal::unix::SignalKind;
 
 pub(super) use self::report::RepeatReport;
 pub(in crate::cli) use self::report::SavedRuns;
@@ -61,9 +60,7 @@ impl RunOptions {
             self.check(status, &format!("--prepare `{prepare}`"))?;
         }
         let ended = tracer.run(job).await?;
-        if let Some(signal) = tracer.interrupted().await {
-            return Err(interrupted(signal));
-        }
+        tracer.check_signals().await?;
         self.check(ended.status, &format!("`{}`", job.command.join(" ")))?;
         Ok(tracer.read(|recording| RunUsage::new(&ended, recording)).await)
     }
@@ -81,10 +78,4 @@ impl RunOptions {
 /// The arguments that make a shell run `command`.
 pub(in crate::cli) fn shell(command: &str) -> Vec<String> {
     ["sh", "-c", command].map(str::to_owned).to_vec()
-}
-
-/// Nothing is reported on an interrupted series of runs: it is shorter than was asked for.
-pub(in crate::cli) fn interrupted(signal: SignalKind) -> Failure {
-    let code = u8::try_from(128 + signal.as_raw_value()).unwrap_or(u8::MAX);
-    Failure { message: "interrupted".to_owned(), code }
 }

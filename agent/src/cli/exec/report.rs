@@ -9,12 +9,11 @@ use wattrace_api::metric::{CONSUMER_CPU_TIME, CONSUMER_ENERGY};
 use wattrace_api::text::printable;
 use wattrace_api::{AttributeValue, Origin, Value};
 
-use super::baseline::Baseline;
 use super::budget::{Budget, BudgetJson};
 use super::interval::{common_part, of_sum};
 use super::process_stats::{Figures, FiguresJson};
 use super::recorder::{ProcessRecord, Recording};
-use super::static_power::StaticPowerJson;
+use super::static_power::{Baseline, StaticPowerJson};
 use super::tree::{Tree, int};
 use crate::cli::table::{aligned, shortened};
 

@@ -80,6 +80,27 @@ impl StaticPowerJson {
     }
 }
 
+/// A look at the machine before the command.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Baseline {
+    pub(super) duration_s: f64,
+    /// CPU time of processes over all CPU time.
+    pub(super) busy: f64,
+    /// It was ended early because the machine was busy.
+    pub(super) skipped: bool,
+}
+
+impl Baseline {
+    /// What the report says about it.
+    pub(super) fn for_people(&self) -> String {
+        let busy = self.busy * 100.0;
+        if self.skipped {
+            return format!("no baseline: the machine was {busy:.0} % busy");
+        }
+        format!("baseline of {:.1} s, {busy:.0} % busy", self.duration_s)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,8 +69,8 @@ impl Tracer {
         with_outputs: bool,
         budget: Option<Budget>,
     ) -> Result<Self, Failure> {
-        // Caught from before the first command starts: the terminal sends an interrupt to the command too, and
-        // the report follows when the command ends.
+        // Caught from before the first command starts: the terminal sends an interrupt to the command too,
+        // and the report follows when the command ends.
         let signals = Signals::listen()?;
         let recording = Arc::new(Mutex::new(Recording::default()));
         // The terminal is the command's.
@@ -144,9 +144,15 @@ impl Tracer {
         read(&lock(&self.recording))
     }
 
-    /// The signal that asked this process to end, since it started.
-    pub(in crate::cli) async fn interrupted(&mut self) -> Option<SignalKind> {
-        self.signals.received().await
+    /// Continues unless a signal has asked this process to end. A single run is reported then; nothing is
+    /// reported on an interrupted series of runs, which is shorter than was asked for.
+    ///
+    /// # Errors
+    /// It has.
+    pub(in crate::cli) async fn check_signals(&mut self) -> Result<(), Failure> {
+        let Some(signal) = self.signals.received().await else { return Ok(()) };
+        let code = u8::try_from(128 + signal.as_raw_value()).unwrap_or(u8::MAX);
+        Err(Failure { message: "interrupted".to_owned(), code })
     }
 
     /// Takes the last reading, stops the pipeline, and reports what was lost.

@@ -41,6 +41,16 @@ pub(super) const MACHINE: &str = "machine_j";
 pub(super) const CPU_TIME: &str = "cpu_time_s";
 pub(super) const WALL: &str = "wall_s";
 
+/// A key of `summary`, and the value of a run.
+type Measure = (&'static str, fn(&RunUsage) -> f64);
+
+const MEASURES: [Measure; 4] = [
+    (ENERGY, |run| run.energy_j),
+    (MACHINE, |run| run.machine_j),
+    (CPU_TIME, |run| run.cpu_time_s),
+    (WALL, |run| run.wall_s),
+];
+
 impl RepeatReport {
     pub(in crate::cli::exec) fn new(
         command: &[String],
@@ -48,14 +58,8 @@ impl RepeatReport {
         prepare: Option<String>,
         runs: Vec<RunUsage>,
     ) -> Self {
-        let measures: [(&'static str, fn(&RunUsage) -> f64); 4] = [
-            (ENERGY, |run| run.energy_j),
-            (MACHINE, |run| run.machine_j),
-            (CPU_TIME, |run| run.cpu_time_s),
-            (WALL, |run| run.wall_s),
-        ];
         let of = |value: fn(&RunUsage) -> f64| Summary::of(&runs.iter().map(value).collect::<Vec<_>>());
-        let summary = measures.into_iter().filter_map(|(name, value)| Some((name, of(value)?))).collect();
+        let summary = MEASURES.into_iter().filter_map(|(name, value)| Some((name, of(value)?))).collect();
         Self {
             schema: SCHEMA,
             command: command.to_vec(),

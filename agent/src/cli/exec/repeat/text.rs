@@ -3,6 +3,7 @@
 use wattrace_api::text::printable;
 use wattrace_statistics::Summary;
 
+use super::super::usage::RunUsage;
 use super::report::{CPU_TIME, ENERGY, MACHINE, Program, RepeatReport, WALL};
 use crate::cli::table::{aligned, shortened};
 
@@ -11,7 +12,7 @@ const MAX_PROGRAMS: usize = 10;
 /// Longer names are cut, in characters.
 const MAX_NAME: usize = 22;
 /// Longer command lines are cut, in characters.
-const MAX_COMMAND: usize = 40;
+const MAX_COMMAND: usize = 34;
 /// The most runs that one line of the chart shows.
 const MAX_CHART: usize = 60;
 /// The width of a bar that stands for the whole command.
@@ -90,7 +91,7 @@ impl RepeatReport {
         let Some((name, unit, summary)) = self.rows().next().filter(|_| self.runs.len() > 1) else {
             return String::new();
         };
-        let value = |run: &super::RunUsage| match unit {
+        let value = |run: &RunUsage| match unit {
             Unit::Joule => run.energy_j,
             Unit::Second => run.cpu_time_s,
         };
@@ -197,7 +198,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::cli::exec::usage::{ProgramUsage, RunUsage};
+    use crate::cli::exec::usage::ProgramUsage;
 
     fn report(joules: &[f64]) -> RepeatReport {
         let name = "a-program-with-a-very-long-name-indeed".to_owned();
