@@ -65,9 +65,9 @@ impl Registered {
 /// The standard plugins that were compiled in, each behind a cargo feature of its name. Their order is the
 /// order of elements of one kind. Sources of usage open before meters. Of the transforms, `estimate` needs to
 /// know which meters there are; attribution needs usage and energy, carbon the attributed energy, groups
-/// everything that processes have; `budget` acts on it. Then come those that compute (formulas need every consumer) and those that
-/// leave points out (`top` before `filter`, so that `other` sums everything). `relabel` is last, since the
-/// others know metrics by their original names.
+/// everything that processes have; `budget` acts on it. Then come those that compute (formulas need every
+/// consumer) and those that leave points out (`top` before `filter`, so that `other` sums everything).
+/// `relabel` is last, since the others know metrics by their original names.
 pub fn standard() -> Vec<Registered> {
     vec![
         #[cfg(feature = "sched")]

@@ -1,6 +1,6 @@
-//! What the tests need beyond Rust: stress-ng for load, Podman and Slurm for a container and a job, Prometheus,
-//! a Python environment with a real OTLP collector, and cargo-deny. The benchmarks also race hackbench, and
-//! compare with bpftrace.
+//! What the tests need beyond Rust: stress-ng for load, Podman and Slurm for a container and a job, a real
+//! Prometheus, a Python environment with a real OTLP collector, and cargo-deny. The benchmarks also race
+//! hackbench, and compare with bpftrace.
 
 use std::fs;
 use std::io::ErrorKind;

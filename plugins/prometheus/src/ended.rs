@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wattrace_api::Timestamp;
 
-use crate::table::Sample;
+use crate::sample::Sample;
 
 /// The queue, oldest first.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `config` | the settings |
 //! | `output` | the output: updates the table, and owns the server |
-//! | `table`, `ended` | the latest value of every series; series that ended and wait for a scrape |
+//! | `table`, `ended`, `sample` | the latest value of every series; series that ended and wait for a scrape |
 //! | `names`, `text` | Prometheus' names of metrics and labels; the text formats |
 //! | `exposition` | what a scrape gets, made at most once a second |
 //! | `server`, `access` | connections and requests; who may scrape |
@@ -21,17 +21,18 @@ mod ended;
 mod exposition;
 mod names;
 mod output;
+mod sample;
 mod server;
 mod table;
 mod text;
+
+use std::sync::Arc;
 
 use wattrace_api::spec::Open;
 use wattrace_api::{ConsumerKind, Error, Plugin, Registry, Setup, Transform, metric};
 use wattrace_ranking::Top;
 
 pub use config::PrometheusConfig;
-
-use std::sync::Arc;
 
 use crate::config::Settings;
 use crate::output::Exporter;

@@ -96,9 +96,8 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>,
         let (acceptor, service) = (acceptor.clone(), service.clone());
         connections.spawn(async move {
             let _place = place;
-            match timeout(LIFETIME, connection(stream, acceptor, service)).await {
-                Ok(Err(e)) => debug!("a connection ended: {e}"),
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(e)) = timeout(LIFETIME, connection(stream, acceptor, service)).await {
+                debug!("a connection ended: {e}");
             }
         });
     }

@@ -12,23 +12,13 @@ use wattrace_api::{Batch, Kind, Metric, MetricId, Registry, Series, SeriesId, Se
 
 use crate::ended::EndedQueue;
 use crate::names::{Family, labels};
+use crate::sample::Sample;
 
 /// A family, and the metric it comes from.
 #[derive(Debug)]
 pub(crate) struct NamedMetric {
     pub(crate) family: Family,
     pub(crate) metric: Arc<Metric>,
-}
-
-/// One value with its labels.
-#[derive(Clone, Debug)]
-pub(crate) struct Sample {
-    /// Index of the family.
-    pub(crate) family: usize,
-    pub(crate) labels: Arc<str>,
-    pub(crate) value: Value,
-    /// When its counter stood at zero.
-    pub(crate) start: Timestamp,
 }
 
 /// All series that are alive, and those that ended.

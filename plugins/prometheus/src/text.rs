@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use wattrace_api::{Clock, Kind};
 
 use crate::names::escape;
-use crate::table::{NamedMetric, Sample, Table};
+use crate::sample::Sample;
+use crate::table::{NamedMetric, Table};
 
 /// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
