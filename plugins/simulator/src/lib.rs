@@ -7,7 +7,7 @@
 //! | [`mix`], [`schedule`] | kinds of code; the script of what runs |
 //! | `scheduler` | which thread runs on which CPU |
 //! | [`simulation`], [`truth`] | time; what each thread used and caused, in whole nanojoules |
-//! | [`meter`] | meters with the errors of hardware: late, in steps, noisy, wrapping |
+//! | [`meter`], [`update_interval`] | meters with the errors of hardware: late, in steps, noisy, wrapping |
 //! | [`shared`], `energy`, `usage` | the simulation as sources of the pipeline |
 //! | [`sysfs`] | the simulation as a tree of files |
 //! | `constant_power` | a meter of constant powers for the processes of a real machine |
@@ -47,6 +47,7 @@ pub mod shared;
 pub mod simulation;
 pub mod sysfs;
 pub mod truth;
+pub mod update_interval;
 mod usage;
 
 use std::time::Duration;

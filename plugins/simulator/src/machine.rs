@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::physics::Physics;
+use crate::update_interval::UpdateInterval;
 
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,13 +56,23 @@ pub enum Part {
 pub struct MeterShape {
     /// Energy of one count, in microjoules.
     pub unit: f64,
+    /// The same of the memory's meter. 0: as the others.
+    pub dram_unit: f64,
+    /// By how much software overestimates a count of the memory's meter: 4 where it takes servers of 2014 to
+    /// count memory in the unit that they name, and 1 where it knows better.
+    pub dram_misread: f64,
     /// Bits of the counter, up to 64: it wraps after 2^bits counts.
     pub bits: u32,
-    /// Time between updates of the counter.
+    /// Mean time between updates of the counter.
     #[serde(with = "humantime_serde")]
     pub update: Duration,
+    /// How that varies: "constant", "knights-landing", "broadwell", "ice-lake".
+    pub update_interval: UpdateInterval,
     /// Standard deviation of the energy counted between two updates, as a part of it.
     pub noise: f64,
+    /// Energy filtering: at each update up to this much, in microjoules, is added at random to what the
+    /// counter shows. It does not add up over updates, and the counter never decreases.
+    pub filter: f64,
     /// Part of the readings that fail.
     pub dropouts: f64,
 }
@@ -84,7 +95,17 @@ impl Default for Machine {
 impl Default for MeterShape {
     /// Like RAPL on Intel's servers, without noise.
     fn default() -> Self {
-        Self { unit: 61.035_156_25, bits: 32, update: Duration::from_micros(976), noise: 0.0, dropouts: 0.0 }
+        Self {
+            unit: 61.035_156_25,
+            dram_unit: 0.0,
+            dram_misread: 1.0,
+            bits: 32,
+            update: Duration::from_millis(1),
+            update_interval: UpdateInterval::Constant,
+            noise: 0.0,
+            filter: 0.0,
+            dropouts: 0.0,
+        }
     }
 }
 
@@ -92,6 +113,16 @@ impl MeterShape {
     /// Mean age of the counter's value when it is read.
     pub fn age(&self) -> Duration {
         self.update / 2
+    }
+
+    /// Energy of one count of the meter of `part`, in microjoules.
+    pub(crate) fn unit_of(&self, part: Part) -> f64 {
+        if part == Part::Dram && self.dram_unit > 0.0 { self.dram_unit } else { self.unit }
+    }
+
+    /// The same, as software takes it to be.
+    pub(crate) fn read_unit_of(&self, part: Part) -> f64 {
+        self.unit_of(part) * if part == Part::Dram { self.dram_misread } else { 1.0 }
     }
 }
 
@@ -123,6 +154,13 @@ impl Machine {
                 "meter.unit is {}: it must be above 0, and up to 1000000 microjoules",
                 meter.unit
             ));
+        }
+        for (name, value) in
+            [("dram_unit", meter.dram_unit), ("dram_misread", meter.dram_misread), ("filter", meter.filter)]
+        {
+            if !(0.0..=1e6).contains(&value) {
+                return Err(format!("meter.{name} is {value}: it must be from 0 to 1000000"));
+            }
         }
         if !(16..=64).contains(&meter.bits) {
             return Err(format!("meter.bits is {}: it must be 16 to 64", meter.bits));
@@ -200,6 +238,7 @@ mod tests {
         assert!(error(|m| m.cores = 0).contains("0 CPUs"));
         assert!(error(|m| m.ghz = vec![]).starts_with("ghz"));
         assert!(error(|m| m.meter.bits = 8).starts_with("meter.bits"));
+        assert!(error(|m| m.meter.filter = -1.0).starts_with("meter.filter"));
         assert!(error(|m| m.meter.dropouts = 1.0).starts_with("meter.dropouts"));
         assert!(error(|m| m.physics.capacitance = -1.0).contains("capacitance"));
     }

@@ -18,11 +18,13 @@ pub struct SimulatedMeter {
     last_truth: u64,
     /// What it has counted by then, nJ, with noise.
     counted: f64,
+    /// What it shows: that and what energy filtering adds, nJ.
+    shows: f64,
 }
 
 impl SimulatedMeter {
     pub(crate) fn new(part: Part, location: Location, shape: MeterShape, random: Random) -> Self {
-        Self { part, location, shape, random, last_truth: 0, counted: 0.0 }
+        Self { part, location, shape, random, last_truth: 0, counted: 0.0, shows: 0.0 }
     }
 
     /// Updates the counter: the truth is `nanojoules` now.
@@ -31,6 +33,8 @@ impl SimulatedMeter {
         self.last_truth = nanojoules;
         let factor = if self.shape.noise > 0.0 { 1.0 + self.shape.noise * self.random.normal() } else { 1.0 };
         self.counted += more * factor.max(0.0);
+        let filter = if self.shape.filter > 0.0 { self.shape.filter * 1e3 * self.random.unit() } else { 0.0 };
+        self.shows = self.shows.max(self.counted + filter);
     }
 
     /// The counter's value, in its units. `None`: this reading fails.
@@ -41,7 +45,7 @@ impl SimulatedMeter {
 
     /// The counter's value, by a reading that never fails.
     pub fn shown(&self) -> u64 {
-        let counts = (self.counted / (self.shape.unit * 1e3)) as u128;
+        let counts = (self.shows / (self.shape.unit_of(self.part) * 1e3)) as u128;
         (counts & self.mask()) as u64
     }
 
@@ -52,7 +56,7 @@ impl SimulatedMeter {
 
     /// Microjoules of so many counts, rounded down.
     pub fn microjoules(&self, counts: u64) -> u64 {
-        (counts as f64 * self.shape.unit) as u64
+        (counts as f64 * self.shape.read_unit_of(self.part)) as u64
     }
 
     /// The largest value that powercap shows for such a counter, µJ.
@@ -99,6 +103,37 @@ mod tests {
         }
         let error = meter.microjoules(before) as f64 / 100_000_000.0 - 1.0;
         assert!(error.abs() < 0.01 && error != 0.0, "{error}");
+    }
+
+    #[test]
+    fn energy_filtering_hides_short_windows_and_does_not_add_up() {
+        // 10 W, read at every update of a millisecond; up to 50 mJ are added.
+        let mut meter = meter(MeterShape { filter: 50_000.0, bits: 64, ..MeterShape::default() });
+        let (mut before, mut still, mut largest) = (meter.shown(), 0, 0);
+        for step in 1..=10_000u64 {
+            meter.update(step * 10_000_000);
+            let more = meter.between(before, meter.shown());
+            (before, still, largest) = (meter.shown(), still + u32::from(more == 0), largest.max(more));
+        }
+        let largest = meter.microjoules(largest);
+        assert!(still > 3_000 && largest > 30_000, "{still} readings alike, at most {largest} µJ at once");
+        let more = meter.microjoules(before) as i64 - 100_000_000;
+        assert!((0..=50_000).contains(&more), "{more}");
+    }
+
+    #[test]
+    fn the_memory_counts_in_a_unit_of_its_own_which_software_may_get_wrong() {
+        for (dram_misread, expected) in [(1.0, 10_000_000), (4.0, 40_000_000)] {
+            let shape = MeterShape { dram_unit: 15.258_789_062_5, dram_misread, ..MeterShape::default() };
+            let mut memory =
+                SimulatedMeter::new(Part::Dram, Location::Package(0), shape.clone(), Random::new(3));
+            memory.update(10_000_000_000);
+            let error = memory.microjoules(memory.shown()).abs_diff(expected);
+            assert!(error < 100, "{error}");
+            let mut package = meter(shape);
+            package.update(10_000_000_000);
+            assert!(package.microjoules(package.shown()).abs_diff(10_000_000) < 100, "only the memory");
+        }
     }
 
     #[test]

@@ -6,14 +6,15 @@
 //! two threads on it    clock · smt_clock, half each; their IPC falls as they share the core
 //! IPC                  1 / (1/ipc + misses per instruction · stall · f)
 //! uncore               nJ per miss;     memory: nJ per miss · row_weight
+//! awake                while anything runs on a package, shared alike by what runs
 //! static               package + cores' leakage + uncore + memory, rising slowly with the package's heat
 //! ```
 //!
 //! It models hardware, not the power model that it judges. Power is not linear in what the kernel or hardware
 //! counters show: voltage rises with frequency, so a cycle and an instruction cost more on a fast core; the
 //! cost of an instruction depends on its kind, which is not counted; the threads of a core share its clock
-//! tree; and leakage follows the temperature. Not modelled: power states of whole packages, contention for
-//! memory bandwidth, and power limits.
+//! tree; a package on which nothing runs sleeps; and leakage follows the temperature. Not modelled: the time
+//! and the energy that going to sleep takes, contention for memory bandwidth, and power limits.
 
 use crate::mix::{Mix, Profile};
 
@@ -42,6 +43,8 @@ pub struct Physics {
     pub dram_nj: f64,
     /// How much kinds of code differ in what no counter shows: 0 not at all, 1 as in their profiles.
     pub hidden: f64,
+    /// Power of a package while anything runs on it, beyond that of one that sleeps, W.
+    pub awake_watts: f64,
     /// Static power of a package outside of cores and uncore, W.
     pub package_watts: f64,
     /// Leakage of a core at 1 V, W; it grows with the square of the voltage.
@@ -72,6 +75,7 @@ impl Default for Physics {
             uncore_nj: 9.0,
             dram_nj: 22.0,
             hidden: 1.0,
+            awake_watts: 0.0,
             package_watts: 6.0,
             core_watts: 0.4,
             uncore_watts: 4.0,
@@ -117,6 +121,7 @@ impl Physics {
             ("uncore_nj", self.uncore_nj),
             ("dram_nj", self.dram_nj),
             ("hidden", self.hidden),
+            ("awake_watts", self.awake_watts),
             ("package_watts", self.package_watts),
             ("core_watts", self.core_watts),
             ("uncore_watts", self.uncore_watts),

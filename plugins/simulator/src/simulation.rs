@@ -31,6 +31,9 @@ pub struct Simulation {
     dynamic: Vec<f64>,
     heat: Vec<f64>,
     now: u64,
+    /// When the meters are updated next, and what it varies by.
+    next_update: u64,
+    random: Random,
 }
 
 /// A process of the schedule.
@@ -78,6 +81,8 @@ impl Simulation {
             dynamic: vec![0.0; machine.packages as usize],
             heat: vec![0.0; machine.packages as usize],
             now: 0,
+            next_update: machine.meter.update.as_nanos() as u64,
+            random: Random::new(seed.rotate_left(17)),
             scheduler,
             processes,
             machine,
@@ -91,14 +96,15 @@ impl Simulation {
     pub fn advance(&mut self, to: Duration) {
         let to = u64::try_from(to.as_nanos()).unwrap_or(u64::MAX);
         while self.now < to {
-            let update = self.machine.meter.update.as_nanos() as u64;
-            let next_update = (self.now / update + 1) * update;
-            let next = self.scheduler.next(self.now).min(self.next_shift()).min(next_update).min(to);
+            let next = self.scheduler.next(self.now).min(self.next_shift()).min(self.next_update).min(to);
             self.charge(next - self.now);
             self.scheduler.run(next - self.now);
             let shifts = next == self.next_shift();
             self.now = next;
-            if next == next_update {
+            if next == self.next_update {
+                let meter = &self.machine.meter;
+                let mean = meter.update.as_nanos() as u64;
+                self.next_update += meter.update_interval.next(mean, &mut self.random);
                 for meter in &mut self.meters {
                     meter.update(self.truth.measured(meter.part, meter.location));
                 }
@@ -174,10 +180,20 @@ impl Simulation {
     /// Computes what every running thread does and causes from now on.
     fn update_loads(&mut self) {
         self.dynamic.fill(0.0);
+        let mut awake = vec![0_u32; self.dynamic.len()];
+        for cpu in (0..self.loads.len()).filter(|&cpu| self.scheduler.running(cpu).is_some()) {
+            awake[self.machine.package_of(cpu)] += 1;
+        }
         for cpu in 0..self.loads.len() {
             let ghz = self.ghz(self.machine.core_of(cpu));
             let sibling = self.machine.sibling_of(cpu).and_then(|other| self.scheduler.running(other));
-            let load = |(thread, mix)| (thread, self.machine.physics.load(mix, ghz, sibling.is_some()));
+            let physics = &self.machine.physics;
+            // That the package is awake is caused by all that run there, each alike.
+            let awake = physics.awake_watts / f64::from(awake[self.machine.package_of(cpu)].max(1));
+            let load = |(thread, mix)| {
+                let load = physics.load(mix, ghz, sibling.is_some());
+                (thread, Load { uncore: load.uncore + awake, ..load })
+            };
             self.loads[cpu] = self.scheduler.running(cpu).map(load);
             let watts = self.loads[cpu].map_or(0.0, |(_, load)| load.core + load.uncore);
             self.dynamic[self.machine.package_of(cpu)] += watts;
