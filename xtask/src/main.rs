@@ -33,6 +33,7 @@ mod vm;
 mod workspace;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -105,6 +106,10 @@ enum Task {
         /// Also write the results to docs/evaluation.md
         #[arg(long, conflicts_with = "scenarios")]
         write_docs: bool,
+        /// Instead, replay a table of a real machine's counters and RAPL power, and say how well power is
+        /// predicted
+        #[arg(long, value_name = "FILE", conflicts_with = "scenarios")]
+        trace: Option<PathBuf>,
         /// Only scenarios whose name contains one of these
         #[arg(value_name = "SCENARIO")]
         scenarios: Vec<OsString>,
@@ -136,7 +141,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Vm { kernels, accel, write_docs } => vm::run(&kernels, &accel, write_docs),
         Task::Bench { args } => bench::run(args),
-        Task::Eval { write_docs, scenarios } => eval::run(write_docs, scenarios),
+        Task::Eval { write_docs, trace, scenarios } => eval::run(write_docs, trace, scenarios),
         Task::Fuzz { minimise: true, targets, .. } => fuzz::minimise(targets),
         Task::Fuzz { seconds, keep, targets, .. } => fuzz::run(seconds, keep, targets),
     };

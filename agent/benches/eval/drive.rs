@@ -12,6 +12,7 @@ use wattrace_simulator::truth::Location;
 use wattrace_simulator::{EnergySource, UsageSource};
 
 use crate::Result;
+use crate::coverage::Coverage;
 use crate::methods::{self, Attributed, Method};
 use crate::observe::{PARTS, Sample};
 use crate::ours::Ours;
@@ -25,6 +26,7 @@ pub(crate) struct Run {
     pub(crate) window: Duration,
     pub(crate) ours: Vec<Score>,
     pub(crate) others: Vec<Score>,
+    pub(crate) coverage: Coverage,
 }
 
 impl Run {
@@ -35,7 +37,15 @@ impl Run {
             (0..of(&runs[0]).len()).map(|at| Score::mean(scores(at))).collect()
         };
         let &Run { scenario, about, window, .. } = &runs[0];
-        Run { scenario, about, window, ours: mean(|run| &run.ours), others: mean(|run| &run.others) }
+        let (ours, others) = (mean(|run| &run.ours), mean(|run| &run.others));
+        Run {
+            scenario,
+            about,
+            window,
+            ours,
+            others,
+            coverage: Coverage::sum(runs.iter().map(|run| &run.coverage)),
+        }
     }
 }
 
@@ -58,6 +68,7 @@ pub(crate) fn run(scenario: &Scenario, window: Duration, hidden: f64, seed: u64)
         tick += window;
         harness.sample(tick)?;
     }
+    let caused = harness.truth.processes.clone();
     let truth = since(&truth, &harness.truth);
     let after = harness.attributed();
     let pairs = after.iter().zip(&before);
@@ -69,7 +80,13 @@ pub(crate) fn run(scenario: &Scenario, window: Duration, hidden: f64, seed: u64)
         ours.finish()?;
         score.conservation = Some(ours.residual());
     }
-    Ok(Run { scenario: scenario.name, about: scenario.about, window, ours: scores, others })
+    // Those that ran during the evaluation, over their whole lives: what is published is cumulative.
+    let evaluated = caused.iter().zip(&truth.processes).map(|(&all, &now)| if now > 0.0 { all } else { 0.0 });
+    let evaluated: Vec<f64> = evaluated.collect();
+    let best = harness.ours.last().map(|best| (best.attributed().processes, best.half_widths()));
+    let coverage = best.map(|(given, half_widths)| Coverage::of(&evaluated, &given, &half_widths));
+    let coverage = coverage.unwrap_or_default();
+    Ok(Run { scenario: scenario.name, about: scenario.about, window, ours: scores, others, coverage })
 }
 
 /// A simulation, its sources, and the methods under evaluation.

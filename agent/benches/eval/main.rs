@@ -1,7 +1,8 @@
 //! The accuracy of attribution: our modes and other tools' formulas, on a simulated machine on which the
 //! energy of every thread is known.
 //!
-//! `cargo xtask eval [--write-docs]`, or `cargo bench -p wattrace --bench eval`.
+//! `cargo xtask eval [--write-docs]`, or `cargo bench -p wattrace --bench eval`. With `--trace FILE`, how
+//! well power is predicted on a table of a real machine's counters.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -11,17 +12,24 @@
 //! | `ours` | the attribution plugin, in each of its modes |
 //! | `methods` | other tools' formulas |
 //! | `score` | errors against the truth |
+//! | `coverage` | how often the published intervals cover the truth |
 //! | `table` | the results as Markdown |
+//! | `trace`, `least_squares` | a real machine's trace; what linear models reach on it |
+//! | `page` | docs/evaluation.md |
 
+mod coverage;
 mod drive;
+mod least_squares;
 mod methods;
 mod observe;
 mod ours;
+mod page;
 mod scenarios;
 mod score;
 mod table;
+mod trace;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -57,6 +65,11 @@ fn main() -> Result<()> {
     let arguments = || std::env::args().skip(1);
     let only: Vec<String> = arguments().filter(|a| !a.starts_with("--")).collect();
     let write_docs = arguments().any(|a| a == "--write-docs");
+    if let Some(path) = arguments().find_map(|a| a.strip_prefix("--trace=").map(PathBuf::from)) {
+        let text = trace::results(&path)?;
+        println!("{text}");
+        return if write_docs { page::write_trace(&text) } else { Ok(()) };
+    }
     let given: Vec<u64> =
         arguments().filter_map(|a| a.strip_prefix("--seed=").and_then(|n| n.parse().ok())).collect();
     let seeds = if given.is_empty() { SEEDS.to_vec() } else { given };
@@ -82,10 +95,7 @@ fn main() -> Result<()> {
     let text = table::results(&runs, &hidden);
     println!("{text}");
     if write_docs {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/evaluation.md");
-        let page = include_str!("page.md").replace("{results}", text.trim_end());
-        std::fs::write(&path, page).map_err(|e| Error::fatal(format!("{}: {e}", path.display())))?;
-        eprintln!("eval: wrote docs/evaluation.md");
+        page::write_results(&text)?;
     }
     // Whatever the accuracy, our books must close.
     match runs.iter().flat_map(|run| &run.ours).find(|score| score.conservation != Some(0.0)) {

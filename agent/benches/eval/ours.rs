@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wattrace_api::{Batch, ConsumerKind, Registry, Role, SeriesId, SeriesMap, Transform, metric};
+use wattrace_api::{Batch, Consumer, ConsumerKind, Registry, Role, SeriesId, SeriesMap, Transform, metric};
 use wattrace_attribution::{AttributionConfig, Transformer};
 use wattrace_simulator::simulation::FIRST_PID;
 
@@ -21,6 +21,8 @@ pub(crate) struct Ours {
     kinds: SeriesMap<SeriesKind>,
     /// Last value of each series of energy, and of each meter, µJ, by domain.
     attributed: BTreeMap<SeriesId, u64>,
+    /// Half the width of the interval of each, J.
+    half_widths: BTreeMap<SeriesId, f64>,
     measured: BTreeMap<SeriesId, u64>,
 }
 
@@ -28,6 +30,8 @@ pub(crate) struct Ours {
 #[derive(Clone, Copy)]
 enum SeriesKind {
     Process(usize),
+    /// The interval of a process's energy.
+    Interval(usize),
     Idle,
     Unattributed,
     Meter,
@@ -39,7 +43,8 @@ impl Ours {
     pub(crate) fn all(registry: &Arc<Registry>) -> Result<Vec<Self>> {
         let mut all = Vec::new();
         for mode in MODES {
-            let config = toml::from_str::<AttributionConfig>(&format!("weights = \"{mode}\""));
+            let config = format!("weights = \"{mode}\"\nstate = \"none\"");
+            let config = toml::from_str::<AttributionConfig>(&config);
             let Ok(config) = config else {
                 eprintln!("eval: attribution has no weights = \"{mode}\"; left out");
                 continue;
@@ -50,6 +55,7 @@ impl Ours {
                 registry: registry.clone(),
                 kinds: SeriesMap::default(),
                 attributed: BTreeMap::new(),
+                half_widths: BTreeMap::new(),
                 measured: BTreeMap::new(),
             });
         }
@@ -83,10 +89,23 @@ impl Ours {
                     Some(SeriesKind::Process(_) | SeriesKind::Idle | SeriesKind::Unattributed) => {
                         self.attributed.insert(id, value.steps());
                     }
+                    Some(SeriesKind::Interval(_)) => _ = self.half_widths.insert(id, value.gauge()),
                     _ => {}
                 }
             }
         }
+    }
+
+    /// Half the width of the interval of what each process received, J: those of its domains in squares.
+    pub(crate) fn half_widths(&self) -> BTreeMap<usize, f64> {
+        let mut all = BTreeMap::new();
+        for (id, half_width) in &self.half_widths {
+            if let Some(SeriesKind::Interval(number)) = self.kinds.get(*id) {
+                let sum: &mut f64 = all.entry(*number).or_default();
+                *sum = sum.hypot(*half_width);
+            }
+        }
+        all
     }
 
     /// What it has attributed so far.
@@ -125,12 +144,18 @@ fn kind(registry: &Registry, id: SeriesId) -> SeriesKind {
         (Role::Meter, _) => SeriesKind::Meter,
         (Role::Energy, Some(consumer)) => match consumer.kind() {
             ConsumerKind::Idle => SeriesKind::Idle,
-            ConsumerKind::Process => match consumer.identity().id.parse::<u32>() {
-                Ok(pid) => SeriesKind::Process((pid - FIRST_PID) as usize),
-                Err(_) => SeriesKind::Other,
-            },
+            ConsumerKind::Process => process(consumer).map_or(SeriesKind::Other, SeriesKind::Process),
             _ => SeriesKind::Unattributed,
         },
+        (Role::Uncertainty, Some(consumer)) if consumer.kind() == ConsumerKind::Process => {
+            process(consumer).map_or(SeriesKind::Other, SeriesKind::Interval)
+        }
         _ => SeriesKind::Other,
     }
+}
+
+/// The number of a process in the script.
+fn process(consumer: &Consumer) -> Option<usize> {
+    let pid: u32 = consumer.identity().id.parse().ok()?;
+    Some((pid - FIRST_PID) as usize)
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use wattrace_simulator::machine::{Machine, MeterShape, Part};
 use wattrace_simulator::mix::Mix;
+use wattrace_simulator::physics::Physics;
 use wattrace_simulator::random::Random;
 use wattrace_simulator::schedule::{Phase, Process, Schedule, Thread};
+use wattrace_simulator::update_interval::UpdateInterval;
 
 /// What is evaluated.
 pub(crate) struct Scenario {
@@ -72,7 +74,12 @@ fn warm_up(machine: &Machine, seed: u64) -> Vec<Process> {
 fn machine() -> Machine {
     Machine {
         meters: vec![Part::Package, Part::Dram],
-        meter: MeterShape { noise: 0.01, ..MeterShape::default() },
+        meter: MeterShape {
+            dram_unit: 15.258_789_062_5,
+            update_interval: UpdateInterval::Broadwell,
+            noise: 0.01,
+            ..MeterShape::default()
+        },
         ..Machine::default()
     }
 }
@@ -119,6 +126,8 @@ pub(crate) fn all() -> Vec<Scenario> {
         mixed_code(),
         all_at_once(),
         large_and_quiet(),
+        turbo_and_sleep(),
+        filtered_meter(),
     ]
 }
 
@@ -251,6 +260,44 @@ fn all_at_once() -> Scenario {
         machine: Machine { packages: 2, threads: 2, ghz, shift: ms(7000), ..machine() },
         learning: Learning::Mixture,
         processes,
+    }
+}
+
+/// What the trace of a real machine shows: voltage that rises steeply with the clock, and packages that sleep
+/// while nothing runs on them.
+fn turbo_and_sleep() -> Scenario {
+    let physics = Physics { volts: 0.45, volts_per_ghz: 0.2, awake_watts: 10.0, ..Physics::default() };
+    let ghz = vec![2.0, 2.8, 3.4];
+    Scenario {
+        name: "turbo and sleep",
+        about: "2 packages of 4 cores at 2.0, 2.8, 3.4 GHz, rotating every 5 s, with steep voltage; \
+                each draws 10 W more while anything runs there, caused alike by all that run",
+        machine: Machine { packages: 2, ghz, shift: ms(5000), physics, ..machine() },
+        learning: Learning::Mixture,
+        processes: vec![
+            burst("left", Mix::Float, 2000, 2500, 0.3).on(&[0]),
+            with_threads(burst("left-pool", Mix::Integer, 1500, 3000, 0.4), 3).on(&[1, 2, 3]),
+            burst("right", Mix::Branchy, 700, 900, 0.5).on(&[4]),
+            burst("right-stream", Mix::Stream, 900, 1800, 0.4).on(&[5, 6]),
+            duty("roams", Mix::Integer, 0.2),
+        ],
+    }
+}
+
+fn filtered_meter() -> Scenario {
+    let meter = MeterShape { update_interval: UpdateInterval::IceLake, filter: 20_000.0, ..machine().meter };
+    Scenario {
+        name: "filtered meter",
+        about: "4 cores; bursts; the meter is updated as on Ice Lake, and energy filtering adds up to 20 mJ \
+                to what it shows",
+        machine: Machine { meter, ..machine() },
+        learning: Learning::Mixture,
+        processes: vec![
+            burst("web", Mix::Integer, 200, 600, 0.5),
+            burst("batch", Mix::Float, 2000, 3000, 0.2),
+            burst("backup", Mix::Stream, 800, 1200, 0.3),
+            duty("sixty", Mix::Branchy, 0.6),
+        ],
     }
 }
 

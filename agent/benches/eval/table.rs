@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::coverage;
 use crate::drive::Run;
 use crate::methods::{LIMIT, TUNED};
 use crate::score::Score;
@@ -55,6 +56,7 @@ pub(crate) fn results(runs: &[Run], hidden: &[(f64, Run)]) -> String {
         Some(part) => percent(part),
         None => "not reported".to_owned(),
     });
+    text.push_str(&coverage::results(runs));
     if !hidden.is_empty() {
         heading(
             &mut text,

@@ -1,0 +1,80 @@
+//! How often the 95 % intervals that attribution publishes cover the truth, and how wide they are.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::drive::Run;
+use crate::score::MIN_JOULES;
+
+/// The intervals of the processes of a scenario, with one seed or over several.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Coverage {
+    processes: f64,
+    /// Of which the interval covers the truth.
+    covered: f64,
+    /// Sums over them: half the width of the interval, and the error, both as parts of the truth.
+    half_widths: f64,
+    errors: f64,
+}
+
+impl Coverage {
+    /// The coverage of the processes that caused enough to be scored one by one, in joules by their number:
+    /// what they caused, what they were given, and half the width of its interval.
+    pub(crate) fn of(
+        caused: &[f64],
+        given: &BTreeMap<usize, f64>,
+        half_widths: &BTreeMap<usize, f64>,
+    ) -> Self {
+        let mut sum = Self::default();
+        for (number, &joules) in caused.iter().enumerate().filter(|(_, joules)| **joules >= MIN_JOULES) {
+            let of = |all: &BTreeMap<usize, f64>| all.get(&number).copied().unwrap_or(0.0);
+            let (error, half_width) = ((of(given) - joules).abs(), of(half_widths));
+            sum.processes += 1.0;
+            sum.covered += f64::from(error <= half_width);
+            sum.half_widths += half_width / joules;
+            sum.errors += error / joules;
+        }
+        sum
+    }
+
+    /// That of several runs.
+    pub(crate) fn sum<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            processes: sum.processes + one.processes,
+            covered: sum.covered + one.covered,
+            half_widths: sum.half_widths + one.half_widths,
+            errors: sum.errors + one.errors,
+        })
+    }
+
+    fn row(&self, name: &str) -> String {
+        let part = |sum: f64| sum / self.processes * 100.0;
+        format!(
+            "| {name} | {:.0} | {:.1} % | {:.1} % | {:.1} % | {:.1} |\n",
+            self.processes,
+            part(self.covered),
+            part(self.half_widths),
+            part(self.errors),
+            self.half_widths / self.errors
+        )
+    }
+}
+
+/// The table: a row for each scenario and window.
+pub(crate) fn results(runs: &[Run]) -> String {
+    let mut text = String::from(
+        "\n### Intervals\n\n\
+         How many of the 95 % intervals that `fitted` publishes (`wattrace.consumer.energy.uncertainty`) \
+         cover the\ntruth, over all processes of at least 20 mJ and all seeds; mean half width and mean error \
+         as parts of what\nthe process caused. The half width of normally distributed errors is 2.5 times \
+         their mean.\n\n\
+         | scenario, window | processes | covered | half width | error | half width over error |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    for run in runs {
+        text += &run.coverage.row(&format!("{}, {:?}", run.scenario, run.window));
+    }
+    let all = Coverage::sum(runs.iter().map(|run| &run.coverage));
+    _ = write!(text, "{}", all.row("all"));
+    text
+}
