@@ -72,9 +72,9 @@ pub(crate) struct PowerModel {
     /// What is known of static power without its drift; `None` before the first observation, unless it is
     /// given.
     static_power: Option<StaticPower>,
-    /// Observations in a row that contradicted what was learnt in an earlier run; `None` once one has
+    /// What was learnt in an earlier run, and how many observations have contradicted it; `None` once one has
     /// confirmed it.
-    contradictions: Option<u32>,
+    earlier: Option<(Learner, u32)>,
     accumulator: Accumulator,
     previous: Option<Observation>,
     errors: StandardErrors,
@@ -109,7 +109,7 @@ impl PowerModel {
             given_smt_factor,
             prior: Prior::of(kind),
             static_power: None,
-            contradictions: (learner.observations() > 0).then_some(0),
+            earlier: (learner.observations() > 0).then(|| (learner.clone(), 0)),
             learner,
             accumulator: Accumulator::default(),
             previous: None,
@@ -257,20 +257,19 @@ impl PowerModel {
     /// Forgets what was learnt in an earlier run if the first observations of this one contradict it: the
     /// meter, the machine or its settings are not the same any more.
     fn forget_if_contradicted(&mut self, observation: &Observation) {
-        let Some(contradictions) = &mut self.contradictions else { return };
-        let Some(coefficients) = &self.candidates[0].coefficients else { return };
-        if observation.watts <= 0.0 {
-            return;
-        }
-        let ratio = watts(coefficients, &observation.rates) / observation.watts;
+        let Some((earlier, contradictions)) = &mut self.earlier else { return };
+        // Only a load that was seen before says whether it was the same machine: how well the fit extrapolates
+        // to another is a different question.
+        let seen = earlier.seen_at(observation).filter(|_| observation.watts > 0.0);
+        let Some(ratio) = seen.map(|seen| seen / observation.watts) else { return };
         if (1.0 / MAX_CONTRADICTION..=MAX_CONTRADICTION).contains(&ratio) {
-            self.contradictions = None;
+            self.earlier = None;
             return;
         }
         *contradictions += 1;
         if *contradictions == CONTRADICTIONS {
             self.learner = self.learner.replaced();
-            self.contradictions = None;
+            self.earlier = None;
         }
     }
 

@@ -13,6 +13,10 @@ pub(super) const OBSERVATION: Duration = Duration::from_millis(100);
 /// Windows up to this length show how early or late the meter is. In longer ones that averages out.
 pub(super) const SHORT_WINDOW: Duration = Duration::from_millis(50);
 
+/// No CPU is clocked faster, in GHz: where more cycles were counted, they were not counted over the same time
+/// as CPU time, and the square of the clock must not make a huge power of them.
+pub(super) const MAX_GHZ: f64 = 8.0;
+
 // ---- Working points: the long memory of power levels
 // ------------------------------------------------------------
 
@@ -91,7 +95,8 @@ pub(super) const MIN_LEVEL_WEIGHT: f64 = 0.01;
 // ---- What was learnt in an earlier run
 // ------------------------------------------------------------------------------------------
 
-/// How many times power may be what was learnt earlier, or the reverse, before that is a contradiction.
+/// How many times power may be what was learnt earlier under the same load, or the reverse, before that is a
+/// contradiction.
 pub(super) const MAX_CONTRADICTION: f64 = 2.0;
 /// First observations that contradict what was learnt earlier, before it is forgotten.
 pub(super) const CONTRADICTIONS: u32 = 3;

@@ -136,6 +136,12 @@ impl Learner {
         &self.last_seconds
     }
 
+    /// The mean power that was drawn when the machine was used as it is in `observation`, W.
+    pub(super) fn seen_at(&self, observation: &Observation) -> Option<f64> {
+        let key = key(observation);
+        self.points.iter().find(|point| point.key == key).map(|point| point.watts)
+    }
+
     /// How the machine was used in the last seconds.
     pub(super) fn recent(&self) -> Option<&RecentMean> {
         self.differences.recent()
