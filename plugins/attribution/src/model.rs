@@ -258,8 +258,8 @@ impl PowerModel {
     /// meter, the machine or its settings are not the same any more.
     fn forget_if_contradicted(&mut self, observation: &Observation) {
         let Some((earlier, contradictions)) = &mut self.earlier else { return };
-        // Only a load that was seen before says whether it was the same machine: how well the fit extrapolates
-        // to another is a different question.
+        // Only a load that was seen before says whether it was the same machine: how well the fit
+        // extrapolates to another is a different question.
         let seen = earlier.seen_at(observation).filter(|_| observation.watts > 0.0);
         let Some(ratio) = seen.map(|seen| seen / observation.watts) else { return };
         if (1.0 / MAX_CONTRADICTION..=MAX_CONTRADICTION).contains(&ratio) {
