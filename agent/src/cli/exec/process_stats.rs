@@ -101,20 +101,20 @@ impl From<&Figures> for FiguresJson {
 }
 
 impl FiguresJson {
-    /// A line for people.
+    /// Two lines for people.
     pub(super) fn for_people(&self) -> String {
         let Self { context_switches, page_faults, io_bytes, disk_bytes, .. } = self;
         format!(
-            "  {} read, {} written (storage: {}, {}), {} context switches, {} page faults, {:.3} s waiting \
-             for a CPU, {} of memory at most\n",
+            "  {} read, {} written (disk: {}, {}), max RSS {}\n  {} context switches, {} page faults, {:.3} s \
+             waiting for a CPU\n",
             bytes(io_bytes.read),
             bytes(io_bytes.written),
             bytes(disk_bytes.read),
             bytes(disk_bytes.written),
+            bytes(self.peak_memory_bytes),
             context_switches.voluntary + context_switches.involuntary,
             page_faults.minor + page_faults.major,
-            self.cpu_wait_s,
-            bytes(self.peak_memory_bytes)
+            self.cpu_wait_s
         )
     }
 }
@@ -150,6 +150,29 @@ mod tests {
         let json = FiguresJson::from(&sum);
         assert_eq!(json.context_switches.voluntary, 7);
         assert_eq!((json.cpu_wait_s, json.peak_memory_bytes), (0.75, 4096));
+    }
+
+    #[test]
+    fn two_lines_for_people_fit_80_columns() {
+        let mut figures = Figures::default();
+        for which in 0..COUNT {
+            figures.set(
+                which,
+                match which {
+                    0..4 => Value::of_steps(9_999_999),
+                    8 => Value::of_steps(99_999_000_000_000),
+                    9 => Value::of_gauge(999.9e6),
+                    _ => Value::of_steps(999_900_000),
+                },
+            );
+        }
+        let text = FiguresJson::from(&figures).for_people();
+        assert_eq!(
+            text,
+            "  999.9 MB read, 999.9 MB written (disk: 999.9 MB, 999.9 MB), max RSS 999.9 MB\n  19999998 \
+             context switches, 19999998 page faults, 99999.000 s waiting for a CPU\n"
+        );
+        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
     }
 
     #[test]
