@@ -22,7 +22,8 @@ pub struct BudgetConfig {
 pub struct LimitConfig {
     /// The path of the cgroup below the mount of cgroup v2: "/user.slice". Empty: see `unit`.
     pub cgroup: String,
-    /// The systemd unit, whose cgroup is found when one of its processes runs: "backup.service".
+    /// The systemd unit, whose cgroup is found when one of its processes runs: "backup.service". If several
+    /// have the name, the one that runs first.
     pub unit: String,
     /// Average power, W.
     pub watts: f64,

@@ -150,9 +150,11 @@ fn track(
     let mut of_process = Vec::new();
     if let Some(AttributeValue::Str(path)) = consumer.attribute("process.linux.cgroup") {
         for (number, limit) in limits.iter_mut().enumerate() {
-            if let Some(cgroup) = cgroup_of(&limit.config, &path) {
+            // Units of several users may have one name: the first that runs is the one.
+            if let Some(cgroup) = cgroup_of(&limit.config, &path)
+                && limit.path.get_or_insert_with(|| cgroup.to_owned()) == cgroup
+            {
                 of_process.push(number);
-                limit.path.get_or_insert_with(|| cgroup.to_owned());
             }
         }
     }
@@ -161,7 +163,7 @@ fn track(
 }
 
 impl Limit {
-    /// After a window that ends at `until`: acts on what was used. Returns whether the limit was exceeded.
+    /// After a window that ends at `until`: acts on what was used.
     fn act(&mut self, until: Timestamp, hierarchy: &Hierarchy, own: &str) {
         let advice = self.allowance.take(std::mem::take(&mut self.used), until);
         let exhausted = self.allowance.take_exhausted();

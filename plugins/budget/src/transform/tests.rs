@@ -106,3 +106,14 @@ fn a_unit_that_is_to_be_stopped_is_killed_when_it_does_not_end() {
         assert_eq!(fs::read_to_string(&kill).unwrap(), killed, "at {second} s");
     }
 }
+
+#[test]
+fn of_two_units_with_one_name_the_first_that_runs_is_limited() {
+    let root = hierarchy();
+    let mut fixture = limited(root.path(), Action::Notify);
+    let (_first, series) = process(&fixture, PATH);
+    assert_eq!(pass(&mut fixture, series, 1, 0.5), [50.0, 0.0]);
+    let (_second, others) = process(&fixture, "/user.slice/backup.service");
+    assert_eq!(pass(&mut fixture, others, 2, 9.0), [50.0, 0.0]);
+    assert_eq!(pass(&mut fixture, series, 3, 1.5), [35.0, 0.0], "20 J of 50 J, and 5 J more");
+}
