@@ -66,7 +66,8 @@ impl Candidate {
         self.observations.mean
     }
 
-    /// Mean relative error of the energy that it predicted for short windows; `None` before there were enough.
+    /// Mean relative error of the energy that it predicted for short windows; `None` before there were
+    /// enough.
     pub(super) fn window_error(&self) -> Option<f64> {
         (self.windows.count >= MIN_SCORED).then_some(self.windows.mean)
     }

@@ -5,9 +5,9 @@
 //! Which of the two it is, the last seconds tell as far as the load varied in them; for the rest, that of
 //! which a larger error is expected takes more of it.
 //!
-//! All consumers' weights differ by the same factor then, so it does not change how dynamic energy is divided.
-//! It tells static from dynamic power, and makes predictions right. `learner.rs` has one of these for all
-//! candidates.
+//! All consumers' weights differ by the same factor then, so it does not change how dynamic energy is
+//! divided. It tells static from dynamic power, and makes predictions right. `learner.rs` has the last
+//! seconds, which all candidates share.
 
 use super::constants::{RECENT_SECONDS, UNEXPLAINED_ERROR};
 use super::features::{Coefficients, FEATURES, Feature, Features};
@@ -74,8 +74,8 @@ impl LastSeconds {
 mod tests {
     use super::*;
 
-    /// The correction after a minute of seconds in which CPU time is each of `loads` in turn: coefficients say
-    /// 10 W of static power and 10 W per CPU, and they differ by `parts` from what is drawn.
+    /// The correction after a minute of seconds in which CPU time is each of `loads` in turn: coefficients
+    /// say 10 W of static power and 10 W per CPU, and they differ by `parts` from what is drawn.
     fn corrected(loads: &[f64], parts: [f64; 2], deviations: [f64; 2]) -> [f64; 2] {
         let mut coefficients = [0.0; FEATURES];
         (coefficients[STATIC], coefficients[Feature::Time as usize]) = (10.0, 10.0);

@@ -1,6 +1,7 @@
 //! The terms that the power model takes power to be a sum of, computed from the amounts that are counted.
 //! `learner.rs` fits their coefficients.
 
+use super::constants::MAX_GHZ;
 use crate::amounts::Amounts;
 
 /// A term of power.
@@ -49,6 +50,7 @@ pub(super) fn features(amounts: &Amounts) -> Features {
     let (cycles, instructions) = (cycles * 1e-9, instructions * 1e-9);
     // Cycles are not counted separately while the core is shared: the clock is taken to be the same then.
     let (ghz, shared_part) = if ns > 0.0 { (cycles / time, shared / time) } else { (0.0, 0.0) };
+    let ghz = ghz.min(MAX_GHZ);
     let (cycles_shared, fast) = (cycles * shared_part, ghz * ghz);
     [
         0.0,

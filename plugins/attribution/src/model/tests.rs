@@ -62,7 +62,7 @@ fn a_fit_that_predicts_worse_than_cpu_time_is_withdrawn() {
         observe(&mut model, i, 10.0 + f64::from(i % 5) / 2.5 * (1.0 + 6.0 * ipc));
     }
     assert_eq!(in_use(&model), "fitted");
-    // Then the opposite is true, so what was learnt is wrong, until it is learnt anew.
+    // Then the opposite is true, so what was learnt is wrong until new observations outweigh it.
     let mut used = Vec::new();
     for i in 0..40 {
         let ipc = 0.5 + f64::from(i % 3);
