@@ -16,8 +16,8 @@ pub enum UpdateInterval {
     KnightsLanding,
     /// With a standard deviation of 4.2 %.
     Broadwell,
-    /// With one of 27 %: mostly after seven eighths of the mean, the others after up to twice as long; a few
-    /// after almost three times the mean. The median is 0.88 of the mean, the 99th percentile 1.65.
+    /// With one of 27 %: mostly after seven eighths of the mean, the others after one and a half times the
+    /// mean; a few after almost three times. The median is 0.88 of the mean, the 99th percentile 1.65.
     IceLake,
 }
 
@@ -29,8 +29,8 @@ impl UpdateInterval {
             UpdateInterval::KnightsLanding => 1.0 + 0.028 * random.normal(),
             UpdateInterval::Broadwell => 1.0 + 0.042 * random.normal(),
             UpdateInterval::IceLake => match random.unit() {
-                part if part < 0.745 => random.between(0.84, 0.90),
-                part if part < 0.995 => random.between(1.05, 1.68),
+                part if part < 0.81 => random.between(0.85, 0.90),
+                part if part < 0.991 => random.between(1.35, 1.65),
                 _ => random.between(1.68, 2.83),
             },
         };
