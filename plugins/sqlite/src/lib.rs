@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | schema.sql, schema.rs | the tables; whether the database is ours and of this version |
+//! | schema.sql, views.sql, schema.rs | the tables and views; whether the database is ours and of this version |
 //! | staged.rs | what was taken and not committed yet |
 //! | store.rs | one transaction that writes all of it |
 //!

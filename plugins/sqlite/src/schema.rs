@@ -1,5 +1,5 @@
-//! Opens the database: checks that it is a Wattrace database of this version, and creates the tables of
-//! schema.sql in an empty one.
+//! Opens the database: checks that it is a Wattrace database of this version, creates the tables of
+//! schema.sql in an empty one, and the views of views.sql where they are missing.
 
 use std::io;
 use std::path::Path;
@@ -95,6 +95,7 @@ fn prepare(connection: &mut Connection, is_empty: bool) -> rusqlite::Result<()> 
         }
         transaction.commit()?;
     }
+    connection.execute_batch(include_str!("views.sql"))?;
     Ok(())
 }
 

@@ -58,6 +58,32 @@ fn process(rig: &Rig, name: &str) -> (Arc<Consumer>, SeriesId) {
 }
 
 #[test]
+fn the_view_of_energy_has_each_consumers_last_joules_and_half_width() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.db");
+    let mut rig = started(&path, Duration::ZERO);
+    let (consumer, energy) = process(&rig, "make");
+    let domain = rig.registry.get(energy).unwrap().domain.clone();
+    let metric = rig.registry.metric(&metric::CONSUMER_ENERGY_UNCERTAINTY).unwrap();
+    let half_width = rig.registry.open(SeriesSpec {
+        domain,
+        consumer: Some(consumer),
+        ..SeriesSpec::new(metric, Resource::package(0), Timestamp(40))
+    });
+    rig.pass(batch_at(&rig, 50, &[(energy, 1_000_000), (half_width, 0.5_f64.to_bits())])).unwrap();
+    rig.pass(batch_at(&rig, 60, &[(energy, 12_345_678), (half_width, 0.25_f64.to_bits())])).unwrap();
+    let db = Connection::open(&path).unwrap();
+    let shown =
+        "SELECT group_concat(consumer_id || ' ' || domain || ' ' || joules || ' ' || half_width) FROM energy";
+    assert_eq!(one::<String>(&db, shown), "1234 package-0 12.345678 0.25");
+    // A database from before the view gets it.
+    db.execute_batch("DELETE FROM points WHERE value IS NOT NULL; DROP VIEW energy").unwrap();
+    drop(started(&path, Duration::ZERO));
+    assert_eq!(one::<Option<f64>>(&db, "SELECT half_width FROM energy"), None);
+    assert_eq!(one::<f64>(&db, "SELECT joules FROM energy"), 12.345678);
+}
+
+#[test]
 fn a_reader_sees_what_is_committed_while_the_writer_is_open() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("w.db");
