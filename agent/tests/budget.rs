@@ -139,7 +139,9 @@ fn random_loads_are_stopped_at_their_budgets() {
         let (code, report) = exec(&["--budget", &format!("{limit}J")], &mut command);
         assert_eq!(code, Some(3));
         assert_on_time(&report, limit);
-        parts.push(report["budget"]["used_j"].as_f64().unwrap() / limit * 100.0);
+        let part = report["budget"]["used_j"].as_f64().unwrap() / limit * 100.0;
+        eprintln!("load {trial}: {part:.1} % of {limit} J");
+        parts.push(part);
     }
     parts.sort_by(f64::total_cmp);
     eprintln!("{trials} loads used {:.1} to {:.1} % of their budgets", parts[0], parts[trials - 1]);
