@@ -105,8 +105,8 @@ impl FiguresJson {
     pub(super) fn for_people(&self) -> String {
         let Self { context_switches, page_faults, io_bytes, disk_bytes, .. } = self;
         format!(
-            "  {} read, {} written (disk: {}, {}), max RSS {}\n  {} context switches, {} page faults, {:.3} s \
-             waiting for a CPU\n",
+            "  {} read, {} written (disk: {}, {}), max RSS {}\n  {} context switches, {} page faults, {:.3} \
+             s waiting for a CPU\n",
             bytes(io_bytes.read),
             bytes(io_bytes.written),
             bytes(disk_bytes.read),
