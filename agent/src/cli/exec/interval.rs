@@ -10,54 +10,86 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// The interval of `idle` as a part of the energy of all `processes` (J, of one domain): that much of every
-/// joule of a process is common. 0 where there is no interval or no energy.
-pub(super) fn common_part(idle: Option<f64>, processes: f64) -> f64 {
-    idle.filter(|_| processes > 0.0).map_or(0.0, |idle| idle / processes)
+/// Attribution publishes no smaller half width, J.
+const LEAST_PUBLISHED: f64 = 1e-3;
+
+/// What is not common, as a part of a process's energy, where no process has shown it: that of CPU time alone.
+const UNKNOWN_PART: f64 = 0.4;
+
+/// What the intervals of a domain's processes are made of, as parts of their energy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Parts {
+    /// What is uncertain in common.
+    common: f64,
+    /// What is a process's own on average, for those that are too small to have an interval published.
+    own: f64,
 }
 
-/// Half the width of the interval of a sum over processes of one domain, J. `parts` has each process's
-/// program, energy and half width; 0 for a half width that is too small to be published.
-pub(super) fn of_sum<P: Hash + Eq>(common: f64, parts: impl Iterator<Item = (P, f64, f64)>) -> f64 {
-    let mut joules = 0.0;
-    let mut own: HashMap<P, f64> = HashMap::new();
-    for (program, energy, half_width) in parts {
-        let shared = common * energy;
-        joules += energy;
-        *own.entry(program).or_default() += (half_width * half_width - shared * shared).max(0.0).sqrt();
+impl Parts {
+    /// Of a domain whose idle energy has an interval of this half width, J, and whose processes have these
+    /// energies and half widths; 0 for a half width that is not published.
+    pub(super) fn new(idle: f64, processes: impl Iterator<Item = (f64, f64)> + Clone) -> Self {
+        let all: f64 = processes.clone().map(|(energy, _)| energy).sum();
+        let common = if all > 0.0 { idle / all } else { 0.0 };
+        let published = processes.filter(|&(energy, half_width)| energy > 0.0 && half_width > 0.0);
+        let own = published.fold((0.0, 0.0), |(joules, own), (energy, half_width)| {
+            (joules + energy, own + beside(half_width, common * energy))
+        });
+        Self { common, own: if own.0 > 0.0 { own.1 / own.0 } else { UNKNOWN_PART } }
     }
-    let squares: f64 = own.values().map(|own| own * own).sum();
-    (common * joules).hypot(squares.sqrt())
+
+    /// Half the width of the interval of a sum over processes, J: of each its program, energy and half width.
+    pub(super) fn of_sum<P: Hash + Eq>(&self, processes: impl Iterator<Item = (P, f64, f64)>) -> f64 {
+        let mut joules = 0.0;
+        let mut own: HashMap<P, f64> = HashMap::new();
+        for (program, energy, half_width) in processes {
+            joules += energy;
+            *own.entry(program).or_default() += match half_width > 0.0 {
+                true => beside(half_width, self.common * energy),
+                false => (self.own * energy).min(LEAST_PUBLISHED),
+            };
+        }
+        let squares: f64 = own.values().map(|own| own * own).sum();
+        (self.common * joules).hypot(squares.sqrt())
+    }
+}
+
+/// What makes `all`, in squares, beside `common`.
+fn beside(all: f64, common: f64) -> f64 {
+    (all * all - common * common).max(0.0).sqrt()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sum(common: f64, parts: &[(&str, f64, f64)]) -> f64 {
-        of_sum(common, parts.iter().copied())
+    fn sum(parts: Parts, processes: &[(&str, f64, f64)]) -> f64 {
+        parts.of_sum(processes.iter().copied())
     }
 
     #[test]
     fn what_is_common_adds_up_and_what_is_a_program_s_own_adds_in_squares() {
         // Idle is known to 2 J, and the processes have 40 J: 5 % of each joule is common.
-        let common = common_part(Some(2.0), 40.0);
-        assert_eq!(sum(common, &[("a", 40.0, 2.0)]), 2.0);
-        assert_eq!(sum(common, &[("a", 20.0, 1.0), ("b", 20.0, 1.0)]), 2.0);
-        // Without anything in common, 3 and 4 make 5, or 7 where both are of one program.
-        assert_eq!(sum(0.0, &[("a", 30.0, 3.0), ("b", 10.0, 4.0)]), 5.0);
-        assert_eq!(sum(0.0, &[("a", 30.0, 3.0), ("a", 10.0, 4.0)]), 7.0);
+        let parts = Parts::new(2.0, [(40.0, 2.0)].into_iter());
+        assert_eq!(sum(parts, &[("a", 40.0, 2.0)]), 2.0);
+        assert_eq!(sum(parts, &[("a", 20.0, 1.0), ("b", 20.0, 1.0)]), 2.0);
         // Each has 0.6 J in common and 0.8 J of its own: √(1.2² + 2 · 0.8²).
-        let both = sum(common, &[("a", 12.0, 1.0), ("b", 12.0, 1.0)]);
+        let both = sum(parts, &[("a", 12.0, 1.0), ("b", 12.0, 1.0)]);
         assert!((both - (1.44_f64 + 1.28).sqrt()).abs() < 1e-12, "{both}");
+        // Without anything in common, 3 and 4 make 5, or 7 where both are of one program.
+        let nothing = Parts::new(0.0, [(40.0, 4.0)].into_iter());
+        assert_eq!(sum(nothing, &[("a", 30.0, 3.0), ("b", 10.0, 4.0)]), 5.0);
+        assert_eq!(sum(nothing, &[("a", 30.0, 3.0), ("a", 10.0, 4.0)]), 7.0);
     }
 
     #[test]
-    fn many_processes_too_small_to_have_an_interval_have_the_common_part() {
-        let common = common_part(Some(1.0), 20.0);
-        let half_width = of_sum(common, std::iter::repeat_n(("a", 0.01, 0.0), 1000));
-        assert!((half_width - 0.5).abs() < 1e-9, "{half_width}");
-        assert_eq!(common_part(Some(1.0), 0.0), 0.0, "no process used anything");
-        assert_eq!(common_part(None, 20.0), 0.0, "nothing is known of idle");
+    fn processes_too_small_to_have_an_interval_are_as_uncertain_as_the_others() {
+        let many = |joules: f64, count: usize| std::iter::repeat_n(("a", joules, 0.0), count);
+        let parts = Parts::new(0.0, [(0.001, 0.0), (10.0, 2.0), (10.0, 1.0)].into_iter());
+        assert!((parts.of_sum(many(0.001, 100)) - 0.015).abs() < 1e-9);
+        assert!((parts.of_sum(many(0.1, 100)) - 0.1).abs() < 1e-9, "less than a millijoule each");
+        let common = Parts::new(1.0, [(20.0, 0.0)].into_iter());
+        assert!((common.of_sum(many(0.001, 100)) - 0.005_f64.hypot(0.04)).abs() < 1e-9);
+        assert_eq!(sum(Parts::new(1.0, std::iter::empty()), &[]), 0.0, "no process used anything");
     }
 }

@@ -10,7 +10,7 @@ use wattrace_api::text::printable;
 use wattrace_api::{AttributeValue, Origin, Value};
 
 use super::budget::{Budget, BudgetJson};
-use super::interval::{common_part, of_sum};
+use super::interval::Parts;
 use super::process_stats::{Figures, FiguresJson};
 use super::recorder::{ProcessRecord, Recording};
 use super::static_power::{Baseline, StaticPowerJson};
@@ -64,9 +64,9 @@ struct DomainJson {
     static_power: StaticPowerJson,
     #[serde(skip)]
     counts_in_totals: bool,
-    /// What part of each joule of a process is uncertain in common.
+    /// What the intervals of processes are made of.
     #[serde(skip)]
-    common: f64,
+    parts: Parts,
 }
 
 #[derive(Debug, Serialize)]
@@ -135,8 +135,9 @@ impl DomainJson {
                 false => other.push(p.in_domain(at)),
             }
         }
-        let common = common_part(d.idle_interval(), joules(all));
-        let interval = |parts: Vec<_>| d.idle_interval().map(|_| of_sum(common, parts.into_iter()));
+        let processes = command.iter().chain(&other).map(|(_, energy, half_width)| (*energy, *half_width));
+        let parts = Parts::new(d.idle_interval().unwrap_or(0.0), processes);
+        let interval = |sum: Vec<_>| d.idle_interval().map(|_| parts.of_sum(sum.into_iter()));
         Self {
             domain: d.domain.name.clone(),
             origin: d.domain.origin.as_str(),
@@ -150,7 +151,7 @@ impl DomainJson {
             unattributed_j: joules(d.unattributed),
             static_power: d.static_power.into(),
             counts_in_totals: d.counts_in_totals,
-            common,
+            parts,
         }
     }
 }
@@ -193,7 +194,7 @@ impl Report {
         };
         let interval = |p: &ProcessRecord| {
             let with = (0..p.energy.len()).filter(|&at| domains[at].idle_ci95_j.is_some());
-            with.map(|at| (name(at), of_sum(domains[at].common, [p.in_domain(at)].into_iter()))).collect()
+            with.map(|at| (name(at), domains[at].parts.of_sum([p.in_domain(at)].into_iter()))).collect()
         };
         Self {
             schema: "wattrace.exec/1",
@@ -308,7 +309,7 @@ impl Report {
             let parts = || processes.iter().map(|p| ((), of(&p.energy_j), of(&p.energy_ci95_j)));
             total.energy_j += parts().map(|(_, joules, _)| joules).sum::<f64>();
             if d.idle_ci95_j.is_some() {
-                let interval = of_sum(d.common, parts());
+                let interval = d.parts.of_sum(parts());
                 total.energy_ci95_j = Some(total.energy_ci95_j.unwrap_or(0.0).hypot(interval));
             }
         }
