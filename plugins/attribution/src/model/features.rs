@@ -82,3 +82,15 @@ pub(super) fn dynamic_watts(coefficients: &Coefficients, rates: &Features) -> f6
 pub(super) fn picojoules(coefficients: &Coefficients, features: &Features) -> u64 {
     (dynamic_watts(coefficients, features) * 1e12) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_no_cpu_has_is_not_believed() {
+        let fast = |cycles: u64| features(&[1_000_000_000, 0, cycles, 0, 0])[Feature::FastAlone as usize];
+        assert!((fast(3_000_000_000) - 27.0).abs() < 1e-9, "{}", fast(3_000_000_000));
+        assert!((fast(24_000_000_000) - 24.0 * 64.0).abs() < 1e-9, "{}", fast(24_000_000_000));
+    }
+}
