@@ -13,7 +13,8 @@ use std::hash::Hash;
 /// Attribution publishes no smaller half width, J.
 const LEAST_PUBLISHED: f64 = 1e-3;
 
-/// What is not common, as a part of a process's energy, where no process has shown it: that of CPU time alone.
+/// What is not common, as a part of a process's energy, where no process has shown it: as if CPU time alone
+/// divided energy.
 const UNKNOWN_PART: f64 = 0.4;
 
 /// What the intervals of a domain's processes are made of, as parts of their energy.

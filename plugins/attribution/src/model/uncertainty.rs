@@ -7,7 +7,8 @@
 //! such changes, beyond the meter's noise, is how much consumers deviate. **The meter** is early or late, as
 //! far as short windows vary more than observations do.
 //!
-//! A meter that somebody tampers with (noise, steps, filters) leaves more unexplained, and all intervals grow.
+//! A meter that somebody tampers with (noise, steps, filters) leaves more unexplained, and all intervals
+//! grow.
 
 use std::f64::consts::SQRT_2;
 
