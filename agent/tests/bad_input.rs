@@ -163,8 +163,9 @@ impl Agent {
         self.stop_by(libc::SIGTERM, 0)
     }
 
-    /// Stops an agent of which an output has lost all its points, or the last ones.
-    fn stop_with_losses(self) -> String {
+    /// Stops an agent of which an output has lost all its points or the last ones, or of which an element
+    /// that was asked for has never worked.
+    fn stop_with_failure(self) -> String {
         self.stop_by(libc::SIGTERM, 1)
     }
 }
@@ -307,7 +308,7 @@ fn points_for_an_absent_or_silent_collector_count_as_lost_and_the_agent_runs() {
                 (format!("plugins.otlp.endpoint={endpoint}"), format!("plugins.otlp.protocol={protocol}"));
             let agent = machine.run("rapl,jsonl,otlp", &[&to, &by, "plugins.otlp.interval=50ms"]);
             machine.wait_for_joules("package-0");
-            let stderr = agent.stop_with_losses();
+            let stderr = agent.stop_with_failure();
             assert_contains(&stderr, &[endpoint, "output/otlp/metrics: ", " points were lost"]);
             assert!(!stderr.contains("output/jsonl"), "{stderr}");
         }
@@ -333,7 +334,7 @@ fn an_output_that_cannot_write_reports_cause_and_remedy_and_other_outputs_contin
         let agent = machine.run(&format!("rapl,jsonl,{plugin}"), &[&path, pace]);
         machine.wait_for_joules("package-0");
         machine.wait_for_joules("package-0");
-        let stderr = agent.stop_with_losses();
+        let stderr = agent.stop_with_failure();
         assert_contains(&stderr, expected);
         assert_contains(&stderr, &[&format!("wattrace: output/{plugin}/{plugin}: "), " points were lost"]);
         assert!(!stderr.contains("output/jsonl"), "{stderr}");
@@ -395,10 +396,10 @@ fn without_privileges_it_starts_and_reports_what_is_missing_with_the_remedy() {
     if unsafe { libc::geteuid() } == 0 {
         command.uid(65534).gid(65534);
     }
-    command.current_dir(machine.dir.path());
+    command.current_dir(machine.dir.path()).env("HOME", machine.dir.path());
     let agent = machine.spawn(command, "sched,rapl,attribution,jsonl", &[]);
     machine.wait_for_joules("package-0");
-    let stderr = agent.stop();
+    let stderr = agent.stop_with_failure();
     assert_contains(
         &stderr,
         &["source/sched/cpu", "permission to load eBPF programs", "CAP_BPF", "sudo setcap cap_bpf"],

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use self::wall::{MIN_STEP, Reading, WallClock};
 pub use self::wall::{StepCause, WallStep};
 
@@ -98,7 +96,7 @@ impl Clock {
     /// Now.
     pub fn now(&self) -> Timestamp {
         match &self.source {
-            ClockSource::System => Timestamp(read_clock(ClockId::Monotonic)),
+            ClockSource::System => Timestamp(read_clock(libc::CLOCK_MONOTONIC)),
             ClockSource::Manual(time) => Timestamp(time.now.load(Relaxed)),
         }
     }
@@ -150,9 +148,9 @@ impl ClockSource {
     fn read(&self) -> Reading {
         match self {
             ClockSource::System => Reading::take(
-                || read_clock(ClockId::Monotonic),
-                || read_clock(ClockId::Realtime),
-                || read_clock(ClockId::Boottime),
+                || read_clock(libc::CLOCK_MONOTONIC),
+                || read_clock(libc::CLOCK_REALTIME),
+                || read_clock(libc::CLOCK_BOOTTIME),
             ),
             ClockSource::Manual(time) => {
                 let now = time.now.load(Relaxed);
@@ -163,8 +161,11 @@ impl ClockSource {
     }
 }
 
-fn read_clock(id: ClockId) -> u64 {
-    let ts = clock_gettime(id);
+/// Through libc, so that a test can shift the clocks by preloading a library.
+fn read_clock(id: libc::clockid_t) -> u64 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid place for the call to write to; these clocks always exist, so it cannot fail.
+    unsafe { libc::clock_gettime(id, &mut ts) };
     // A wall clock before 1970 counts as 1970.
     u64::try_from(ts.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(ts.tv_nsec).unwrap_or(0)
 }

@@ -225,11 +225,13 @@ fn counts_and_goes_on(mut connected: Connected) {
     let [a, b] = [(1, "a"), (2, "b")].map(|(pid, name)| connected.fixture.energy(Some(process(pid, name))));
     connected.fixture.write(INTERVAL, &[(a, J)], &[]);
     assert_eq!(connected.next().1, [Some(1.0)]);
-    connected.fixture.flush().unwrap();
+    let refused = connected.fixture.flush().unwrap_err().to_string();
+    assert!(refused.contains("refuses: "), "{refused}");
     assert_eq!(connected.fixture.losses(), [("refused", 1)]);
     connected.fixture.write(INTERVAL, &[(a, 2 * J), (b, J)], &[]);
     assert_eq!(connected.next().1, [Some(2.0), Some(1.0)]);
-    connected.fixture.flush().unwrap();
+    let rejected = connected.fixture.flush().unwrap_err().to_string();
+    assert!(rejected.contains("rejects all points: "), "{rejected}");
     assert_eq!(connected.fixture.losses(), [("rejected", 2)]);
     assert!(connected.got.try_recv().is_err(), "neither is sent again");
 }
