@@ -70,9 +70,10 @@ impl<'a> Btf<'a> {
 
     /// Byte offsets of `wanted` (structure, member) pairs, in their order.
     pub(crate) fn offsets(&self, wanted: &[(&'static str, &'static str)]) -> Result<Vec<u32>, BtfError> {
+        let names: HashSet<_> = wanted.iter().map(|(name, _)| *name).collect();
         let mut structs = HashMap::new();
         for t in self.types.iter().filter(|t| t.kind == STRUCT && t.name != 0) {
-            if let Some((name, _)) = wanted.iter().find(|(s, _)| self.is_named(t.name, s)) {
+            if let Some(name) = names.iter().find(|name| self.is_named(t.name, name)) {
                 structs.entry(*name).or_insert(t);
             }
         }
@@ -137,8 +138,10 @@ impl<'a> Btf<'a> {
         self.strings.get(offset as usize..)?.split(|&byte| byte == 0).next()
     }
 
+    /// Compares without looking for the end of the name first: this is asked of every structure.
     fn is_named(&self, offset: u32, name: &str) -> bool {
-        self.name(offset) == Some(name.as_bytes())
+        let rest = self.strings.get(offset as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+        rest.is_some_and(|rest| rest.first() == Some(&0))
     }
 }
 
