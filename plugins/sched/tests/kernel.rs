@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::*;
 use wattrace_common::ledger::Entry;
@@ -349,6 +349,7 @@ fn counters_are_charged_to_the_thread_that_ran() {
         assert!((5..most).contains(&cost), "{cost} ns");
         let spinner = Spinner::on(0);
         kernel.flush(0).unwrap();
+        let began = Instant::now();
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(30));
             kernel.flush(0).unwrap();
@@ -366,7 +367,10 @@ fn counters_are_charged_to_the_thread_that_ran() {
                 }
             }
         }
-        assert!(ns.abs_diff(counted) < tolerance(ns), "{counted} counted in {ns} ns");
+        // On an emulated CPU much time passes between a reading of the clock and one of the counters, at each
+        // switch, whoever runs.
+        let span = if is_emulated() { began.elapsed().as_nanos() as u64 } else { ns };
+        assert!(ns.abs_diff(counted) < tolerance(span), "{counted} counted in {ns} ns of {span} ns");
     }
 }
 
