@@ -6,11 +6,12 @@
 //! | [`client`] | the client: requests with a timeout and a size limit, async or blocking |
 //! | [`connect`] | connections over TCP, TLS and unix sockets: for the client, and for tonic's channels |
 //! | [`proxy`] | the proxies that the environment names |
+//! | `listen` | listening on a configured address |
 //! | [`tls`], `pinned` | rustls configurations of clients and servers, made from PEM files |
 //! | [`error`] | why there is no answer |
 //! | [`testing`] | certificates for tests |
 //!
-//! Servers bring their own accept loops: they need only [`ServerTls`].
+//! Servers bring their own accept loops: they need only [`listen()`] and [`ServerTls`].
 //! docs/decisions/0005-http-and-clients.md says why these libraries were chosen.
 
 pub mod client;
@@ -18,6 +19,7 @@ pub mod connect;
 pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod listen;
 mod pinned;
 pub mod proxy;
 #[cfg(feature = "testing")]
@@ -27,5 +29,6 @@ pub mod tls;
 pub use client::{Answer, BlockingClient, Client, Limits};
 pub use connect::Connector;
 pub use error::{Error, chain, find};
+pub use listen::listen;
 pub use proxy::Proxy;
 pub use tls::{ClientTls, Identity, PemFile, ServerTls, TlsError, Trust};

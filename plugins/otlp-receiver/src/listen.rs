@@ -1,7 +1,6 @@
 //! Sockets and connections: a loop per address that accepts, does the TLS handshake, and serves, with limits
 //! on time and memory. `seats` limits the number of connections.
 
-use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,9 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
-use wattrace_api::{Error, ResultExt};
 
-use crate::config::bad;
 use crate::grpc::Grpc;
 use crate::http::Http;
 use crate::seats::{Seat, Seats};
@@ -42,32 +39,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub(crate) enum Service {
     Grpc(Grpc),
     Http(Http),
-}
-
-/// Listens on `address`, the value of `key`. Must be called within the async runtime.
-///
-/// # Errors
-/// Fatal: it cannot. The message names the key.
-pub(crate) fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Error> {
-    let listener = StdListener::bind(address).map_err(|e| {
-        let remedy = match e.kind() {
-            std::io::ErrorKind::AddrInUse => format!(
-                "another program has that port, perhaps a collector (`ss -ltnp 'sport = :{}'` shows which): \
-                 stop it, or set another address",
-                address.port()
-            ),
-            std::io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need root: choose a higher one".to_owned()
-            }
-            std::io::ErrorKind::AddrNotAvailable => {
-                "this machine has no such address: `ip address` shows which it has".to_owned()
-            }
-            _ => "choose another address".to_owned(),
-        };
-        bad(key, format!("cannot listen on {address}: {e}; {remedy}"))
-    })?;
-    listener.set_nonblocking(true).or_fatal()?;
-    TcpListener::from_std(listener).or_fatal()
 }
 
 /// Serves connections while there are `seats`. They end when this future is dropped.

@@ -15,7 +15,7 @@ use crate::config::{Settings, bad};
 use crate::gateway::Gateway;
 use crate::grpc::Grpc;
 use crate::http::Http;
-use crate::listen::{Service, bind, serve};
+use crate::listen::{Service, serve};
 use crate::seats::Seats;
 use crate::wake::{self, Wakeup};
 
@@ -51,7 +51,8 @@ impl Receiver {
             if let Some(address) = address {
                 let tls =
                     settings.tls.as_ref().map(|tls| tls.config(protocol)).transpose().map_err(unusable)?;
-                bound.push((bind(key, address)?, tls, service));
+                let listener = wattrace_http::listen(address, Some("a collector"));
+                bound.push((listener.map_err(|e| bad(key, e))?, tls, service));
                 let tls = if settings.tls.is_some() { ", TLS" } else { "" };
                 info!("listening for OTLP on {address} ({key}{tls})");
             }

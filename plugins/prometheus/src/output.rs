@@ -38,7 +38,7 @@ impl Exporter {
         let tls = settings.tls.as_ref().map(|tls| tls.config(b"http/1.1")).transpose();
         let tls = tls.map_err(|e| bad(key_of(&e), &e))?;
         let _within = runtime.enter();
-        let listener = server::bind(settings.listen)?;
+        let listener = wattrace_http::listen(settings.listen, None).map_err(|e| bad("listen", e))?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         info!("serving metrics at {scheme}://{}{}", settings.listen, settings.path);
         let exhibit = Arc::new(Exhibit::new(Table::new(registry, MOST_ENDED), clock, settings.keep_ended));

@@ -1,7 +1,6 @@
 //! Sockets, connections and requests. `exposition` makes what is served.
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
-use wattrace_api::{Error, ResultExt};
 
 use crate::access::Access;
-use crate::config::bad;
 use crate::exposition::Exhibit;
 use crate::text::Format;
 
@@ -48,32 +45,6 @@ pub(crate) struct Service {
     pub(crate) path: Arc<str>,
     pub(crate) access: Access,
     pub(crate) exhibit: Arc<Exhibit>,
-}
-
-/// Listens on `address`. Must be called within the async runtime.
-///
-/// # Errors
-/// Fatal: it cannot. The message names the key and the remedy.
-pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
-    let listener = StdListener::bind(address).map_err(|e| {
-        let remedy = match e.kind() {
-            std::io::ErrorKind::AddrInUse => format!(
-                "another program has that port (`ss -ltnp 'sport = :{}'` shows which): stop it, or set \
-                 another address",
-                address.port()
-            ),
-            std::io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need root: choose a higher one".to_owned()
-            }
-            std::io::ErrorKind::AddrNotAvailable => {
-                "this machine has no such address: `ip address` shows which it has".to_owned()
-            }
-            _ => "choose another address".to_owned(),
-        };
-        bad("listen", format!("cannot listen on {address}: {e}; {remedy}"))
-    })?;
-    listener.set_nonblocking(true).or_fatal()?;
-    TcpListener::from_std(listener).or_fatal()
 }
 
 /// Serves connections. They end when this future is dropped.
