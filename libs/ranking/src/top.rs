@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use wattrace_api::{
     Batch, ConsumerKind, Error, Kind, Registry, Series, SeriesId, SeriesMap, SeriesSpec, Timestamp,
-    Transform, Value, Window,
+    Transform, Value, Window, metric,
 };
 
 use crate::ranking::{Member, Ranking, Weight};
@@ -34,6 +34,20 @@ pub struct Settings {
     pub fallback: String,
     /// Time between two rankings. What was used before counts half at each.
     pub interval: Duration,
+}
+
+impl Settings {
+    /// Of processes and their threads, by energy, or by CPU time where nothing has energy.
+    pub fn of_processes(count: usize, interval: Duration) -> Self {
+        Self {
+            count,
+            kind: ConsumerKind::Process,
+            threads: true,
+            by: metric::CONSUMER_ENERGY.name.into_owned(),
+            fallback: metric::CONSUMER_CPU_TIME.name.into_owned(),
+            interval,
+        }
+    }
 }
 
 /// The element.

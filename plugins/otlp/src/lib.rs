@@ -46,7 +46,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use wattrace_api::spec::Open;
-use wattrace_api::{ConsumerKind, Error, Plugin, Registry, Setup, Transform, metric};
+use wattrace_api::{Error, Plugin, Registry, Setup, Transform};
 use wattrace_ranking::Top;
 
 pub use config::OtlpConfig;
@@ -98,14 +98,7 @@ fn limit(
     if settings.top == 0 {
         return Vec::new();
     }
-    let ranking = wattrace_ranking::Settings {
-        count: settings.top,
-        kind: ConsumerKind::Process,
-        threads: true,
-        by: metric::CONSUMER_ENERGY.name.into_owned(),
-        fallback: metric::CONSUMER_CPU_TIME.name.into_owned(),
-        interval: settings.interval,
-    };
+    let ranking = wattrace_ranking::Settings::of_processes(settings.top, settings.interval);
     let (crowded, registry) = (crowded.clone(), registry.clone());
     vec![Box::new(move || {
         let top = Top::new(ranking.clone(), registry.clone());

@@ -29,7 +29,7 @@ mod text;
 use std::sync::Arc;
 
 use wattrace_api::spec::Open;
-use wattrace_api::{ConsumerKind, Error, Plugin, Registry, Setup, Transform, metric};
+use wattrace_api::{Error, Plugin, Registry, Setup, Transform};
 use wattrace_ranking::Top;
 
 pub use config::PrometheusConfig;
@@ -67,14 +67,7 @@ fn limit(settings: &Settings, registry: &Arc<Registry>) -> Vec<Open<dyn Transfor
     if settings.top == 0 {
         return Vec::new();
     }
-    let ranking = wattrace_ranking::Settings {
-        count: settings.top,
-        kind: ConsumerKind::Process,
-        threads: true,
-        by: metric::CONSUMER_ENERGY.name.into_owned(),
-        fallback: metric::CONSUMER_CPU_TIME.name.into_owned(),
-        interval: settings.rank_interval,
-    };
+    let ranking = wattrace_ranking::Settings::of_processes(settings.top, settings.rank_interval);
     let registry = registry.clone();
     vec![Box::new(move || Ok(Box::new(Top::new(ranking.clone(), registry.clone()))))]
 }
