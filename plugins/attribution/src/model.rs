@@ -175,8 +175,7 @@ impl PowerModel {
         };
         let expected = watts * window.ns as f64 * 1e-3;
         let candidate = self.candidate();
-        let Some(coefficients) = &candidate.coefficients else { return expected };
-        let dynamic = picojoules(coefficients, &window.features) as f64 * 1e-6 * candidate.dynamic_factor();
+        let Some(dynamic) = candidate.dynamic_energy(&window.features) else { return expected };
         let error = window.microjoules as f64 - expected - dynamic;
         let static_part = expected / (expected + dynamic).max(f64::MIN_POSITIVE);
         expected + error * static_part * candidate.meter_part()
@@ -248,8 +247,7 @@ impl PowerModel {
         }
         let Some(static_watts) = self.static_power() else { return };
         let candidate = &mut self.candidates[self.in_use];
-        let Some(coefficients) = &candidate.coefficients else { return };
-        let dynamic = picojoules(coefficients, &window.features) as f64 * 1e-6 * candidate.dynamic_factor();
+        let Some(dynamic) = candidate.dynamic_energy(&window.features) else { return };
         let predicted = static_watts * window.ns as f64 * 1e-3 + dynamic;
         candidate.score_window(predicted, window.microjoules as f64);
     }

@@ -4,7 +4,7 @@ use super::basis::Basis;
 use super::constants::{ERROR_MEMORY, MAX_ERROR, MIN_SCORED, STATIC_DRIFT, WINDOW_ERROR_MEMORY};
 use super::correction::{Correction, LastSeconds};
 use super::difference_fit::RecentMean;
-use super::features::{Coefficients, Feature, Features, dynamic_watts, watts};
+use super::features::{Coefficients, Feature, Features, dynamic_watts, picojoules, watts};
 use super::observation::Observation;
 use super::trial::ModelTrial;
 
@@ -96,8 +96,13 @@ impl Candidate {
         Some((mean * (1.0 + self.correction.of_static)).max(0.0))
     }
 
+    /// The dynamic energy that it predicts for the features of a window, µJ; `None` without coefficients.
+    pub(super) fn dynamic_energy(&self, features: &Features) -> Option<f64> {
+        Some(picojoules(&self.coefficients?, features) as f64 * 1e-6 * self.dynamic_factor())
+    }
+
     /// Dynamic power now over what the coefficients say.
-    pub(super) fn dynamic_factor(&self) -> f64 {
+    fn dynamic_factor(&self) -> f64 {
         (1.0 + self.correction.of_dynamic).max(0.0)
     }
 
