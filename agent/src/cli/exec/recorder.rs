@@ -103,19 +103,14 @@ impl Recording {
         self.domains.len() - 1
     }
 
-    /// Adds a counter's increment to its sum. A gauge is no sum: see [`Recording::set`].
-    fn add(&mut self, target: Target, steps: u64) {
-        match target {
-            Target::StaticPower(_)
-            | Target::StaticError(_)
-            | Target::IdleUncertainty(_)
-            | Target::Uncertainty { .. }
-            | Target::Figure { .. } => {}
-            Target::Measured(domain) => self.domains[domain].measured += steps,
-            Target::Idle(domain) => self.domains[domain].idle += steps,
-            Target::Unattributed(domain) => self.domains[domain].unattributed += steps,
-            Target::CpuTime(process) => self.processes[process].cpu_time += steps,
-            Target::Energy { process, domain } => {
+    /// Adds a counter's increment to its sum.
+    fn add(&mut self, sum: Sum, steps: u64) {
+        match sum {
+            Sum::Measured(domain) => self.domains[domain].measured += steps,
+            Sum::Idle(domain) => self.domains[domain].idle += steps,
+            Sum::Unattributed(domain) => self.domains[domain].unattributed += steps,
+            Sum::CpuTime(process) => self.processes[process].cpu_time += steps,
+            Sum::Energy { process, domain } => {
                 let energy = &mut self.processes[process].energy;
                 energy.resize(energy.len().max(domain + 1), 0);
                 energy[domain] += steps;
@@ -124,17 +119,16 @@ impl Recording {
     }
 
     /// Takes a gauge's value.
-    fn set(&mut self, target: Target, value: f64) {
-        match target {
-            Target::StaticPower(domain) => self.domains[domain].static_power.watts = Some(value),
-            Target::StaticError(domain) => self.domains[domain].static_power.error = Some(value),
-            Target::IdleUncertainty(domain) => self.domains[domain].idle_uncertainty = Some(value),
-            Target::Uncertainty { process, domain } => {
+    fn set(&mut self, gauge: Gauge, value: f64) {
+        match gauge {
+            Gauge::StaticPower(domain) => self.domains[domain].static_power.watts = Some(value),
+            Gauge::StaticError(domain) => self.domains[domain].static_power.error = Some(value),
+            Gauge::IdleUncertainty(domain) => self.domains[domain].idle_uncertainty = Some(value),
+            Gauge::Uncertainty { process, domain } => {
                 let uncertainty = &mut self.processes[process].uncertainty;
                 uncertainty.resize(uncertainty.len().max(domain + 1), 0.0);
                 uncertainty[domain] = value;
             }
-            _ => {}
         }
     }
 }
@@ -142,23 +136,28 @@ impl Recording {
 /// What the points of a series belong to.
 #[derive(Clone, Copy)]
 enum Target {
+    Sum(Sum),
+    Gauge(Gauge),
+    Figure { process: usize, which: usize },
+}
+
+/// The sum to which a counter's increments are added.
+#[derive(Clone, Copy)]
+enum Sum {
     Measured(usize),
     Idle(usize),
     Unattributed(usize),
     CpuTime(usize),
     Energy { process: usize, domain: usize },
+}
+
+/// What a gauge's last value is kept as.
+#[derive(Clone, Copy)]
+enum Gauge {
     StaticPower(usize),
     StaticError(usize),
     IdleUncertainty(usize),
     Uncertainty { process: usize, domain: usize },
-    Figure { process: usize, which: usize },
-}
-
-impl Target {
-    fn is_gauge(self) -> bool {
-        use Target::{IdleUncertainty, StaticError, StaticPower, Uncertainty};
-        matches!(self, StaticPower(_) | StaticError(_) | IdleUncertainty(_) | Uncertainty { .. })
-    }
 }
 
 /// The transform that fills a [`Recording`].
@@ -195,34 +194,35 @@ fn target(
     }
     match (series.role, kind) {
         (Role::Usage(Usage::CpuTime), Some(ConsumerKind::Process | ConsumerKind::Thread)) => {
-            Some(Target::CpuTime(process(series, recording, processes)?))
+            Some(Target::Sum(Sum::CpuTime(process(series, recording, processes)?)))
         }
         (Role::Meter | Role::Energy, kind) => {
             let domain = recording.domain(series.domain.as_ref()?, series.counts_in_totals());
-            match kind {
-                None => Some(Target::Measured(domain)),
-                Some(ConsumerKind::Idle) => Some(Target::Idle(domain)),
-                Some(ConsumerKind::Unattributed) => Some(Target::Unattributed(domain)),
+            Some(Target::Sum(match kind {
+                None => Sum::Measured(domain),
+                Some(ConsumerKind::Idle) => Sum::Idle(domain),
+                Some(ConsumerKind::Unattributed) => Sum::Unattributed(domain),
                 Some(ConsumerKind::Process | ConsumerKind::Thread) => {
-                    Some(Target::Energy { process: process(series, recording, processes)?, domain })
+                    Sum::Energy { process: process(series, recording, processes)?, domain }
                 }
-                Some(_) => None,
-            }
+                Some(_) => return None,
+            }))
         }
         (Role::StaticPower | Role::StaticError, _) => {
             let domain = recording.domain(series.domain.as_ref()?, series.counts_in_totals());
             let is_error = series.role == Role::StaticError;
-            Some(if is_error { Target::StaticError(domain) } else { Target::StaticPower(domain) })
+            let gauge = if is_error { Gauge::StaticError(domain) } else { Gauge::StaticPower(domain) };
+            Some(Target::Gauge(gauge))
         }
         (Role::Uncertainty, Some(kind)) => {
             let domain = recording.domain(series.domain.as_ref()?, series.counts_in_totals());
-            match kind {
-                ConsumerKind::Idle => Some(Target::IdleUncertainty(domain)),
+            Some(Target::Gauge(match kind {
+                ConsumerKind::Idle => Gauge::IdleUncertainty(domain),
                 ConsumerKind::Process | ConsumerKind::Thread => {
-                    Some(Target::Uncertainty { process: process(series, recording, processes)?, domain })
+                    Gauge::Uncertainty { process: process(series, recording, processes)?, domain }
                 }
-                _ => None,
-            }
+                _ => return None,
+            }))
         }
         _ => None,
     }
@@ -263,10 +263,10 @@ impl CommandRecorder {
                     Some((Target::Figure { process, which }, _)) => {
                         recording.processes[*process].figures.get_or_insert_default().set(*which, value);
                     }
-                    Some((target, _)) if target.is_gauge() => recording.set(*target, value.gauge()),
-                    Some((target, increments)) => {
+                    Some((Target::Gauge(gauge), _)) => recording.set(*gauge, value.gauge()),
+                    Some((Target::Sum(sum), increments)) => {
                         let steps = increments.next(segment.window, value);
-                        recording.add(*target, steps);
+                        recording.add(*sum, steps);
                     }
                     None => {}
                 }
