@@ -25,8 +25,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use support::load_meter::{PER_CPU, zone_of_the_cpus};
 use support::{consumer, is_root, metric, read_jsonl, wattrace};
-use wattrace_rapl_simulator::{Running, Tree, Zone};
+use wattrace_rapl_simulator::{Running, Tree};
 
 /// Time limit for anything that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -110,7 +111,8 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// An agent on a simulated meter of 50 W.
+/// An agent on a simulated meter that follows the load. With constant power the model would learn, rightly,
+/// that load costs nothing.
 struct Agent {
     agent: Child,
     _meter: Running,
@@ -120,8 +122,7 @@ struct Agent {
 impl Agent {
     /// Starts it, and waits until it traces.
     fn start(dir: &Path, settings: &[String]) -> Self {
-        let zone = Zone::new("intel-rapl:0", "package-0", 50.0);
-        let meter = Tree::create(dir, vec![zone]).unwrap().run(Duration::from_millis(1));
+        let meter = Tree::create(dir, vec![zone_of_the_cpus()]).unwrap().run(Duration::from_millis(1));
         let out = dir.join("out.jsonl");
         let mut command = wattrace();
         command.args(["run", "--plugins", "sched,rapl,attribution,carbon,groups,jsonl"]);
@@ -200,8 +201,9 @@ impl LastValues {
 
     /// Asserts that the group `id` of the level `kind` has the sum of its processes, whose attribute `key` is
     /// `id`, except for what they used before they joined it; that the level sums to all processes; and that
-    /// all processes and the closing entries sum to what was measured. Returns the group's CPU time in
-    /// nanoseconds and its energy in microjoules.
+    /// all processes and the closing entries sum to what was measured. Asserts also that the group kept a CPU
+    /// busy for seconds and has at least half of the power that the meter adds for that. Returns the group's
+    /// CPU time in nanoseconds and its energy in microjoules.
     fn check_sums(&self, kind: &str, id: &str, key: &str) -> [i64; 2] {
         let energy = |p: &Value| metric(p) == "hw.energy";
         let measured: i64 = self.0.iter().filter(|(point, _)| energy(point)).map(|(_, steps)| steps).sum();
@@ -210,7 +212,7 @@ impl LastValues {
         let [all, grouped] =
             ["process", kind].map(|kind| self.sum("wattrace.consumer.carbon", |p| consumer(p) == kind));
         assert!(all > 0 && grouped == all, "the level emits what processes do: {grouped} of {all} ng");
-        ["wattrace.consumer.cpu.time", "wattrace.consumer.energy"].map(|name| {
+        let sums = ["wattrace.consumer.cpu.time", "wattrace.consumer.energy"].map(|name| {
             let all = self.sum(name, |p| consumer(p) == "process");
             assert_eq!(
                 self.sum(name, |p| consumer(p) == kind),
@@ -225,7 +227,11 @@ impl LastValues {
                 "{name}: the group has {own}, its processes have {its}"
             );
             own
-        })
+        });
+        let [seconds, joules] = [sums[0] as f64 * 1e-9, sums[1] as f64 * 1e-6];
+        eprintln!("{kind} {id}: {seconds:.3} s on CPUs, {joules:.3} J");
+        assert!(seconds > 1.0 && joules > seconds * PER_CPU / 2.0, "{kind} {id}: {seconds} s, {joules} J");
+        sums
     }
 
     /// The number of processes with the attribute `key` = `value`.

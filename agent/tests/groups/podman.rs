@@ -86,10 +86,7 @@ fn a_container_gets_its_joules_under_its_own_name() {
     drop(service);
 
     let id = std::fs::read_to_string(&cidfile).unwrap();
-    let [nanoseconds, microjoules] = values.check_sums("container", &id, "container.id");
-    eprintln!("container {name}: {} s on CPUs, {} J", nanoseconds as f64 * 1e-9, microjoules as f64 * 1e-6);
-    assert!(nanoseconds > 1_000_000_000, "it kept a CPU busy for seconds: {nanoseconds} ns");
-    assert!(microjoules > 1_000_000, "{microjoules} µJ");
+    values.check_sums("container", &id, "container.id");
     assert!(values.processes("container.id", &id) >= 200, "short processes are in it too");
     let container = values.attributes("container", &id);
     assert_eq!(container["container.name"], *name);

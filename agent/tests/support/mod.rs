@@ -7,6 +7,8 @@
 )]
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
+pub(crate) mod load_meter;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
