@@ -17,7 +17,7 @@ use std::time::Duration;
 use support::load_meter::{IDLE, PER_CPU, zone_of_the_cpus};
 use support::{is_root, wattrace};
 use wattrace_estimate::profile::Profile;
-use wattrace_rapl_simulator::Tree;
+use wattrace_rapl_simulator::{Tree, Zone};
 
 /// Runs these tests one after the other, since each loads the whole machine.
 static ALONE: Mutex<()> = Mutex::new(());
