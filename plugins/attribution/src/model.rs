@@ -13,7 +13,8 @@
 //! | `observation.rs`, `features.rs` | windows added up to observations; the terms of power |
 //! | `basis.rs`, `candidate.rs` | the kinds of weights; one of them with its coefficients and errors |
 //! | `correction.rs` | how power differs now from what coefficients say |
-//! | `learner.rs`, `difference_fit.rs`, `nnls.rs` | the fit of power to features |
+//! | `working_points.rs`, `difference_fit.rs` | what is remembered: levels of power, and changes of it |
+//! | `learner.rs`, `nnls.rs` | the fit of power to features |
 //! | `prior.rs`, `static_power.rs` | static power before it is learnt, and how surely it is known |
 //! | `uncertainty.rs` | how far off all of it may be |
 //! | `trial.rs` | when a candidate is withdrawn in favour of CPU time |
@@ -36,6 +37,7 @@ mod state;
 mod static_power;
 mod trial;
 mod uncertainty;
+mod working_points;
 
 use wattrace_api::ResourceKind;
 
@@ -258,7 +260,7 @@ impl PowerModel {
         let Some((earlier, contradictions)) = &mut self.earlier else { return };
         // Only a load that was seen before says whether it was the same machine: how well the fit
         // extrapolates to another is a different question.
-        let seen = earlier.seen_at(observation).filter(|_| observation.watts > 0.0);
+        let seen = earlier.points().watts_at(observation).filter(|_| observation.watts > 0.0);
         let Some(ratio) = seen.map(|seen| seen / observation.watts) else { return };
         if (1.0 / MAX_CONTRADICTION..=MAX_CONTRADICTION).contains(&ratio) {
             self.earlier = None;
@@ -295,7 +297,7 @@ impl PowerModel {
             expected
         });
         for candidate in &mut self.candidates {
-            let features = candidate.basis.features(|feature| learner.has_seen(feature));
+            let features = candidate.basis.features(|feature| learner.points().has_seen(feature));
             let level_weight = level_weight(candidate);
             let coefficients = match candidate.basis {
                 Basis::Time => line,
@@ -322,7 +324,7 @@ impl PowerModel {
             return best.map_or(0, |(at, _)| at);
         }
         let last = self.candidates.len() - 1;
-        let applies = !self.candidates[last].basis.features(|f| self.learner.has_seen(f)).is_empty();
+        let applies = !self.candidates[last].basis.features(|f| self.learner.points().has_seen(f)).is_empty();
         if applies { last } else { 0 }
     }
 }

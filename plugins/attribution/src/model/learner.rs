@@ -1,52 +1,30 @@
-//! What is learnt from one domain's observations: a memory of *working points*, and the fit of power to
-//! features over them. `model.rs` decides which fit is used.
-//!
-//! A working point is a way in which the machine was used (utilisation, shared cores, clock, instructions per
-//! cycle, cache misses), with the mean features and the mean power seen there. Points are kept while the
-//! machine is used differently: that it was idle last night separates static from dynamic power today, under
-//! a load that never varies. And noise averages out at each point.
+//! What is learnt from one domain's observations, and the fit of power to features: over working points
+//! (`working_points.rs`), and over changes within seconds (`difference_fit.rs`). `model.rs` decides which fit
+//! is used.
 
 use serde::{Deserialize, Serialize};
 
-use super::constants::{
-    BUSY_CPU_STEPS, FADED_ERROR, LEAST_POWER, MAX_POINT_WEIGHT, MAX_POINTS, MAX_STATIC_ERROR,
-    MIN_OBSERVATIONS, MIN_PLAUSIBLE, MIN_WATTS, NOISE_MEMORY, POINT_DECAY, POINT_STEPS, RIDGE,
-    UTILISATION_STEPS,
-};
+use super::constants::{FADED_ERROR, LEAST_POWER, MAX_STATIC_ERROR, MIN_OBSERVATIONS, MIN_WATTS, RIDGE};
 use super::correction::LastSeconds;
 use super::difference_fit::{Changes, DifferenceFit, RecentMean};
-use super::features::{Coefficients, FEATURES, Feature, Features};
+use super::features::{Coefficients, FEATURES, Feature};
 use super::nnls;
 use super::observation::Observation;
 use super::prior::Prior;
-use super::static_power::{Level, Line, StaticPower};
-
-/// Sums of weights that decay come close to whole numbers from below; this much less counts as reached.
-const DECAYED: f64 = 1.0 - 1e-3;
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct WorkingPoint {
-    key: u64,
-    /// In observations.
-    weight: f64,
-    rates: Features,
-    utilisation: f64,
-    watts: f64,
-}
+use super::static_power::StaticPower;
+use super::working_points::{DECAYED, WorkingPoints};
 
 /// The memory.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Learner {
-    points: Vec<WorkingPoint>,
+    #[serde(flatten)]
+    points: WorkingPoints,
     /// Not under the name of schema 2's first files, `contrasts`, which were in W².
     #[serde(default)]
     differences: DifferenceFit,
     /// They are not kept across restarts.
     #[serde(skip)]
     last_seconds: LastSeconds,
-    /// The variance of power within a point, W².
-    #[serde(default)]
-    noise: f64,
     /// Static power has been determined.
     #[serde(default)]
     is_determined: bool,
@@ -64,7 +42,10 @@ impl Learner {
             && (0.0..=1.0).contains(&observation.utilisation);
         if is_valid {
             self.observations += 1;
-            self.remember(observation);
+            let least = LEAST_POWER * self.points.mean_watts().unwrap_or(observation.watts).max(MIN_WATTS);
+            self.differences.add(observation, least);
+            self.last_seconds.add(observation, least);
+            self.points.add(observation);
             self.determine();
         }
     }
@@ -76,43 +57,12 @@ impl Learner {
 
     /// Whether every number in it can have been learnt: a file may hold anything.
     pub(super) fn is_possible(&self) -> bool {
-        let is_possible = |p: &WorkingPoint| {
-            let numbers = p.rates.iter().chain([&p.weight, &p.watts]);
-            (0.0..=1.0).contains(&p.utilisation) && numbers.into_iter().all(|n| n.is_finite() && *n >= 0.0)
-        };
-        self.points.len() <= MAX_POINTS && self.noise.is_finite() && self.points.iter().all(is_possible)
+        self.points.is_possible()
     }
 
     /// Observations that were learnt from, ever: of two learners of one domain, the one with more knows more.
     pub(super) fn observations(&self) -> u64 {
         self.observations
-    }
-
-    fn remember(&mut self, observation: &Observation) {
-        self.points.iter_mut().for_each(|p| p.weight *= POINT_DECAY);
-        let least = LEAST_POWER * self.mean_watts().unwrap_or(observation.watts).max(MIN_WATTS);
-        self.differences.add(observation, least);
-        self.last_seconds.add(observation, least);
-        let key = key(observation);
-        if let Some(point) = self.points.iter_mut().find(|p| p.key == key) {
-            point.weight = (point.weight + 1.0).min(MAX_POINT_WEIGHT);
-            let noise = (observation.watts - point.watts).powi(2);
-            self.noise += (noise - self.noise) / NOISE_MEMORY.min(point.weight);
-            let part = 1.0 / point.weight;
-            let towards = |mean: &mut f64, value: f64| *mean += (value - *mean) * part;
-            towards(&mut point.watts, observation.watts);
-            towards(&mut point.utilisation, observation.utilisation);
-            point.rates.iter_mut().zip(observation.rates).for_each(|(mean, rate)| towards(mean, rate));
-            return;
-        }
-        if self.points.len() == MAX_POINTS
-            && let Some(lightest) =
-                (0..MAX_POINTS).min_by(|&a, &b| self.points[a].weight.total_cmp(&self.points[b].weight))
-        {
-            self.points.swap_remove(lightest);
-        }
-        let Observation { rates, utilisation, watts, .. } = *observation;
-        self.points.push(WorkingPoint { key, weight: 1.0, rates, utilisation, watts });
     }
 
     /// Decides whether what was learnt determines static power.
@@ -121,9 +71,9 @@ impl Learner {
         self.is_determined = self.static_error().is_some_and(|error| error <= limit);
     }
 
-    /// Whether any remembered point has something of `feature`.
-    pub(super) fn has_seen(&self, feature: Feature) -> bool {
-        self.points.iter().any(|p| p.rates[feature as usize] > 0.0)
+    /// What it knows of levels of power.
+    pub(super) fn points(&self) -> &WorkingPoints {
+        &self.points
     }
 
     /// How far `coefficients` explain the changes of power in the last minutes.
@@ -134,12 +84,6 @@ impl Learner {
     /// The last seconds, to correct predictions by.
     pub(super) fn last_seconds(&self) -> &LastSeconds {
         &self.last_seconds
-    }
-
-    /// The mean power that was drawn when the machine was used as it is in `observation`, W.
-    pub(super) fn seen_at(&self, observation: &Observation) -> Option<f64> {
-        let key = key(observation);
-        self.points.iter().find(|point| point.key == key).map(|point| point.watts)
     }
 
     /// How the machine was used in the last seconds.
@@ -165,7 +109,7 @@ impl Learner {
             return None;
         }
         let fitted = self.solve(features, given, expected, level_weight)?;
-        let lowest = self.lowest();
+        let lowest = self.points.lowest();
         let excess = lowest.filter(|lowest| given.is_none() && fitted[Feature::Always as usize] > *lowest);
         match excess {
             Some(lowest) => self.solve(features, Some(lowest), expected, level_weight),
@@ -188,8 +132,8 @@ impl Learner {
         if level_weight < 1.0 {
             self.differences.add_to(&mut g, &mut b);
         }
-        let least = LEAST_POWER * self.mean_watts().unwrap_or(0.0).max(MIN_WATTS);
-        for point in &self.points {
+        let least = LEAST_POWER * self.points.mean_watts().unwrap_or(0.0).max(MIN_WATTS);
+        for point in self.points.iter() {
             let weight = point.weight * level_weight * point.watts.max(least).powi(-2);
             let watts = point.watts - given.unwrap_or(0.0);
             for &i in &unknowns {
@@ -215,71 +159,27 @@ impl Learner {
     /// The standard error of static power, as a part of mean power, if it is taken from a line through the
     /// points; `None` before there are enough observations, at more than one load.
     fn static_error(&self) -> Option<f64> {
-        self.line().filter(|line| line.weight > MIN_OBSERVATIONS * DECAYED)?.relative_error()
-    }
-
-    /// The line through the points; `None` before the first observation.
-    fn line(&self) -> Option<Line> {
-        let levels = self.points.iter().map(|p| {
-            let &WorkingPoint { weight, utilisation, watts, .. } = p;
-            Level { weight, utilisation, watts }
-        });
-        Line::through(levels, self.noise)
+        self.points.line().filter(|line| line.weight > MIN_OBSERVATIONS * DECAYED)?.relative_error()
     }
 
     /// What is known of static power, given what is expected of it; `None` before the first observation.
     pub(super) fn static_power(&self, prior: &Prior) -> Option<StaticPower> {
-        let StaticPower { watts, error } = self.line()?.with_prior(prior);
-        Some(StaticPower { watts: watts.min(self.lowest().unwrap_or(watts)), error })
+        let StaticPower { watts, error } = self.points.line()?.with_prior(prior);
+        Some(StaticPower { watts: watts.min(self.points.lowest().unwrap_or(watts)), error })
     }
 
     /// Whether the observations show static power better than they would show it at their mean load, with
     /// the prior alone.
     pub(super) fn outweighs(&self, prior: &Prior) -> bool {
-        let of_prior = self.line().map(|line| line.relative_error_of(prior));
+        let of_prior = self.points.line().map(|line| line.relative_error_of(prior));
         self.is_determined && self.static_error() <= of_prior
     }
-
-    /// Mean power over the points; `None` before the first one.
-    fn mean_watts(&self) -> Option<f64> {
-        let sum = |of: fn(&WorkingPoint) -> f64| self.points.iter().map(of).sum::<f64>();
-        let (weight, watts) = (sum(|p| p.weight), sum(|p| p.weight * p.watts));
-        (weight > 0.0).then(|| watts / weight)
-    }
-
-    /// The lowest mean power of a step of utilisation that was seen often enough. A mean over all points of
-    /// the step, because the lowest of many points' means would be lower than the truth.
-    fn lowest(&self) -> Option<f64> {
-        let mut sums = [(0.0, 0.0); UTILISATION_STEPS as usize + 1];
-        for point in &self.points {
-            let (weight, watts) = &mut sums[(point.utilisation * UTILISATION_STEPS).round() as usize];
-            *weight += point.weight;
-            *watts += point.weight * point.watts;
-        }
-        let plausible = sums.into_iter().filter(|(weight, _)| *weight >= MIN_PLAUSIBLE * DECAYED);
-        plausible.map(|(weight, watts)| watts / weight).min_by(f64::total_cmp)
-    }
-}
-
-/// Which working point an observation belongs to: its coordinates, rounded.
-fn key(observation: &Observation) -> u64 {
-    let rate = |feature: Feature| observation.rates[feature as usize];
-    let per = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
-    let time = rate(Feature::Time);
-    let coordinates = [
-        (observation.utilisation * UTILISATION_STEPS).max(time * BUSY_CPU_STEPS),
-        per(rate(Feature::Shared), time) * POINT_STEPS,
-        per(rate(Feature::Cycles), time) * POINT_STEPS,
-        per(rate(Feature::Instructions), rate(Feature::Cycles)) * POINT_STEPS,
-        // Doublings of misses per thousand instructions.
-        (1.0 + per(rate(Feature::CacheMisses), rate(Feature::Instructions))).log2(),
-    ];
-    coordinates.into_iter().fold(0, |key, c| key << 12 | (c.round() as u64).min(4095))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::constants::MAX_POINTS;
 
     const LINE: [Feature; 1] = [Feature::Time];
 
@@ -390,10 +290,10 @@ mod tests {
             seen.rates[Feature::Cycles as usize] = f64::from(i % 97) / 10.0;
             learner.learn(&seen);
         }
-        assert!(learner.points.len() <= MAX_POINTS);
+        assert!(learner.points.iter().count() <= MAX_POINTS);
         let text = serde_json::to_string(&learner).unwrap();
         let back: Learner = serde_json::from_str(&text).unwrap();
-        assert_eq!(back.points.len(), learner.points.len());
+        assert_eq!(back.points.iter().count(), learner.points.iter().count());
         let close = |a: Coefficients, b: Coefficients| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9);
         assert!(close(
             back.fit(&LINE, None, None, 1.0).unwrap(),

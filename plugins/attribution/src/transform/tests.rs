@@ -1,19 +1,21 @@
-//! Attribution of scripted meters and usage, and of random histories.
+//! Attribution of scripted meters and usage.
 
 use std::collections::HashMap;
 
-use proptest::prelude::*;
 use wattrace_api::testing::Rig;
 use wattrace_api::{
     Consumer, ConsumerKind, Domain, Follows, Identity, Metric, Origin, Resource, SeriesSpec, Window, metric,
 };
 
 use super::*;
+use crate::Attribution;
 use crate::books::AGENT_ENERGY;
-use crate::{Attribution, GpuIdle, Idle};
 
 mod intervals;
 mod members;
+mod parts;
+mod random;
+mod static_energy;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -106,19 +108,6 @@ fn without_static_power() -> AttributionConfig {
 }
 
 #[test]
-fn idle_watts_of_a_domain_that_does_not_appear_are_reported_once() {
-    let mut config = with_idle_watts("package-0", 10.0);
-    config.idle_watts.insert("packag-0".into(), 10.0);
-    let scene = Scene::new(config.clone());
-    scene.meter("package-0", Some(0));
-    let mut transformer = Transformer::open(&config, scene.rig.registry.clone()).unwrap();
-    assert_eq!(transformer.absent, ["packag-0"], "the other one has appeared");
-    let message = transformer.take_absent().unwrap();
-    assert_eq!(message, "plugins.attribution.idle_watts: there is no domain packag-0; there are package-0");
-    assert_eq!(transformer.take_absent(), None);
-}
-
-#[test]
 fn energy_and_usage_from_before_attribution_started_do_not_count() {
     let mut scene = Scene::new(AttributionConfig::default());
     let (meter, process) = (scene.meter("package-0", Some(0)), scene.process(1, 0));
@@ -145,34 +134,6 @@ fn the_agents_own_share_has_a_series_of_its_own_as_well() {
     };
     assert_eq!(of(&AGENT_ENERGY.name), [10_000_000]);
     assert!(of(&metric::CONSUMER_ENERGY.name).contains(&10_000_000), "it is a consumer like any other");
-}
-
-#[test]
-fn dynamic_energy_is_divided_by_cpu_time_and_static_energy_goes_to_idle() {
-    let mut s = Scene::new(with_idle_watts("package-0", 10.0));
-    let (idle, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
-    let meter = s.meter("package-0", Some(0));
-    // Two CPUs for a second, 60 % and 30 % busy: 10 W idle and 20 W per busy CPU make 28 J.
-    let ms = SECOND / 1000;
-    let usage = s.pass(0, SECOND, &[(idle, 1100 * ms), (a, 600 * ms), (b, 300 * ms)]);
-    let energy = s.pass(0, SECOND, &[(meter, 28_000_000)]);
-    let (books, residual) = s.books(&[usage, energy]);
-    let of = |name: &str| books[&("package-0".to_string(), name.to_string())];
-    assert_eq!((of("idle"), of("unattributed"), residual), (10_000_000, 0, 0.0));
-    assert!(of("process1").abs_diff(12_000_000) <= 1 && of("process2").abs_diff(6_000_000) <= 1, "{books:?}");
-}
-
-#[test]
-fn before_anything_is_learnt_static_power_is_what_such_hardware_usually_draws() {
-    let mut s = Scene::new(AttributionConfig::default());
-    let (idle, a) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0));
-    let meter = s.meter("package-0", Some(0));
-    // One of two CPUs busy for 10 ms, at 10 W at no load and 20 W per busy CPU.
-    let ms = SECOND / 1000;
-    let batch = s.pass(0, 10 * ms, &[(idle, 10 * ms), (a, 10 * ms), (meter, 300_000)]);
-    let (books, residual) = s.books(&[batch]);
-    let of = |name: &str| books[&("package-0".to_string(), name.to_string())];
-    assert_eq!((of("idle"), of("process1"), of("unattributed"), residual), (100_000, 200_000, 0, 0.0));
 }
 
 #[test]
@@ -271,208 +232,4 @@ fn a_meter_that_ends_closes_and_ends_its_account() {
     // The meter's own series, idle, unattributed, residual, the process's energy, the intervals of it and of
     // idle, static power and its error, and two for each kind of weights.
     assert_eq!(batch.ended().len(), 13);
-}
-
-/// Energy by consumer for a second on two CPUs, of which one process used 0.6 s and another 0.3 s, at 10 W at
-/// no load and 20 W per busy CPU.
-fn by_policy(idle: Idle) -> HashMap<String, u64> {
-    let mut s = Scene::new(AttributionConfig { idle, ..with_idle_watts("package-0", 10.0) });
-    let (nobody, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
-    let meter = s.meter("package-0", Some(0));
-    let ms = SECOND / 1000;
-    let points = [(nobody, 1100 * ms), (a, 600 * ms), (b, 300 * ms), (meter, 28_000_000)];
-    let batch = s.pass(0, SECOND, &points);
-    let (books, residual) = s.books(std::slice::from_ref(&batch));
-    assert_eq!((books.values().sum::<u64>(), residual), (28_000_000, 0.0));
-    let shared_out =
-        s.rig.points(&batch).into_iter().filter(|p| p.metric == "wattrace.consumer.energy.static");
-    let shared_out: u64 = shared_out.map(|p| p.steps).sum();
-    let mut books: HashMap<_, _> =
-        books.into_iter().map(|((_, consumer), energy)| (consumer, energy)).collect();
-    books.insert("static".to_owned(), shared_out);
-    books
-}
-
-#[test]
-fn static_energy_goes_where_the_policy_says_and_has_its_own_series() {
-    let near = |a: u64, b: u64| a.abs_diff(b) <= 1;
-    for (policy, one, two, idle, shared_out) in [
-        (Idle::Separate, 12_000_000, 6_000_000, 10_000_000, 0),
-        (Idle::ByUsage, 12_000_000 + 6_666_667, 6_000_000 + 3_333_333, 0, 10_000_000),
-        (Idle::Even, 17_000_000, 11_000_000, 0, 10_000_000),
-        (Idle::None, 18_666_667, 9_333_333, 0, 0),
-    ] {
-        let books = by_policy(policy);
-        assert!(near(books["process1"], one) && near(books["process2"], two), "{policy:?}: {books:?}");
-        assert_eq!((books["idle"], books["static"]), (idle, shared_out), "{policy:?}");
-    }
-}
-
-#[test]
-fn threads_divide_the_energy_of_their_process() {
-    let mut s = Scene::new(with_idle_watts("package-0", 10.0));
-    let (nobody, a, b) = (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.process(2, 0));
-    let thread = |tid: u32, pid: u32| {
-        let identity = |kind, id: u32| Identity { kind, id: id.to_string().into(), start_unix_nano: 1 };
-        let process = identity(ConsumerKind::Process, pid);
-        let thread = Consumer::new(identity(ConsumerKind::Thread, tid), Some(process), Vec::new());
-        s.open(&metric::CONSUMER_CPU_TIME, Resource::package(0), None, Some(thread))
-    };
-    let (one, two, three) = (thread(11, 1), thread(12, 1), thread(13, 2));
-    let meter = s.meter("package-0", Some(0));
-    let ms = SECOND / 1000;
-    let used = [(nobody, 1100 * ms), (a, 600 * ms), (b, 300 * ms)];
-    let of_which = [(one, 200 * ms), (two, 400 * ms), (three, 300 * ms), (meter, 28_000_000)];
-    let batch = s.pass(0, SECOND, &[&used[..], &of_which[..]].concat());
-    let (books, residual) = s.books(&[batch]);
-    let of = |name: &str| books[&("package-0".to_string(), name.to_string())];
-    assert_eq!(residual, 0.0);
-    assert_eq!(of("process1") + of("process2") + of("idle"), 28_000_000);
-    assert_eq!((of("thread11") + of("thread12"), of("thread13")), (of("process1"), of("process2")));
-    assert!(of("thread12").abs_diff(8_000_000) <= 1, "{books:?}");
-}
-
-#[test]
-fn a_cores_energy_is_divided_by_the_use_of_that_core() {
-    let mut s = Scene::new(without_static_power());
-    let of_core = |s: &Scene, cpu, pid: u32| {
-        let identity =
-            Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
-        let consumer = Consumer::new(identity, None, Vec::new());
-        s.open(&metric::CONSUMER_CORE_TIME, Resource::core(cpu), None, Some(consumer))
-    };
-    let (a, b) = (of_core(&s, 0, 1), of_core(&s, 2, 2));
-    let domain = |name: &str, follows| {
-        let (name, origin) = (name.to_owned(), Origin::Simulated);
-        Some(Domain { name, origin, follows, within: None, idle_microwatts: None })
-    };
-    let zero = s.open(&metric::HW_ENERGY, Resource::core(0), domain("core-cpu-0", Follows::Core(0)), None);
-    let two = s.open(&metric::HW_ENERGY, Resource::core(2), domain("core-cpu-2", Follows::Core(2)), None);
-    let batch = s.pass(0, SECOND, &[(a, SECOND), (b, SECOND / 2), (zero, 7), (two, 9)]);
-    let (books, _) = s.books(&[batch]);
-    let of = |d: &str, c: &str| books.get(&(d.to_owned(), c.to_owned())).copied();
-    assert_eq!((of("core-cpu-0", "process1"), of("core-cpu-0", "process2")), (Some(7), None));
-    assert_eq!((of("core-cpu-2", "process1"), of("core-cpu-2", "process2")), (None, Some(9)));
-}
-
-/// Energy by domain and consumer for a GPU that one process uses for half of the first second only, while
-/// another one holds memory of it.
-fn gpu(config: AttributionConfig) -> HashMap<(String, String), u64> {
-    let mut s = Scene::new(config);
-    let gpu = || Resource::gpu("GPU-1".to_owned());
-    let process = |pid: u32| {
-        let identity =
-            Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: 1 };
-        Consumer::new(identity, None, Vec::new())
-    };
-    let (name, origin, follows) = ("gpu-GPU-1".to_owned(), Origin::Simulated, Follows::Device(gpu()));
-    let domain = Domain { name, origin, follows, within: None, idle_microwatts: None };
-    let meter = s.open(&metric::HW_ENERGY, gpu(), Some(domain), None);
-    let user = s.open(&metric::CONSUMER_GPU_TIME, gpu(), None, Some(process(1)));
-    let holder = s.open(&metric::CONSUMER_GPU_MEMORY, gpu(), None, Some(process(2)));
-    // CPU time of the same second does not count.
-    let elsewhere = s.process(3, 0);
-    let mut held = Batch::default();
-    held.begin(Window::new(Timestamp(0), Timestamp(SECOND)));
-    held.push(holder, wattrace_api::Value::of_gauge(1e9));
-    let held = s.rig.pass(held).unwrap();
-    let used = s.pass(0, SECOND, &[(elsewhere, SECOND), (user, SECOND / 2)]);
-    let energy = s.pass(0, SECOND, &[(meter, 150_000_000)]);
-    // A second without use, which is reported as such.
-    let rest = s.pass(SECOND, 2 * SECOND, &[(user, SECOND / 2), (meter, 200_000_000)]);
-    let (books, residual) = s.books(&[held, used, energy, rest]);
-    assert_eq!(residual, 0.0);
-    books
-}
-
-#[test]
-fn a_gpus_energy_is_divided_by_engine_time_and_its_static_part_by_policy() {
-    let config = with_idle_watts("gpu-GPU-1", 50.0);
-    let of = |books: &HashMap<_, u64>, c: &str| books.get(&("gpu-GPU-1".to_owned(), c.to_owned())).copied();
-    let books = gpu(config.clone());
-    let parts = ["process1", "process2", "process3", "idle"].map(|c| of(&books, c));
-    assert_eq!(parts, [Some(100_000_000), None, None, Some(100_000_000)]);
-    let books = gpu(AttributionConfig { gpu_idle: GpuIdle::Holder, ..config });
-    let parts = ["process1", "process2", "process3", "idle"].map(|c| of(&books, c));
-    assert_eq!(parts, [Some(100_000_000), Some(100_000_000), None, Some(0)]);
-}
-
-#[test]
-fn learnt_static_power_is_kept_across_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
-    let config = AttributionConfig { state: directory.path().join("state.json"), ..Default::default() };
-    // Loads of 0 to 90 %, at 10 W at no load and 20 W at full load.
-    let run = |loads: &[u64]| {
-        let mut s = Scene::new(config.clone());
-        let (nobody, a, meter) =
-            (s.closing(ConsumerKind::Idle, 0), s.process(1, 0), s.meter("package-0", Some(0)));
-        let (mut used, mut energy, mut last) = (0, 0, 0);
-        for (i, tenths) in loads.iter().enumerate() {
-            let (i, before) = (i as u64, last);
-            used += tenths * SECOND / 10;
-            energy += 10_000_000 + tenths * 1_000_000;
-            let idle = (i + 1) * SECOND - used;
-            let batch = s.pass(i * SECOND, (i + 1) * SECOND, &[(nobody, idle), (a, used), (meter, energy)]);
-            let (books, _) = s.books(&[batch]);
-            last = books[&("package-0".to_owned(), "idle".to_owned())];
-            if i + 1 == loads.len() as u64 {
-                s.rig.transforms.iter_mut().for_each(|(_, t)| t.finish(&mut Batch::default()).unwrap());
-                return last - before;
-            }
-        }
-        unreachable!("there is a last load")
-    };
-    run(&[0, 1, 5, 9, 0, 3, 7, 9, 2, 5]);
-    let idle = run(&[9]);
-    assert!(idle.abs_diff(10_000_000) < 100_000, "the first window of a new run: {idle} uJ");
-    std::fs::write(&config.state, "{").unwrap();
-    let idle = run(&[9]);
-    assert!(idle < 9_000_000, "a broken file is ignored: {idle} uJ");
-}
-
-proptest! {
-    /// Whatever the windows, gaps and overlaps: the books sum to what was measured.
-    #[test]
-    fn the_books_close_over_random_histories(
-        usage in prop::collection::vec((1..400u64, 0..300u64, 0..300u64, 0..300u64, any::<bool>()), 1..40),
-        energy in prop::collection::vec((1..700u64, 0..50_000u64), 1..40),
-        idle_watts in prop::option::of(0.0..1e6f64),
-    ) {
-        let config = idle_watts.map_or_else(AttributionConfig::default, |w| with_idle_watts("package-0", w));
-        let mut s = Scene::new(config);
-        let idle = s.closing(ConsumerKind::Idle, 0);
-        let meter = s.meter("package-0", Some(0));
-        let (mut pid, mut process, mut totals) = (1, s.process(1, 0), [0u64; 2]);
-        let (mut now, mut read, mut measured) = (0, 0, 0);
-        let mut batches = Vec::new();
-        let mut steps = energy.iter();
-        for (length, gap, busy, idling, ends) in usage {
-            let start = now + gap / 100;
-            totals[0] += busy;
-            totals[1] += idling;
-            now = start + length;
-            let window = Window::new(Timestamp(start), Timestamp(now));
-            let mut batch = s.rig.batch(window, &[(process, totals[0]), (idle, totals[1])]);
-            if ends {
-                batch.end(process);
-                pid += 1;
-                process = s.process(pid, 0);
-                totals[0] = 0;
-            }
-            batches.push(s.rig.pass(batch).unwrap());
-            if let Some(&(length, microjoules)) = steps.next() {
-                measured += microjoules;
-                batches.push(s.pass(read, read + length, &[(meter, measured)]));
-                read += length;
-            }
-        }
-        let mut rest = Batch::default();
-        for (_, transform) in &mut s.rig.transforms {
-            transform.finish(&mut rest).unwrap();
-        }
-        batches.push(rest);
-        let (books, residual) = s.books(&batches);
-        prop_assert_eq!(books.values().sum::<u64>(), measured, "{:?}", books);
-        prop_assert_eq!(residual, 0.0);
-    }
 }
