@@ -8,7 +8,7 @@
 //! | [`proxy`] | the proxies that the environment names |
 //! | `listen` | listening on a configured address |
 //! | [`tls`], `pinned` | rustls configurations of clients and servers, made from PEM files |
-//! | [`error`] | why there is no answer |
+//! | [`error`], `retry_after` | why there is no answer; how long a server asks to wait |
 //! | [`testing`] | certificates for tests |
 //!
 //! Servers bring their own accept loops: they need only [`listen()`] and [`ServerTls`].
@@ -22,6 +22,7 @@ pub mod fuzzing;
 mod listen;
 mod pinned;
 pub mod proxy;
+mod retry_after;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tls;
@@ -31,4 +32,5 @@ pub use connect::Connector;
 pub use error::{Error, chain, find};
 pub use listen::listen;
 pub use proxy::Proxy;
+pub use retry_after::retry_after;
 pub use tls::{ClientTls, Identity, PemFile, ServerTls, TlsError, Trust};
