@@ -2,7 +2,7 @@
 //! a proxy only if it is given one. Connections are kept open between requests.
 
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -12,11 +12,10 @@ use hyper::{Request, StatusCode};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::ClientConfig;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::connect::Connector;
+use crate::connect::{Connector, Tls};
 use crate::error::{Error, chain, find};
 use crate::proxy::Proxy;
 
@@ -57,12 +56,12 @@ pub struct Client {
 
 impl Client {
     /// A client that connects to the host of each request. Without `tls` it refuses `https://`.
-    pub fn new(tls: Option<Arc<ClientConfig>>, limits: Limits) -> Self {
+    pub fn new(tls: impl Into<Tls>, limits: Limits) -> Self {
         Self { inner: client(Connector::tcp(tls, limits.time)), limits, proxy: None }
     }
 
     /// The same, but through `proxy` where that applies.
-    pub fn proxied(tls: Option<Arc<ClientConfig>>, limits: Limits, proxy: Proxy) -> Self {
+    pub fn proxied(tls: impl Into<Tls>, limits: Limits, proxy: Proxy) -> Self {
         let connector = Connector::tcp(tls, limits.time).forwarding_through(proxy.clone());
         Self { inner: client(connector), limits, proxy: Some(proxy) }
     }

@@ -16,18 +16,58 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::UnixStream;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use crate::error::{Error, chain};
 use crate::proxy::{Proxy, Via};
+use crate::reload::ReloadingTls;
+
+/// The TLS of a client's connections.
+#[derive(Clone, Default)]
+pub enum Tls {
+    /// None: `https://` is refused.
+    #[default]
+    None,
+    /// The same for all connections.
+    Fixed(Arc<ClientConfig>),
+    /// That of files as they are when a connection is opened.
+    Files(Arc<ReloadingTls>),
+}
+
+impl From<Option<Arc<ClientConfig>>> for Tls {
+    fn from(config: Option<Arc<ClientConfig>>) -> Self {
+        config.map_or(Tls::None, Tls::Fixed)
+    }
+}
+
+impl From<Arc<ReloadingTls>> for Tls {
+    fn from(files: Arc<ReloadingTls>) -> Self {
+        Tls::Files(files)
+    }
+}
+
+impl Tls {
+    async fn config(&self) -> Option<Arc<ClientConfig>> {
+        match self {
+            Tls::None => None,
+            Tls::Fixed(config) => Some(config.clone()),
+            Tls::Files(files) => {
+                let files = files.clone();
+                // It fails only while the runtime shuts down.
+                spawn_blocking(move || files.current()).await.ok()
+            }
+        }
+    }
+}
 
 /// Opens connections.
 #[derive(Clone)]
 pub struct Connector {
     to: Destination,
-    tls: Option<TlsConnector>,
+    tls: Tls,
     limit: Duration,
     proxy: Option<Proxy>,
     /// Whether requests without TLS may be forwarded by the proxy, instead of going through a tunnel.
@@ -44,12 +84,12 @@ enum Destination {
 
 impl Connector {
     /// Connects to the host of each request, within `limit`. Without `tls` it refuses `https://`.
-    pub fn tcp(tls: Option<Arc<ClientConfig>>, limit: Duration) -> Self {
+    pub fn tcp(tls: impl Into<Tls>, limit: Duration) -> Self {
         let mut connect = HttpConnector::new();
         connect.enforce_http(false);
         connect.set_nodelay(true);
         let to = Destination::Tcp(connect);
-        Self { to, tls: tls.map(TlsConnector::from), limit, proxy: None, forwards: false }
+        Self { to, tls: tls.into(), limit, proxy: None, forwards: false }
     }
 
     /// The same, but through a tunnel of `proxy` where that applies.
@@ -65,7 +105,7 @@ impl Connector {
 
     /// Connects to the unix socket `path`, within `limit`.
     pub fn unix(path: PathBuf, limit: Duration) -> Self {
-        Self { to: Destination::Unix(path), tls: None, limit, proxy: None, forwards: false }
+        Self { to: Destination::Unix(path), tls: Tls::None, limit, proxy: None, forwards: false }
     }
 
     async fn connect(self, uri: Uri) -> Result<Stream, Error> {
@@ -98,12 +138,12 @@ impl Connector {
             return Err(via.failed(&io::Error::other(text)));
         }
         // To the proxy itself without ALPN, which is about the server behind it.
-        let tls = self.tls.as_ref().map(|tls| {
-            let mut config = (**tls.config()).clone();
+        let tls = self.tls.config().await.map(|tls| {
+            let mut config = (*tls).clone();
             config.alpn_protocols.clear();
-            TlsConnector::from(Arc::new(config))
+            Arc::new(config)
         });
-        let mut tunnel = Tunnel::new(via.uri.clone(), Self { proxy: None, tls, ..self.clone() });
+        let mut tunnel = Tunnel::new(via.uri.clone(), Self { proxy: None, tls: tls.into(), ..self.clone() });
         if let Some(value) = &via.authorization {
             tunnel = tunnel.with_auth(value.clone());
         }
@@ -114,13 +154,14 @@ impl Connector {
     }
 
     async fn encrypt(&self, stream: Stream, uri: &Uri) -> Result<Stream, Error> {
-        let Some(tls) = &self.tls else {
+        let Some(config) = self.tls.config().await else {
             return Err(Error::Tls(format!("{uri}: https:// without a TLS configuration")));
         };
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned()).map_err(|e| Error::Tls(format!("{host}: {e}")))?;
+        let tls = TlsConnector::from(config.clone());
         let stream = tls.connect(name, TokioIo::new(stream)).await.map_err(|e| untrusted(host, &e))?;
-        let offered = &tls.config().alpn_protocols;
+        let offered = &config.alpn_protocols;
         // A gRPC client speaks nothing but HTTP/2.
         if offered.iter().all(|p| p == b"h2")
             && !offered.is_empty()

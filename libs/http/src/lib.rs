@@ -8,6 +8,7 @@
 //! | [`proxy`] | the proxies that the environment names |
 //! | `listen` | listening on a configured address |
 //! | [`tls`], `pinned` | rustls configurations of clients and servers, made from PEM files |
+//! | `reload` | TLS whose files may be replaced |
 //! | [`error`], `retry_after` | why there is no answer; how long a server asks to wait |
 //! | [`testing`] | certificates for tests |
 //!
@@ -22,15 +23,17 @@ pub mod fuzzing;
 mod listen;
 mod pinned;
 pub mod proxy;
+mod reload;
 mod retry_after;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tls;
 
 pub use client::{Answer, BlockingClient, Client, Limits};
-pub use connect::Connector;
+pub use connect::{Connector, Tls};
 pub use error::{Error, chain, find};
 pub use listen::listen;
 pub use proxy::Proxy;
+pub use reload::ReloadingTls;
 pub use retry_after::retry_after;
 pub use tls::{ClientTls, Identity, PemFile, ServerTls, TlsError, Trust};
