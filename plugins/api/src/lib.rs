@@ -13,6 +13,7 @@
 //! | [`spec`] | a declared element |
 //! | [`host`], [`chain`] | for programs that run plugins: their start; an output behind transforms of its own |
 //! | [`events`] | what plugins tell each other |
+//! | [`trace`] | the context of distributed traces, and the events about commands that are traced |
 //! | [`directory`] | the living processes by pid |
 //! | [`members`] | the processes of a group whose energy is metered apart |
 //! | [`process_stats`] | what a process used besides CPU time and energy |
@@ -50,6 +51,7 @@ pub mod subject;
 pub mod testing;
 pub mod text;
 pub mod time;
+pub mod trace;
 pub mod unit;
 
 pub use batch::{Batch, Segment, SegmentMut};
