@@ -128,6 +128,8 @@ pub fn standard() -> Vec<Registered> {
         Registered::of::<wattrace_sqlite::Sqlite>(),
         #[cfg(feature = "prometheus")]
         Registered::of::<wattrace_prometheus::Prometheus>(),
+        #[cfg(feature = "influx")]
+        Registered::of::<wattrace_influx::Influx>(),
         #[cfg(feature = "otlp")]
         Registered::of::<wattrace_otlp::Otlp>(),
         #[cfg(feature = "guest")]

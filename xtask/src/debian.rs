@@ -155,6 +155,21 @@ pub(crate) fn install(packages: &[String], purpose: &str) -> Result<()> {
     })
 }
 
+/// Keeps systemd from ever starting `units`, whose packages are about to be installed: what a machine runs
+/// is up to its owner, who unmasks them. Without systemd there is nothing to do.
+pub(crate) fn mask(units: &[&str]) {
+    let systemd = Path::new("/run/systemd/system").exists();
+    if !systemd || units.is_empty() {
+        return;
+    }
+    let masked = run_quietly(as_root("systemctl").args(["mask", "--quiet"]).args(units));
+    let units = units.join(" ");
+    match masked {
+        Ok(()) => say("setup", format_args!("{units}: masked; to run it: systemctl unmask {units}")),
+        Err(error) => say("setup", format_args!("{units}: cannot be masked, and may be started: {error:#}")),
+    }
+}
+
 fn installed(package: &str) -> bool {
     let status =
         probe(Command::new("dpkg-query").args(["--show", "--showformat=${db:Status-Status}", package]));

@@ -1,6 +1,6 @@
 //! What the tests need beyond Rust: stress-ng for load, Podman and Slurm for a container and a job, a real
-//! Prometheus, a Python environment with a real OTLP collector, and cargo-deny. The benchmarks also race
-//! hackbench, and compare with bpftrace.
+//! Prometheus and real databases, a Python environment with a real OTLP collector, and cargo-deny. The
+//! benchmarks also race hackbench, and compare with bpftrace.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -20,19 +20,61 @@ pub(crate) fn python() -> PathBuf {
     workspace::venv().join("bin/python")
 }
 
-/// What a test needs a piece of software for, its programs, and the Debian packages that hold them.
-const SERVICES: [(&str, &[&str], &[&str]); 3] = [
-    (
-        "a real container for the tests",
-        &["podman", "crun", "conmon", "busybox"],
-        &["podman", "crun", "conmon", "busybox-static"],
-    ),
-    (
-        "a real batch job for the tests",
-        &["slurmctld", "slurmd", "sbatch", "munged", "busybox"],
-        &["slurmctld", "slurmd", "slurm-client", "munge", "busybox-static"],
-    ),
-    ("a real Prometheus for the tests", &["prometheus", "promtool"], &["prometheus", "prometheus"]),
+/// A piece of software that a test runs for itself.
+struct Service {
+    name: &'static str,
+    purpose: &'static str,
+    /// Its programs, the server first, and the Debian packages that hold them, in the same order.
+    programs: &'static [&'static str],
+    packages: &'static [&'static str],
+    /// The systemd units that the packages would start: masked before they are installed.
+    units: &'static [&'static str],
+}
+
+const SERVICES: [Service; 6] = [
+    Service {
+        name: "Podman",
+        purpose: "a real container for the tests",
+        programs: &["podman", "crun", "conmon", "busybox"],
+        packages: &["podman", "crun", "conmon", "busybox-static"],
+        units: &[],
+    },
+    Service {
+        name: "Slurm",
+        purpose: "a real batch job for the tests",
+        programs: &["slurmctld", "slurmd", "sbatch", "munged", "busybox"],
+        packages: &["slurmctld", "slurmd", "slurm-client", "munge", "busybox-static"],
+        units: &["slurmctld", "slurmd", "munge"],
+    },
+    Service {
+        name: "Prometheus",
+        purpose: "a real Prometheus for the tests",
+        programs: &["prometheus", "promtool"],
+        packages: &["prometheus", "prometheus"],
+        units: &["prometheus"],
+    },
+    Service {
+        name: "PostgreSQL",
+        purpose: "a real PostgreSQL for the tests",
+        // The server itself is not in PATH.
+        programs: &["pg_createcluster", "psql", "openssl"],
+        packages: &["postgresql", "postgresql", "openssl"],
+        units: &["postgresql"],
+    },
+    Service {
+        name: "InfluxDB",
+        purpose: "a real InfluxDB for the tests",
+        programs: &["influxd"],
+        packages: &["influxdb"],
+        units: &["influxdb"],
+    },
+    Service {
+        name: "VictoriaMetrics",
+        purpose: "a real VictoriaMetrics for the tests",
+        programs: &["victoria-metrics"],
+        packages: &["victoria-metrics"],
+        units: &["victoria-metrics"],
+    },
 ];
 
 /// Brings about all of it.
@@ -40,9 +82,9 @@ pub(crate) fn ensure() -> Result<()> {
     if probe(Command::new("stress-ng").arg("--version")).is_none() {
         debian::install(&["stress-ng".to_owned()], "load for the tests")?;
     }
-    for (purpose, programs, packages) in SERVICES {
+    for service in &SERVICES {
         // Where it cannot be had, the tests do without, say so, and fail under CI=true.
-        if let Err(error) = ensure_service(purpose, programs, packages) {
+        if let Err(error) = service.ensure() {
             say("setup", format_args!("{error:#}"));
         }
     }
@@ -52,18 +94,26 @@ pub(crate) fn ensure() -> Result<()> {
 
 /// Which of them are there, for messages.
 pub(crate) fn services() -> String {
-    let is_whole = |programs: &[&str]| programs.iter().all(|program| is_there(program));
-    let [podman, slurm, prometheus] =
-        SERVICES.map(|(_, programs, _)| if is_whole(programs) { "" } else { "no " });
-    format!("{podman}Podman, {slurm}Slurm, {prometheus}Prometheus")
+    let there = |service: &Service| {
+        let is_whole = service.programs.iter().all(|program| is_there(program));
+        format!("{}{}", if is_whole { "" } else { "no " }, service.name)
+    };
+    SERVICES.iter().map(there).collect::<Vec<_>>().join(", ")
 }
 
-/// Installs the packages whose programs are missing; both are in the same order.
-fn ensure_service(purpose: &str, programs: &[&str], packages: &[&str]) -> Result<()> {
-    let pairs = programs.iter().zip(packages);
-    let missing: Vec<_> =
-        pairs.filter(|(program, _)| !is_there(program)).map(|(_, p)| (*p).to_owned()).collect();
-    debian::install(&missing, purpose)
+impl Service {
+    /// Installs the packages whose programs are missing. The tests start what they need for themselves, so
+    /// nothing is left running.
+    fn ensure(&self) -> Result<()> {
+        let pairs = self.programs.iter().zip(self.packages);
+        let missing: Vec<_> =
+            pairs.filter(|(program, _)| !is_there(program)).map(|(_, p)| (*p).to_owned()).collect();
+        // A server that is there already may be wanted.
+        if self.programs.first().is_some_and(|server| !is_there(server)) {
+            debian::mask(self.units);
+        }
+        debian::install(&missing, self.purpose)
+    }
 }
 
 /// Whether a program is installed, for whomever.

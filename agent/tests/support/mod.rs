@@ -7,7 +7,9 @@
 )]
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
+pub(crate) mod feed;
 pub(crate) mod load_meter;
+pub(crate) mod services;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
