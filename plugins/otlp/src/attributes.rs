@@ -9,8 +9,12 @@ use wattrace_api::{Attribute, AttributeValue};
 
 /// Attributes as they stand in a point: kept per stream in this form, which is the smallest.
 pub(crate) fn encoded(attributes: &[Attribute]) -> Arc<[u8]> {
-    let attributes = attributes.iter().map(attribute).collect();
-    NumberDataPoint { attributes, ..Default::default() }.encode_to_vec().into()
+    NumberDataPoint { attributes: all(attributes), ..Default::default() }.encode_to_vec().into()
+}
+
+/// Attributes as OTLP's own.
+pub(crate) fn all(attributes: &[Attribute]) -> Vec<KeyValue> {
+    attributes.iter().map(attribute).collect()
 }
 
 fn attribute(attribute: &Attribute) -> KeyValue {

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use tracing::{info, warn};
+use wattrace_otlp_client::endpoint::shown;
+use wattrace_otlp_client::protocol::Protocol;
+use wattrace_otlp_client::{Outcome, Problem};
 
 use crate::backoff::LONGEST;
 use crate::config::Settings;
-use crate::endpoint::shown;
-use crate::protocol::Protocol;
-use crate::transport::{Outcome, Problem};
 
 /// The collector, as of its last answer.
 #[derive(Debug)]
@@ -22,10 +22,11 @@ pub(crate) struct Collector {
     /// Why nothing arrives.
     trouble: Option<String>,
     /// What is reported once: a wait that is cut, until something is accepted; a request that is split; a
-    /// point that is too large.
+    /// point that is too large; values from the spool that are refused.
     wait_reported: bool,
     split_reported: bool,
     too_large_reported: bool,
+    replay_reported: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,14 +62,15 @@ impl Collector {
     /// A collector that has not answered yet.
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
-            endpoint: shown(&settings.endpoint),
-            protocol: settings.protocol,
-            proxy: settings.proxy.address(&settings.endpoint),
+            endpoint: shown(&settings.client.endpoint),
+            protocol: settings.client.protocol,
+            proxy: settings.client.proxy.address(&settings.client.endpoint),
             state: State::Unknown,
             trouble: None,
             wait_reported: false,
             split_reported: false,
             too_large_reported: false,
+            replay_reported: false,
         }
     }
 
@@ -132,6 +134,23 @@ impl Collector {
         })
     }
 
+    /// Takes the outcome of a request from the spool. That it is to be sent again is the live values' business.
+    pub(crate) fn observe_replayed(&mut self, outcome: &Outcome, values: u64) -> Option<Notice> {
+        let endpoint = &self.endpoint;
+        let (count, cause) = match outcome {
+            Outcome::TooLarge { cause, .. } => return self.point_too_large(cause),
+            Outcome::Refused { cause } => (values, cause),
+            Outcome::Accepted { rejected: 1.., message } => (values, message),
+            _ => return None,
+        };
+        (!std::mem::replace(&mut self.replay_reported, true)).then(|| {
+            Notice::Warn(format!(
+                "{endpoint} does not take {count} values that waited in the spool, or some of them: {cause}; \
+                 such values are counted as lost"
+            ))
+        })
+    }
+
     fn point_too_large(&mut self, cause: &str) -> Option<Notice> {
         let endpoint = &self.endpoint;
         (!std::mem::replace(&mut self.too_large_reported, true)).then(|| {
@@ -170,7 +189,7 @@ fn remedy(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Unreached { problem: Problem::Tls, .. } => {
             ". To trust the certificate, name it, or that of its authority, as a PEM file in \
-             OTEL_EXPORTER_OTLP_CERTIFICATE"
+             plugins.otlp.certificate or OTEL_EXPORTER_OTLP_CERTIFICATE"
         }
         Outcome::Unreached { problem: Problem::Connection | Problem::Exchange, .. } => {
             ". Is a collector listening there? Else set plugins.otlp.endpoint and protocol"
@@ -181,13 +200,15 @@ fn remedy(outcome: &Outcome) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use wattrace_otlp_client::Env;
+
     use super::*;
     use crate::config::OtlpConfig;
-    use crate::env::Env;
+    use crate::signal::METRICS;
 
     #[test]
     fn only_changes_are_logged_with_the_place_the_cause_and_the_remedy() {
-        let settings = Settings::resolve(OtlpConfig::default(), Env(&|_| None)).unwrap();
+        let settings = Settings::resolve(OtlpConfig::default(), &Env::new(METRICS, &|_| None)).unwrap();
         let mut collector = Collector::new(&settings);
         let unreachable =
             Outcome::Unreached { cause: "connection refused".to_owned(), problem: Problem::Connection };
@@ -222,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_long_wait_a_split_and_a_point_that_is_too_large_are_reported_once() {
-        let settings = Settings::resolve(OtlpConfig::default(), Env(&|_| None)).unwrap();
+        let settings = Settings::resolve(OtlpConfig::default(), &Env::new(METRICS, &|_| None)).unwrap();
         let mut collector = Collector::new(&settings);
         let hour = Duration::from_secs(3600);
         let busy = Outcome::Later { cause: "HTTP status 429".to_owned(), after: Some(hour) };

@@ -1,23 +1,20 @@
-//! The plugin's configuration. Together with OpenTelemetry's environment variables (`env`) it becomes
-//! [`Settings`]; the configuration takes precedence.
+//! The plugin's configuration. Together with OpenTelemetry's environment variables it becomes [`Settings`];
+//! the configuration takes precedence. What is not about metrics is decided in `wattrace-otlp-client`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hyper::Uri;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use wattrace_api::{Error, Secret};
-use wattrace_http::Proxy;
-use wattrace_http::proxy::is_this_machine;
+use wattrace_otlp_client::env::{self, Env};
+use wattrace_otlp_client::{Config, Settings as ClientSettings};
 
-use crate::endpoint::{Endpoint, shown};
-use crate::env::{self, Env};
-use crate::protocol::Protocol;
-use crate::token::Token;
+use crate::power::Powers;
+use crate::resource::kubernetes;
+use crate::temporality::{Temporalities, Temporality};
 
 /// `[plugins.otlp]`.
 #[derive(Clone, Serialize, Deserialize)]
@@ -27,7 +24,7 @@ pub struct OtlpConfig {
     /// as Basic authentication. Empty: the value of OTEL_EXPORTER_OTLP_METRICS_ENDPOINT or
     /// OTEL_EXPORTER_OTLP_ENDPOINT, else port 4317 (gRPC) or 4318 (HTTP) of this host.
     pub endpoint: String,
-    /// `grpc` or `http/protobuf`. Empty: the value of OTEL_EXPORTER_OTLP_PROTOCOL, else `grpc`.
+    /// `grpc`, `http/protobuf` or `http/json`. Empty: the value of OTEL_EXPORTER_OTLP_PROTOCOL, else `grpc`.
     pub protocol: String,
     /// Time between exports. 0s: the value of OTEL_METRIC_EXPORT_INTERVAL, else 10 s.
     #[serde(with = "humantime_serde")]
@@ -37,13 +34,29 @@ pub struct OtlpConfig {
     pub timeout: Duration,
     /// Headers to send with every request, in addition to those in OTEL_EXPORTER_OTLP_HEADERS.
     pub headers: BTreeMap<String, String>,
+    /// File with more headers, `Name: value` in each line. It is read before every request.
+    pub headers_file: PathBuf,
     /// Sent with every request as `Authorization: Bearer …`. Empty: nothing, unless `headers` contain it.
     pub bearer_token: Secret,
     /// File that holds the bearer token, so that it need not stand in the configuration. It is read before
     /// every request, so the token may be rotated at any time.
     pub bearer_token_file: PathBuf,
-    /// `gzip` or `none`. Empty: the value of OTEL_EXPORTER_OTLP_COMPRESSION, else `none`.
+    /// `gzip`, `zstd` or `none`. Empty: the value of OTEL_EXPORTER_OTLP_COMPRESSION, else `none`.
     pub compression: String,
+    /// PEM file with the authority that signed the collector's certificate, or with that certificate itself.
+    /// Empty: OTEL_EXPORTER_OTLP_CERTIFICATE, else the system's authorities.
+    pub certificate: PathBuf,
+    /// PEM file with the agent's certificate, for collectors that require one. Empty:
+    /// OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE, else none.
+    pub client_certificate: PathBuf,
+    /// PEM file with its private key. Empty: OTEL_EXPORTER_OTLP_CLIENT_KEY.
+    pub client_key: PathBuf,
+    /// What points of counters and histograms cover: `cumulative`, `delta` or `lowmemory` (histograms alone
+    /// are delta). Empty: the value of OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE, else `cumulative`.
+    pub temporality: String,
+    /// `exponential`: the distribution of each domain's power is exported too; or `none`. Empty: exponential
+    /// if OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION is base2_exponential_bucket_histogram.
+    pub power_histogram: String,
     /// How many processes are exported one by one, the heaviest first; the rest is summed as `other`. 0: all.
     pub top: u32,
     /// The resource's service.name. Empty: the value of OTEL_SERVICE_NAME or in OTEL_RESOURCE_ATTRIBUTES,
@@ -51,6 +64,16 @@ pub struct OtlpConfig {
     pub service_name: String,
     /// More attributes of the resource, in addition to those in OTEL_RESOURCE_ATTRIBUTES.
     pub resource_attributes: BTreeMap<String, String>,
+    /// The file in which requests wait while the collector takes none. Empty: `spool/otlp-metrics.db` in
+    /// `$STATE_DIRECTORY`, which systemd sets; without that variable in `/var/lib/wattrace` for root, and for
+    /// others in `$XDG_STATE_HOME/wattrace` or `~/.local/state/wattrace`. `none`: they do not wait; the latest
+    /// values are sent when the collector is back.
+    pub spool: PathBuf,
+    /// Most MiB of that file.
+    pub spool_max_mib: u32,
+    /// What has waited for longer is dropped.
+    #[serde(with = "humantime_serde")]
+    pub spool_max_age: Duration,
 }
 
 impl Default for OtlpConfig {
@@ -61,12 +84,21 @@ impl Default for OtlpConfig {
             interval: Duration::ZERO,
             timeout: Duration::ZERO,
             headers: BTreeMap::new(),
+            headers_file: PathBuf::new(),
             bearer_token: Secret::default(),
             bearer_token_file: PathBuf::new(),
             compression: String::new(),
+            certificate: PathBuf::new(),
+            client_certificate: PathBuf::new(),
+            client_key: PathBuf::new(),
+            temporality: String::new(),
+            power_histogram: String::new(),
             top: 100,
             service_name: String::new(),
             resource_attributes: BTreeMap::new(),
+            spool: PathBuf::new(),
+            spool_max_mib: 256,
+            spool_max_age: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -81,191 +113,123 @@ impl fmt::Debug for OtlpConfig {
 /// The configuration and the environment, combined.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Without credentials, which are among the headers.
-    pub(crate) endpoint: Uri,
-    pub(crate) proxy: Proxy,
-    pub(crate) protocol: Protocol,
+    pub(crate) client: ClientSettings,
     pub(crate) interval: Duration,
-    pub(crate) timeout: Duration,
-    pub(crate) headers: HeaderMap,
-    pub(crate) token: Token,
-    pub(crate) gzip: bool,
+    pub(crate) temporality: Temporalities,
+    /// Whether the distributions of power are exported.
+    pub(crate) has_powers: bool,
     /// Most processes exported one by one; 0: no limit.
     pub(crate) top: usize,
     /// The configured attributes of the resource; `resource` adds those of the machine when the output opens.
     pub(crate) resource: BTreeMap<String, String>,
-    pub(crate) tls: TlsFiles,
+    /// `None`: there is none.
+    pub(crate) spool: Option<wattrace_spool::Settings>,
 }
 
-/// PEM files for TLS that replace or add to the system's root certificates.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct TlsFiles {
-    /// The authority that signed the collector's certificate.
-    pub(crate) authority: Option<PathBuf>,
-    /// The agent's certificate and key, for collectors that require one.
-    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+impl Settings {
+    /// The distributions of power, if they are exported.
+    pub(crate) fn powers(&self) -> Option<Powers> {
+        self.has_powers.then(|| Powers::new(self.temporality.histograms))
+    }
 }
 
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Settings {
     /// Combines `config` and `env`.
     ///
     /// # Errors
     /// An invalid value; the message names the key or the variable.
-    pub(crate) fn resolve(config: OtlpConfig, env: Env<'_>) -> Result<Self, Error> {
-        let protocol = protocol(&config.protocol, env)?;
-        let temporality = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
-        if let Some(value) = env.get(temporality).filter(|v| !v.eq_ignore_ascii_case("cumulative")) {
-            warn!(
-                "{temporality}={value} is ignored: counters are cumulative, so that a lost request \
-                 loses nothing"
-            );
-        }
-        let endpoint = Endpoint::resolve(&config.endpoint, protocol, env)?;
-        let token = Token::new(&config.bearer_token, config.bearer_token_file)?;
-        let headers = authorized(headers(&config.headers, env)?, &endpoint, &token)?;
-        let endpoint = endpoint.uri;
-        if (!matches!(token, Token::None) || headers.contains_key(AUTHORIZATION))
-            && endpoint.scheme_str() == Some("http")
-            && !is_this_machine(&endpoint)
-        {
-            warn!(
-                "plugins.otlp: without TLS anyone on the network can read the credentials sent to {}: use \
-                 https",
-                shown(&endpoint)
-            );
+    pub(crate) fn resolve(config: OtlpConfig, env: &Env<'_>) -> Result<Self, Error> {
+        let temporality = Temporalities::resolve(&config.temporality, env)?;
+        let client = Config {
+            endpoint: config.endpoint,
+            protocol: config.protocol,
+            timeout: config.timeout,
+            headers: config.headers,
+            headers_file: config.headers_file,
+            bearer_token: config.bearer_token,
+            bearer_token_file: config.bearer_token_file,
+            compression: config.compression,
+            certificate: config.certificate,
+            client_certificate: config.client_certificate,
+            client_key: config.client_key,
+        };
+        let spool = spool(config.spool, config.spool_max_mib, config.spool_max_age)?;
+        if spool.is_none() && temporality.counters == Temporality::Delta {
+            let problem = "with temporality delta a request that is lost loses energy: name a file";
+            return Err(env.bad("spool", problem));
         }
         Ok(Self {
-            endpoint,
-            proxy: Proxy::from_variables(|name| env.get(name)),
-            protocol,
-            interval: duration(config.interval, DEFAULT_INTERVAL, || {
-                let name = "OTEL_METRIC_EXPORT_INTERVAL";
-                env.get(name).map(|value| (name.to_owned(), value))
-            }),
-            timeout: duration(config.timeout, DEFAULT_TIMEOUT, || env.exporter("TIMEOUT")),
-            headers,
-            token,
-            gzip: gzip(&config.compression, env)?,
+            client: ClientSettings::resolve(client, env)?,
+            interval: interval(config.interval, env),
+            temporality,
+            has_powers: has_powers(&config.power_histogram, env)?,
             top: config.top as usize,
             resource: resource(config.service_name, config.resource_attributes, env),
-            tls: tls(env),
+            spool,
         })
     }
 }
 
-fn bad(key: &str, problem: impl std::fmt::Display) -> Error {
-    Error::fatal(format!("plugins.otlp.{key}: {problem}"))
-}
-
-fn protocol(configured: &str, env: Env<'_>) -> Result<Protocol, Error> {
+/// Whether `configured` or, if that is empty, the environment asks for exponential histograms.
+fn has_powers(configured: &str, env: &Env<'_>) -> Result<bool, Error> {
     match configured {
-        "grpc" => return Ok(Protocol::Grpc),
-        "http/protobuf" => return Ok(Protocol::Http),
+        "exponential" => return Ok(true),
+        "none" => return Ok(false),
         "" => {}
         other => {
-            return Err(bad("protocol", format!("`{other}` is unknown; it is `grpc` or `http/protobuf`")));
+            let problem = format!("`{other}` is unknown; it is `exponential` or `none`");
+            return Err(env.bad("power_histogram", problem));
         }
     }
-    Ok(match env.exporter("PROTOCOL") {
-        None => Protocol::Grpc,
-        Some((name, value)) => match value.as_str() {
-            "grpc" => Protocol::Grpc,
-            "http/protobuf" => Protocol::Http,
-            // A collector that takes JSON over HTTP takes protobuf over HTTP too.
-            "http/json" => {
-                warn!("{name}=http/json is treated as http/protobuf: JSON is not supported");
-                Protocol::Http
-            }
-            _ => {
-                warn!("{name}={value} is ignored: it is neither grpc nor http/protobuf");
-                Protocol::Grpc
-            }
-        },
-    })
+    let name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+    let value = env.get(name).unwrap_or_default().to_ascii_lowercase();
+    if !matches!(&*value, "" | "explicit_bucket_histogram" | "base2_exponential_bucket_histogram") {
+        warn!("{name}={value} is ignored: it is no aggregation of the specification");
+    }
+    Ok(value == "base2_exponential_bucket_histogram")
 }
 
-fn duration(
-    configured: Duration,
-    default: Duration,
-    variable: impl FnOnce() -> Option<(String, String)>,
-) -> Duration {
+/// Most bytes that wait in memory while the spool's disk does not work.
+const SPOOL_MEMORY: usize = 16 * 1024 * 1024;
+
+fn spool(file: PathBuf, max_mib: u32, max_age: Duration) -> Result<Option<wattrace_spool::Settings>, Error> {
+    let file = match file.to_str() {
+        Some("none") => return Ok(None),
+        Some("") => wattrace_spool::default_file("otlp-metrics"),
+        _ => Some(file),
+    };
+    if max_mib == 0 || max_age.is_zero() {
+        return Err(Error::fatal(
+            "plugins.otlp.spool_max_mib and spool_max_age must be above 0; without a spool: spool = \"none\"",
+        ));
+    }
+    Ok(file.map(|file| wattrace_spool::Settings {
+        key: "plugins.otlp.spool",
+        file,
+        max_size: u64::from(max_mib) * 1024 * 1024,
+        max_age,
+        max_memory: SPOOL_MEMORY,
+    }))
+}
+
+fn interval(configured: Duration, env: &Env<'_>) -> Duration {
     if !configured.is_zero() {
         return configured;
     }
-    variable().and_then(|(name, value)| env::millis(&name, &value)).unwrap_or(default)
-}
-
-fn headers(configured: &BTreeMap<String, String>, env: Env<'_>) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::new();
-    if let Some((name, list)) = env.exporter("HEADERS") {
-        for (key, value) in env::headers(&name, &list) {
-            match header(&key, &value) {
-                Some((key, value)) => _ = headers.insert(key, value),
-                None => warn!("header `{key}` of {name} is ignored: HTTP does not allow its name or value"),
-            }
-        }
-    }
-    for (key, value) in configured {
-        let (key, value) = header(key, value)
-            .ok_or_else(|| bad(&format!("headers.{key}"), "HTTP does not allow this name or value"))?;
-        headers.insert(key, value);
-    }
-    Ok(headers)
-}
-
-/// `headers` with the credentials of the endpoint, if it has any.
-fn authorized(mut headers: HeaderMap, endpoint: &Endpoint, token: &Token) -> Result<HeaderMap, Error> {
-    let Some(value) = &endpoint.authorization else { return Ok(headers) };
-    let from = &endpoint.from;
-    if !matches!(token, Token::None) {
-        return Err(bad(
-            "bearer_token",
-            format!("there are a user and a password in {from} as well: keep one"),
-        ));
-    }
-    if headers.contains_key(AUTHORIZATION) {
-        warn!("user and password in {from} are ignored: there is a header `authorization`");
-        return Ok(headers);
-    }
-    headers.insert(AUTHORIZATION, value.clone());
-    Ok(headers)
-}
-
-fn header(key: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
-    let mut value = HeaderValue::from_str(value).ok()?;
-    // Headers hold credentials: printed as `Sensitive`.
-    value.set_sensitive(true);
-    Some((HeaderName::from_bytes(key.as_bytes()).ok()?, value))
-}
-
-fn gzip(configured: &str, env: Env<'_>) -> Result<bool, Error> {
-    match configured {
-        "gzip" => return Ok(true),
-        "none" => return Ok(false),
-        "" => {}
-        other => return Err(bad("compression", format!("`{other}` is unknown; it is `gzip` or `none`"))),
-    }
-    Ok(match env.exporter("COMPRESSION") {
-        Some((_, value)) if value == "gzip" => true,
-        Some((name, value)) if value != "none" => {
-            warn!("{name}={value} is ignored: it is neither gzip nor none");
-            false
-        }
-        _ => false,
-    })
+    let name = "OTEL_METRIC_EXPORT_INTERVAL";
+    env.get(name).and_then(|value| env::millis(name, &value)).unwrap_or(DEFAULT_INTERVAL)
 }
 
 fn resource(
     service_name: String,
     configured: BTreeMap<String, String>,
-    env: Env<'_>,
+    env: &Env<'_>,
 ) -> BTreeMap<String, String> {
+    let mut resource: BTreeMap<_, _> = kubernetes(env).into_iter().collect();
     let list = "OTEL_RESOURCE_ATTRIBUTES";
-    let mut resource: BTreeMap<_, _> =
-        env.get(list).map(|v| env::pairs(list, &v)).unwrap_or_default().into_iter().collect();
+    resource.extend(env.get(list).map(|v| env::pairs(list, &v)).unwrap_or_default());
     if let Some(name) = env.get("OTEL_SERVICE_NAME") {
         resource.insert("service.name".to_owned(), name);
     }
@@ -274,11 +238,6 @@ fn resource(
         resource.insert("service.name".to_owned(), service_name);
     }
     resource
-}
-
-fn tls(env: Env<'_>) -> TlsFiles {
-    let file = |what| env.exporter(what).map(|(_, path)| PathBuf::from(path));
-    TlsFiles { authority: file("CERTIFICATE"), identity: file("CLIENT_CERTIFICATE").zip(file("CLIENT_KEY")) }
 }
 
 #[cfg(test)]

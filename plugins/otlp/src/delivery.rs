@@ -4,18 +4,19 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use wattrace_otlp_client::{Outcome, Problem, Transport};
+
 use crate::encode::{Contents, Request};
 use crate::sizes::{SMALL, Sizes};
 use crate::split::halves;
-use crate::transport::{Outcome, Problem, Transport};
 
 /// What became of a set.
 #[derive(Debug)]
 pub(crate) struct Report {
     /// The requests that were answered, or not in time, and how. One that is too large has a single point.
     pub(crate) answers: Vec<(Contents, Outcome)>,
-    /// Whether none is left to send.
-    pub(crate) is_complete: bool,
+    /// What is to be sent again later: the request whose answer is the last one, and those after it.
+    pub(crate) left: Vec<Request>,
     /// What is known now of the size that goes through.
     pub(crate) sizes: Sizes,
     /// The first request that was split: its size, and the answer.
@@ -61,12 +62,13 @@ pub(crate) async fn deliver(
             _ => {}
         }
         let is_later = matches!(outcome, Outcome::Later { .. } | Outcome::Unreached { .. });
-        answers.push((request.contents, outcome));
+        answers.push((request.contents.clone(), outcome));
         if is_later {
-            return Report { answers, is_complete: false, sizes, split };
+            queue.push_front(request);
+            break;
         }
     }
-    Report { answers, is_complete: true, sizes, split }
+    Report { answers, left: queue.into(), sizes, split }
 }
 
 /// What it means that a request is too large and is not split: that its point is, unless the request is

@@ -7,17 +7,19 @@ use std::num::NonZeroU64;
 use hyper::body::Bytes;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, DataPointFlags, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
-    number_data_point,
+    AggregationTemporality, DataPointFlags, ExponentialHistogram, ExponentialHistogramDataPoint, Metric,
+    NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::{Message, encode_length_delimiter, length_delimiter_len};
 use wattrace_api::{Clock, Kind, MetricId};
 
+use crate::power;
 use crate::stream::Point;
+use crate::temporality::{Temporalities, Temporality};
 
 /// A request, and what to remember of it until it is answered.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// An `ExportMetricsServiceRequest`.
     pub(crate) body: Bytes,
@@ -42,17 +44,19 @@ impl Contents {
 
 /// Numbers of fields, which the messages share.
 mod field {
-    /// Of the request, of `ScopeMetrics` (its metrics: 2), of `Sum` and `Gauge` (their points).
+    /// Of the request, of `ScopeMetrics` (its metrics: 2), of `Sum` and the others (their points).
     pub(super) const FIRST: u8 = 1;
     pub(super) const SECOND: u8 = 2;
     pub(super) const GAUGE: u8 = 5;
     pub(super) const SUM: u8 = 7;
+    pub(super) const EXPONENTIAL_HISTOGRAM: u8 = 10;
 }
 
 /// Packs points into requests, metric by metric.
 pub(crate) struct Packer<'a> {
     clock: &'a Clock,
     limit: usize,
+    temporality: Temporalities,
     /// `ResourceMetrics` and `ScopeMetrics` with all but the metrics.
     resource: Vec<u8>,
     scope: Vec<u8>,
@@ -66,9 +70,17 @@ pub(crate) struct Packer<'a> {
     done_size: usize,
 }
 
+/// What OTLP makes of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Sum,
+    Gauge,
+    Histogram,
+}
+
 /// A metric of the open request.
 struct Packed {
-    kind: Kind,
+    shape: Shape,
     /// The metric with all but its data.
     head: Vec<u8>,
     /// Its points, each as a field.
@@ -78,13 +90,30 @@ struct Packed {
 
 impl<'a> Packer<'a> {
     /// Packs requests about `resource` of at most `limit` bytes.
-    pub(crate) fn new(resource: &Resource, clock: &'a Clock, limit: usize) -> Self {
+    pub(crate) fn new(
+        resource: &Resource,
+        clock: &'a Clock,
+        limit: usize,
+        temporality: Temporalities,
+    ) -> Self {
         let resource = ResourceMetrics { resource: Some(resource.clone()), ..Default::default() };
         let scope = ScopeMetrics { scope: Some(scope()), ..Default::default() };
         let (resource, scope) = (resource.encode_to_vec(), scope.encode_to_vec());
         let (done, metrics, by_id) = (Vec::new(), Vec::new(), HashMap::new());
-        let mut packer =
-            Self { clock, limit, resource, scope, done, metrics, by_id, values: 0, size: 0, done_size: 0 };
+        let (values, size, done_size) = (0, 0, 0);
+        let mut packer = Self {
+            clock,
+            limit,
+            temporality,
+            resource,
+            scope,
+            done,
+            metrics,
+            by_id,
+            values,
+            size,
+            done_size,
+        };
         packer.size = packer.empty_size();
         packer
     }
@@ -113,8 +142,9 @@ impl<'a> Packer<'a> {
         }
         self.size += size;
         let at = *self.by_id.entry(point.metric_id).or_insert_with(|| {
-            let (kind, head) = (point.metric.kind, metric(point.metric).encode_to_vec());
-            self.metrics.push(Packed { kind, head, points: Vec::new(), ended: Vec::new() });
+            let shape = if point.metric.kind == Kind::Counter { Shape::Sum } else { Shape::Gauge };
+            let head = metric(point.metric).encode_to_vec();
+            self.metrics.push(Packed { shape, head, points: Vec::new(), ended: Vec::new() });
             self.metrics.len() - 1
         });
         let packed = &mut self.metrics[at];
@@ -123,12 +153,36 @@ impl<'a> Packer<'a> {
         self.values += u64::from(point.value.is_some());
     }
 
-    fn close(&mut self) {
+    /// Adds distributions of power. They are few: one for each meter.
+    pub(crate) fn push_powers(&mut self, distributions: Vec<ExponentialHistogramDataPoint>) {
+        if distributions.is_empty() {
+            return;
+        }
+        let head = Metric {
+            name: power::NAME.to_owned(),
+            description: power::DESCRIPTION.to_owned(),
+            unit: power::UNIT.to_owned(),
+            ..Default::default()
+        };
+        let (count, points) = (distributions.len(), Vec::new());
+        let mut packed =
+            Packed { shape: Shape::Histogram, head: head.encode_to_vec(), points, ended: vec![None; count] };
+        for point in distributions {
+            begin(field::FIRST, point.encoded_len(), &mut packed.points);
+            packed.points.extend_from_slice(&point.encode_to_vec());
+        }
+        self.size += packed.head.len() + packed.points.len() + 5 * FIELD;
+        self.values += count as u64;
+        self.metrics.push(packed);
+    }
+
+    /// What follows is in other requests.
+    pub(crate) fn close(&mut self) {
         if self.metrics.is_empty() {
             return;
         }
         let metrics = std::mem::take(&mut self.metrics);
-        let body: Bytes = assemble(&self.resource, &self.scope, &metrics).into();
+        let body: Bytes = assemble(&self.resource, &self.scope, &metrics, self.temporality).into();
         let ended = metrics.into_iter().flat_map(|metric| metric.ended).collect();
         let values = std::mem::take(&mut self.values);
         self.done_size += body.len();
@@ -145,17 +199,19 @@ impl<'a> Packer<'a> {
 }
 
 /// Puts the encoded parts into each other. Fields of a message may come in any order.
-fn assemble(resource: &[u8], scope: &[u8], metrics: &[Packed]) -> Vec<u8> {
-    let tail = |kind| match kind {
-        Kind::Counter => Sum {
-            data_points: Vec::new(),
-            aggregation_temporality: AggregationTemporality::Cumulative as i32,
-            is_monotonic: true,
+fn assemble(resource: &[u8], scope: &[u8], metrics: &[Packed], temporality: Temporalities) -> Vec<u8> {
+    let tail = |shape| match shape {
+        Shape::Sum => {
+            let aggregation_temporality = aggregation(temporality.counters);
+            Sum { data_points: Vec::new(), aggregation_temporality, is_monotonic: true }.encode_to_vec()
         }
-        .encode_to_vec(),
-        Kind::Gauge => Vec::new(),
+        Shape::Histogram => {
+            let aggregation_temporality = aggregation(temporality.histograms);
+            ExponentialHistogram { data_points: Vec::new(), aggregation_temporality }.encode_to_vec()
+        }
+        Shape::Gauge => Vec::new(),
     };
-    let parts: Vec<_> = metrics.iter().map(|metric| (metric, tail(metric.kind))).collect();
+    let parts: Vec<_> = metrics.iter().map(|metric| (metric, tail(metric.shape))).collect();
     let data_len = |(metric, tail): &(&Packed, Vec<u8>)| metric.points.len() + tail.len();
     let metric_len = |part: &(&Packed, Vec<u8>)| part.0.head.len() + field_len(data_len(part));
     let scope_len = scope.len() + parts.iter().map(|part| field_len(metric_len(part))).sum::<usize>();
@@ -168,12 +224,23 @@ fn assemble(resource: &[u8], scope: &[u8], metrics: &[Packed]) -> Vec<u8> {
     for part in &parts {
         begin(field::SECOND, metric_len(part), &mut out);
         out.extend_from_slice(&part.0.head);
-        let data = if part.0.kind == Kind::Counter { field::SUM } else { field::GAUGE };
+        let data = match part.0.shape {
+            Shape::Sum => field::SUM,
+            Shape::Gauge => field::GAUGE,
+            Shape::Histogram => field::EXPONENTIAL_HISTOGRAM,
+        };
         begin(data, data_len(part), &mut out);
         out.extend_from_slice(&part.0.points);
         out.extend_from_slice(&part.1);
     }
     out
+}
+
+fn aggregation(temporality: Temporality) -> i32 {
+    match temporality {
+        Temporality::Cumulative => AggregationTemporality::Cumulative as i32,
+        Temporality::Delta => AggregationTemporality::Delta as i32,
+    }
 }
 
 /// A field's tag and the longest length that one in a request can have.

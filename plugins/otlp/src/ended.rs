@@ -21,6 +21,8 @@ pub(crate) struct Ended {
     /// As they are sent.
     pub(crate) attributes: Arc<[u8]>,
     pub(crate) last: LatestValue,
+    /// Whether the collector is to know that there are no more values.
+    has_end: bool,
     /// What the collector has not acknowledged yet.
     pub(crate) phase: Phase,
 }
@@ -70,11 +72,12 @@ impl EndedQueue {
         Self { capacity, queue, bytes, ends, pushed, dropped, dropped_joules: 0.0 }
     }
 
-    /// Takes a stream's last value.
-    pub(crate) fn push(&mut self, series: &Series, attributes: Arc<[u8]>, last: LatestValue) {
+    /// Takes a stream's last value, after which a mark of its end follows if `has_end`.
+    pub(crate) fn push(&mut self, series: &Series, attributes: Arc<[u8]>, last: LatestValue, has_end: bool) {
         self.pushed += 1;
         let (metric, metric_id) = (series.metric.clone(), series.metric_id);
-        let ended = Ended { number: self.pushed, metric, metric_id, attributes, last, phase: Phase::Value };
+        let (number, phase) = (self.pushed, Phase::Value);
+        let ended = Ended { number, metric, metric_id, attributes, last, has_end, phase };
         self.bytes += ended.bytes();
         self.queue.push_back(ended);
         if self.bytes > self.capacity && self.ends > 0 {
@@ -113,9 +116,9 @@ impl EndedQueue {
 
     /// A request that carried the values or ends of these streams was acknowledged.
     pub(crate) fn delivered(&mut self, numbers: impl Iterator<Item = u64>) {
-        self.advance(numbers, |phase| match phase {
-            Phase::Value => Phase::End,
-            Phase::End | Phase::Done => Phase::Done,
+        self.advance(numbers, |ended| match ended.phase {
+            Phase::Value if ended.has_end => Phase::End,
+            Phase::Value | Phase::End | Phase::Done => Phase::Done,
         });
     }
 
@@ -124,7 +127,7 @@ impl EndedQueue {
         self.advance(numbers, |_| Phase::Done);
     }
 
-    fn advance(&mut self, numbers: impl Iterator<Item = u64>, next: impl Fn(Phase) -> Phase) {
+    fn advance(&mut self, numbers: impl Iterator<Item = u64>, next: impl Fn(&Ended) -> Phase) {
         let mut numbers = numbers.peekable();
         if numbers.peek().is_none() {
             return;
@@ -132,7 +135,7 @@ impl EndedQueue {
         for number in numbers {
             // A stream that was dropped meanwhile is not found.
             if let Ok(at) = self.queue.binary_search_by_key(&number, |ended| ended.number) {
-                self.queue[at].phase = next(self.queue[at].phase);
+                self.queue[at].phase = next(&self.queue[at]);
             }
         }
         self.keep(|ended| ended.phase != Phase::Done);
@@ -175,7 +178,7 @@ mod tests {
     }
 
     fn push(queue: &mut EndedQueue, series: &Series, value: u64) {
-        queue.push(series, [].into(), LatestValue { value, start: Timestamp(0), time: Timestamp(0) });
+        queue.push(series, [].into(), LatestValue { value, start: Timestamp(0), time: Timestamp(0) }, true);
     }
 
     fn phases(queue: &EndedQueue) -> Vec<(u64, Phase)> {
@@ -221,7 +224,7 @@ mod tests {
     fn attributes_count_in_bytes() {
         let (mut queue, series) = queue(100, 0);
         let last = LatestValue { value: 1, start: Timestamp(0), time: Timestamp(0) };
-        (0..1000).for_each(|_| queue.push(&series, vec![0; 1000].into(), last));
+        (0..1000).for_each(|_| queue.push(&series, vec![0; 1000].into(), last, true));
         assert_eq!(queue.len(), 100 * EACH / (EACH + 1000));
         assert_eq!(queue.take_dropped().0, 1000 - queue.len() as u64);
     }

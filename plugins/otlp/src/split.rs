@@ -4,34 +4,49 @@
 use std::ops::Range;
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, metric::Data};
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use prost::Message;
 
 use crate::encode::{Contents, Request};
 
 /// The first and the second half of a request's points. Each has what the points need: resource and metric.
-/// `None`: it has fewer than two points.
+/// `None`: it has fewer than two points. A request from the spool does not know which of its streams ended.
 pub(crate) fn halves(request: &Request) -> Option<[Request; 2]> {
-    let points = request.contents.ended.len();
-    if points < 2 {
+    if request.contents.ended.len() == 1 {
         return None;
     }
     let whole = ExportMetricsServiceRequest::decode(request.body.clone()).ok()?;
+    let points = count(&whole);
+    if points < 2 {
+        return None;
+    }
     let half = |range: Range<usize>| {
-        let (mut message, ended) = (whole.clone(), request.contents.ended[range.clone()].to_vec());
+        let mut message = whole.clone();
+        let ended = request.contents.ended.get(range.clone()).unwrap_or_default().to_vec();
         let values = keep(&mut message, range);
         Request { body: message.encode_to_vec().into(), contents: Contents { values, ended } }
     };
     Some([half(0..points / 2), half(points / 2..points)])
 }
 
+fn count(message: &ExportMetricsServiceRequest) -> usize {
+    let scopes = message.resource_metrics.iter().flat_map(|r| &r.scope_metrics);
+    let points = |data: &Option<Data>| match data {
+        Some(Data::Sum(sum)) => sum.data_points.len(),
+        Some(Data::Gauge(gauge)) => gauge.data_points.len(),
+        Some(Data::ExponentialHistogram(histogram)) => histogram.data_points.len(),
+        _ => 0,
+    };
+    scopes.flat_map(|scope| &scope.metrics).map(|metric| points(&metric.data)).sum()
+}
+
 /// Leaves only the points in `range`. Returns how many of them are values.
 fn keep(message: &mut ExportMetricsServiceRequest, range: Range<usize>) -> u64 {
     let (mut at, mut values) = (0, 0);
-    let mut is_kept = |point: &NumberDataPoint| {
+    let mut is_kept = |has_value: bool| {
         let is_kept = range.contains(&at);
         at += 1;
-        values += u64::from(is_kept && point.value.is_some());
+        values += u64::from(is_kept && has_value);
         is_kept
     };
     for scope in message.resource_metrics.iter_mut().flat_map(|r| &mut r.scope_metrics) {
@@ -39,9 +54,13 @@ fn keep(message: &mut ExportMetricsServiceRequest, range: Range<usize>) -> u64 {
             let points = match &mut metric.data {
                 Some(Data::Sum(sum)) => &mut sum.data_points,
                 Some(Data::Gauge(gauge)) => &mut gauge.data_points,
+                Some(Data::ExponentialHistogram(histogram)) => {
+                    histogram.data_points.retain(|_| is_kept(true));
+                    return !histogram.data_points.is_empty();
+                }
                 _ => return false,
             };
-            points.retain(&mut is_kept);
+            points.retain(|point| is_kept(point.value.is_some()));
             !points.is_empty()
         });
     }
@@ -52,6 +71,7 @@ fn keep(message: &mut ExportMetricsServiceRequest, range: Range<usize>) -> u64 {
 mod tests {
     use std::num::NonZeroU64;
 
+    use opentelemetry_proto::tonic::metrics::v1::NumberDataPoint;
     use wattrace_api::{Attribute, Value, metric};
 
     use super::*;

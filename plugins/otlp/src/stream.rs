@@ -65,6 +65,8 @@ pub(crate) struct Moment {
     pub(crate) newest: Timestamp,
     /// Which collection it is.
     pub(crate) round: u64,
+    /// Whether unchanged counters are sent too.
+    pub(crate) everything: bool,
 }
 
 impl Stream {
@@ -86,7 +88,7 @@ impl Stream {
     ) {
         let hardware = series.consumer.is_none();
         let stale = series.metric.kind == Kind::Counter
-            && self.sent.is_some_and(|sent| moment.now.since(sent.at) >= REFRESH);
+            && self.sent.is_some_and(|sent| moment.everything || moment.now.since(sent.at) >= REFRESH);
         if !(*changed || hardware || stale) {
             return;
         }

@@ -9,10 +9,13 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use wattrace_api::{Batch, Kind, Registry, Series, SeriesId, SeriesMap, Timestamp, Value};
+use opentelemetry_proto::tonic::metrics::v1::ExponentialHistogramDataPoint;
+use wattrace_api::{Batch, Clock, Kind, Registry, Series, SeriesId, SeriesMap, Timestamp, Value};
 
 use crate::ended::{EndedQueue, Phase};
+use crate::power::Powers;
 use crate::stream::{LatestValue, Moment, Point, Stream};
+use crate::temporality::Temporality;
 
 /// All series that are alive, and the streams that ended.
 #[derive(Debug)]
@@ -22,6 +25,10 @@ pub(crate) struct Table {
     pub(crate) ended: EndedQueue,
     /// End of the latest window seen.
     newest: Timestamp,
+    /// Of counters.
+    temporality: Temporality,
+    /// The distributions of power, if they are wanted.
+    powers: Option<Powers>,
     /// Counts the collections.
     round: u64,
     /// Points of series that the registry does not know.
@@ -47,7 +54,13 @@ impl Table {
     /// An empty table whose ended streams take at most `capacity` bytes.
     pub(crate) fn new(registry: Arc<Registry>, capacity: usize) -> Self {
         let (entries, ended) = (SeriesMap::default(), EndedQueue::new(capacity));
-        Self { registry, entries, ended, newest: Timestamp(0), round: 0, unknown: 0 }
+        let (temporality, powers) = (Temporality::Cumulative, None);
+        Self { registry, entries, ended, newest: Timestamp(0), temporality, powers, round: 0, unknown: 0 }
+    }
+
+    /// The same, with counters of another temporality, and with the distributions of power.
+    pub(crate) fn reporting(self, counters: Temporality, powers: Option<Powers>) -> Self {
+        Self { temporality: counters, powers, ..self }
     }
 
     /// Takes a batch's values and ends.
@@ -64,7 +77,10 @@ impl Table {
                     self.unknown += 1;
                     continue;
                 };
-                entry.follow_rename(&mut self.ended);
+                if let Some(powers) = &mut self.powers {
+                    powers.write(id, &entry.series, segment.window, value);
+                }
+                entry.follow_rename(self.temporality, &mut self.ended);
                 (entry.value, entry.time) = (value.steps(), segment.window.end);
                 entry.changed = true;
             }
@@ -75,20 +91,37 @@ impl Table {
     }
 
     fn end(&mut self, id: SeriesId) {
+        if let Some(powers) = &mut self.powers {
+            powers.end(id);
+        }
         if let Some(entry) = self.entries.remove(id) {
-            let latest = entry.latest();
-            self.ended.push(&entry.series, entry.stream.attributes, latest);
+            entry.finish(entry.stream.attributes.clone(), self.temporality, &mut self.ended);
         }
     }
 
     /// Emits what there is to send at `now`: the hardware's series always, a consumer's when it has changed
-    /// or was last sent a minute ago; then, as [`Table::collect_ended`] does, the ended streams.
-    pub(crate) fn collect(&mut self, now: Timestamp, mut emit: impl FnMut(Point<'_>) -> bool) -> bool {
+    /// or was last sent a minute ago, or, of counters, `everything`; then, as [`Table::collect_ended`] does,
+    /// the ended streams.
+    pub(crate) fn collect(
+        &mut self,
+        now: Timestamp,
+        everything: bool,
+        mut emit: impl FnMut(Point<'_>) -> bool,
+    ) -> bool {
         self.round += 1;
-        let moment = Moment { now, newest: self.newest, round: self.round };
+        let moment = Moment { now, newest: self.newest, round: self.round, everything };
         for (_, entry) in self.entries.iter_mut() {
+            let is_delta = entry.is_delta(self.temporality);
+            // An increment of zero says nothing: the next point begins where the last one ended.
+            if is_delta && entry.latest().value == 0 {
+                entry.changed = false;
+                continue;
+            }
             let latest = entry.latest();
             entry.stream.collect(&entry.series, latest, &mut entry.changed, &moment, &mut emit);
+            if is_delta {
+                entry.begin_again();
+            }
         }
         self.collect_ended(emit)
     }
@@ -117,6 +150,11 @@ impl Table {
             }
         }
         true
+    }
+
+    /// The distributions of power to send.
+    pub(crate) fn collect_powers(&mut self, clock: &Clock) -> Vec<ExponentialHistogramDataPoint> {
+        self.powers.as_mut().map(|powers| powers.collect(clock)).unwrap_or_default()
     }
 
     /// What was collected last did not all arrive: the streams in it count as changed again.
@@ -158,8 +196,27 @@ impl Entry {
         LatestValue { value, start: self.start, time: self.time }
     }
 
+    /// Whether its points hold increments.
+    fn is_delta(&self, temporality: Temporality) -> bool {
+        temporality == Temporality::Delta && self.series.metric.kind == Kind::Counter
+    }
+
+    /// The next point covers what comes after this one.
+    fn begin_again(&mut self) {
+        (self.base, self.start) = (self.value, self.time);
+    }
+
+    /// The stream with `attributes` gets no more values.
+    fn finish(&self, attributes: Arc<[u8]>, temporality: Temporality, ended: &mut EndedQueue) {
+        let (latest, is_delta) = (self.latest(), self.is_delta(temporality));
+        // After the last increment nobody waits for more, so it needs no mark of an end.
+        if !(is_delta && latest.value == 0) {
+            ended.push(&self.series, attributes, latest, !is_delta);
+        }
+    }
+
     /// Ends the stream under the old name, and begins one under the new, if an exec renamed the consumer.
-    fn follow_rename(&mut self, ended: &mut EndedQueue) {
+    fn follow_rename(&mut self, temporality: Temporality, ended: &mut EndedQueue) {
         let Some(consumer) = &self.series.consumer else { return };
         if consumer.revision() == self.stream.revision {
             return;
@@ -170,9 +227,9 @@ impl Entry {
             self.stream.sent = old.sent;
             return;
         }
-        ended.push(&self.series, old.attributes, self.latest());
+        self.finish(old.attributes, temporality, ended);
         if self.series.metric.kind == Kind::Counter {
-            (self.base, self.start) = (self.value, self.time);
+            self.begin_again();
         }
     }
 }

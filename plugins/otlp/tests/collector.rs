@@ -115,3 +115,71 @@ fn over_grpc_everything_arrives() {
 fn over_http_everything_arrives() {
     arrives("http/protobuf", "http");
 }
+
+#[test]
+fn over_http_as_json_everything_arrives() {
+    arrives("http/json", "http");
+}
+
+/// The power that a meter shows, every 10 ms for a second, in watts: the truth of the histogram.
+fn watts() -> Vec<u64> {
+    (0..100).map(|n: u64| if n % 10 == 9 { 180 } else { 20 + n % 7 }).collect()
+}
+
+#[test]
+fn increments_and_distributions_of_power_arrive() {
+    let decoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decoder.py");
+    let Some(pipe) = collector::start("grpc", &decoder) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let config = OtlpConfig {
+        endpoint: pipe.endpoint.clone(),
+        interval: Duration::from_secs(1),
+        temporality: "delta".to_owned(),
+        power_histogram: "exponential".to_owned(),
+        spool: directory.path().join("spool.db"),
+        ..OtlpConfig::default()
+    };
+    let mut fixture = Fixture::new(config, START);
+    let (hardware, works) = (fixture.energy(None), fixture.energy(Some(process(101, "works"))));
+    let mut joules = 0;
+    let mut lines = Vec::new();
+    for round in 1..=3 {
+        for (at, watts) in (1..).zip(watts()) {
+            joules += watts * J / 100;
+            let ended = if (round, at) == (3, 100) { &[works][..] } else { &[] };
+            fixture.write(Duration::from_millis(10), &[(hardware, joules), (works, joules / 2)], ended);
+        }
+        lines.extend(pipe.until(|line| line.process_name() == "works"));
+        fixture.flush().unwrap();
+    }
+    assert!(lines.iter().all(|line| line.temporality == "AGGREGATION_TEMPORALITY_DELTA" && !line.ended));
+    let of = |name: &str| lines.iter().filter(|line| line.name == name).collect::<Vec<_>>();
+    let seconds = |at: u64| (at - START) / 1_000_000_000;
+    let sum = |name: &str| of(name).iter().filter_map(|line| line.value).sum::<f64>();
+    assert_eq!((sum("hw.energy") * 1e6).round() as u64, joules);
+    assert_eq!((sum("wattrace.consumer.energy") * 1e6).round() as u64, joules / 2);
+    let windows: Vec<_> =
+        of("hw.energy").iter().map(|line| (seconds(line.start), seconds(line.time))).collect();
+    assert_eq!(windows, [(0, 1), (1, 2), (2, 3)]);
+
+    let powers = of("wattrace.domain.power");
+    let windows: Vec<_> = powers.iter().map(|line| (seconds(line.start), seconds(line.time))).collect();
+    assert_eq!(windows, [(0, 1), (1, 2), (2, 3)]);
+    for line in powers {
+        assert_eq!((line.unit.as_str(), &line.attributes["wattrace.domain"]), ("W", &"package-0".into()));
+        let histogram = line.histogram.as_ref().unwrap();
+        let total = watts().iter().sum::<u64>() as f64;
+        assert_eq!((histogram.count, histogram.zero), (100, 0));
+        assert!((histogram.sum - total).abs() < 1e-6, "{histogram:?}");
+        assert!((histogram.min - 20.0).abs() < 1e-9 && (histogram.max - 180.0).abs() < 1e-9, "{histogram:?}");
+        for (low, high, count) in &histogram.buckets {
+            // Each value is whole, and what is read is off by less than a billionth.
+            let within =
+                watts().iter().filter(|&&w| w as f64 > low - 1e-6 && w as f64 <= high + 1e-6).count();
+            assert_eq!(*count, within as u64, "{low}..{high} of {histogram:?}");
+            assert!(high / low < 1.04, "{low}..{high}");
+        }
+        assert_eq!(histogram.buckets.iter().map(|(_, _, count)| count).sum::<u64>(), 100);
+    }
+    assert_eq!(fixture.losses(), []);
+}

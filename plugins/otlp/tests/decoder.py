@@ -22,6 +22,14 @@ def plain(attributes):
     return {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in attributes}
 
 
+def buckets(point):
+    """The filled buckets as [lower bound, upper bound, count], by the definition of the data model."""
+    base = 2.0 ** (2.0**-point.scale)
+    positive = enumerate(point.positive.bucket_counts, point.positive.offset)
+    filled = [[base**index, base ** (index + 1), count] for index, count in positive if count]
+    return {"count": point.count, "sum": point.sum, "min": point.min, "max": point.max, "zero": point.zero_count, "buckets": filled}
+
+
 def lines(request):
     for resource_metrics in request.resource_metrics:
         for scope_metrics in resource_metrics.scope_metrics:
@@ -29,7 +37,8 @@ def lines(request):
                 kind = metric.WhichOneof("data")
                 data = getattr(metric, kind)
                 for point in data.data_points:
-                    value = point.WhichOneof("value")
+                    histogram = buckets(point) if kind == "exponential_histogram" else None
+                    value = None if histogram else point.WhichOneof("value")
                     yield {
                         "resource": plain(resource_metrics.resource.attributes),
                         "scope": scope_metrics.scope.name,
@@ -39,12 +48,13 @@ def lines(request):
                         "kind": kind,
                         "monotonic": kind == "sum" and data.is_monotonic,
                         "temporality": AggregationTemporality.Name(data.aggregation_temporality)
-                        if kind == "sum"
+                        if kind != "gauge"
                         else "",
                         "attributes": plain(point.attributes),
                         "start": point.start_time_unix_nano,
                         "time": point.time_unix_nano,
                         "value": getattr(point, value) if value else None,
+                        "histogram": histogram,
                         "ended": bool(point.flags & DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK),
                     }
 

@@ -103,6 +103,7 @@ impl Connected {
         let (server, (sender, got)) = (Runtime::new().unwrap(), channel());
         let service = Grpc { script: Arc::new(Mutex::new(script.into_iter().collect())), got: sender };
         let service = MetricsServiceServer::new(service).accept_compressed(CompressionEncoding::Gzip);
+        let service = service.accept_compressed(CompressionEncoding::Zstd);
         let address = serve(&server, TowerToHyperService::new(service));
         let mut config = config(format!("http://{address}"), "grpc");
         change(&mut config);
@@ -122,11 +123,21 @@ impl Connected {
                 assert_eq!((request.method().as_str(), request.uri().path()), ("POST", "/v1/metrics"));
                 let (head, body) = request.into_parts();
                 let mut body = body.collect().await.unwrap().to_bytes().to_vec();
-                if head.headers.get("content-encoding").is_some_and(|e| e == "gzip") {
-                    let packed = std::mem::take(&mut body);
-                    GzDecoder::new(&*packed).read_to_end(&mut body).unwrap();
+                match head.headers.get("content-encoding").map(|encoding| encoding.to_str().unwrap()) {
+                    None => {}
+                    Some("gzip") => {
+                        let packed = std::mem::take(&mut body);
+                        GzDecoder::new(&*packed).read_to_end(&mut body).unwrap();
+                    }
+                    Some("zstd") => body = zstd::decode_all(&*body).unwrap(),
+                    Some(other) => panic!("{other}"),
                 }
-                let request = ExportMetricsServiceRequest::decode(&*body).unwrap();
+                let request: ExportMetricsServiceRequest =
+                    match head.headers["content-type"].to_str().unwrap() {
+                        "application/json" => serde_json::from_slice(&body).unwrap(),
+                        "application/x-protobuf" => Message::decode(&*body).unwrap(),
+                        other => panic!("{other}"),
+                    };
                 sender.send((head.headers, values(&request))).unwrap();
                 let (status, after, body) =
                     script.lock().unwrap().pop_front().unwrap_or((200, "0", Vec::new()));
@@ -157,12 +168,14 @@ impl Connected {
     }
 }
 
-fn with_header_and_gzip(config: &mut OtlpConfig) {
-    config.headers.insert("x-tenant".to_owned(), "me".to_owned());
-    config.compression = "gzip".to_owned();
+fn with_header_and(compression: &str) -> impl FnOnce(&mut OtlpConfig) {
+    move |config| {
+        config.headers.insert("x-tenant".to_owned(), "me".to_owned());
+        config.compression = compression.to_owned();
+    }
 }
 
-fn delivers(mut connected: Connected) {
+fn delivers(mut connected: Connected, compression: &str) {
     let a = connected.fixture.energy(Some(process(1, "a")));
     connected.fixture.write(INTERVAL, &[(a, 3 * J)], &[]);
     let (headers, values) = connected.next();
@@ -170,19 +183,28 @@ fn delivers(mut connected: Connected) {
     assert_eq!(headers["x-tenant"], "me");
     assert!(headers["user-agent"].to_str().unwrap().starts_with("wattrace/"));
     let encoding = headers.get("grpc-encoding").or(headers.get("content-encoding"));
-    assert_eq!(encoding.unwrap(), "gzip");
+    assert_eq!(encoding.unwrap(), compression);
     connected.fixture.flush().unwrap();
     assert_eq!(connected.fixture.losses(), []);
 }
 
 #[test]
 fn grpc_delivers_with_headers_and_compression() {
-    delivers(Connected::grpc([], with_header_and_gzip));
+    for compression in ["gzip", "zstd"] {
+        delivers(Connected::grpc([], with_header_and(compression)), compression);
+    }
 }
 
 #[test]
-fn http_delivers_with_headers_and_compression() {
-    delivers(Connected::http([], with_header_and_gzip));
+fn http_delivers_with_headers_and_compression_as_protobuf_and_as_json() {
+    for compression in ["gzip", "zstd"] {
+        delivers(Connected::http([], with_header_and(compression)), compression);
+        let json = |config: &mut OtlpConfig| {
+            with_header_and(compression)(config);
+            config.protocol = "http/json".to_owned();
+        };
+        delivers(Connected::http([], json), compression);
+    }
 }
 
 #[test]
@@ -247,6 +269,13 @@ fn http_counts_what_is_refused_or_rejected() {
     counts_and_goes_on(Connected::http(answers, |_| ()));
 }
 
+#[test]
+fn what_is_refused_or_rejected_in_json_is_counted() {
+    let rejected = br#"{"partialSuccess":{"rejectedDataPoints":"2","errorMessage":"old"}}"#.to_vec();
+    let answers = [(400, "0", br#"{"code":3,"message":"no"}"#.to_vec()), (200, "0", rejected)];
+    counts_and_goes_on(Connected::http(answers, |config| config.protocol = "http/json".to_owned()));
+}
+
 /// The output goes on, and a flush says why nothing arrives.
 fn fails_to_deliver_and_goes_on(address: std::net::SocketAddr) {
     for protocol in ["grpc", "http/protobuf"] {
@@ -301,8 +330,8 @@ fn a_collector_that_starts_late_gets_the_last_values_of_streams_that_ended_meanw
         common::accept(listener, TowerToHyperService::new(service));
     });
     let mut connected = Connected { fixture, got, _server: server };
-    let ((_, values), _) = connected.advance_until_next(Duration::from_secs(1));
-    assert_eq!(values, [Some(2.0), Some(7.0)]);
+    let ((_, live), _) = connected.advance_until_next(Duration::from_secs(1));
+    assert_eq!((live, connected.next().1), (vec![Some(2.0)], vec![Some(7.0)]));
     connected.fixture.flush().unwrap();
     assert_eq!(connected.next().1, [None]);
 }

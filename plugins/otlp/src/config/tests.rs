@@ -1,19 +1,17 @@
 //! The configuration and the environment, and which takes precedence.
 
+use std::path::Path;
+
+use wattrace_otlp_client::compression::Compression;
+use wattrace_otlp_client::protocol::Protocol;
+
 use super::*;
-use crate::env::tests::of;
+use crate::signal::METRICS;
 
 fn resolve(table: &str, vars: &[(&str, &str)]) -> Result<Settings, Error> {
-    Settings::resolve(toml::from_str(table).unwrap(), Env(&of(vars)))
+    let lookup = |name: &str| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+    Settings::resolve(toml::from_str(table).unwrap(), &Env::new(METRICS, &lookup))
 }
-
-fn endpoint_of(table: &str, vars: &[(&str, &str)]) -> String {
-    resolve(table, vars).unwrap().endpoint.to_string()
-}
-
-const GENERAL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-const SIGNAL: &str = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
-const HTTP: (&str, &str) = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
 
 #[test]
 fn defaults_serialise_to_what_they_are_read_from() {
@@ -24,93 +22,70 @@ fn defaults_serialise_to_what_they_are_read_from() {
 }
 
 #[test]
-fn the_endpoint_follows_the_specification() {
-    assert_eq!(endpoint_of("", &[]), "http://localhost:4317/");
-    assert_eq!(endpoint_of("protocol = 'http/protobuf'", &[]), "http://localhost:4318/v1/metrics");
-    assert_eq!(endpoint_of("", &[(GENERAL, "http://a:1/p/"), HTTP]), "http://a:1/p/v1/metrics");
-    assert_eq!(endpoint_of("", &[(GENERAL, "http://a:1/"), (SIGNAL, "http://b:2/x"), HTTP]), "http://b:2/x");
-    assert_eq!(endpoint_of("endpoint = 'http://c:3/v1/metrics'", &[HTTP]), "http://c:3/v1/metrics");
-    assert_eq!(
-        endpoint_of("endpoint = 'http://c:3'", &[(SIGNAL, "http://b:2"), HTTP]),
-        "http://c:3/v1/metrics"
-    );
-    assert_eq!(endpoint_of("endpoint = 'https://c:3'", &[]), "https://c:3/");
+fn each_key_of_the_client_reaches_it() {
+    let table = "
+        endpoint = 'https://c:3'
+        protocol = 'http/json'
+        timeout = '3s'
+        compression = 'zstd'
+        headers_file = '/h'
+        bearer_token_file = '/t'
+        certificate = '/ca.pem'
+        client_certificate = '/own.pem'
+        client_key = '/own.key'
+        headers = { a = 'b' }";
+    let client = resolve(table, &[]).unwrap().client;
+    assert_eq!(client.endpoint, "https://c:3/v1/metrics");
+    assert_eq!((client.protocol, client.timeout), (Protocol::Json, Duration::from_secs(3)));
+    assert_eq!(client.compression, Compression::Zstd);
+    let shown = format!("{client:?}");
+    for file in ["/h", "/t", "/ca.pem", "/own.pem", "/own.key"] {
+        assert!(shown.contains(&format!("{:?}", Path::new(file))), "{file}: {shown}");
+    }
+    let config: OtlpConfig = toml::from_str("endpoint = 'https://user:hush@c:4317'").unwrap();
+    assert!(!format!("{config:?}").contains("hush"), "{config:?}");
 }
 
 #[test]
-fn a_variable_that_is_no_url_is_named() {
-    let message = resolve("", &[(SIGNAL, "ftp://x")]).unwrap_err().to_string();
-    assert!(message.starts_with(SIGNAL), "{message}");
+fn distributions_of_power_are_exported_if_they_are_asked_for() {
+    let name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+    let has = |table: &str, value: &str| resolve(table, &[(name, value)]).unwrap().has_powers;
+    assert!(!has("", "") && !has("", "explicit_bucket_histogram") && !has("", "some"));
+    assert!(has("", "base2_exponential_bucket_histogram"));
+    assert!(has("power_histogram = 'exponential'", "explicit_bucket_histogram"));
+    assert!(!has("power_histogram = 'none'", "base2_exponential_bucket_histogram"));
+    let message = resolve("power_histogram = 'some'", &[]).unwrap_err().to_string();
+    assert!(message.starts_with("plugins.otlp.power_histogram: `some`"), "{message}");
 }
 
 #[test]
-fn credentials_of_the_endpoint_are_a_header_beside_which_no_token_can_be() {
-    let table = "endpoint = 'https://user:hush@c:4317'";
-    let s = resolve(table, &[]).unwrap();
-    assert_eq!(s.headers["authorization"], "Basic dXNlcjpodXNo");
-    assert_eq!(s.endpoint, "https://c:4317/");
-    let config: OtlpConfig = toml::from_str(table).unwrap();
-    assert!(!format!("{s:?} {config:?}").contains("hush"), "{s:?} {config:?}");
-    let message = resolve(&format!("{table}\nbearer_token = 'x'"), &[]).unwrap_err().to_string();
-    assert!(message.starts_with("plugins.otlp.bearer_token: ") && !message.contains("hush"), "{message}");
-    let s = resolve(&format!("{table}\nheaders = {{ authorization = 'mine' }}"), &[]).unwrap();
-    assert_eq!(s.headers["authorization"], "mine");
+fn increments_need_a_spool() {
+    let message = resolve("temporality = 'delta'\nspool = 'none'", &[]).unwrap_err().to_string();
+    assert!(message.starts_with("plugins.otlp.spool: ") && message.contains("delta"), "{message}");
+    let variable = [("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta")];
+    assert!(resolve("spool = 'none'", &variable).is_err());
+    assert!(resolve("spool = '/tmp/x.db'", &variable).is_ok() && resolve("spool = 'none'", &[]).is_ok());
 }
 
 #[test]
-fn a_proxy_of_the_environment_is_used() {
-    let vars = [("HTTPS_PROXY", "http://proxy.example:3128"), ("NO_PROXY", "10.0.0.0/8")];
-    let proxy = |endpoint: &str| {
-        let s = resolve(&format!("endpoint = '{endpoint}'"), &vars).unwrap();
-        s.proxy.address(&s.endpoint)
+fn the_interval_is_configured_or_that_of_the_environment() {
+    let interval = |table: &str, value: &str| {
+        resolve(table, &[("OTEL_METRIC_EXPORT_INTERVAL", value)]).unwrap().interval
     };
-    assert_eq!(proxy("https://otlp.example:443").as_deref(), Some("http://proxy.example:3128"));
-    assert_eq!(proxy("https://10.2.3.4:443"), None);
-    assert_eq!(proxy("https://localhost:4317"), None);
+    assert_eq!(interval("", ""), DEFAULT_INTERVAL);
+    assert_eq!(interval("", "500"), Duration::from_millis(500));
+    assert_eq!(interval("interval = '2s'", "500"), Duration::from_secs(2));
+    assert_eq!(interval("", "soon"), DEFAULT_INTERVAL);
 }
 
 #[test]
-fn a_header_whose_key_has_an_escape_is_left_out() {
-    let s = resolve("", &[("OTEL_EXPORTER_OTLP_HEADERS", "x%2Dkey=v,api-key=a%3Db")]).unwrap();
-    assert_eq!((s.headers.len(), &s.headers["api-key"]), (1, &"a=b".parse().unwrap()));
-}
-
-#[test]
-fn the_configuration_overrides_the_environment_which_overrides_the_defaults() {
-    let vars = [
-        ("OTEL_METRIC_EXPORT_INTERVAL", "500"),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "700"),
-        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "900"),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
-        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/protobuf"),
-    ];
-    let s = resolve("", &[]).unwrap();
-    assert_eq!(
-        (s.interval, s.timeout, s.gzip, s.protocol),
-        (DEFAULT_INTERVAL, DEFAULT_TIMEOUT, false, Protocol::Grpc)
-    );
-    let s = resolve("", &vars).unwrap();
-    let ms = Duration::from_millis;
-    assert_eq!((s.interval, s.timeout, s.gzip, s.protocol), (ms(500), ms(900), true, Protocol::Http));
-    let table = "interval = '2s'\ntimeout = '3s'\ncompression = 'none'\nprotocol = 'grpc'";
-    let s = resolve(table, &vars).unwrap();
-    assert_eq!((s.interval, s.timeout, s.gzip, s.protocol), (ms(2000), ms(3000), false, Protocol::Grpc));
-}
-
-#[test]
-fn headers_of_both_are_sent_and_not_debug_printed() {
-    let s = resolve(
-        "headers = { Authorization = 'mine' }",
-        &[("OTEL_EXPORTER_OTLP_HEADERS", "authorization=theirs,x-tenant=a%20b")],
-    )
-    .unwrap();
-    assert_eq!(
-        (&s.headers["authorization"], &s.headers["x-tenant"]),
-        (&"mine".parse().unwrap(), &"a b".parse().unwrap())
-    );
-    assert!(!format!("{s:?}").contains("mine"));
-    let message = resolve("headers = { 'a b' = 'x' }", &[]).unwrap_err().to_string();
-    assert!(message.starts_with("plugins.otlp.headers.a b:"), "{message}");
+fn a_pod_is_described_by_the_variables_of_the_downward_api_and_overridden() {
+    let pod = [("POD_NAME", "w-7"), ("K8S_NODE_NAME", "n"), ("NODE_NAME", "other"), ("POD_NAMESPACE", "")];
+    assert!(resolve("", &pod).unwrap().resource.is_empty(), "outside of Kubernetes");
+    let here = [("KUBERNETES_SERVICE_HOST", "10.0.0.1"), ("OTEL_RESOURCE_ATTRIBUTES", "k8s.pod.name=mine")];
+    let resource = resolve("", &[&pod[..], &here[..]].concat()).unwrap().resource;
+    let expected = [("k8s.node.name", "n"), ("k8s.pod.name", "mine")];
+    assert_eq!(resource, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
 }
 
 #[test]
@@ -123,22 +98,4 @@ fn the_service_name_is_taken_from_the_most_specific_place() {
     assert_eq!(name("", &[attributes, ("OTEL_SERVICE_NAME", "b")]).unwrap(), "b");
     assert_eq!(name("service_name = 'c'", &[attributes, ("OTEL_SERVICE_NAME", "b")]).unwrap(), "c");
     assert_eq!(resolve("", &[attributes]).unwrap().resource["team"], "x,y");
-}
-
-#[test]
-fn unknown_values_are_refused_in_the_configuration_and_ignored_in_the_environment() {
-    for (table, key) in [("protocol = 'udp'", "protocol"), ("compression = 'zip'", "compression")] {
-        let message = resolve(table, &[]).unwrap_err().to_string();
-        assert!(message.starts_with(&format!("plugins.otlp.{key}: ")), "{message}");
-    }
-    let s = resolve(
-        "",
-        &[
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "udp"),
-            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip"),
-            ("OTEL_METRIC_EXPORT_INTERVAL", "soon"),
-        ],
-    )
-    .unwrap();
-    assert_eq!((s.protocol, s.gzip, s.interval), (Protocol::Grpc, false, DEFAULT_INTERVAL));
 }

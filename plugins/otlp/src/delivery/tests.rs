@@ -4,12 +4,12 @@ use std::sync::Mutex;
 
 use hyper::body::Bytes;
 use wattrace_api::{Attribute, Value, metric};
+use wattrace_otlp_client::transport::Sending;
 
 use super::*;
 use crate::attributes::encoded;
 use crate::encode::tests::{packed, point, series};
 use crate::sizes::LIMIT;
-use crate::transport::Sending;
 
 /// Answers by the size of the request.
 struct Limited<F> {
@@ -75,7 +75,7 @@ fn fates(report: &Report) -> [u64; 4] {
 fn what_is_too_large_is_split_until_it_goes_through_and_the_size_is_remembered() {
     let by_size = |bytes| if bytes > 10_000 { too_large(false) } else { accepted() };
     let (report, sent) = send(vec![request(&[500; 200])], Sizes::default(), by_size);
-    assert_eq!((fates(&report), report.is_complete), ([200, 0, 0, 0], true));
+    assert_eq!((fates(&report), report.left.is_empty()), ([200, 0, 0, 0], true));
     assert!(sent[0] > 100_000 && sent.iter().filter(|&&bytes| bytes > 10_000).count() <= 5, "{sent:?}");
     assert_eq!(report.split, Some((sent[0], "413".to_owned())));
     let (report, sent) = send(vec![request(&[500; 200])], report.sizes, by_size);
@@ -89,7 +89,7 @@ fn a_single_point_that_is_too_large_is_lost_alone() {
     lengths[17] = 20_000;
     let by_size = |bytes| if bytes > 9_000 { too_large(false) } else { accepted() };
     let (report, _) = send(vec![request(&lengths)], Sizes::default(), by_size);
-    assert_eq!((fates(&report), report.is_complete), ([49, 1, 0, 0], true));
+    assert_eq!((fates(&report), report.left.is_empty()), ([49, 1, 0, 0], true));
     assert!(report.sizes.limit() >= 2_500, "{:?}", report.sizes);
 }
 
@@ -99,7 +99,7 @@ fn an_answer_that_is_not_about_the_size_costs_few_requests_once() {
         let (report, sent) = send(vec![request(&[100; 1000])], Sizes::default(), |_| too_large(is_temporary));
         assert!(sent.len() <= 24, "{is_temporary}: {} requests", sent.len());
         let expected = if is_temporary { ([0, 0, 0, 1], false) } else { ([0, 0, 1000, 0], true) };
-        assert_eq!((fates(&report), report.is_complete), expected);
+        assert_eq!((fates(&report), report.left.is_empty()), expected);
         assert_eq!(report.sizes.limit(), LIMIT);
         let (_, sent) = send(vec![request(&[100; 1000])], report.sizes, |_| too_large(is_temporary));
         assert_eq!(sent.len(), 1, "{is_temporary}");
@@ -110,7 +110,7 @@ fn an_answer_that_is_not_about_the_size_costs_few_requests_once() {
 fn after_an_answer_that_means_later_nothing_more_is_sent() {
     let later = |_| Outcome::Later { cause: "busy".to_owned(), after: None };
     let (report, sent) = send(vec![request(&[1; 3]), request(&[1; 3])], Sizes::default(), later);
-    assert_eq!((fates(&report), report.is_complete, sent.len()), ([0, 0, 0, 3], false, 1));
+    assert_eq!((fates(&report), report.left.is_empty(), sent.len()), ([0, 0, 0, 3], false, 1));
 }
 
 #[test]
@@ -125,6 +125,6 @@ fn a_connection_that_breaks_under_a_large_request_is_tried_with_smaller_ones() {
         sizes = report.sizes;
         report
     });
-    let report = reports.find(|report| report.is_complete).expect("it goes through after a few tries");
+    let report = reports.find(|report| report.left.is_empty()).expect("it goes through after a few tries");
     assert_eq!(fates(&report), [1500, 0, 0, 0]);
 }

@@ -38,7 +38,7 @@ pub(crate) fn point<'a>(series: &'a Series, attributes: &'a [u8], value: Option<
 pub(crate) fn packed(points: &[Point<'_>], limit: usize) -> Vec<Request> {
     let (clock, chosen) = (Clock::manual(Timestamp(0)), Default::default());
     let resource = crate::resource::describe(&chosen, Path::new("/nonexistent"));
-    let mut packer = Packer::new(&resource, &clock, limit);
+    let mut packer = Packer::new(&resource, &clock, limit, Temporalities::default());
     points.iter().for_each(|point| packer.push(point));
     packer.finish()
 }

@@ -10,11 +10,12 @@ use prost::Message;
 use tokio::sync::Semaphore;
 use wattrace_api::testing::Rig;
 use wattrace_api::{Attribute, Consumer, ConsumerKind, Identity, SeriesId, SeriesSpec, Window, metric};
+use wattrace_otlp_client::Env;
+use wattrace_otlp_client::transport::Sending;
 
 use super::*;
 use crate::config::OtlpConfig;
-use crate::env::Env;
-use crate::transport::Sending;
+use crate::signal::METRICS;
 
 /// Answers as in `script`, then with success; each answer waits for a permit.
 struct FakeCollector {
@@ -61,7 +62,7 @@ impl Fixture {
             permits: Semaphore::new(1000),
         });
         let config = OtlpConfig { timeout: SECOND, ..OtlpConfig::default() };
-        let settings = Settings::resolve(config, Env(&|_| None)).unwrap();
+        let settings = Settings::resolve(config, &Env::new(METRICS, &|_| None)).unwrap();
         let (registry, clock) = (rig.registry.clone(), rig.clock.clone());
         let exporter =
             Exporter::new(&settings, fake.clone(), Arc::default(), registry, clock, runtime.handle().clone());
@@ -94,8 +95,8 @@ impl Fixture {
     /// Waits for the answers in flight.
     fn settle(&mut self) {
         if let Some(in_flight) = self.exporter.in_flight.take() {
-            let report = in_flight.recv().unwrap();
-            self.exporter.settle(Some(report));
+            let report = in_flight.report.recv().unwrap();
+            self.exporter.settle(Some(report), in_flight.requests);
         }
     }
 
@@ -278,7 +279,8 @@ fn a_long_outage_drops_the_oldest_ended_streams_beyond_a_number_of_bytes_and_cou
 #[test]
 fn more_rejected_points_than_were_sent_count_as_all_of_them() {
     let absurd = || Outcome::Accepted { rejected: u64::MAX, message: String::new() };
-    let mut s = Fixture::new([absurd(), absurd()]);
+    // The live stream, the ended one, and its end.
+    let mut s = Fixture::new([absurd(), absurd(), absurd()]);
     let (a, b) = (s.process(1, Vec::new()), s.process(2, Vec::new()));
     s.write(10, &[(a, J), (b, J)], &[a]);
     s.settle();

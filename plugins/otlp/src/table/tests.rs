@@ -27,7 +27,7 @@ struct Collector {
 impl Collector {
     fn take(&mut self, table: &mut Table, now: u64) {
         let mut acknowledged = Vec::new();
-        table.collect(Timestamp(now), |point| {
+        table.collect(Timestamp(now), false, |point| {
             let name = name_of(&point);
             acknowledged.extend(point.ended);
             let Some(value) = point.value else {

@@ -28,7 +28,20 @@ pub(crate) struct Line {
     pub(crate) start: u64,
     pub(crate) time: u64,
     pub(crate) value: Option<f64>,
+    pub(crate) histogram: Option<Histogram>,
     pub(crate) ended: bool,
+}
+
+/// An exponential histogram's point, with the bounds of its buckets as the decoder computes them.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Histogram {
+    pub(crate) count: u64,
+    pub(crate) sum: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    pub(crate) zero: u64,
+    /// Lower bound, upper bound and count of those that hold anything.
+    pub(crate) buckets: Vec<(f64, f64, u64)>,
 }
 
 impl Line {

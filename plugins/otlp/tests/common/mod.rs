@@ -29,8 +29,12 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// Starts the plugin on a clock that stands at `now` (of Unix time).
-    pub(crate) fn new(config: OtlpConfig, now: u64) -> Self {
+    /// Starts the plugin on a clock that stands at `now` (of Unix time), without a spool unless it is given:
+    /// the default one may be this machine's.
+    pub(crate) fn new(mut config: OtlpConfig, now: u64) -> Self {
+        if config.spool.as_os_str().is_empty() {
+            config.spool = "none".into();
+        }
         let mut rig = Rig::new();
         rig.clock.set(Timestamp(now));
         rig.start::<Otlp>(config).unwrap();
