@@ -130,6 +130,8 @@ pub fn standard() -> Vec<Registered> {
         Registered::of::<wattrace_prometheus::Prometheus>(),
         #[cfg(feature = "influx")]
         Registered::of::<wattrace_influx::Influx>(),
+        #[cfg(feature = "postgres")]
+        Registered::of::<wattrace_postgres::Postgres>(),
         #[cfg(feature = "otlp")]
         Registered::of::<wattrace_otlp::Otlp>(),
         #[cfg(feature = "guest")]

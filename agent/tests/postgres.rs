@@ -1,0 +1,234 @@
+//! Points in a real PostgreSQL, over TLS: what is read back equals what the agent wrote into a file beside,
+//! though the server is killed meanwhile, and each row is there once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic: that is how tests fail"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::feed;
+use support::services::{Running, eventually, free_port, has};
+use support::{consumer, interrupt, is_root, metric, read_jsonl, wattrace};
+use wattrace_rapl_simulator::{Tree, Zone};
+
+const PASSWORD: &str = "open sesame";
+/// The server refuses to run as root.
+const NOBODY: u32 = 65_534;
+
+/// A program of the newest server that is installed: Debian keeps them out of PATH.
+fn program(name: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let found = versions.map(|version| version.path().join("bin").join(name)).filter(|path| path.exists());
+    found.max().unwrap_or_else(|| name.into())
+}
+
+/// A command that runs as nobody if this runs as root.
+fn as_nobody(name: &str) -> Command {
+    let mut command = Command::new(program(name));
+    // SAFETY: the call has no preconditions.
+    if unsafe { libc::geteuid() } == 0 {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command.env_clear().env("PATH", "/usr/bin:/bin").stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// A directory that the server owns, with a database cluster and a certificate for `localhost`.
+fn make_cluster(dir: &Path) {
+    std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
+    let home = dir.join("postgres");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join("password"), PASSWORD).unwrap();
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .arg("-keyout")
+        .arg(home.join("key.pem"))
+        .arg("-out")
+        .arg(home.join("certificate.pem"))
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.unwrap().success());
+    // SAFETY: the call has no preconditions.
+    if unsafe { libc::geteuid() } == 0 {
+        for path in [home.clone(), home.join("password"), home.join("key.pem")] {
+            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+    }
+    let mut initdb = as_nobody("initdb");
+    initdb.arg("-D").arg(home.join("data")).arg("--pwfile").arg(home.join("password"));
+    initdb.args(["-U", "wattrace", "-A", "scram-sha-256", "--no-locale", "-E", "UTF8", "--no-sync"]);
+    assert!(initdb.status().unwrap().success());
+}
+
+fn start_postgres(dir: &Path, port: u16) -> Running {
+    let home = dir.join("postgres");
+    // What a killed server leaves.
+    let _ = std::fs::remove_file(home.join("data/postmaster.pid"));
+    let mut server = as_nobody("postgres");
+    server.arg("-D").arg(home.join("data")).args([
+        "-p",
+        &port.to_string(),
+        "-c",
+        "listen_addresses=localhost",
+    ]);
+    server.args(["-c", "unix_socket_directories=", "-c", "ssl=on"]);
+    server.arg("-c").arg(format!("ssl_cert_file={}", home.join("certificate.pem").display()));
+    server.arg("-c").arg(format!("ssl_key_file={}", home.join("key.pem").display()));
+    // It ends with its parent's death only if asked to: it is killed by its group.
+    let server = Running(server.process_group(0).spawn().unwrap());
+    eventually("PostgreSQL", || query(port, "postgres", "SELECT 1"));
+    server
+}
+
+/// The rows of a query as JSON; `None` if it fails.
+fn query(port: u16, database: &str, query: &str) -> Option<Value> {
+    let output = Command::new(program("psql"))
+        .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "wattrace", "-h", "localhost"])
+        .args(["-p", &port.to_string(), "-d", database])
+        .args(["-c", &format!("SELECT coalesce(json_agg(row_to_json(r)), '[]') FROM ({query}) AS r")])
+        .env("PGPASSWORD", PASSWORD)
+        .output()
+        .unwrap();
+    output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+}
+
+fn execute(port: u16, statement: &str) {
+    let status = Command::new(program("psql"))
+        .args(["-X", "-q", "-U", "wattrace", "-h", "localhost", "-p", &port.to_string(), "-d", "postgres"])
+        .args(["-c", statement])
+        .env("PGPASSWORD", PASSWORD)
+        .status();
+    assert!(status.unwrap().success(), "{statement}");
+}
+
+/// Kills the server with all its processes, as a power cut does.
+fn kill_all(server: &mut Running) {
+    // SAFETY: the call has no preconditions; the group is that of the server alone.
+    assert_eq!(unsafe { libc::kill(-(server.0.id() as libc::pid_t), libc::SIGKILL) }, 0);
+    server.kill();
+}
+
+fn millionths(value: &Value) -> i64 {
+    (value.as_f64().unwrap() * 1e6).round() as i64
+}
+
+/// Joules of all processes by program in the file, as the last point of each series says, in microjoules.
+fn energy_in(points: &[Value]) -> BTreeMap<String, i64> {
+    let mut last = BTreeMap::new();
+    for point in points.iter().filter(|p| metric(p) == "wattrace.consumer.energy" && consumer(p) == "process")
+    {
+        let name = point["attributes"]["process.executable.name"].as_str().unwrap_or_default().to_owned();
+        let series = (point["consumer"].to_string(), point["attributes"]["wattrace.domain"].to_string());
+        last.insert(series, (name, millionths(&point["value"])));
+    }
+    let mut sums = BTreeMap::new();
+    last.into_values().for_each(|(name, joules)| *sums.entry(name).or_insert(0) += joules);
+    sums
+}
+
+#[test]
+fn postgres_has_every_point_once_though_it_was_killed_meanwhile() {
+    if !(is_root() && has(program("initdb").to_str().unwrap(), "postgresql") && has("openssl", "openssl")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    make_cluster(dir.path());
+    let port = free_port();
+    let mut server = start_postgres(dir.path(), port);
+    let _meter = Tree::create(dir.path(), vec![Zone::new("intel-rapl:0", "package-0", 50.0)])
+        .unwrap()
+        .run(Duration::from_millis(1));
+    let set = |key: &str, value: &str| ["--set".to_owned(), format!("plugins.{key}={value}")];
+    let shown = |path: PathBuf| path.display().to_string();
+    let agent = wattrace()
+        .args(["run", "--plugins", "sched,rapl,attribution,exec,jsonl,postgres"])
+        .args(feed::arguments(dir.path()))
+        .args(set("sched.interval", "200ms"))
+        .args(set("rapl.interval", "200ms"))
+        .args(set("rapl.sysfs_root", &shown(dir.path().to_owned())))
+        .args(set("jsonl.path", &shown(dir.path().join("all.jsonl"))))
+        .args(set(
+            "postgres.url",
+            &format!("postgresql://wattrace@localhost:{port}/energy?sslmode=verify-full"),
+        ))
+        .args(set("postgres.authority", &shown(dir.path().join("postgres/certificate.pem"))))
+        .args(set("postgres.commit_interval", "100ms"))
+        .env("PGPASSWORD", PASSWORD)
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(dir.path().join("agent.log")).unwrap())
+        .spawn()
+        .unwrap();
+    let mut agent = Running(agent);
+    let log = || std::fs::read_to_string(dir.path().join("agent.log")).unwrap();
+    // Points wait until somebody creates the database.
+    eventually("the missing database in the log", || log().contains("create the database").then_some(()));
+    execute(port, "CREATE DATABASE energy");
+    let count = || query(port, "energy", "SELECT count(*) AS n FROM wattrace.points")?[0]["n"].as_u64();
+    eventually("the first points", || count().filter(|n| *n > 0));
+    kill_all(&mut server);
+    let fed = || feed::points_in(&dir.path().join("all.jsonl"));
+    let before = fed();
+    eventually("points during the outage", || (fed() > before + 50).then_some(()));
+    let mut server = start_postgres(dir.path(), port);
+    eventually("the end of the feed", || (fed() >= feed::POINTS).then_some(()));
+    interrupt(&agent.0);
+    assert!(agent.0.wait().unwrap().success(), "{}", log());
+    assert!(!log().contains(PASSWORD));
+
+    let points = read_jsonl(&dir.path().join("all.jsonl"));
+    let read = |sql: &str| query(port, "energy", sql).unwrap();
+    assert_eq!(count(), Some(points.len() as u64), "{}", log());
+    assert_eq!(read("SELECT count(*) AS n FROM wattrace.runs")[0]["n"], 1);
+
+    let of_feed = points.iter().filter(|point| metric(point).starts_with("fed."));
+    let key = |name: &Value, text: &Value, micros: u64| (name.to_string(), text.to_string(), micros);
+    let written: BTreeMap<_, _> = of_feed
+        .map(|p| {
+            let micros = p["time_unix_nano"].as_u64().unwrap() / 1000;
+            (key(&p["metric"], &p["attributes"]["fed.text"], micros), millionths(&p["value"]))
+        })
+        .collect();
+    let rows = read(
+        "SELECT metric, attributes -> 'fed.text' AS text, (extract(epoch FROM time) * 1000000)::bigint AS t, \
+         value FROM wattrace.measurements WHERE metric LIKE 'fed.%'",
+    );
+    let stored: BTreeMap<_, _> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (key(&row["metric"], &row["text"], row["t"].as_u64().unwrap()), millionths(&row["value"])))
+        .collect();
+    assert_eq!(written.len(), feed::POINTS);
+    assert_eq!(stored, written);
+
+    let rows = read("SELECT coalesce(program, '') AS program, joules FROM wattrace.energy_by_program");
+    let by_program: BTreeMap<_, _> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["program"].as_str().unwrap().to_owned(), millionths(&row["joules"])))
+        .collect();
+    assert!(!by_program.is_empty());
+    assert_eq!(by_program, energy_in(&points));
+    kill_all(&mut server);
+}
+
+#[test]
+fn a_password_in_the_url_is_not_shown() {
+    let url = "plugins.postgres.url=postgresql://me:hush@db.example/energy";
+    let shown = wattrace().args(["config", "show", "--set", url]).output().unwrap();
+    let text = String::from_utf8(shown.stdout).unwrap();
+    assert!(text.contains("…@db.example/energy") && !text.contains("hush"), "{text}");
+}
