@@ -4,6 +4,7 @@ pub use wattrace_bmc::fuzzing::redfish;
 pub use wattrace_exec::fuzzing::output as exec;
 pub use wattrace_groups::fuzzing::json;
 pub use wattrace_guest::fuzzing::message;
+pub use wattrace_otlp_client::fuzzing::{answer, headers, retry_after, status};
 pub use wattrace_otlp_receiver::fuzzing::request;
 pub use wattrace_rapl::fuzzing::readings;
 pub use wattrace_sched::fuzzing::{arguments, btf, proc};

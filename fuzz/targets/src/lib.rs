@@ -18,7 +18,7 @@ pub mod trees;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name. Each has a file in `fuzz/fuzz_targets` and a directory in `fuzz/corpus` of its name.
-pub const TARGETS: [(&str, Target); 26] = [
+pub const TARGETS: [(&str, Target); 30] = [
     ("battery_tree", trees::battery),
     ("bmc_dcmi", bytes::dcmi),
     ("bmc_redfish", bytes::redfish),
@@ -38,7 +38,11 @@ pub const TARGETS: [(&str, Target); 26] = [
     ("hwmon_names", texts::names),
     ("hwmon_tree", trees::hwmon),
     ("ingest_numbers", texts::numbers),
+    ("otlp_answer", bytes::answer),
+    ("otlp_headers", bytes::headers),
     ("otlp_request", bytes::request),
+    ("otlp_retry_after", bytes::retry_after),
+    ("otlp_status", bytes::status),
     ("rapl_readings", bytes::readings),
     ("rapl_text", texts::rapl),
     ("sched_arguments", bytes::arguments),

@@ -36,3 +36,37 @@ pub fn status(bytes: &[u8]) {
 pub fn headers(bytes: &[u8]) {
     _ = std::hint::black_box(files::of_text(&String::from_utf8_lossy(bytes)));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each kind; the targets' own are in `fuzz/corpus`.
+    const SEEDS: [&[u8]; 7] = [
+        b"\x00\xc8\x00\x0a\x07\x08\x03\x12\x03dup",
+        b"\x00\xc8\x01{\"partialSuccess\":{\"rejectedDataPoints\":\"5\",\"errorMessage\":\"x\"}}",
+        b"\x01\xad\x01{\"error\":{\"message\":\"dup\"}}",
+        b"Fri, 27 Nov 2026 10:00:30 GMT",
+        b"120",
+        b"X-Scope-OrgID: me\napi-key: a\n",
+        b"\x08\x08\x08\x12\x04busy\x1a\x32\x0a\x28type.googleapis.com/google.rpc.RetryInfo\
+          \x12\x06\x0a\x04\x08\x1e\x10\x01",
+    ];
+
+    #[test]
+    fn whatever_is_answered_is_read_without_a_panic() {
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..20_000 {
+            let mut bytes = SEEDS[random.usize(..SEEDS.len())].to_vec();
+            for _ in 0..random.usize(..6) {
+                let at = random.usize(..=bytes.len());
+                match random.u8(..3) {
+                    0 => bytes.insert(at, random.u8(..)),
+                    1 => bytes.truncate(at),
+                    _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.u8(..8)),
+                }
+            }
+            [answer, retry_after, status, headers].iter().for_each(|read| read(&bytes));
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! A file of headers.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| wattrace_fuzz_targets::bytes::headers(bytes));
