@@ -14,6 +14,8 @@ use crate::tree::Root;
 pub(crate) const USER: &str = "process.real_user.id";
 /// That user's name.
 pub(crate) const USER_NAME: &str = "process.real_user.name";
+/// The same, as OpenTelemetry recommends it for processes.
+pub(crate) const OWNER: &str = "process.owner";
 
 /// What decides about a process's groups.
 #[derive(Clone, Debug, Default)]

@@ -112,6 +112,7 @@ fn a_pod_gets_its_names_and_labels_from_the_kubelet() {
     assert_eq!(scene.until("k8s.pod.name"), "shop-6f9c7d5b8-x2x9q");
     assert_eq!(scene.until("k8s.container.name"), "server");
     assert_eq!(scene.until("process.real_user.name"), "root");
+    assert_eq!(scene.until("process.owner"), "root");
     let process = |key| scene.process.attribute(key).map(|value| value.to_string());
     assert_eq!(process("k8s.namespace.name").as_deref(), Some("web"));
     assert_eq!(process("k8s.node.name").as_deref(), Some("worker-7"));

@@ -51,6 +51,12 @@ pub(crate) fn readable(arguments: &[u8]) -> String {
     line
 }
 
+/// The first of the arguments: what the program was started as.
+pub(crate) fn command(arguments: &[u8]) -> String {
+    let end = arguments.iter().position(|&byte| byte == 0).map_or(arguments.len(), |at| at + 1);
+    readable(&arguments[..end])
+}
+
 fn earlier(a: Option<usize>, b: Option<usize>) -> Option<usize> {
     a.into_iter().chain(b).min()
 }

@@ -174,6 +174,7 @@ impl Processes {
         process.executable = path;
         let mut changes = self.names.attributes(&process.comm, process.executable.as_ref());
         if !arguments.is_empty() {
+            changes.push(Attribute::new("process.command", command_line::command(arguments)));
             changes.push(Attribute::new("process.command_line", command_line::readable(arguments)));
         }
         process.usage.consumer.update(changes);

@@ -5,7 +5,7 @@ use wattrace_api::Attribute;
 
 use super::lookup::{Answer, Subject};
 use super::resolver::Resolver;
-use crate::facts::USER_NAME;
+use crate::facts::{OWNER, USER_NAME};
 use crate::level::Level;
 
 /// The user database.
@@ -26,7 +26,7 @@ impl Resolver for Users {
             level: Level::User,
             key: id.to_string().into(),
             of_group: Vec::new(),
-            of_processes: vec![Attribute::new(USER_NAME, name)],
+            of_processes: vec![Attribute::new(OWNER, name.clone()), Attribute::new(USER_NAME, name)],
         };
         Ok(names.into_iter().map(answer).collect())
     }
@@ -44,6 +44,8 @@ mod tests {
     async fn root_has_a_name_and_an_unknown_user_has_none() {
         let answers = Users.resolve(&[Subject::User(0), Subject::User(3_999_999_999)]).await.unwrap();
         assert_eq!(answers.len(), 1);
-        assert_eq!((&*answers[0].key, &answers[0].of_processes[0].value), ("0", &"root".into()));
+        assert_eq!(&*answers[0].key, "0");
+        let named: Vec<_> = answers[0].of_processes.iter().map(|a| (&*a.key, a.value.clone())).collect();
+        assert_eq!(named, [("process.owner", "root".into()), ("process.real_user.name", "root".into())]);
     }
 }

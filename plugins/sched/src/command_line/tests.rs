@@ -10,6 +10,14 @@ fn arguments_are_joined_as_one_would_type_them() {
 }
 
 #[test]
+fn the_command_is_the_first_argument() {
+    assert_eq!(command(b"/bin/sh\0-c\0true\0"), "/bin/sh");
+    assert_eq!(command(b"sshd: me@pts/0\0"), "'sshd: me@pts/0'");
+    assert_eq!(command(b"https://me:hunter2@x/\0run\0"), "https://me:***@x/");
+    assert_eq!(command(b"cut-sho"), "cut-sho");
+}
+
+#[test]
 fn secrets_are_hidden() {
     for (arguments, shown) in [
         (&b"db\0--password=hunter2\0-v\0"[..], "db --password=*** -v"),
