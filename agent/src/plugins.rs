@@ -134,6 +134,8 @@ pub fn standard() -> Vec<Registered> {
         Registered::of::<wattrace_postgres::Postgres>(),
         #[cfg(feature = "otlp")]
         Registered::of::<wattrace_otlp::Otlp>(),
+        #[cfg(feature = "traces")]
+        Registered::of::<wattrace_traces::Traces>(),
         #[cfg(feature = "guest")]
         Registered::of::<wattrace_guest::GuestShare>(),
     ]

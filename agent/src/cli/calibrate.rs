@@ -38,7 +38,7 @@ use self::plan::{Machine, Step};
 use self::recorder::{CalibrationRecorder, Recording, StepMeans, lock};
 use super::failure::{Failure, print};
 use super::options::Configuration;
-use super::session;
+use super::session::{self, Outputs};
 use crate::config::{Config, Request};
 use crate::pipeline::Pipeline;
 use crate::plugins::Registered;
@@ -197,7 +197,7 @@ impl Calibration<'_> {
     fn start(&self, recording: &Arc<Mutex<Recording>>, runtime: &Handle) -> Result<Pipeline, Failure> {
         let (mut config, recording) = (self.config.clone(), recording.clone());
         let counter = move |registry, since| CalibrationRecorder::new(recording.clone(), registry, since);
-        let host = session::start_counting(&mut config, self.plugins, runtime, false, counter)?;
+        let host = session::start_counting(&mut config, self.plugins, runtime, Outputs::None, counter)?;
         session::start_pipeline(host, &config)
     }
 

@@ -10,6 +10,7 @@
 //! | `exec/recorder.rs` | what the pipeline produces, before any transform that changes what outputs get |
 //! | `exec/interval.rs` | the 95 % intervals of sums over processes |
 //! | `exec/process_stats.rs` | what processes used besides CPU time and energy |
+//! | `exec/trace.rs` | the span that the spans of the command's processes are children of |
 //! | `exec/tree.rs` | the command's process and its descendants |
 //! | `exec/report.rs` | the report of one run |
 //! | `exec/usage.rs` | what one of several runs used |
@@ -24,6 +25,7 @@ mod recorder;
 pub(super) mod repeat;
 mod report;
 mod static_power;
+mod trace;
 pub(super) mod tracer;
 mod tree;
 pub(super) mod usage;
@@ -48,7 +50,7 @@ use self::usage::RunUsage;
 use super::failure::Failure;
 use super::options::{Configuration, Format, joules};
 use super::progress::Progress;
-use super::session;
+use super::session::{self, Outputs};
 use crate::config::Config;
 use crate::plugins::Registered;
 
@@ -68,6 +70,10 @@ pub(super) struct Options {
     /// Run the outputs of the configuration too
     #[arg(long)]
     with_outputs: bool,
+    /// Send each process of the command as a span with its energy (plugin traces), and give the command a
+    /// TRACEPARENT
+    #[arg(long)]
+    trace: bool,
     /// Run the command this often, and report mean, spread and outliers; it then has no input and output
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     repeat: Option<u32>,
@@ -173,8 +179,15 @@ async fn measure(
     if !options.is_repeated() {
         process_stats::ask_for(config);
     }
-    let mut tracer = Tracer::start(config, plugins, runtime, options.with_outputs, budget).await?;
+    let has_traces = trace::prepare(config, options.trace)?;
+    let outputs = match (options.with_outputs, options.trace) {
+        (true, _) => Outputs::All,
+        (false, true) => Outputs::Of(trace::PLUGIN),
+        (false, false) => Outputs::None,
+    };
+    let mut tracer = Tracer::start(config, plugins, runtime, outputs, budget).await?;
     baseline::take(&options.baseline, &mut tracer).await?;
+    tracer.is_traced = has_traces && outputs != Outputs::None;
     if !options.is_repeated() {
         return once(options, tracer).await;
     }

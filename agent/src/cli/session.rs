@@ -45,14 +45,24 @@ fn start_each(host: &mut Host, config: &Config, plugins: &[Registered]) -> Resul
     Ok(())
 }
 
+/// Which outputs of the configuration run beside a command that counts energy itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outputs {
+    /// None: they are about the machine, and not the command's.
+    None,
+    /// Those of this plugin.
+    Of(&'static str),
+    /// All of them, behind the transforms that change what they get.
+    All,
+}
+
 /// Starts plugins for a command that counts energy itself: the transform that `counter` opens sees every
-/// batch before the transforms that change what outputs get. The outputs of the configuration, and these
-/// transforms, run only if they are asked for (`with_outputs`).
+/// batch before the transforms that change what outputs get. These run only with all outputs.
 pub(super) fn start_counting<T: Transform + 'static>(
     config: &mut Config,
     plugins: &[Registered],
     runtime: &Handle,
-    with_outputs: bool,
+    outputs: Outputs,
     counter: impl Fn(Arc<Registry>, Timestamp) -> T + Send + 'static,
 ) -> Result<Host, Failure> {
     let shaping = plugins.iter().position(|p| p.shapes_output).unwrap_or(plugins.len());
@@ -64,10 +74,12 @@ pub(super) fn start_counting<T: Transform + 'static>(
         Ok(())
     })
     .map_err(Failure::new)?;
-    let shaping: Vec<_> = shaping.iter().copied().filter(|p| with_outputs || !p.shapes_output).collect();
+    let shaping: Vec<_> =
+        shaping.iter().copied().filter(|p| outputs == Outputs::All || !p.shapes_output).collect();
     start_each(&mut host, config, &shaping)?;
-    if !with_outputs {
-        host.retain(|element| element.spec.kind() != ElementKind::Output);
+    if outputs != Outputs::All {
+        let runs = |plugin| outputs == Outputs::Of(plugin);
+        host.retain(|element| element.spec.kind() != ElementKind::Output || runs(element.plugin));
         config.agent.outputs.clear();
     }
     Ok(host)
@@ -92,36 +104,55 @@ pub(super) fn start_pipeline(mut host: Host, config: &Config) -> Result<Pipeline
     Ok(pipeline)
 }
 
-/// Why nothing can be measured: what each source lacks or, if all of them work, which plugin is `needed`.
-pub(super) fn nothing_to_measure(health: &[Arc<Health>], needed: &str) -> Failure {
-    let lacking = |h: &&Arc<Health>| h.name.starts_with("source/") && h.state() != State::Running;
-    let reasons: Vec<_> =
-        health.iter().filter(lacking).map(|h| format!("  {} is {}", h.name, h.state())).collect();
-    if reasons.is_empty() {
+/// Why nothing can be measured: what each source lacks that matters here or, if all of them work, which
+/// plugin is `needed`.
+pub(super) fn nothing_to_measure(health: &[Arc<Health>], config: &Config, needed: &str) -> Failure {
+    let sources = || health.iter().filter(|h| h.name.starts_with("source/"));
+    if sources().all(|h| h.state() == State::Running) {
         return Failure::new(format!(
             "nothing can be measured: enable {needed}, see `wattrace plugins list`"
         ));
     }
-    Failure::new(format!("nothing can be measured here.\n{}", reasons.join("\n")))
+    let failing = sources().filter(|h| !matches!(h.state(), State::Running | State::Gone(_)));
+    let failing = failing.map(|h| format!("{} is {}", h.name, h.state()));
+    let absent = Absent::of(sources(), config);
+    let reasons: Vec<_> = failing.chain(absent.described).chain(absent.others).collect();
+    Failure::new(format!("nothing can be measured here.\n  {}", reasons.join("\n  ")))
 }
 
-/// Reports on stderr which devices and interfaces are absent: with the remedy where the user asked for the
-/// plugin or rights are missing, and otherwise by name. A machine has few of those that there are.
+/// Reports on stderr which devices and interfaces are absent.
 pub(super) fn report_missing(health: &[Arc<Health>], config: &Config) {
-    let mut others = Vec::new();
-    for h in health.iter().filter(|h| matches!(h.state(), State::Gone(_))) {
-        let state = h.state().to_string();
-        // KIND/PLUGIN/ELEMENT
-        let plugin = h.name.split('/').nth(1).unwrap_or_default();
-        let is_asked_for = config.plugins.iter().any(|p| p.is_asked_for && p.name == plugin);
-        if is_asked_for || state.to_lowercase().contains("permission denied") {
-            eprintln!("wattrace: {} is {state}", h.name);
-        } else if !others.contains(&plugin) {
-            others.push(plugin);
-        }
+    let Absent { described, others } = Absent::of(health.iter(), config);
+    for line in described.iter().chain(&others) {
+        eprintln!("wattrace: {line}");
     }
-    if !others.is_empty() {
-        eprintln!("wattrace: not on this machine: {} (details: `wattrace doctor`)", others.join(", "));
+}
+
+/// What is said of elements whose device or interface is absent. A machine has few of those that there are.
+struct Absent {
+    /// A line with the remedy for each of a plugin that the user asked for, or that lacks permission.
+    described: Vec<String>,
+    /// One line that names the plugins of all others.
+    others: Option<String>,
+}
+
+impl Absent {
+    fn of<'a>(health: impl Iterator<Item = &'a Arc<Health>>, config: &Config) -> Self {
+        let (mut described, mut others) = (Vec::new(), Vec::new());
+        for h in health.filter(|h| matches!(h.state(), State::Gone(_))) {
+            let state = h.state().to_string();
+            // KIND/PLUGIN/ELEMENT
+            let plugin = h.name.split('/').nth(1).unwrap_or_default();
+            let is_asked_for = config.plugins.iter().any(|p| p.is_asked_for && p.name == plugin);
+            if is_asked_for || state.to_lowercase().contains("permission denied") {
+                described.push(format!("{} is {state}", h.name));
+            } else if !others.contains(&plugin) {
+                others.push(plugin);
+            }
+        }
+        let others = (!others.is_empty())
+            .then(|| format!("not on this machine: {} (details: `wattrace doctor`)", others.join(", ")));
+        Self { described, others }
     }
 }
 

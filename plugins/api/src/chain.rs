@@ -86,7 +86,7 @@ impl OutputChain {
         if self.transforms.is_empty() { batch.len() } else { self.prepared.len() }
     }
 
-    /// No more batches come: writes what the transforms have held back.
+    /// No more batches come: writes what the transforms have held back, and finishes the output.
     ///
     /// # Errors
     /// The first of a transform or of the output.
@@ -102,7 +102,7 @@ impl OutputChain {
                 self.output.write(&self.prepared)?;
             }
         }
-        Ok(())
+        self.output.finish()
     }
 
     /// See [`Output::flush`].

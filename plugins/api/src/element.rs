@@ -125,6 +125,15 @@ pub trait Output: Send {
     /// The kind decides what follows.
     fn write(&mut self, batch: &Batch) -> Result<(), Error>;
 
+    /// No more batches come: takes as final what it has held back. Called once, before the last
+    /// [`Output::flush`].
+    ///
+    /// # Errors
+    /// The kind decides what follows.
+    fn finish(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Makes what was taken visible outside. Called when asked for, and at the end.
     ///
     /// # Errors

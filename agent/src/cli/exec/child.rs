@@ -49,15 +49,20 @@ pub(super) struct Running {
     pub(super) start: u64,
 }
 
-/// Starts the command, in the cgroup that it joins by writing to `joins`.
+/// Starts the command with `variable` in its environment, in the cgroup that it joins by writing to `joins`.
 ///
 /// # Errors
 /// It cannot be found or executed, or its pid in the initial namespace cannot be found out.
-pub(super) async fn spawn(job: &Job, joins: Option<File>, runtime: &Handle) -> Result<Running, Failure> {
+pub(super) async fn spawn(
+    job: &Job,
+    variable: Option<(&str, String)>,
+    joins: Option<File>,
+    runtime: &Handle,
+) -> Result<Running, Failure> {
     let (program, arguments) =
         job.command.split_first().ok_or_else(|| Failure::usage("no command was given"))?;
     let mut prepared = Command::new(program);
-    prepared.args(arguments);
+    prepared.args(arguments).envs(variable);
     if let Some(directory) = &job.directory {
         prepared.current_dir(directory);
     }

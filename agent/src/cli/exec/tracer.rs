@@ -10,14 +10,15 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
-use wattrace_api::{Registry, Role, Usage};
+use wattrace_api::{Events, Registry, Role, Usage};
 
 use super::budget::{Budget, WithBudget};
-use super::child::{self, Job, Root, unix_nanos};
+use super::child::{self, Job, Root, shell_code, unix_nanos};
 use super::recorder::{CommandRecorder, Recording, lock};
+use super::trace::RootSpan;
 use super::tree::Tree;
 use crate::cli::failure::Failure;
-use crate::cli::session;
+use crate::cli::session::{self, Outputs};
 use crate::config::Config;
 use crate::pipeline::Pipeline;
 use crate::plugins::Registered;
@@ -39,6 +40,9 @@ pub(in crate::cli) struct Tracer {
     signals: Signals,
     /// What a command may use.
     pub(super) budget: Option<Budget>,
+    events: Events,
+    /// Whether commands get spans.
+    pub(super) is_traced: bool,
 }
 
 /// A command that has ended.
@@ -66,7 +70,7 @@ impl Tracer {
         config: &mut Config,
         plugins: &[Registered],
         runtime: &Handle,
-        with_outputs: bool,
+        outputs: Outputs,
         budget: Option<Budget>,
     ) -> Result<Self, Failure> {
         // Caught from before the first command starts: the terminal sends an interrupt to the command too,
@@ -80,7 +84,7 @@ impl Tracer {
             let recorder = CommandRecorder::new(counted.clone(), registry.clone(), since);
             WithBudget::new(recorder, account.clone(), registry, since)
         };
-        let host = session::start_counting(config, &plugins, runtime, with_outputs, counter)?;
+        let host = session::start_counting(config, &plugins, runtime, outputs, counter)?;
         let registry = host.registry().clone();
         let pipeline = session::start_pipeline(host, config)?;
         pipeline.sources_opened(Instant::now() + OPEN_TIMEOUT).await;
@@ -91,12 +95,14 @@ impl Tracer {
         }
         pipeline.settle(Instant::now() + STOP_TIMEOUT).await;
         if !counts_cpu_time(&registry) {
-            return Err(session::nothing_to_measure(&pipeline.health(), "a plugin that counts CPU time"));
+            let needed = "a plugin that counts CPU time";
+            return Err(session::nothing_to_measure(&pipeline.health(), config, needed));
         }
         if budget.is_some() {
             Budget::quicken(&pipeline);
         }
-        Ok(Self { pipeline, recording, runtime: runtime.clone(), signals, budget })
+        let (runtime, events) = (runtime.clone(), registry.events().clone());
+        Ok(Self { pipeline, recording, runtime, signals, budget, events, is_traced: false })
     }
 
     /// Runs a command to its end. What is recorded counts from its beginning.
@@ -107,8 +113,10 @@ impl Tracer {
         self.take_reading().await;
         lock(&self.recording).reset();
         let joins = self.budget.as_ref().and_then(Budget::to_join);
-        let child = child::spawn(job, joins, &self.runtime).await?;
+        let span = self.is_traced.then(|| RootSpan::open(job, self.events.clone())).flatten();
+        let child = child::spawn(job, span.as_ref().map(RootSpan::variable), joins, &self.runtime).await?;
         let (pid, start, root) = (child.pid(), child.start, child.root);
+        span.iter().for_each(|span| span.started(root.pid, start));
         let status = {
             let wait = child.wait(&self.runtime);
             let enforce = async {
@@ -131,11 +139,12 @@ impl Tracer {
                 }
             }
         };
-        let end = unix_nanos();
+        let window = start..unix_nanos();
+        span.into_iter().for_each(|span| span.ended(&window, shell_code(status)));
         if let Some(budget) = &mut self.budget {
             budget.conclude(&self.pipeline, &self.runtime).await;
         }
-        Ok(Ended { status, root, window: start..end })
+        Ok(Ended { status, root, window })
     }
 
     /// Takes the reading after a command, and what `read` makes of everything recorded since it began.

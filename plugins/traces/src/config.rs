@@ -1,0 +1,224 @@
+//! The keys of `[plugins.traces]`, and the [`Settings`] that they are resolved to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+use wattrace_api::{Error, Secret};
+use wattrace_otlp_client::{Config, Env, Signal};
+use wattrace_select::Pattern;
+
+use crate::limits::Limits;
+use crate::selection::Selection;
+
+/// Traces, for the client.
+pub(crate) const TRACES: Signal = Signal {
+    section: "plugins.traces",
+    variables: "TRACES",
+    path: "/v1/traces",
+    method: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    json,
+};
+
+/// An encoded request as JSON.
+fn json(request: &[u8]) -> Result<Vec<u8>, String> {
+    let request = ExportTraceServiceRequest::decode(request).map_err(|e| e.to_string())?;
+    serde_json::to_vec(&request).map_err(|e| e.to_string())
+}
+
+/// `[plugins.traces]`
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TracesConfig {
+    /// Processes that are traced, each with all its descendants. `wattrace exec` traces its command instead.
+    pub select: Vec<Pattern>,
+    /// The part of the selected trees that is traced, from 0 to 1.
+    pub sample: f64,
+    /// Whether a process that has another TRACEPARENT in its environment than the process that started it
+    /// joins that trace. It costs a read of `/proc/PID/environ` for each traced program that is executed.
+    pub join: bool,
+    /// A process that lives longer has a span for each such period. 0s: always one span.
+    #[serde(with = "humantime_serde")]
+    pub period: Duration,
+    /// A process that lived shorter has no span of its own, but is counted in that of its parent.
+    #[serde(with = "humantime_serde")]
+    pub min_duration: Duration,
+    /// Of more processes that end within a second, the rest is counted in the spans of their parents. 0: no
+    /// limit.
+    pub max_spans_per_second: u32,
+    /// Longest time from the end of a span until it is sent, once its energy is known.
+    #[serde(with = "humantime_serde")]
+    pub delay: Duration,
+    /// URL of the collector. Over HTTP `/v1/traces` is appended to its path. `user:password@` in it is sent
+    /// as Basic authentication. Empty: the value of OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or
+    /// OTEL_EXPORTER_OTLP_ENDPOINT, else port 4317 (gRPC) or 4318 (HTTP) of this host.
+    pub endpoint: String,
+    /// `grpc`, `http/protobuf` or `http/json`. Empty: the value of OTEL_EXPORTER_OTLP_TRACES_PROTOCOL or
+    /// OTEL_EXPORTER_OTLP_PROTOCOL, else `grpc`.
+    pub protocol: String,
+    /// How long a request may take. 0s: the value of OTEL_EXPORTER_OTLP_TRACES_TIMEOUT or
+    /// OTEL_EXPORTER_OTLP_TIMEOUT, else 10 s.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Headers to send with every request, in addition to those of the environment.
+    pub headers: BTreeMap<String, String>,
+    /// File with more of them, `Name: value` in each line, which is read before every request.
+    pub headers_file: PathBuf,
+    /// Sent with every request as `Authorization: Bearer …`. Empty: nothing, unless `headers` contain it.
+    pub bearer_token: Secret,
+    /// File that holds the bearer token, which is read before every request.
+    pub bearer_token_file: PathBuf,
+    /// `gzip`, `zstd` or `none`. Empty: the value of OTEL_EXPORTER_OTLP_TRACES_COMPRESSION or
+    /// OTEL_EXPORTER_OTLP_COMPRESSION, else `none`.
+    pub compression: String,
+    /// PEM file with the authority that signed the collector's certificate. Empty: the value of
+    /// OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE or OTEL_EXPORTER_OTLP_CERTIFICATE, else the system's.
+    pub certificate: PathBuf,
+    /// PEM file with the agent's certificate, for collectors that require one.
+    pub client_certificate: PathBuf,
+    /// PEM file with its private key.
+    pub client_key: PathBuf,
+}
+
+impl Default for TracesConfig {
+    fn default() -> Self {
+        Self {
+            select: Vec::new(),
+            sample: 1.0,
+            join: true,
+            period: Duration::from_secs(3600),
+            min_duration: Duration::ZERO,
+            max_spans_per_second: 1000,
+            delay: Duration::from_secs(5),
+            endpoint: String::new(),
+            protocol: String::new(),
+            timeout: Duration::ZERO,
+            headers: BTreeMap::new(),
+            headers_file: PathBuf::new(),
+            bearer_token: Secret::default(),
+            bearer_token_file: PathBuf::new(),
+            compression: String::new(),
+            certificate: PathBuf::new(),
+            client_certificate: PathBuf::new(),
+            client_key: PathBuf::new(),
+        }
+    }
+}
+
+/// Without what may be secret: the endpoint may hold a password, and headers hold tokens.
+impl fmt::Debug for TracesConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TracesConfig").field("select", &self.select).finish_non_exhaustive()
+    }
+}
+
+/// The configuration and the environment, combined.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) client: wattrace_otlp_client::Settings,
+    pub(crate) policy: Policy,
+    pub(crate) delay: Duration,
+}
+
+/// What becomes a span.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(crate) selection: Selection,
+    pub(crate) join: bool,
+    /// `None`: a process has one span.
+    pub(crate) period: Option<Duration>,
+    pub(crate) limits: Limits,
+}
+
+/// The shortest `period`: two spans of a process begin at different milliseconds, by which their ids differ.
+const MIN_PERIOD: Duration = Duration::from_secs(1);
+
+impl Settings {
+    /// Combines `config` and `env`.
+    ///
+    /// # Errors
+    /// An invalid value; the message names the key or the variable.
+    pub(crate) fn resolve(config: TracesConfig, env: &Env<'_>) -> Result<Self, Error> {
+        let policy = Policy::resolve(&config)?;
+        let delay = config.delay;
+        let client = Config {
+            endpoint: config.endpoint,
+            protocol: config.protocol,
+            timeout: config.timeout,
+            headers: config.headers,
+            headers_file: config.headers_file,
+            bearer_token: config.bearer_token,
+            bearer_token_file: config.bearer_token_file,
+            compression: config.compression,
+            certificate: config.certificate,
+            client_certificate: config.client_certificate,
+            client_key: config.client_key,
+        };
+        Ok(Self { client: wattrace_otlp_client::Settings::resolve(client, env)?, policy, delay })
+    }
+}
+
+impl Policy {
+    fn resolve(config: &TracesConfig) -> Result<Self, Error> {
+        let bad = |key: &str, problem: &str| Error::fatal(format!("plugins.traces.{key}: {problem}"));
+        if !(0.0..=1.0).contains(&config.sample) {
+            return Err(bad("sample", "it is a part of all trees, from 0 to 1"));
+        }
+        if !config.period.is_zero() && config.period < MIN_PERIOD {
+            return Err(bad("period", "it is at least 1s; 0s: a process has one span"));
+        }
+        Ok(Self {
+            selection: Selection::compile(&config.select, config.sample)?,
+            join: config.join,
+            period: (!config.period.is_zero()).then_some(config.period),
+            limits: Limits::new(config.min_duration, config.max_spans_per_second),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(config: &str) -> String {
+        let config: TracesConfig = toml::from_str(config).unwrap();
+        Settings::resolve(config, &Env::new(TRACES, &|_| None)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn bad_values_name_their_key() {
+        for (config, key) in [
+            ("sample = 1.5", "plugins.traces.sample"),
+            ("sample = nan", "plugins.traces.sample"),
+            ("period = '10ms'", "plugins.traces.period"),
+            ("select = [{ consumer = 'proces' }]", "plugins.traces.select"),
+            ("endpoint = 'nonsense'", "plugins.traces.endpoint"),
+        ] {
+            let problem = problem(config);
+            assert!(problem.contains(key), "{config}: {problem}");
+        }
+    }
+
+    #[test]
+    fn the_variables_are_those_of_traces() {
+        let variables = |name: &str| {
+            let value = match name {
+                "OTEL_EXPORTER_OTLP_ENDPOINT" => "http://all:4318",
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" => "http://traces:4318/here",
+                "OTEL_EXPORTER_OTLP_PROTOCOL" => "http/protobuf",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let env = Env::new(TRACES, &variables);
+        let settings = Settings::resolve(TracesConfig::default(), &env).unwrap();
+        assert_eq!(settings.client.endpoint.to_string(), "http://traces:4318/here");
+        let config = TracesConfig { endpoint: "http://mine:1".to_owned(), ..TracesConfig::default() };
+        let settings = Settings::resolve(config, &env).unwrap();
+        assert_eq!(settings.client.endpoint.to_string(), "http://mine:1/v1/traces");
+    }
+}
