@@ -52,7 +52,7 @@ async fn run(
     let host = session::start_plugins(&config, plugins, runtime)?;
     let pipeline = session::start_pipeline(host, &config)?;
     if !pipeline.has_source() {
-        return Err(session::nothing_to_measure(&pipeline.health(), "a plugin with a source"));
+        return Err(session::nothing_to_measure(&pipeline.health(), &config, "a plugin with a source"));
     }
     session::report_missing(&pipeline.health(), &config);
     let asked_for = session::asked_for(&config);
