@@ -137,6 +137,40 @@ fn influxdb_has_every_point_though_it_was_killed_meanwhile() {
     assert_eq!(read, written);
 }
 
+#[test]
+fn points_of_an_agent_that_was_killed_during_an_outage_are_sent_by_the_next_one() {
+    if !has("influxd", "influxdb") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (port, rpc) = (free_port(), free_port());
+    let mut server = start_influxdb(dir.path(), port, rpc);
+    let create = percent_encoded("CREATE DATABASE energy");
+    assert!(http(port, "POST", &format!("/query?q={create}")).is_some());
+    server.kill();
+    let spool = format!("plugins.influx.spool={}", dir.path().join("spool.db").display());
+    let tags = "plugins.influx.tags={ \"host.name\" = \"node-1\", site = \"a, b\" }";
+    let settings = ["plugins.influx.database=energy", tags, &spool];
+    let mut agent = start_agent(dir.path(), port, &settings);
+    feed_ends(dir.path());
+    agent.kill();
+    let mut written = written(dir.path(), as_influxdb_spells);
+    // Of the last second some points may not have been in the file.
+    let last = written.keys().map(|(_, _, time)| *time).max().unwrap();
+    written.retain(|(_, _, time), _| *time < last - 1000);
+    assert!(written.len() > feed::POINTS / 2);
+
+    let _server = start_influxdb(dir.path(), port, rpc);
+    std::fs::remove_file(dir.path().join("all.jsonl")).unwrap();
+    let mut agent = start_agent(dir.path(), port, &settings);
+    feed_ends(dir.path());
+    interrupt(&agent.0);
+    assert!(agent.0.wait().unwrap().success());
+    let read = in_influxdb(port).unwrap();
+    let missing: Vec<_> = written.iter().filter(|(key, value)| read.get(key) != Some(value)).collect();
+    assert!(missing.is_empty(), "{} of {}: {:?}", missing.len(), written.len(), missing.first());
+}
+
 fn start_victoria_metrics(dir: &Path, port: u16) -> Running {
     let mut server = Command::new("victoria-metrics");
     server

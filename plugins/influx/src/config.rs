@@ -52,8 +52,16 @@ pub struct InfluxConfig {
     pub timeout: Duration,
     /// Size of a request before compression, in KiB, about.
     pub request_kib: u32,
-    /// Requests that wait while the server takes none, in MiB as they are sent.
+    /// Requests that wait in memory, in MiB as they are sent.
     pub buffer_mib: u32,
+    /// The file in which requests wait while the server takes none. Empty: `spool/influx.db` in the agent's
+    /// state directory. `none`: they wait in memory.
+    pub spool: PathBuf,
+    /// Most MiB of that file.
+    pub spool_max_mib: u32,
+    /// What has waited for longer is dropped.
+    #[serde(with = "humantime_serde")]
+    pub spool_max_age: Duration,
     /// `gzip` or `none`.
     pub compression: String,
     /// PEM file with the authorities that the server's certificate is checked with. Empty: the system's.
@@ -82,6 +90,9 @@ impl Default for InfluxConfig {
             timeout: Duration::from_secs(5),
             request_kib: 1024,
             buffer_mib: 64,
+            spool: PathBuf::new(),
+            spool_max_mib: 1024,
+            spool_max_age: Duration::from_secs(7 * 24 * 60 * 60),
             compression: "gzip".to_owned(),
             authority: PathBuf::new(),
             certificate: PathBuf::new(),
@@ -105,6 +116,8 @@ pub(crate) struct Settings {
     pub(crate) request_bytes: usize,
     pub(crate) buffer_bytes: usize,
     pub(crate) gzip: bool,
+    /// `None`: there is none.
+    pub(crate) spool: Option<wattrace_spool::Settings>,
 }
 
 /// How the agent shows who it is.
@@ -168,8 +181,31 @@ impl Settings {
             request_bytes: config.request_kib as usize * 1024,
             buffer_bytes: config.buffer_mib as usize * 1024 * 1024,
             gzip,
+            spool: spool(config.spool, config.spool_max_mib, config.spool_max_age)?,
         })
     }
+}
+
+/// Most bytes that wait in memory while the spool's disk does not work.
+const SPOOL_MEMORY: usize = 16 * 1024 * 1024;
+
+fn spool(file: PathBuf, max_mib: u32, max_age: Duration) -> Result<Option<wattrace_spool::Settings>, Error> {
+    let file = match file.to_str() {
+        Some("none") => return Ok(None),
+        Some("") => wattrace_spool::default_file("influx"),
+        _ => Some(file),
+    };
+    if max_mib == 0 || max_age.is_zero() {
+        let key = if max_mib == 0 { "spool_max_mib" } else { "spool_max_age" };
+        return Err(bad(key, "is 0, so that nothing could wait; without a spool: spool = \"none\""));
+    }
+    Ok(file.map(|file| wattrace_spool::Settings {
+        key: "plugins.influx.spool",
+        file,
+        max_size: u64::from(max_mib) * 1024 * 1024,
+        max_age,
+        max_memory: SPOOL_MEMORY,
+    }))
 }
 
 /// Where requests go. Times are in nanoseconds without saying so, everywhere.

@@ -34,6 +34,8 @@ pub(crate) struct Exporter {
     /// When what waits becomes a request, and when the next attempt may be made.
     due: Timestamp,
     retry_at: Timestamp,
+    /// The server asked for no request before this.
+    quiet_until: Timestamp,
     backoff: Backoff,
     /// Why the server takes nothing.
     trouble: Option<String>,
@@ -47,11 +49,12 @@ impl Exporter {
             place: settings.endpoint.to_string().split('?').next().unwrap_or_default().to_owned(),
             server,
             lines,
-            outbox: Outbox::new(settings),
+            outbox: Outbox::new(settings, clock.clone()),
             interval: settings.interval,
             timeout: settings.timeout,
             due: clock.now() + settings.interval,
             retry_at: Timestamp(0),
+            quiet_until: Timestamp(0),
             clock,
             backoff: Backoff::new(Duration::from_secs(1), LONGEST),
             trouble: None,
@@ -94,12 +97,14 @@ impl Exporter {
             Outcome::Later { cause, after } => {
                 let now = self.clock.now();
                 let asked = after.unwrap_or_default().min(LONGEST);
-                self.retry_at = now + self.backoff.next_wait().max(asked);
+                self.quiet_until = now + asked;
+                self.retry_at = self.quiet_until.max(now + self.backoff.next_wait());
                 let cause = format!("{} takes no points: {cause}", self.place);
                 if self.trouble.is_none() {
                     warn!("{cause}; they wait, and are sent again");
                 }
                 self.trouble = Some(cause);
+                self.outbox.set_aside();
                 return false;
             }
         }
@@ -123,7 +128,7 @@ impl Exporter {
     }
 
     /// Counts lost lines. Reasons: `refused` (the server never takes them), `too_large` (a line that it does
-    /// not take even alone), `unknown_series`, `not_a_number`.
+    /// not take even alone), `unknown_series`, `not_a_number`, and those of the spool.
     fn lose(&mut self, reason: &'static str, lines: u64) {
         match self.losses.iter_mut().find(|(r, _)| *r == reason) {
             Some((_, count)) => *count += lines,
@@ -149,6 +154,9 @@ impl Output for Exporter {
             self.lines.seal(&mut self.outbox);
             self.due = now + self.interval;
         }
+        if self.trouble.is_some() {
+            self.outbox.set_aside();
+        }
         self.send(until);
         Ok(())
     }
@@ -161,15 +169,24 @@ impl Output for Exporter {
             if self.outbox.first().is_none() {
                 return Ok(());
             }
-            if left.is_zero() {
+            // There is no time for a backoff, but for what the server asks for.
+            let quiet = self.quiet_until.since(self.clock.now());
+            if left.is_zero() || quiet > left {
                 break;
             }
+            std::thread::sleep(quiet);
             if !self.attempt(left) {
                 std::thread::sleep(FLUSH_PAUSE.min(left));
             }
         }
+        self.outbox.set_aside();
+        let (lines, all) = (self.outbox.lines(), self.outbox.all_lines());
         let why = self.trouble.as_deref().unwrap_or("time is up");
-        Err(Error::retry(format!("{} points could not be delivered: {why}", self.outbox.lines())))
+        if lines == 0 {
+            info!("{all} points wait in the spool for the next start: {why}");
+            return Ok(());
+        }
+        Err(Error::retry(format!("{lines} points could not be delivered: {why}")))
     }
 
     fn undelivered(&self) -> u64 {
@@ -181,7 +198,7 @@ impl Output for Exporter {
     }
 
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
-        for (reason, lines) in self.lines.take_losses() {
+        for (reason, lines) in self.lines.take_losses().into_iter().chain(self.outbox.take_losses()) {
             self.lose(reason, lines);
         }
         std::mem::take(&mut self.losses)

@@ -6,7 +6,7 @@
 //! | `config` | the settings |
 //! | `exporter` | the output: takes batches, sends what waits, counts what is lost |
 //! | `lines`, `escape` | from points to lines |
-//! | `outbox` | the requests that wait, bounded in bytes |
+//! | `outbox` | the requests that wait, in memory and in a spool on disk |
 //! | `server`, `answer` | sends one request; what its answer means |
 //!
 //! Follow a value: `exporter` → `lines` → `outbox` → `server`.

@@ -40,7 +40,7 @@ struct Fixture {
 fn fixture(server: FakeServer, buffer_bytes: usize) -> Fixture {
     let mut rig = Rig::new();
     let id = rig.series(&metric::HW_ENERGY, Resource::package(0));
-    let config = InfluxConfig { database: "d".to_owned(), ..InfluxConfig::default() };
+    let config = InfluxConfig { database: "d".to_owned(), spool: "none".into(), ..InfluxConfig::default() };
     let settings = Settings {
         interval: Duration::from_secs(1),
         gzip: false,

@@ -9,11 +9,15 @@ use crate::config::InfluxConfig;
 fn fixture(rig: &Rig, request: usize) -> (Lines, Outbox) {
     let config = InfluxConfig {
         database: "d".to_owned(),
+        spool: "none".into(),
         tags: [("host.name".to_owned(), "node 1".to_owned())].into(),
         ..InfluxConfig::default()
     };
     let settings = Settings { request_bytes: request, gzip: false, ..Settings::resolve(config).unwrap() };
-    (Lines::new(&settings, rig.registry.clone(), rig.clock.clone()), Outbox::new(&settings))
+    (
+        Lines::new(&settings, rig.registry.clone(), rig.clock.clone()),
+        Outbox::new(&settings, rig.clock.clone()),
+    )
 }
 
 fn window(end: u64) -> Window {
