@@ -1,7 +1,7 @@
-//! What the collector has not taken, in the spool (`wattrace-spool`), and the task that sends it again, oldest
-//! first, beside the live values. `exporter` decides what is kept here, and when the collector is well enough
-//! for a round. Requests are kept as they are, so what an agent that was killed has left arrives with its own
-//! resource and start times.
+//! What the collector has not taken, in the spool (`wattrace-spool`), and the task that sends it again,
+//! oldest first, beside the live values. `exporter` decides what is kept here, and when the collector is well
+//! enough for a round. Requests are kept as they are, so what an agent that was killed has left arrives with
+//! its own resource and start times.
 
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -145,8 +145,8 @@ fn asked_to_wait(outcome: &Outcome) -> Option<Duration> {
     if let Outcome::Later { after, .. } = outcome { *after } else { None }
 }
 
-/// Sends what waits after `after`, oldest first, until nothing is left or a request is to be sent again later:
-/// the one that is returned.
+/// Sends what waits after `after`, oldest first, until nothing is left or a request is to be sent again
+/// later: the one that is returned.
 async fn send_all(
     way: &Way,
     spool: &Arc<Mutex<Spool>>,

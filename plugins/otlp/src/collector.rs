@@ -134,7 +134,8 @@ impl Collector {
         })
     }
 
-    /// Takes the outcome of a request from the spool. That it is to be sent again is the live values' business.
+    /// Takes the outcome of a request from the spool. That it is to be sent again is the live values'
+    /// business.
     pub(crate) fn observe_replayed(&mut self, outcome: &Outcome, values: u64) -> Option<Notice> {
         let endpoint = &self.endpoint;
         let (count, cause) = match outcome {

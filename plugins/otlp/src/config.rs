@@ -66,8 +66,8 @@ pub struct OtlpConfig {
     pub resource_attributes: BTreeMap<String, String>,
     /// The file in which requests wait while the collector takes none. Empty: `spool/otlp-metrics.db` in
     /// `$STATE_DIRECTORY`, which systemd sets; without that variable in `/var/lib/wattrace` for root, and for
-    /// others in `$XDG_STATE_HOME/wattrace` or `~/.local/state/wattrace`. `none`: they do not wait; the latest
-    /// values are sent when the collector is back.
+    /// others in `$XDG_STATE_HOME/wattrace` or `~/.local/state/wattrace`. `none`: they do not wait; the
+    /// latest values are sent when the collector is back.
     pub spool: PathBuf,
     /// Most MiB of that file.
     pub spool_max_mib: u32,

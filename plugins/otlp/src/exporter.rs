@@ -1,8 +1,8 @@
 //! The output: keeps the table of latest values up to date, and sends them every interval. At most one set of
 //! requests is in flight; a task on the runtime sends it while the pipeline goes on. A set that did not
-//! arrive is kept in the spool (`backlog`), and so are those that are due while the collector is away. Without
-//! a spool it is not kept: the next one is made of the values that are the latest then. A set has a limited
-//! size, and the ended streams that do not fit follow in the next ones, at once.
+//! arrive is kept in the spool (`backlog`), and so are those that are due while the collector is away.
+//! Without a spool it is not kept: the next one is made of the values that are the latest then. A set has a
+//! limited size, and the ended streams that do not fit follow in the next ones, at once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -166,8 +166,8 @@ impl Exporter {
             packer.push(&point);
             packer.size() < most
         };
-        // While something waits, every set holds all that the collector may not know, so that of an agent that
-        // is killed the newest set is enough.
+        // While something waits, every set holds all that the collector may not know, so that of an agent
+        // that is killed the newest set is enough.
         let everything = self.backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
         let is_all = match rest {
             true => self.table.collect_ended(emit),

@@ -38,8 +38,8 @@ impl Losses {
         self.report_dropped_at = now + LONGEST;
         let (values, joules) = std::mem::take(&mut self.dropped);
         warn!(
-            "{endpoint} has taken nothing for too long: the last values of {values} ended streams, with up to \
-             {joules:.3} J, are dropped (overflow)"
+            "{endpoint} has taken nothing for too long: the last values of {values} ended streams, with up \
+             to {joules:.3} J, are dropped (overflow)"
         );
     }
 
