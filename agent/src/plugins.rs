@@ -132,6 +132,8 @@ pub fn standard() -> Vec<Registered> {
         Registered::of::<wattrace_influx::Influx>(),
         #[cfg(feature = "postgres")]
         Registered::of::<wattrace_postgres::Postgres>(),
+        #[cfg(feature = "parquet")]
+        Registered::of::<wattrace_parquet::Parquet>(),
         #[cfg(feature = "otlp")]
         Registered::of::<wattrace_otlp::Otlp>(),
         #[cfg(feature = "traces")]
