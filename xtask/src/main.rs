@@ -9,12 +9,14 @@
 //! | [`test`], [`bench`] | tests and benchmarks |
 //! | [`tidy`], [`deny`] | check the repository's own rules, and its dependencies |
 //! | [`eval`] | how well energy is attributed, on the simulator |
+//! | [`chaos`] | kills of the agent while its collector misbehaves |
 //! | [`fuzz`] | throws bytes at what reads what others wrote |
 //! | [`vm`] | the privileged tests on other kernels |
 //! | [`workspace`], [`process`], [`environment`], [`debian`] | what these share |
 
 mod agent;
 mod bench;
+mod chaos;
 mod compiler;
 mod debian;
 mod deny;
@@ -114,6 +116,19 @@ enum Task {
         #[arg(value_name = "SCENARIO")]
         scenarios: Vec<OsString>,
     },
+    /// Kill the agent at random while its collector misbehaves, cut its files and fill its disk; then compare
+    /// what the collector knows with the agents' own ledgers
+    Chaos {
+        /// How many kills
+        #[arg(long, default_value_t = 20)]
+        kills: u32,
+        /// The seed that an earlier run printed
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Run the release build
+        #[arg(long)]
+        release: bool,
+    },
     /// Fuzz the parsers of untrusted input, with cargo-fuzz and a nightly compiler
     Fuzz {
         /// How long each target runs
@@ -142,6 +157,7 @@ fn main() -> ExitCode {
         Task::Vm { kernels, accel, write_docs } => vm::run(&kernels, &accel, write_docs),
         Task::Bench { args } => bench::run(args),
         Task::Eval { write_docs, trace, scenarios } => eval::run(write_docs, trace, scenarios),
+        Task::Chaos { kills, seed, release } => chaos::run(kills, seed, release),
         Task::Fuzz { minimise: true, targets, .. } => fuzz::minimise(targets),
         Task::Fuzz { seconds, keep, targets, .. } => fuzz::run(seconds, keep, targets),
     };

@@ -131,7 +131,8 @@ fn without_an_agent_or_permission_it_reports_the_socket_and_the_remedy() {
 #[test]
 fn status_shows_that_a_collector_is_absent() {
     let machine = Machine::new();
-    let own = ["--set", "plugins.otlp.endpoint=http://127.0.0.1:1", "--set", "plugins.otlp.timeout=50ms"];
+    let absent = "plugins.otlp={ endpoint = \"http://127.0.0.1:1\", timeout = \"50ms\", spool = \"none\" }";
+    let own = ["--set", absent];
     let agent = machine.start("rapl,otlp", &own);
     // The output still takes points meanwhile, which must not hide the failure.
     machine.json(&["set-interval", ENERGY, "1ms"]);

@@ -237,8 +237,9 @@ fn begin_run(transaction: &Transaction<'_>, now: &Moment) -> rusqlite::Result<(i
     let offset = if boot == now.boot { offset } else { offset_by_wall(now) };
     let newest = "SELECT max(push) FROM payloads";
     let newest: i64 = transaction.query_row(newest, [], |row| row.get::<_, Option<i64>>(0))?.unwrap_or(0);
+    // What has no points is no value that could be the last.
     let promote = "UPDATE payloads SET class = 1 WHERE class = 0 AND push = \
-                   (SELECT max(push) FROM payloads WHERE class = 0 AND push > ?1)";
+                   (SELECT max(push) FROM payloads WHERE class = 0 AND points > 0 AND push > ?1)";
     transaction.execute(promote, [earlier])?;
     let newest = newest.max(earlier);
     let update = "UPDATE run SET boot = ?1, offset = ?2, earlier_push = ?3";
@@ -254,7 +255,7 @@ fn amount(transaction: &Transaction<'_>) -> rusqlite::Result<Amount> {
     Ok(Amount { payloads: whole(payloads), points: whole(points) })
 }
 
-/// Removes the oldest intermediate payloads, then the oldest last ones, until no more than `max_size` bytes of
+/// Removes the oldest intermediate payloads, then the oldest last ones, until at most `max_size` bytes of
 /// the file are used. Returns how many points that was.
 fn shrink(transaction: &Transaction<'_>, max_size: u64, amount: &mut Amount) -> rusqlite::Result<u64> {
     let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i64>(0));

@@ -18,8 +18,8 @@
 //! **Nothing waits, nothing is written.** The file is created with the first push, emptied when everything is
 //! done, and open (and locked) only in between.
 //!
-//! **What survives.** A push returns when the file is on the disk (one `fsync` a push), so it survives the end
-//! of the agent at any moment, and a power cut. A removal may be forgotten by either: then a payload is sent
+//! **What survives.** A push returns when it is on the disk (one `fsync` a push), so it survives the end of
+//! the agent at any moment, and a power cut. A removal may be forgotten by either: then a payload is sent
 //! twice.
 //!
 //! **What goes first.** When the file is full, intermediate payloads go before last ones, and the oldest of a
@@ -27,8 +27,8 @@
 //! newest push of a run that holds intermediate payloads counts as last for the next run; each push should
 //! therefore hold all values that the server does not know.
 //!
-//! **Two agents on one file.** The first has it. The others keep what waits in memory, say so once, and take
-//! the file as soon as it is free.
+//! **Two agents on one file.** The first has it. The others keep what waits in memory, say so once, and
+//! take the file as soon as it is free.
 //!
 //! **Clocks.** Within one boot of the machine, ages are differences of the monotonic clock. Only from one boot
 //! to the next are they differences of the wall clock.

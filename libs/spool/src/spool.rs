@@ -313,7 +313,8 @@ impl Spool {
         if self.trouble.as_ref().is_none_or(|(known, _)| *known != why) {
             let most = self.settings.max_memory / (1024 * 1024);
             warn!(
-                "{key}: {file}: {why}. What waits is kept in memory, at most {most} MiB, and ends with the agent"
+                "{key}: {file}: {why}. What waits is kept in memory, at most {most} MiB, and ends \
+                 with the agent"
             );
         }
         self.trouble = Some((why, self.clock.now() + RETRY));

@@ -150,9 +150,10 @@ fn the_newest_push_of_a_run_that_was_killed_counts_as_last() {
     spool.push(vec![entry(Intermediate, 1)]);
     spool.push(vec![entry(Intermediate, 2), entry(Intermediate, 3)]);
     spool.push(vec![entry(Last, 4)]);
+    spool.push(vec![entry(Intermediate, 0)]);
     let image = fixture.stop_at("", 0);
     let mut spool = fixture.open_image(image.clone());
-    let expected = [(Intermediate, 1), (Last, 2), (Last, 3), (Last, 4)];
+    let expected = [(Intermediate, 1), (Last, 2), (Last, 3), (Last, 4), (Intermediate, 0)];
     assert_eq!(waiting(&mut spool), expected);
     drop(spool);
     // A run that pushes nothing changes nothing.
@@ -160,7 +161,7 @@ fn the_newest_push_of_a_run_that_was_killed_counts_as_last() {
     assert_eq!(waiting(&mut spool), expected);
     (5..60).for_each(|number| spool.push(vec![entry(Intermediate, number)]));
     let left = waiting(&mut spool);
-    assert_eq!(left[..3], expected[1..], "{left:?}");
+    assert_eq!(left[..3], expected[1..4], "{left:?}");
 }
 
 #[test]

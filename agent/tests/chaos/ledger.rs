@@ -1,0 +1,111 @@
+//! The agent's own ledger: what its jsonl output wrote beside, run by run, and what of it a collector lacks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// Which metrics are compared.
+pub(crate) const METRICS: [&str; 3] = ["wattrace.consumer.energy", "hw.energy", "wattrace.domain.residual"];
+
+/// The identity of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) metric: String,
+    pub(crate) start: u64,
+    pub(crate) domain: String,
+    pub(crate) consumer: String,
+    pub(crate) pid: String,
+}
+
+/// A value in microjoules, and when it was measured, in nanoseconds of Unix time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Value {
+    pub(crate) time: u64,
+    pub(crate) steps: u64,
+}
+
+/// Microjoules.
+pub(crate) fn steps(joules: f64) -> u64 {
+    (joules * 1e6).round() as u64
+}
+
+/// The values of a run: by stream, by time.
+pub(crate) type Ledger = HashMap<Key, BTreeMap<u64, u64>>;
+
+/// Reads a file of JSON lines, whose last line may be unfinished.
+pub(crate) fn read(path: &Path) -> Ledger {
+    let mut ledger = Ledger::new();
+    let content = std::fs::read_to_string(path).unwrap_or_default();
+    for line in content.lines() {
+        let Ok(point) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        let metric = point["metric"].as_str().unwrap_or_default();
+        if !METRICS.contains(&metric) {
+            continue;
+        }
+        let attribute = |name: &str| match &point["attributes"][name] {
+            serde_json::Value::Null => String::new(),
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let key = Key {
+            metric: metric.to_owned(),
+            start: point["start_unix_nano"].as_u64().unwrap(),
+            domain: attribute("wattrace.domain"),
+            consumer: attribute("wattrace.consumer.type"),
+            pid: attribute("process.pid"),
+        };
+        let value = steps(point["value"].as_f64().unwrap());
+        ledger.entry(key).or_default().insert(point["time_unix_nano"].as_u64().unwrap(), value);
+    }
+    ledger
+}
+
+/// The time of the newest value.
+pub(crate) fn newest(ledger: &Ledger) -> u64 {
+    ledger.values().filter_map(|values| values.keys().next_back()).copied().max().unwrap_or(0)
+}
+
+/// What a collector lacks or has wrong of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Difference {
+    /// Streams that are complete: their newest value is that of the ledger.
+    pub(crate) complete: usize,
+    /// Streams of which only values of the last moments before a kill are missing, and these values in
+    /// microjoules.
+    pub(crate) cut: usize,
+    pub(crate) cut_steps: u64,
+    /// Streams of which more is missing, and those with another value than the ledger's at that time.
+    pub(crate) missing: Vec<String>,
+    pub(crate) wrong: Vec<String>,
+}
+
+/// Compares a run with what the collector knows. Values of the last `tail` nanoseconds of the run may be
+/// missing.
+pub(crate) fn compare(ledger: &Ledger, seen: &HashMap<Key, Value>, tail: u64) -> Difference {
+    let mut difference = Difference::default();
+    let covered = newest(ledger).saturating_sub(tail);
+    for (key, values) in ledger {
+        let Some((&last_time, &last)) = values.iter().next_back() else { continue };
+        let due = values.range(..=covered).next_back().map_or(0, |(_, steps)| *steps);
+        let Some(known) = seen.get(key) else {
+            match due {
+                0 => {
+                    (difference.cut, difference.cut_steps) = (difference.cut + 1, difference.cut_steps + last)
+                }
+                _ => difference.missing.push(format!("{key:?}: nothing arrived of {last} µJ at {last_time}")),
+            }
+            continue;
+        };
+        let expected = values.range(..=known.time).next_back().map_or(0, |(_, steps)| *steps);
+        if known.steps != expected {
+            difference.wrong.push(format!("{key:?}: {known:?}, and {expected} µJ in the ledger"));
+        } else if known.steps == last {
+            difference.complete += 1;
+        } else if known.steps >= due {
+            difference.cut += 1;
+            difference.cut_steps += last - known.steps;
+        } else {
+            difference.missing.push(format!("{key:?}: {known:?} of {last} µJ at {last_time}"));
+        }
+    }
+    difference
+}
