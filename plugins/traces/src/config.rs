@@ -82,6 +82,14 @@ pub struct TracesConfig {
     pub client_certificate: PathBuf,
     /// PEM file with its private key.
     pub client_key: PathBuf,
+    /// The file in which spans wait while the collector takes none. Empty: `spool/otlp-traces.db` in the
+    /// state directory. `none`: they wait in memory.
+    pub spool: PathBuf,
+    /// Most MiB of that file.
+    pub spool_max_mib: u32,
+    /// What waits longer is lost.
+    #[serde(with = "humantime_serde")]
+    pub spool_max_age: Duration,
 }
 
 impl Default for TracesConfig {
@@ -105,6 +113,9 @@ impl Default for TracesConfig {
             certificate: PathBuf::new(),
             client_certificate: PathBuf::new(),
             client_key: PathBuf::new(),
+            spool: PathBuf::new(),
+            spool_max_mib: 256,
+            spool_max_age: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -122,6 +133,8 @@ pub(crate) struct Settings {
     pub(crate) client: wattrace_otlp_client::Settings,
     pub(crate) policy: Policy,
     pub(crate) delay: Duration,
+    /// `None`: what does not arrive waits in memory.
+    pub(crate) spool: Option<wattrace_spool::Settings>,
 }
 
 /// What becomes a span.
@@ -145,6 +158,7 @@ impl Settings {
     pub(crate) fn resolve(config: TracesConfig, env: &Env<'_>) -> Result<Self, Error> {
         let policy = Policy::resolve(&config)?;
         let delay = config.delay;
+        let spool = spool(config.spool, config.spool_max_mib, config.spool_max_age)?;
         let client = Config {
             endpoint: config.endpoint,
             protocol: config.protocol,
@@ -158,8 +172,30 @@ impl Settings {
             client_certificate: config.client_certificate,
             client_key: config.client_key,
         };
-        Ok(Self { client: wattrace_otlp_client::Settings::resolve(client, env)?, policy, delay })
+        Ok(Self { client: wattrace_otlp_client::Settings::resolve(client, env)?, policy, delay, spool })
     }
+}
+
+/// Most bytes that wait in memory while the spool's disk does not work.
+const SPOOL_MEMORY: usize = 16 * 1024 * 1024;
+
+fn spool(file: PathBuf, max_mib: u32, max_age: Duration) -> Result<Option<wattrace_spool::Settings>, Error> {
+    let file = match file.to_str() {
+        Some("none") => return Ok(None),
+        Some("") => wattrace_spool::default_file("otlp-traces"),
+        _ => Some(file),
+    };
+    if max_mib == 0 || max_age.is_zero() {
+        let problem = "must be above 0; without a spool: spool = \"none\"";
+        return Err(Error::fatal(format!("plugins.traces.spool_max_mib and spool_max_age {problem}")));
+    }
+    Ok(file.map(|file| wattrace_spool::Settings {
+        key: "plugins.traces.spool",
+        file,
+        max_size: u64::from(max_mib) * 1024 * 1024,
+        max_age,
+        max_memory: SPOOL_MEMORY,
+    }))
 }
 
 impl Policy {
@@ -197,6 +233,7 @@ mod tests {
             ("period = '10ms'", "plugins.traces.period"),
             ("select = [{ consumer = 'proces' }]", "plugins.traces.select"),
             ("endpoint = 'nonsense'", "plugins.traces.endpoint"),
+            ("spool_max_mib = 0", "plugins.traces.spool_max_mib"),
         ] {
             let problem = problem(config);
             assert!(problem.contains(key), "{config}: {problem}");

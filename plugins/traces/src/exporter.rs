@@ -1,11 +1,10 @@
-//! The output: lets the table make spans, and sends them. At most one request is in flight; a task on the
-//! runtime sends it while the pipeline goes on. Its spans are kept until the collector has taken or refused
-//! them.
+//! The output: lets the table make spans, decides when they are sent (`delivery`), and keeps what the
+//! collector does not take: in the spool, or without one in the queue.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
+use prost::bytes::Bytes;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 use wattrace_api::trace::{CommandEnded, CommandStarted};
@@ -13,23 +12,27 @@ use wattrace_api::{Batch, Clock, Error, Output, Received, Registry, Subscription
 use wattrace_backoff::Backoff;
 use wattrace_otlp_client::endpoint::shown;
 use wattrace_otlp_client::{Outcome, Transport};
+use wattrace_spool::{Class, Entry, Spool};
 
 use crate::carrier::Carriers;
 use crate::config::Settings;
+use crate::delivery::{Answer, Delivery, Origin, Request};
 use crate::ids::Ids;
 use crate::losses::Losses;
-use crate::queue::{QueuedSpan, SpanQueue};
+use crate::queue::SpanQueue;
 use crate::request::Envelope;
 use crate::resource;
 use crate::table::Table;
 use crate::trees::Trees;
 
-/// Most bytes of spans that wait for the collector: some 15,000.
+/// Most bytes of spans that wait in memory: some 15,000.
 const MOST_QUEUED: usize = 16 * 1024 * 1024;
 /// Most spans in a request, as the SDK's batch processor has it, and about how many bytes: below the 4 MiB
 /// that gRPC servers take.
 const MOST_SPANS: usize = 512;
 const MOST_BYTES: usize = 2 * 1024 * 1024;
+/// Most requests that are sent one after the other.
+const MOST_REQUESTS: usize = 16;
 /// The longest wait between two attempts, and the longest that a collector may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Longest that a flush may hold up the end of the agent.
@@ -48,6 +51,7 @@ pub(crate) struct Exporter {
     table: Table,
     commands: Commands,
     queue: SpanQueue,
+    spool: Option<Spool>,
     losses: Losses,
     envelope: Envelope,
     transport: Arc<dyn Transport>,
@@ -58,19 +62,17 @@ pub(crate) struct Exporter {
     endpoint: String,
     /// When to send next.
     next: Timestamp,
-    in_flight: Option<InFlight>,
+    delivery: Option<Delivery>,
     /// Most spans in a request; fewer once the collector has refused one as too large.
     most: usize,
     backoff: Backoff,
-    /// Why nothing arrives; `None`: it does, or nothing is known yet.
+    /// Whether the last request was not answered, so that the next one is a probe.
+    is_away: bool,
+    /// What is wrong with the last request.
     trouble: Option<String>,
     has_worked: bool,
-}
-
-/// A request that is being sent.
-struct InFlight {
-    spans: Vec<QueuedSpan>,
-    outcome: Receiver<Outcome>,
+    /// No more batches come.
+    is_finished: bool,
 }
 
 impl Exporter {
@@ -90,6 +92,7 @@ impl Exporter {
             table: Table::new(registry, clock.clone(), period, limits, trees),
             commands,
             queue: SpanQueue::new(MOST_QUEUED),
+            spool: settings.spool.clone().map(|spool| Spool::new(spool, clock.clone())),
             losses: Losses::default(),
             envelope: Envelope::new(&resource::describe()),
             transport,
@@ -99,11 +102,13 @@ impl Exporter {
             endpoint: shown(&settings.client.endpoint),
             next: clock.now() + settings.delay,
             clock,
-            in_flight: None,
+            delivery: None,
             most: MOST_SPANS,
             backoff: Backoff::new(Duration::from_secs(1), LONGEST_WAIT),
+            is_away: false,
             trouble: None,
             has_worked: false,
+            is_finished: false,
         }
     }
 
@@ -122,67 +127,134 @@ impl Exporter {
         }
     }
 
-    /// Starts to send the oldest spans.
-    fn send(&mut self) {
+    /// The next spans of the queue as a request; `None`: it is empty.
+    fn live_request(&mut self) -> Option<Request> {
         let spans = self.queue.take(self.most, MOST_BYTES);
-        if spans.is_empty() {
-            return;
-        }
-        let request = self.envelope.request(&spans).into();
-        let (answer, outcome) = mpsc::channel();
-        let transport = self.transport.clone();
-        self.runtime.spawn(async move {
-            // An error means that the output was closed meanwhile.
-            _ = answer.send(transport.send(request).await);
-        });
-        self.in_flight = Some(InFlight { spans, outcome });
+        (!spans.is_empty()).then(|| {
+            let body = self.envelope.request(&spans).into();
+            Request { body, spans: spans.len() as u64, origin: Origin::Live(spans) }
+        })
     }
 
-    /// Takes the answer if it has come.
-    fn poll_answer(&mut self) {
-        let Some(InFlight { spans, outcome }) = self.in_flight.take() else { return };
-        match outcome.try_recv() {
-            Err(TryRecvError::Empty) => self.in_flight = Some(InFlight { spans, outcome }),
-            answer => _ = self.settle(spans, answer.ok()),
+    /// Starts to send what waits: first what is in the spool. A collector that was away gets one request.
+    fn send(&mut self) {
+        let most = if self.is_away { 1 } else { MOST_REQUESTS };
+        let kept = self.spool.as_mut().map(|spool| spool.oldest(None, MOST_BYTES)).unwrap_or_default();
+        let mut requests: Vec<_> = kept
+            .into_iter()
+            .take(most)
+            .map(|waiting| {
+                let (spans, origin) = (waiting.entry.points, Origin::Kept(waiting.id));
+                Request { body: waiting.entry.payload.into(), spans, origin }
+            })
+            .collect();
+        while requests.len() < most
+            && let Some(request) = self.live_request()
+        {
+            requests.push(request);
+        }
+        if !requests.is_empty() {
+            self.delivery = Some(Delivery::start(requests, &self.transport, &self.runtime));
         }
     }
 
-    /// Applies an answer. `None`: the task that sends has ended without any. Returns how long to wait until
-    /// the next request.
-    fn settle(&mut self, spans: Vec<QueuedSpan>, outcome: Option<Outcome>) -> Option<Duration> {
-        let count = spans.len() as u64;
+    /// Moves what is in the queue to the spool, if there is one.
+    fn keep_queued(&mut self) {
+        while self.spool.is_some()
+            && let Some(request) = self.live_request()
+        {
+            self.keep(request);
+        }
+    }
+
+    /// Moves to the spool what is being sent, and may have arrived or not: a span that arrives twice is the
+    /// same span.
+    fn keep_in_flight(&mut self) {
+        if let (Some(spool), Some(delivery)) = (&mut self.spool, &mut self.delivery) {
+            let entry =
+                |(body, points): (Bytes, u64)| Entry { class: Class::Last, points, payload: body.into() };
+            spool.push(delivery.live.drain(..).map(entry).collect());
+        }
+    }
+
+    /// Keeps a request that is to be sent again.
+    fn keep(&mut self, Request { body, spans: points, origin }: Request) {
+        match (origin, &mut self.spool) {
+            (Origin::Kept(_), _) => {}
+            (Origin::Live(_), Some(spool)) => {
+                spool.push(vec![Entry { class: Class::Last, points, payload: body.into() }]);
+            }
+            (Origin::Live(spans), None) => self.queue.put_back(spans),
+        }
+    }
+
+    /// A request is settled.
+    fn done(&mut self, origin: &Origin) {
+        if let (Origin::Kept(id), Some(spool)) = (origin, &mut self.spool) {
+            spool.done(&[*id]);
+        }
+    }
+
+    /// Takes the answers, if they have come within `patience`. Returns how long the collector wants no
+    /// request; `None`: it may get one.
+    fn poll_answers(&mut self, patience: Duration) -> Option<Duration> {
+        let delivery = self.delivery.take()?;
+        let mut missing = delivery.spans;
+        let answers = match delivery.answers(patience) {
+            Ok(answers) => answers,
+            Err(delivery) => {
+                self.delivery = Some(delivery);
+                return None;
+            }
+        };
+        self.is_away = false;
+        let mut wait = None;
+        for answer in answers {
+            missing -= answer.0.spans;
+            wait = self.settle(answer).or(wait);
+        }
+        self.losses.add("abandoned", missing);
+        if !self.is_away {
+            self.backoff.reset();
+            self.next = self.clock.now() + self.delay;
+        }
+        wait
+    }
+
+    /// Applies an answer. Returns how long to wait, if the request is to be sent again.
+    fn settle(&mut self, (request, outcome): Answer) -> Option<Duration> {
+        let count = request.spans;
         match outcome {
+            None => self.keep(request),
             Some(Outcome::Accepted { rejected, message }) => {
                 self.losses.add("rejected", rejected.min(count));
                 let all = rejected >= count;
                 self.works(all.then(|| format!("{} rejects all spans: {message}", self.endpoint)));
-                None
+                self.done(&request.origin);
             }
             Some(Outcome::TooLarge { .. }) if count > 1 => {
-                self.most = (spans.len() / 2).max(1);
-                self.queue.put_back(spans);
-                None
+                self.most = usize::try_from(count / 2).unwrap_or(1);
+                self.done(&request.origin);
+                self.queue.put_back(request.into_spans());
             }
             Some(Outcome::TooLarge { .. }) => {
-                self.losses.add("too_large", 1);
-                None
+                self.losses.add("too_large", count);
+                self.done(&request.origin);
             }
             Some(Outcome::Refused { cause }) => {
                 self.losses.add("refused", count);
                 let cause = format!("{} refuses: {cause}", self.endpoint);
                 self.works(Some(format!("{cause}; check plugins.traces.endpoint, protocol and headers")));
-                None
+                self.done(&request.origin);
             }
-            Some(Outcome::Later { cause, after }) => Some(self.fails(spans, &cause, after)),
-            Some(Outcome::Unreached { cause, .. }) => Some(self.fails(spans, &cause, None)),
-            None => Some(self.fails(spans, "the request was abandoned", None)),
+            Some(Outcome::Later { cause, after }) => return Some(self.fails(request, &cause, after)),
+            Some(Outcome::Unreached { cause, .. }) => return Some(self.fails(request, &cause, None)),
         }
+        None
     }
 
     /// A request was answered for good. `trouble` is what is wrong nevertheless.
     fn works(&mut self, trouble: Option<String>) {
-        self.backoff.reset();
-        self.next = self.clock.now() + self.delay;
         match (&trouble, &self.trouble) {
             (Some(why), None) => warn!("{why}; the spans are counted as lost"),
             (None, Some(_)) => info!("{} accepts spans again", self.endpoint),
@@ -193,40 +265,41 @@ impl Exporter {
         self.trouble = trouble;
     }
 
-    /// A request has to be sent again. Returns how long to wait.
-    fn fails(&mut self, spans: Vec<QueuedSpan>, cause: &str, after: Option<Duration>) -> Duration {
-        self.queue.put_back(spans);
+    /// A request has to be sent again. Returns how long the collector wants none.
+    fn fails(&mut self, request: Request, cause: &str, after: Option<Duration>) -> Duration {
+        self.keep(request);
         let after = after.unwrap_or_default().min(LONGEST_WAIT);
         self.next = self.clock.now() + self.backoff.next_wait().max(after);
         let why = format!("nothing arrives at {}: {cause}", self.endpoint);
         if self.trouble.is_none() {
             warn!("{why}; trying again. Is a collector listening there? Else set plugins.traces.endpoint");
         }
-        self.trouble = Some(why);
+        (self.is_away, self.trouble) = (true, Some(why));
         after
+    }
+
+    /// Spans that wait, also in the spool.
+    fn waiting(&self) -> u64 {
+        let kept = self.spool.as_ref().map_or(0, |spool| spool.amount().points);
+        kept + self.queue.len() as u64
     }
 
     /// Sends all that is over, until nothing is left or time is up.
     fn drain(&mut self, deadline: Instant) {
         let left = || deadline.saturating_duration_since(Instant::now());
-        loop {
-            if let Some(InFlight { spans, outcome }) = self.in_flight.take() {
-                let answer = match outcome.recv_timeout(left()) {
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.in_flight = Some(InFlight { spans, outcome });
-                        return;
-                    }
-                    answer => answer.ok(),
-                };
-                if let Some(wait) = self.settle(spans, answer) {
+        while !left().is_zero() {
+            if self.delivery.is_some() {
+                let wait = self.poll_answers(left());
+                if let Some(wait) = wait {
                     let pause = wait.max(FLUSH_PAUSE);
                     if pause >= left() {
                         return;
                     }
                     std::thread::sleep(pause);
                 }
+                continue;
             }
-            if self.queue.len() == 0 || left().is_zero() {
+            if self.waiting() == 0 {
                 return;
             }
             self.send();
@@ -238,10 +311,16 @@ impl Output for Exporter {
     fn write(&mut self, batch: &Batch) -> Result<(), Error> {
         self.take_commands();
         self.table.write(batch, &mut self.queue, &mut self.losses);
-        self.poll_answer();
-        let is_full = self.queue.len() >= self.most && self.trouble.is_none();
-        if self.in_flight.is_none() && (is_full || self.clock.now() >= self.next) {
+        self.poll_answers(Duration::ZERO);
+        if self.delivery.is_some() {
+            return Ok(());
+        }
+        let is_full = self.queue.len() >= self.most;
+        let is_kept = self.spool.as_ref().is_some_and(|spool| !spool.is_empty());
+        if self.clock.now() >= self.next || (!self.is_away && (is_full || is_kept)) {
             self.send();
+        } else if is_full {
+            self.keep_queued();
         }
         Ok(())
     }
@@ -249,6 +328,7 @@ impl Output for Exporter {
     fn finish(&mut self) -> Result<(), Error> {
         self.take_commands();
         self.table.finish(&mut self.queue, &mut self.losses);
+        self.is_finished = true;
         Ok(())
     }
 
@@ -256,17 +336,26 @@ impl Output for Exporter {
         self.take_commands();
         let patience = self.timeout.min(FLUSH_LIMIT);
         self.drain(Instant::now() + patience);
-        let left = self.undelivered();
-        if left == 0 {
+        self.keep_queued();
+        if self.is_finished {
+            self.keep_in_flight();
+        }
+        if self.waiting() == 0 && self.delivery.is_none() {
             return self.trouble().map_or(Ok(()), |why| Err(Error::retry(why)));
         }
-        let endpoint = &self.endpoint;
-        Err(Error::retry(format!("{endpoint}: {left} spans could not be delivered within {patience:?}")))
+        let (endpoint, left) = (&self.endpoint, self.waiting());
+        let kept = self.spool.as_ref().map(|spool| format!("; they wait in {}", spool.file().display()));
+        let kept = kept.unwrap_or_default();
+        Err(Error::retry(format!(
+            "{endpoint}: {left} spans could not be delivered within {patience:?}{kept}"
+        )))
     }
 
     fn undelivered(&self) -> u64 {
-        let in_flight = self.in_flight.as_ref().map_or(0, |request| request.spans.len());
-        (self.queue.len() + in_flight) as u64
+        let live = |delivery: &Delivery| delivery.live.iter().map(|(_, spans)| spans).sum();
+        let in_flight: u64 = self.delivery.as_ref().map_or(0, live);
+        let in_memory = self.spool.as_ref().map_or(0, |spool| spool.amount_in_memory().points);
+        self.queue.len() as u64 + in_flight + in_memory
     }
 
     fn trouble(&self) -> Option<&str> {
@@ -282,6 +371,11 @@ impl Output for Exporter {
             );
         }
         self.losses.add("overflow", dropped);
+        let of_spool = self.spool.as_mut().map(Spool::take_losses).unwrap_or_default();
+        of_spool.into_iter().for_each(|(reason, spans)| self.losses.add(reason, spans));
         self.losses.take()
     }
 }
+
+#[cfg(test)]
+mod tests;

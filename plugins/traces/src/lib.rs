@@ -5,15 +5,17 @@
 //! | module | does |
 //! | --- | --- |
 //! | `config`, `selection`, `limits` | the settings: who is traced, and who has a span of its own |
-//! | `exporter` | the output: lets the table make spans, sends them, counts what is lost |
+//! | `exporter` | the output: decides when spans are sent, and keeps what does not arrive |
 //! | `table` | from points to spans |
 //! | `trees`, `process` | who is traced, and as whose child; what a process used in its present span |
 //! | `carrier`, `ids` | the trace that a process has in its environment; the ids of spans and traces |
 //! | `books` | until when the energy of each domain is attributed |
 //! | `span`, `resource` | spans in the terms of OpenTelemetry's SDK; the resource they are about |
-//! | `queue`, `request`, `losses` | spans that wait, put together to requests; what was lost |
+//! | `queue`, `request`, `delivery` | spans that wait, put together to requests, and sent |
+//! | `losses` | what was lost |
 //!
-//! Follow a process: `exporter` → `table` → `trees` → `process` → `span` → `queue` → `request`.
+//! Follow a process: `exporter` → `table` → `trees` → `process` → `span` → `queue` → `request` →
+//! `delivery`.
 //!
 //! **A span is over** when all series of its process have ended and the books of all domains are closed to
 //! the last moment in which it ran. So at any time, the joules of all spans, of what still runs and of all
@@ -27,6 +29,7 @@
 mod books;
 mod carrier;
 mod config;
+mod delivery;
 mod exporter;
 mod ids;
 mod limits;

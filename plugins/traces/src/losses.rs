@@ -2,8 +2,9 @@
 
 /// The losses since they were last asked for. Reasons: `refused` (the collector refuses the request for
 /// good), `rejected` (spans of a request that it accepted), `too_large` (a span that it does not even take
-/// alone), `overflow` (too many wait), `rate` (a process beyond the limit whose parent is gone),
-/// `too_many_processes`, `late` (a series of a process whose span is over), `unknown_series`.
+/// alone), `overflow` (too many wait), `abandoned` (the task that sends has ended), `rate` (a process beyond
+/// the limit whose parent is gone), `too_many_processes`, `late` (a series of a process whose span is over),
+/// `commands` (events about commands), `unknown_series`; and those of the spool.
 #[derive(Debug, Default)]
 pub(crate) struct Losses(Vec<(&'static str, u64)>);
 
