@@ -159,6 +159,8 @@ impl Sender {
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(2),
             resource_attributes: [("host.name".to_owned(), host.to_owned())].into(),
+            // The default one may be this machine's.
+            spool: "none".into(),
             ..OtlpConfig::default()
         };
         change(&mut config);
