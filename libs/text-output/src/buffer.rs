@@ -9,6 +9,7 @@ use tracing::warn;
 use wattrace_api::Error;
 
 use crate::output_path::OutputPath;
+use crate::rotation::Rotator;
 use crate::template::LineSink;
 
 /// Bytes that are written without waiting for more.
@@ -20,6 +21,12 @@ pub(crate) trait Target: Write {
     /// deleted; to its end, if it was truncated. `None`: there is nothing to follow. Otherwise the next line
     /// begins in a place that is new, and the value says whether it is the start of an empty file.
     fn follow(&mut self, look_at_path: bool) -> Result<Option<bool>, Error>;
+
+    /// Leaves the file for a new one, if that is due at `now`, in nanoseconds since the Unix epoch. Returns
+    /// whether it did; the next line begins an empty file then.
+    fn rotate(&mut self, _rotator: &mut Rotator, _now: u64) -> Result<bool, Error> {
+        Ok(false)
+    }
 }
 
 pub(crate) struct LineBuffer<W> {
@@ -70,6 +77,17 @@ impl<W: Target> LineBuffer<W> {
         }
         self.bytes.clear();
         (self.written, self.header_end) = (0, 0);
+        Ok(())
+    }
+
+    /// Rotates the file if that is due, and if it ends with a whole line.
+    ///
+    /// # Errors
+    /// The file's. Lines go on in the old one.
+    pub(crate) fn rotate(&mut self, rotator: &mut Rotator, now: u64) -> Result<(), Error> {
+        if self.written == 0 && self.file.rotate(rotator, now)? {
+            self.begin(true);
+        }
         Ok(())
     }
 

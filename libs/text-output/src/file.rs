@@ -2,7 +2,7 @@
 //! Notices when it was renamed, deleted or truncated, as by logrotate, and goes on in the file that the path
 //! names then. `buffer` writes to it, `place` finds it, `output_path` has the messages.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -15,6 +15,7 @@ use wattrace_api::{Error, ErrorKind};
 use crate::buffer::Target;
 use crate::output_path::{FileIdentity, OutputPath};
 use crate::place::Place;
+use crate::rotation::Rotator;
 
 /// A file ready to be appended to.
 pub(crate) struct OutputFile {
@@ -30,6 +31,9 @@ struct Watched {
     identity: FileIdentity,
     /// Where the last write ended.
     end: u64,
+    /// When its first lines were written, or those of an earlier run its last, in nanoseconds since the Unix
+    /// epoch.
+    began: u64,
 }
 
 impl OutputFile {
@@ -84,6 +88,33 @@ impl Target for OutputFile {
         info!("{}", self.path.message("was truncated; going on at its new end"));
         Ok(Some(watched.end == 0))
     }
+
+    fn rotate(&mut self, rotator: &mut Rotator, now: u64) -> Result<bool, Error> {
+        let Some(watched) = &mut self.watched else { return Ok(false) };
+        if watched.end <= self.opening.len() as u64 {
+            // The lines that wait are its first.
+            watched.began = now;
+            return Ok(false);
+        }
+        let is_here = FileIdentity::at(&self.path.path).is_ok_and(|here| here == Some(watched.identity));
+        if !is_here || !rotator.is_due(watched.end, watched.began, now) {
+            return Ok(false);
+        }
+        let fail = |e: io::Error| Error::retry(self.path.message(format_args!("cannot rotate it: {e}")));
+        let renamed = rotator.rename(now).map_err(fail)?;
+        match open(&self.path, self.opening, false) {
+            Ok(next) => *self = next,
+            Err(e) => {
+                renamed.undo();
+                return Err(e);
+            }
+        }
+        if let Some(watched) = &mut self.watched {
+            watched.began = now;
+        }
+        rotator.left();
+        Ok(true)
+    }
 }
 
 /// Opens `path` for appending; `overwrite` empties it first.
@@ -126,8 +157,14 @@ pub(crate) fn open(path: &OutputPath, opening: &'static str, overwrite: bool) ->
     }
     let now = file.metadata().map_err(fail)?;
     let identity = FileIdentity { device: now.dev(), inode: now.ino() };
-    let watched = Some(Watched { identity, end: now.len() });
+    let watched = Some(Watched { identity, end: now.len(), began: last_written(&now) });
     Ok(OutputFile { watched, ..unwatched(file) })
+}
+
+/// When a file was last written, in nanoseconds since the Unix epoch.
+fn last_written(file: &Metadata) -> u64 {
+    let nanos = i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec());
+    u64::try_from(nanos).unwrap_or(0)
 }
 
 /// Opens a device or a pipe. The opening of a pipe that nobody reads would wait for a reader.

@@ -12,6 +12,7 @@ use wattrace_api::{Batch, Clock, Error, Output};
 use crate::buffer::{LineBuffer, Target};
 use crate::file::OutputFile;
 use crate::interval::IntervalTimer;
+use crate::rotation::Rotator;
 use crate::template::{Format, TemplateCache};
 
 /// Time between two looks whether the path still names the file. A flush always looks.
@@ -23,6 +24,7 @@ pub(crate) struct LineOutput<F: Format, W: Target + Send = OutputFile> {
     clock: Clock,
     flush_timer: IntervalTimer,
     look_timer: IntervalTimer,
+    rotator: Option<Rotator>,
 }
 
 impl<F: Format, W: Target + Send> LineOutput<F, W> {
@@ -31,17 +33,28 @@ impl<F: Format, W: Target + Send> LineOutput<F, W> {
         templates: TemplateCache<F>,
         clock: Clock,
         flush_interval: Duration,
+        rotator: Option<Rotator>,
     ) -> Self {
         let timer = |interval| IntervalTimer::new(interval, clock.now());
         let (flush_timer, look_timer) = (timer(flush_interval), timer(LOOK_INTERVAL));
-        Self { templates, buffer, clock, flush_timer, look_timer }
+        Self { templates, buffer, clock, flush_timer, look_timer, rotator }
+    }
+
+    /// Writes out everything, into a new file if that is due.
+    fn drain(&mut self, look_at_path: bool) -> Result<(), Error> {
+        if let Some(rotator) = &mut self.rotator {
+            let now = self.clock.unix_nanos(self.clock.now());
+            // Otherwise the lines go on in this file, and it is tried again.
+            self.buffer.rotate(rotator, now).unwrap_or_else(|error| warn!("{error}"));
+        }
+        self.buffer.drain(look_at_path)
     }
 }
 
 impl<F: Format, W: Target + Send> Output for LineOutput<F, W> {
     fn write(&mut self, batch: &Batch) -> Result<(), Error> {
         if self.buffer.trouble().is_some() {
-            self.buffer.drain(true)?;
+            self.drain(true)?;
         }
         for segment in batch.segments() {
             self.templates.write(&segment, &mut self.buffer);
@@ -50,7 +63,8 @@ impl<F: Format, W: Target + Send> Output for LineOutput<F, W> {
         let now = self.clock.now();
         if self.flush_timer.is_due(now) && self.buffer.trouble().is_none() {
             // As in `row_done`: the batch is taken, the next one meets the error.
-            if let Err(error) = self.buffer.drain(self.look_timer.is_due(now)) {
+            let look_at_path = self.look_timer.is_due(now);
+            if let Err(error) = self.drain(look_at_path) {
                 warn!("{error}");
             }
         }
@@ -58,7 +72,7 @@ impl<F: Format, W: Target + Send> Output for LineOutput<F, W> {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        self.buffer.drain(true)
+        self.drain(true)
     }
 
     fn undelivered(&self) -> u64 {

@@ -70,7 +70,7 @@ fn output(rig: &Rig, disk: Disk, flush_interval: Duration) -> LineOutput<Plain, 
     let path = OutputPath { plugin: "plain", path: "/full/disk".into() };
     let buffer = LineBuffer::new(disk, path, Plain::HEADER, true);
     let templates = TemplateCache::new(rig.registry.clone(), rig.clock.clone());
-    LineOutput::new(buffer, templates, rig.clock.clone(), flush_interval)
+    LineOutput::new(buffer, templates, rig.clock.clone(), flush_interval, None)
 }
 
 fn window(n: u64) -> Window {

@@ -12,7 +12,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, fstatfs, openat, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, Dir, DirEntry, FileType, Mode, OFlags, RenameFlags, Stat, fstat, fstatfs, openat, readlinkat,
+    renameat, renameat_with, statat, unlinkat,
+};
 
 /// Most links in a path, as in the kernel.
 const MOST_LINKS: u32 = 40;
@@ -97,6 +100,52 @@ impl Place {
         let no_link = if self.is_kernel_link { OFlags::empty() } else { OFlags::NOFOLLOW };
         let flags = flags | no_link | OFlags::CLOEXEC | OFlags::NOCTTY;
         Ok(openat(&self.directory, &self.name, flags, NEW_FILE)?.into())
+    }
+
+    /// The file `name` in the same directory.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn sibling(&self, name: OsString) -> io::Result<Self> {
+        let (directory, resolved) = (self.directory.try_clone()?, self.resolved.clone());
+        Ok(Self { directory, resolved, name, is_kernel_link: false })
+    }
+
+    /// The names of all files in the directory.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn siblings(&self) -> io::Result<Vec<OsString>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = Dir::new(openat(&self.directory, ".", flags, Mode::empty())?)?;
+        let name = |entry: rustix::io::Result<DirEntry>| {
+            Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned())
+        };
+        directory.map(name).collect()
+    }
+
+    /// Gives it another name, which must be free.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn rename_to(&self, to: &Self) -> io::Result<()> {
+        let rename =
+            renameat_with(&self.directory, &self.name, &to.directory, &to.name, RenameFlags::NOREPLACE);
+        match rename {
+            // Some file systems cannot check it in the same step.
+            Err(rustix::io::Errno::INVAL) if to.kind()?.is_none() => {
+                Ok(renameat(&self.directory, &self.name, &to.directory, &to.name)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Deletes it.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn remove(&self) -> io::Result<()> {
+        Ok(unlinkat(&self.directory, &self.name, AtFlags::empty())?)
     }
 
     fn stat(&self) -> io::Result<Option<Stat>> {

@@ -1,5 +1,6 @@
-//! What happens to files while they are written: `mv`, `rm`, `truncate`, logrotate with `create` and with
-//! `copytruncate`. No line is lost or doubled, and every file begins with the header.
+//! What others do to files while they are written (`rotate.rs` has what the output itself does): `mv`, `rm`,
+//! `truncate`, logrotate with `create` and with `copytruncate`. No line is lost or doubled, and every file
+//! begins with the header.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use wattrace_api::testing::Rig;
 use wattrace_api::{Error, ErrorKind, Resource, Series, SeriesId, Timestamp, Window, metric};
-use wattrace_text_output::{Format, RowTemplate, Settings, add_output};
+use wattrace_text_output::{Format, Rotation, RowTemplate, Settings, add_output};
 
 /// Rows of a time and a value.
 struct Plain;
@@ -79,8 +80,13 @@ impl Fixture {
 }
 
 fn start(rig: &mut Rig, path: &Path) -> Result<(), Error> {
-    let settings =
-        Settings { plugin: "plain", path: path.into(), append: true, flush_interval: Duration::ZERO };
+    let settings = Settings {
+        plugin: "plain",
+        path: path.into(),
+        append: true,
+        flush_interval: Duration::ZERO,
+        rotation: Rotation::default(),
+    };
     rig.start_with("plain", |setup| add_output::<Plain>(setup, settings))
 }
 

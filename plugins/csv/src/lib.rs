@@ -18,14 +18,14 @@
 //! characters and invisible ones are written as `\u{1b}`.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wattrace_api::text::{escaped, is_unsafe};
+use wattrace_api::text::is_unsafe;
 use wattrace_api::{Error, Plugin, Series, Setup};
-use wattrace_text_output::{Format, RowTemplate, Settings};
+use wattrace_text_output::cell::{FORMULA, cell, push_code};
+use wattrace_text_output::{Compression, Format, Rotation, RowTemplate, Settings, Size};
 
 /// The plugin.
 pub struct Csv;
@@ -41,11 +41,28 @@ pub struct CsvConfig {
     /// How long rows may wait in memory, to be written together. With "0s" every batch is written at once.
     #[serde(with = "humantime_serde")]
     pub flush_interval: Duration,
+    /// A file that is larger is left for a new one. "0": never.
+    pub rotate_size: Size,
+    /// The file is left at each whole multiple of this, in UTC: with "24h" at midnight. "0s": never.
+    #[serde(with = "humantime_serde")]
+    pub rotate_every: Duration,
+    /// How many rotated files are kept. 0: all.
+    pub rotate_keep: usize,
+    /// Whether rotated files are compressed: "none" or "zstd".
+    pub compression: Compression,
 }
 
 impl Default for CsvConfig {
     fn default() -> Self {
-        Self { path: "wattrace.csv".into(), append: true, flush_interval: Duration::from_secs(1) }
+        Self {
+            path: "wattrace.csv".into(),
+            append: true,
+            flush_interval: Duration::from_secs(1),
+            rotate_size: Size(0),
+            rotate_every: Duration::ZERO,
+            rotate_keep: 0,
+            compression: Compression::None,
+        }
     }
 }
 
@@ -59,11 +76,20 @@ impl Plugin for Csv {
     }
 
     fn start(config: CsvConfig, setup: &mut Setup) -> Result<(), Error> {
-        let CsvConfig { path, append, flush_interval } = config;
-        wattrace_text_output::add_output::<CsvRow>(
-            setup,
-            Settings { plugin: Self::NAME, path, append, flush_interval },
-        )
+        let rotation = Rotation {
+            size: config.rotate_size,
+            every: config.rotate_every,
+            keep: config.rotate_keep,
+            compression: config.compression,
+        };
+        let settings = Settings {
+            plugin: Self::NAME,
+            path: config.path,
+            append: config.append,
+            flush_interval: config.flush_interval,
+            rotation,
+        };
+        wattrace_text_output::add_output::<CsvRow>(setup, settings)
     }
 }
 
@@ -105,15 +131,6 @@ fn fields(fields: &[&str]) -> String {
     row
 }
 
-/// Characters at the start of a cell that make a spreadsheet compute it, with their wide forms.
-const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
-
-/// Text as a cell that no spreadsheet takes for a formula.
-fn cell(text: &str) -> Cow<'_, str> {
-    let text = escaped(text, push_code);
-    if text.starts_with(FORMULA) { format!("'{text}").into() } else { text }
-}
-
 fn attributes(series: &Series) -> String {
     let mut text = String::new();
     for attribute in series.all_attributes() {
@@ -141,9 +158,4 @@ fn push_escaped(text: &mut String, raw: &str) {
             _ => text.push(c),
         }
     }
-}
-
-fn push_code(c: char, text: &mut String) {
-    // Writing to a String cannot fail.
-    let _ = write!(text, "\\u{{{:x}}}", u32::from(c));
 }

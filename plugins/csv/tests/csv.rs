@@ -143,7 +143,8 @@ fn every_key_has_a_default() {
     let config: CsvConfig = toml::from_str("").unwrap();
     assert_eq!(
         toml::to_string(&config).unwrap(),
-        "path = \"wattrace.csv\"\nappend = true\nflush_interval = \"1s\"\n"
+        "path = \"wattrace.csv\"\nappend = true\nflush_interval = \"1s\"\nrotate_size = \"0\"\n\
+         rotate_every = \"0s\"\nrotate_keep = 0\ncompression = \"none\"\n"
     );
     assert!(!Csv::on_by_default());
 }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wattrace_api::text::escaped;
 use wattrace_api::{Error, Plugin, Series, Setup};
-use wattrace_text_output::{Format, RowTemplate, Settings, attributes_json};
+use wattrace_text_output::{Compression, Format, Rotation, RowTemplate, Settings, Size, attributes_json};
 
 /// The plugin.
 pub struct Jsonl;
@@ -35,11 +35,28 @@ pub struct JsonlConfig {
     /// How long lines may wait in memory, to be written together. With "0s" every batch is written at once.
     #[serde(with = "humantime_serde")]
     pub flush_interval: Duration,
+    /// A file that is larger is left for a new one. "0": never.
+    pub rotate_size: Size,
+    /// The file is left at each whole multiple of this, in UTC: with "24h" at midnight. "0s": never.
+    #[serde(with = "humantime_serde")]
+    pub rotate_every: Duration,
+    /// How many rotated files are kept. 0: all.
+    pub rotate_keep: usize,
+    /// Whether rotated files are compressed: "none" or "zstd".
+    pub compression: Compression,
 }
 
 impl Default for JsonlConfig {
     fn default() -> Self {
-        Self { path: "wattrace.jsonl".into(), append: true, flush_interval: Duration::from_secs(1) }
+        Self {
+            path: "wattrace.jsonl".into(),
+            append: true,
+            flush_interval: Duration::from_secs(1),
+            rotate_size: Size(0),
+            rotate_every: Duration::ZERO,
+            rotate_keep: 0,
+            compression: Compression::None,
+        }
     }
 }
 
@@ -53,11 +70,20 @@ impl Plugin for Jsonl {
     }
 
     fn start(config: JsonlConfig, setup: &mut Setup) -> Result<(), Error> {
-        let JsonlConfig { path, append, flush_interval } = config;
-        wattrace_text_output::add_output::<JsonLine>(
-            setup,
-            Settings { plugin: Self::NAME, path, append, flush_interval },
-        )
+        let rotation = Rotation {
+            size: config.rotate_size,
+            every: config.rotate_every,
+            keep: config.rotate_keep,
+            compression: config.compression,
+        };
+        let settings = Settings {
+            plugin: Self::NAME,
+            path: config.path,
+            append: config.append,
+            flush_interval: config.flush_interval,
+            rotation,
+        };
+        wattrace_text_output::add_output::<JsonLine>(setup, settings)
     }
 }
 

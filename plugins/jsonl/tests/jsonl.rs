@@ -134,7 +134,8 @@ fn every_key_has_a_default_and_an_empty_path_is_refused_with_its_key() {
     let config: JsonlConfig = toml::from_str("").unwrap();
     assert_eq!(
         toml::to_string(&config).unwrap(),
-        "path = \"wattrace.jsonl\"\nappend = true\nflush_interval = \"1s\"\n"
+        "path = \"wattrace.jsonl\"\nappend = true\nflush_interval = \"1s\"\nrotate_size = \"0\"\n\
+         rotate_every = \"0s\"\nrotate_keep = 0\ncompression = \"none\"\n"
     );
     assert!(toml::from_str::<JsonlConfig>("paht = \"x\"").is_err());
     let error = Rig::new().start::<Jsonl>(JsonlConfig { path: "".into(), ..config }).unwrap_err();
