@@ -1,5 +1,5 @@
-//! Opens the database: checks that it is a Wattrace database of this version, creates the tables of
-//! schema.sql in an empty one, and the views of views.sql where they are missing.
+//! Opens the database: checks that it is a Wattrace database, creates the tables of schema.sql in an empty
+//! one, migrates one of an earlier version, and creates the views of views.sql.
 
 use std::io;
 use std::path::Path;
@@ -11,16 +11,23 @@ use rustix::fs::{FileType, OFlags};
 use wattrace_api::Error;
 use wattrace_text_output::{FileIdentity, OutputPath, Place};
 
+use crate::rollup;
+
 /// Goes up with every change of schema.sql.
-const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 /// "Watt", in the file's header, by which file(1) and [`open`] recognise the database.
-const APPLICATION_ID: i64 = 0x5761_7474;
+pub(crate) const APPLICATION_ID: i64 = 0x5761_7474;
 /// How long a call waits for another writer. Then the batch is tried again later.
-const PATIENCE: Duration = Duration::from_millis(250);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
+
+/// The write-ahead log is cut to so many bytes when it is empty.
+const LOG_SIZE: i64 = 16 << 20;
 
 /// An open database.
 pub(crate) struct Database {
     pub(crate) connection: Connection,
+    /// Its `data_version` at the last commit.
+    pub(crate) seen: Option<i64>,
     /// Which file it is.
     pub(crate) identity: Option<FileIdentity>,
 }
@@ -43,9 +50,9 @@ pub(crate) fn open(path: &OutputPath) -> Result<Database, Error> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let mut connection = Connection::open_with_flags(&found, flags).map_err(|e| explain(path, &e))?;
-    let is_empty = check(path, &connection)?;
-    prepare(&mut connection, is_empty).map_err(|e| explain(path, &e))?;
-    Ok(Database { connection, identity: FileIdentity::at(&found).map_err(fail)? })
+    check(path, &connection)?;
+    prepare(&mut connection).map_err(|e| explain(path, &e))?;
+    Ok(Database { connection, seen: None, identity: FileIdentity::at(&found).map_err(fail)? })
 }
 
 /// Closes a database whose file has been renamed or deleted, or emptied if `is_emptied`. What was committed
@@ -60,43 +67,77 @@ pub(crate) fn leave(connection: Connection, is_emptied: bool) {
     let _ = connection.close();
 }
 
-/// Whether the database is empty; an error if it holds something else. Changes nothing.
-fn check(path: &Path, connection: &Connection) -> Result<bool, Error> {
+/// What the file says of itself.
+pub(crate) struct Header {
+    pub(crate) application_id: i64,
+    pub(crate) user_version: i64,
+}
+
+/// Reads the header.
+///
+/// # Errors
+/// The database's: it may be none.
+pub(crate) fn header(connection: &Connection) -> rusqlite::Result<Header> {
+    let value = |name| connection.pragma_query_value(None, name, |row| row.get(0));
+    Ok(Header { application_id: value("application_id")?, user_version: value("user_version")? })
+}
+
+/// An error if the database holds something else. Changes nothing.
+fn check(path: &Path, connection: &Connection) -> Result<(), Error> {
     let look = || {
         connection.busy_timeout(PATIENCE)?;
-        let header = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let count = "SELECT count(*) FROM sqlite_schema";
         let objects: i64 = connection.query_row(count, [], |row| row.get(0))?;
-        rusqlite::Result::Ok((header("application_id")?, header("user_version")?, objects))
+        let header = header(connection)?;
+        rusqlite::Result::Ok((header.application_id, header.user_version, objects))
     };
     match look().map_err(|e| explain(path, &e))? {
-        (APPLICATION_ID, VERSION, _) => Ok(false),
+        (APPLICATION_ID, 1..=VERSION, _) | (0, 0, 0) => Ok(()),
         (APPLICATION_ID, version, _) => Err(refuse(
             path,
             format_args!("has schema version {version}, and this Wattrace writes version {VERSION}"),
         )),
-        (0, 0, 0) => Ok(true),
         _ => Err(refuse(path, format_args!("is a database of something else"))),
     }
 }
 
-fn prepare(connection: &mut Connection, is_empty: bool) -> rusqlite::Result<()> {
+fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
+    // Only an empty database takes it; others reuse the pages that become free.
+    connection.pragma_update(None, "auto_vacuum", "incremental")?;
     // So readers and the writer don't wait for each other. Some network file systems don't support it and
     // keep their journal mode.
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "normal")?;
-    if is_empty {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Another agent may have created them meanwhile.
-        if transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == 0 {
-            transaction.execute_batch(include_str!("schema.sql"))?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", VERSION)?;
+    // The log is cut to this after a reader held it for long.
+    connection.pragma_update_and_check(None, "journal_size_limit", LOG_SIZE, |_| Ok(()))?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    // Who deletes a series would look for its points in all of them. Without both, `points` keeps referring
+    // to `series` while that table is renamed.
+    connection.pragma_update(None, "foreign_keys", false)?;
+    connection.pragma_update(None, "legacy_alter_table", true)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Within the transaction, since another agent may have been faster.
+    let version = header(&transaction)?.user_version;
+    if version < VERSION {
+        if version == 1 {
+            let rename = "DROP VIEW IF EXISTS measurements; DROP VIEW IF EXISTS energy; \
+                          ALTER TABLE series RENAME TO series_1";
+            transaction.execute_batch(rename)?;
         }
-        transaction.commit()?;
+        transaction.execute_batch(include_str!("schema.sql"))?;
+        if version == 1 {
+            transaction.execute_batch(include_str!("migration_1.sql"))?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
     }
-    connection.execute_batch(include_str!("views.sql"))?;
-    Ok(())
+    transaction.execute_batch(include_str!("views.sql"))?;
+    // Of runs that were killed: what has no points left. A series that still lives gets another row.
+    let dead = "DELETE FROM series WHERE end_unix_nano IS NULL AND id NOT IN (SELECT series_id FROM points)";
+    transaction.execute(dead, [])?;
+    transaction.commit()?;
+    connection.pragma_update(None, "legacy_alter_table", false)?;
+    connection.execute_batch(rollup::TEMPORARY)
 }
 
 fn refuse(path: &Path, what: std::fmt::Arguments<'_>) -> Error {

@@ -1,4 +1,31 @@
--- Views that came after version 1. They are created in databases that exist, too.
+-- The views of the tables in schema.sql.
+
+-- Points with their series, in the metric's unit. Dividing by the reciprocal rounds once:
+-- 123456 steps of 1e-6 are 0.123456.
+CREATE VIEW IF NOT EXISTS measurements AS
+SELECT
+    metric,
+    CASE
+        WHEN steps IS NULL THEN value
+        WHEN step < 1 THEN steps / round(1 / step)
+        ELSE steps * step
+    END AS value,
+    unit, kind, time_unix_nano, start_unix_nano, resource_type, resource_id, domain, origin,
+    consumer_type, consumer_id, consumer_start_unix_nano, attributes, series_id, steps
+FROM points JOIN series ON series.id = points.series_id;
+
+-- Sums with their subjects, in the metric's unit; the mean of gauges.
+CREATE VIEW IF NOT EXISTS history AS
+SELECT
+    metric,
+    CASE
+        WHEN steps IS NULL THEN value / points
+        WHEN step < 1 THEN steps / round(1 / step)
+        ELSE steps * step
+    END AS value,
+    unit, kind, seconds, end_unix_s, resource_type, resource_id, domain, origin,
+    consumer_type, consumer_id, attributes, subject_id, steps
+FROM sums JOIN subjects ON subjects.id = sums.subject_id;
 
 -- The energy of each consumer in each domain, in joules, and half the width of its 95 % interval: NULL if
 -- that is below a millijoule, or not known.

@@ -19,7 +19,8 @@ use wattrace_sqlite::{Sqlite, SqliteConfig};
 
 fn started(path: &Path, commit_interval: Duration) -> Rig {
     let mut rig = Rig::new();
-    rig.start::<Sqlite>(SqliteConfig { path: path.into(), commit_interval }).unwrap();
+    rig.start::<Sqlite>(SqliteConfig { path: path.into(), commit_interval, ..SqliteConfig::default() })
+        .unwrap();
     rig
 }
 
@@ -209,9 +210,9 @@ fn another_database_and_another_version_are_refused_and_not_changed() {
     };
     let newer = dir.path().join("newer.db");
     drop(started(&newer, Duration::ZERO));
-    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(&newer).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let message = refused(&newer);
-    assert!(message.contains("has schema version 2") && message.contains("writes version 1"), "{message}");
+    assert!(message.contains("has schema version 3") && message.contains("writes version 2"), "{message}");
 
     let foreign = dir.path().join("foreign.db");
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE notes (entry TEXT)").unwrap();
@@ -402,6 +403,8 @@ fn a_killed_writer_leaves_whole_commits_and_a_database_that_opens() {
 #[test]
 fn every_key_has_a_default() {
     let config: SqliteConfig = toml::from_str("").unwrap();
-    assert_eq!(toml::to_string(&config).unwrap(), "path = \"wattrace.db\"\ncommit_interval = \"1s\"\n");
+    let defaults = "path = \"wattrace.db\"\ncommit_interval = \"1s\"\nkeep_points = \"1h\"\n\
+                    keep_minutes = \"7days\"\nmax_age = \"1year\"\nmax_size = \"1 GiB\"\n";
+    assert_eq!(toml::to_string(&config).unwrap(), defaults);
     assert!(!Sqlite::on_by_default());
 }
