@@ -13,6 +13,8 @@ mod manual;
 mod options;
 mod plugins;
 mod progress;
+#[cfg(feature = "sqlite")]
+mod query;
 mod run;
 mod session;
 mod table;
@@ -50,6 +52,9 @@ enum Command {
     /// Measure what the CPU packages draw at which load, for machines that have no meter
     #[cfg(all(feature = "sched", feature = "estimate"))]
     Calibrate(calibrate::Options),
+    /// Show who used how much energy in a span of a database of the plugin sqlite
+    #[cfg(feature = "sqlite")]
+    Query(query::Options),
     /// Show what works here, what is missing, and how to get it
     Doctor(doctor::Options),
     /// Write, check or show a configuration
@@ -86,6 +91,8 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
         Command::Compare(options) => compare::main(&options, plugins),
         #[cfg(all(feature = "sched", feature = "estimate"))]
         Command::Calibrate(options) => calibrate::main(&options, plugins),
+        #[cfg(feature = "sqlite")]
+        Command::Query(options) => query::main(&options),
         Command::Doctor(options) => doctor::main(&options, plugins),
         Command::Config(options) => config::main(&options, plugins),
         Command::Plugins(options) => plugins::main(&options, plugins),
