@@ -48,7 +48,7 @@ use candidate::Candidate;
 use constants::{
     CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, MIN_LEVEL_WEIGHT, SHORT_WINDOW, SMT_FACTORS,
 };
-use features::{FEATURES, Feature, features, picojoules, watts};
+use features::{Coefficients, Feature, features, picojoules, watts};
 pub(crate) use learner::Learner;
 pub(crate) use observation::ObservedWindow;
 use observation::{Accumulator, Observation};
@@ -287,24 +287,32 @@ impl PowerModel {
         // Static power's drift disturbs levels but not differences; the model's own errors are in both.
         let level_weight = |candidate: &Candidate| (1.0 - candidate.drift_part(recent)).max(MIN_LEVEL_WEIGHT);
         let line = learner.fit(&[Feature::Time], held, None, level_weight(&self.candidates[0]));
-        // Where the observations leave a choice, all CPU time is expected to cost the same.
-        let expected = line.map(|line| {
-            let mut expected = [0.0; FEATURES];
-            expected[Feature::Always as usize] = line[Feature::Always as usize];
-            for feature in [Feature::Time, Feature::Alone, Feature::Shared] {
-                expected[feature as usize] = line[Feature::Time as usize];
-            }
-            expected
-        });
+        // Where the observations leave a choice, all CPU time is expected to cost the same, and all cycles.
+        let expected = |line: Option<Coefficients>| {
+            line.map(|line| {
+                let mut expected = line;
+                for feature in [Feature::Alone, Feature::Shared] {
+                    expected[feature as usize] = line[Feature::Time as usize];
+                }
+                for feature in [Feature::CyclesAlone, Feature::CyclesShared] {
+                    expected[feature as usize] = line[Feature::Cycles as usize];
+                }
+                expected
+            })
+        };
+        let plane =
+            learner.fit(&[Feature::Time, Feature::Cycles], held, None, level_weight(&self.candidates[0]));
+        let [by_time, by_both] = [line, plane].map(expected);
         for candidate in &mut self.candidates {
             let features = candidate.basis.features(|feature| learner.points().has_seen(feature));
             let level_weight = level_weight(candidate);
             let coefficients = match candidate.basis {
                 Basis::Time => line,
                 _ if features.is_empty() => None,
-                Basis::Fitted | Basis::SharedCores => {
-                    expected.and_then(|e| learner.fit(&features, held, Some(&e), level_weight))
+                Basis::SharedCores => {
+                    by_time.and_then(|e| learner.fit(&features, held, Some(&e), level_weight))
                 }
+                Basis::Fitted => by_both.and_then(|e| learner.fit(&features, held, Some(&e), level_weight)),
                 _ => learner.fit(&features, held, None, level_weight),
             };
             candidate.renew(coefficients, learner.last_seconds());

@@ -55,7 +55,8 @@ pub(super) const MIN_PLAUSIBLE: f64 = 3.0;
 pub(super) const LEAST_POWER: f64 = 0.1;
 /// Power that counts as none, W.
 pub(super) const MIN_WATTS: f64 = 1e-3;
-/// Ridge of the fit: the weight of the expectation (all CPU time costs the same) beside the observations.
+/// Ridge of the fit: the weight of the expectation (all CPU time costs the same, and all cycles) beside the
+/// observations.
 pub(super) const RIDGE: f64 = 1e-4;
 
 // ---- The prior: static power before the meter has shown it
