@@ -104,13 +104,33 @@ fn query(port: u16, database: &str, query: &str) -> Option<Value> {
     output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
 }
 
-fn execute(port: u16, statement: &str) {
+fn execute(port: u16, database: &str, statement: &str) {
     let status = Command::new(program("psql"))
-        .args(["-X", "-q", "-U", "wattrace", "-h", "localhost", "-p", &port.to_string(), "-d", "postgres"])
+        .args(["-X", "-q", "-U", "wattrace", "-h", "localhost", "-p", &port.to_string(), "-d", database])
         .args(["-c", statement])
         .env("PGPASSWORD", PASSWORD)
         .status();
     assert!(status.unwrap().success(), "{statement}");
+}
+
+/// An agent that feeds the database `energy`, and a file.
+fn start_agent(dir: &Path, port: u16, plugins: &str, more: &[&String]) -> Running {
+    let url = format!("postgresql://wattrace@localhost:{port}/energy?sslmode=verify-full");
+    let authority = dir.join("postgres/certificate.pem");
+    let agent = wattrace()
+        .args(["run", "--plugins", plugins])
+        .args(feed::arguments(dir))
+        .args(["--set", &format!("plugins.jsonl.path={}", dir.join("all.jsonl").display())])
+        .args(["--set", &format!("plugins.postgres.url={url}")])
+        .args(["--set", &format!("plugins.postgres.authority={}", authority.display())])
+        .args(["--set", "plugins.postgres.commit_interval=100ms"])
+        .args(more.iter().flat_map(|set| ["--set", set.as_str()]))
+        .env("PGPASSWORD", PASSWORD)
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(dir.join("agent.log")).unwrap())
+        .spawn()
+        .unwrap();
+    Running(agent)
 }
 
 /// Kills the server with all its processes, as a power cut does.
@@ -150,31 +170,14 @@ fn postgres_has_every_point_once_though_it_was_killed_meanwhile() {
     let _meter = Tree::create(dir.path(), vec![Zone::new("intel-rapl:0", "package-0", 50.0)])
         .unwrap()
         .run(Duration::from_millis(1));
-    let set = |key: &str, value: &str| ["--set".to_owned(), format!("plugins.{key}={value}")];
-    let shown = |path: PathBuf| path.display().to_string();
-    let agent = wattrace()
-        .args(["run", "--plugins", "sched,rapl,attribution,exec,jsonl,postgres"])
-        .args(feed::arguments(dir.path()))
-        .args(set("sched.interval", "200ms"))
-        .args(set("rapl.interval", "200ms"))
-        .args(set("rapl.sysfs_root", &shown(dir.path().to_owned())))
-        .args(set("jsonl.path", &shown(dir.path().join("all.jsonl"))))
-        .args(set(
-            "postgres.url",
-            &format!("postgresql://wattrace@localhost:{port}/energy?sslmode=verify-full"),
-        ))
-        .args(set("postgres.authority", &shown(dir.path().join("postgres/certificate.pem"))))
-        .args(set("postgres.commit_interval", "100ms"))
-        .env("PGPASSWORD", PASSWORD)
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(dir.path().join("agent.log")).unwrap())
-        .spawn()
-        .unwrap();
-    let mut agent = Running(agent);
+    let rapl = ["sched.interval=200ms", "rapl.interval=200ms"].map(|set| format!("plugins.{set}"));
+    let root = format!("plugins.rapl.sysfs_root={}", dir.path().display());
+    let settings = [&rapl[0], &rapl[1], &root];
+    let mut agent = start_agent(dir.path(), port, "sched,rapl,attribution,exec,jsonl,postgres", &settings);
     let log = || std::fs::read_to_string(dir.path().join("agent.log")).unwrap();
     // Points wait until somebody creates the database.
     eventually("the missing database in the log", || log().contains("create the database").then_some(()));
-    execute(port, "CREATE DATABASE energy");
+    execute(port, "postgres", "CREATE DATABASE energy");
     let count = || query(port, "energy", "SELECT count(*) AS n FROM wattrace.points")?[0]["n"].as_u64();
     eventually("the first points", || count().filter(|n| *n > 0));
     kill_all(&mut server);
@@ -222,6 +225,38 @@ fn postgres_has_every_point_once_though_it_was_killed_meanwhile() {
         .collect();
     assert!(!by_program.is_empty());
     assert_eq!(by_program, energy_in(&points));
+    kill_all(&mut server);
+}
+
+#[test]
+fn rows_that_a_constraint_refuses_are_reported_and_those_after_them_arrive() {
+    if !(has(program("initdb").to_str().unwrap(), "postgresql") && has("openssl", "openssl")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    make_cluster(dir.path());
+    let port = free_port();
+    let mut server = start_postgres(dir.path(), port);
+    execute(port, "postgres", "CREATE DATABASE energy");
+    let mut agent = start_agent(dir.path(), port, "exec,jsonl,postgres", &[]);
+    eventually("the first points", || query(port, "energy", "SELECT FROM wattrace.points LIMIT 1"));
+    let refused = feed::microjoules(1, feed::ROUNDS / 2);
+    let check = format!("ALTER TABLE wattrace.points ADD CHECK (steps <> {refused}) NOT VALID");
+    execute(port, "energy", &check);
+    let log = || std::fs::read_to_string(dir.path().join("agent.log")).unwrap();
+    eventually("the refusal in the log", || log().contains("violates check constraint").then_some(()));
+    let number = "(attributes ->> 'fed.number')::bigint";
+    let last = format!(
+        "SELECT DISTINCT {number} FROM wattrace.measurements \
+         WHERE metric = 'fed.energy' AND {number} > 0 AND steps = ({number} + 1) * 1000003 * {}",
+        feed::ROUNDS
+    );
+    let texts = feed::TEXTS.len() - 1;
+    let all =
+        || query(port, "energy", &last).filter(|rows| rows.as_array().is_some_and(|r| r.len() == texts));
+    eventually("the last points with their series", all);
+    interrupt(&agent.0);
+    assert!(agent.0.wait().unwrap().success(), "{}", log());
     kill_all(&mut server);
 }
 

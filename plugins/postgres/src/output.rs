@@ -135,9 +135,10 @@ impl PostgresOutput {
         match failure {
             Failure::Refused(cause) => {
                 warn!("plugins.postgres: {place} never takes {count} points: {cause}");
-                self.refused += count as u64;
                 self.staged.settled(count);
-                return true;
+                // Their series were refused with them, and may have more points to come.
+                self.refused += count as u64 + self.staged.begin_again();
+                self.retry_at = self.clock.now() + self.backoff.next_wait();
             }
             Failure::Fatal(cause) => {
                 self.hopeless = true;
