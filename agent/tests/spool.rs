@@ -142,8 +142,8 @@ fn kills_at_random(protocol: &'static str, kills: u64, random: &mut fastrand::Rn
     report(&format!("kill -9, {protocol}"), kills, &collector, &total)
 }
 
-/// The file and its log are cut at random bytes between kills: what is lost is lost, but nothing is wrong, and
-/// agents go on.
+/// The file and its log are cut at random bytes between kills: what is lost is lost, but nothing is wrong,
+/// and agents go on.
 fn cuts_at_random(cuts: u64, random: &mut fastrand::Rng) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let collector = Collector::start();

@@ -1,5 +1,5 @@
-//! `chaos`: agents that are killed at random while their collector misbehaves, whose files are cut, whose disk
-//! is full; and whether the collector knows in the end what their own ledgers say. The harness is
+//! `chaos`: agents that are killed at random while their collector misbehaves, whose files are cut, whose
+//! disk is full; and whether the collector knows in the end what their own ledgers say. The harness is
 //! `agent/tests/spool.rs`, and the machine it meters is simulated.
 
 use anyhow::Result;

@@ -30,8 +30,8 @@
 //! **Two agents on one file.** The first has it. The others keep what waits in memory, say so once, and
 //! take the file as soon as it is free.
 //!
-//! **Clocks.** Within one boot of the machine, ages are differences of the monotonic clock. Only from one boot
-//! to the next are they differences of the wall clock.
+//! **Clocks.** Within one boot of the machine, ages are differences of the monotonic clock. Only from one
+//! boot to the next are they differences of the wall clock.
 
 mod directory;
 mod disk;
@@ -61,7 +61,7 @@ pub struct Settings {
     pub key: &'static str,
     /// The file. Its directory is created when it is needed.
     pub file: PathBuf,
-    /// Most bytes of the file. Its log takes up to some 4 MiB in addition.
+    /// Most bytes of the file. The largest push, and a log of up to some 4 MiB, come in addition.
     pub max_size: u64,
     /// What is older is removed.
     pub max_age: Duration,

@@ -140,7 +140,8 @@ fn intermediate_payloads_go_first_then_the_oldest_and_each_point_is_counted() {
     assert_eq!(left.last(), Some(&(Last, 98)), "the newest stay");
     assert!(left.windows(2).all(|pair| pair[1].1 == pair[0].1 + 2), "the oldest went: {left:?}");
     drop(spool);
-    assert!(fixture.file().metadata().unwrap().len() <= 100_000);
+    // A push is written before what it replaces is removed.
+    assert!(fixture.file().metadata().unwrap().len() <= 100_000 + 8192);
 }
 
 #[test]
