@@ -105,6 +105,21 @@ fn a_file_that_only_root_may_read_stays_unread_whichever_option_names_it() {
 }
 
 #[test]
+fn without_rights_the_message_is_about_rights_alone() {
+    let Some(place) = Place::new() else { return };
+    assert!(Command::new("setcap").arg("-r").arg(place.file("wattrace")).status().unwrap().success());
+    for (arguments, code) in [(&["run", "--duration", "1s"][..], 1), (&["exec", "--", "true"], 125)] {
+        let text = place.output(arguments, code);
+        let said: Vec<_> = text.lines().filter(|line| line.contains("permission to load eBPF")).collect();
+        // The log's, and that of the command.
+        assert!(said.len() == 2 && said.iter().all(|line| line.contains("run with sudo")), "{text}");
+        assert!(text.lines().count() <= 4, "{text}");
+        let absent = text.lines().filter(|line| line.contains("not on this machine: ")).count();
+        assert_eq!(absent, 1, "{text}");
+    }
+}
+
+#[test]
 fn what_talks_to_other_machines_is_configured_by_root_alone() {
     let Some(place) = Place::new() else { return };
     let refused = |arguments: &[&str]| {
