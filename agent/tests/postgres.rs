@@ -238,11 +238,15 @@ fn rows_that_a_constraint_refuses_are_reported_and_those_after_them_arrive() {
     let port = free_port();
     let mut server = start_postgres(dir.path(), port);
     execute(port, "postgres", "CREATE DATABASE energy");
+    // A first agent makes the tables. The second one's first commit, with its series, is refused.
     let mut agent = start_agent(dir.path(), port, "exec,jsonl,postgres", &[]);
-    eventually("the first points", || query(port, "energy", "SELECT FROM wattrace.points LIMIT 1"));
-    let refused = feed::microjoules(1, feed::ROUNDS / 2);
+    eventually("the tables", || query(port, "energy", "SELECT FROM wattrace.points LIMIT 1"));
+    interrupt(&agent.0);
+    assert!(agent.0.wait().unwrap().success());
+    let refused = feed::microjoules(0, 1);
     let check = format!("ALTER TABLE wattrace.points ADD CHECK (steps <> {refused}) NOT VALID");
     execute(port, "energy", &check);
+    let mut agent = start_agent(dir.path(), port, "exec,jsonl,postgres", &[]);
     let log = || std::fs::read_to_string(dir.path().join("agent.log")).unwrap();
     eventually("the refusal in the log", || log().contains("violates check constraint").then_some(()));
     let number = "(attributes ->> 'fed.number')::bigint";

@@ -39,9 +39,7 @@ pub(crate) fn recover_or_warn(path: &Path) {
     match recover(path) {
         Ok(Some((path, lost))) => {
             let path = path.display();
-            warn!(
-                "plugins.parquet: {path} was not completed by its agent; it is complete now, less {lost} bytes"
-            );
+            warn!("plugins.parquet: {path} was not completed; it is complete now, less {lost} bytes");
         }
         Ok(None) => {}
         Err(e) => warn!("plugins.parquet: {}: cannot be completed: {e}", path.display()),
