@@ -264,6 +264,30 @@ fn a_context_that_is_not_sampled_is_left_alone() {
     assert_eq!((report["total"]["processes"].as_u64(), spans.len()), (Some(1), 0));
 }
 
+#[test]
+fn spans_of_a_command_without_a_collector_arrive_with_those_of_the_next_one() {
+    if !is_root() {
+        return;
+    }
+    let Some(server) = Server::start(0) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (_meter, spool) = (meter(dir.path()), dir.path().join("spool.db"));
+    let absent = Server { endpoint: "http://127.0.0.1:1".to_owned(), ..Server::start(0).unwrap() };
+    for (server, program) in [(&absent, "/bin/false"), (&server, "/bin/true")] {
+        let mut agent = agent();
+        agent.args(["exec", "--trace"]).args(options(dir.path(), server));
+        agent.args(["--set", &format!("plugins.traces.spool={}", spool.display()), "--", program]);
+        let output = agent.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), program == "/bin/true", "{text}");
+        assert!(!text.contains("were lost"), "{text}");
+    }
+    absent.stop();
+    let mut names: Vec<_> = server.stop().into_iter().map(|span| span.name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["false", "true", "wattrace exec false", "wattrace exec true"]);
+}
+
 /// The sum of the energy of the process `pid` according to the file `out`, in microjoules.
 fn attributed(out: &Path, pid: u32) -> i64 {
     let mut last: HashMap<String, i64> = HashMap::new();

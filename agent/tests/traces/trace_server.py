@@ -4,6 +4,7 @@ Traces come as protobuf over HTTP. The messages are those of the PyPI package op
 argument, a number, it refuses that many requests first, with status 503.
 """
 
+import gzip
 import json
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,6 +51,8 @@ class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
         global refused
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
         with LOCK:
             if refused > 0:
                 refused -= 1
