@@ -298,7 +298,7 @@ fn with_nothing_to_measure_it_reports_where_it_looked_and_the_remedy() {
 }
 
 #[test]
-fn points_for_an_absent_or_silent_collector_count_as_lost_and_the_agent_runs() {
+fn points_for_an_absent_or_silent_collector_wait_or_count_as_lost_and_the_agent_runs() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());
     for protocol in ["grpc", "http/protobuf"] {
@@ -306,11 +306,17 @@ fn points_for_an_absent_or_silent_collector_count_as_lost_and_the_agent_runs() {
             let machine = Machine::new();
             let (to, by) =
                 (format!("plugins.otlp.endpoint={endpoint}"), format!("plugins.otlp.protocol={protocol}"));
-            let agent = machine.run("rapl,jsonl,otlp", &[&to, &by, "plugins.otlp.interval=50ms"]);
+            let own = [&to, &by, "plugins.otlp.interval=50ms", "plugins.otlp.spool=none"];
+            let agent = machine.run("rapl,jsonl,otlp", &own);
             machine.wait_for_joules("package-0");
             let stderr = agent.stop_with_failure();
             assert_contains(&stderr, &[endpoint, "output/otlp/metrics: ", " points were lost"]);
             assert!(!stderr.contains("output/jsonl"), "{stderr}");
+            let machine = Machine::new();
+            let agent = machine.run("rapl,jsonl,otlp", &own[..3]);
+            machine.wait_for_joules("package-0");
+            let stderr = agent.stop();
+            assert_contains(&stderr, &[endpoint, "output/otlp/metrics: ", "they wait in", "otlp-metrics.db"]);
         }
     }
 }

@@ -55,7 +55,13 @@ fn an_output_that_delivers_has_exit_code_0_and_one_that_loses_all_has_1() {
         ("sqlite", set("sqlite.path", &dir.join("sqlite")), 0),
         ("sqlite", set("sqlite.path", &absent), 1),
         ("sqlite", set("sqlite.path", &foreign), 1),
-        ("otlp", vec!["plugins.otlp.endpoint=http://127.0.0.1:1".into()], 1),
+        // What waits in the spool is not lost: the next agent delivers it.
+        ("otlp", vec!["plugins.otlp.endpoint=http://127.0.0.1:1".into()], 0),
+        (
+            "otlp",
+            ["endpoint=http://127.0.0.1:1", "spool=none"].map(|s| format!("plugins.otlp.{s}")).into(),
+            1,
+        ),
         ("jsonl,csv", [set("jsonl.path", &dir.join("both")), set("csv.path", full)].concat(), 1),
     ];
     for (plugins, settings, expected) in cases {
