@@ -292,7 +292,7 @@ fn spans_of_a_command_without_a_collector_arrive_with_those_of_the_next_one() {
 fn attributed(out: &Path, pid: u32) -> i64 {
     let mut last: HashMap<String, i64> = HashMap::new();
     for point in read_jsonl(out).iter().filter(|p| metric(p) == "wattrace.consumer.energy") {
-        if point["consumer"]["id"] == pid.to_string() {
+        if point["consumer"]["id"] == *pid.to_string() {
             last.insert(point["start_unix_nano"].to_string(), scaled(&point["value"], 1e6));
         }
     }

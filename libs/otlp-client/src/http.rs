@@ -12,6 +12,7 @@ use crate::answer::{ANSWER_LIMIT, outcome};
 use crate::compression::Compression;
 use crate::config::Settings;
 use crate::protocol::Protocol;
+use crate::signal::ToJson;
 use crate::transport::{OtlpClient, Outcome, Sending, Sequence};
 use crate::{USER_AGENT, tls};
 
@@ -21,7 +22,7 @@ pub(crate) struct Http {
     endpoint: Uri,
     headers: HeaderMap,
     /// Makes JSON of a request. `None`: it is sent as it is, as protobuf.
-    json: Option<fn(&[u8]) -> Result<Vec<u8>, String>>,
+    json: Option<ToJson>,
     compression: Compression,
     sequence: Sequence,
 }

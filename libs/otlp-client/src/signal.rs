@@ -1,5 +1,8 @@
 //! What differs between the signals of OpenTelemetry, metrics and traces, for who sends them.
 
+/// Makes OTLP's JSON of an encoded request, or says why it is none.
+pub type ToJson = fn(&[u8]) -> Result<Vec<u8>, String>;
+
 /// A signal, and the plugin that exports it.
 #[derive(Clone, Copy, Debug)]
 pub struct Signal {
@@ -16,5 +19,5 @@ pub struct Signal {
     ///
     /// # Errors
     /// It is no such request.
-    pub json: fn(&[u8]) -> Result<Vec<u8>, String>,
+    pub json: ToJson,
 }

@@ -102,7 +102,7 @@ impl Rows {
             metric: series.metric.clone(),
             host: self.host.clone(),
             name: text(&series.metric.name),
-            unit: text(&series.metric.unit.ucum()),
+            unit: text(series.metric.unit.ucum()),
             kind: text(series.metric.kind.as_str()),
             start: integer(self.clock.unix_nanos(series.start)),
             resource_type: text(resource.kind.as_str()),

@@ -126,7 +126,7 @@ async fn copy_series(transaction: &Transaction<'_>, run: i32, staged: &Staged) -
             .write(&[
                 &key(run, number),
                 &clean(&series.metric.name),
-                &clean(&series.metric.unit.ucum()),
+                &clean(series.metric.unit.ucum()),
                 &series.metric.kind.as_str(),
                 &series.metric.step,
                 &staged.start(series),

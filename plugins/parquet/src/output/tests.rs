@@ -109,7 +109,11 @@ fn wherever_a_file_breaks_off_the_row_groups_before_are_read() {
         let found = names(dir.path());
         if found == [FIRST] {
             let rows = steps(dir.path().join(FIRST));
-            assert!(rows.len() >= least && rows.len() % 10 == 0, "{} rows of {length} bytes", rows.len());
+            assert!(
+                rows.len() >= least && rows.len().is_multiple_of(10),
+                "{} rows of {length} bytes",
+                rows.len()
+            );
             assert_eq!(rows, (1..=rows.len() as i64).collect::<Vec<_>>());
             least = rows.len();
         } else {
