@@ -9,7 +9,7 @@ use tracing::warn;
 use wattrace_api::Error;
 
 use crate::output_path::OutputPath;
-use crate::rotation::Rotator;
+use crate::rotator::Rotator;
 use crate::template::LineSink;
 
 /// Bytes that are written without waiting for more.

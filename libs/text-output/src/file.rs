@@ -15,7 +15,7 @@ use wattrace_api::{Error, ErrorKind};
 use crate::buffer::Target;
 use crate::output_path::{FileIdentity, OutputPath};
 use crate::place::Place;
-use crate::rotation::Rotator;
+use crate::rotator::Rotator;
 
 /// A file ready to be appended to.
 pub(crate) struct OutputFile {

@@ -10,7 +10,7 @@
 //! | [`cell`] | text that a spreadsheet does not compute |
 //! | `buffer` | bytes not yet written: a write that stops halfway resumes at that byte |
 //! | `file` | the file: append, lock, cut off an unfinished line, follow a rename or truncation |
-//! | `rotation`, `archive` | when the file is left for a new one; what happens to those that were left |
+//! | `rotation`, `rotator`, `archive` | when the file is left for a new one; what happens to those that were left |
 //! | `output_path` | the configured path: messages, and which file it names |
 //! | `output` | the [`wattrace_api::Output`] made of these |
 //! | `size` | sizes of files in a configuration |
@@ -27,6 +27,7 @@ mod output;
 mod output_path;
 pub mod place;
 mod rotation;
+mod rotator;
 mod size;
 pub mod template;
 
@@ -80,7 +81,7 @@ pub fn add_output<F: Format>(setup: &mut Setup, settings: Settings) -> Result<()
         let templates = template::TemplateCache::<F>::new(registry.clone(), clock.clone());
         let is_new = opened.is_new();
         let buffer = buffer::LineBuffer::new(opened, path.clone(), F::HEADER, is_new);
-        let rotator = rotation.is_on().then(|| rotation::Rotator::new(rotation, path.clone()));
+        let rotator = rotation.is_on().then(|| rotator::Rotator::new(rotation, path.clone()));
         Ok(output::LineOutput::new(buffer, templates, clock.clone(), flush_interval, rotator))
     });
     Ok(())

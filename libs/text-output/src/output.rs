@@ -12,7 +12,7 @@ use wattrace_api::{Batch, Clock, Error, Output};
 use crate::buffer::{LineBuffer, Target};
 use crate::file::OutputFile;
 use crate::interval::IntervalTimer;
-use crate::rotation::Rotator;
+use crate::rotator::Rotator;
 use crate::template::{Format, TemplateCache};
 
 /// Time between two looks whether the path still names the file. A flush always looks.
