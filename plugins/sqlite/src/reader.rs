@@ -114,7 +114,7 @@ impl Reader {
             return Err(ReadError::Missing(path.into()));
         }
         let (connection, header) = match begin(path, false) {
-            // Who may not write in its directory cannot create the log, which is gone once all is in the file.
+            // Who may not write in its directory cannot create the log that a stopped agent has removed.
             Err(e)
                 if matches!(e.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
                     && !log(path).exists() =>
