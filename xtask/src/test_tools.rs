@@ -1,6 +1,6 @@
-//! What the tests need beyond Rust: stress-ng for load, Podman and Slurm for a container and a job, a real
-//! Prometheus and real databases, a Python environment with a real OTLP collector, and cargo-deny. The
-//! benchmarks also race hackbench, and compare with bpftrace.
+//! What the tests need beyond Rust: stress-ng for load, make for a build, Podman and Slurm for a container and
+//! a job, a real Prometheus and real databases, a Python environment with a real OTLP collector, and
+//! cargo-deny. The benchmarks also race hackbench, and compare with bpftrace.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -79,8 +79,11 @@ const SERVICES: [Service; 6] = [
 
 /// Brings about all of it.
 pub(crate) fn ensure() -> Result<()> {
-    if probe(Command::new("stress-ng").arg("--version")).is_none() {
-        debian::install(&["stress-ng".to_owned()], "load for the tests")?;
+    for (program, purpose) in [("stress-ng", "load for the tests"), ("make", "a build that the tests trace")]
+    {
+        if !is_there(program) {
+            debian::install(&[program.to_owned()], purpose)?;
+        }
     }
     for service in &SERVICES {
         // Where it cannot be had, the tests do without, say so, and fail under CI=true.
