@@ -1,5 +1,5 @@
-//! What the tests need beyond Rust: stress-ng for load, make for a build, Podman and Slurm for a container and
-//! a job, a real Prometheus and real databases, a Python environment with a real OTLP collector, and
+//! What the tests need beyond Rust: stress-ng for load, make for a build, Podman and Slurm for a container
+//! and a job, a real Prometheus and real databases, a Python environment with a real OTLP collector, and
 //! cargo-deny. The benchmarks also race hackbench, and compare with bpftrace.
 
 use std::fs;
