@@ -64,6 +64,9 @@ fn context(environment: &[u8]) -> Option<TraceContext> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::process::Stdio;
+
     use super::*;
 
     const CONTEXT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -80,8 +83,12 @@ mod tests {
 
     #[test]
     fn the_environment_of_a_process_is_read() {
-        let mut child =
-            std::process::Command::new("sleep").arg("60").env("TRACEPARENT", CONTEXT).spawn().unwrap();
+        let mut cat = std::process::Command::new("cat");
+        cat.env("TRACEPARENT", CONTEXT).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = cat.spawn().unwrap();
+        // A program that has just been executed may not have its environment yet; one that answers has.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let found = Carriers::at("/proc").of(child.id());
         child.kill().unwrap();
         child.wait().unwrap();
