@@ -293,7 +293,9 @@ fn interrupts_are_accounted_separately_from_the_task_that_they_interrupt() {
         spun += view.entries.iter().filter(|e| e.tid == spinner.tid).map(|e| e.ns).sum::<u64>();
     }
     assert!(irq > 0, "the timer alone interrupts a busy CPU");
-    assert!(irq < spun, "{irq} ns of interrupts, {spun} ns of work");
+    // An emulated CPU may stop for long within an interrupt.
+    let least = if is_emulated() { 0 } else { irq };
+    assert!(spun > least, "{irq} ns of interrupts, {spun} ns of work");
 }
 
 #[test]
