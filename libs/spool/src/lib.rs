@@ -13,7 +13,6 @@
 //! | `problem` | what is wrong with a file, and the remedy |
 //! | `salvage` | sets a damaged file aside, and takes what can be read of it |
 //! | `payload` | payloads as they are stored: compressed, with a checksum |
-//! | `directory` | where the file is if no other is named |
 //!
 //! **Nothing waits, nothing is written.** The file is created with the first push, emptied when everything is
 //! done, and open (and locked) only in between.
@@ -33,7 +32,6 @@
 //! **Clocks.** Within one boot of the machine, ages are differences of the monotonic clock. Only from one
 //! boot to the next are they differences of the wall clock.
 
-mod directory;
 mod disk;
 mod memory;
 mod payload;
@@ -44,8 +42,8 @@ mod spool;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use directory::default_file;
 pub use spool::Spool;
+use wattrace_api::{Error, state_directory};
 
 /// Reason of a loss: the limit on bytes.
 pub const FULL: &str = "spool_full";
@@ -67,6 +65,39 @@ pub struct Settings {
     pub max_age: Duration,
     /// Most bytes of payloads in memory while the disk does not work.
     pub max_memory: usize,
+}
+
+/// Most bytes that wait in memory while the disk does not work.
+const MAX_MEMORY: usize = 16 * 1024 * 1024;
+
+impl Settings {
+    /// What is configured under `key` (as in `plugins.otlp.spool`) and the same with `_max_mib` and
+    /// `_max_age`. An empty path stands for `spool/NAME.db` in the state directory. `None`: the path is
+    /// `none`, or a user has no state directory.
+    ///
+    /// # Errors
+    /// A limit is 0.
+    pub fn resolve(
+        key: &'static str,
+        name: &str,
+        path: PathBuf,
+        max_mib: u32,
+        max_age: Duration,
+    ) -> Result<Option<Self>, Error> {
+        let file = match path.to_str() {
+            Some("none") => return Ok(None),
+            Some("") => state_directory().map(|state| state.join("spool").join(format!("{name}.db"))),
+            _ => Some(path),
+        };
+        if max_mib == 0 || max_age.is_zero() {
+            let limit = if max_mib == 0 { "max_mib" } else { "max_age" };
+            return Err(Error::fatal(format!(
+                "{key}_{limit}: is 0, so that nothing could wait; without a spool: spool = \"none\""
+            )));
+        }
+        let max_size = u64::from(max_mib) * 1024 * 1024;
+        Ok(file.map(|file| Self { key, file, max_size, max_age, max_memory: MAX_MEMORY }))
+    }
 }
 
 /// What becomes of a payload under pressure.

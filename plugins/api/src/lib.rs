@@ -19,6 +19,7 @@
 //! | [`process_stats`] | what a process used besides CPU time and energy |
 //! | [`finding`] | what a plugin can tell `wattrace doctor` |
 //! | [`files`], [`privilege`] | files that a user names; rights that only the kernel's own files need |
+//! | [`state_directory`] | where the agent keeps what must survive it |
 //! | [`secret`] | text that is shown nowhere |
 //! | [`text`] | text from outside made safe for terminals and spreadsheets |
 //! | [`error`] | errors whose consequence (gone, retry, fatal) their author chooses |
@@ -47,6 +48,7 @@ pub mod role;
 pub mod secret;
 pub mod series;
 pub mod spec;
+mod state_directory;
 pub mod subject;
 pub mod testing;
 pub mod text;
@@ -71,6 +73,7 @@ pub use role::{Role, Usage};
 pub use secret::Secret;
 pub use series::{Series, SeriesId, SeriesMap, SeriesSet, SeriesSpec};
 pub use spec::{ElementKind, ElementSpec};
+pub use state_directory::state_directory;
 pub use subject::{
     Attribute, AttributeValue, Consumer, ConsumerKind, Domain, Follows, Identity, Origin, Resource,
     ResourceKind,

@@ -1,13 +1,11 @@
 //! The keys of `[plugins.attribution]`.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wattrace_api::Error;
+use wattrace_api::{Error, state_directory};
 
 /// `[plugins.attribution]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,10 +109,7 @@ impl AttributionConfig {
     pub(crate) fn state_file(&self) -> Option<PathBuf> {
         match self.state.to_str() {
             Some("none") => None,
-            Some("") => {
-                let is_root = rustix::process::geteuid().is_root();
-                default_state_file(is_root, |variable| std::env::var_os(variable))
-            }
+            Some("") => Some(state_directory()?.join("attribution.json")),
             _ => Some(self.state.clone()),
         }
     }
@@ -125,48 +120,12 @@ impl AttributionConfig {
     }
 }
 
-/// Where the state file is if no other is named; `None` for a user without a home directory.
-fn default_state_file(is_root: bool, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let directory = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    // systemd separates several directories by colons; the first one is ours.
-    let of_service = variable("STATE_DIRECTORY").and_then(|all| {
-        let first = all.as_bytes().split(|&byte| byte == b':').next().unwrap_or_default();
-        (!first.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(first)))
-    });
-    let of_user = || {
-        let state = directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")));
-        Some(state?.join("wattrace"))
-    };
-    let ours = match of_service {
-        Some(directory) => directory,
-        None if is_root => PathBuf::from("/var/lib/wattrace"),
-        None => of_user()?,
-    };
-    Some(ours.join("attribution.json"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn state_is_kept_where_the_service_the_system_or_the_user_keeps_it() {
-        let file = |is_root, variables: &[(&str, &str)]| {
-            let of = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
-            default_state_file(is_root, of).map(|path| path.to_str().unwrap().to_owned())
-        };
-        let home = ("HOME", "/home/a");
-        let of_root = Some("/var/lib/wattrace/attribution.json".to_owned());
-        assert_eq!(file(true, &[home]), of_root);
-        assert_eq!(file(true, &[("STATE_DIRECTORY", "")]), of_root);
-        let of_service = file(true, &[("STATE_DIRECTORY", "/s/one:/s/two"), home]);
-        assert_eq!(of_service.as_deref(), Some("/s/one/attribution.json"));
-        let of_user = Some("/home/a/.local/state/wattrace/attribution.json".to_owned());
-        assert_eq!(file(false, &[home]), of_user);
-        assert_eq!(file(false, &[home, ("XDG_STATE_HOME", "relative")]), of_user);
-        let xdg = file(false, &[home, ("XDG_STATE_HOME", "/x")]);
-        assert_eq!(xdg.as_deref(), Some("/x/wattrace/attribution.json"));
-        assert_eq!(file(false, &[]), None);
+    fn state_can_be_switched_off() {
         let none = AttributionConfig { state: "none".into(), ..AttributionConfig::default() };
         assert_eq!(none.state_file(), None);
     }

@@ -181,31 +181,15 @@ impl Settings {
             request_bytes: config.request_kib as usize * 1024,
             buffer_bytes: config.buffer_mib as usize * 1024 * 1024,
             gzip,
-            spool: spool(config.spool, config.spool_max_mib, config.spool_max_age)?,
+            spool: wattrace_spool::Settings::resolve(
+                "plugins.influx.spool",
+                "influx",
+                config.spool,
+                config.spool_max_mib,
+                config.spool_max_age,
+            )?,
         })
     }
-}
-
-/// Most bytes that wait in memory while the spool's disk does not work.
-const SPOOL_MEMORY: usize = 16 * 1024 * 1024;
-
-fn spool(file: PathBuf, max_mib: u32, max_age: Duration) -> Result<Option<wattrace_spool::Settings>, Error> {
-    let file = match file.to_str() {
-        Some("none") => return Ok(None),
-        Some("") => wattrace_spool::default_file("influx"),
-        _ => Some(file),
-    };
-    if max_mib == 0 || max_age.is_zero() {
-        let key = if max_mib == 0 { "spool_max_mib" } else { "spool_max_age" };
-        return Err(bad(key, "is 0, so that nothing could wait; without a spool: spool = \"none\""));
-    }
-    Ok(file.map(|file| wattrace_spool::Settings {
-        key: "plugins.influx.spool",
-        file,
-        max_size: u64::from(max_mib) * 1024 * 1024,
-        max_age,
-        max_memory: SPOOL_MEMORY,
-    }))
 }
 
 /// Where requests go. Times are in nanoseconds without saying so, everywhere.

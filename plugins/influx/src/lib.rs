@@ -22,11 +22,7 @@ mod lines;
 mod outbox;
 mod server;
 
-use std::sync::Arc;
-
-use wattrace_api::spec::Open;
-use wattrace_api::{Error, Plugin, Registry, Setup, Transform};
-use wattrace_ranking::Top;
+use wattrace_api::{Error, Plugin, Setup};
 
 pub use config::InfluxConfig;
 
@@ -51,7 +47,7 @@ impl Plugin for Influx {
     fn start(config: InfluxConfig, setup: &mut Setup) -> Result<(), Error> {
         let settings = Settings::resolve(config)?;
         let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
-        let transforms = limit(&settings, &registry);
+        let transforms = wattrace_ranking::of_processes(settings.top, settings.rank_interval, &registry);
         setup.output_through("points", transforms, move || {
             let server = Box::new(Server::new(&settings, runtime.clone())?);
             let lines = Lines::new(&settings, registry.clone(), clock.clone());
@@ -59,15 +55,4 @@ impl Plugin for Influx {
         });
         Ok(())
     }
-}
-
-/// The transform that leaves series of their own to `plugins.influx.top` processes, and their threads; none
-/// if that is 0.
-fn limit(settings: &Settings, registry: &Arc<Registry>) -> Vec<Open<dyn Transform>> {
-    if settings.top == 0 {
-        return Vec::new();
-    }
-    let ranking = wattrace_ranking::Settings::of_processes(settings.top, settings.rank_interval);
-    let registry = registry.clone();
-    vec![Box::new(move || Ok(Box::new(Top::new(ranking.clone(), registry.clone()))))]
 }

@@ -155,7 +155,13 @@ impl Settings {
             client_certificate: config.client_certificate,
             client_key: config.client_key,
         };
-        let spool = spool(config.spool, config.spool_max_mib, config.spool_max_age)?;
+        let spool = wattrace_spool::Settings::resolve(
+            "plugins.otlp.spool",
+            "otlp-metrics",
+            config.spool,
+            config.spool_max_mib,
+            config.spool_max_age,
+        )?;
         if spool.is_none() && temporality.counters == Temporality::Delta {
             let problem = "with temporality delta a request that is lost loses energy: name a file";
             return Err(env.bad("spool", problem));
@@ -189,29 +195,6 @@ fn has_powers(configured: &str, env: &Env<'_>) -> Result<bool, Error> {
         warn!("{name}={value} is ignored: it is no aggregation of the specification");
     }
     Ok(value == "base2_exponential_bucket_histogram")
-}
-
-/// Most bytes that wait in memory while the spool's disk does not work.
-const SPOOL_MEMORY: usize = 16 * 1024 * 1024;
-
-fn spool(file: PathBuf, max_mib: u32, max_age: Duration) -> Result<Option<wattrace_spool::Settings>, Error> {
-    let file = match file.to_str() {
-        Some("none") => return Ok(None),
-        Some("") => wattrace_spool::default_file("otlp-metrics"),
-        _ => Some(file),
-    };
-    if max_mib == 0 || max_age.is_zero() {
-        return Err(Error::fatal(
-            "plugins.otlp.spool_max_mib and spool_max_age must be above 0; without a spool: spool = \"none\"",
-        ));
-    }
-    Ok(file.map(|file| wattrace_spool::Settings {
-        key: "plugins.otlp.spool",
-        file,
-        max_size: u64::from(max_mib) * 1024 * 1024,
-        max_age,
-        max_memory: SPOOL_MEMORY,
-    }))
 }
 
 fn interval(configured: Duration, env: &Env<'_>) -> Duration {

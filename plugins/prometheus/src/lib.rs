@@ -26,11 +26,7 @@ mod server;
 mod table;
 mod text;
 
-use std::sync::Arc;
-
-use wattrace_api::spec::Open;
-use wattrace_api::{Error, Plugin, Registry, Setup, Transform};
-use wattrace_ranking::Top;
+use wattrace_api::{Error, Plugin, Setup};
 
 pub use config::PrometheusConfig;
 
@@ -53,21 +49,10 @@ impl Plugin for Prometheus {
     fn start(config: PrometheusConfig, setup: &mut Setup) -> Result<(), Error> {
         let settings = Settings::resolve(config)?;
         let (registry, clock, runtime) = (setup.registry(), setup.clock(), setup.runtime());
-        let transforms = limit(&settings, &registry);
+        let transforms = wattrace_ranking::of_processes(settings.top, settings.rank_interval, &registry);
         setup.output_through("metrics", transforms, move || {
             Exporter::open(&settings, registry.clone(), clock.clone(), &runtime)
         });
         Ok(())
     }
-}
-
-/// The transform that leaves series of their own to `plugins.prometheus.top` processes, and their threads;
-/// none if that is 0.
-fn limit(settings: &Settings, registry: &Arc<Registry>) -> Vec<Open<dyn Transform>> {
-    if settings.top == 0 {
-        return Vec::new();
-    }
-    let ranking = wattrace_ranking::Settings::of_processes(settings.top, settings.rank_interval);
-    let registry = registry.clone();
-    vec![Box::new(move || Ok(Box::new(Top::new(ranking.clone(), registry.clone()))))]
 }

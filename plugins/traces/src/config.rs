@@ -158,7 +158,13 @@ impl Settings {
     pub(crate) fn resolve(config: TracesConfig, env: &Env<'_>) -> Result<Self, Error> {
         let policy = Policy::resolve(&config)?;
         let delay = config.delay;
-        let spool = spool(config.spool, config.spool_max_mib, config.spool_max_age)?;
+        let spool = wattrace_spool::Settings::resolve(
+            "plugins.traces.spool",
+            "otlp-traces",
+            config.spool,
+            config.spool_max_mib,
+            config.spool_max_age,
+        )?;
         let client = Config {
             endpoint: config.endpoint,
             protocol: config.protocol,
@@ -174,28 +180,6 @@ impl Settings {
         };
         Ok(Self { client: wattrace_otlp_client::Settings::resolve(client, env)?, policy, delay, spool })
     }
-}
-
-/// Most bytes that wait in memory while the spool's disk does not work.
-const SPOOL_MEMORY: usize = 16 * 1024 * 1024;
-
-fn spool(file: PathBuf, max_mib: u32, max_age: Duration) -> Result<Option<wattrace_spool::Settings>, Error> {
-    let file = match file.to_str() {
-        Some("none") => return Ok(None),
-        Some("") => wattrace_spool::default_file("otlp-traces"),
-        _ => Some(file),
-    };
-    if max_mib == 0 || max_age.is_zero() {
-        let problem = "must be above 0; without a spool: spool = \"none\"";
-        return Err(Error::fatal(format!("plugins.traces.spool_max_mib and spool_max_age {problem}")));
-    }
-    Ok(file.map(|file| wattrace_spool::Settings {
-        key: "plugins.traces.spool",
-        file,
-        max_size: u64::from(max_mib) * 1024 * 1024,
-        max_age,
-        max_memory: SPOOL_MEMORY,
-    }))
 }
 
 impl Policy {

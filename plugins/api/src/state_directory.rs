@@ -1,20 +1,17 @@
-//! Where a spool's file is if the configuration names no other: in the directory in which the agent keeps its
-//! state, as attribution's file is.
+//! Where the agent keeps what must survive it: what attribution has learnt, what waits for a server.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-/// The file of the spool `name`: `spool/NAME.db` in `$STATE_DIRECTORY`, which systemd sets; without that
-/// variable in `/var/lib/wattrace` for root, and for others in `$XDG_STATE_HOME/wattrace` or
-/// `~/.local/state/wattrace`. `None` for a user without a home directory.
-pub fn default_file(name: &str) -> Option<PathBuf> {
-    let is_root = rustix::process::geteuid().is_root();
-    let state = state_directory(is_root, |variable| std::env::var_os(variable))?;
-    Some(state.join("spool").join(format!("{name}.db")))
+/// The directory of the agent's state: `$STATE_DIRECTORY`, which systemd sets; without that variable
+/// `/var/lib/wattrace` for root, and for others `$XDG_STATE_HOME/wattrace` or `~/.local/state/wattrace`.
+/// `None` for a user without a home directory.
+pub fn state_directory() -> Option<PathBuf> {
+    state_directory_of(rustix::process::geteuid().is_root(), |variable| std::env::var_os(variable))
 }
 
-fn state_directory(is_root: bool, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+fn state_directory_of(is_root: bool, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let directory = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     // systemd separates several directories by colons; the first one is ours.
     let of_service = variable("STATE_DIRECTORY").and_then(|all| {
@@ -40,14 +37,17 @@ mod tests {
     fn it_is_where_the_service_the_system_or_the_user_keeps_state() {
         let directory = |is_root, variables: &[(&str, &str)]| {
             let of = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into());
-            state_directory(is_root, of).map(|path| path.to_str().unwrap().to_owned())
+            state_directory_of(is_root, of).map(|path| path.to_str().unwrap().to_owned())
         };
         let home = ("HOME", "/home/a");
         assert_eq!(directory(true, &[home]).as_deref(), Some("/var/lib/wattrace"));
+        assert_eq!(directory(true, &[("STATE_DIRECTORY", "")]).as_deref(), Some("/var/lib/wattrace"));
         assert_eq!(directory(true, &[("STATE_DIRECTORY", "/s/one:/s/two"), home]).as_deref(), Some("/s/one"));
         assert_eq!(directory(false, &[home]).as_deref(), Some("/home/a/.local/state/wattrace"));
         let xdg = [home, ("XDG_STATE_HOME", "/x")];
         assert_eq!(directory(false, &xdg).as_deref(), Some("/x/wattrace"));
+        let relative = [home, ("XDG_STATE_HOME", "relative")];
+        assert_eq!(directory(false, &relative).as_deref(), Some("/home/a/.local/state/wattrace"));
         assert_eq!(directory(false, &[]), None);
     }
 }
