@@ -19,6 +19,11 @@ use crate::own_metrics::OwnMetrics;
 use crate::processes::Processes;
 use crate::reader::{CpuReader, Quantities, quantity};
 
+/// How far apart the readings of the CPUs are if nothing comes in between, ns. A reading takes a few
+/// microseconds per CPU.
+const USUAL_SKEW_NS: u64 = 100_000;
+const USUAL_SKEW_PER_CPU_NS: u64 = 10_000;
+
 /// What is read from the kernel.
 pub(crate) struct Accounts {
     pub(crate) kernel: Kernel,
@@ -36,6 +41,8 @@ pub(crate) struct Accounts {
     pub(crate) own_metrics: OwnMetrics,
     /// From the end of the last emission to the end of the last pass.
     pub(crate) window: Window,
+    /// The earliest moment at which the last pass closed a page, ns.
+    pub(crate) first_end_ns: u64,
 }
 
 pub(crate) struct CpuAccount {
@@ -51,6 +58,15 @@ pub(crate) fn follows_a_core(domain: &Domain) -> bool {
 }
 
 impl Accounts {
+    /// Reads all CPUs at one moment, as far as possible: again if the first pass was interrupted for so long
+    /// that the charges of one CPU end noticeably before those of another.
+    pub(crate) fn read_together(&mut self) -> Result<(), Error> {
+        self.read()?;
+        let skew = self.window.end.0.saturating_sub(self.first_end_ns);
+        let usual = USUAL_SKEW_NS + USUAL_SKEW_PER_CPU_NS * self.cpus.len() as u64;
+        if skew > usual { self.read() } else { Ok(()) }
+    }
+
     /// Closes every page, then takes in events and entries. Events come first: they say which processes the
     /// entries belong to.
     pub(crate) fn read(&mut self) -> Result<(), Error> {
@@ -60,6 +76,7 @@ impl Accounts {
         let now = self.clock.now();
         self.processes.begin_pass(now);
         self.take_events(now);
+        self.first_end_ns = u64::MAX;
         for cpu in 0..self.cpus.len() {
             self.take_page(cpu, now);
         }
@@ -121,6 +138,7 @@ impl Accounts {
         self.own_metrics.overflows += u64::from(overflow_count);
         self.own_metrics.unfollowed += unfollowed;
         self.window.end = self.window.end.max(Timestamp(end_ns));
+        self.first_end_ns = self.first_end_ns.min(end_ns);
     }
 
     /// Pushes what was read since the last emission, as one window.

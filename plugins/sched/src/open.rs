@@ -29,12 +29,12 @@ impl Accounts {
     /// Loads the programs and begins accounting.
     ///
     /// # Errors
-    /// Fatal: the kernel lacks something, or there is no permission.
+    /// Fatal: the kernel lacks something. Denied: there is no permission.
     pub(crate) fn open(config: &SchedConfig, registry: Arc<Registry>, clock: Clock) -> Result<Self, Error> {
         let topology = Topology::read(Path::new("/sys")).or_fatal()?;
         let counted = counted::all(config, Path::new("/sys"));
-        let (mut kernel, options) =
-            load(options(config, &counted, &topology), config.counters_force).or_fatal()?;
+        let (mut kernel, options) = load(options(config, &counted, &topology), config.counters_force)
+            .map_err(KernelError::into_error)?;
         if let Some(error) = kernel.wakeup_error() {
             warn!(
                 "the kernel programs are read at ticks only and may overflow, because the kernel cannot wake \
@@ -75,6 +75,7 @@ impl Accounts {
             own_metrics: OwnMetrics::open(&registry, start)?,
             registry,
             window: Window::new(start, start),
+            first_end_ns: u64::MAX,
         })
     }
 }

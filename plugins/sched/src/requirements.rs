@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use wattrace_api::{Finding, Verdict, privilege};
+use wattrace_procfs::{real_uid, status_field};
 
 use crate::kernel::{KernelMemory, readable_kernel_memory, runs_programs_on_a_cpu};
 use crate::namespaces::Namespaces;
@@ -34,6 +35,8 @@ pub struct Facts {
     pub mounts: Vec<(String, String)>,
     /// The most threads that can exist at once: the minimum of `pid_max` and `threads-max`.
     pub most_threads: usize,
+    /// The command that installs a newer kernel, where it is known.
+    pub kernel_command: Option<String>,
 }
 
 const CAP_DAC_READ_SEARCH: u32 = 2;
@@ -45,32 +48,44 @@ const CAP_BPF: u32 = 39;
 impl Facts {
     /// Reads them from the running system.
     pub fn gather() -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let status = read("/proc/self/status");
+        Self {
+            runs_on_a_cpu: runs_programs_on_a_cpu(),
+            kernel_memory: readable_kernel_memory(),
+            namespaces: Namespaces::gather(),
+            ..Self::below(Path::new("/"))
+        }
+    }
+
+    /// Reads those that are in `/proc` and `/sys` from the directories of these names below `root`, which may
+    /// be another machine's. Nothing is tried.
+    pub fn below(root: &Path) -> Self {
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
+        let status = read("proc/self/status");
         // Those that the executable's file gives become effective when they are needed.
-        let set = if privilege::is_limited() { "CapPrm:" } else { "CapEff:" };
-        let capabilities = status.lines().find_map(|l| l.strip_prefix(set));
-        let mounts = read("/proc/mounts");
+        let set = if privilege::is_limited() { "CapPrm" } else { "CapEff" };
+        let capabilities = status_field(&status, set);
+        let mounts = read("proc/mounts");
         let mount = |line: &str| {
             let mut fields = line.split(' ').skip(1);
             let point = fields.next()?.to_string();
             Some((fields.next()?.to_string(), point))
         };
         Self {
-            release: read("/proc/sys/kernel/osrelease").trim().to_string(),
-            runs_on_a_cpu: runs_programs_on_a_cpu(),
-            btf: Path::new(BTF_PATH).exists(),
-            kernel_memory: readable_kernel_memory(),
-            lockdown: read("/sys/kernel/security/lockdown").trim().to_string(),
-            realtime: read("/sys/kernel/realtime").trim() == "1",
-            capabilities: capabilities.and_then(|c| u64::from_str_radix(c.trim(), 16).ok()).unwrap_or(0),
-            namespaces: Namespaces::gather(),
+            release: read("proc/sys/kernel/osrelease").trim().to_string(),
+            runs_on_a_cpu: None,
+            btf: root.join(BTF_PATH.trim_start_matches('/')).exists(),
+            kernel_memory: None,
+            lockdown: read("sys/kernel/security/lockdown").trim().to_string(),
+            realtime: read("sys/kernel/realtime").trim() == "1",
+            capabilities: capabilities.and_then(|c| u64::from_str_radix(c, 16).ok()).unwrap_or(0),
+            namespaces: Namespaces { is_root: real_uid(&status) == Some(0), ..Namespaces::default() },
             mounts: mounts.lines().filter_map(mount).collect(),
             most_threads: ["pid_max", "threads-max"]
                 .iter()
-                .filter_map(|file| read(&format!("/proc/sys/kernel/{file}")).trim().parse().ok())
+                .filter_map(|file| read(&format!("proc/sys/kernel/{file}")).trim().parse().ok())
                 .min()
                 .unwrap_or(usize::MAX),
+            kernel_command: None,
         }
     }
 
@@ -135,6 +150,14 @@ impl Facts {
         }
     }
 
+    /// `remedy`, with the command that installs a newer kernel.
+    fn with_command(&self, remedy: &str) -> String {
+        match &self.kernel_command {
+            Some(command) => format!("{remedy}: `{command}`, then reboot"),
+            None => remedy.to_owned(),
+        }
+    }
+
     fn can(&self, capability: u32) -> bool {
         self.capabilities >> capability & 1 == 1
     }
@@ -159,9 +182,6 @@ fn entry(what: &str, needed: bool, met: bool, found: String, remedy: &str) -> Fi
 
 /// Checks each requirement.
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    let (denied, permission) = facts.namespaces.without_permission();
-    let may_load = facts.can(CAP_SYS_ADMIN) || facts.can(CAP_BPF) && facts.can(CAP_PERFMON);
-    let bpf = may_load && !facts.namespaces.private_users;
     let proc = facts.can(CAP_SYS_PTRACE) && facts.can(CAP_DAC_READ_SEARCH);
     let mut all = vec![
         entry(
@@ -169,8 +189,10 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
             true,
             facts.is_recent_enough(),
             facts.describe_kernel(),
-            "boot a kernel of version 5.10 or later (RHEL 8: update it): older ones cannot close a CPU's \
-             ledger on request",
+            &facts.with_command(
+                "boot a kernel of version 5.10 or later (RHEL 8: update it): older ones cannot close a \
+                 CPU's ledger on request",
+            ),
         ),
         entry(
             "kernel memory that programs may read",
@@ -193,16 +215,12 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
                     "missing: tracing costs more, and has no paths and command lines"
                 }
             ),
-            "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (those of Debian 11, Ubuntu 20.10, Fedora 31, \
-             RHEL 8.2 and later are), and make sure that /sys is mounted",
+            &facts.with_command(
+                "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (those of Debian 11, Ubuntu 20.10, Fedora \
+                 31, RHEL 8.2 and later are), and make sure that /sys is mounted",
+            ),
         ),
-        entry(
-            "permission to load eBPF programs",
-            true,
-            bpf,
-            if bpf { "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN" } else { denied }.into(),
-            permission,
-        ),
+        permission(facts),
         entry(
             "the host's process ids",
             false,
@@ -221,6 +239,15 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     ];
     all.extend(file_systems(facts));
     all
+}
+
+/// Whether programs may be loaded.
+pub(crate) fn permission(facts: &Facts) -> Finding {
+    let (denied, remedy) = facts.namespaces.without_permission();
+    let may_load = facts.can(CAP_SYS_ADMIN) || facts.can(CAP_BPF) && facts.can(CAP_PERFMON);
+    let bpf = may_load && !facts.namespaces.private_users;
+    let found = if bpf { "CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN" } else { denied };
+    entry("permission to load eBPF programs", true, bpf, found.into(), remedy)
 }
 
 /// File systems that wattrace does not need and other tools do.
@@ -253,131 +280,4 @@ fn version(release: &str) -> Option<(u32, u32)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn facts() -> Facts {
-        Facts {
-            release: "6.1.0-18-amd64".into(),
-            runs_on_a_cpu: None,
-            btf: true,
-            kernel_memory: None,
-            lockdown: String::new(),
-            realtime: false,
-            capabilities: u64::MAX,
-            namespaces: Namespaces::default(),
-            mounts: vec![],
-            most_threads: 32768,
-        }
-    }
-
-    fn missing(facts: &Facts) -> Vec<String> {
-        check(facts).into_iter().filter(|f| f.verdict == Verdict::Missing).map(|f| f.what).collect()
-    }
-
-    #[test]
-    fn each_missing_piece_is_named_with_a_remedy() {
-        assert!(missing(&facts()).is_empty());
-        for (old, new) in [("5.9.16", "5.10.0"), ("4.19.0", "5.10.0-rc1"), ("nonsense", "6.1")] {
-            assert_eq!(missing(&Facts { release: old.into(), ..facts() }), ["kernel 5.10 or later"]);
-            assert!(missing(&Facts { release: new.into(), ..facts() }).is_empty());
-        }
-        let without_btf =
-            Facts { btf: false, release: "5.10.16.3-microsoft-standard-WSL2".into(), ..facts() };
-        let btf = check(&without_btf).into_iter().find(|f| f.what.contains("BTF")).unwrap();
-        assert!(
-            btf.verdict == Verdict::Optional && btf.remedy.contains("CONFIG_DEBUG_INFO_BTF=y"),
-            "{btf:?}"
-        );
-        assert!(missing(&without_btf).is_empty());
-        let safe = |realtime, release: &str| {
-            Facts { release: release.into(), realtime, ..facts() }.ring_buffer_is_safe()
-        };
-        assert_eq!((safe(true, "6.11.9"), safe(true, "6.12.0"), safe(false, "5.10.0")), (false, true, true));
-        assert!(missing(&Facts { btf: false, ..facts() }).is_empty(), "it is optional");
-        let only = |bits: &[u32]| bits.iter().map(|b| 1u64 << b).sum();
-        let caps = |bits: &[u32]| Facts { capabilities: only(bits), ..facts() };
-        assert!(missing(&caps(&[CAP_SYS_ADMIN])).is_empty());
-        assert!(missing(&caps(&[CAP_BPF, CAP_PERFMON])).is_empty());
-        assert_eq!(missing(&caps(&[CAP_BPF])), ["permission to load eBPF programs"]);
-        for r in check(&caps(&[])) {
-            assert_eq!(r.verdict == Verdict::Ok, r.remedy.is_empty(), "{r:?}");
-        }
-    }
-
-    #[test]
-    fn a_kernel_with_backports_is_judged_by_a_try() {
-        let rhel = |runs_on_a_cpu| {
-            let release = "4.18.0-553.16.1.el8_10.x86_64".into();
-            let facts = Facts { release, runs_on_a_cpu, ..facts() };
-            check(&facts).swap_remove(0)
-        };
-        assert_eq!(rhel(None).verdict, Verdict::Ok, "the permission is missing, not the kernel");
-        let tried = rhel(Some(true));
-        assert!(tried.verdict == Verdict::Ok && tried.found.contains("the BPF of a later one"), "{tried:?}");
-        let old = rhel(Some(false));
-        assert!(old.verdict == Verdict::Missing && old.found.contains("RHEL 8"), "{old:?}");
-        let other = Facts { release: "5.4.0".into(), runs_on_a_cpu: Some(true), ..facts() };
-        assert!(missing(&other).is_empty());
-        let broken = Facts { runs_on_a_cpu: Some(false), ..facts() };
-        assert_eq!(missing(&broken), ["kernel 5.10 or later"]);
-    }
-
-    #[test]
-    fn in_a_container_the_remedy_is_that_of_a_container() {
-        let in_namespaces = |capabilities, namespaces| {
-            let facts = Facts { capabilities, namespaces, ..facts() };
-            let all = check(&facts);
-            let find = |what: &str| all.iter().find(|f| f.what.contains(what)).cloned().unwrap();
-            (find("load eBPF"), find("process ids"))
-        };
-        let usual = Namespaces::default();
-        let (user, pids) = in_namespaces(0, usual);
-        assert!(user.remedy.contains("sudo setcap") && pids.verdict == Verdict::Ok, "{user:?} {pids:?}");
-        let (root, _) = in_namespaces(0, Namespaces { is_root: true, ..usual });
-        assert!(root.remedy.contains("--cap-add BPF") && !root.remedy.contains("sudo"), "{root:?}");
-        let (users, _) = in_namespaces(u64::MAX, Namespaces { is_root: true, private_users: true, ..usual });
-        assert_eq!(users.verdict, Verdict::Missing, "all capabilities, and none that counts");
-        assert!(users.found.contains("user namespace"), "{users:?}");
-        let (allowed, pids) = in_namespaces(u64::MAX, Namespaces { private_pids: true, ..usual });
-        assert_eq!((allowed.verdict, pids.verdict), (Verdict::Ok, Verdict::Optional));
-        assert!(pids.remedy.contains("--pid=host"), "{pids:?}");
-    }
-
-    #[test]
-    fn a_lockdown_that_hides_kernel_memory_is_named_with_the_mode_that_does_not() {
-        let of = |facts: &Facts| check(facts).into_iter().find(|f| f.what.contains("kernel memory")).unwrap();
-        let under = |lockdown: &str| Facts { lockdown: lockdown.into(), ..facts() };
-        for modes in ["", "[none] integrity confidentiality", "none [integrity] confidentiality"] {
-            assert_eq!(of(&under(modes)).verdict, Verdict::Ok, "{modes}");
-        }
-        let strict = under("none integrity [confidentiality]");
-        let found = of(&strict);
-        assert_eq!(found.verdict, Verdict::Optional, "what accounting needs is read by its type");
-        assert!(found.remedy.contains("lockdown=integrity"), "{found:?}");
-        assert!(found.found.contains("[confidentiality]: paths are looked up"), "{found:?}");
-        let without_types = of(&Facts { btf: false, ..strict.clone() });
-        assert_eq!(without_types.verdict, Verdict::Missing);
-        // What was tried counts, not what a file says, which may be missing.
-        let tried = |memory, facts: &Facts| of(&Facts { kernel_memory: Some(memory), ..facts.clone() });
-        assert_eq!(tried(KernelMemory::Nothing, &strict).verdict, Verdict::Missing, "Linux before 5.11");
-        let unmounted = tried(KernelMemory::Typed, &facts());
-        assert_eq!(unmounted.verdict, Verdict::Optional);
-        assert!(unmounted.found.starts_with("forbidden"), "{unmounted:?}");
-        assert_eq!(tried(KernelMemory::All, &facts()).found, "no lockdown");
-    }
-
-    #[test]
-    fn an_unmounted_file_system_is_reported_but_not_required() {
-        let find = |f: &Facts, what| check(f).into_iter().find(|r| r.what == what).unwrap();
-        let absent = find(&facts(), "tracefs");
-        assert!(absent.verdict == Verdict::Optional && absent.remedy.contains("mount -t tracefs"));
-        let mounts =
-            vec![("tracefs".into(), "/sys/kernel/tracing".into()), ("bpf".into(), "/sys/fs/bpf".into())];
-        let there = Facts { mounts, ..facts() };
-        assert!(
-            find(&there, "tracefs").found.contains("/sys/kernel/tracing")
-                && find(&there, "bpffs").verdict == Verdict::Ok
-        );
-    }
-}
+mod tests;

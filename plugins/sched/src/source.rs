@@ -40,7 +40,7 @@ impl Source for SchedSource {
         if tick.cause == TickCause::Wakeup {
             return self.wake();
         }
-        self.accounts.read()?;
+        self.accounts.read_together()?;
         self.accounts.emit(tick.last, out);
         self.costs.emit(out);
         Ok(())

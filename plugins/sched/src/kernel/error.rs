@@ -7,6 +7,7 @@ use aya::maps::perf::PerfBufferError;
 use aya::programs::ProgramError;
 use aya::sys::SyscallError;
 use aya::{BtfError, EbpfError};
+use wattrace_api::Error;
 
 use super::btf;
 
@@ -23,6 +24,16 @@ pub enum KernelError {
         /// What to do.
         remedy: String,
     },
+    /// A permission is missing, and nothing else.
+    #[error("{what} is required, but found: {found}. Remedy: {remedy}")]
+    Denied {
+        /// Which one.
+        what: String,
+        /// What was found.
+        found: String,
+        /// The command that gives it.
+        remedy: String,
+    },
     /// Something failed that should work on a system that meets the requirements.
     #[error("cannot {step} (`wattrace doctor` checks what is needed)")]
     Failed {
@@ -32,6 +43,13 @@ pub enum KernelError {
         #[source]
         source: Box<Cause>,
     },
+}
+
+impl KernelError {
+    /// The error of a source that cannot open.
+    pub(crate) fn into_error(self) -> Error {
+        if matches!(self, KernelError::Denied { .. }) { Error::denied(self) } else { Error::fatal(self) }
+    }
 }
 
 /// Why a step failed.

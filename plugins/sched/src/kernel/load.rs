@@ -56,8 +56,13 @@ impl Plan {
     fn new(options: &Options) -> Result<Self, KernelError> {
         let facts = Facts::gather();
         let missing = requirements::check(&facts).into_iter().find(|f| f.verdict == Verdict::Missing);
-        if let Some(Finding { what, found, remedy, .. }) = missing {
-            return Err(KernelError::Requirement { what, found, remedy });
+        if let Some(missing) = missing {
+            let is_denied = missing == requirements::permission(&facts);
+            let Finding { what, found, remedy, .. } = missing;
+            return Err(match is_denied {
+                true => KernelError::Denied { what, found, remedy },
+                false => KernelError::Requirement { what, found, remedy },
+            });
         }
         lift_memlock_limit();
         let (offsets, btf) = if options.typed && facts.btf {
