@@ -7,6 +7,7 @@
 //! | [`ebpf`] | builds the kernel programs |
 //! | [`agent`] | builds the agent and runs it |
 //! | [`test`], [`bench`] | tests and benchmarks |
+//! | [`dist`] | packages, a tarball and a container image of the agent |
 //! | [`tidy`], [`deny`] | check the repository's own rules, and its dependencies |
 //! | [`eval`] | how well energy is attributed, on the simulator |
 //! | [`chaos`] | kills of the agent while its collector misbehaves |
@@ -20,12 +21,14 @@ mod chaos;
 mod compiler;
 mod debian;
 mod deny;
+mod dist;
 mod ebpf;
 mod environment;
 mod eval;
 mod fuzz;
 mod linker;
 mod process;
+mod rerun;
 mod setup;
 mod test;
 mod test_tools;
@@ -73,6 +76,8 @@ enum Task {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
+    /// Make what people install: packages for Debian and Fedora, a tarball, a container image
+    Dist(dist::Options),
     /// Check formatting and lints, and run all tests: as root, as the kernel demands, and the privileged ones
     /// on other kernels too (see `vm`) unless arguments choose among the tests
     Test {
@@ -152,6 +157,7 @@ fn main() -> ExitCode {
         Task::BuildEbpf => ebpf::build(),
         Task::Build { debug } => agent::build(debug).map(drop),
         Task::Run { debug, args } => agent::run(debug, args),
+        Task::Dist(options) => dist::run(options),
         Task::Test { quick, args } => test::run(quick, args),
         Task::Tidy => tidy::run(),
         Task::Vm { kernels, accel, write_docs } => vm::run(&kernels, &accel, write_docs),

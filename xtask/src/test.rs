@@ -1,6 +1,6 @@
 //! `test`: everything that must hold before a change goes in. Tests that load kernel programs are ordinary
-//! tests, so all test binaries run as root; they are built as the user. Afterwards `vm` takes those tests to
-//! other kernels.
+//! tests, so all test binaries run as root; they are built as the user. `rerun.rs` gives a target that fails
+//! a second chance. Afterwards `vm` takes the privileged tests to other kernels.
 
 use std::ffi::OsString;
 use std::process::Command;
@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::environment::host_cargo;
 use crate::process::{is_root, run as run_command, say};
-use crate::{deny, ebpf, test_tools, tidy, vm};
+use crate::{deny, ebpf, rerun, test_tools, tidy, vm};
 
 /// Makes cargo start what it built as root, with our environment.
 const SUDO_RUNNER: [&str; 2] = ["--config", r#"target.'cfg(unix)'.runner = ["sudo", "-E"]"#];
@@ -39,7 +39,16 @@ pub(crate) fn run(quick: bool, args: Vec<OsString>) -> Result<()> {
     let all = args.is_empty();
     let mut args = selection(args, "--workspace");
     args.insert(0, "--no-fail-fast".into());
-    run_command(as_root("test", &args)?.env("WATTRACE_TEST_PYTHON", test_tools::python()))?;
+    let cargo_test = |args: &[OsString]| {
+        let mut cargo = as_root("test", args)?;
+        cargo.env("WATTRACE_TEST_PYTHON", test_tools::python());
+        Ok(cargo)
+    };
+    if all {
+        rerun::run(&args, cargo_test)?
+    } else {
+        run_command(&mut cargo_test(&args)?)?
+    }
     if quick || !all { Ok(()) } else { vm::run_where_possible() }
 }
 
@@ -47,7 +56,10 @@ pub(crate) fn run(quick: bool, args: Vec<OsString>) -> Result<()> {
 pub(crate) fn as_root(task: &str, args: &[OsString]) -> Result<Command> {
     // Arguments behind `--` are those of the binaries, which are not run yet.
     let of_cargo = args.split(|arg| arg == "--").next().unwrap_or_default();
-    run_command(host_cargo().arg(task).args(of_cargo).arg("--no-run"))?;
+    // Documentation's tests are built as they run.
+    if !of_cargo.contains(&"--doc".into()) {
+        run_command(host_cargo().arg(task).args(of_cargo).arg("--no-run"))?;
+    }
     let mut cargo = host_cargo();
     cargo.arg(task);
     if !is_root() {
