@@ -7,6 +7,7 @@ mod compare;
 mod config;
 mod control;
 mod doctor;
+mod examples;
 mod exec;
 mod failure;
 mod manual;
@@ -33,6 +34,7 @@ use crate::sys::{heap, limits};
 /// Traces energy to processes on Linux.
 #[derive(Debug, Parser)]
 #[command(name = "wattrace", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = examples::WATTRACE)]
 struct Cli {
     /// Log more: -v what was found, -vv what is done
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -44,26 +46,31 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Trace the whole machine until stopped
+    #[command(after_help = examples::RUN)]
     Run(run::Options),
     /// Run a command and report what it and its children used
+    #[command(after_help = examples::EXEC)]
     Exec(exec::Options),
     /// Compare what two commands, revisions or saved reports use
+    #[command(after_help = examples::COMPARE)]
     Compare(compare::Options),
     /// Measure what the CPU packages draw at which load, for machines that have no meter
     #[cfg(all(feature = "sched", feature = "estimate"))]
     Calibrate(calibrate::Options),
     /// Show who used how much energy in a span of a database of the plugin sqlite
     #[cfg(feature = "sqlite")]
+    #[command(after_help = examples::QUERY)]
     Query(query::Options),
     /// Show what works here, what is missing, and how to get it
     Doctor(doctor::Options),
     /// Write, check or show a configuration
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::CONFIG)]
     Config(config::Options),
     /// List the plugins of this agent
     #[command(subcommand)]
     Plugins(plugins::Options),
     /// Query or control a running agent
+    #[command(after_help = examples::CONTROL)]
     Control(control::Options),
     /// Write completions for a shell, as in: wattrace completions bash > /etc/bash_completion.d/wattrace
     Completions(manual::Completions),

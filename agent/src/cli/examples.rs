@@ -1,0 +1,77 @@
+//! What `--help` says behind the options: examples, and what exit codes mean. `agent/tests/book.rs` runs the
+//! examples.
+
+/// Of `wattrace` itself.
+pub(super) const WATTRACE: &str = "\
+Begin with:
+  wattrace doctor
+  wattrace exec -- sleep 1
+  wattrace run --duration 10s
+
+Tracing needs root, or CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and
+CAP_DAC_READ_SEARCH; doctor has the command that gives them.
+Messages go to standard error, data to standard output.
+Exit codes: 0 done; 1 failed; 2 the command line or the configuration is
+wrong. `wattrace COMMAND --help` names others.";
+
+pub(super) const RUN: &str = "\
+Examples:
+  wattrace run --duration 10s
+  wattrace run -s plugins.jsonl.path=energy.jsonl
+  wattrace run -s plugins.sqlite.path=energy.db
+  wattrace run -s plugins.prometheus.enabled=true
+
+Without --duration it runs until Ctrl-C or SIGTERM; SIGHUP reads the
+configuration again. `wattrace config init` writes all keys, explained.
+Exit code 1: nothing can be measured, a plugin that was asked for failed from
+start to end, or an output has lost its totals.";
+
+pub(super) const EXEC: &str = "\
+Examples:
+  wattrace exec -- make -j8
+  wattrace exec --format json --output report.json -- ./bench
+  wattrace exec --repeat 5 --warmup 1 -- ./bench
+  wattrace exec --budget 50J -- ./bench
+
+The report goes to standard error, JSON to standard output. Joules that are
+not measured by a meter are labelled (estimated).
+Exit codes: the command's; 128 + N: signal N ended it; 3: --max-joules or
+--budget was exceeded; 125: wattrace failed; 126: the command cannot be
+executed; 127: it was not found.";
+
+pub(super) const COMPARE: &str = "\
+Examples:
+  wattrace compare --runs 5 './bench' 'nice ./bench'
+  wattrace compare --git main..HEAD --build 'make' './bench'
+  wattrace compare --max-increase 2% before.json after.json
+
+The runs are interleaved in random order, until the question is answered.
+Exit codes: 3: a gate was exceeded; 4: with --strict, the noise was too large
+to decide; 1: a command, a build or the measurement failed.";
+
+pub(super) const QUERY: &str = "\
+Examples:
+  wattrace query --db energy.db
+  wattrace query --db energy.db --from -2h --by unit
+  wattrace query --db energy.db --from yesterday --to today --by user
+  wattrace query --db energy.db --format json
+
+The rows sum to what the meters counted in the span.";
+
+pub(super) const CONTROL: &str = "\
+Examples:
+  wattrace control status
+  wattrace control status 'output/*'
+  wattrace control set-interval 'source/sched/*' 500ms
+  wattrace control reload
+
+An ELEMENT is kind/plugin/element, with * for any text. Only the agent's user
+and root may connect.
+Exit codes: 1: no agent listens, no element matches, or not in time; 2: the
+request is wrong.";
+
+pub(super) const CONFIG: &str = "\
+Examples:
+  wattrace config init
+  wattrace config check --config wattrace.toml
+  wattrace config show --set plugins.rapl.interval=100ms";
