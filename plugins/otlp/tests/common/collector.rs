@@ -1,14 +1,18 @@
 //! A real collector (rotel) that forwards to an independent decoder (`decoder.py`), and what the decoder
 //! prints. `cargo xtask test` prepares the Python environment of both. The agent's tests use this file too.
 
+#[allow(dead_code, reason = "each test binary uses its own part")]
+#[path = "rotel.rs"]
+mod rotel;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use rotel::{Rotel, Running};
 use serde::Deserialize;
 
 /// Longest wait for anything.
@@ -51,23 +55,13 @@ impl Line {
     }
 }
 
-/// A child process, ended with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 /// A collector and the points that it forwards.
 pub(crate) struct Pipe {
     /// Where the collector listens.
     pub(crate) endpoint: String,
     lines: Receiver<Line>,
     _decoder: Running,
-    _collector: Running,
+    _collector: Rotel,
 }
 
 impl Pipe {
@@ -87,19 +81,10 @@ impl Pipe {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// Starts a collector that receives over `protocol` (`grpc`, `http`) and the decoder in `decoder`; `None` if
 /// their Python environment is not there, which fails under CI=true.
 pub(crate) fn start(protocol: &str, decoder: &Path) -> Option<Pipe> {
-    let Ok(python) = std::env::var("WATTRACE_TEST_PYTHON") else {
-        assert!(std::env::var("CI").is_err(), "WATTRACE_TEST_PYTHON is not set: run `cargo xtask test`");
-        eprintln!("skipped: delivery through a real collector; run `cargo xtask test`");
-        return None;
-    };
-    let port = free_port();
+    let python = rotel::python()?;
     let mut decoder = Command::new(&python).arg(decoder).stdout(Stdio::piped()).spawn().unwrap();
     let mut printed = BufReader::new(decoder.stdout.take().unwrap()).lines();
     let decoder = Running(decoder);
@@ -110,22 +95,6 @@ pub(crate) fn start(protocol: &str, decoder: &Path) -> Option<Pipe> {
             _ = sender.send(serde_json::from_str(&line).unwrap());
         }
     });
-
-    let ask = "import rotel, os; print(os.path.join(os.path.dirname(rotel.__file__), 'rotel-agent'))";
-    let rotel = Command::new(&python).args(["-c", ask]).output().unwrap();
-    assert!(rotel.status.success(), "{python} has no rotel: run `cargo xtask test`");
-    let mut collector = Command::new(String::from_utf8(rotel.stdout).unwrap().trim());
-    let other = if protocol == "grpc" { "http" } else { "grpc" };
-    collector.args(["start", &format!("--otlp-{protocol}-endpoint"), &format!("127.0.0.1:{port}")]);
-    collector.args([format!("--otlp-{other}-endpoint"), format!("127.0.0.1:{}", free_port())]);
-    collector.args(["--exporter", "otlp", "--otlp-exporter-protocol", "http", "--batch-timeout", "50ms"]);
-    collector.args(["--otlp-exporter-endpoint", &format!("http://127.0.0.1:{decoder_port}")]);
-    let collector = Running(collector.stdout(Stdio::null()).spawn().unwrap());
-    let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "rotel does not listen on port {port}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let endpoint = format!("http://127.0.0.1:{port}");
-    Some(Pipe { endpoint, lines, _decoder: decoder, _collector: collector })
+    let collector = rotel::start(protocol, &format!("http://127.0.0.1:{decoder_port}"))?;
+    Some(Pipe { endpoint: collector.endpoint.clone(), lines, _decoder: decoder, _collector: collector })
 }
