@@ -6,6 +6,7 @@
 //! variable in its environment still starts.
 
 use std::fmt::Display;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -67,6 +68,21 @@ impl<'a> Env<'a> {
     fn is_chosen(&self) -> bool {
         let list = self.get(&format!("OTEL_{}_EXPORTER", self.signal.variables));
         list.is_none_or(|list| list.split(',').any(|name| name.trim().eq_ignore_ascii_case("otlp")))
+    }
+
+    /// The duration in a variable, in milliseconds.
+    pub fn duration(&self, name: &str) -> Option<Duration> {
+        self.get(name).and_then(|value| millis(name, &value))
+    }
+
+    /// The positive number in a variable.
+    pub fn count(&self, name: &str) -> Option<NonZeroUsize> {
+        let value = self.get(name)?;
+        let count = value.parse().ok();
+        if count.is_none() {
+            warn!("{name}={value} is ignored: it is not a positive number");
+        }
+        count
     }
 
     /// The error about the key `key` of the plugin's configuration.

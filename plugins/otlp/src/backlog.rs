@@ -14,7 +14,7 @@ use wattrace_otlp_client::{Outcome, Transport};
 use wattrace_spool::{Class, Entry, Id, Spool, Waiting};
 
 use crate::backoff::Backoff;
-use crate::delivery::{Report, deliver};
+use crate::delivery::{Limits, Report, deliver};
 use crate::encode::{Contents, Request};
 use crate::sizes::Sizes;
 use crate::temporality::Temporality;
@@ -48,7 +48,7 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) struct Way {
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) timeout: Duration,
+    pub(crate) limits: Limits,
 }
 
 impl Backlog {
@@ -154,6 +154,7 @@ async fn send_all(
     events: &Sender<Event>,
 ) -> Option<Id> {
     let mut sizes = Sizes::default();
+    let limits = Limits { set: None, ..way.limits };
     loop {
         let waiting = with(spool, move |spool| spool.oldest(after, READ)).await.unwrap_or_default();
         after = Some(waiting.last()?.id);
@@ -164,7 +165,7 @@ async fn send_all(
             let request = Request { body: entry.payload.into(), contents };
             let whole = request.body.clone();
             let Report { answers, left, sizes: found, .. } =
-                deliver(&*way.transport, way.timeout, vec![request], sizes).await;
+                deliver(&*way.transport, limits, vec![request], sizes).await;
             sizes = found;
             for (contents, outcome) in answers {
                 _ = events.send(Event::Answer(contents.values, outcome));

@@ -122,6 +122,8 @@ pub(crate) struct Settings {
     pub(crate) top: usize,
     /// The configured attributes of the resource; `resource` adds those of the machine when the output opens.
     pub(crate) resource: BTreeMap<String, String>,
+    /// How long a set of requests may take. `None`: as long as each of them.
+    pub(crate) set_timeout: Option<Duration>,
     /// `None`: there is none.
     pub(crate) spool: Option<wattrace_spool::Settings>,
 }
@@ -173,6 +175,7 @@ impl Settings {
             has_powers: has_powers(&config.power_histogram, env)?,
             top: config.top as usize,
             resource: resource(config.service_name, config.resource_attributes, env),
+            set_timeout: env.duration("OTEL_METRIC_EXPORT_TIMEOUT"),
             spool,
         })
     }
@@ -202,7 +205,7 @@ fn interval(configured: Duration, env: &Env<'_>) -> Duration {
         return configured;
     }
     let name = "OTEL_METRIC_EXPORT_INTERVAL";
-    env.get(name).and_then(|value| env::millis(name, &value)).unwrap_or(DEFAULT_INTERVAL)
+    env.duration(name).unwrap_or(DEFAULT_INTERVAL)
 }
 
 fn resource(

@@ -2,7 +2,7 @@
 //! through: down to a single point. It ends at the first request that is to be sent again later.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wattrace_otlp_client::{Outcome, Problem, Transport};
 
@@ -23,13 +23,23 @@ pub(crate) struct Report {
     pub(crate) split: Option<(usize, String)>,
 }
 
-/// Sends `requests`; each may take `timeout`.
+/// How long sending may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// A request.
+    pub(crate) request: Duration,
+    /// All requests of a set. `None`: as long as each of them.
+    pub(crate) set: Option<Duration>,
+}
+
+/// Sends `requests`.
 pub(crate) async fn deliver(
     transport: &dyn Transport,
-    timeout: Duration,
+    limits: Limits,
     requests: Vec<Request>,
     mut sizes: Sizes,
 ) -> Report {
+    let begun = Instant::now();
     let mut queue = VecDeque::from(requests);
     let (mut answers, mut split) = (Vec::new(), None);
     while let Some(request) = queue.pop_front() {
@@ -40,6 +50,8 @@ pub(crate) async fn deliver(
             halves.into_iter().rev().for_each(|half| queue.push_front(half));
             continue;
         }
+        let left = limits.set.map(|set| set.saturating_sub(begun.elapsed()));
+        let timeout = left.map_or(limits.request, |left| left.min(limits.request));
         let sent = tokio::time::timeout(timeout, transport.send(request.body.clone())).await;
         let mut outcome = sent.unwrap_or_else(|_| Outcome::Unreached {
             cause: format!("no answer within {timeout:?}"),

@@ -20,7 +20,7 @@ use crate::backlog::{Backlog, Way};
 use crate::backoff::Backoff;
 use crate::collector::{Collector, Notice};
 use crate::config::Settings;
-use crate::delivery::{Report, deliver};
+use crate::delivery::{Limits, Report, deliver};
 use crate::encode::{Contents, Packer, Request};
 use crate::losses::Losses;
 use crate::resource;
@@ -95,13 +95,14 @@ impl Exporter {
         clock: Clock,
         runtime: Handle,
     ) -> Self {
+        let limits = Limits { request: settings.client.timeout, set: settings.set_timeout };
         Self {
             table: Table::new(registry, MOST_ENDED)
                 .reporting(settings.temporality.counters, settings.powers()),
             temporality: settings.temporality,
             resource: resource::describe(&settings.resource, Path::new("/")),
             interval: settings.interval,
-            way: Way { transport, timeout: settings.client.timeout },
+            way: Way { transport, limits },
             runtime,
             next: clock.now() + settings.interval,
             clock,
@@ -144,7 +145,7 @@ impl Exporter {
         let (way, sizes) = (self.way.clone(), self.sizes);
         self.runtime.spawn(async move {
             // An error means that the output was closed meanwhile.
-            _ = answer.send(deliver(&*way.transport, way.timeout, requests, sizes).await);
+            _ = answer.send(deliver(&*way.transport, way.limits, requests, sizes).await);
         });
         self.in_flight = Some(InFlight { report, requests: kept });
     }
@@ -346,7 +347,7 @@ impl Output for Exporter {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        let patience = self.way.timeout.min(FLUSH_LIMIT);
+        let patience = self.way.limits.request.min(FLUSH_LIMIT);
         self.drain(Instant::now() + patience);
         if self.backlog.is_some() {
             return self.keep_all();

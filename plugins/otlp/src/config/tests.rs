@@ -79,6 +79,12 @@ fn the_interval_is_configured_or_that_of_the_environment() {
 }
 
 #[test]
+fn the_environment_limits_the_time_of_a_set() {
+    let limit = |value: &str| resolve("", &[("OTEL_METRIC_EXPORT_TIMEOUT", value)]).unwrap().set_timeout;
+    assert_eq!((limit(""), limit("0"), limit("1500")), (None, None, Some(Duration::from_millis(1500))));
+}
+
+#[test]
 fn a_pod_is_described_by_the_variables_of_the_downward_api_and_overridden() {
     let pod = [("POD_NAME", "w-7"), ("K8S_NODE_NAME", "n"), ("NODE_NAME", "other"), ("POD_NAMESPACE", "")];
     assert!(resolve("", &pod).unwrap().resource.is_empty(), "outside of Kubernetes");

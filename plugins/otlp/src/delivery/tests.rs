@@ -42,7 +42,8 @@ fn send(
 ) -> (Report, Vec<usize>) {
     let collector = Limited { answer, sent: Mutex::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let report = runtime.block_on(deliver(&collector, Duration::from_secs(60), requests, sizes));
+    let limits = Limits { request: Duration::from_secs(60), set: None };
+    let report = runtime.block_on(deliver(&collector, limits, requests, sizes));
     (report, collector.sent.into_inner().unwrap())
 }
 
@@ -111,6 +112,31 @@ fn after_an_answer_that_means_later_nothing_more_is_sent() {
     let later = |_| Outcome::Later { cause: "busy".to_owned(), after: None };
     let (report, sent) = send(vec![request(&[1; 3]), request(&[1; 3])], Sizes::default(), later);
     assert_eq!((fates(&report), report.left.is_empty(), sent.len()), ([0, 0, 0, 3], false, 1));
+}
+
+/// Takes the first request, and never answers the others.
+struct First(Mutex<u32>);
+
+impl Transport for First {
+    fn send(&self, _: Bytes) -> Sending<'_> {
+        Box::pin(async move {
+            *self.0.lock().unwrap() += 1;
+            if *self.0.lock().unwrap() > 1 {
+                std::future::pending::<()>().await;
+            }
+            accepted()
+        })
+    }
+}
+
+#[test]
+fn a_set_that_takes_too_long_is_left_for_later() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let limits = Limits { request: Duration::from_secs(3600), set: Some(Duration::from_millis(50)) };
+    let (first, requests) =
+        (First(Mutex::new(0)), vec![request(&[1; 3]), request(&[1; 3]), request(&[1; 3])]);
+    let report = runtime.block_on(deliver(&first, limits, requests, Sizes::default()));
+    assert_eq!((fates(&report), report.left.len()), ([3, 0, 0, 3], 2));
 }
 
 #[test]
