@@ -243,16 +243,14 @@ impl SourceThread {
         if end {
             self.live.end_all(&mut batch);
         }
-        self.points = batch.len();
-        self.health.points_out.fetch_add(self.points as u64, Relaxed);
+        self.health.points_out.fetch_add(batch.len() as u64, Relaxed);
         if batch.is_empty() {
+            // The next one will be as long as the last that was not: an early reading emits nothing.
             self.pool.give_back(batch);
-            Flow::Continue
-        } else if self.inbox.send(batch) {
-            Flow::Continue
-        } else {
-            Flow::End
+            return Flow::Continue;
         }
+        self.points = batch.len();
+        if self.inbox.send(batch) { Flow::Continue } else { Flow::End }
     }
 
     /// Draws the consequences of an error.
