@@ -12,13 +12,16 @@
 //! | [`eval`] | how well energy is attributed, on the simulator |
 //! | [`chaos`] | kills of the agent while its collector misbehaves |
 //! | [`fuzz`] | throws bytes at what reads what others wrote |
+//! | [`dashboards`], [`book`] | Grafana's dashboards; the books |
 //! | [`vm`] | the privileged tests on other kernels |
 //! | [`workspace`], [`process`], [`environment`], [`debian`] | what these share |
 
 mod agent;
 mod bench;
+mod book;
 mod chaos;
 mod compiler;
+mod dashboards;
 mod debian;
 mod deny;
 mod dist;
@@ -134,6 +137,14 @@ enum Task {
         #[arg(long)]
         release: bool,
     },
+    /// Write dashboards/grafana from dashboards/dashboards.toml and the declared metrics
+    Dashboards {
+        /// Only compare
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build the user's book and the plugin author's into target/book, with mdBook
+    Book,
     /// Fuzz the parsers of untrusted input, with cargo-fuzz and a nightly compiler
     Fuzz {
         /// How long each target runs
@@ -164,6 +175,8 @@ fn main() -> ExitCode {
         Task::Bench { args } => bench::run(args),
         Task::Eval { write_docs, trace, scenarios } => eval::run(write_docs, trace, scenarios),
         Task::Chaos { kills, seed, release } => chaos::run(kills, seed, release),
+        Task::Dashboards { check } => dashboards::run(check),
+        Task::Book => book::run(),
         Task::Fuzz { minimise: true, targets, .. } => fuzz::minimise(targets),
         Task::Fuzz { seconds, keep, targets, .. } => fuzz::run(seconds, keep, targets),
     };

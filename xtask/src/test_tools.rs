@@ -79,8 +79,11 @@ const SERVICES: [Service; 6] = [
 
 /// Brings about all of it.
 pub(crate) fn ensure() -> Result<()> {
-    for (program, purpose) in [("stress-ng", "load for the tests"), ("make", "a build that the tests trace")]
-    {
+    for (program, purpose) in [
+        ("stress-ng", "load for the tests"),
+        ("make", "a build that the tests trace"),
+        ("jq", "what commands of the books do with JSON"),
+    ] {
         if !is_there(program) {
             debian::install(&[program.to_owned()], purpose)?;
         }
