@@ -9,9 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::ebpf;
 use crate::environment::{forget_cargo, host_cargo, of_agent};
 use crate::process::{is_root, run as run_command, say};
+use crate::{cross, ebpf};
 
 /// The agent's commands that look at the kernel or talk to an agent that does.
 const OF_ROOT: [&str; 6] = ["run", "exec", "watch", "top", "doctor", "control"];
@@ -20,15 +20,29 @@ const OF_ANYONE: [&str; 7] = ["config", "plugins", "help", "--help", "-h", "--ve
 
 /// Builds the agent; returns its path.
 pub(crate) fn build(debug: bool) -> Result<PathBuf> {
-    ebpf::build()?;
-    let profile = if debug { "debug" } else { "release" };
+    let (profile, folder) = if debug { ("dev", "debug") } else { ("release", "release") };
+    build_as(profile, folder, &mut host_cargo())
+}
+
+/// Builds the agent as it is packaged, which takes longer and gives a smaller file; returns its path.
+pub(crate) fn build_for_dist(aarch64: bool) -> Result<PathBuf> {
+    if !aarch64 || std::env::consts::ARCH == "aarch64" {
+        return build_as("dist", "dist", &mut host_cargo());
+    }
+    let environment = cross::ensure()?;
     let mut cargo = host_cargo();
-    cargo.args(["build", "--package", "wattrace"]).args((!debug).then_some("--release"));
-    run_command(&mut cargo)?;
+    cargo.envs(environment).env("CARGO_BUILD_TARGET", cross::TARGET);
+    build_as("dist", &format!("{}/dist", cross::TARGET), &mut cargo)
+}
+
+/// Has `cargo` build the agent with a profile of Cargo.toml, into the folder that cargo has for it.
+fn build_as(profile: &str, folder: &str, cargo: &mut Command) -> Result<PathBuf> {
+    ebpf::build()?;
+    run_command(cargo.args(["build", "--package", "wattrace", "--profile", profile]))?;
     // xtask itself is in the debug folder of the same target directory, wherever the user has put that.
     let xtask = std::env::current_exe().context("cannot tell where xtask is")?;
     let target = xtask.ancestors().nth(2).context("xtask is not in a target directory")?;
-    let agent = target.join(profile).join("wattrace");
+    let agent = target.join(folder).join("wattrace");
     say("build", agent.display());
     Ok(agent)
 }

@@ -32,7 +32,8 @@ impl Lists {
         }
         let list = dir.join("sources.list");
         let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        let source = format!("deb [signed-by={keyring}] http://deb.debian.org/debian {suite} main\n");
+        let archive = if suite.ends_with("-security") { "debian-security" } else { "debian" };
+        let source = format!("deb [signed-by={keyring}] http://deb.debian.org/{archive} {suite} main\n");
         std::fs::write(&list, source).with_context(|| format!("cannot write {}", list.display()))?;
         let dir = dir.display();
         let options = [
@@ -44,6 +45,14 @@ impl Lists {
             "APT::Sandbox::User=root".to_owned(),
         ];
         Ok(Self { options: options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect() })
+    }
+
+    /// The same lists for another architecture than this machine's. They must not be the system's.
+    pub(crate) fn for_architecture(mut self, name: &str) -> Self {
+        for option in [format!("APT::Architecture={name}"), format!("APT::Architectures::={name}")] {
+            self.options.extend(["-o".to_owned(), option]);
+        }
+        self
     }
 
     fn apt(&self, program: &str) -> Command {

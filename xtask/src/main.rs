@@ -7,7 +7,7 @@
 //! | [`ebpf`] | builds the kernel programs |
 //! | [`agent`] | builds the agent and runs it |
 //! | [`test`], [`bench`] | tests and benchmarks |
-//! | [`dist`] | packages, a tarball and a container image of the agent |
+//! | [`dist`], [`cross`] | packages, a tarball and a container image of the agent; agents for aarch64 |
 //! | [`tidy`], [`deny`] | check the repository's own rules, and its dependencies |
 //! | [`eval`] | how well energy is attributed, on the simulator |
 //! | [`chaos`] | kills of the agent while its collector misbehaves |
@@ -21,6 +21,7 @@ mod bench;
 mod book;
 mod chaos;
 mod compiler;
+mod cross;
 mod dashboards;
 mod debian;
 mod deny;
@@ -34,6 +35,7 @@ mod process;
 mod rerun;
 mod setup;
 mod test;
+mod test_system;
 mod test_tools;
 mod tidy;
 mod toolchain;

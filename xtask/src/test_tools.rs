@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::process::{probe, read, run_quietly, say};
 use crate::workspace;
-use crate::{debian, deny};
+use crate::{debian, deny, test_system};
 
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
 
@@ -31,12 +31,19 @@ struct Service {
     units: &'static [&'static str],
 }
 
-const SERVICES: [Service; 6] = [
+const SERVICES: [Service; 7] = [
     Service {
         name: "Podman",
         purpose: "a real container for the tests",
         programs: &["podman", "crun", "conmon", "busybox"],
         packages: &["podman", "crun", "conmon", "busybox-static"],
+        units: &[],
+    },
+    Service {
+        name: "rpm",
+        purpose: "reads packages in the tests, and gives the agent's file in an image its capabilities",
+        programs: &["rpm", "cpio", "setcap"],
+        packages: &["rpm", "cpio", "libcap2-bin"],
         units: &[],
     },
     Service {
@@ -93,6 +100,9 @@ pub(crate) fn ensure() -> Result<()> {
         if let Err(error) = service.ensure() {
             say("setup", format_args!("{error:#}"));
         }
+    }
+    if let Err(error) = test_system::ensure() {
+        say("setup", format_args!("{error:#}"));
     }
     deny::ensure()?;
     ensure_venv()

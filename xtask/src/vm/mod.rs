@@ -25,6 +25,7 @@ use kernels::Image;
 pub(crate) use kernels::{Series, matrix};
 use report::Report;
 use userland::Userland;
+pub(crate) use userland::libraries;
 
 /// Runs the tests on each of `kernels`, and with `write_docs` on this machine's.
 pub(crate) fn run(kernels: &[Series], accel: &str, write_docs: bool) -> Result<()> {

@@ -136,7 +136,7 @@ fn script_of(tests: &[(PathBuf, &str, &[&str])]) -> String {
 }
 
 /// The libraries a program is linked with, the loader included.
-fn libraries(program: &Path) -> Vec<PathBuf> {
+pub(crate) fn libraries(program: &Path) -> Vec<PathBuf> {
     // It fails for a program that is linked with none.
     paths_of(&probe(Command::new("ldd").arg(program)).unwrap_or_default())
 }
