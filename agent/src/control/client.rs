@@ -69,7 +69,7 @@ async fn exchange(socket: &Path, command: &Command) -> Result<Answer, Problem> {
     Ok(Answer { reply, json: String::from_utf8_lossy(&line).into_owned() })
 }
 
-fn no_connection(socket: &Path, e: &std::io::Error) -> Problem {
+pub(super) fn no_connection(socket: &Path, e: &std::io::Error) -> Problem {
     let name = socket.display();
     let remedy = "start one with `sudo wattrace run`, or name its agent.control_socket with --socket";
     match e.kind() {

@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// Read the configuration again and restart the plugins whose tables have changed
     // Braces, because serde accepts unknown fields beside a unit variant.
     Reload {},
+    /// Send what a viewer shows, as it comes: `wattrace top` and `wattrace view` ask for it
+    #[command(skip)]
+    Subscribe {},
 }
 
 impl Command {
@@ -78,6 +81,7 @@ impl Command {
             Command::Flush { .. } => "flush",
             Command::SetInterval { .. } => "set-interval",
             Command::Reload {} => "reload",
+            Command::Subscribe {} => "subscribe",
         }
     }
 }

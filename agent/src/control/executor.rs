@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use super::command::Command;
 use super::protocol::{AgentInfo, Problem, ProblemKind, Reply};
 use super::reload::{Refused, Reloader};
+use super::viewers::Viewers;
 use crate::pattern::Pattern;
 use crate::pipeline::control::{Control, ControlError, Done};
 use crate::pipeline::status::{Condition, ElementStatus};
@@ -38,16 +39,23 @@ pub(crate) struct Executor {
     start: SystemTime,
     /// The configured interval of each element whose interval was set by a command.
     configured: Mutex<BTreeMap<String, Duration>>,
+    viewers: Viewers,
 }
 
 impl Executor {
     /// An executor for the pipeline that `control` controls.
     pub(crate) fn new(control: Control, reloader: Reloader) -> Self {
         let (start, configured) = (SystemTime::now(), Mutex::default());
-        Self { control, reloader: Arc::new(reloader), start, configured }
+        let (viewers, reloader) = (Viewers::new(control.clone()), Arc::new(reloader));
+        Self { control, reloader, start, configured, viewers }
     }
 
-    /// Carries out `command`.
+    /// The subscriptions to what viewers show.
+    pub(crate) fn viewers(&self) -> &Viewers {
+        &self.viewers
+    }
+
+    /// Carries out `command`, which is not `subscribe`: that is answered by many lines (`server.rs`).
     pub(crate) async fn execute(&self, command: Command) -> Reply {
         let name = command.name();
         let result = match command {
@@ -62,6 +70,7 @@ impl Executor {
             }
             Command::SetInterval { element, interval: None } => self.reset_interval(&element),
             Command::Reload {} => self.reload().await,
+            Command::Subscribe {} => Ok(Reply::done("")),
         };
         let reply = result.unwrap_or_else(|problem| Reply::refused("", problem));
         Reply { command: name.into(), ..reply }
@@ -87,13 +96,17 @@ impl Executor {
         if elements.is_empty() {
             return Err(self.no_match(pattern));
         }
+        Ok(Reply { agent: Some(self.agent()), elements: Some(elements), ..Reply::done("") })
+    }
+
+    /// This agent.
+    pub(crate) fn agent(&self) -> AgentInfo {
         let since_epoch = self.start.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let agent = AgentInfo {
+        AgentInfo {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             start_unix_nano: u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX),
-        };
-        Ok(Reply { agent: Some(agent), elements: Some(elements), ..Reply::done("") })
+        }
     }
 
     fn list(&self, pattern: &Pattern) -> Result<Reply, Problem> {

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! client ── a line of JSON ──▶ server ──▶ executor ──▶ pipeline::control
-//!        ◀── a line of JSON ──                └──────▶ reload
+//!        ◀── a line of JSON ──                ├──────▶ reload
+//!        ◀── a line a batch, if it subscribed ┴──────▶ viewers
 //! ```
 //!
 //! | file | holds |
@@ -16,14 +17,20 @@
 //! | `executor.rs` | carries out a command and makes the reply |
 //! | `reload.rs` | reads the configuration again and restarts the plugins whose tables changed |
 //! | `client.rs` | the client's end |
+//! | `viewers.rs`, `feed.rs`, `describe.rs` | subscriptions: an output for each viewer, and what it says |
+//! | `subscription.rs` | the client's end of a subscription |
 //!
 //! `pipeline/control.rs` acts on the elements, and `cli/control.rs` formats replies for people.
 
 pub(crate) mod client;
 pub(crate) mod command;
+mod describe;
 pub(crate) mod executor;
+pub(crate) mod feed;
 mod line;
 pub(crate) mod protocol;
 pub(crate) mod reload;
 pub(crate) mod server;
 mod socket;
+pub(crate) mod subscription;
+pub(crate) mod viewers;

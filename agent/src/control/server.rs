@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use super::command::Command;
 use super::executor::Executor;
 use super::line::Lines;
 use super::protocol::{MAX_REQUEST, Problem, ProblemKind, Reply, read_request};
@@ -96,11 +97,35 @@ async fn serve(mut client: Lines, executor: &Executor) -> io::Result<()> {
             Err(e) => return Err(e),
         };
         let reply = match read_request(&line) {
+            Ok(Command::Subscribe {}) => return subscribe(client, executor).await,
             Ok(command) => executor.execute(command).await,
             Err(problem) => Reply::refused("", problem),
         };
         in_time(client.send(&reply)).await?;
     }
+}
+
+/// Sends a viewer what it shows until it disconnects. What it does not read in time is lost to it alone.
+async fn subscribe(mut client: Lines, executor: &Executor) -> io::Result<()> {
+    let mut subscribed = match executor.viewers().subscribe().await {
+        Ok(subscribed) => subscribed,
+        Err(problem) => return in_time(client.send(&Reply::refused("subscribe", problem))).await,
+    };
+    let reply = Reply { agent: Some(executor.agent()), ..Reply::done("subscribe") };
+    let mut sent = in_time(client.send(&reply)).await;
+    while sent.is_ok() {
+        sent = tokio::select! {
+            message = subscribed.feed.next() => match message {
+                Some(message) => client.send(&message).await,
+                // The agent stops.
+                None => break,
+            },
+            // A viewer has nothing to say: it has disconnected, or is none.
+            _ = client.next() => break,
+        };
+    }
+    executor.viewers().end(subscribed).await;
+    sent
 }
 
 async fn in_time<T>(operation: impl Future<Output = io::Result<T>>) -> io::Result<T> {

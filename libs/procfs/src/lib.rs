@@ -72,6 +72,11 @@ impl Procfs {
         self.text(pid, "cgroup")
     }
 
+    /// The arguments of a process, each ended by a zero. Kernel threads have none.
+    pub fn arguments(&self, pid: u32) -> Option<Vec<u8>> {
+        self.bytes(pid, "cmdline")
+    }
+
     fn text(&self, pid: u32, name: &str) -> Option<String> {
         Some(String::from_utf8_lossy(&self.bytes(pid, name)?).into_owned())
     }
@@ -124,6 +129,7 @@ mod tests {
         assert!(process == pid && threads > 1, "{process} with {threads} threads");
         assert_eq!(procfs.real_uid(pid), Some(fs::metadata("/proc/self").unwrap().uid()));
         assert_eq!(procfs.executable(pid).as_deref(), std::env::current_exe().unwrap().to_str());
+        assert!(procfs.arguments(pid).unwrap().starts_with(std::env::args().next().unwrap().as_bytes()));
         assert!(procfs.cgroups(pid).unwrap().contains("::/"));
     }
 

@@ -49,7 +49,7 @@ fn outcome(command: &Command) -> &'static str {
         Command::Trigger { .. } => "triggered ",
         Command::Flush { .. } => "flushed ",
         Command::SetInterval { .. } => "interval set: ",
-        Command::Status { .. } | Command::List { .. } | Command::Reload {} => "",
+        Command::Status { .. } | Command::List { .. } | Command::Reload {} | Command::Subscribe {} => "",
     }
 }
 
