@@ -1,54 +1,38 @@
-//! Kills of the agent while its collector is away: afterwards the collector knows what the agent's own ledger
-//! says, to the microjoule. The ignored test is `cargo xtask chaos`: the same at random, many times.
+//! Kills of the agent while its collector is away or misbehaves: afterwards the collector knows what the
+//! agent's own ledger says, to the microjoule. The ignored test is `cargo xtask chaos`: the same many times.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how tests fail")]
 
 #[allow(dead_code, reason = "the tests use a part of it each")]
 mod chaos;
+#[allow(dead_code, reason = "the tests of the plugin use more of it")]
+#[path = "../../plugins/otlp/tests/common/rotel.rs"]
+mod rotel;
 
+use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Instant;
 
-use chaos::ledger::{Difference, Ledger, compare, newest};
-use chaos::server::{Collector, MOODS, Mood};
+use chaos::campaign::{Campaign, Outcome, TAIL, Way, arrives, difference};
+use chaos::conduct::{Body, Conduct, Mood};
+use chaos::ledger::{Ledger, newest};
+use chaos::server::Collector;
 use chaos::{PATIENCE, Site};
 
 const SECOND: u64 = 1_000_000_000;
-/// What an agent that is killed may lose: what it measured since it last sent or spooled, which is its
-/// interval of 100 ms and its timeout of 1 s, on a busy machine.
-const TAIL: u64 = 4 * SECOND;
-
-/// The same where the outage begins again and again.
-const CHAOS_TAIL: u64 = 5 * SECOND / 2;
+const AWAY: Conduct = Conduct::Always(Mood::Status(503, Body::Text, false));
+const WELL: Conduct = Conduct::Always(Mood::Well);
 
 /// A stream whose last value is older than what a kill may lose.
 fn has_ended_before_the_tail(ledger: &Ledger) -> bool {
-    let covered = newest(ledger).saturating_sub(TAIL + SECOND / 2);
-    let ended = |values: &std::collections::BTreeMap<u64, u64>| values.keys().next_back() < Some(&covered);
+    let covered = newest(ledger).saturating_sub(TAIL.as_nanos() as u64 + SECOND / 2);
+    let ended = |values: &BTreeMap<u64, u64>| values.keys().next_back() < Some(&covered);
     ledger.iter().filter(|(key, values)| key.consumer == "process" && ended(values)).count() >= 3
 }
 
-/// Waits until the collector lacks nothing of the runs but their last `tail` nanoseconds.
-fn arrives(collector: &Collector, runs: &[Ledger], tail: u64) {
-    let begun = Instant::now();
-    loop {
-        let seen = collector.seen.lock().unwrap().newest.clone();
-        let missing: Vec<_> = runs.iter().flat_map(|run| compare(run, &seen, tail).missing).collect();
-        if missing.is_empty() {
-            return;
-        }
-        let some = &missing[..missing.len().min(3)];
-        assert!(begun.elapsed() < PATIENCE, "{} streams are missing: {some:#?}", missing.len());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-fn difference(collector: &Collector, run: &Ledger, tail: u64) -> Difference {
-    compare(run, &collector.seen.lock().unwrap().newest, tail)
-}
-
-fn survives(protocol: &'static str, away: Mood) {
+fn survives(protocol: &'static str, away: Conduct) {
     let dir = tempfile::tempdir().unwrap();
-    let collector = Collector::start();
+    let collector = Collector::start(0, None);
     let mut site = Site::new(dir.path(), &collector.endpoint, protocol);
     collector.set(away);
     let mut runs = Vec::new();
@@ -57,32 +41,80 @@ fn survives(protocol: &'static str, away: Mood) {
         agent.until(has_ended_before_the_tail);
         runs.push(agent.kill());
     }
-    assert!(collector.seen.lock().unwrap().newest.is_empty(), "nothing has arrived so far");
-    collector.set(Mood::Well);
+    assert!(collector.seen().newest.is_empty(), "nothing has arrived so far");
+    collector.set(WELL);
     let agent = site.start();
-    arrives(&collector, &runs, TAIL);
+    let tail = TAIL.as_nanos() as u64;
+    arrives(&collector, &runs, tail);
     let last = agent.stop();
     // What that one has left.
     let agent = site.start();
     arrives(&collector, std::slice::from_ref(&last), 0);
     agent.stop();
     for run in &runs {
-        let difference = difference(&collector, run, TAIL);
+        let difference = difference(&collector, run, tail);
         assert!(difference.complete >= 3 && difference.wrong.is_empty(), "{difference:#?}");
     }
     let difference = difference(&collector, &last, 0);
-    let is_whole = difference.cut_steps == 0 && difference.missing.is_empty() && difference.wrong.is_empty();
-    assert!(is_whole && difference.complete > 0, "{difference:#?}\n{}", site.log());
+    assert!(difference.is_whole(), "{difference:#?}\n{}", site.log());
 }
 
 #[test]
 fn what_waits_survives_kills_over_http() {
-    survives("http/protobuf", Mood::Status(503, "away"));
+    survives("http/protobuf", AWAY);
 }
 
 #[test]
 fn what_waits_survives_kills_over_grpc() {
-    survives("grpc", Mood::Grpc(14));
+    survives("grpc", Conduct::Always(Mood::Grpc(14, false)));
+}
+
+#[test]
+fn agents_that_are_killed_at_random_lose_nothing_that_waits() {
+    let campaigns = [(Way::Tls, 5), (Way::Grpc, 5), (Way::Cuts, 3), (Way::Rotel, 3)];
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let campaigns = campaigns.map(|(way, kills)| Campaign { way, kills, seed });
+    assert_eq!(run_all(campaigns.to_vec(), 4), 0, "streams that are missing or wrong");
+}
+
+/// Statuses that refuse for good, rejected points and errors that pass, but each request is answered. The
+/// collector counts what it refuses, and so does the agent.
+#[test]
+fn what_a_collector_refuses_is_counted_to_the_point() {
+    for protocol in ["http/protobuf", "grpc"] {
+        let dir = tempfile::tempdir().unwrap();
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let collector = Collector::start(seed, None);
+        let mut site = Site::new(dir.path(), &collector.endpoint, protocol);
+        // Whether an answer that comes too late was read is unknown.
+        site.settings.push("plugins.otlp.timeout=30s".to_owned());
+        collector.set(Conduct::Answers);
+        let mut agent = site.start();
+        let begun = Instant::now();
+        while collector.seen().refused < 200 {
+            assert!(begun.elapsed() < PATIENCE, "{} points refused", collector.seen().refused);
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        collector.set(WELL);
+        agent.until(|ledger| difference(&collector, ledger, SECOND / 2).missing.is_empty());
+        loop {
+            let (losses, refused) = (agent.losses(), collector.seen().refused);
+            if losses.values().sum::<u64>() == refused {
+                assert!(losses.keys().all(|reason| ["refused", "rejected"].contains(&&**reason)));
+                break;
+            }
+            assert!(begun.elapsed() < 2 * PATIENCE, "{losses:?} for {refused} points\n{}", site.log());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let last = agent.stop();
+        let agent = site.start();
+        arrives(&collector, std::slice::from_ref(&last), 0);
+        agent.stop();
+        let difference = difference(&collector, &last, 0);
+        assert!(difference.is_whole(), "{difference:#?}");
+    }
 }
 
 /// A number from the environment.
@@ -93,84 +125,44 @@ fn parameter(name: &str, default: u64) -> u64 {
 #[test]
 #[ignore = "takes minutes: cargo xtask chaos"]
 fn chaos() {
-    let kills = parameter("WATTRACE_CHAOS_KILLS", 20);
+    let kills = parameter("WATTRACE_CHAOS_KILLS", 40);
     let seed = parameter("WATTRACE_CHAOS_SEED", fastrand::u64(..));
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let jobs = parameter("WATTRACE_CHAOS_JOBS", 4 * cores);
+    println!("{kills} kills in {jobs} jobs, WATTRACE_CHAOS_SEED={seed}");
+    let begun = Instant::now();
     let mut random = fastrand::Rng::with_seed(seed);
-    println!("{kills} kills, WATTRACE_CHAOS_SEED={seed}");
-    let mut failures = 0;
-    for protocol in ["http/protobuf", "grpc"] {
-        failures += kills_at_random(protocol, kills / 2, &mut random);
+    let mut campaigns = Vec::new();
+    for (way, share) in [(Way::Http, 25), (Way::Grpc, 25), (Way::Tls, 15), (Way::Cuts, 25), (Way::Rotel, 10)]
+    {
+        let mut left = (kills * share).div_ceil(100);
+        while left > 0 {
+            let kills = left.min(20);
+            campaigns.push(Campaign { way, kills, seed: random.u64(..) });
+            left -= kills;
+        }
     }
-    failures += cuts_at_random(kills / 2, &mut random);
-    failures += full_disk();
+    random.shuffle(&mut campaigns);
+    let failures = run_all(campaigns, jobs) + full_disk();
+    println!("{:.0} s", begun.elapsed().as_secs_f64());
     assert_eq!(failures, 0, "streams that are missing or wrong");
 }
 
-/// Changes the collector's mood for about `time`.
-fn misbehave(collector: &Collector, time: Duration, random: &mut fastrand::Rng) {
-    let begun = Instant::now();
-    while begun.elapsed() < time {
-        let is_well = random.u8(..3) == 0;
-        collector.set(if is_well { Mood::Well } else { MOODS[random.usize(..MOODS.len())] });
-        std::thread::sleep(Duration::from_millis(random.u64(20..300)));
-    }
-}
-
-fn kills_at_random(protocol: &'static str, kills: u64, random: &mut fastrand::Rng) -> usize {
-    let dir = tempfile::tempdir().unwrap();
-    let collector = Collector::start();
-    let mut site = Site::new(dir.path(), &collector.endpoint, protocol);
-    let mut runs = Vec::new();
-    for _ in 0..kills {
-        let agent = site.start();
-        misbehave(&collector, Duration::from_millis(random.u64(500..6000)), random);
-        runs.push(agent.kill());
-    }
-    collector.set(Mood::Well);
-    let agent = site.start();
-    arrives(&collector, &runs, CHAOS_TAIL);
-    let last = agent.stop();
-    // What that one has left.
-    let agent = site.start();
-    arrives(&collector, std::slice::from_ref(&last), 0);
-    agent.stop();
-    let mut total = Difference::default();
-    let tails = runs.iter().map(|_| CHAOS_TAIL).chain([0]);
-    for (run, tail) in runs.iter().chain([&last]).zip(tails) {
-        add(&mut total, difference(&collector, run, tail));
-    }
-    report(&format!("kill -9, {protocol}"), kills, &collector, &total)
-}
-
-/// The file and its log are cut at random bytes between kills: what is lost is lost, but nothing is wrong,
-/// and agents go on.
-fn cuts_at_random(cuts: u64, random: &mut fastrand::Rng) -> usize {
-    let dir = tempfile::tempdir().unwrap();
-    let collector = Collector::start();
-    let mut site = Site::new(dir.path(), &collector.endpoint, "http/protobuf");
-    let mut runs = Vec::new();
-    for _ in 0..cuts {
-        let agent = site.start();
-        misbehave(&collector, Duration::from_millis(random.u64(200..2000)), random);
-        runs.push(agent.kill());
-        let name = if random.bool() { "otlp-metrics.db" } else { "otlp-metrics.db-wal" };
-        let Ok(file) = std::fs::File::options().write(true).open(site.spool().with_file_name(name)) else {
-            continue;
-        };
-        let length = file.metadata().unwrap().len();
-        file.set_len(random.u64(..=length)).unwrap();
-    }
-    collector.set(Mood::Well);
-    let mut agent = site.start();
-    agent.until(has_ended_before_the_tail);
-    let last = agent.stop();
-    let agent = site.start();
-    arrives(&collector, std::slice::from_ref(&last), 0);
-    agent.stop();
-    let mut total = Difference::default();
-    runs.iter().for_each(|run| add(&mut total, difference(&collector, run, u64::MAX)));
-    add(&mut total, difference(&collector, &last, 0));
-    report("kill -9 and a cut of a file", cuts, &collector, &total)
+/// Runs so many at a time, and prints what came of them. Returns the number of failures.
+fn run_all(campaigns: Vec<Campaign>, jobs: u64) -> usize {
+    let (campaigns, outcomes) = (Mutex::new(campaigns), Mutex::new(BTreeMap::<Way, Outcome>::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(campaign) = { campaigns.lock().unwrap().pop() } {
+                    let Some(outcome) = campaign.run() else { continue };
+                    outcomes.lock().unwrap().entry(campaign.way).or_default().add(outcome);
+                }
+            });
+        }
+    });
+    let outcomes = outcomes.into_inner().unwrap();
+    outcomes.iter().map(|(way, outcome)| report(&format!("{way:?}"), outcome)).sum()
 }
 
 /// A disk that is full while the collector is away: what is spooled waits in memory, and nothing
@@ -184,41 +176,34 @@ fn full_disk() -> usize {
         println!("full disk: skipped, since mounting a small file system needs root");
         return 0;
     }
-    let collector = Collector::start();
+    let collector = Collector::start(0, None);
     let mut site = Site::new(dir.path(), &collector.endpoint, "http/protobuf");
-    collector.set(Mood::Status(503, "away"));
+    collector.set(AWAY);
     let mut agent = site.start();
     agent.until(has_ended_before_the_tail);
     agent.until(|_| site.log().contains("the disk is full"));
-    collector.set(Mood::Well);
+    collector.set(WELL);
     agent.until(|ledger| difference(&collector, ledger, SECOND).missing.is_empty());
     let last = agent.stop();
     assert!(mount(&mut Command::new("umount")), "the small file system is still in use");
-    report("full disk", 1, &collector, &difference(&collector, &last, 0))
-}
-
-fn add(total: &mut Difference, more: Difference) {
-    total.complete += more.complete;
-    total.cut += more.cut;
-    total.cut_steps += more.cut_steps;
-    total.missing.extend(more.missing);
-    total.wrong.extend(more.wrong);
+    let streams = difference(&collector, &last, 0);
+    let (taken, disturbed) = (collector.seen().taken, collector.seen().disturbed);
+    report("full disk", &Outcome { kills: 0, taken, disturbed, streams })
 }
 
 /// Prints a row. Returns the number of failures.
-fn report(what: &str, times: u64, collector: &Collector, total: &Difference) -> usize {
-    let seen = collector.seen.lock().unwrap();
+fn report(what: &str, outcome: &Outcome) -> usize {
+    let Outcome { kills, taken, disturbed, streams } = outcome;
     println!(
-        "{what:28} {times:5} times: {} requests taken, {} disturbed; streams: {} complete, {} cut by a kill \
-         ({:.6} J), {} missing, {} wrong",
-        seen.taken,
-        seen.disturbed,
-        total.complete,
-        total.cut,
-        total.cut_steps as f64 / 1e6,
-        total.missing.len(),
-        total.wrong.len(),
+        "{what:10} {kills:5} kills: {taken} requests taken, {disturbed} disturbed; streams: {} complete (of \
+         {} the last value was refused), {} cut by a kill ({:.6} J), {} missing, {} wrong",
+        streams.complete,
+        streams.refused,
+        streams.cut,
+        streams.cut_steps as f64 / 1e6,
+        streams.missing.len(),
+        streams.wrong.len(),
     );
-    total.missing.iter().chain(&total.wrong).take(5).for_each(|line| println!("  {line}"));
-    total.missing.len() + total.wrong.len()
+    streams.missing.iter().chain(&streams.wrong).take(5).for_each(|line| println!("  {line}"));
+    streams.failures()
 }

@@ -128,17 +128,7 @@ enum Task {
     },
     /// Kill the agent at random while its collector misbehaves, cut its files and fill its disk; then compare
     /// what the collector knows with the agents' own ledgers
-    Chaos {
-        /// How many kills
-        #[arg(long, default_value_t = 20)]
-        kills: u32,
-        /// The seed that an earlier run printed
-        #[arg(long)]
-        seed: Option<u64>,
-        /// Run the release build
-        #[arg(long)]
-        release: bool,
-    },
+    Chaos(chaos::Options),
     /// Write dashboards/grafana from dashboards/dashboards.toml and the declared metrics
     Dashboards {
         /// Only compare
@@ -176,7 +166,7 @@ fn main() -> ExitCode {
         Task::Vm { kernels, accel, write_docs } => vm::run(&kernels, &accel, write_docs),
         Task::Bench { args } => bench::run(args),
         Task::Eval { write_docs, trace, scenarios } => eval::run(write_docs, trace, scenarios),
-        Task::Chaos { kills, seed, release } => chaos::run(kills, seed, release),
+        Task::Chaos(options) => chaos::run(&options),
         Task::Dashboards { check } => dashboards::run(check),
         Task::Book => book::run(),
         Task::Fuzz { minimise: true, targets, .. } => fuzz::minimise(targets),

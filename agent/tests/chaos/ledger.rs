@@ -21,6 +21,8 @@ pub(crate) struct Key {
 pub(crate) struct Value {
     pub(crate) time: u64,
     pub(crate) steps: u64,
+    /// Whether the collector refused it for good.
+    pub(crate) is_refused: bool,
 }
 
 /// Microjoules.
@@ -69,6 +71,8 @@ pub(crate) fn newest(ledger: &Ledger) -> u64 {
 pub(crate) struct Difference {
     /// Streams that are complete: their newest value is that of the ledger.
     pub(crate) complete: usize,
+    /// Those of them whose newest value the collector refused for good.
+    pub(crate) refused: usize,
     /// Streams of which only values of the last moments before a kill are missing, and these values in
     /// microjoules.
     pub(crate) cut: usize,
@@ -76,6 +80,27 @@ pub(crate) struct Difference {
     /// Streams of which more is missing, and those with another value than the ledger's at that time.
     pub(crate) missing: Vec<String>,
     pub(crate) wrong: Vec<String>,
+}
+
+impl Difference {
+    /// Whether all that the ledger says is known.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.complete > 0 && self.cut_steps == 0 && self.failures() == 0
+    }
+
+    /// Streams that are missing or wrong.
+    pub(crate) fn failures(&self) -> usize {
+        self.missing.len() + self.wrong.len()
+    }
+
+    pub(crate) fn add(&mut self, more: Difference) {
+        self.complete += more.complete;
+        self.refused += more.refused;
+        self.cut += more.cut;
+        self.cut_steps += more.cut_steps;
+        self.missing.extend(more.missing);
+        self.wrong.extend(more.wrong);
+    }
 }
 
 /// Compares a run with what the collector knows. Values of the last `tail` nanoseconds of the run may be
@@ -100,6 +125,7 @@ pub(crate) fn compare(ledger: &Ledger, seen: &HashMap<Key, Value>, tail: u64) ->
             difference.wrong.push(format!("{key:?}: {known:?}, and {expected} µJ in the ledger"));
         } else if known.steps == last {
             difference.complete += 1;
+            difference.refused += usize::from(known.is_refused);
         } else if known.steps >= due {
             difference.cut += 1;
             difference.cut_steps += last - known.steps;

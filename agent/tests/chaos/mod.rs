@@ -1,9 +1,14 @@
 //! Agents that are killed while their collector misbehaves, and the comparison of what it knows in the end
 //! with the agents' own ledgers. The machine is `simulated` (plugins/simulator): its processes come and go.
 
+pub(crate) mod campaign;
+pub(crate) mod certificates;
+pub(crate) mod conduct;
 pub(crate) mod ledger;
+pub(crate) mod seen;
 pub(crate) mod server;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +23,10 @@ pub(crate) struct Site {
     pub(crate) dir: PathBuf,
     endpoint: String,
     protocol: &'static str,
+    /// The certificate of the collector's authority, if there is such a file.
+    authority: PathBuf,
+    /// Settings beyond [`SCRIPT`], as in `plugins.otlp.timeout=1s`.
+    pub(crate) settings: Vec<String>,
     runs: usize,
 }
 
@@ -25,12 +34,15 @@ pub(crate) struct Site {
 pub(crate) struct Agent {
     child: Child,
     ledger: PathBuf,
+    socket: PathBuf,
 }
 
 impl Site {
     pub(crate) fn new(dir: &Path, endpoint: &str, protocol: &'static str) -> Self {
         std::fs::write(dir.join("wattrace.toml"), SCRIPT).unwrap();
-        Self { dir: dir.to_owned(), endpoint: endpoint.to_owned(), protocol, runs: 0 }
+        let (authority, settings) = (authority(dir), Vec::new());
+        let (dir, endpoint) = (dir.to_owned(), endpoint.to_owned());
+        Self { dir, endpoint, protocol, authority, settings, runs: 0 }
     }
 
     /// The spool's file.
@@ -47,15 +59,20 @@ impl Site {
         command.env("STATE_DIRECTORY", self.dir.join("state")).args(["run", "--config"]);
         command.arg(self.dir.join("wattrace.toml"));
         command.args(["--plugins", "simulator,attribution,jsonl,otlp"]);
-        for setting in [
+        let socket = self.dir.join("control.sock");
+        let mut settings = vec![
+            format!("agent.control_socket={}", socket.display()),
             format!("plugins.jsonl.path={}", ledger.display()),
             format!("plugins.otlp.endpoint={}", self.endpoint),
             format!("plugins.otlp.protocol={}", self.protocol),
-        ] {
-            command.args(["--set", &setting]);
+        ];
+        if self.authority.exists() {
+            settings.push(format!("plugins.otlp.certificate={}", self.authority.display()));
         }
+        settings.extend_from_slice(&self.settings);
+        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Agent { child, ledger }
+        Agent { child, ledger, socket }
     }
 
     /// What the agents have logged.
@@ -73,6 +90,21 @@ impl Agent {
             assert!(self.child.try_wait().unwrap().is_none(), "the agent has ended");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// The points that its exporter has lost, by reason, as `wattrace control status` reports them.
+    pub(crate) fn losses(&self) -> BTreeMap<String, u64> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wattrace"));
+        command.args(["control", "--socket"]).arg(&self.socket).args(["status", "--format", "json"]);
+        let answer = command.output().unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+        let elements = status["elements"].as_array().unwrap();
+        let exporter = elements.iter().find(|element| element["name"] == "output/otlp/metrics").unwrap();
+        let losses = exporter["losses"].as_array().unwrap().iter();
+        let loss = |loss: &serde_json::Value| {
+            (loss["reason"].as_str().unwrap().to_owned(), loss["points"].as_u64().unwrap())
+        };
+        losses.map(loss).collect()
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
@@ -102,10 +134,13 @@ impl Drop for Agent {
     }
 }
 
+/// Where the collector of a site writes its authority's certificate, if it speaks TLS.
+pub(crate) fn authority(dir: &Path) -> PathBuf {
+    dir.join("authority.pem")
+}
+
 /// A process that stays, and one every 100 ms that lives for 150 ms.
 const SCRIPT: &str = r#"
-[agent]
-control_socket = ""
 [plugins.simulator]
 schedule = "script"
 interval = "20ms"
@@ -121,7 +156,7 @@ lives = "150ms"
 [plugins.jsonl]
 flush_interval = "0s"
 [plugins.otlp]
-interval = "100ms"
-timeout = "1s"
+interval = "50ms"
+timeout = "300ms"
 top = 0
 "#;

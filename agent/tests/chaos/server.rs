@@ -1,7 +1,9 @@
-//! A collector over OTLP/HTTP and gRPC that behaves as the test says, and knows the newest value of each
-//! stream. A value that is older than what is known changes nothing, as in a back end.
+//! A collector over OTLP/HTTP and gRPC, with or without TLS, that behaves as its script says (`conduct`), and
+//! knows the newest value of each stream that it took or refused for good. A value that is older than what is
+//! known changes nothing, as in a back end.
 
-use std::collections::HashMap;
+use std::io::Read as _;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -15,96 +17,91 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
-use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, metric::Data, number_data_point};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
-use super::ledger::{Key, Value};
+use super::certificates::Certificates;
+use super::conduct::{Conduct, Fate, Handshake, Mood, Script};
+use super::seen::Seen;
 
-/// How the collector behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mood {
-    /// It takes everything.
-    Well,
-    /// A status of HTTP, with a page, a text, or a hint when to come again.
-    Status(u16, &'static str),
-    /// A status of gRPC; HTTP status 503 over HTTP.
-    Grpc(u32),
-    /// The connection ends without an answer; with or without the request having been taken.
-    Reset { takes: bool },
-    /// Half of an answer of success comes. It may be taken for one over HTTP, and the request was taken.
-    Half,
-    /// The answer does not come in time. The request was taken.
-    Slow,
-}
-
-/// What may happen to a request that is to be sent again.
-pub(crate) const MOODS: [Mood; 14] = [
-    Mood::Status(429, "busy"),
-    Mood::Status(502, "<html><h1>502</h1></html>"),
-    Mood::Status(503, "{\"message\":\"restarting\"}"),
-    Mood::Status(504, ""),
-    Mood::Status(408, "slow"),
-    Mood::Status(522, "<html></html>"),
-    Mood::Grpc(1),
-    Mood::Grpc(4),
-    Mood::Grpc(10),
-    Mood::Grpc(14),
-    Mood::Reset { takes: false },
-    Mood::Reset { takes: true },
-    Mood::Half,
-    Mood::Slow,
-];
-
-/// What the collector knows.
-#[derive(Default)]
-pub(crate) struct Seen {
-    /// The newest value of each stream.
-    pub(crate) newest: HashMap<Key, Value>,
-    /// Requests that it took, and others.
-    pub(crate) taken: u64,
-    pub(crate) disturbed: u64,
-}
+/// How long an answer does not come that is too slow.
+const SLOW: Duration = Duration::from_secs(1);
+/// The pause after each piece of a request that is read slowly.
+const SLOW_PIECE: Duration = Duration::from_millis(50);
+/// A gRPC status "busy" that asks for a pause of 200 ms.
+const RETRY_INFO: &str =
+    "CAgSBGJ1c3kaMwoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjLlJldHJ5SW5mbxIHCgUQgISvXw==";
 
 /// A running collector.
 pub(crate) struct Collector {
     pub(crate) endpoint: String,
-    pub(crate) seen: Arc<Mutex<Seen>>,
-    mood: Arc<Mutex<Mood>>,
+    shared: Arc<Shared>,
     _runtime: Runtime,
 }
 
+/// What its connections share.
+struct Shared {
+    seen: Mutex<Seen>,
+    script: Script,
+    certificates: Option<Certificates>,
+}
+
 impl Collector {
-    /// One that takes everything.
-    pub(crate) fn start() -> Self {
-        let runtime = Runtime::new().unwrap();
-        let (seen, mood) = (Arc::<Mutex<Seen>>::default(), Arc::new(Mutex::new(Mood::Well)));
+    /// One that takes everything. `seed` is that of its chance; `authority`: it speaks TLS, and writes the
+    /// certificate of its authority to this file.
+    pub(crate) fn start(seed: u64, authority: Option<&Path>) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let shared = (Arc::clone(&seen), Arc::clone(&mood));
+        let scheme = if authority.is_some() { "https" } else { "http" };
+        let endpoint = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            seen: Mutex::default(),
+            script: Script::new(Conduct::Always(Mood::Well), seed),
+            certificates: authority.map(Certificates::new),
+        });
+        let of_all = Arc::clone(&shared);
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (seen, mood) = shared.clone();
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let (seen, mood) = (Arc::clone(&seen), *mood.lock().unwrap());
-                    async move { answer(request, &seen, mood).await.ok_or("reset") }
-                });
-                let connection = async move {
-                    let io = TokioIo::new(stream);
-                    _ = Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
-                };
-                tokio::spawn(connection);
+                tokio::spawn(connection(stream, Arc::clone(&of_all)));
             }
         });
-        Self { endpoint, seen, mood, _runtime: runtime }
+        Self { endpoint, shared, _runtime: runtime }
     }
 
     /// From now on it behaves so.
-    pub(crate) fn set(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+    pub(crate) fn set(&self, conduct: Conduct) {
+        self.shared.script.set(conduct);
     }
+
+    /// What it knows.
+    pub(crate) fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.shared.seen.lock().unwrap()
+    }
+}
+
+async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    let Some(certificates) = &shared.certificates else { return serve(stream, shared).await };
+    let acceptor = match shared.script.handshake() {
+        Handshake::Valid => &certificates.valid,
+        Handshake::Expired => &certificates.expired,
+        Handshake::None => return,
+    };
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    serve(stream, shared).await;
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: Arc<Shared>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let shared = Arc::clone(&shared);
+        async move { answer(request, &shared).await.ok_or("reset") }
+    });
+    _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
 type Answer = Response<BoxBody<Bytes, std::io::Error>>;
@@ -129,93 +126,102 @@ fn whole(body: impl Into<Bytes>) -> BoxBody<Bytes, std::io::Error> {
     Full::new(body.into()).map_err(|never| match never {}).boxed()
 }
 
+/// The request's body, piece by piece. `None`: it broke off, or this does.
+async fn read(mut body: Incoming, mood: Mood) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.frame().await {
+        bytes.extend_from_slice(piece.ok()?.data_ref().map_or(&[][..], |data| &data[..]));
+        match mood {
+            Mood::Torn => return None,
+            Mood::SlowRead => tokio::time::sleep(SLOW_PIECE).await,
+            _ => {}
+        }
+    }
+    Some(bytes)
+}
+
+/// What a body holds.
+fn request(headers: &HeaderMap, body: &[u8], is_grpc: bool) -> ExportMetricsServiceRequest {
+    // The frame of a message: whether it is compressed, and its length.
+    let body = if is_grpc { &body[5..] } else { body };
+    let mut plain = Vec::new();
+    if headers.get("content-encoding").is_some_and(|encoding| encoding == "gzip") {
+        flate2::read::GzDecoder::new(body).read_to_end(&mut plain).unwrap();
+    } else {
+        plain.extend_from_slice(body);
+    }
+    ExportMetricsServiceRequest::decode(&*plain).unwrap()
+}
+
 /// `None`: the connection is reset.
-async fn answer(request: Request<Incoming>, seen: &Mutex<Seen>, mood: Mood) -> Option<Answer> {
-    let is_grpc = request.headers()["content-type"] == "application/grpc";
-    let mut body = request.into_body().collect().await.ok()?.to_bytes();
-    if is_grpc {
-        // The frame of a message: whether it is compressed, and its length.
-        body = body.slice(5..);
+async fn answer(from: Request<Incoming>, shared: &Shared) -> Option<Answer> {
+    let mood = shared.script.mood();
+    let is_grpc = from.headers()["content-type"] == "application/grpc";
+    let (head, body) = from.into_parts();
+    let body = read(body, mood).await;
+    let fate = if body.is_some() { mood.fate(is_grpc) } else { Fate::Later };
+    let mut rejected = 0;
+    {
+        let mut seen = shared.seen.lock().unwrap();
+        seen.count(fate, mood != Mood::Well);
+        if fate != Fate::Later
+            && let Some(body) = &body
+        {
+            let request = request(&head.headers, body, is_grpc);
+            rejected = seen.settle(&request, fate, mood == Mood::Partial);
+        }
     }
-    let takes = matches!(mood, Mood::Well | Mood::Reset { takes: true } | Mood::Half | Mood::Slow);
-    if takes {
-        let request = ExportMetricsServiceRequest::decode(body).unwrap();
-        seen.lock().unwrap().take(&request);
-    }
-    if mood != Mood::Well {
-        seen.lock().unwrap().disturbed += 1;
-    }
-    let page = |status: u16, text: &'static str| {
-        let kind = if text.starts_with('<') { "text/html" } else { "text/plain" };
-        let builder = Response::builder().status(status).header("content-type", kind);
-        Some(builder.body(whole(text)).unwrap())
-    };
+    body?;
     match mood {
-        Mood::Well => Some(success(is_grpc)),
-        Mood::Status(status, text) => page(status, text),
-        Mood::Grpc(code) if is_grpc => {
+        Mood::Well | Mood::SlowRead => Some(success(is_grpc, 0)),
+        Mood::Partial => Some(success(is_grpc, rejected)),
+        Mood::Status(status, body, asks) => {
+            let (kind, text) = body.parts();
+            let mut builder = Response::builder().status(status).header("content-type", kind);
+            if asks {
+                builder = builder.header("retry-after", "1");
+            }
+            if matches!(status, 300..400) {
+                builder = builder.header("location", "http://127.0.0.1:9/elsewhere");
+            }
+            Some(builder.body(whole(text)).unwrap())
+        }
+        Mood::Grpc(0, _) if is_grpc => Some(success(is_grpc, 0)),
+        Mood::Grpc(code, asks) if is_grpc => {
             let builder = Response::builder().header("content-type", "application/grpc");
-            let builder = builder.header("grpc-status", code).header("grpc-message", "no");
+            let mut builder = builder.header("grpc-status", code).header("grpc-message", "no");
+            if asks {
+                builder = builder.header("grpc-status-details-bin", RETRY_INFO);
+            }
             Some(builder.body(whole("")).unwrap())
         }
-        Mood::Grpc(_) => page(503, "no"),
-        Mood::Reset { .. } => None,
+        Mood::Grpc(..) => Some(Response::builder().status(503).body(whole("no")).unwrap()),
+        Mood::Reset { .. } | Mood::Torn => None,
         Mood::Half => {
             let kind = if is_grpc { "application/grpc" } else { "application/x-protobuf" };
             let builder = Response::builder().header("content-type", kind).header("content-length", 1000);
             Some(builder.body(Broken(Some(Bytes::from_static(&[0; 5]))).boxed()).unwrap())
         }
         Mood::Slow => {
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            tokio::time::sleep(SLOW).await;
             None
         }
     }
 }
 
-/// An empty message: framed by five bytes and followed by its status for gRPC, nothing for HTTP.
-fn success(is_grpc: bool) -> Answer {
+/// The message of success, with the number of rejected points: framed and followed by its status for gRPC.
+fn success(is_grpc: bool, rejected: i64) -> Answer {
+    let partial =
+        ExportMetricsPartialSuccess { rejected_data_points: rejected, error_message: String::new() };
+    let partial_success = (rejected > 0).then_some(partial);
+    let message = ExportMetricsServiceResponse { partial_success }.encode_to_vec();
     if !is_grpc {
-        return Response::new(whole(""));
+        let builder = Response::builder().header("content-type", "application/x-protobuf");
+        return builder.body(whole(message)).unwrap();
     }
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let framed = [&[0][..], &length, &message].concat();
     let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from(0))]);
-    let body = whole(&[0; 5][..]).with_trailers(async { Some(Ok(trailers)) }).boxed();
+    let body = whole(framed).with_trailers(async { Some(Ok(trailers)) }).boxed();
     Response::builder().header("content-type", "application/grpc").body(body).unwrap()
-}
-
-impl Seen {
-    fn take(&mut self, request: &ExportMetricsServiceRequest) {
-        self.taken += 1;
-        let scopes = request.resource_metrics.iter().flat_map(|r| &r.scope_metrics);
-        for metric in scopes.flat_map(|s| &s.metrics) {
-            let Some(Data::Sum(sum)) = &metric.data else { continue };
-            for point in &sum.data_points {
-                let Some(number_data_point::Value::AsDouble(value)) = point.value else { continue };
-                let key = key(&metric.name, point);
-                let new = Value { time: point.time_unix_nano, steps: super::ledger::steps(value) };
-                let old = self.newest.entry(key).or_insert(new);
-                if new.time >= old.time {
-                    *old = new;
-                }
-            }
-        }
-    }
-}
-
-fn key(metric: &str, point: &NumberDataPoint) -> Key {
-    let of = |name: &str| point.attributes.iter().find(|attribute| attribute.key == name).map(text);
-    Key {
-        metric: metric.to_owned(),
-        start: point.start_time_unix_nano,
-        domain: of("wattrace.domain").unwrap_or_default(),
-        consumer: of("wattrace.consumer.type").unwrap_or_default(),
-        pid: of("process.pid").unwrap_or_default(),
-    }
-}
-
-fn text(attribute: &KeyValue) -> String {
-    match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
-        Some(any_value::Value::StringValue(text)) => text.clone(),
-        Some(any_value::Value::IntValue(number)) => number.to_string(),
-        other => format!("{other:?}"),
-    }
 }
