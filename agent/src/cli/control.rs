@@ -55,7 +55,7 @@ pub(super) fn main(options: Options) -> Result<ExitCode, Failure> {
 
 /// The socket of the agent that runs as a service. Errors elsewhere in its configuration do not matter here:
 /// the running agent can still be reached.
-fn configured_socket() -> PathBuf {
+pub(super) fn configured_socket() -> PathBuf {
     let file = wattrace_api::files::read_text(Path::new(DEFAULT_PATH), 1 << 20).ok();
     let table = file.and_then(|text| text.parse::<toml::Table>().ok());
     let path = table.as_ref().and_then(|t| t.get("agent")?.get("control_socket")?.as_str());

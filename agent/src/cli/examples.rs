@@ -39,6 +39,15 @@ Exit codes: the command's; 128 + N: signal N ended it; 3: --max-joules or
 --budget was exceeded; 125: wattrace failed; 126: the command cannot be
 executed; 127: it was not found.";
 
+pub(super) const TOP: &str = "\
+Examples:
+  wattrace top --once
+  wattrace top --once --by program --format json
+
+On a terminal it runs until q; ? shows the keys. It shows the points of a
+running agent, and traces by itself if there is none.
+Exit code 1: nothing can be measured, or the agent may not be asked.";
+
 pub(super) const COMPARE: &str = "\
 Examples:
   wattrace compare --runs 5 './bench' 'nice ./bench'

@@ -19,6 +19,7 @@ mod query;
 mod run;
 mod session;
 mod table;
+mod top;
 
 use std::process::ExitCode;
 
@@ -63,6 +64,9 @@ enum Command {
     Query(query::Options),
     /// Show what works here, what is missing, and how to get it
     Doctor(doctor::Options),
+    /// Show who uses how much power now, or did in a recording
+    #[command(after_help = examples::TOP)]
+    Top(top::Options),
     /// Write, check or show a configuration
     #[command(subcommand, after_help = examples::CONFIG)]
     Config(config::Options),
@@ -101,6 +105,7 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
         #[cfg(feature = "sqlite")]
         Command::Query(options) => query::main(&options),
         Command::Doctor(options) => doctor::main(&options, plugins),
+        Command::Top(options) => top::main(&options, plugins),
         Command::Config(options) => config::main(&options, plugins),
         Command::Plugins(options) => plugins::main(&options, plugins),
         Command::Control(options) => control::main(options),

@@ -21,6 +21,11 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
+    /// Whether any of them is given.
+    pub(super) fn is_given(&self) -> bool {
+        self.config.is_some() || !self.set.is_empty() || self.plugins.is_some()
+    }
+
     pub(super) fn request(&self) -> Request {
         Request { file: self.config.clone(), set: self.set.clone(), only: self.plugins.clone() }
     }

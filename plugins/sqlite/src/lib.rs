@@ -29,7 +29,9 @@ use wattrace_api::{Error, Plugin, Setup};
 use wattrace_text_output::Size;
 
 use output::SqliteOutput;
-pub use reader::{By, Domain, EnergyReport, ReadError, Reader, Row, Span};
+pub use reader::{
+    By, Domain, EnergyReport, ReadError, Reader, RecordedPoint, RecordedSeries, Row, Span,
+};
 use staged::Staged;
 
 /// The plugin.

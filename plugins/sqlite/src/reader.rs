@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `portions` | what each series counted within a span |
+//! | `recorded` | points as they were recorded, for `wattrace top --replay` |
 //! | `report` | their sums by process, program, unit, …, beside idle and unattributed energy |
 //!
 //! An increment of a counter belongs to the moment at which its window ends, so a span holds whole windows:
@@ -10,6 +11,7 @@
 //! of any span.
 
 mod portions;
+mod recorded;
 mod report;
 
 use std::ffi::OsString;
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::schema::{self, APPLICATION_ID, Header, PATIENCE, VERSION};
+pub use recorded::{RecordedPoint, RecordedSeries};
 pub use report::{Domain, EnergyReport, Row};
 
 /// After `from`, up to `to`; in nanoseconds since the Unix epoch.
@@ -155,6 +158,38 @@ impl Reader {
         };
         let (span, portions) = read().map_err(|e| self.failed(e))?;
         Ok(report::build(span, portions, by, domain))
+    }
+
+    /// The first and the last moment of which there are points; `None` if there are none.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn points_extent(&self) -> Result<Option<Span>, ReadError> {
+        recorded::extent(&self.connection).map_err(|e| self.failed(e))
+    }
+
+    /// Gives `each` the points of `span` as they were recorded, in the order of time.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn points(&self, span: Span, each: impl FnMut(RecordedPoint)) -> Result<(), ReadError> {
+        recorded::points(&self.connection, span, each).map_err(|e| self.failed(e))
+    }
+
+    /// The series of points with this id.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn recorded_series(&self, id: i64) -> Result<Option<RecordedSeries>, ReadError> {
+        recorded::series(&self.connection, self.has_sums(), id).map_err(|e| self.failed(e))
+    }
+
+    /// Whether totals over all domains count `domain`.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn is_in_totals(&self, domain: &str) -> Result<bool, ReadError> {
+        recorded::is_in_totals(&self.connection, domain).map_err(|e| self.failed(e))
     }
 
     /// Version 1 had only points.
