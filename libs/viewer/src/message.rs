@@ -1,5 +1,6 @@
-//! What a viewer is sent: what one batch of the pipeline says about energy and its use. Everything is described
-//! once, before it is used; then only numbers follow. On the control socket a message is a line of JSON.
+//! What a viewer is sent: what one batch of the pipeline says about energy and its use. Everything is
+//! described once, before it is used; then only numbers follow. On the control socket a message is a line of
+//! JSON.
 
 use std::collections::BTreeMap;
 

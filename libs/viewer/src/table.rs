@@ -35,7 +35,7 @@ pub struct Query {
     pub sort: Sort,
     /// The other way round.
     pub is_reversed: bool,
-    /// Only what contains this text in its name, its id or its user, whatever the case of letters; empty: all.
+    /// Only what contains this text in its name, its id or its user, in any case of letters; empty: all.
     pub filter: String,
     /// How many rows there are at most.
     pub limit: usize,

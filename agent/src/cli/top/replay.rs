@@ -40,7 +40,6 @@ struct Described {
 #[derive(Clone)]
 struct Known {
     id: u32,
-    quantity: Quantity,
     window: Window,
     start: u64,
     end: Option<u64>,
@@ -203,7 +202,7 @@ impl Described {
             }
         };
         let end = series.end_unix_nano;
-        Ok(Some(Known { id, quantity, window, start: start_unix_nano, end }))
+        Ok(Some(Known { id, window, start: start_unix_nano, end }))
     }
 
     fn number(&mut self, series: &RecordedSeries, kind: Kind, message: &mut Message) -> u64 {

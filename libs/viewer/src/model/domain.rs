@@ -1,5 +1,5 @@
-//! A domain: its meter, and how much of that has been attributed. A meter is read before it is known whose the
-//! energy is, so its readings wait until the window that they end has been divided.
+//! A domain: its meter, and how much of that has been attributed. A meter is read before it is known whose
+//! the energy is, so its readings wait until the window that they end has been divided.
 
 use std::collections::VecDeque;
 

@@ -6,7 +6,8 @@ use super::domain::Domain;
 use super::state::{Clock, Model};
 use crate::kind::Kind;
 
-/// After so many frames, a consumer that was not described again since a reset has ended meanwhile, or sleeps.
+/// After so many frames, a consumer that was not described again since a reset has ended meanwhile, or
+/// sleeps.
 const UNCLAIMED_FRAMES: u32 = 60;
 
 /// What a process adds to its program or its tree.

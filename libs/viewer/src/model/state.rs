@@ -136,8 +136,8 @@ impl Model {
         &self.history
     }
 
-    /// How the joules of the domains that count in totals came about: `measured`, `estimated`, `simulated`, or
-    /// several of them; empty if there is no meter.
+    /// How the joules of the domains that count in totals came about: `measured`, `estimated`, `simulated`,
+    /// or several of them; empty if there is no meter.
     pub fn origins(&self) -> Vec<&str> {
         let mut origins: Vec<_> =
             self.domains.iter().filter(|domain| domain.is_counted).map(|domain| &*domain.origin).collect();
