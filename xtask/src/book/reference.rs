@@ -154,8 +154,9 @@ mod tests {
 
     #[test]
     fn a_plugin_has_its_text_its_metrics_and_its_keys() {
-        let template = "# Head.\n\n# ---- Sources: what is measured ----\n\n# Counts time.\n#[plugins.sched]\n\
-                        #enabled = true\n\n# Between readings,\n# as in\n#   a = 1   # one\n#interval = \"1s\"\n\n\
+        let template = "# Head.\n\n# ---- Sources: what is measured ----\n\n\
+                        # Counts time.\n#[plugins.sched]\n#enabled = true\n\n\
+                        # Between readings,\n# as in\n#   a = 1   # one\n#interval = \"1s\"\n\n\
                         # Either | or.\n#a = 1\n#b = \"c\"\n";
         let metrics = "| `x.other` | counter, s | `cpu.package` | rapl |\n\
                        | `x.time` | counter, s | the same | sched, simulator |\n";

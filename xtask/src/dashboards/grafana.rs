@@ -122,7 +122,8 @@ fn defaults(panel: &Panel) -> Value {
         let mode = if panel.stack { "normal" } else { "none" };
         defaults["min"] = json!(0);
         defaults["custom"] = json!({
-            "fillOpacity": if panel.stack { 40 } else { 0 }, "stacking": {"mode": mode}, "showPoints": "never",
+            "fillOpacity": if panel.stack { 40 } else { 0 }, "stacking": {"mode": mode},
+            "showPoints": "never",
         });
     }
     if let Some(limit) = panel.bad_from {
