@@ -14,8 +14,8 @@
 //! # Frames
 //!
 //! Points come one batch at a time, and the parts of one window may come in several. So power is computed
-//! over *frames*: whenever the windows that have been closed span another interval, a frame ends. The power of a
-//! domain is the energy of the windows that were closed in the frame, divided by their length, and a
+//! over *frames*: whenever the windows that have been closed span another interval, a frame ends. The power
+//! of a domain is the energy of the windows that were closed in the frame, divided by their length, and a
 //! consumer's is its part of the same windows. So in every frame
 //!
 //! > rows + hidden + idle + unattributed + other + rest = the meters

@@ -1,5 +1,6 @@
 //! Names that people recognise: `python3 train.py` instead of `python3` five times, a container's name
-//! instead of its id. What follows from the arguments is the script's name alone, since arguments can hold secrets.
+//! instead of its id. What follows from the arguments is the script's name alone, since arguments can hold
+//! secrets.
 
 use std::collections::BTreeMap;
 
