@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -223,6 +224,54 @@ fn a_file_that_cannot_be_rotated_goes_on() {
     fs::rename(dir.path().join("kept"), &path).unwrap();
     write(&mut rig, 1, 1, 1);
     assert_eq!(all_values(&path), [0, 1]);
+}
+
+/// A small file system, unmounted in the end.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    /// One with room for so many files. `None`: only root can mount it; under CI=true that fails.
+    fn with_files(most: u32) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let options = format!("nr_inodes={most},size=1m");
+        let mut mount = Command::new("mount");
+        let status = mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).status();
+        if status.is_ok_and(|status| status.success()) {
+            return Some(Self(dir));
+        }
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "mounting needs root");
+        eprintln!("skipped: mounting a small file system needs root");
+        None
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_rotation_whose_new_file_cannot_be_made_is_undone() {
+    let Some(disk) = Mounted::with_files(8) else { return };
+    let dir = disk.0.path();
+    let path = dir.join("out.log");
+    let rotation = Rotation { size: Size(1), ..Rotation::default() };
+    let mut rig = start(&path, BEGIN, rotation).unwrap();
+    write(&mut rig, 1, 0, 1);
+    // There is room for a name, but not for another file.
+    let more = || (0..).map(|n| dir.join(format!("filler-{n}")));
+    let made: Vec<_> = more().take_while(|file| fs::File::create(file).is_ok()).collect();
+    for n in 1..4 {
+        write(&mut rig, 1, n, 1);
+    }
+    let is_ours = |name: &String| !name.starts_with("filler");
+    let ours = || names(dir).into_iter().filter(is_ours).collect::<Vec<_>>();
+    assert_eq!((ours(), values(&path)), (vec!["out.log".to_owned()], vec![0, 1, 2, 3]));
+    made.iter().for_each(|file| fs::remove_file(file).unwrap());
+    write(&mut rig, 1, 4, 1);
+    assert_eq!((ours().len(), values(&path)), (2, vec![4]));
+    assert_eq!(all_values(&path), [0, 1, 2, 3, 4]);
 }
 
 #[test]
