@@ -17,6 +17,7 @@ mod progress;
 #[cfg(feature = "sqlite")]
 mod query;
 mod run;
+mod service;
 mod session;
 mod table;
 mod top;

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::failure::Failure;
 use super::options::Configuration;
+use super::service::{self, Service};
 use super::session;
 use crate::config::Config;
 use crate::control::executor::Executor;
@@ -60,7 +61,9 @@ async fn run(
     let reloader = Reloader::new(options.configuration.request(), plugins, config, pipeline.control());
     let executor = Arc::new(Executor::new(pipeline.control(), reloader));
     let server = listen(&path, executor.clone()).await;
+    let service = Service::ready(pipeline.control());
     signals.wait(options.duration, &executor).await;
+    service.stopping();
     if let Some(server) = server {
         server.stop().await;
     }
@@ -117,7 +120,7 @@ impl Signals {
                 _ = self.hangup.recv() => {
                     let executor = executor.clone();
                     // A task of its own, so that a reload does not delay SIGTERM.
-                    tokio::spawn(async move { executor.reload_and_log().await });
+                    tokio::spawn(async move { service::reloading(executor.reload_and_log()).await });
                 }
                 () = &mut time_is_up => return,
             }
