@@ -6,7 +6,7 @@
 //! | schema.sql, views.sql, schema.rs | the tables and views; whether the database is ours and of this version |
 //! | staged.rs | what was taken and not committed yet |
 //! | store.rs | one transaction that writes all of it |
-//! | rollup.rs | sums per minute and per hour instead of old points; the oldest are deleted |
+//! | rollup.rs, age.rs | sums per minute and per hour instead of old points; the oldest are deleted |
 //! | output.rs | the output: when to commit, and in which database |
 //! | reader.rs | the joules of a span, read back for `wattrace query` |
 //!
@@ -14,6 +14,7 @@
 //! refused ([`wattrace_api::ErrorKind::Retry`]), so that nothing is written twice. The database is locked
 //! only while a commit runs.
 
+mod age;
 mod output;
 mod reader;
 mod rollup;

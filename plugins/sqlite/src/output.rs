@@ -5,7 +5,8 @@ use tracing::warn;
 use wattrace_api::{Batch, Clock, Error, ErrorKind, Output, Plugin as _};
 use wattrace_text_output::{FileIdentity, IntervalTimer, OutputPath};
 
-use crate::rollup::Retention;
+use crate::age::wall_second;
+use crate::rollup::{Now, Retention};
 use crate::schema::Database;
 use crate::staged::Staged;
 use crate::{Sqlite, SqliteConfig, rollup, schema, store};
@@ -33,7 +34,7 @@ pub(crate) struct SqliteOutput {
 impl SqliteOutput {
     pub(crate) fn open(config: &SqliteConfig, staged: Staged, clock: Clock) -> Result<Self, Error> {
         let path = OutputPath { plugin: Sqlite::NAME, path: config.path.clone() };
-        let database = Some(schema::open(&path)?);
+        let database = Some(schema::open(&path, &clock)?);
         let commit_timer = IntervalTimer::new(config.commit_interval, clock.now());
         let retention = Retention {
             points: config.keep_points,
@@ -61,7 +62,8 @@ impl SqliteOutput {
         let written = self.staged.points.len();
         store::commit(&mut database.connection, &mut self.staged, &mut database.seen).map_err(explain)?;
         // Twice what was written, so that a backlog shrinks.
-        let (now, size) = (self.clock.unix_nanos(self.clock.now()), STEP.max(2 * written));
+        let size = STEP.max(2 * written);
+        let now = Now { second: wall_second(&self.clock), of_ages: database.ages.second(&self.clock) };
         let step = rollup::step(&mut database.connection, &self.retention, now, size).map_err(explain);
         self.rollup_trouble = step.err().map(|e| format!("old points cannot be summed up: {e}"));
         Ok(())
@@ -93,7 +95,7 @@ impl SqliteOutput {
             self.staged.begin_again();
         }
         // The points wait until it can be opened.
-        self.database = Some(schema::open(&self.path).map_err(|e| Error::retry(e.to_string()))?);
+        self.database = Some(schema::open(&self.path, &self.clock).map_err(|e| Error::retry(e.to_string()))?);
         Ok(())
     }
 }
@@ -254,5 +256,43 @@ mod tests {
                          JOIN (SELECT series_id, max(steps) AS last FROM points GROUP BY series_id) \
                          ON series_id = id)");
         assert_eq!(total, 20 * (6 * 3600 - 1));
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumps_ahead_deletes_nothing() {
+        const SECOND: u64 = 1_000_000_000;
+        let (dir, mut rig) = (tempfile::tempdir().unwrap(), Rig::new());
+        let (begin, clock) = (1_800_000_000, rig.clock.clone());
+        clock.set(Timestamp(begin * SECOND));
+        let config = SqliteConfig {
+            path: dir.path().join("w.db"),
+            commit_interval: Duration::ZERO,
+            keep_points: Duration::from_secs(600),
+            keep_minutes: Duration::from_secs(3600),
+            max_age: Duration::from_secs(86_400),
+            ..SqliteConfig::default()
+        };
+        let staged = Staged::new(rig.registry.clone(), clock.clone());
+        let mut output = SqliteOutput::open(&config, staged, clock.clone()).unwrap();
+        let id = rig.series(&metric::HW_ENERGY, Resource::package(0));
+        let pass = |output: &mut SqliteOutput, n: u64| {
+            let end = Timestamp((begin + n * 30) * SECOND);
+            clock.set(end);
+            output.write(&rig.batch(Window::new(Timestamp(end.0 - 30 * SECOND), end), &[(id, n)])).unwrap();
+        };
+        (1..=720).for_each(|n| pass(&mut output, n));
+        let one = |output: &SqliteOutput, sql: &str| {
+            connection(output).query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        let oldest = "SELECT min(end_unix_s) FROM sums WHERE seconds = 3600";
+        let before = one(&output, oldest);
+        clock.step_wall_clock(73 * 365 * 86_400 * 1_000_000_000);
+        clock.follow_wall_clock();
+        (721..=900).for_each(|n| pass(&mut output, n));
+        assert_eq!(one(&output, oldest), before);
+        let total = "SELECT (SELECT sum(steps) FROM sums) + (SELECT sum(last - base_steps) FROM series \
+                     JOIN (SELECT series_id, max(steps) AS last FROM points GROUP BY series_id) \
+                     ON series_id = id)";
+        assert_eq!(one(&output, total), 900);
     }
 }

@@ -36,6 +36,15 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;
 const SECOND: u64 = 1_000_000_000;
 
+/// The time, in seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// By the wall clock, which decides what is summed up.
+    pub(crate) second: u64,
+    /// By `age`, which decides what is deleted.
+    pub(crate) of_ages: u64,
+}
+
 /// Up to when something is old enough, in seconds since the Unix epoch.
 struct Horizons {
     points: u64,
@@ -45,15 +54,16 @@ struct Horizons {
 }
 
 impl Retention {
-    fn horizons(&self, now: u64, is_full: bool) -> Horizons {
-        let before = |age: Duration| now.saturating_sub(age.as_secs());
+    fn horizons(&self, now: Now, is_full: bool) -> Horizons {
+        let before = |age: Duration| now.second.saturating_sub(age.as_secs());
+        let age = now.of_ages.saturating_sub(self.max_age.as_secs());
         let (points, minutes) = match is_full {
             true => (self.points.min(MIN_POINTS), self.minutes.min(MIN_MINUTES)),
             false => (self.points, self.minutes),
         };
         // What is too old is summed up, so that the next point of its series counts from there, and deleted.
         let (points, minutes) = (points.min(self.max_age), minutes.min(self.max_age));
-        Horizons { points: before(points), minutes: before(minutes), age: before(self.max_age), is_full }
+        Horizons { points: before(points), minutes: before(minutes), age, is_full }
     }
 }
 
@@ -103,19 +113,18 @@ const SUM_MINUTES: &str = "INSERT INTO sums
     ON CONFLICT DO UPDATE SET steps = steps + excluded.steps, value = value + excluded.value,
         points = points + excluded.points, begun = begun + excluded.begun";
 
-/// Does one step, of about `size` rows; false if there is nothing to do. `now` is in nanoseconds since the
-/// Unix epoch.
+/// Does one step, of about `size` rows; false if there is nothing to do.
 ///
 /// # Errors
 /// The database's. Then nothing has changed.
 pub(crate) fn step(
     connection: &mut Connection,
     retention: &Retention,
-    now: u64,
+    now: Now,
     size: usize,
 ) -> rusqlite::Result<bool> {
     let is_full = used_bytes(connection)? > retention.max_size;
-    let horizons = retention.horizons(now / SECOND, is_full);
+    let horizons = retention.horizons(now, is_full);
     let size = i64::try_from(size).unwrap_or(i64::MAX);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let is_done = sum_points(&transaction, horizons.points, size)?

@@ -8,9 +8,10 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use rustix::fs::{FileType, OFlags};
-use wattrace_api::Error;
+use wattrace_api::{Clock, Error};
 use wattrace_text_output::{FileIdentity, OutputPath, Place};
 
+use crate::age::AgeClock;
 use crate::rollup;
 
 /// Goes up with every change of schema.sql.
@@ -30,13 +31,15 @@ pub(crate) struct Database {
     pub(crate) seen: Option<i64>,
     /// Which file it is.
     pub(crate) identity: Option<FileIdentity>,
+    /// By which its sums are too old.
+    pub(crate) ages: AgeClock,
 }
 
 /// Opens the database at `path`; a missing or empty one gets its tables.
 ///
 /// # Errors
 /// Fatal: it can't be opened, or is not a Wattrace database of this version. Retry: it is locked.
-pub(crate) fn open(path: &OutputPath) -> Result<Database, Error> {
+pub(crate) fn open(path: &OutputPath, clock: &Clock) -> Result<Database, Error> {
     let fail = |e: io::Error| path.open_error(&e);
     let place = Place::find(&path.path).map_err(fail)?;
     match place.kind().map_err(fail)? {
@@ -52,7 +55,8 @@ pub(crate) fn open(path: &OutputPath) -> Result<Database, Error> {
     let mut connection = Connection::open_with_flags(&found, flags).map_err(|e| explain(path, &e))?;
     check(path, &connection)?;
     prepare(&mut connection).map_err(|e| explain(path, &e))?;
-    Ok(Database { connection, seen: None, identity: FileIdentity::at(&found).map_err(fail)? })
+    let ages = AgeClock::start(&connection, clock).map_err(|e| explain(path, &e))?;
+    Ok(Database { connection, seen: None, identity: FileIdentity::at(&found).map_err(fail)?, ages })
 }
 
 /// Closes a database whose file has been renamed or deleted, or emptied if `is_emptied`. What was committed
