@@ -8,6 +8,7 @@ pub use wattrace_otlp_client::fuzzing::{answer, headers, retry_after, status};
 pub use wattrace_otlp_receiver::fuzzing::request;
 pub use wattrace_rapl::fuzzing::readings;
 pub use wattrace_sched::fuzzing::{arguments, btf, proc};
+pub use wattrace_traces::fuzzing::environment;
 
 /// A BMC's reply over IPMI DCMI.
 pub fn dcmi(bytes: &[u8]) {

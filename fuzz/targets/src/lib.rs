@@ -7,9 +7,11 @@
 //! | [`trees`] | trees of small files: sysfs |
 //! | [`texts`] | single files and answers that are text |
 //! | [`bytes`] | everything that is no text |
+//! | [`files`] | files that an earlier run has left |
 //! | [`tree`] | how bytes become a tree |
 
 pub mod bytes;
+pub mod files;
 pub mod texts;
 pub mod tree;
 pub mod trees;
@@ -18,7 +20,7 @@ pub mod trees;
 pub type Target = fn(&[u8]);
 
 /// All of them, by name. Each has a file in `fuzz/fuzz_targets` and a directory in `fuzz/corpus` of its name.
-pub const TARGETS: [(&str, Target); 30] = [
+pub const TARGETS: [(&str, Target); 32] = [
     ("battery_tree", trees::battery),
     ("bmc_dcmi", bytes::dcmi),
     ("bmc_redfish", bytes::redfish),
@@ -49,4 +51,6 @@ pub const TARGETS: [(&str, Target); 30] = [
     ("sched_btf", bytes::btf),
     ("sched_proc", bytes::proc),
     ("sched_topology", trees::topology),
+    ("spool_file", files::spool),
+    ("traces_environment", bytes::environment),
 ];

@@ -47,3 +47,41 @@ fn whatever_was_kept_is_read_without_a_panic() {
     }
     assert!(failed.is_empty(), "these made their target panic: {failed:#?}");
 }
+
+/// A few random changes of what was kept, or of two inputs put together.
+fn changed(kept: &[Vec<u8>], random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = kept[random.usize(..kept.len())].clone();
+    for _ in 0..random.usize(1..6) {
+        let at = random.usize(..=bytes.len());
+        match random.u8(..6) {
+            0 => bytes.insert(at, random.u8(..)),
+            1 => bytes.truncate(at),
+            2 => bytes = bytes[..at].iter().chain(&kept[random.usize(..kept.len())]).copied().collect(),
+            3 => bytes = bytes[at..].to_vec(),
+            4 => bytes.iter_mut().skip(at).take(random.usize(..9)).for_each(|byte| *byte = random.u8(..)),
+            _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.u8(..8)),
+        }
+    }
+    bytes
+}
+
+/// What libFuzzer does for hours, for a moment and without its guidance, where it is not installed.
+#[test]
+fn random_changes_of_what_was_kept_are_read_without_a_panic() {
+    let mut failed = Vec::new();
+    for (name, target) in TARGETS {
+        let kept = fs::read_dir(fuzz("corpus").join(name)).unwrap();
+        let mut kept: Vec<_> = kept.map(|entry| entry.unwrap().path()).collect();
+        kept.sort();
+        let kept: Vec<_> = kept.iter().map(|path| fs::read(path).unwrap()).collect();
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..500 {
+            let bytes = changed(&kept, &mut random);
+            if catch_unwind(|| target(&bytes)).is_err() {
+                failed.push(format!("{name}: {}", bytes.escape_ascii()));
+                break;
+            }
+        }
+    }
+    assert!(failed.is_empty(), "these made their target panic: {failed:#?}");
+}

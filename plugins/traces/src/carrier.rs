@@ -51,7 +51,7 @@ impl Carriers {
 
 /// The context among `environment`, `NAME=VALUE` terminated by zeros. Of several the first counts, as for
 /// `getenv`.
-fn context(environment: &[u8]) -> Option<TraceContext> {
+pub(crate) fn context(environment: &[u8]) -> Option<TraceContext> {
     let found = environment.split(|&byte| byte == 0).try_for_each(|variable| {
         let value = variable.strip_prefix(TraceContext::VARIABLE.as_bytes());
         match value.and_then(|value| value.strip_prefix(b"=")) {

@@ -13,6 +13,7 @@
 //! | `span`, `resource` | spans in the terms of OpenTelemetry's SDK; the resource they are about |
 //! | `queue`, `request`, `delivery` | spans that wait, put together to requests, and sent |
 //! | `losses` | what was lost |
+//! | [`fuzzing`] | the entry for fuzzers |
 //!
 //! Follow a process: `exporter` → `table` → `trees` → `process` → `span` → `queue` → `request` →
 //! `delivery`.
@@ -31,6 +32,8 @@ mod carrier;
 mod config;
 mod delivery;
 mod exporter;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ids;
 mod limits;
 mod losses;
