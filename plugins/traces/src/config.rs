@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ pub struct TracesConfig {
     /// Of more processes that end within a second, the rest is counted in the spans of their parents. 0: no
     /// limit.
     pub max_spans_per_second: u32,
-    /// Longest time from the end of a span until it is sent, once its energy is known.
+    /// Longest time from the end of a span until it is sent, once its energy is known. 0s: the value of
+    /// OTEL_BSP_SCHEDULE_DELAY, else 5 s.
     #[serde(with = "humantime_serde")]
     pub delay: Duration,
     /// URL of the collector. Over HTTP `/v1/traces` is appended to its path. `user:password@` in it is sent
@@ -101,7 +103,7 @@ impl Default for TracesConfig {
             period: Duration::from_secs(3600),
             min_duration: Duration::ZERO,
             max_spans_per_second: 1000,
-            delay: Duration::from_secs(5),
+            delay: Duration::ZERO,
             endpoint: String::new(),
             protocol: String::new(),
             timeout: Duration::ZERO,
@@ -133,6 +135,8 @@ pub(crate) struct Settings {
     pub(crate) client: wattrace_otlp_client::Settings,
     pub(crate) policy: Policy,
     pub(crate) delay: Duration,
+    /// Most spans in a request.
+    pub(crate) most_spans: usize,
     /// `None`: what does not arrive waits in memory.
     pub(crate) spool: Option<wattrace_spool::Settings>,
 }
@@ -147,6 +151,10 @@ pub(crate) struct Policy {
     pub(crate) limits: Limits,
 }
 
+/// As the SDK's batch processor has it.
+const DEFAULT_DELAY: Duration = Duration::from_secs(5);
+const DEFAULT_SPANS: usize = 512;
+
 /// The shortest `period`: two spans of a process begin at different milliseconds, by which their ids differ.
 const MIN_PERIOD: Duration = Duration::from_secs(1);
 
@@ -157,7 +165,11 @@ impl Settings {
     /// An invalid value; the message names the key or the variable.
     pub(crate) fn resolve(config: TracesConfig, env: &Env<'_>) -> Result<Self, Error> {
         let policy = Policy::resolve(&config)?;
-        let delay = config.delay;
+        let delay = match config.delay.is_zero() {
+            true => env.duration("OTEL_BSP_SCHEDULE_DELAY").unwrap_or(DEFAULT_DELAY),
+            false => config.delay,
+        };
+        let most_spans = env.count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").map_or(DEFAULT_SPANS, NonZeroUsize::get);
         let spool = wattrace_spool::Settings::resolve(
             "plugins.traces.spool",
             "otlp-traces",
@@ -178,7 +190,11 @@ impl Settings {
             client_certificate: config.client_certificate,
             client_key: config.client_key,
         };
-        Ok(Self { client: wattrace_otlp_client::Settings::resolve(client, env)?, policy, delay, spool })
+        let mut client = wattrace_otlp_client::Settings::resolve(client, env)?;
+        if let Some(limit) = env.duration("OTEL_BSP_EXPORT_TIMEOUT") {
+            client.timeout = client.timeout.min(limit);
+        }
+        Ok(Self { client, policy, delay, most_spans, spool })
     }
 }
 
@@ -222,6 +238,27 @@ mod tests {
             let problem = problem(config);
             assert!(problem.contains(key), "{config}: {problem}");
         }
+    }
+
+    #[test]
+    fn the_batch_processor_has_its_variables() {
+        let resolve = |delay: u64, variables: &[(&str, &str)]| {
+            let lookup =
+                |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+            let config = TracesConfig { delay: Duration::from_secs(delay), ..TracesConfig::default() };
+            let settings = Settings::resolve(config, &Env::new(TRACES, &lookup)).unwrap();
+            (settings.delay.as_millis(), settings.most_spans, settings.client.timeout.as_millis())
+        };
+        let variables = [
+            ("OTEL_BSP_SCHEDULE_DELAY", "250"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64"),
+            ("OTEL_BSP_EXPORT_TIMEOUT", "2000"),
+        ];
+        assert_eq!(resolve(0, &[]), (5000, 512, 10_000));
+        assert_eq!(resolve(0, &variables), (250, 64, 2000));
+        assert_eq!(resolve(3, &variables).0, 3000);
+        let bad = variables.map(|(name, _)| (name, "0"));
+        assert_eq!(resolve(0, &bad), (5000, 512, 10_000));
     }
 
     #[test]

@@ -27,9 +27,7 @@ use crate::trees::Trees;
 
 /// Most bytes of spans that wait in memory: some 15,000.
 const MOST_QUEUED: usize = 16 * 1024 * 1024;
-/// Most spans in a request, as the SDK's batch processor has it, and about how many bytes: below the 4 MiB
-/// that gRPC servers take.
-const MOST_SPANS: usize = 512;
+/// About how many bytes a request has: below the 4 MiB that gRPC servers take.
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 /// Most requests that are sent one after the other.
 const MOST_REQUESTS: usize = 16;
@@ -103,7 +101,7 @@ impl Exporter {
             next: clock.now() + settings.delay,
             clock,
             delivery: None,
-            most: MOST_SPANS,
+            most: settings.most_spans,
             backoff: Backoff::new(Duration::from_secs(1), LONGEST_WAIT),
             is_away: false,
             trouble: None,
