@@ -8,7 +8,7 @@
 //! | store.rs | one transaction that writes all of it |
 //! | rollup.rs, age.rs | sums per minute and per hour instead of old points; the oldest are deleted |
 //! | output.rs | the output: when to commit, and in which database |
-//! | reader.rs | the joules of a span, read back for `wattrace query` |
+//! | reader.rs | the joules of a span, read back for `wattrace query` and `wattrace view` |
 //!
 //! A batch is taken as a whole or not at all: while what is staged can't be committed, the next batch is
 //! refused ([`wattrace_api::ErrorKind::Retry`]), so that nothing is written twice. The database is locked
@@ -31,7 +31,8 @@ use wattrace_text_output::Size;
 
 use output::SqliteOutput;
 pub use reader::{
-    By, Domain, EnergyReport, ReadError, Reader, RecordedPoint, RecordedSeries, Row, Span,
+    By, Domain, EnergyReport, EnergySeries, EnergySink, EnergyUser, ReadError, Reader, RecordedPoint,
+    RecordedSeries, Row, Span,
 };
 use staged::Staged;
 

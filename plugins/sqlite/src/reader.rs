@@ -1,15 +1,17 @@
-//! Reads the joules of a span back out of a database, for `wattrace query`.
+//! Reads the joules of a span back out of a database, for `wattrace query` and `wattrace view`.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | `portions` | what each series counted within a span |
 //! | `recorded` | points as they were recorded, for `wattrace top --replay` |
 //! | `report` | their sums by process, program, unit, …, beside idle and unattributed energy |
+//! | `increments` | every single increment of energy |
 //!
 //! An increment of a counter belongs to the moment at which its window ends, so a span holds whole windows:
 //! those that end after its beginning, up to its end. The books of each window are closed, and so are those
 //! of any span.
 
+mod increments;
 mod portions;
 mod recorded;
 mod report;
@@ -21,6 +23,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::schema::{self, APPLICATION_ID, Header, PATIENCE, VERSION};
+pub use increments::{EnergySeries, EnergySink, EnergyUser};
 pub use recorded::{RecordedPoint, RecordedSeries};
 pub use report::{Domain, EnergyReport, Row};
 
@@ -158,6 +161,20 @@ impl Reader {
         };
         let (span, portions) = read().map_err(|e| self.failed(e))?;
         Ok(report::build(span, portions, by, domain))
+    }
+
+    /// Gives `sink` every increment of energy in `span`, whose borders are moved back as those of
+    /// [`Self::energy`]. Returns the span with them.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn energy_increments(&self, span: Span, sink: &mut dyn EnergySink) -> Result<Span, ReadError> {
+        let mut read = || {
+            let span = increments::aligned(&self.connection, self.has_sums(), span)?;
+            increments::read(&self.connection, self.has_sums(), span, sink)?;
+            Ok(span)
+        };
+        read().map_err(|e| self.failed(e))
     }
 
     /// The first and the last moment of which there are points; `None` if there are none.
