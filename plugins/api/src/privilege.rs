@@ -45,7 +45,8 @@ pub fn limit() -> io::Result<bool> {
     if !sets.permitted.iter().any(of_file) {
         return Ok(false);
     }
-    set_capabilities(None, CapabilitySets { effective: sets.effective.difference(OF_FILES), ..sets })?;
+    // The file may give them as permitted only, so that it can be run where not all of them may be had.
+    set_capabilities(None, CapabilitySets { effective: sets.permitted.difference(OF_FILES), ..sets })?;
     LIMITED.store(true, Relaxed);
     Ok(true)
 }
