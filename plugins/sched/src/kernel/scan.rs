@@ -108,8 +108,9 @@ impl Scanner {
         let program: &mut RawTracePoint =
             program_mut(&mut self.ebpf, "scan")?.try_into().map_err(failed(step))?;
         program.test_run(RawTracePointRunOptions::new()).map_err(failed(step))?;
-        // SAFETY: as above.
-        let scan = unsafe { scan.read_volatile() };
+        // Not a volatile copy of the whole, which is half a megabyte of instructions.
+        // SAFETY: within the mapping; the call has ended, so the kernel no longer writes there.
+        let scan = unsafe { &*self.scan.at(0) };
         Ok((scan.task, scan.memory.concat()))
     }
 
