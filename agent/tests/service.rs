@@ -1,7 +1,12 @@
 //! The agent as a service: its manager learns when it is ready, reloads and stops, and gets the signs of life
 //! that a watchdog waits for. The test stands in for the manager: it listens on the socket. A real systemd
 //! runs the packaged agent in xtask/tests.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may panic: that is how tests fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may panic: that is how tests fail"
+)]
 
 mod support;
 

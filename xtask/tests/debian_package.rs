@@ -89,7 +89,8 @@ impl Debian {
     /// Waits until the program `burner`, which is started now, has joules; returns the answer.
     fn burn(&self) -> Value {
         self.says(
-            "cp /bin/sh /tmp/burner && (timeout 60 /tmp/burner -c 'while :; do :; done' &) > /dev/null 2>&1",
+            "cp --remove-destination /bin/sh /tmp/burner && \
+             (timeout 60 /tmp/burner -c 'while :; do :; done' &) > /dev/null 2>&1",
         );
         eventually("joules of a process", || {
             let answer = self.query()?;
@@ -169,7 +170,7 @@ fn runs_with_few_rights(debian: &Debian) {
 /// The pages, completions and commands of an installation.
 fn serves_its_users(debian: &Debian) {
     assert!(debian.says("wattrace control status").contains("source/sched/cpu"));
-    assert_eq!(debian.says("wattrace config check && systemctl is-enabled wattrace"), "enabled");
+    assert_eq!(debian.says("wattrace config check > /dev/null && systemctl is-enabled wattrace"), "enabled");
     assert!(debian.says("zcat /usr/share/man/man1/wattrace.1.gz").contains(".TH wattrace 1"));
     assert!(debian.says("zcat /usr/share/man/man1/wattrace-exec.1.gz").contains(".SH OPTIONS"));
     assert!(debian.says("cat /usr/share/bash-completion/completions/wattrace").contains("complete -F"));
@@ -186,7 +187,8 @@ fn the_books_are_closed(answer: &Value) {
 /// systemd restarts an agent that gives no signs of life.
 fn a_stopped_agent_is_restarted(debian: &Debian) {
     debian.says(
-        "mkdir -p /run/systemd/system/wattrace.service.d && printf '[Service]\\nWatchdogSec=2\\nRestartSec=0\\n' \
+        "mkdir -p /run/systemd/system/wattrace.service.d && \
+         printf '[Service]\\nWatchdogSec=2\\nRestartSec=0\\n' \
          > /run/systemd/system/wattrace.service.d/fast.conf && systemctl daemon-reload && \
          systemctl restart wattrace",
     );

@@ -9,8 +9,14 @@ use std::process::Command;
 use serde_json::Value;
 use support::{Podman, can_run, dist, has, is_root, run, text};
 
-const RIGHTS: [&str; 4] =
-    ["--cap-add=BPF", "--cap-add=PERFMON", "--cap-add=SYS_PTRACE", "--cap-add=DAC_READ_SEARCH"];
+/// The profile of older Podmans lets nobody call bpf(2) without CAP_SYS_ADMIN.
+const RIGHTS: [&str; 5] = [
+    "--cap-add=BPF",
+    "--cap-add=PERFMON",
+    "--cap-add=SYS_PTRACE",
+    "--cap-add=DAC_READ_SEARCH",
+    "--security-opt=seccomp=unconfined",
+];
 /// Nothing that it is not given, and no cgroup of its own: some machines let nobody install the filter of
 /// devices that belongs to one.
 const BARE: [&str; 7] = [
