@@ -11,11 +11,11 @@ use super::{PATIENCE, Site, authority};
 use crate::rotel;
 
 /// What an agent that is killed may lose: what it measured since it last sent or spooled, which is its
-/// interval of 50 ms and its timeout of 300 ms for each of two requests, on a busy machine.
-pub(crate) const TAIL: Duration = Duration::from_millis(2000);
+/// interval of 50 ms and its timeout of 300 ms for each of two requests, and as long as a busy disk takes.
+pub(crate) const TAIL: Duration = Duration::from_secs(4);
 
 /// How long an agent lives.
-const LIFE: std::ops::Range<u64> = 200..4000;
+const LIFE: std::ops::Range<u64> = 200..7000;
 
 /// What stands between the agents and the scripted collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

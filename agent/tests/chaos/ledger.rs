@@ -116,12 +116,19 @@ pub(crate) fn compare(ledger: &Ledger, seen: &HashMap<Key, Value>, tail: u64) ->
                 0 => {
                     (difference.cut, difference.cut_steps) = (difference.cut + 1, difference.cut_steps + last)
                 }
-                _ => difference.missing.push(format!("{key:?}: nothing arrived of {last} µJ at {last_time}")),
+                _ => {
+                    let before = (newest(ledger) - last_time) as f64 / 1e9;
+                    let what = format!("nothing arrived of {last} µJ {before} s before the kill");
+                    difference.missing.push(format!("{key:?}: {what}"));
+                }
             }
             continue;
         };
         let expected = values.range(..=known.time).next_back().map_or(0, |(_, steps)| *steps);
-        if known.steps != expected {
+        if known.time >= last_time && known.steps > last {
+            // The kill has cut the ledger.
+            difference.complete += 1;
+        } else if known.steps != expected {
             difference.wrong.push(format!("{key:?}: {known:?}, and {expected} µJ in the ledger"));
         } else if known.steps == last {
             difference.complete += 1;
@@ -130,7 +137,8 @@ pub(crate) fn compare(ledger: &Ledger, seen: &HashMap<Key, Value>, tail: u64) ->
             difference.cut += 1;
             difference.cut_steps += last - known.steps;
         } else {
-            difference.missing.push(format!("{key:?}: {known:?} of {last} µJ at {last_time}"));
+            let before = (newest(ledger) - last_time) as f64 / 1e9;
+            difference.missing.push(format!("{key:?}: {known:?} of {last} µJ {before} s before the kill"));
         }
     }
     difference

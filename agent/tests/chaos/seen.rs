@@ -55,7 +55,10 @@ impl Seen {
 
     fn learn(&mut self, key: Key, new: Value) {
         let old = self.newest.entry(key).or_insert(new);
-        if new.time > old.time || (new.time == old.time && old.is_refused) {
+        // Of two points at one time the later one contains the other.
+        let is_newer = (new.time, new.steps) > (old.time, old.steps);
+        let is_taken_now = (new.time, new.steps) == (old.time, old.steps) && old.is_refused;
+        if is_newer || is_taken_now {
             *old = new;
         }
     }
