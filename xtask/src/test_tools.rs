@@ -1,6 +1,6 @@
 //! What the tests need beyond Rust: stress-ng for load, make for a build, Podman and Slurm for a container
-//! and a job, a real Prometheus and real databases, a Python environment with a real OTLP collector, and
-//! cargo-deny. The benchmarks also race hackbench, and compare with bpftrace.
+//! and a job, a real Prometheus, real databases and a real browser, a Python environment with a real OTLP
+//! collector, and cargo-deny. The benchmarks also race hackbench, and compare with bpftrace.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -31,7 +31,7 @@ struct Service {
     units: &'static [&'static str],
 }
 
-const SERVICES: [Service; 7] = [
+const SERVICES: [Service; 8] = [
     Service {
         name: "Podman",
         purpose: "a real container for the tests",
@@ -44,6 +44,13 @@ const SERVICES: [Service; 7] = [
         purpose: "reads packages in the tests, and gives the agent's file in an image its capabilities",
         programs: &["rpm", "cpio", "setcap"],
         packages: &["rpm", "cpio", "libcap2-bin"],
+        units: &[],
+    },
+    Service {
+        name: "Chromium",
+        purpose: "a real browser for the tests",
+        programs: &["chromium"],
+        packages: &["chromium"],
         units: &[],
     },
     Service {
