@@ -20,6 +20,8 @@ mod run;
 mod service;
 mod session;
 mod table;
+#[cfg(feature = "sqlite")]
+mod view;
 mod top;
 
 use std::process::ExitCode;
@@ -63,6 +65,9 @@ enum Command {
     #[cfg(feature = "sqlite")]
     #[command(after_help = examples::QUERY)]
     Query(query::Options),
+    /// Show who used how much energy when, on a web page on this machine
+    #[cfg(feature = "sqlite")]
+    View(view::Options),
     /// Show what works here, what is missing, and how to get it
     Doctor(doctor::Options),
     /// Show who uses how much power now, or did in a recording
@@ -105,6 +110,8 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
         Command::Calibrate(options) => calibrate::main(&options, plugins),
         #[cfg(feature = "sqlite")]
         Command::Query(options) => query::main(&options),
+        #[cfg(feature = "sqlite")]
+        Command::View(options) => view::main(&options),
         Command::Doctor(options) => doctor::main(&options, plugins),
         Command::Top(options) => top::main(&options, plugins),
         Command::Config(options) => config::main(&options, plugins),

@@ -1,0 +1,132 @@
+//! `wattrace view` on a database that an agent wrote: its page and its data, which have the joules of
+//! `wattrace query`. The page itself: libs/page/tests/browser.rs.
+#![cfg(feature = "sqlite")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+use support::{interrupt, wattrace};
+use wattrace_browser_testing::{Browser, Screen};
+
+/// Two seconds of a simulated machine: two programs, of which one sleeps now and then.
+fn database(dir: &Path) -> PathBuf {
+    let db = dir.join("w.db");
+    let threads = "[{ process = 'one', run = '6ms', sleep = '4ms' }, { process = 'two', run = '1ms', \
+                   sleep = '30ms' }]";
+    let status = wattrace()
+        .args(["run", "--duration", "2s", "--plugins", "simulator,attribution,sqlite"])
+        .args(["--set", &format!("plugins.simulator.threads={threads}")])
+        .args(["--set", "plugins.simulator.schedule=script", "--set", "plugins.simulator.interval=20ms"])
+        .args(["--set", &format!("plugins.sqlite.path={}", db.display())])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    db
+}
+
+/// A server, and the address that it has printed.
+struct Viewer {
+    child: Child,
+    url: String,
+}
+
+impl Viewer {
+    fn start(db: &Path) -> Self {
+        let mut child = wattrace().arg("view").arg(db).stdout(Stdio::piped()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        Self { child, url: url.trim_end().to_owned() }
+    }
+
+    fn data(&self) -> Value {
+        let (address, path) = self.url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET /{path}data HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Microjoules of each program and closing entry in the domains that totals count, and of their meters.
+fn sums(data: &Value) -> (BTreeMap<String, u64>, u64) {
+    let list = |value: &Value| value.as_array().unwrap().clone();
+    let sum = |amounts: &Value| list(amounts).chunks(2).map(|pair| pair[1].as_u64().unwrap()).sum::<u64>();
+    let domains = list(&data["domains"]);
+    let counts = |domain: &Value| domain["in_total"].as_bool().unwrap();
+    let measured = domains.iter().filter(|domain| counts(domain)).map(|domain| sum(&domain["measured_uj"]));
+    let mut used = BTreeMap::new();
+    for consumer in list(&data["consumers"]) {
+        let kind = consumer["kind"].as_str().unwrap();
+        let name = if kind == "process" { consumer["name"].as_str().unwrap() } else { kind };
+        for pair in list(&consumer["used_uj"]) {
+            if counts(&domains[usize::try_from(pair[0].as_u64().unwrap()).unwrap()]) {
+                *used.entry(name.to_owned()).or_default() += sum(&pair[1]);
+            }
+        }
+    }
+    (used, measured.sum())
+}
+
+#[test]
+fn the_page_of_a_database_has_the_joules_of_a_query() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = database(dir.path());
+    let query = wattrace().args(["query", "--format", "json", "--db"]).arg(&db).output().unwrap();
+    let query: Value = serde_json::from_slice(&query.stdout).unwrap();
+    let rows = query["rows"].as_array().unwrap().iter();
+    let rows = rows.map(|row| (row["name"].as_str().unwrap().to_owned(), row["energy_uj"].as_u64().unwrap()));
+    let expected: BTreeMap<_, _> = rows.filter(|(_, microjoules)| *microjoules > 0).collect();
+    let mut viewer = Viewer::start(&db);
+    let data = viewer.data();
+    let (used, measured) = sums(&data);
+    assert_eq!(used, expected);
+    assert_eq!(measured, query["total"]["measured_uj"].as_u64().unwrap());
+    assert!(data["edges_us"].as_array().unwrap().len() > 20, "{data}");
+    assert_eq!(data["domains"][0]["origin"], "simulated");
+    if let Some(mut browser) = Browser::start(Screen::WIDE) {
+        browser.open(&viewer.url, "document.documentElement.dataset.firstViewMs");
+        let shown = browser.evaluate("document.getElementById('books').dataset.total");
+        assert_eq!(shown, measured.to_string());
+        let badge = browser.evaluate("document.getElementById('origin').textContent");
+        assert_eq!((badge, browser.complaints()), (Value::from("simulated"), Vec::new()));
+        let path = std::env::var_os("WATTRACE_SCREENSHOTS");
+        path.into_iter().for_each(|path| browser.screenshot(&Path::new(&path).join("database.png"), true));
+    }
+    interrupt(&viewer.child);
+    assert_eq!(viewer.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_shown_says_why_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let message = |arguments: &[&str]| {
+        let output = wattrace().arg("view").args(arguments).current_dir(dir.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let missing = message(&["nowhere.db"]);
+    assert!(missing.contains("nowhere.db: no such file: name a database; `wattrace run --set"), "{missing}");
+    std::fs::write(dir.path().join("notes.db"), "Some notes, ".repeat(100)).unwrap();
+    assert!(message(&["notes.db"]).contains("is no database of Wattrace"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let db = database(dir.path());
+    let busy = message(&["--port", &port, &db.display().to_string()]);
+    assert!(busy.contains(&format!("--port {port}: cannot listen on it")), "{busy}");
+}
