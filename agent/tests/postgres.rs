@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::feed;
 use support::services::{Running, eventually, free_port, has};
 use support::{consumer, interrupt, is_root, metric, read_jsonl, wattrace};
@@ -158,6 +158,35 @@ fn energy_in(points: &[Value]) -> BTreeMap<String, i64> {
     sums
 }
 
+/// Values in millionths by metric, text and time in microseconds.
+type Points = BTreeMap<(String, String, u64), i64>;
+
+/// The points of the feed among those of a file.
+fn fed_points(points: &[Value]) -> Points {
+    let of_feed = points.iter().filter(|point| metric(point).starts_with("fed."));
+    of_feed
+        .map(|p| {
+            let micros = p["time_unix_nano"].as_u64().unwrap() / 1000;
+            let key = (p["metric"].to_string(), p["attributes"]["fed.text"].to_string(), micros);
+            (key, millionths(&p["value"]))
+        })
+        .collect()
+}
+
+/// Those in the database, of the rows that fit.
+fn stored_points(port: u16, condition: &str) -> Points {
+    let sql = format!(
+        "SELECT metric, attributes -> 'fed.text' AS text, (extract(epoch FROM time) * 1000000)::bigint AS t, \
+         value FROM wattrace.measurements WHERE metric LIKE 'fed.%' AND {condition}"
+    );
+    let rows = query(port, "energy", &sql).unwrap();
+    let row = |row: &Value| {
+        let key = (row["metric"].to_string(), row["text"].to_string(), row["t"].as_u64().unwrap());
+        (key, millionths(&row["value"]))
+    };
+    rows.as_array().unwrap().iter().map(row).collect()
+}
+
 #[test]
 fn postgres_has_every_point_once_though_it_was_killed_meanwhile() {
     if !(is_root() && has(program("initdb").to_str().unwrap(), "postgresql") && has("openssl", "openssl")) {
@@ -195,26 +224,9 @@ fn postgres_has_every_point_once_though_it_was_killed_meanwhile() {
     assert_eq!(count(), Some(points.len() as u64), "{}", log());
     assert_eq!(read("SELECT count(*) AS n FROM wattrace.runs")[0]["n"], 1);
 
-    let of_feed = points.iter().filter(|point| metric(point).starts_with("fed."));
-    let key = |name: &Value, text: &Value, micros: u64| (name.to_string(), text.to_string(), micros);
-    let written: BTreeMap<_, _> = of_feed
-        .map(|p| {
-            let micros = p["time_unix_nano"].as_u64().unwrap() / 1000;
-            (key(&p["metric"], &p["attributes"]["fed.text"], micros), millionths(&p["value"]))
-        })
-        .collect();
-    let rows = read(
-        "SELECT metric, attributes -> 'fed.text' AS text, (extract(epoch FROM time) * 1000000)::bigint AS t, \
-         value FROM wattrace.measurements WHERE metric LIKE 'fed.%'",
-    );
-    let stored: BTreeMap<_, _> = rows
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| (key(&row["metric"], &row["text"], row["t"].as_u64().unwrap()), millionths(&row["value"])))
-        .collect();
+    let written = fed_points(&points);
     assert_eq!(written.len(), feed::POINTS);
-    assert_eq!(stored, written);
+    assert_eq!(stored_points(port, "true"), written);
 
     let rows = read("SELECT coalesce(program, '') AS program, joules FROM wattrace.energy_by_program");
     let by_program: BTreeMap<_, _> = rows
@@ -225,6 +237,65 @@ fn postgres_has_every_point_once_though_it_was_killed_meanwhile() {
         .collect();
     assert!(!by_program.is_empty());
     assert_eq!(by_program, energy_in(&points));
+    kill_all(&mut server);
+}
+
+/// An agent is killed while the database is away. The next one writes what waits; and once more, from a copy
+/// of the spool, as one does that was killed between a commit and the removal of what it committed.
+#[test]
+fn points_of_an_agent_that_was_killed_during_an_outage_are_written_once() {
+    if !(has(program("initdb").to_str().unwrap(), "postgresql") && has("openssl", "openssl")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    make_cluster(dir.path());
+    let port = free_port();
+    let mut server = start_postgres(dir.path(), port);
+    execute(port, "postgres", "CREATE DATABASE energy");
+    let spool = dir.path().join("spool.db");
+    let settings = format!("plugins.postgres.spool={}", spool.display());
+    let agent = || start_agent(dir.path(), port, "exec,jsonl,postgres", &[&settings]);
+    let mut first = agent();
+    let points =
+        || query(port, "energy", "SELECT FROM wattrace.points LIMIT 1").filter(|rows| *rows != json!([]));
+    eventually("the first points", points);
+    kill_all(&mut server);
+    let file = dir.path().join("all.jsonl");
+    let fed = || feed::points_in(&file);
+    eventually("the end of the feed", || (fed() >= feed::POINTS).then_some(()));
+    let log = || std::fs::read_to_string(dir.path().join("agent.log")).unwrap();
+    eventually("the outage in the log", || log().contains("takes no points").then_some(()));
+    first.kill();
+    let written = fed_points(&read_jsonl(&file));
+    // Of the last second some points may not have been in the spool.
+    let last = written.keys().map(|(_, _, time)| *time).max().unwrap();
+    let is_due = |time: u64| time < last - 1_000_000;
+    std::fs::remove_file(&file).unwrap();
+    let copies = [".db", ".db-wal"]
+        .map(|end| (spool.with_extension(&end[1..]), dir.path().join(format!("copy{end}"))));
+    copies.iter().for_each(|(from, to)| drop(std::fs::copy(from, to)));
+
+    let mut server = start_postgres(dir.path(), port);
+    let mut counts = Vec::new();
+    for round in 1..=2 {
+        let mut next = agent();
+        // Its own come last.
+        let own = format!("SELECT FROM wattrace.runs OFFSET {round}");
+        eventually("the next run", || query(port, "energy", &own).filter(|rows| *rows != json!([])));
+        eventually("the end of the feed", || (fed() >= feed::POINTS).then_some(()));
+        interrupt(&next.0);
+        assert!(next.0.wait().unwrap().success(), "{}", log());
+        let stored = stored_points(port, "series_id >> 32 = 1");
+        assert!(stored.iter().all(|(key, value)| written.get(key) == Some(value)), "round {round}");
+        let missing = written.keys().filter(|key| is_due(key.2) && !stored.contains_key(*key));
+        assert_eq!(missing.count(), 0, "round {round}: {}", log());
+        let rows =
+            query(port, "energy", "SELECT count(*) AS n FROM wattrace.points WHERE series_id >> 32 = 1");
+        counts.push(rows.unwrap()[0]["n"].as_u64().unwrap());
+        std::fs::remove_file(&file).unwrap();
+        copies.iter().for_each(|(from, to)| drop(std::fs::copy(to, from)));
+    }
+    assert_eq!(counts[0], counts[1], "each row is there once");
     kill_all(&mut server);
 }
 

@@ -1,8 +1,10 @@
 //! Servers that tests start for themselves, on free ports of loopback and in temporary directories.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -39,9 +41,22 @@ pub(crate) fn has(program: &str, package: &str) -> bool {
     found.is_ok()
 }
 
-/// A port of loopback that is free now.
+/// A port of loopback that nobody uses, until this process ends: the lock of a file keeps other tests away,
+/// and programs that ask the kernel for any port get one above.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static LOCKS: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    // SAFETY: the call has no preconditions.
+    let user = unsafe { libc::geteuid() };
+    let directory = std::env::temp_dir().join(format!("wattrace-test-ports-{user}"));
+    std::fs::create_dir_all(&directory).unwrap();
+    loop {
+        let port = fastrand::u16(15_000..30_000);
+        let lock = File::create(directory.join(port.to_string())).unwrap();
+        if lock.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            LOCKS.lock().unwrap().push(lock);
+            return port;
+        }
+    }
 }
 
 /// What `probe` gives as soon as it gives something.

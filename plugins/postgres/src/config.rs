@@ -36,8 +36,16 @@ pub struct PostgresConfig {
     /// How long a transaction may take, and a connection to open.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// Points that wait while the database takes none, in MiB.
+    /// Points that wait in memory, in MiB.
     pub buffer_mib: u32,
+    /// The file in which points wait while the database takes none. Empty: `spool/postgres.db` in the agent's
+    /// state directory. `none`: they wait in memory.
+    pub spool: PathBuf,
+    /// Most MiB of that file.
+    pub spool_max_mib: u32,
+    /// What has waited for longer is dropped.
+    #[serde(with = "humantime_serde")]
+    pub spool_max_age: Duration,
     /// PEM file with the authorities that the server's certificate is checked with. Empty: the system's.
     pub authority: PathBuf,
     /// PEM file with the agent's certificate, for servers that ask for one.
@@ -57,6 +65,9 @@ impl Default for PostgresConfig {
             commit_interval: Duration::from_secs(1),
             timeout: Duration::from_secs(8),
             buffer_mib: 64,
+            spool: PathBuf::new(),
+            spool_max_mib: 1024,
+            spool_max_age: Duration::from_secs(7 * 24 * 60 * 60),
             authority: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
@@ -78,6 +89,8 @@ pub(crate) struct Settings {
     pub(crate) commit_interval: Duration,
     pub(crate) timeout: Duration,
     pub(crate) buffer_bytes: usize,
+    /// `None`: there is none.
+    pub(crate) spool: Option<wattrace_spool::Settings>,
     pub(crate) tls: ClientTls,
 }
 
@@ -125,6 +138,13 @@ impl Settings {
             commit_interval: config.commit_interval,
             timeout: config.timeout,
             buffer_bytes: config.buffer_mib as usize * 1024 * 1024,
+            spool: wattrace_spool::Settings::resolve(
+                "plugins.postgres.spool",
+                "postgres",
+                config.spool.clone(),
+                config.spool_max_mib,
+                config.spool_max_age,
+            )?,
             tls: tls(&config)?,
         })
     }

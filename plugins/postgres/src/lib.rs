@@ -5,18 +5,21 @@
 //! | `config`, `url`, `passfile` | the settings, and the password that goes with them |
 //! | `output` | the output: takes batches, commits them, reconnects |
 //! | `staged` | what was taken and not committed yet |
+//! | `portion` | points of a run with their series, as they wait in the spool |
 //! | `session`, `tls` | a connection, and one transaction that writes what is staged |
 //! | `schema`, schema/*.sql | the tables and views, created and migrated |
 //! | `failure` | what an error of the database means |
 //!
 //! What is staged is committed as a whole or not at all. If the connection breaks while a commit runs,
 //! nobody knows whether it took place; so it is sent again, and the tables' keys see to it that each row is
-//! there once.
+//! there once. The same holds for a portion in the spool, which is removed once it is committed: an agent
+//! that is killed in between leaves it for the next one, which writes it again.
 
 mod config;
 mod failure;
 mod output;
 mod passfile;
+mod portion;
 mod schema;
 mod session;
 mod staged;

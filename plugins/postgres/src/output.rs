@@ -1,5 +1,6 @@
 //! The output: takes batches, and commits them every interval on its own thread, where it waits for the
-//! database. It reconnects by itself.
+//! database. It reconnects by itself. While the database takes nothing, and until it has what waits in the
+//! spool, what is taken goes there too, so that everything is written in its order.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +9,19 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 use wattrace_api::{Batch, Clock, Error, Output, Timestamp};
 use wattrace_backoff::Backoff;
+use wattrace_spool::Spool;
 use wattrace_text_output::IntervalTimer;
 
 use crate::config::{Settings, bad};
 use crate::failure::Failure;
+use crate::portion::{Portion, Run, micros};
 use crate::session::Session;
 use crate::staged::Staged;
 
 /// Points of one transaction.
 const MOST_POINTS: usize = 20_000;
+/// About how many bytes of the spool are committed together.
+const READ_BYTES: usize = 4 * 1024 * 1024;
 /// The longest wait between two attempts.
 const LONGEST: Duration = Duration::from_secs(60);
 /// How long transactions follow each other before the next batch is taken.
@@ -36,19 +41,22 @@ pub(crate) struct PostgresOutput {
     runtime: Handle,
     clock: Clock,
     staged: Staged,
-    /// What this run of the agent is called in the database.
-    key: String,
+    /// What waits in a file, if there is one.
+    spool: Option<Spool>,
+    /// This run of the agent.
+    run: Run,
     session: Option<Session>,
     /// The id under which series are in the database; 0: there are none yet.
-    run: i32,
+    run_id: i32,
     commit_timer: IntervalTimer,
     retry_at: Timestamp,
     backoff: Backoff,
     trouble: Option<String>,
     /// The database never takes anything.
     hopeless: bool,
-    refused: u64,
-    forgotten: u64,
+    /// About how many bytes are read from the spool, to be committed together.
+    read_bytes: usize,
+    losses: Vec<(&'static str, u64)>,
 }
 
 impl PostgresOutput {
@@ -64,54 +72,133 @@ impl PostgresOutput {
     ) -> Result<Self, Error> {
         settings.tls.config(&[]).map_err(|e| bad("authority", e))?;
         let commit_timer = IntervalTimer::new(settings.commit_interval, clock.now());
+        let run = Run {
+            key: format!("{:032x}", fastrand::u128(..)),
+            host: settings.host.clone(),
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            started: micros(clock.unix_nanos(clock.now())),
+        };
         Ok(Self {
+            spool: settings.spool.clone().map(|spool| Spool::new(spool, clock.clone())),
             settings,
             runtime,
             staged,
-            key: format!("{:032x}", fastrand::u128(..)),
+            run,
             session: None,
-            run: 0,
+            run_id: 0,
             commit_timer,
             retry_at: Timestamp(0),
             clock,
             backoff: Backoff::new(Duration::from_secs(1), LONGEST),
             trouble: None,
             hopeless: false,
-            refused: 0,
-            forgotten: 0,
+            read_bytes: READ_BYTES,
+            losses: Vec::new(),
         })
     }
 
-    /// Commits what is staged, unless it is too early for another attempt.
+    /// Whether nothing waits to be written.
+    fn is_done(&self) -> bool {
+        self.staged.is_empty() && !self.has_spooled()
+    }
+
+    fn has_spooled(&self) -> bool {
+        self.spool.as_ref().is_some_and(|spool| !spool.is_empty())
+    }
+
+    /// Commits what waits, unless it is too early for another attempt. What is not committed by then goes to
+    /// the spool.
     fn commit(&mut self, until: Instant) {
-        while !self.staged.is_empty() && self.clock.now() >= self.retry_at {
+        if self.trouble.is_some() || self.has_spooled() {
+            self.set_aside();
+        }
+        while !self.is_done() && self.clock.now() >= self.retry_at {
             if !self.attempt(self.settings.timeout) || Instant::now() >= until {
-                return;
+                break;
             }
+        }
+        if self.trouble.is_some() {
+            self.set_aside();
         }
     }
 
-    /// Commits the oldest of what is staged. Whether more may follow.
+    /// Leaves what is staged to the spool, if there is one.
+    fn set_aside(&mut self) {
+        let Some(spool) = &mut self.spool else { return };
+        if self.staged.points.is_empty() {
+            return;
+        }
+        let portions = self.staged.take_portions(&self.run, MOST_POINTS);
+        let entries: Vec<_> = portions.iter().filter_map(|(class, portion)| portion.entry(*class)).collect();
+        spool.push(entries);
+    }
+
+    /// Commits the oldest of what waits. Whether more may follow.
     fn attempt(&mut self, time: Duration) -> bool {
         let runtime = self.runtime.clone();
         if let Err(failure) = runtime.block_on(within(time, self.connect())) {
             // It is not about these points.
-            return self.failed(failure.or_later(), 0);
+            self.failed(failure.or_later());
+            return false;
         }
+        if self.has_spooled() { self.attempt_spooled(time) } else { self.attempt_staged(time) }
+    }
+
+    fn attempt_staged(&mut self, time: Duration) -> bool {
         let (points, count) = self.staged.first(MOST_POINTS);
         let Some(session) = &mut self.session else { return false };
-        match runtime.block_on(within(time, session.commit(&self.staged, &points))) {
-            Ok(()) => {
-                self.staged.settled(count);
-                self.works();
-                true
+        let (series, run) = (self.staged.rows(), self.run_id);
+        let result = self.runtime.block_on(within(time, session.commit(run, &series, &points)));
+        let Err(failure) = result else {
+            self.staged.settled(count);
+            self.works();
+            return true;
+        };
+        if self.failed(failure) {
+            self.staged.settled(count);
+            self.refused(count as u64);
+        }
+        false
+    }
+
+    /// Commits the oldest portions in the spool, which may be of an earlier run.
+    fn attempt_spooled(&mut self, time: Duration) -> bool {
+        let (Some(spool), Some(session)) = (&mut self.spool, &mut self.session) else { return false };
+        let waiting = spool.oldest(None, self.read_bytes);
+        let Some(first) = waiting.first() else { return true };
+        let Some(mut portion) = Portion::read(&first.entry.payload) else {
+            spool.done(&[first.id]);
+            let points = first.entry.points;
+            self.lose("unreadable", points);
+            return true;
+        };
+        let (mut ids, mut points) = (vec![first.id], first.entry.points);
+        for next in &waiting[1..] {
+            match Portion::read(&next.entry.payload) {
+                Some(more) if portion.fits(&more, MOST_POINTS) => portion.add(more),
+                _ => break,
             }
-            Err(failure) => {
-                // Whether the connection still works after half an exchange need not be known.
-                self.session = None;
-                self.failed(failure, count)
+            ids.push(next.id);
+            points += next.entry.points;
+        }
+        let work = async {
+            let run = session.register(&portion.run).await.map_err(Failure::or_later)?;
+            session.commit(run, &portion.series, &portion.points).await
+        };
+        let Err(failure) = self.runtime.block_on(within(time, work)) else {
+            spool.done(&ids);
+            self.works();
+            return true;
+        };
+        if self.failed(failure) {
+            // One of them is refused, and the others are not.
+            self.read_bytes = if ids.len() > 1 { 1 } else { READ_BYTES };
+            if let (Some(spool), [id]) = (&mut self.spool, &ids[..]) {
+                spool.done(&[*id]);
+                self.refused(points);
             }
         }
+        false
     }
 
     /// Opens a connection if there is none that works.
@@ -120,25 +207,27 @@ impl PostgresOutput {
             return Ok(());
         }
         self.session = None;
-        let session = Session::open(&self.settings, &self.key).await?;
-        if self.run != 0 && self.run != session.run {
+        let mut session = Session::open(&self.settings).await?;
+        let run_id = session.register(&self.run).await?;
+        if self.run_id != 0 && self.run_id != run_id {
             warn!("plugins.postgres: {} is another database now; going on in it", self.settings.place);
-            self.forgotten += self.staged.begin_again();
+            self.staged.restate();
         }
-        self.run = session.run;
+        self.run_id = run_id;
         self.session = Some(session);
         Ok(())
     }
 
-    fn failed(&mut self, failure: Failure, count: usize) -> bool {
+    /// What a failure means for what was to be committed: whether it is refused for good.
+    fn failed(&mut self, failure: Failure) -> bool {
+        // Whether the connection still works after half an exchange need not be known.
+        self.session = None;
         let place = &self.settings.place;
         match failure {
             Failure::Refused(cause) => {
-                warn!("plugins.postgres: {place} never takes {count} points: {cause}");
-                self.staged.settled(count);
-                // Their series were refused with them, and may have more points to come.
-                self.refused += count as u64 + self.staged.begin_again();
+                warn!("plugins.postgres: {place} never takes some points: {cause}");
                 self.retry_at = self.clock.now() + self.backoff.next_wait();
+                return true;
             }
             Failure::Fatal(cause) => {
                 self.hopeless = true;
@@ -154,6 +243,21 @@ impl PostgresOutput {
             }
         }
         false
+    }
+
+    /// The database never takes so many points. Their series were refused with them, and may have more points
+    /// to come.
+    fn refused(&mut self, points: u64) {
+        self.lose("refused", points);
+        self.staged.restate();
+    }
+
+    fn lose(&mut self, reason: &'static str, points: u64) {
+        match self.losses.iter_mut().find(|(known, _)| *known == reason) {
+            _ if points == 0 => {}
+            Some((_, count)) => *count += points,
+            None => self.losses.push((reason, points)),
+        }
     }
 
     fn works(&mut self) {
@@ -173,6 +277,7 @@ impl Output for PostgresOutput {
         let until = Instant::now() + BURST;
         if self.staged.bytes() >= self.settings.buffer_bytes {
             self.commit(until);
+            self.set_aside();
             if self.staged.bytes() >= self.settings.buffer_bytes {
                 return Err(Error::retry(format!("{}; plugins.postgres.buffer_mib is full", self.why())));
             }
@@ -191,21 +296,30 @@ impl Output for PostgresOutput {
         let until = Instant::now() + self.settings.timeout.min(FLUSH_LIMIT);
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if self.staged.is_empty() {
+            if self.is_done() {
                 return Ok(());
             }
             if left.is_zero() {
-                let points = self.staged.points.len();
-                return Err(Error::retry(format!("{points} points could not be written: {}", self.why())));
+                break;
             }
             if !self.attempt(left) {
                 std::thread::sleep(FLUSH_PAUSE.min(left));
             }
         }
+        self.set_aside();
+        let points = self.undelivered();
+        if points == 0 {
+            let spooled = self.spool.as_ref().map_or(0, |spool| spool.amount().points);
+            info!("{spooled} points wait in the spool for the next start: {}", self.why());
+            return Ok(());
+        }
+        Err(Error::retry(format!("{points} points could not be written: {}", self.why())))
     }
 
+    /// What ends with the agent.
     fn undelivered(&self) -> u64 {
-        self.staged.points.len() as u64
+        let in_memory = self.spool.as_ref().map_or(0, |spool| spool.amount_in_memory().points);
+        self.staged.points.len() as u64 + in_memory
     }
 
     fn trouble(&self) -> Option<&str> {
@@ -213,11 +327,14 @@ impl Output for PostgresOutput {
     }
 
     fn take_losses(&mut self) -> Vec<(&'static str, u64)> {
-        let losses = [
-            ("unknown_series", self.staged.take_unknown()),
-            ("refused", std::mem::take(&mut self.refused)),
-            ("another_database", std::mem::take(&mut self.forgotten)),
-        ];
-        losses.into_iter().filter(|(_, points)| *points > 0).collect()
+        let unknown = self.staged.take_unknown();
+        self.lose("unknown_series", unknown);
+        let spooled = self.spool.as_mut().map(Spool::take_losses).unwrap_or_default();
+        if !spooled.is_empty() {
+            // What is lost may have held the only rows of series that go on.
+            self.staged.restate();
+        }
+        spooled.into_iter().for_each(|(reason, points)| self.lose(reason, points));
+        std::mem::take(&mut self.losses)
     }
 }

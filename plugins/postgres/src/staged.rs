@@ -1,24 +1,16 @@
 //! Points that are taken and not committed yet, and the number of each series in this run of the agent.
-//! `session` commits them.
+//! `session` commits them; while the database takes none they become portions for the spool.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use wattrace_api::{Batch, Clock, Kind, Registry, Series, SeriesId, SeriesMap};
+use wattrace_spool::Class;
+
+use crate::portion::{Point, Portion, Run, SeriesRow, micros, unique};
 
 /// About how much memory a series takes that is to be written.
 const SERIES_BYTES: usize = 1024;
-
-/// A point to write.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Point {
-    /// The number of its series.
-    pub(crate) series: u32,
-    pub(crate) time: SystemTime,
-    pub(crate) steps: Option<i64>,
-    pub(crate) value: Option<f64>,
-}
 
 struct Entry {
     series: Arc<Series>,
@@ -36,6 +28,8 @@ pub(crate) struct Staged {
     pub(crate) series: BTreeMap<u32, Arc<Series>>,
     /// Points to insert, in the order in which they came.
     pub(crate) points: Vec<Point>,
+    /// The series that have ended since there were no points.
+    ended: HashMap<u32, Arc<Series>>,
     unknown: u64,
 }
 
@@ -48,6 +42,7 @@ impl Staged {
             next: 0,
             series: BTreeMap::new(),
             points: Vec::new(),
+            ended: HashMap::new(),
             unknown: 0,
         }
     }
@@ -65,7 +60,7 @@ impl Staged {
     /// Takes a batch.
     pub(crate) fn take(&mut self, batch: &Batch) {
         for segment in batch.segments() {
-            let time = self.time(self.clock.unix_nanos(segment.window.end));
+            let time = micros(self.clock.unix_nanos(segment.window.end));
             for (id, value) in segment.points() {
                 let Some((series, kind)) = self.number(id) else {
                     self.unknown += 1;
@@ -74,13 +69,15 @@ impl Staged {
                 let (steps, value) = match kind {
                     // 2⁶³ microjoules are 29,000 years of 10 kW.
                     Kind::Counter => (Some(i64::try_from(value.steps()).unwrap_or(i64::MAX)), None),
-                    Kind::Gauge => (None, Some(value.gauge())),
+                    Kind::Gauge => (None, Some(value.gauge().to_bits())),
                 };
                 self.points.push(Point { series, time, steps, value });
             }
         }
         for &id in batch.ended() {
-            self.entries.remove(id);
+            if let Some(entry) = self.entries.remove(id) {
+                self.ended.insert(entry.number, entry.series);
+            }
         }
     }
 
@@ -103,48 +100,53 @@ impl Staged {
         Some((entry.number, entry.series.metric.kind))
     }
 
-    /// The time at which the counter of `series` stood at zero.
-    pub(crate) fn start(&self, series: &Series) -> SystemTime {
-        self.time(self.clock.unix_nanos(series.start))
-    }
-
-    /// PostgreSQL's times are whole microseconds.
-    pub(crate) fn time(&self, unix_nanos: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_micros(unix_nanos / 1000)
+    /// The rows of the series to insert or update.
+    pub(crate) fn rows(&self) -> Vec<SeriesRow> {
+        self.series.iter().map(|(&number, series)| SeriesRow::of(number, series, &self.clock)).collect()
     }
 
     /// The first of the points, at most `most`: sorted by key, and of two with the same key the later one.
     /// Returns how many they were before.
     pub(crate) fn first(&self, most: usize) -> (Vec<Point>, usize) {
         let count = self.points.len().min(most);
-        let mut points = self.points[..count].to_vec();
-        points.sort_by_key(|point| (point.series, point.time));
-        let mut unique = Vec::<Point>::with_capacity(count);
-        for point in points {
-            match unique.last_mut() {
-                Some(last) if (last.series, last.time) == (point.series, point.time) => *last = point,
-                _ => unique.push(point),
-            }
-        }
-        (unique, count)
+        (unique(self.points[..count].to_vec()), count)
     }
 
     /// All series, and the first `count` points, are in the database now, or lost.
     pub(crate) fn settled(&mut self, count: usize) {
         self.series.clear();
         self.points.drain(..count);
+        if self.points.is_empty() {
+            self.ended.clear();
+        }
     }
 
-    /// The database is another one, and does not know this run: all living series are written again. Points
-    /// of series that have ended, and were written into the other database, are lost: returns how many.
-    pub(crate) fn begin_again(&mut self) -> u64 {
-        for (_, entry) in self.entries.iter() {
-            self.series.insert(entry.number, entry.series.clone());
+    /// Takes out everything, in portions of at most `most` points, with their series. The points of series
+    /// that have ended are in portions of their own: no later points contain them.
+    pub(crate) fn take_portions(&mut self, run: &Run, most: usize) -> Vec<(Class, Portion)> {
+        let living = self.entries.iter().map(|(_, entry)| (entry.number, &entry.series));
+        let known: HashMap<u32, &Arc<Series>> =
+            living.chain(self.ended.iter().map(|(number, series)| (*number, series))).collect();
+        let (last, other): (Vec<Point>, Vec<Point>) =
+            self.points.iter().copied().partition(|point| self.ended.contains_key(&point.series));
+        let mut portions = Vec::new();
+        for (class, points) in [(Class::Intermediate, other), (Class::Last, last)] {
+            for points in unique(points).chunks(most) {
+                let numbers: HashSet<u32> = points.iter().map(|point| point.series).collect();
+                let row = |number: u32| Some(SeriesRow::of(number, known.get(&number)?, &self.clock));
+                let series = numbers.into_iter().filter_map(row).collect();
+                portions.push((class, Portion { run: run.clone(), series, points: points.to_vec() }));
+            }
         }
-        let known: HashSet<u32> = self.series.keys().copied().collect();
-        let before = self.points.len();
-        self.points.retain(|point| known.contains(&point.series));
-        (before - self.points.len()) as u64
+        self.settled(self.points.len());
+        portions
+    }
+
+    /// Writes all series again that live or have points: the database may not have them.
+    pub(crate) fn restate(&mut self) {
+        let living = self.entries.iter().map(|(_, entry)| (entry.number, entry.series.clone()));
+        self.series.extend(living);
+        self.series.extend(self.ended.iter().map(|(number, series)| (*number, series.clone())));
     }
 
     /// Points of series that the registry does not know, since the last call.
@@ -178,16 +180,60 @@ mod tests {
     }
 
     #[test]
-    fn another_database_gets_the_living_series_and_points_without_a_series_are_counted() {
+    fn another_database_gets_the_series_that_live_or_have_points() {
+        let mut rig = Rig::new();
+        let ids = [0, 1, 2].map(|n| rig.series(&metric::HW_ENERGY, Resource::package(n)));
+        let mut staged = Staged::new(rig.registry.clone(), rig.clock.clone());
+        let window = |end| Window::new(Timestamp(0), Timestamp(end));
+        let mut batch = rig.batch(window(1000), &[(ids[0], 1), (ids[1], 1), (ids[2], 1)]);
+        batch.end(ids[2]);
+        staged.take(&batch);
+        staged.settled(3);
+        let mut batch = rig.batch(window(2000), &[(ids[0], 2), (ids[1], 2)]);
+        batch.end(ids[1]);
+        staged.take(&batch);
+        staged.restate();
+        assert_eq!((staged.points.len(), staged.series.keys().collect::<Vec<_>>()), (2, vec![&1, &2]));
+    }
+
+    #[test]
+    fn portions_hold_each_point_once_with_its_series_and_last_points_apart() {
         let mut rig = Rig::new();
         let ids = [0, 1].map(|n| rig.series(&metric::HW_ENERGY, Resource::package(n)));
         let mut staged = Staged::new(rig.registry.clone(), rig.clock.clone());
         let window = |end| Window::new(Timestamp(0), Timestamp(end));
         staged.take(&rig.batch(window(1000), &[(ids[0], 1), (ids[1], 1)]));
+        // Both are in the database now.
         staged.settled(2);
-        let mut batch = rig.batch(window(2000), &[(ids[0], 2), (ids[1], 2)]);
+        staged.take(&rig.batch(window(2000), &[(ids[0], 2), (ids[1], 2)]));
+        staged.take(&rig.batch(window(2000), &[(ids[0], 3)]));
+        let mut batch = rig.batch(window(3000), &[(ids[0], 4)]);
         batch.end(ids[1]);
         staged.take(&batch);
-        assert_eq!((staged.begin_again(), staged.points.len(), staged.series.len()), (1, 1, 1));
+        let run = Run { key: "k".into(), host: "h".into(), agent: "1".into(), started: 7 };
+        let portions = staged.take_portions(&run, 1);
+        let shown: Vec<_> = portions
+            .iter()
+            .map(|(class, portion)| {
+                let series: Vec<_> = portion.series.iter().map(|row| row.number).collect();
+                let points: Vec<_> = portion.points.iter().map(|p| (p.series, p.steps.unwrap())).collect();
+                (*class, series, points)
+            })
+            .collect();
+        let expected = [
+            (Class::Intermediate, vec![1], vec![(1, 3)]),
+            (Class::Intermediate, vec![1], vec![(1, 4)]),
+            (Class::Last, vec![2], vec![(2, 2)]),
+        ];
+        assert_eq!(shown, expected);
+        assert!(staged.is_empty());
+        let mut whole = portions[0].1.clone();
+        assert!(whole.fits(&portions[1].1, 2) && !whole.fits(&portions[1].1, 1));
+        whole.add(portions[1].1.clone());
+        whole.add(portions[0].1.clone());
+        let steps: Vec<_> = whole.points.iter().map(|point| point.steps).collect();
+        assert_eq!((steps, whole.series.len()), (vec![Some(3), Some(4)], 1));
+        let entry = portions[0].1.entry(Class::Last).unwrap();
+        assert_eq!((Portion::read(&entry.payload).as_ref(), entry.points), (Some(&portions[0].1), 1));
     }
 }
