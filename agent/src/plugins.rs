@@ -1,7 +1,7 @@
 //! The plugins an agent is made of, and the one list of the standard ones.
 
 use serde::Deserialize as _;
-use wattrace_api::{Error, Finding, Plugin, Setup};
+use wattrace_api::{Device, Error, Finding, Plugin, Setup};
 
 /// A plugin with its type erased, so that a list can hold it.
 #[derive(Clone, Copy)]
@@ -20,6 +20,8 @@ pub struct Registered {
     pub network_keys: &'static [&'static str],
     /// Whether its transforms change what outputs get of what was measured.
     pub shapes_output: bool,
+    /// The device that its sources measure, if people ask for it where a machine lacks it.
+    pub device: fn() -> Option<Device>,
     /// All its keys with their defaults.
     pub defaults: fn() -> Result<toml::Table, toml::ser::Error>,
     /// Whether a table is a valid configuration of it.
@@ -49,6 +51,7 @@ impl Registered {
             uses_network: P::USES_NETWORK,
             network_keys: P::NETWORK_KEYS,
             shapes_output: P::SHAPES_OUTPUT,
+            device: || P::DEVICE,
             defaults: || toml::Table::try_from(P::Config::default()),
             check: |table| P::Config::deserialize(table).map(drop),
             // A `Secret` writes itself out hidden.

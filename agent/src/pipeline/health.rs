@@ -66,6 +66,8 @@ pub struct Health {
     paused: AtomicBool,
     /// Whether it has been open at any time: a device that was never there is absent, not gone.
     pub(crate) was_open: AtomicBool,
+    /// Whether a permission was all that was missing when it last failed.
+    pub(crate) is_denied: AtomicBool,
     /// Whether its state is [`State::Running`], so that calls need not take the lock.
     running: AtomicBool,
     /// When the current call into it began, in ns of the monotonic clock; 0: there is none.
@@ -124,6 +126,7 @@ impl Health {
             errors: zero(),
             paused: AtomicBool::new(false),
             was_open: AtomicBool::new(false),
+            is_denied: AtomicBool::new(false),
             running: AtomicBool::new(false),
             busy_since: zero(),
             stuck_since: zero(),
@@ -250,6 +253,7 @@ impl Health {
     /// A call failed. Logged once per message, not once per tick.
     pub(crate) fn failed(&self, error: &Error) {
         let why = error.to_string();
+        self.is_denied.store(error.is_denied(), Relaxed);
         let state = match error.kind() {
             ErrorKind::Gone => State::Gone(why.clone()),
             ErrorKind::Retry | ErrorKind::Fatal => State::Failing(why.clone()),

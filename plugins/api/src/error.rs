@@ -31,24 +31,34 @@ impl ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     cause: Box<dyn std::error::Error + Send + Sync>,
+    is_denied: bool,
 }
 
 impl Error {
     /// See [`ErrorKind::Gone`].
     pub fn gone(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { kind: ErrorKind::Gone, cause: cause.into() }
+        Self { kind: ErrorKind::Gone, cause: cause.into(), is_denied: false }
+    }
+    /// As [`Error::gone`], because this process may not use it, whether or not it is there. The cause names
+    /// the command that gives the permission.
+    pub fn denied(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { is_denied: true, ..Self::gone(cause) }
     }
     /// See [`ErrorKind::Retry`].
     pub fn retry(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { kind: ErrorKind::Retry, cause: cause.into() }
+        Self { kind: ErrorKind::Retry, cause: cause.into(), is_denied: false }
     }
     /// See [`ErrorKind::Fatal`].
     pub fn fatal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { kind: ErrorKind::Fatal, cause: cause.into() }
+        Self { kind: ErrorKind::Fatal, cause: cause.into(), is_denied: false }
     }
     /// What the runner does about it.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+    /// Whether a permission is all that is missing: [`Error::denied`].
+    pub fn is_denied(&self) -> bool {
+        self.is_denied
     }
 }
 

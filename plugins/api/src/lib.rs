@@ -17,7 +17,7 @@
 //! | [`directory`] | the living processes by pid |
 //! | [`members`] | the processes of a group whose energy is metered apart |
 //! | [`process_stats`] | what a process used besides CPU time and energy |
-//! | [`finding`] | what a plugin can tell `wattrace doctor` |
+//! | [`finding`], [`device`] | what a plugin can tell `wattrace doctor`; the device that it needs |
 //! | [`files`], [`privilege`] | files that a user names; rights that only the kernel's own files need |
 //! | [`state_directory`] | where the agent keeps what must survive it |
 //! | [`secret`] | text that is shown nowhere |
@@ -30,6 +30,7 @@
 
 pub mod batch;
 pub mod chain;
+pub mod device;
 pub mod directory;
 pub mod element;
 pub mod error;
@@ -58,6 +59,7 @@ pub mod unit;
 
 pub use batch::{Batch, Segment, SegmentMut};
 pub use chain::OutputChain;
+pub use device::Device;
 pub use directory::Directory;
 pub use element::{Output, Source, Tick, TickCause, Transform, Trigger};
 pub use error::{Error, ErrorKind, ResultExt};

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
+use crate::device::Device;
 use crate::element::{Output, Source, Transform, Trigger};
 use crate::error::Error;
 use crate::events::Events;
@@ -39,6 +40,10 @@ pub trait Plugin: 'static {
     /// Whether its transforms change what outputs get of what was measured: leave out, sum up, rename.
     /// Commands that count energy themselves (`wattrace exec`) read before them.
     const SHAPES_OUTPUT: bool = false;
+
+    /// The device that its sources measure, if people ask for it where a machine lacks it. `None` for what
+    /// few machines have: nobody misses it elsewhere.
+    const DEVICE: Option<Device> = None;
 
     /// Whether it takes part when the configuration does not mention it.
     fn on_by_default() -> bool {

@@ -18,7 +18,7 @@ pub use config::{BatteryConfig, Method};
 
 use std::path::Path;
 
-use wattrace_api::{Error, Finding, Plugin, Setup, Trigger, Verdict};
+use wattrace_api::{Device, Error, Finding, Plugin, ResourceKind, Setup, Trigger, Verdict};
 
 use supply::PowerState;
 
@@ -43,6 +43,11 @@ impl Plugin for Battery {
     const NAME: &'static str = "battery";
     const DESCRIPTION: &'static str = "energy of the whole machine while it runs on battery";
     type Config = BatteryConfig;
+    const DEVICE: Option<Device> = Some(Device {
+        name: "battery",
+        meters: ResourceKind::Host,
+        without: "no energy of the whole machine while it runs on battery",
+    });
 
     fn start(config: BatteryConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;

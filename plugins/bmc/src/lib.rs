@@ -18,7 +18,7 @@ mod redfish;
 pub use config::{BmcConfig, Interface, Login, Quantity};
 
 use tokio::runtime::Builder;
-use wattrace_api::{Error, Finding, Plugin, Setup, Trigger, Verdict};
+use wattrace_api::{Device, Error, Finding, Plugin, ResourceKind, Setup, Trigger, Verdict};
 
 use dcmi::device;
 use dcmi::source::{DcmiSource, ask};
@@ -53,6 +53,11 @@ impl Plugin for Bmc {
     const NAME: &'static str = "bmc";
     const DESCRIPTION: &'static str = "energy of the whole server, by its BMC (IPMI DCMI, Redfish)";
     type Config = BmcConfig;
+    const DEVICE: Option<Device> = Some(Device {
+        name: "BMC",
+        meters: ResourceKind::Host,
+        without: "no energy of the whole server: fans, disks and losses of power supplies are not seen",
+    });
     const USES_NETWORK: bool = true;
 
     fn start(config: BmcConfig, setup: &mut Setup) -> Result<(), Error> {

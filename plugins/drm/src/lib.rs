@@ -37,7 +37,7 @@ mod source;
 
 pub use config::DrmConfig;
 
-use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
+use wattrace_api::{Device, Error, Finding, Plugin, Setup, Trigger};
 
 /// The plugin.
 #[derive(Debug)]
@@ -47,6 +47,7 @@ impl Plugin for Drm {
     const NAME: &'static str = "drm";
     const DESCRIPTION: &'static str = "energy of AMD's and Intel's GPUs, and the processes they work for";
     type Config = DrmConfig;
+    const DEVICE: Option<Device> = Some(wattrace_gpu::DEVICE);
 
     fn start(config: DrmConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;

@@ -24,7 +24,7 @@ pub use config::HwmonConfig;
 
 use std::path::Path;
 
-use wattrace_api::{Error, Finding, Plugin, Setup, Trigger, Verdict};
+use wattrace_api::{Device, Error, Finding, Plugin, ResourceKind, Setup, Trigger, Verdict};
 
 /// Entry points for fuzzers: what parses input of the kernel.
 #[doc(hidden)]
@@ -59,6 +59,11 @@ impl Plugin for Hwmon {
     const DESCRIPTION: &'static str =
         "energy measured by the board's sensors: ACPI, Grace, Jetson, SCMI, hwmon";
     type Config = HwmonConfig;
+    const DEVICE: Option<Device> = Some(Device {
+        name: "sensors",
+        meters: ResourceKind::Host,
+        without: "no energy of the board's parts beside CPU and GPU",
+    });
 
     fn start(config: HwmonConfig, setup: &mut Setup) -> Result<(), Error> {
         let rules = config.validate()?;

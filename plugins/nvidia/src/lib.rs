@@ -38,7 +38,7 @@ mod utilization;
 
 pub use config::NvidiaConfig;
 
-use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
+use wattrace_api::{Device, Error, Finding, Plugin, Setup, Trigger};
 
 /// The plugin.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ impl Plugin for Nvidia {
     const NAME: &'static str = "nvidia";
     const DESCRIPTION: &'static str = "energy of NVIDIA GPUs, and the processes they work for";
     type Config = NvidiaConfig;
+    const DEVICE: Option<Device> = Some(wattrace_gpu::DEVICE);
 
     fn start(config: NvidiaConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;

@@ -14,6 +14,7 @@
 //! | `probe` | which interfaces can be used, and what makes the others usable |
 //! | `stuck_counters` | counters that nothing feeds |
 //! | `comparison` | whether the interfaces agree, and which one to trust |
+//! | `known_models` | processors whose RAPL is less than a measurement |
 //! | `energy_filtering` | whether the processor adds noise to its values |
 //! | `source` | the pipeline element |
 //! | [`fuzzing`] | entry points for fuzzers |
@@ -28,6 +29,7 @@ mod domain;
 mod energy_filtering;
 #[doc(hidden)]
 pub mod fuzzing;
+mod known_models;
 mod meter;
 mod meter_cpus;
 mod msr;
@@ -45,8 +47,9 @@ pub use probe::{Availability, Probe, probe};
 
 use std::path::Path;
 
+use cpu_model::CpuModel;
 use energy_filtering::EnergyFiltering;
-use wattrace_api::{Error, Finding, Plugin, Setup, Trigger};
+use wattrace_api::{Device, Error, Finding, Plugin, ResourceKind, Setup, Trigger};
 
 /// The plugin.
 #[derive(Debug)]
@@ -56,6 +59,11 @@ impl Plugin for Rapl {
     const NAME: &'static str = "rapl";
     const DESCRIPTION: &'static str = "energy of CPU packages, memory and platform, metered by RAPL";
     type Config = RaplConfig;
+    const DEVICE: Option<Device> = Some(Device {
+        name: "RAPL meter",
+        meters: ResourceKind::Package,
+        without: "CPU energy is estimated from the load: good for comparisons, not for absolute joules",
+    });
 
     fn start(config: RaplConfig, setup: &mut Setup) -> Result<(), Error> {
         config.validate()?;
@@ -68,7 +76,8 @@ impl Plugin for Rapl {
     }
 
     fn diagnose(config: &RaplConfig) -> Vec<Finding> {
-        let filtering = EnergyFiltering::open(Path::new(&config.sysfs_root), Path::new(&config.dev_root));
-        probe(config).findings(&filtering)
+        let sysfs_root = Path::new(&config.sysfs_root);
+        let filtering = EnergyFiltering::open(sysfs_root, Path::new(&config.dev_root));
+        probe(config).findings(&filtering, CpuModel::of(sysfs_root))
     }
 }

@@ -2,6 +2,7 @@
 //! reasons why an interface cannot be used. `perf`, `powercap` and `msr` open them, `source` polls them.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 use wattrace_api::Origin;
@@ -84,16 +85,29 @@ pub(crate) struct Unavailable {
     pub(crate) reason: String,
     /// What makes it usable.
     pub(crate) remedy: String,
+    /// Whether this is a permission.
+    pub(crate) is_denied: bool,
 }
 
 impl Unavailable {
-    /// The remedy `permission` if access was denied, else `otherwise`.
-    pub(crate) fn remedy_of(
-        e: &std::io::Error,
-        permission: &'static str,
-        otherwise: &'static str,
-    ) -> &'static str {
-        if e.kind() == std::io::ErrorKind::PermissionDenied { permission } else { otherwise }
+    /// Something is missing below `looked_in`.
+    pub(crate) fn new(looked_in: PathBuf, reason: String, remedy: &str) -> Self {
+        Self { looked_in, reason, remedy: remedy.to_owned(), is_denied: false }
+    }
+
+    /// The kernel answered with `e`: the remedy is `permission` if access was denied, else `otherwise`.
+    pub(crate) fn refused(
+        looked_in: PathBuf,
+        reason: String,
+        e: &io::Error,
+        (permission, otherwise): (&str, &str),
+    ) -> Self {
+        match e.kind() {
+            io::ErrorKind::PermissionDenied => {
+                Self { is_denied: true, ..Self::new(looked_in, reason, permission) }
+            }
+            _ => Self::new(looked_in, reason, otherwise),
+        }
     }
 }
 

@@ -38,11 +38,7 @@ pub(crate) fn directory(dev_root: &Path) -> PathBuf {
 /// Opens every counter that the processor below `sysfs_root` has, through the devices below `dev_root`; those
 /// of single cores if `cores`.
 pub(crate) fn open(sysfs_root: &Path, dev_root: &Path, cores: bool) -> Result<OpenInterface, Unavailable> {
-    let unavailable = |reason: String, remedy: &str| Unavailable {
-        looked_in: directory(dev_root),
-        reason,
-        remedy: remedy.to_owned(),
-    };
+    let unavailable = |reason: String, remedy: &str| Unavailable::new(directory(dev_root), reason, remedy);
     let Some(cpu) = CpuModel::of(sysfs_root) else {
         let path = sysfs_root.join("devices/system/cpu/modalias");
         return Err(unavailable(format!("{} names no such processor", path.display()), NO_X86));
@@ -60,8 +56,8 @@ pub(crate) fn open(sysfs_root: &Path, dev_root: &Path, cores: bool) -> Result<Op
         let group = open_group(cpu, dev_root, target, &wanted);
         let group = group.map_err(|e| {
             let path = device::path(dev_root, on.number);
-            let remedy = Unavailable::remedy_of(&e, NO_PERMISSION, NO_DEVICE);
-            unavailable(format!("{}: {e}", path.display()), remedy)
+            let reason = format!("{}: {e}", path.display());
+            Unavailable::refused(directory(dev_root), reason, &e, (NO_PERMISSION, NO_DEVICE))
         })?;
         opened.groups.extend(group);
     }

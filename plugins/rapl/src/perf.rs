@@ -31,20 +31,15 @@ pub(crate) fn directory(sysfs_root: &Path) -> PathBuf {
 /// the PMUs name.
 pub(crate) fn open(sysfs_root: &Path, cores: bool) -> Result<OpenInterface, Unavailable> {
     let directory = directory(sysfs_root);
-    let unavailable = |reason: String, remedy: &str| Unavailable {
-        looked_in: directory.clone(),
-        reason,
-        remedy: remedy.to_owned(),
-    };
     let mut opening =
         Opening { topology: MeterCpus::below(sysfs_root), opened: OpenInterface::default(), refused: None };
-    let pmu =
-        Pmu::find(&directory, &mut opening.opened.warnings).map_err(|reason| unavailable(reason, NO_PMU))?;
+    let pmu = Pmu::find(&directory, &mut opening.opened.warnings)
+        .map_err(|reason| Unavailable::new(directory.clone(), reason, NO_PMU))?;
     opening.packages(&directory, &pmu);
     match opening.refused {
         Some((what, e)) if opening.opened.groups.is_empty() => {
-            let remedy = Unavailable::remedy_of(&e, NO_PERMISSION, NO_PMU);
-            return Err(unavailable(format!("the kernel refuses {what}"), remedy));
+            let reason = format!("the kernel refuses {what}");
+            return Err(Unavailable::refused(directory, reason, &e, (NO_PERMISSION, NO_PMU)));
         }
         _ => {}
     }

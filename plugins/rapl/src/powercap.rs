@@ -36,11 +36,7 @@ pub(crate) fn directory(sysfs_root: &Path) -> PathBuf {
 /// Opens every counter under `sysfs_root`.
 pub(crate) fn open(sysfs_root: &Path) -> Result<OpenInterface, Unavailable> {
     let class = directory(sysfs_root);
-    let unavailable = |reason: String, remedy: &str| Unavailable {
-        looked_in: class.clone(),
-        reason,
-        remedy: remedy.to_owned(),
-    };
+    let unavailable = |reason: String, remedy: &str| Unavailable::new(class.clone(), reason, remedy);
     let found = find(&class).map_err(|e| unavailable(format!("no powercap: {e}"), NO_ZONES))?;
     let zones = zones::identify(found, core_of_zone(sysfs_root));
     if zones.is_empty() {
@@ -51,13 +47,13 @@ pub(crate) fn open(sysfs_root: &Path) -> Result<OpenInterface, Unavailable> {
     for zone in zones {
         if let Err(e) = open_zone(&zone, class_origin, &mut opened) {
             let reason = format!("{}: {e}", zone.path.join("energy_uj").display());
-            let remedy = Unavailable::remedy_of(&e, NO_PERMISSION, UNREADABLE);
-            opened.warnings.push(format!("left out, cannot be opened: {reason}; {remedy}"));
-            refused.get_or_insert((reason, remedy));
+            let why = Unavailable::refused(class.clone(), reason, &e, (NO_PERMISSION, UNREADABLE));
+            opened.warnings.push(format!("left out, cannot be opened: {}; {}", why.reason, why.remedy));
+            refused.get_or_insert(why);
         }
     }
     match refused {
-        Some((reason, remedy)) if opened.groups.is_empty() => Err(unavailable(reason, remedy)),
+        Some(why) if opened.groups.is_empty() => Err(why),
         _ => Ok(opened),
     }
 }

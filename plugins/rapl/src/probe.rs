@@ -8,10 +8,11 @@ use wattrace_api::{Error, Finding, Origin, Verdict};
 use wattrace_meter::sysfs::Fault;
 
 use crate::config::{Interface, RaplConfig};
+use crate::cpu_model::CpuModel;
 use crate::energy_filtering::EnergyFiltering;
 use crate::meter::{OpenInterface, UNREADABLE, Unavailable};
 use crate::stuck_counters::remove_stuck_counters;
-use crate::{msr, perf, powercap};
+use crate::{known_models, msr, perf, powercap};
 
 /// The interfaces to RAPL under a tree.
 #[derive(Clone, Debug, Serialize)]
@@ -28,7 +29,7 @@ pub struct Probe {
 
 impl Probe {
     /// The rows of `wattrace doctor`. One usable interface is enough.
-    pub(crate) fn findings(&self, filtering: &EnergyFiltering) -> Vec<Finding> {
+    pub(crate) fn findings(&self, filtering: &EnergyFiltering, cpu: Option<CpuModel>) -> Vec<Finding> {
         let all = [("perf", &self.perf), ("powercap", &self.powercap), ("msr", &self.msr)];
         let any_usable = all.iter().any(|(_, a)| a.usable());
         let row = |(name, a): (&str, &Availability)| Finding {
@@ -43,6 +44,7 @@ impl Probe {
         let mut rows: Vec<_> = all.into_iter().map(row).collect();
         if any_usable {
             rows.push(filtering.finding());
+            rows.extend(known_models::finding(cpu));
         }
         rows
     }
@@ -128,14 +130,14 @@ fn open(interface: Interface, config: &RaplConfig) -> Result<OpenInterface, Unav
         }
     };
     if let Err(Fault { what: reason, .. }) = opened.read_once() {
-        return Err(Unavailable { looked_in, reason, remedy: UNREADABLE.to_owned() });
+        return Err(Unavailable::new(looked_in, reason, UNREADABLE));
     }
     let stuck = remove_stuck_counters(&mut opened).join(", ");
     match (stuck.is_empty(), opened.groups.is_empty()) {
         (true, _) => {}
         (false, true) => {
             let reason = format!("{stuck} exists, but stands still");
-            return Err(Unavailable { looked_in, reason, remedy: STUCK.to_owned() });
+            return Err(Unavailable::new(looked_in, reason, STUCK));
         }
         (false, false) => {
             opened.warnings.push(format!("left out: {stuck} stands still. {STUCK}"));
@@ -158,7 +160,7 @@ pub(crate) struct Candidate {
 /// is.
 pub(crate) fn candidates(config: &RaplConfig) -> Result<Vec<Candidate>, Error> {
     let mut candidates: Vec<Candidate> = Vec::new();
-    let mut missing = Vec::new();
+    let mut missing: Vec<(&str, Unavailable)> = Vec::new();
     let selected = |interface: &Interface| *interface == config.interface;
     let others = ALL.iter().filter(|interface| !selected(interface));
     for &interface in ALL.iter().filter(|interface| selected(interface)).chain(others) {
@@ -170,15 +172,24 @@ pub(crate) fn candidates(config: &RaplConfig) -> Result<Vec<Candidate>, Error> {
                     candidates.push(Candidate { interface: name, opened });
                 }
             }
-            Err(e) if selected(&interface) => return Err(Error::gone(format!("RAPL through {name}: {e}"))),
-            Err(e) => missing.push(format!("{name}: {e}")),
+            Err(e) if selected(&interface) => return Err(nothing(&[(name, e)])),
+            Err(e) => missing.push((name, e)),
         }
     }
     if candidates.is_empty() {
-        return Err(Error::gone(format!("no RAPL meter. {}", missing.join(". "))));
+        return Err(nothing(&missing));
     }
-    missing.iter().for_each(|e| tracing::debug!("not compared: {e}"));
+    missing.iter().for_each(|(name, e)| tracing::debug!("not compared: {name}: {e}"));
     Ok(candidates)
+}
+
+/// Why there is no meter. Where one is there and may not be read, that alone.
+fn nothing(missing: &[(&str, Unavailable)]) -> Error {
+    if let Some((name, e)) = missing.iter().find(|(_, e)| e.is_denied) {
+        return Error::denied(format!("RAPL through {name}: {e}"));
+    }
+    let missing: Vec<_> = missing.iter().map(|(name, e)| format!("{name}: {e}")).collect();
+    Error::gone(format!("no RAPL meter. {}", missing.join(". ")))
 }
 
 #[cfg(test)]

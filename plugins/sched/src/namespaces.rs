@@ -56,8 +56,8 @@ impl Namespaces {
         }
         (
             "neither root nor CAP_BPF with CAP_PERFMON",
-            "run with sudo, or once: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep \
-             $(command -v wattrace)",
+            "run with sudo, or once: `sudo setcap \
+             cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep $(command -v wattrace)`",
         )
     }
 }

@@ -166,7 +166,8 @@ fn unavailable(path: &Path, e: &io::Error) -> Error {
         ErrorKind::PermissionDenied => "run the agent as root, or give its user the device (a udev rule)",
         _ => "`sudo dmesg | grep -i ipmi` shows whether the BMC works",
     };
-    Error::gone(format!("plugins.bmc.device: {path}: {e}; {remedy}"))
+    let why = format!("plugins.bmc.device: {path}: {e}; {remedy}");
+    if e.kind() == ErrorKind::PermissionDenied { Error::denied(why) } else { Error::gone(why) }
 }
 
 /// Opens the kernel's device at `path`, each time it is called.

@@ -57,7 +57,7 @@ impl FetchError {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
                 Error::gone(format!("{}; {REMEDY}", self.message))
             }
-            ErrorKind::PermissionDenied => Error::gone(format!(
+            ErrorKind::PermissionDenied => Error::denied(format!(
                 "{}; let the agent's user read it: chmod a+r {}",
                 self.message,
                 path.display()
