@@ -195,20 +195,31 @@ fn timestamps_follow_a_wall_clock_that_is_set_and_no_series_goes_back() {
 }
 
 #[test]
-fn devices_that_nobody_asked_for_are_absent_in_one_line() {
+fn what_is_missing_is_said_once_in_few_lines_and_in_full_where_the_user_asked_for_it() {
     if !is_root() {
         return;
     }
-    let messages = |settings: &[&str]| {
-        let output = wattrace().args(["run", "--duration", "100ms"]).args(settings).output().unwrap();
+    let messages = |arguments: &[&str]| {
+        let output = wattrace().args(arguments).stdout(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stderr).unwrap()
     };
-    let absent = messages(&["--set", "plugins.sched.interval=50ms"]);
-    let lines: Vec<_> = absent.lines().filter(|line| line.contains("cray")).collect();
-    assert!(matches!(lines[..], [line] if line.starts_with("wattrace: not on this machine: ")), "{absent}");
-    let absent = messages(&["--set", "plugins.cray.interval=1s"]);
-    assert!(
-        absent.contains("wattrace: source/cray/energy is not available: no counter in /sys/cray"),
-        "{absent}"
-    );
+    // As wide as a terminal.
+    let height = |text: &str| text.lines().map(|line| line.chars().count().div_ceil(80)).sum::<usize>();
+    let run = ["run", "--duration", "100ms", "--set", "agent.control_socket="];
+    let exec = ["exec", "--output", "/dev/null", "--baseline", "none", "true"];
+    let said = [messages(&run), messages(&exec)];
+    for text in &said {
+        assert!(height(text) <= 5 && !text.contains("cray"), "nobody misses that: {text}");
+        assert!(text.matches("Absent: ").count() <= 1, "{text}");
+    }
+    assert_eq!(said[0], said[1], "the same words");
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap();
+    if cpuinfo.contains(" hypervisor ") && !fs::exists("/sys/class/powercap/intel-rapl:0").unwrap() {
+        let sentence = "wattrace: CPU energy is estimated: no RAPL meter in this virtual machine.\n";
+        assert!(said[0].starts_with(sentence) && height(&said[0]) <= 2, "{}", said[0]);
+    }
+    let asked_for = messages(&[&run[..], &["--set", "plugins.cray.interval=1s"]].concat());
+    let line = "wattrace: source/cray/energy is not available: no counter in /sys/cray";
+    assert!(asked_for.contains(line), "{asked_for}");
 }

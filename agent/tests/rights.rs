@@ -111,11 +111,8 @@ fn without_rights_the_message_is_about_rights_alone() {
     for (arguments, code) in [(&["run", "--duration", "1s"][..], 1), (&["exec", "--", "true"], 125)] {
         let text = place.output(arguments, code);
         let said: Vec<_> = text.lines().filter(|line| line.contains("permission to load eBPF")).collect();
-        // The log's, and that of the command.
-        assert!(said.len() == 2 && said.iter().all(|line| line.contains("run with sudo")), "{text}");
-        assert!(text.lines().count() <= 4, "{text}");
-        let absent = text.lines().filter(|line| line.contains("not on this machine: ")).count();
-        assert_eq!(absent, 1, "{text}");
+        assert!(matches!(said[..], [line] if line.contains("run with sudo")), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
     }
 }
 

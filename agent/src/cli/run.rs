@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::failure::Failure;
+use super::missing::{Missing, nothing_to_measure};
 use super::options::Configuration;
 use super::service::{self, Service};
 use super::session;
@@ -51,11 +52,13 @@ async fn run(
 ) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let host = session::start_plugins(&config, plugins, runtime)?;
+    let registry = host.registry().clone();
     let pipeline = session::start_pipeline(host, &config)?;
     if !pipeline.has_source() {
-        return Err(session::nothing_to_measure(&pipeline.health(), &config, "a plugin with a source"));
+        let needed = "a plugin with a source";
+        return Err(nothing_to_measure(&pipeline.health(), &config, plugins, needed));
     }
-    session::report_missing(&pipeline.health(), &config);
+    Missing::find(&pipeline.health(), &config, plugins).report(&registry);
     let asked_for = session::asked_for(&config);
     let path = config.agent.control_socket.clone();
     let reloader = Reloader::new(options.configuration.request(), plugins, config, pipeline.control());

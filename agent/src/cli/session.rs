@@ -1,5 +1,5 @@
 //! What the commands that trace share: start the plugins, start the pipeline with their elements, and report
-//! what is missing or was lost.
+//! what was lost. `missing.rs` reports what is missing.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
@@ -104,58 +104,6 @@ pub(super) fn start_pipeline(mut host: Host, config: &Config) -> Result<Pipeline
     Ok(pipeline)
 }
 
-/// Why nothing can be measured: what each source lacks that matters here or, if all of them work, which
-/// plugin is `needed`.
-pub(super) fn nothing_to_measure(health: &[Arc<Health>], config: &Config, needed: &str) -> Failure {
-    let sources = || health.iter().filter(|h| h.name.starts_with("source/"));
-    if sources().all(|h| h.state() == State::Running) {
-        return Failure::new(format!(
-            "nothing can be measured: enable {needed}, see `wattrace plugins list`"
-        ));
-    }
-    let failing = sources().filter(|h| !matches!(h.state(), State::Running | State::Gone(_)));
-    let failing = failing.map(|h| format!("{} is {}", h.name, h.state()));
-    let absent = Absent::of(sources(), config);
-    let reasons: Vec<_> = failing.chain(absent.described).chain(absent.others).collect();
-    Failure::new(format!("nothing can be measured here.\n  {}", reasons.join("\n  ")))
-}
-
-/// Reports on stderr which devices and interfaces are absent.
-pub(super) fn report_missing(health: &[Arc<Health>], config: &Config) {
-    let Absent { described, others } = Absent::of(health.iter(), config);
-    for line in described.iter().chain(&others) {
-        eprintln!("wattrace: {line}");
-    }
-}
-
-/// What is said of elements whose device or interface is absent. A machine has few of those that there are.
-struct Absent {
-    /// A line with the remedy for each of a plugin that the user asked for, or that lacks permission.
-    described: Vec<String>,
-    /// One line that names the plugins of all others.
-    others: Option<String>,
-}
-
-impl Absent {
-    fn of<'a>(health: impl Iterator<Item = &'a Arc<Health>>, config: &Config) -> Self {
-        let (mut described, mut others) = (Vec::new(), Vec::new());
-        for h in health.filter(|h| matches!(h.state(), State::Gone(_))) {
-            let state = h.state().to_string();
-            // KIND/PLUGIN/ELEMENT
-            let plugin = h.name.split('/').nth(1).unwrap_or_default();
-            let is_asked_for = config.plugins.iter().any(|p| p.is_asked_for && p.name == plugin);
-            if is_asked_for || state.to_lowercase().contains("permission denied") {
-                described.push(format!("{} is {state}", h.name));
-            } else if !others.contains(&plugin) {
-                others.push(plugin);
-            }
-        }
-        let others = (!others.is_empty())
-            .then(|| format!("not on this machine: {} (details: `wattrace doctor`)", others.join(", ")));
-        Self { described, others }
-    }
-}
-
 /// The names of the plugins that the user asked for, by a setting or on the command line.
 pub(super) fn asked_for(config: &Config) -> Vec<&'static str> {
     config.plugins.iter().filter(|plugin| plugin.is_asked_for).map(|plugin| plugin.name).collect()
@@ -168,9 +116,14 @@ pub(super) fn report_failed(health: &[Arc<Health>], asked_for: &[&str]) -> bool 
     let is_asked_for = |h: &Health| h.name.split('/').nth(1).is_some_and(|name| asked_for.contains(&name));
     let mut any = false;
     for h in health.iter().filter(|h| is_asked_for(h) && !h.was_open.load(Relaxed)) {
-        if let State::Failing(why) = h.state() {
-            eprintln!("wattrace: {} has never worked: {why}", h.name);
-            any = true;
+        match h.state() {
+            State::Failing(why) => {
+                eprintln!("wattrace: {} has never worked: {why}", h.name);
+                any = true;
+            }
+            // The start has said so.
+            State::Gone(_) => any |= h.is_denied.load(Relaxed),
+            _ => {}
         }
     }
     any
