@@ -46,7 +46,7 @@ mod table;
 mod transform;
 mod tree;
 
-use wattrace_api::{Error, Finding, Plugin, Setup};
+use wattrace_api::{Attribute, Error, Finding, Plugin, Setup};
 use wattrace_procfs::Procfs;
 
 pub use config::{GroupsConfig, Kubernetes};
@@ -76,4 +76,20 @@ impl Plugin for Groups {
     fn diagnose(config: &GroupsConfig) -> Vec<Finding> {
         names::diagnose(config)
     }
+}
+
+/// The attributes that name the groups of a process, as far as the text of its `/proc/PID/cgroup` does: its
+/// unit, container, pod, job and machine.
+pub fn attributes_of(proc_cgroup: &str) -> Vec<Attribute> {
+    let unified = proc_cgroup.lines().find_map(|line| line.strip_prefix("0::"));
+    let path = path::PathInfo::of_all(unified, proc_cgroup);
+    facts::Facts { path: path.into(), ..facts::Facts::default() }.of_process()
+}
+
+/// The id of the container that the engines of `config` know under `name`; `None`: none knows it.
+///
+/// # Errors
+/// An engine does not answer.
+pub async fn container_id(config: &GroupsConfig, name: &str) -> Result<Option<String>, String> {
+    names::engine::Engines::new(&config.engines).id_of(name).await
 }

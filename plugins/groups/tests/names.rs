@@ -209,3 +209,27 @@ fn a_container_gets_its_name_and_image_from_the_engine_that_runs_it() {
     Scene::new(config, "/lxc.payload.web").until("process.real_user.name");
     assert_eq!(engine.requests(), asked);
 }
+
+#[test]
+fn a_container_is_found_by_its_name_and_a_process_by_the_text_of_its_cgroups() {
+    let dir = tempfile::tempdir().unwrap();
+    let _engine = Server::unix(&dir.path().join("engine.sock"), |path, _| match path {
+        "/containers/web-1/json" => (200, format!(r#"{{"Id":"{CONTAINER}","Name":"/web-1"}}"#)),
+        _ => (404, "{}".to_owned()),
+    });
+    let (config, runtime) = (config(dir.path()), tokio::runtime::Runtime::new().unwrap());
+    let id = |name: &str| runtime.block_on(wattrace_groups::container_id(&config, name)).unwrap();
+    assert_eq!(id("web-1").as_deref(), Some(CONTAINER));
+    // What is no name is not asked for: it would be another path.
+    for name in ["web-2", "", "../web-1", "x/../web-1", "."] {
+        assert_eq!(id(name), None, "{name}");
+    }
+    let of = |text: &str| -> Vec<String> {
+        let attributes = wattrace_groups::attributes_of(text);
+        attributes.iter().map(|attribute| format!("{}={}", attribute.key, attribute.value)).collect()
+    };
+    assert_eq!(of("0::/system.slice/nginx.service\n"), ["systemd.unit=nginx.service"]);
+    let v1 = format!("4:memory:/docker/{CONTAINER}\n0::/\n");
+    assert_eq!(of(&v1), [format!("container.id={CONTAINER}"), "container.runtime.name=docker".to_owned()]);
+    assert!(of("").is_empty());
+}

@@ -68,11 +68,16 @@ pub(in crate::cli) struct Recording {
     pub(super) baseline: Option<Baseline>,
 }
 
-pub(super) fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
+pub(in crate::cli) fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
     recording.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Recording {
+    /// Everybody who was recorded.
+    pub(in crate::cli) fn consumers(&self) -> impl Iterator<Item = &Arc<Consumer>> {
+        self.processes.iter().map(|process| &process.consumer)
+    }
+
     /// The command begins now: everything counts from zero.
     pub(super) fn reset(&mut self) {
         for d in &mut self.domains {

@@ -1,12 +1,13 @@
-//! The report of `wattrace exec`: the object `wattrace.exec/1` for programs, and a summary for people.
+//! The report of `wattrace exec` and `wattrace watch`: the object `wattrace.exec/1` for programs.
+//! `report/text.rs` makes a summary of it for people.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+mod text;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::Serialize;
 use wattrace_api::metric::{CONSUMER_CPU_TIME, CONSUMER_ENERGY};
-use wattrace_api::text::printable;
 use wattrace_api::{AttributeValue, Origin, Value};
 
 use super::budget::{Budget, BudgetJson};
@@ -14,16 +15,19 @@ use super::interval::Parts;
 use super::process_stats::{Figures, FiguresJson};
 use super::recorder::{ProcessRecord, Recording};
 use super::static_power::{Baseline, StaticPowerJson};
-use super::tree::{Tree, int};
-use crate::cli::table::{aligned, shortened};
+use super::selection::{Selection, int};
+use super::watched::Watched;
 
 /// The object `wattrace.exec/1`, field by field. docs/user-guide.md explains them. A joule that has a 95 %
-/// interval is followed by half its width, `…_ci95_j`.
+/// interval is followed by half its width, `…_ci95_j`. "The command" stands for whatever was selected.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(in crate::cli) struct Report {
     schema: &'static str,
     command: Vec<String>,
     exit_code: u8,
+    /// What was watched; a command was run without it.
+    #[serde(rename = "target", skip_serializing_if = "Option::is_none")]
+    watched: Option<Watched>,
     origin: &'static str,
     window: WindowJson,
     /// What was measured before the command started.
@@ -120,14 +124,14 @@ fn seconds(nanoseconds: u64) -> f64 {
 }
 
 impl DomainJson {
-    fn new(recording: &Recording, at: usize, tree: &Tree) -> Self {
+    fn new(recording: &Recording, at: usize, selected: &Selection) -> Self {
         let d = &recording.domains[at];
         let (mut all, mut of_command) = (0, 0);
         let (mut command, mut other) = (Vec::new(), Vec::new());
         for (number, p) in recording.processes.iter().enumerate().filter(|(_, p)| !p.is_thread()) {
             let microjoules = p.energy.get(at).copied().unwrap_or(0);
             all += microjoules;
-            match tree.contains(number) {
+            match selected.contains(number) {
                 true => {
                     of_command += microjoules;
                     command.push(p.in_domain(at));
@@ -167,26 +171,26 @@ impl ProcessRecord {
 }
 
 impl Report {
-    /// The report on the processes in `tree`, from what was recorded.
+    /// The report on a command, from what was recorded of the processes that are selected: its own.
     pub(super) fn new(
         command: &[String],
         exit_code: u8,
         window: Range<u64>,
-        tree: &Tree,
+        selected: &Selection,
         recording: &Recording,
     ) -> Self {
-        let of_domain = |at| DomainJson::new(recording, at, tree);
+        let of_domain = |at| DomainJson::new(recording, at, selected);
         let domains: Vec<DomainJson> = (0..recording.domains.len()).map(of_domain).collect();
         let counted = domains.iter().filter(|d| d.counts_in_totals);
         let intervals: Option<Vec<f64>> = counted.map(|d| d.command_ci95_j).collect();
         let intervals = intervals.filter(|intervals| !intervals.is_empty());
         let record = |at: usize| &recording.processes[at];
         let counted_domains = || (0..domains.len()).filter(|&at| domains[at].counts_in_totals);
-        let total_energy = (tree.processes.iter())
+        let total_energy = (selected.processes.iter())
             .map(|&p| counted_domains().map(|at| record(p).energy.get(at).copied().unwrap_or(0)).sum::<u64>())
             .sum();
-        let cpu_time = tree.processes.iter().map(|&p| record(p).cpu_time).sum();
-        let figures = tree.processes.iter().filter_map(|&p| record(p).figures.as_deref());
+        let cpu_time = selected.processes.iter().map(|&p| record(p).cpu_time).sum();
+        let figures = selected.processes.iter().filter_map(|&p| record(p).figures.as_deref());
         let name = |at: usize| recording.domains[at].domain.name.clone();
         let energy = |p: &ProcessRecord| {
             let by_domain = p.energy.iter().enumerate();
@@ -200,22 +204,23 @@ impl Report {
             schema: "wattrace.exec/1",
             command: command.to_vec(),
             exit_code,
+            watched: None,
             // The least certain one.
             origin: recording.domains.iter().map(|d| d.domain.origin).max().map_or("none", Origin::as_str),
             window: WindowJson { start_unix_nano: window.start, end_unix_nano: window.end },
             baseline: recording.baseline,
             budget: None,
             total: Total {
-                processes: tree.processes.len(),
+                processes: selected.processes.len(),
                 cpu_time_s: seconds(cpu_time),
                 energy_j: joules(total_energy),
                 energy_ci95_j: intervals.map(|all| all.into_iter().fold(0.0, f64::hypot)),
                 figures: Figures::sum(figures).map(|sum| FiguresJson::from(&sum)),
             },
-            processes: (tree.processes.iter())
+            processes: (selected.processes.iter())
                 .map(|&p| {
                     let of = |at: usize| (record(at), energy(record(at)), interval(record(at)));
-                    let threads = tree.threads_of(p).iter().map(|&t| thread(of(t))).collect();
+                    let threads = selected.threads_of(p).iter().map(|&t| thread(of(t))).collect();
                     ProcessJson { threads, ..process(of(p)) }
                 })
                 .collect(),
@@ -223,144 +228,23 @@ impl Report {
         }
     }
 
+    /// The report on something that was watched for a while. `exit_code`: that of its process, if it has one
+    /// that ended.
+    pub(in crate::cli) fn on_watched(
+        watched: Watched,
+        exit_code: u8,
+        window: Range<u64>,
+        selected: &Selection,
+        recording: &Recording,
+    ) -> Self {
+        Self { watched: Some(watched), ..Self::new(&[], exit_code, window, selected, recording) }
+    }
+
     /// Adds what became of the command's budget. Returns whether it was used up.
     pub(super) fn add_budget(&mut self, budget: Budget) -> bool {
         self.budget.insert(budget.into_report(self.total.energy_j)).is_reached()
     }
-
-    /// A summary: the energy of each domain, and the command's processes by name.
-    pub(super) fn for_people(&self) -> String {
-        let wall = (self.window.end_unix_nano - self.window.start_unix_nano) as f64 * 1e-9;
-        let mut text = format!(
-            "\nwattrace: `{}` exited with {} after {wall:.3} s\n\n",
-            shortened(&printable(&self.command.join(" ")), MAX_COMMAND),
-            self.exit_code
-        );
-        let total = &self.total;
-        let plural = if total.processes == 1 { "process" } else { "processes" };
-        text += &format!("  {} {plural}, {:.3} s of CPU time", total.processes, total.cpu_time_s);
-        match self.origin {
-            "none" => text += ", origin none: no meter and no estimate here, `wattrace doctor` says why\n",
-            origin => {
-                text += &format!(
-                    ", {} ({origin}), {:.2} W on average\n\n",
-                    with_interval(total.energy_j, total.energy_ci95_j, " J"),
-                    total.energy_j / wall
-                );
-                let header =
-                    ["domain", "measured J", "= command", "+ other", "+ idle", "+ unattributed", "origin"];
-                let mut rows = vec![header.map(String::from)];
-                for d in &self.domains {
-                    let j = |v: f64| format!("{v:.3}");
-                    rows.push([
-                        d.domain.clone(),
-                        j(d.measured_j),
-                        with_interval(d.command_j, d.command_ci95_j, ""),
-                        j(d.other_j),
-                        j(d.idle_j),
-                        j(d.unattributed_j),
-                        d.origin.into(),
-                    ]);
-                }
-                text += &aligned(&rows, &[0, 6], "  ");
-                text += &self.static_power();
-            }
-        }
-        if let Some(budget) = &self.budget {
-            text += &format!("\n{}", budget.for_people(self.window.start_unix_nano));
-        }
-        text += &self.total.figures.map_or(String::new(), |figures| format!("\n{}", figures.for_people()));
-        text += "\n";
-        text += &self.by_name();
-        let living = self.processes.iter().filter(|p| p.end_unix_nano.is_none()).count();
-        if living > 0 {
-            let (subject, verb) =
-                if living == 1 { ("process", "outlives") } else { ("processes", "outlive") };
-            text += &format!("\n  {living} {subject} {verb} the command, counted until its end\n");
-        }
-        text
-    }
-
-    /// How well it is known what the domains draw at no load: one line.
-    fn static_power(&self) -> String {
-        let counted = self.domains.iter().filter(|d| d.counts_in_totals);
-        let of = |d: &DomainJson| format!("{} {}", d.domain, d.static_power.for_people());
-        let mut known: Vec<String> = counted.map(of).collect();
-        let rest = known.len().saturating_sub(MAX_STATIC);
-        known.truncate(MAX_STATIC);
-        if rest > 0 {
-            known.push(format!("and {rest} more"));
-        }
-        let baseline = self.baseline.map(|b| format!("; {}", b.for_people())).unwrap_or_default();
-        format!("  at no load: {}{baseline}\n", known.join(", "))
-    }
-
-    /// The sums over a program's processes.
-    fn program(&self, processes: Vec<&ProcessJson>) -> Total {
-        let mut total = Total {
-            processes: processes.len(),
-            cpu_time_s: processes.iter().map(|p| p.cpu_time_s).sum(),
-            energy_j: 0.0,
-            energy_ci95_j: None,
-            figures: None,
-        };
-        for d in self.domains.iter().filter(|d| d.counts_in_totals) {
-            let of = |joules: &BTreeMap<String, f64>| joules.get(&d.domain).copied().unwrap_or(0.0);
-            let parts = || processes.iter().map(|p| ((), of(&p.energy_j), of(&p.energy_ci95_j)));
-            total.energy_j += parts().map(|(_, joules, _)| joules).sum::<f64>();
-            if d.idle_ci95_j.is_some() {
-                let interval = d.parts.of_sum(parts());
-                total.energy_ci95_j = Some(total.energy_ci95_j.unwrap_or(0.0).hypot(interval));
-            }
-        }
-        total
-    }
-
-    fn by_name(&self) -> String {
-        let mut groups: HashMap<&str, Vec<&ProcessJson>> = HashMap::new();
-        for p in &self.processes {
-            let name = p.exe.rsplit('/').next().filter(|n| !n.is_empty()).unwrap_or(&p.comm);
-            groups.entry(name).or_default().push(p);
-        }
-        let of_program = |(name, processes)| (name, self.program(processes));
-        let mut groups: Vec<(&str, Total)> = groups.into_iter().map(of_program).collect();
-        let order = |total: &Total| (total.energy_j, total.cpu_time_s);
-        groups.sort_by(|(_, a), (_, b)| order(b).partial_cmp(&order(a)).unwrap_or(Ordering::Equal));
-        let rest = groups.len().saturating_sub(MAX_PROGRAMS);
-        let joules =
-            if self.origin == "none" { "J (origin none)".into() } else { format!("J ({})", self.origin) };
-        let mut rows = vec![["program".into(), "processes".into(), "CPU s".into(), joules]];
-        for (name, total) in groups.iter().take(MAX_PROGRAMS) {
-            let name = shortened(&printable(name), MAX_NAME);
-            let energy = match self.origin {
-                "none" => "-".into(),
-                _ => with_interval(total.energy_j, total.energy_ci95_j, ""),
-            };
-            rows.push([name, total.processes.to_string(), format!("{:.3}", total.cpu_time_s), energy]);
-        }
-        let mut text = aligned(&rows, &[0], "  ");
-        if rest > 0 {
-            text += &format!("  and {rest} more programs; --format json lists every process\n");
-        }
-        text
-    }
 }
-
-/// `12.345 ± 0.040`; without an interval `12.345`.
-fn with_interval(joules: f64, half_width: Option<f64>, unit: &str) -> String {
-    let half_width = half_width.map(|half_width| format!(" ± {half_width:.3}")).unwrap_or_default();
-    format!("{joules:.3}{unit}{half_width}")
-}
-
-/// Maximum number of domains in the line on static power.
-const MAX_STATIC: usize = 4;
-
-/// Maximum number of programs in the summary.
-const MAX_PROGRAMS: usize = 20;
-
-/// Longer names and command lines are cut, in characters.
-const MAX_NAME: usize = 40;
-const MAX_COMMAND: usize = 60;
 
 /// What was recorded of a process, with its energy and half widths by domain.
 type Recorded<'a> = (&'a ProcessRecord, BTreeMap<String, f64>, BTreeMap<String, f64>);

@@ -1,6 +1,6 @@
-//! A pipeline that measures commands, one run after the other. It starts once: loading the kernel programs
-//! takes longer than many a command, and what attribution has learnt in one run serves the next.
-//! `child.rs` has the command's process, `recorder.rs` what is counted.
+//! A pipeline that measures commands, one run after the other, or what runs already. It starts once: loading
+//! the kernel programs takes longer than many a command, and what attribution has learnt in one run serves
+//! the next. `child.rs` has the command's process, `recorder.rs` what is counted.
 
 use std::ops::Range;
 use std::process::ExitStatus;
@@ -10,14 +10,15 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
-use wattrace_api::{Events, Registry, Role, Usage};
+use wattrace_api::{Registry, Role, Usage};
 
 use super::budget::{Budget, WithBudget};
 use super::child::{self, Job, Root, shell_code, unix_nanos};
 use super::recorder::{CommandRecorder, Recording, lock};
+use super::selection::Selection;
 use super::trace::RootSpan;
-use super::tree::Tree;
 use crate::cli::failure::Failure;
+use crate::cli::missing::{Missing, nothing_to_measure};
 use crate::cli::session::{self, Outputs};
 use crate::config::Config;
 use crate::pipeline::Pipeline;
@@ -40,7 +41,7 @@ pub(in crate::cli) struct Tracer {
     signals: Signals,
     /// What a command may use.
     pub(super) budget: Option<Budget>,
-    events: Events,
+    registry: Arc<Registry>,
     /// Whether commands get spans.
     pub(super) is_traced: bool,
 }
@@ -56,8 +57,8 @@ pub(in crate::cli) struct Ended {
 
 impl Ended {
     /// The command's process and its descendants among what was recorded.
-    pub(super) fn tree(&self, recording: &Recording) -> Tree {
-        Tree::of(self.root, self.window.start, &recording.processes)
+    pub(super) fn selection(&self, recording: &Recording) -> Selection {
+        Selection::of_command(self.root, self.window.start, &recording.processes)
     }
 }
 
@@ -96,13 +97,33 @@ impl Tracer {
         pipeline.settle(Instant::now() + STOP_TIMEOUT).await;
         if !counts_cpu_time(&registry) {
             let needed = "a plugin that counts CPU time";
-            return Err(session::nothing_to_measure(&pipeline.health(), config, needed));
+            return Err(nothing_to_measure(&pipeline.health(), config, &plugins, needed));
         }
         if budget.is_some() {
             Budget::quicken(&pipeline);
         }
-        let (runtime, events) = (runtime.clone(), registry.events().clone());
-        Ok(Self { pipeline, recording, runtime, signals, budget, events, is_traced: false })
+        let runtime = runtime.clone();
+        Ok(Self { pipeline, recording, runtime, signals, budget, registry, is_traced: false })
+    }
+
+    /// Reports on stderr what is missing here, once for all commands.
+    pub(in crate::cli) fn report_missing(&self, config: &Config, plugins: &[Registered]) {
+        Missing::find(&self.pipeline.health(), config, plugins).report(&self.registry);
+    }
+
+    /// Records what runs already, until `end` or until a signal asks this process to end. Returns the span in
+    /// nanoseconds since 1970, and what `end` returned; `None` after a signal.
+    pub(in crate::cli) async fn watch<T>(
+        &mut self,
+        end: impl Future<Output = T>,
+    ) -> (Range<u64>, Option<T>) {
+        self.begin().await;
+        let start = unix_nanos();
+        let ended = tokio::select! {
+            ended = end => Some(ended),
+            _ = self.signals.next() => None,
+        };
+        (start..unix_nanos(), ended)
     }
 
     /// Runs a command to its end. What is recorded counts from its beginning.
@@ -110,10 +131,9 @@ impl Tracer {
     /// # Errors
     /// It cannot be executed.
     pub(in crate::cli) async fn run(&mut self, job: &Job) -> Result<Ended, Failure> {
-        self.take_reading().await;
-        lock(&self.recording).reset();
+        self.begin().await;
         let joins = self.budget.as_ref().and_then(Budget::to_join);
-        let span = self.is_traced.then(|| RootSpan::open(job, self.events.clone())).flatten();
+        let span = self.is_traced.then(|| RootSpan::open(job, self.registry.events().clone())).flatten();
         let child = child::spawn(job, span.as_ref().map(RootSpan::variable), joins, &self.runtime).await?;
         let (pid, start, root) = (child.pid(), child.start, child.root);
         span.iter().for_each(|span| span.started(root.pid, start));
@@ -174,6 +194,12 @@ impl Tracer {
     /// What was recorded up to the last reading.
     pub(super) fn recording(&self) -> MutexGuard<'_, Recording> {
         lock(&self.recording)
+    }
+
+    /// What is recorded counts from now.
+    async fn begin(&self) {
+        self.take_reading().await;
+        lock(&self.recording).reset();
     }
 
     async fn take_reading(&self) {

@@ -46,7 +46,7 @@ pub(in crate::cli) struct ProgramUsage {
 
 impl RunUsage {
     pub(super) fn new(ended: &Ended, recording: &Recording) -> Self {
-        let tree = ended.tree(recording);
+        let selected = ended.selection(recording);
         let domains: Vec<_> = recording.domains.iter().filter(|d| d.counts_in_totals).collect();
         let origin = recording.domains.iter().map(|d| d.domain.origin).max();
         let mut run = Self {
@@ -65,7 +65,7 @@ impl RunUsage {
         };
         for (at, p) in recording.processes.iter().enumerate().filter(|(_, p)| !p.is_thread()) {
             let (cpu_time_s, energy_j) = (seconds(p.cpu_time), energy(p));
-            if !tree.contains(at) {
+            if !selected.contains(at) {
                 run.other_cpu_time_s += cpu_time_s;
                 run.other_j += energy_j;
                 continue;

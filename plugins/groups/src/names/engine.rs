@@ -32,6 +32,8 @@ struct Engine {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Inspected {
     #[serde(default)]
+    id: String,
+    #[serde(default)]
     name: String,
     #[serde(default)]
     config: InspectedConfig,
@@ -51,6 +53,17 @@ impl Engines {
             client: Client::unix(socket.clone(), LIMITS),
         };
         Self(sockets.iter().map(engine).collect())
+    }
+
+    /// The id of the container that the first engine knows under `name`; `None`: no engine knows it.
+    pub(crate) async fn id_of(&self, name: &str) -> Result<Option<String>, String> {
+        // Nothing else is a name, and it must not get into a path.
+        let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        if name.is_empty() || name.starts_with('.') || !name.bytes().all(is_name) {
+            return Ok(None);
+        }
+        let inspected = self.inspect(name).await?;
+        Ok(inspected.map(|inspected| inspected.id).filter(|id| !id.is_empty()))
     }
 
     /// The answer of the first engine that knows the container; `None`: no engine knows it.

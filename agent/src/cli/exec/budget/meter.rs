@@ -11,7 +11,7 @@ use wattrace_api::{
 
 use super::prediction::Used;
 use crate::cli::exec::child::Root;
-use crate::cli::exec::tree::is_root;
+use crate::cli::exec::selection::is_root;
 
 /// The command's processes, and what they have used.
 #[derive(Default)]
