@@ -39,6 +39,17 @@ Exit codes: the command's; 128 + N: signal N ended it; 3: --max-joules or
 --budget was exceeded; 125: wattrace failed; 126: the command cannot be
 executed; 127: it was not found.";
 
+pub(super) const WATCH: &str = "\
+Examples:
+  wattrace watch --duration 10s 1
+  wattrace watch postgres
+  wattrace watch unit:nginx
+  wattrace watch --format json --output report.json container:web
+
+A pid is watched with its descendants and until it ends; a name until Ctrl-C;
+a unit, a container or a cgroup until it has no more processes.
+Exit codes: 1: there is no such process, or nothing can be measured.";
+
 pub(super) const TOP: &str = "\
 Examples:
   wattrace top --once
@@ -47,6 +58,15 @@ Examples:
 On a terminal it runs until q; ? shows the keys. It shows the points of a
 running agent, and traces by itself if there is none.
 Exit code 1: nothing can be measured, or the agent may not be asked.";
+
+pub(super) const DOCTOR: &str = "\
+Examples:
+  wattrace doctor
+  wattrace doctor --report findings.json
+  wattrace doctor --fix
+
+ok: as it should be; without: missing and not needed; MISSING: needed.
+Exit code 1: an enabled plugin cannot work here.";
 
 pub(super) const COMPARE: &str = "\
 Examples:
