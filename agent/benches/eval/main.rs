@@ -31,10 +31,12 @@ mod trace;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use wattrace_api::Error;
+use wattrace_progress::Progress;
 
 use drive::Run;
 use scenarios::Scenario;
@@ -104,17 +106,24 @@ fn main() -> Result<()> {
     }
 }
 
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The run of each job, in order. Runs as many at a time as there are CPUs.
 fn run_all(jobs: &[Job<'_>]) -> Result<Vec<Run>> {
-    let next = AtomicUsize::new(0);
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let progress = Mutex::new(Progress::new("eval", true));
     let worker = || {
         let mut runs = Vec::new();
         while let Some((at, job)) =
             Some(next.fetch_add(1, Relaxed)).and_then(|at| jobs.get(at).map(|job| (at, job)))
         {
             let Job { scenario, window, hidden, seed } = job;
-            eprintln!("eval: {}, {window:?} windows, seed {seed}", scenario.name);
+            let now = format!("{}, {window:?} windows, seed {seed}", scenario.name);
+            lock(&progress).show_step(done.load(Relaxed), jobs.len(), &now);
             runs.push((at, drive::run(scenario, *window, *hidden, *seed)?));
+            done.fetch_add(1, Relaxed);
         }
         Ok(runs)
     };

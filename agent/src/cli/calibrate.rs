@@ -32,6 +32,7 @@ use wattrace_api::{Clock, Origin, Timestamp, Window};
 use wattrace_estimate::cpuinfo::CpuInfo;
 use wattrace_estimate::fit::{Sample, fit};
 use wattrace_estimate::profile::{Profile, SCHEMA};
+use wattrace_progress::Progress;
 
 use self::load::Load;
 use self::plan::{Machine, Step};
@@ -176,18 +177,20 @@ impl Calibration<'_> {
         let clock = Clock::system();
         let load = Load::start().map_err(|e| Failure::new(format!("cannot load the CPUs: {e}")))?;
         let mut windows = Vec::new();
+        let mut progress = Progress::new("wattrace", true);
+        let total = self.steps.len();
         for (number, step) in self.steps.iter().enumerate() {
             load.set(&self.machine.duties(*step));
             let settled = clock.now() + self.length.mul_f64(SETTLING);
             let end = clock.now() + self.length;
-            eprintln!("wattrace: step {} of {}: {step}", number + 1, self.steps.len());
+            progress.show_step(number, total, &format!("step {} of {total}: {step}", number + 1));
             tokio::select! {
                 () = sleep(end.since(clock.now())) => {}
                 () = &mut stopped => return Err(Failure::new("interrupted; nothing was written")),
             }
             windows.push((*step, Window::new(settled, Timestamp(end.0))));
         }
-        drop(load);
+        drop((load, progress));
         let health = pipeline.stop(Instant::now() + STOP_TIMEOUT).await;
         session::report_losses(&health);
         Ok(windows)

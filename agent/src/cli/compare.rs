@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tokio::runtime::Handle;
+use wattrace_progress::Progress;
 use wattrace_statistics::Plan;
 
 use self::machine::State;
@@ -35,7 +36,6 @@ use super::exec::repeat::{RunOptions, SavedRuns};
 use super::exec::tracer::Tracer;
 use super::failure::{Failure, print};
 use super::options::{Configuration, joules, percent};
-use super::progress::Progress;
 use super::session::{self, Outputs};
 use crate::config::Config;
 use crate::plugins::Registered;
@@ -200,7 +200,7 @@ async fn compare(
     let earlier = State::read(Path::new("/"));
     tokio::time::sleep(machine::LOOK).await;
     let before = State::read(Path::new("/"));
-    let mut progress = Progress::new(!options.run.show_output);
+    let mut progress = Progress::new("wattrace", !options.run.show_output);
     let mut remarks = before.before(&earlier);
     for remark in &remarks {
         progress.say(remark);
@@ -211,6 +211,7 @@ async fn compare(
             options.run.run(&mut tracer, &side.job).await?;
         }
     }
+    progress.begin_steps();
     let (mut blocks, mut order) = (Vec::new(), String::new());
     let mut verdict = None;
     for &look in plan.looks() {
@@ -219,7 +220,8 @@ async fn compare(
         for is_b in turns {
             let (side, letter) = if is_b { (&sides[1], 'B') } else { (&sides[0], 'A') };
             let (number, total) = (order.len() + 1, 2 * plan.last().runs);
-            progress.show(&format!("run {number} of at most {total}: {letter}, {}", side.name));
+            let now = format!("run {number} of at most {total}: {letter}, {}", side.name);
+            progress.show_step(number - 1, total, &now);
             let usage = options.run.run(&mut tracer, &side.job).await?;
             if is_b {
                 runs.b.push(usage)

@@ -11,8 +11,9 @@
 //! | `exec/interval.rs` | the 95 % intervals of sums over processes |
 //! | `exec/process_stats.rs` | what processes used besides CPU time and energy |
 //! | `exec/trace.rs` | the span that the spans of the command's processes are children of |
-//! | `exec/tree.rs` | the command's process and its descendants |
+//! | `exec/selection.rs` | the processes that a report is about: a command's, or what is watched |
 //! | `exec/report.rs` | the report of one run |
+//! | `exec/watched.rs` | what `wattrace watch` was attached to, in its report |
 //! | `exec/usage.rs` | what one of several runs used |
 //! | `exec/repeat.rs` | several runs, and the report on them |
 
@@ -21,14 +22,15 @@ mod budget;
 pub(super) mod child;
 mod interval;
 mod process_stats;
-mod recorder;
+pub(super) mod recorder;
 pub(super) mod repeat;
-mod report;
+pub(super) mod report;
+pub(super) mod selection;
 mod static_power;
 mod trace;
 pub(super) mod tracer;
-mod tree;
 pub(super) mod usage;
+pub(super) mod watched;
 
 use std::fs::File;
 use std::io::Write;
@@ -38,6 +40,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::runtime::Handle;
+use wattrace_progress::Progress;
 
 use self::baseline::BaselineOptions;
 use self::budget::BudgetOptions;
@@ -49,7 +52,6 @@ use self::tracer::Tracer;
 use self::usage::RunUsage;
 use super::failure::Failure;
 use super::options::{Configuration, Format, joules};
-use super::progress::Progress;
 use super::session::{self, Outputs};
 use crate::config::Config;
 use crate::plugins::Registered;
@@ -186,6 +188,7 @@ async fn measure(
         (false, false) => Outputs::None,
     };
     let mut tracer = Tracer::start(config, plugins, runtime, outputs, budget).await?;
+    tracer.report_missing(config, plugins);
     baseline::take(&options.baseline, &mut tracer).await?;
     tracer.is_traced = has_traces && outputs != Outputs::None;
     if !options.is_repeated() {
@@ -202,8 +205,8 @@ async fn once(options: &Options, mut tracer: Tracer) -> Result<Measured, Failure
     let budget = tracer.budget.take();
     let recording = tracer.stop().await;
     let recording = lock(&recording);
-    let (code, tree) = (shell_code(ended.status), ended.tree(&recording));
-    let mut report = Report::new(&options.command, code, ended.window.clone(), &tree, &recording);
+    let (code, selected) = (shell_code(ended.status), ended.selection(&recording));
+    let mut report = Report::new(&options.command, code, ended.window.clone(), &selected, &recording);
     let exceeded = budget.is_some_and(|budget| report.add_budget(budget));
     let json = line(&report).map_err(Failure::new)?;
     let runs = vec![RunUsage::new(&ended, &recording)];
@@ -216,15 +219,17 @@ async fn repeat(options: &Options, tracer: &mut Tracer) -> Result<Measured, Fail
     let shares_terminal = options.runs.show_output;
     let job = Job { command: options.command.clone(), directory: None, shares_terminal };
     let (warmup, count) = (options.runs.warmup(0), options.repeat.unwrap_or(1));
-    let mut progress = Progress::new(!shares_terminal);
+    let mut progress = Progress::new("wattrace", !shares_terminal);
     for number in 1..=warmup {
         progress.show(&format!("warm-up {number} of {warmup}"));
         options.runs.run(tracer, &job).await?;
     }
     let mut runs: Vec<RunUsage> = Vec::new();
+    progress.begin_steps();
     for number in 1..=count {
         let last = runs.last().map(|run| format!("; the last one took {:.3} s", run.wall_s));
-        progress.show(&format!("run {number} of {count}{}", last.unwrap_or_default()));
+        let now = format!("run {number} of {count}{}", last.unwrap_or_default());
+        progress.show_step(runs.len(), count as usize, &now);
         runs.push(options.runs.run(tracer, &job).await?);
     }
     drop(progress);

@@ -17,6 +17,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use wattrace_progress::Progress;
 
 use crate::process::{as_root, probe, read, say};
 use crate::{debian, ebpf, workspace};
@@ -83,8 +84,18 @@ fn test(emulator: &Emulator, images: &[Image], accel: &str, write_docs: bool) ->
     let mut outcomes = Vec::new();
     // A machine keeps one CPU busy.
     let at_once = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    for images in images.chunks(at_once) {
-        outcomes.extend(boot(emulator, images, &userland, accel)?);
+    let mut progress = Progress::new("vm", true);
+    for part in images.chunks(at_once) {
+        let releases: Vec<_> =
+            part.iter().map(|image| format!("{} ({})", image.series, image.release)).collect();
+        progress.show_step(outcomes.len(), images.len(), &format!("booting {}", releases.join(", ")));
+        let ran = boot(emulator, part, &userland, accel);
+        progress.clear();
+        for (image, ran) in part.iter().zip(ran) {
+            let (ran, took) = ran.with_context(|| format!("{} could not be run", image.series))?;
+            let name = image.series.to_string();
+            outcomes.push(outcome(name, took, &userland, &ran.printed, ran.faults));
+        }
     }
     if write_docs {
         say("vm", "this machine");
@@ -105,24 +116,26 @@ fn test(emulator: &Emulator, images: &[Image], accel: &str, write_docs: bool) ->
     Ok(())
 }
 
-/// Runs the tests in a machine each of `images`, all at once.
-fn boot(emulator: &Emulator, images: &[Image], userland: &Userland, accel: &str) -> Result<Vec<Outcome>> {
-    let ran = std::thread::scope(|scope| {
+/// Runs the tests in a machine each of `images`, all at once. Returns what each did, and how long it took.
+fn boot(
+    emulator: &Emulator,
+    images: &[Image],
+    userland: &Userland,
+    accel: &str,
+) -> Vec<Result<(machine::Ran, Duration)>> {
+    std::thread::scope(|scope| {
         let machines = images.iter().map(|image| {
-            say("vm", format_args!("{}: booting {}", image.series, image.release));
             scope.spawn(move || {
                 let begun = Instant::now();
                 machine::run(emulator, image, &userland.archive, accel).map(|ran| (ran, begun.elapsed()))
             })
         });
         let machines: Vec<_> = machines.collect();
-        machines.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>()
-    });
-    let outcomes = images.iter().zip(ran).map(|(image, ran)| {
-        let (ran, took) = ran.map_err(|_| anyhow!("the thread that ran {} panicked", image.series))??;
-        Ok(outcome(image.series.to_string(), took, userland, &ran.printed, ran.faults))
-    });
-    outcomes.collect()
+        let join = |machine: ScopedJoinHandle<'_, Result<_>>| {
+            machine.join().unwrap_or_else(|_| Err(anyhow!("its thread panicked")))
+        };
+        machines.into_iter().map(join).collect()
+    })
 }
 
 /// Reads what the tests `printed` and shows it: their summaries, or all of it if something is wrong.
