@@ -11,18 +11,20 @@ mod examples;
 mod exec;
 mod failure;
 mod manual;
+mod missing;
 mod options;
 mod plugins;
-mod progress;
 #[cfg(feature = "sqlite")]
 mod query;
 mod run;
 mod service;
 mod session;
+mod system;
 mod table;
 #[cfg(feature = "sqlite")]
 mod view;
 mod top;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -55,6 +57,9 @@ enum Command {
     /// Run a command and report what it and its children used
     #[command(after_help = examples::EXEC)]
     Exec(exec::Options),
+    /// Attach to what runs already, and report what it uses from now on
+    #[command(after_help = examples::WATCH)]
+    Watch(watch::Options),
     /// Compare what two commands, revisions or saved reports use
     #[command(after_help = examples::COMPARE)]
     Compare(compare::Options),
@@ -69,6 +74,7 @@ enum Command {
     #[cfg(feature = "sqlite")]
     View(view::Options),
     /// Show what works here, what is missing, and how to get it
+    #[command(after_help = examples::DOCTOR)]
     Doctor(doctor::Options),
     /// Show who uses how much power now, or did in a recording
     #[command(after_help = examples::TOP)]
@@ -105,6 +111,7 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
     let result = match cli.command {
         Command::Run(options) => run::main(&options, plugins),
         Command::Exec(options) => exec::main(&options, plugins),
+        Command::Watch(options) => watch::main(&options, plugins),
         Command::Compare(options) => compare::main(&options, plugins),
         #[cfg(all(feature = "sched", feature = "estimate"))]
         Command::Calibrate(options) => calibrate::main(&options, plugins),
