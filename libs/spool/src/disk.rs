@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use rustix::fs::{FileType, OFlags};
-use wattrace_text_output::Place as FilePlace;
+use wattrace_text_output::{FileIdentity, Place as FilePlace};
 
 use crate::payload::{pack, unpack};
 use crate::problem::Problem;
-use crate::{Amount, Class, Entry, Id, Place, Waiting};
+use crate::{Amount, Class, Entry};
 
 /// "Watt", "Spool" in version 1.
 const APPLICATION_ID: i64 = 0x5753_7001;
@@ -30,6 +30,7 @@ pub(crate) struct Disk {
     offset: i64,
     next_push: i64,
     pub(crate) amount: Amount,
+    identity: Option<FileIdentity>,
 }
 
 /// The time of a moment, by the monotonic and by the wall clock, in nanoseconds, and the boot that the
@@ -50,7 +51,7 @@ pub(crate) struct Pushed<'a> {
 /// The oldest payloads: those that can be read, and the points of those that are damaged, which are gone.
 #[derive(Debug, Default)]
 pub(crate) struct Oldest {
-    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) waiting: Vec<(i64, Entry)>,
     pub(crate) damaged: u64,
 }
 
@@ -61,7 +62,7 @@ impl Disk {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let mut connection = Connection::open_with_flags(found, flags)?;
+        let mut connection = Connection::open_with_flags(&found, flags)?;
         connection.busy_timeout(Duration::ZERO)?;
         // Before the first access, so that there is no memory shared with other processes, and no other
         // process.
@@ -78,7 +79,12 @@ impl Disk {
         let (offset, next_push) = begin_run(&transaction, now)?;
         let amount = amount(&transaction)?;
         transaction.commit()?;
-        Ok(Self { connection, max_size, offset, next_push, amount })
+        Ok(Self { connection, max_size, offset, next_push, amount, identity: FileIdentity::at(&found)? })
+    }
+
+    /// Whether `file` still names it. If that cannot be known, it is still there to be used.
+    pub(crate) fn is_at(&self, file: &Path) -> bool {
+        FileIdentity::at(file).unwrap_or(self.identity) == self.identity
     }
 
     /// Stores what is pushed together. Returns how many points the limit on bytes has removed.
@@ -128,7 +134,7 @@ impl Disk {
                     break;
                 }
                 let entry = Entry { class: class_of(class), points, payload };
-                oldest.waiting.push(Waiting { id: Id(Place::Disk, id), entry });
+                oldest.waiting.push((id, entry));
             }
         }
         if !damaged.is_empty() {

@@ -29,6 +29,9 @@
 //! **Two agents on one file.** The first has it. The others keep what waits in memory, say so once, and
 //! take the file as soon as it is free.
 //!
+//! **A file that is deleted or renamed** while it is used is still readable: what waits in it moves to
+//! another file at the same path.
+//!
 //! **Clocks.** Within one boot of the machine, ages are differences of the monotonic clock. Only from one
 //! boot to the next are they differences of the wall clock.
 
@@ -136,7 +139,8 @@ pub struct Id(Place, i64);
 /// Where a payload waits. What is in memory is newer than what is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
-    Disk,
+    /// In the file of this number: another one begins when a file is set aside or was deleted.
+    Disk(u32),
     Memory,
 }
 

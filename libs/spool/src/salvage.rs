@@ -1,9 +1,11 @@
-//! A damaged file: set aside under another name, and what can be read of it.
+//! Files that cannot be used any more: a damaged one is set aside under another name, and one that was
+//! deleted is still open. What can be read of them is passed on.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::Entry;
@@ -32,10 +34,18 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// What can be read of a damaged file.
+/// What can be read of such a file.
 pub(crate) struct Remains(Connection);
 
 impl Remains {
+    /// Of an open file that its path does not name any more.
+    pub(crate) fn of_left(connection: Connection) -> Self {
+        // Otherwise it would delete the log of that name at its end, which is another file's by then. A
+        // failure means that it has none.
+        _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        Self(connection)
+    }
+
     /// Opens a file that was set aside; `None`: nothing can be read of it.
     pub(crate) fn open(aside: &Path) -> Option<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -27,8 +27,9 @@ pub struct Spool {
     clock: Clock,
     /// Which boot of the machine this is.
     boot: String,
-    /// While something waits on it.
+    /// While something waits on it; and the number of the file.
     disk: Option<Disk>,
+    number: u32,
     memory: Memory,
     /// Why the disk does not work, and when to try it again.
     trouble: Option<(String, Timestamp)>,
@@ -51,6 +52,7 @@ impl Spool {
             clock,
             boot,
             disk: None,
+            number: 0,
             memory,
             trouble: None,
             unremoved: BTreeSet::new(),
@@ -78,6 +80,7 @@ impl Spool {
             return;
         }
         self.memory.push(self.clock.now(), entries);
+        self.follow_path();
         self.expire();
         self.move_to_disk();
     }
@@ -85,13 +88,15 @@ impl Spool {
     /// What waits after `after`, or at all, oldest first: one payload, and as many more as `bytes` have room
     /// for. It stays until [`Spool::done`].
     pub fn oldest(&mut self, after: Option<Id>, bytes: usize) -> Vec<Waiting> {
+        self.follow_path();
         self.expire();
         if self.memory.amount.payloads > 0 {
             self.move_to_disk();
         }
         let mut on_disk = match after {
             None => Some(i64::MIN),
-            Some(Id(Place::Disk, id)) => Some(id),
+            // If it was in another file: what is skipped now comes when the caller begins at the oldest again.
+            Some(Id(Place::Disk(_), id)) => Some(id),
             Some(Id(Place::Memory, _)) => None,
         };
         while let (Some(after), Some(disk)) = (on_disk, &mut self.disk) {
@@ -104,11 +109,11 @@ impl Spool {
                 }
             };
             self.lose(CORRUPT, oldest.damaged);
-            let mut waiting = oldest.waiting;
-            on_disk = waiting.last().map(|last| last.id.1);
-            waiting.retain(|waiting| !self.unremoved.contains(&waiting.id.1));
+            let (mut waiting, place) = (oldest.waiting, Place::Disk(self.number));
+            on_disk = waiting.last().map(|(last, _)| *last);
+            waiting.retain(|(id, _)| !self.unremoved.contains(id));
             if !waiting.is_empty() {
-                return waiting;
+                return waiting.into_iter().map(|(id, entry)| Waiting { id: Id(place, id), entry }).collect();
             }
         }
         let after = if let Some(Id(Place::Memory, id)) = after { id } else { i64::MIN };
@@ -120,9 +125,12 @@ impl Spool {
         for Id(place, number) in ids {
             match place {
                 Place::Memory => self.memory.remove(*number),
-                Place::Disk => _ = self.unremoved.insert(*number),
+                Place::Disk(file) if *file == self.number => _ = self.unremoved.insert(*number),
+                // It was moved to another file, and is sent again.
+                Place::Disk(_) => {}
             }
         }
+        self.follow_path();
         self.remove_done();
         self.close_if_empty();
     }
@@ -255,11 +263,29 @@ impl Spool {
         }
     }
 
+    /// Moves what waits in a file that was deleted or renamed to the one that the path names now.
+    fn follow_path(&mut self) {
+        let Some(mut disk) = self.disk.take_if(|disk| !disk.is_at(&self.settings.file)) else { return };
+        let done: Vec<i64> = std::mem::take(&mut self.unremoved).into_iter().collect();
+        // What cannot be removed is sent twice.
+        _ = disk.remove(&done);
+        self.number += 1;
+        let points = disk.amount.points;
+        let saved = self.salvage(&Remains::of_left(disk.connection));
+        self.lose(CORRUPT, points.saturating_sub(saved));
+        let (key, file) = (self.settings.key, self.settings.file.display());
+        warn!(
+            "{key}: {file} was deleted or renamed while it was in use; {saved} of its {points} points are in \
+             another file of that name now"
+        );
+    }
+
     /// Sets a damaged file aside, and takes over what can be read of it. Returns whether there is room for
     /// another file.
     fn take_over(&mut self, why: &str) -> bool {
         let known = self.disk.take().map(|disk| disk.amount.points);
         self.unremoved.clear();
+        self.number += 1;
         let (key, file) = (self.settings.key, self.settings.file.display().to_string());
         let aside = match salvage::set_aside(&self.settings.file) {
             Ok(aside) => aside,
@@ -291,7 +317,11 @@ impl Spool {
             let pushed = || chunk.iter().map(|entry| Pushed { at: now.0, entry });
             match spool.open().and_then(|disk| disk.push(pushed())) {
                 Ok(removed) => spool.lose(FULL, removed),
-                Err(_) => spool.memory.push(now, chunk),
+                Err(_) => {
+                    spool.memory.push(now, chunk);
+                    let removed = spool.memory.shrink();
+                    spool.lose(FULL, removed);
+                }
             }
         };
         remains.each(|entry| {

@@ -1,5 +1,7 @@
 //! What survives, what goes first, and what is counted.
 
+mod left;
+
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -237,6 +239,7 @@ fn damage_that_is_found_while_the_file_is_open_is_counted_to_the_point() {
     let fixture = Fixture::new();
     let mut spool = fixture.spool();
     spool.push(vec![entry(Last, 7), entry(Last, 8)]);
+    let old = ids(&mut spool);
     let connection = &spool.disk.as_ref().unwrap().connection;
     connection.execute("UPDATE payloads SET payload = x'1f8b' WHERE points = 7", []).unwrap();
     assert_eq!(waiting(&mut spool), [(Last, 8)]);
@@ -247,6 +250,9 @@ fn damage_that_is_found_while_the_file_is_open_is_counted_to_the_point() {
     assert!(copy_aside(&fixture.file()).exists());
     spool.push(vec![entry(Last, 9)]);
     assert_eq!((waiting(&mut spool), spool.trouble()), (vec![(Last, 9)], None));
+    // Their ids name nothing in the next file.
+    spool.done(&old);
+    assert_eq!(waiting(&mut spool), [(Last, 9)]);
 }
 
 /// Makes the file refuse what the pragma says.
