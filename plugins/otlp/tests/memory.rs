@@ -4,12 +4,10 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::server::{Answer, Server};
-use common::{Fixture, J, PATIENCE};
-use wattrace_api::{Attribute, Consumer, ConsumerKind, Identity};
+use common::{Fixture, J, PATIENCE, described_process};
 use wattrace_otlp::OtlpConfig;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -18,23 +16,6 @@ const SECOND: Duration = Duration::from_secs(1);
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
-/// A process with what Wattrace knows of one.
-fn process(pid: i64) -> Arc<Consumer> {
-    let identity =
-        Identity { kind: ConsumerKind::Process, id: pid.to_string().into(), start_unix_nano: pid as u64 };
-    let attributes = vec![
-        Attribute::new("process.pid", pid),
-        Attribute::new("process.parent_pid", pid - 1),
-        Attribute::new("process.executable.name", format!("short-{}", pid % 100)),
-        Attribute::new("process.executable.path", format!("/usr/lib/something/bin/short-{}", pid % 100)),
-        Attribute::new("process.creation.time", "2026-11-27T10:00:00.123456789Z"),
-        Attribute::new("process.owner", "somebody"),
-        Attribute::new("linux.cgroup", "/user.slice/user-1000.slice/session-1.scope"),
-        Attribute::new("container.id", format!("{pid:064x}")),
-    ];
-    Arc::new(Consumer::new(identity, None, attributes))
 }
 
 #[test]
@@ -53,11 +34,12 @@ fn very_many_short_processes_during_an_outage_take_little_memory_and_lose_no_jou
     };
     let mut fixture = Fixture::new(config, 1);
     // Keeps the sum of the others open.
-    let keeper = fixture.energy(Some(process(1)));
+    let keeper = fixture.energy(Some(described_process(1)));
     let (before, mut peak, mut truth) = (resident(), 0, 0);
     for round in 1..=ROUNDS {
         let first = round as i64 * EACH;
-        let ids: Vec<_> = (first..first + EACH).map(|pid| fixture.energy(Some(process(pid)))).collect();
+        let ids: Vec<_> =
+            (first..first + EACH).map(|pid| fixture.energy(Some(described_process(pid)))).collect();
         let mut points: Vec<_> = ids.iter().map(|&id| (id, J)).collect();
         points.push((keeper, round * J));
         truth += EACH as u64 + 1;

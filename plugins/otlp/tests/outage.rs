@@ -4,79 +4,14 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use common::machine::Machine;
+use common::process;
 use common::server::{Answer, Server};
-use common::{Fixture, J, PATIENCE, process};
-use wattrace_api::{Attribute, SeriesId};
-use wattrace_otlp::OtlpConfig;
+use wattrace_api::Attribute;
 
-const SECOND: Duration = Duration::from_secs(1);
 const PROTOCOLS: [&str; 2] = ["grpc", "http/protobuf"];
-
-/// A sender whose processes use a joule a second each.
-struct Machine {
-    fixture: Fixture,
-    live: Vec<(SeriesId, u64)>,
-    started: i64,
-    /// What all processes used, in joules.
-    truth: f64,
-}
-
-impl Machine {
-    fn start(server: &Server, protocol: &str, change: impl FnOnce(&mut OtlpConfig)) -> Self {
-        let mut config = OtlpConfig {
-            endpoint: server.endpoint.clone(),
-            protocol: protocol.to_owned(),
-            interval: SECOND,
-            timeout: Duration::from_secs(5),
-            top: 0,
-            ..OtlpConfig::default()
-        };
-        change(&mut config);
-        Self { fixture: Fixture::new(config, 1), live: Vec::new(), started: 0, truth: 0.0 }
-    }
-
-    /// Starts processes.
-    fn fork(&mut self, count: usize) {
-        for _ in 0..count {
-            self.started += 1;
-            let consumer = process(self.started, "worker");
-            self.live.push((self.fixture.energy(Some(consumer)), 0));
-        }
-    }
-
-    /// A second passes, after which `exits` processes have ended.
-    fn second(&mut self, exits: usize) {
-        self.live.iter_mut().for_each(|(_, joules)| *joules += 1);
-        self.truth += self.live.len() as f64;
-        let points: Vec<_> = self.live.iter().map(|(id, joules)| (*id, joules * J)).collect();
-        let ended: Vec<_> = self.live.drain(..exits).map(|(id, _)| id).collect();
-        self.fixture.write(SECOND, &points, &ended);
-    }
-
-    /// Waits until it has noticed that nothing arrives.
-    fn notices_trouble(&mut self) {
-        let begun = Instant::now();
-        while self.fixture.rig.outputs[0].1.trouble().is_none() {
-            assert!(begun.elapsed() < PATIENCE, "the outage is not noticed");
-            self.fixture.write_nothing(Duration::from_millis(10));
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// Turns the clock until the collector knows all joules. Returns how long that took by the clock.
-    fn recover(&mut self, server: &Server) -> Duration {
-        let (begun, start) = (Instant::now(), self.fixture.rig.clock.now());
-        while server.seen.lock().unwrap().joules() != self.truth {
-            let joules = server.seen.lock().unwrap().joules();
-            assert!(begun.elapsed() < PATIENCE, "{joules} J arrived of {}", self.truth);
-            self.fixture.write_nothing(SECOND);
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        self.fixture.rig.clock.now().since(start)
-    }
-}
 
 /// What lasts as long as the outage.
 fn outages() -> Vec<(&'static str, Answer)> {

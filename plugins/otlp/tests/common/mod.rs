@@ -2,6 +2,7 @@
 //! servers.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod machine;
 pub(crate) mod server;
 
 use std::net::SocketAddr;
@@ -89,6 +90,22 @@ pub(crate) fn process(pid: i64, name: &'static str) -> Arc<Consumer> {
     let attributes =
         vec![Attribute::new("process.pid", pid), Attribute::new("process.executable.name", name)];
     Arc::new(Consumer::new(identity, None, attributes))
+}
+
+/// A process with what Wattrace knows of one.
+pub(crate) fn described_process(pid: i64) -> Arc<Consumer> {
+    let consumer = process(pid, "short");
+    consumer.update(vec![
+        Attribute::new("process.pid", pid),
+        Attribute::new("process.parent_pid", pid - 1),
+        Attribute::new("process.executable.name", format!("short-{}", pid % 100)),
+        Attribute::new("process.executable.path", format!("/usr/lib/something/bin/short-{}", pid % 100)),
+        Attribute::new("process.creation.time", "2026-11-27T10:00:00.123456789Z"),
+        Attribute::new("process.owner", "somebody"),
+        Attribute::new("linux.cgroup", "/user.slice/user-1000.slice/session-1.scope"),
+        Attribute::new("container.id", format!("{pid:064x}")),
+    ]);
+    consumer
 }
 
 /// A service of both HTTP versions.

@@ -51,8 +51,8 @@ type Rule = Box<dyn Fn(usize) -> Option<Answer> + Send>;
 /// What a collector knows.
 #[derive(Default)]
 pub(crate) struct Seen {
-    /// The last value of each stream: by metric, attributes and start.
-    values: HashMap<(String, Vec<u8>, u64), f64>,
+    /// The newest value of each stream, and its time: by metric, attributes and start.
+    values: HashMap<(String, Vec<u8>, u64), (u64, f64)>,
     /// The sizes of the requests that it took, and of the others.
     pub(crate) taken: Vec<usize>,
     pub(crate) refused: Vec<usize>,
@@ -64,7 +64,7 @@ pub(crate) struct Seen {
 impl Seen {
     /// The energy of all processes, in joules.
     pub(crate) fn joules(&self) -> f64 {
-        self.values.values().sum()
+        self.values.values().map(|(_, joules)| joules).sum()
     }
 
     fn take(&mut self, request: &ExportMetricsServiceRequest) {
@@ -76,8 +76,12 @@ impl Seen {
                 let attributes =
                     NumberDataPoint { attributes: point.attributes.clone(), ..Default::default() };
                 let key = (metric.name.clone(), attributes.encode_to_vec(), point.start_time_unix_nano);
-                let old = self.values.insert(key, value);
-                assert!(old.is_none_or(|old| old <= value), "{old:?} went back to {value}");
+                let new = (point.time_unix_nano, value);
+                let old = self.values.entry(key).or_insert(new);
+                // What waited arrives after what is newer.
+                let (earlier, later) = if new.0 < old.0 { (new, *old) } else { (*old, new) };
+                assert!(earlier.1 <= later.1, "{earlier:?} went back to {later:?}");
+                *old = later;
             }
         }
     }

@@ -1,0 +1,90 @@
+//! A sender whose processes are known, and what they used.
+
+use std::time::{Duration, Instant};
+
+use wattrace_api::SeriesId;
+use wattrace_otlp::OtlpConfig;
+
+use super::server::Server;
+use super::{Fixture, J, PATIENCE, process};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A sender whose processes use a joule a second each.
+pub(crate) struct Machine {
+    pub(crate) fixture: Fixture,
+    pub(crate) live: Vec<(SeriesId, u64)>,
+    started: i64,
+    /// What all processes used, in joules.
+    pub(crate) truth: f64,
+}
+
+impl Machine {
+    pub(crate) fn start(server: &Server, protocol: &str, change: impl FnOnce(&mut OtlpConfig)) -> Self {
+        Self::start_at(1, server, protocol, change)
+    }
+
+    /// The same at the time `now`.
+    pub(crate) fn start_at(
+        now: u64,
+        server: &Server,
+        protocol: &str,
+        change: impl FnOnce(&mut OtlpConfig),
+    ) -> Self {
+        let mut config = OtlpConfig {
+            endpoint: server.endpoint.clone(),
+            protocol: protocol.to_owned(),
+            interval: SECOND,
+            timeout: Duration::from_secs(5),
+            top: 0,
+            ..OtlpConfig::default()
+        };
+        change(&mut config);
+        Self { fixture: Fixture::new(config, now), live: Vec::new(), started: 0, truth: 0.0 }
+    }
+
+    /// Starts processes.
+    pub(crate) fn fork(&mut self, count: usize) {
+        for _ in 0..count {
+            self.started += 1;
+            let consumer = process(self.started, "worker");
+            self.live.push((self.fixture.energy(Some(consumer)), 0));
+        }
+    }
+
+    /// A second passes, after which `exits` processes have ended.
+    pub(crate) fn second(&mut self, exits: usize) {
+        self.live.iter_mut().for_each(|(_, joules)| *joules += 1);
+        self.truth += self.live.len() as f64;
+        let points: Vec<_> = self.live.iter().map(|(id, joules)| (*id, joules * J)).collect();
+        let ended: Vec<_> = self.live.drain(..exits).map(|(id, _)| id).collect();
+        self.fixture.write(SECOND, &points, &ended);
+    }
+
+    /// Waits until it has noticed that nothing arrives.
+    pub(crate) fn notices_trouble(&mut self) {
+        let begun = Instant::now();
+        while self.fixture.rig.outputs[0].1.trouble().is_none() {
+            assert!(begun.elapsed() < PATIENCE, "the outage is not noticed");
+            self.fixture.write_nothing(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Turns the clock until the collector knows all joules. Returns how long that took by the clock.
+    pub(crate) fn recover(&mut self, server: &Server) -> Duration {
+        self.recover_within(server, PATIENCE)
+    }
+
+    /// The same, for at most so long.
+    pub(crate) fn recover_within(&mut self, server: &Server, patience: Duration) -> Duration {
+        let (begun, start) = (Instant::now(), self.fixture.rig.clock.now());
+        while server.seen.lock().unwrap().joules() != self.truth {
+            let joules = server.seen.lock().unwrap().joules();
+            assert!(begun.elapsed() < patience, "{joules} J arrived of {}", self.truth);
+            self.fixture.write_nothing(SECOND);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.fixture.rig.clock.now().since(start)
+    }
+}
