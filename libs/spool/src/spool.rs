@@ -95,7 +95,7 @@ impl Spool {
         }
         let mut on_disk = match after {
             None => Some(i64::MIN),
-            // If it was in another file: what is skipped now comes when the caller begins at the oldest again.
+            // If it was in another file, what is skipped now comes when the caller begins at the oldest.
             Some(Id(Place::Disk(_), id)) => Some(id),
             Some(Id(Place::Memory, _)) => None,
         };
