@@ -107,9 +107,12 @@ pub(crate) fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// The time of the current commit; 0 outside a repository.
+/// The time of the current commit, unless SOURCE_DATE_EPOCH names one; 0 outside a repository.
 fn time_of_commit() -> u64 {
-    let mut git = Command::new("git");
-    git.current_dir(workspace::root()).args(["log", "-1", "--format=%ct"]);
-    probe(&mut git).and_then(|time| time.trim().parse().ok()).unwrap_or_default()
+    let given = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|time| time.parse().ok());
+    given.unwrap_or_else(|| {
+        let mut git = Command::new("git");
+        git.current_dir(workspace::root()).args(["log", "-1", "--format=%ct"]);
+        probe(&mut git).and_then(|time| time.trim().parse().ok()).unwrap_or_default()
+    })
 }
