@@ -77,7 +77,7 @@ impl Missing {
             let energy = if self.is_estimated { "estimated" } else { "unknown" };
             let place = match system().virtualisation.machine {
                 Some(_) => "in this virtual machine",
-                None => "here (wattrace doctor says why)",
+                None => "(wattrace doctor says why)",
             };
             lines.push(format!("CPU energy is {energy}: no {} {place}.", device.name));
         }
@@ -172,7 +172,7 @@ mod tests {
             ["CPU energy is estimated: no RAPL meter in this virtual machine.", absent]
         );
         let hardware = missing().lines(false, || system("fpu"));
-        assert_eq!(hardware[0], "CPU energy is estimated: no RAPL meter here (wattrace doctor says why).");
+        assert_eq!(hardware[0], "CPU energy is estimated: no RAPL meter (wattrace doctor says why).");
         assert_eq!(missing().lines(true, || system("fpu")), [absent], "another plugin meters packages");
         let unknown = Missing { is_estimated: false, ..missing() }.lines(false, || system("fpu hypervisor"));
         assert_eq!(unknown[0], "CPU energy is unknown: no RAPL meter in this virtual machine.");
