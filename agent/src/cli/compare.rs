@@ -195,7 +195,7 @@ async fn compare(
     let plan = plan.ok_or_else(|| Failure::usage("--runs: at least 5"))?;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1 << 53));
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut tracer = Tracer::start(config, plugins, runtime, Outputs::None, None).await?;
+    let mut tracer = Tracer::start(config, plugins, runtime, Outputs::None, None, None).await?;
     baseline::take(&options.baseline, &mut tracer).await?;
     let earlier = State::read(Path::new("/"));
     tokio::time::sleep(machine::LOOK).await;

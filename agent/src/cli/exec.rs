@@ -8,6 +8,7 @@
 //! | `exec/budget.rs` | what happens when the command has used its budget |
 //! | `exec/child.rs` | a command's process |
 //! | `exec/recorder.rs` | what the pipeline produces, before any transform that changes what outputs get |
+//! | `exec/history.rs` | who used how much when, for the page of `--html` |
 //! | `exec/interval.rs` | the 95 % intervals of sums over processes |
 //! | `exec/process_stats.rs` | what processes used besides CPU time and energy |
 //! | `exec/trace.rs` | the span that the spans of the command's processes are children of |
@@ -20,6 +21,7 @@
 pub(super) mod baseline;
 mod budget;
 pub(super) mod child;
+mod history;
 mod interval;
 mod process_stats;
 pub(super) mod recorder;
@@ -45,9 +47,11 @@ use wattrace_progress::Progress;
 use self::baseline::BaselineOptions;
 use self::budget::BudgetOptions;
 use self::child::{FAILED, Job, shell_code};
-use self::recorder::lock;
+use self::history::SharedHistory;
+use self::recorder::{Recording, lock};
 use self::repeat::{RepeatReport, RunOptions};
 use self::report::Report;
+use self::selection::Selection;
 use self::tracer::Tracer;
 use self::usage::RunUsage;
 use super::failure::Failure;
@@ -86,6 +90,9 @@ pub(super) struct Options {
     /// Write tables in Markdown to this file
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+    /// Write a web page to this file that shows who used how much when
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Write every run to this file, as JSON that `wattrace compare` reads
     #[arg(long, value_name = "FILE")]
     export: Option<PathBuf>,
@@ -112,6 +119,8 @@ struct Measured {
     json: String,
     /// All runs, for `--markdown`, `--export` and `--max-joules`.
     runs: RepeatReport,
+    /// For `--html`.
+    page: Option<String>,
     /// The exit code of the last run.
     code: u8,
 }
@@ -119,14 +128,20 @@ struct Measured {
 pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode, Failure> {
     let own = |failure: Failure| Failure { code: if failure.code == 2 { 2 } else { FAILED }, ..failure };
     let mut config = Config::load(&options.configuration.request(), plugins).map_err(Failure::usage)?;
+    if options.html.is_some() && options.is_repeated() {
+        let others = "--repeat, --warmup, --prepare and --ignore-failure";
+        return Err(Failure::usage(format!("--html shows a single run: leave out {others}")));
+    }
     // Created before the command runs, which may take an hour, so that an error is reported before.
     let mut output = create("--output", options.output.as_deref()).map_err(own)?;
     let mut markdown = create("--markdown", options.markdown.as_deref()).map_err(own)?;
     let mut export = create("--export", options.export.as_deref()).map_err(own)?;
+    let mut html = create("--html", options.html.as_deref()).map_err(own)?;
     let runtime = session::runtime().map_err(own)?;
     let result = runtime.block_on(measure(options, &mut config, plugins, runtime.handle()));
     runtime.shutdown_timeout(Duration::from_millis(100));
-    let Measured { text, json, runs, code } = result.map_err(|f| if f.code == 1 { own(f) } else { f })?;
+    let Measured { text, json, runs, page, code } =
+        result.map_err(|f| if f.code == 1 { own(f) } else { f })?;
     let report = if options.format == Format::Json { json } else { text };
     let written = match (&mut output, options.format) {
         (Some(file), _) => write(&report, file),
@@ -136,6 +151,7 @@ pub(super) fn main(options: &Options, plugins: &[Registered]) -> Result<ExitCode
     written
         .and_then(|()| markdown.as_mut().map_or(Ok(()), |file| write(&runs.markdown(), file)))
         .and_then(|()| export.as_mut().map_or(Ok(()), |file| write(&line(&runs)?, file)))
+        .and_then(|()| html.as_mut().zip(page).map_or(Ok(()), |(file, page)| write(&page, file)))
         .map_err(|e| own(Failure::new(format!("cannot write the report: {e}"))))?;
     Ok(ExitCode::from(gate(options.max_joules, &runs).map_err(own)?.unwrap_or(code)))
 }
@@ -187,7 +203,8 @@ async fn measure(
         (false, true) => Outputs::Of(trace::PLUGIN),
         (false, false) => Outputs::None,
     };
-    let mut tracer = Tracer::start(config, plugins, runtime, outputs, budget).await?;
+    let history = options.html.is_some().then(SharedHistory::default);
+    let mut tracer = Tracer::start(config, plugins, runtime, outputs, budget, history).await?;
     tracer.report_missing(config, plugins);
     baseline::take(&options.baseline, &mut tracer).await?;
     tracer.is_traced = has_traces && outputs != Outputs::None;
@@ -202,17 +219,32 @@ async fn measure(
 async fn once(options: &Options, mut tracer: Tracer) -> Result<Measured, Failure> {
     let job = Job { command: options.command.clone(), directory: None, shares_terminal: true };
     let ended = tracer.run(&job).await?;
-    let budget = tracer.budget.take();
+    let (budget, history) = (tracer.budget.take(), tracer.history.take());
     let recording = tracer.stop().await;
     let recording = lock(&recording);
     let (code, selected) = (shell_code(ended.status), ended.selection(&recording));
     let mut report = Report::new(&options.command, code, ended.window.clone(), &selected, &recording);
     let exceeded = budget.is_some_and(|budget| report.add_budget(budget));
     let json = line(&report).map_err(Failure::new)?;
+    let page = history.map(|history| page(&options.command, &history, &selected, &recording)).transpose()?;
     let runs = vec![RunUsage::new(&ended, &recording)];
     let runs = RepeatReport::new(&options.command, 0, None, runs);
     let code = if exceeded { EXCEEDED } else { code };
-    Ok(Measured { text: report.for_people(), json, runs, code })
+    Ok(Measured { text: report.for_people(), json, runs, page, code })
+}
+
+/// The page about one run.
+fn page(
+    command: &[String],
+    history: &SharedHistory,
+    selected: &Selection,
+    recording: &Recording,
+) -> Result<String, Failure> {
+    let identity = |&at: &usize| recording.processes[at].consumer.identity();
+    let history = std::mem::take(&mut *history::lock(history));
+    let document =
+        history.into_document(&command.join(" "), &selected.processes.iter().map(identity).collect());
+    wattrace_page::html::file(&document).map_err(|e| Failure::new(format!("--html: {e}")))
 }
 
 async fn repeat(options: &Options, tracer: &mut Tracer) -> Result<Measured, Failure> {
@@ -236,5 +268,5 @@ async fn repeat(options: &Options, tracer: &mut Tracer) -> Result<Measured, Fail
     let code = runs.iter().map(|run| run.exit_code).find(|&code| code != 0).unwrap_or(0);
     let report = RepeatReport::new(&options.command, warmup, options.runs.prepare.clone(), runs);
     let json = line(&report).map_err(Failure::new)?;
-    Ok(Measured { text: report.for_people(), json, runs: report, code })
+    Ok(Measured { text: report.for_people(), json, runs: report, page: None, code })
 }

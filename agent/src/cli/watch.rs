@@ -97,7 +97,7 @@ async fn watch(
     let procfs = Procfs::default();
     // Before anything is loaded: most mistakes are here.
     let target = &resolved(options.target.clone(), &Running::all(&procfs), config).await?;
-    let mut tracer = Tracer::start(config, plugins, runtime, Outputs::None, None).await?;
+    let mut tracer = Tracer::start(config, plugins, runtime, Outputs::None, None, None).await?;
     tracer.report_missing(config, plugins);
     let attached = target.find(&Running::all(&procfs)).map_err(Failure::new)?;
     eprintln!("wattrace: watching {}", target.describe(&attached));

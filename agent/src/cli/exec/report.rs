@@ -14,8 +14,8 @@ use super::budget::{Budget, BudgetJson};
 use super::interval::Parts;
 use super::process_stats::{Figures, FiguresJson};
 use super::recorder::{ProcessRecord, Recording};
-use super::static_power::{Baseline, StaticPowerJson};
 use super::selection::{Selection, int};
+use super::static_power::{Baseline, StaticPowerJson};
 use super::watched::Watched;
 
 /// The object `wattrace.exec/1`, field by field. docs/user-guide.md explains them. A joule that has a 95 %

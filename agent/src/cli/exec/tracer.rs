@@ -14,6 +14,7 @@ use wattrace_api::{Registry, Role, Usage};
 
 use super::budget::{Budget, WithBudget};
 use super::child::{self, Job, Root, shell_code, unix_nanos};
+use super::history::{self, SharedHistory, WithHistory};
 use super::recorder::{CommandRecorder, Recording, lock};
 use super::selection::Selection;
 use super::trace::RootSpan;
@@ -41,6 +42,8 @@ pub(in crate::cli) struct Tracer {
     signals: Signals,
     /// What a command may use.
     pub(super) budget: Option<Budget>,
+    /// Who used how much when, if that is wanted.
+    pub(super) history: Option<SharedHistory>,
     registry: Arc<Registry>,
     /// Whether commands get spans.
     pub(super) is_traced: bool,
@@ -73,6 +76,7 @@ impl Tracer {
         runtime: &Handle,
         outputs: Outputs,
         budget: Option<Budget>,
+        history: Option<SharedHistory>,
     ) -> Result<Self, Failure> {
         // Caught from before the first command starts: the terminal sends an interrupt to the command too,
         // and the report follows when the command ends.
@@ -80,9 +84,11 @@ impl Tracer {
         let recording = Arc::new(Mutex::new(Recording::default()));
         // The terminal is the command's.
         let plugins: Vec<_> = plugins.iter().copied().filter(|plugin| !plugin.is_interactive).collect();
-        let (counted, account) = (recording.clone(), budget.as_ref().map(Budget::account));
+        let (counted, written) = (recording.clone(), history.clone());
+        let account = budget.as_ref().map(Budget::account);
         let counter = move |registry: Arc<Registry>, since| {
             let recorder = CommandRecorder::new(counted.clone(), registry.clone(), since);
+            let recorder = WithHistory::new(recorder, written.clone(), registry.clone(), since);
             WithBudget::new(recorder, account.clone(), registry, since)
         };
         let host = session::start_counting(config, &plugins, runtime, outputs, counter)?;
@@ -99,11 +105,11 @@ impl Tracer {
             let needed = "a plugin that counts CPU time";
             return Err(nothing_to_measure(&pipeline.health(), config, &plugins, needed));
         }
-        if budget.is_some() {
+        if budget.is_some() || history.is_some() {
             Budget::quicken(&pipeline);
         }
         let runtime = runtime.clone();
-        Ok(Self { pipeline, recording, runtime, signals, budget, registry, is_traced: false })
+        Ok(Self { pipeline, recording, runtime, signals, budget, history, registry, is_traced: false })
     }
 
     /// Reports on stderr what is missing here, once for all commands.
@@ -113,10 +119,7 @@ impl Tracer {
 
     /// Records what runs already, until `end` or until a signal asks this process to end. Returns the span in
     /// nanoseconds since 1970, and what `end` returned; `None` after a signal.
-    pub(in crate::cli) async fn watch<T>(
-        &mut self,
-        end: impl Future<Output = T>,
-    ) -> (Range<u64>, Option<T>) {
+    pub(in crate::cli) async fn watch<T>(&mut self, end: impl Future<Output = T>) -> (Range<u64>, Option<T>) {
         self.begin().await;
         let start = unix_nanos();
         let ended = tokio::select! {
@@ -200,6 +203,7 @@ impl Tracer {
     async fn begin(&self) {
         self.take_reading().await;
         lock(&self.recording).reset();
+        self.history.iter().for_each(|history| history::lock(history).reset());
     }
 
     async fn take_reading(&self) {
