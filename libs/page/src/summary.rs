@@ -144,7 +144,7 @@ fn named<'a>(entries: &'a mut Vec<Entry>, kind: &str, name: &str) -> &'a mut Ent
 }
 
 fn consumers(entries: &[Entry], tree: &Tree) -> Vec<ConsumerFields> {
-    let is_shown = |(at, entry): &(usize, &Entry)| tree.keeps(*at).unwrap_or_else(|| !entry.used.is_empty());
+    let is_shown = |(at, entry): &(usize, &Entry)| tree.keeps(*at).unwrap_or(!entry.used.is_empty());
     let shown: Vec<(usize, &Entry)> = entries.iter().enumerate().filter(is_shown).collect();
     let places: HashMap<usize, usize> =
         shown.iter().enumerate().map(|(place, (at, _))| (*at, place)).collect();

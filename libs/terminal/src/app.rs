@@ -221,7 +221,7 @@ impl App {
         let at = rows.iter().position(|row| row.key == self.selected && row.key.is_some());
         let to = match at {
             Some(at) => at.saturating_add_signed(by),
-            None if by < 0 || by > 1 => self.offset.saturating_add_signed(by),
+            None if !(0..=1).contains(&by) => self.offset.saturating_add_signed(by),
             None => self.offset,
         };
         self.select(&rows, to.min(rows.len() - 1));

@@ -150,8 +150,8 @@ fn a_window_of_points_is_as_it_was_measured_and_a_process_is_described() {
     };
     let window = |end: u64| Span { from: at(end - 10).0, to: at(end).0 };
     assert_eq!(of("cc"), [(window(10_710), 1_010_710), (window(10_720), 1_010_720)]);
-    let process = collected.series.iter().filter_map(|series| series.user.as_ref());
-    let process = process.filter(|user| user.kind == "process").next_back().unwrap();
+    let mut process = collected.series.iter().filter_map(|series| series.user.as_ref());
+    let process = process.rfind(|user| user.kind == "process").unwrap();
     assert_eq!((process.id.as_str(), process.parent.as_deref()), ("7", Some("6")));
     assert_eq!(process.owner, Some(("1000".to_owned(), "ada".to_owned())));
     assert_eq!((process.start_unix_nano, process.end_unix_nano), (at(0).0, None));

@@ -10,10 +10,11 @@ const SECOND: u64 = 1_000_000_000;
 
 fn row(model: &Model, kind: Kind, name: &str) -> Row {
     let table = model.table(&Query::of(kind));
-    let all = table.rows.iter().chain(&table.closing);
-    all.filter(|row| row.name == name).cloned().reduce(|_, _| panic!("{name} twice")).unwrap_or_else(|| {
-        panic!("no {name} among {:?}", table.rows.iter().map(|row| &row.name).collect::<Vec<_>>())
-    })
+    let all: Vec<_> = table.rows.iter().chain(&table.closing).collect();
+    let named: Vec<_> = all.iter().filter(|row| row.name == name).collect();
+    let names = || all.iter().map(|row| &row.name).collect::<Vec<_>>();
+    assert_eq!(named.len(), 1, "rows named {name} among {:?}", names());
+    Row::clone(named[0])
 }
 
 fn process(name: &str, pid: u32, load: u64, lives: std::ops::Range<u64>) -> Process {
