@@ -1,4 +1,4 @@
-//! The page of `wattrace exec --html`: it names the command's processes and no others, and its books are closed.
+//! The page of `wattrace exec --html` names the command's processes and no others, and its books are closed.
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic: that is how tests fail")]
 
 mod support;
