@@ -45,11 +45,19 @@ impl Running {
 
     /// What people call it: the file of its program, or the kernel's name.
     pub(super) fn name(&self) -> String {
-        let text = |key: &str| self.attributes.iter().find(|attribute| attribute.key == key);
-        let path = text("process.executable.path").map(|attribute| attribute.value.to_string());
-        let file = path.as_deref().and_then(|path| path.rsplit('/').next());
-        let comm = || text("wattrace.process.comm").map(|attribute| attribute.value.to_string());
-        printable(&file.map(str::to_owned).or_else(comm).unwrap_or_default()).into_owned()
+        self.names().into_iter().next().unwrap_or_default()
+    }
+
+    /// The file of its program, and the kernel's name.
+    pub(super) fn names(&self) -> Vec<String> {
+        let text = |key: &str| {
+            let attribute = self.attributes.iter().find(|attribute| attribute.key == key);
+            attribute.map(|attribute| attribute.value.to_string())
+        };
+        let file = text("process.executable.path");
+        let file = file.as_deref().and_then(|path| path.rsplit('/').next()).map(str::to_owned);
+        let names = file.into_iter().chain(text("wattrace.process.comm"));
+        names.map(|name| printable(&name).into_owned()).collect()
     }
 
     /// Whether it runs still.

@@ -129,7 +129,7 @@ impl Target {
         match self {
             Target::Process(pid) => format!("there is no process {pid}"),
             Target::Name(name) => {
-                let similar = running.iter().map(Running::name);
+                let similar = running.iter().flat_map(Running::names);
                 let similar = similar.map(|other| (strsim::jaro_winkler(name, &other), other));
                 let best =
                     similar.max_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|(like, _)| *like >= SIMILAR);
