@@ -117,8 +117,8 @@ fn virtualisation(system: &System) -> Row {
                 what,
                 format!("{inside}a virtual machine ({machine})"),
                 "the meters of the hardware are out of sight: CPU energy is estimated from the load",
-                "run Wattrace on the host with plugins.guest-share and here with plugins.host-share: then the \
-                 host's meters count",
+                "run Wattrace on the host with plugins.guest-share and here with plugins.host-share: then \
+                 the host's meters count",
             )
         }
     }
