@@ -1,6 +1,6 @@
 //! The time by which sums are too old to be kept. A wall clock that jumps ahead must not delete what is to be
-//! kept for a year: ages grow no faster than the monotonic clock, from the newest data that the database holds
-//! when it is opened.
+//! kept for a year: ages grow no faster than the monotonic clock, from the newest data that the database
+//! holds when it is opened.
 
 use rusqlite::Connection;
 use wattrace_api::{Clock, Timestamp};
