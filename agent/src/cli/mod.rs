@@ -21,9 +21,9 @@ mod service;
 mod session;
 mod system;
 mod table;
+mod top;
 #[cfg(feature = "sqlite")]
 mod view;
-mod top;
 mod watch;
 
 use std::process::ExitCode;
