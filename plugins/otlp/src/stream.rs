@@ -39,7 +39,6 @@ pub(crate) struct Stream {
 pub(crate) struct Sent {
     at: Timestamp,
     pub(crate) round: u64,
-    time: Timestamp,
 }
 
 /// A point to send.
@@ -61,8 +60,6 @@ pub(crate) struct Point<'a> {
 pub(crate) struct Moment {
     /// By the clock.
     pub(crate) now: Timestamp,
-    /// End of the latest window seen.
-    pub(crate) newest: Timestamp,
     /// Which collection it is.
     pub(crate) round: u64,
     /// Whether unchanged counters are sent too.
@@ -92,13 +89,11 @@ impl Stream {
         if !(*changed || hardware || stale) {
             return;
         }
-        // A consumer without points used nothing, so its counter's value still holds.
-        let time = if *changed || hardware { latest.time } else { moment.newest };
-        let time = self.sent.map_or(time, |sent| sent.time.max(time));
-        let (start, value) = (latest.start, Some(Value::of_steps(latest.value)));
+        let LatestValue { start, time, .. } = latest;
+        let value = Some(Value::of_steps(latest.value));
         let (metric, metric_id, attributes) = (&*series.metric, series.metric_id, &*self.attributes);
         emit(Point { metric, metric_id, attributes, start, time, value, ended: None });
-        self.sent = Some(Sent { at: moment.now, round: moment.round, time });
+        self.sent = Some(Sent { at: moment.now, round: moment.round });
         *changed = false;
     }
 }

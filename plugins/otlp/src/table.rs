@@ -10,7 +10,9 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::metrics::v1::ExponentialHistogramDataPoint;
-use wattrace_api::{Batch, Clock, Kind, Registry, Series, SeriesId, SeriesMap, Timestamp, Value};
+use wattrace_api::{
+    Batch, Clock, Domain, Kind, MetricId, Registry, Series, SeriesId, SeriesMap, Timestamp, Value,
+};
 
 use crate::ended::{EndedQueue, Phase};
 use crate::power::Powers;
@@ -23,8 +25,8 @@ pub(crate) struct Table {
     registry: Arc<Registry>,
     entries: SeriesMap<Entry>,
     pub(crate) ended: EndedQueue,
-    /// End of the latest window seen.
-    newest: Timestamp,
+    /// How far the series of each metric and domain are known.
+    known: Vec<Known>,
     /// Of counters.
     temporality: Temporality,
     /// The distributions of power, if they are wanted.
@@ -35,10 +37,22 @@ pub(crate) struct Table {
     unknown: u64,
 }
 
+/// How far the series of a metric and a domain are known: to the end of the latest window in which one of
+/// them had a point. Those without a point used nothing in it. Joules of a domain come after the CPU time of
+/// the same window, so the end of another metric's window says nothing about them.
+#[derive(Debug)]
+struct Known {
+    metric_id: MetricId,
+    domain: Option<Arc<Domain>>,
+    until: Timestamp,
+}
+
 /// A series and its stream.
 #[derive(Debug)]
 struct Entry {
     series: Arc<Series>,
+    /// Its place in [`Table::known`].
+    known: usize,
     stream: Stream,
     /// The series' value, which covers everything since its start, and when it had that value.
     value: u64,
@@ -55,7 +69,7 @@ impl Table {
     pub(crate) fn new(registry: Arc<Registry>, capacity: usize) -> Self {
         let (entries, ended) = (SeriesMap::default(), EndedQueue::new(capacity));
         let (temporality, powers) = (Temporality::Cumulative, None);
-        Self { registry, entries, ended, newest: Timestamp(0), temporality, powers, round: 0, unknown: 0 }
+        Self { registry, entries, ended, known: Vec::new(), temporality, powers, round: 0, unknown: 0 }
     }
 
     /// The same, with counters of another temporality, and with the distributions of power.
@@ -66,12 +80,12 @@ impl Table {
     /// Takes a batch's values and ends.
     pub(crate) fn write(&mut self, batch: &Batch) {
         for segment in batch.segments() {
-            self.newest = self.newest.max(segment.window.end);
             for (id, value) in segment.points() {
                 if self.entries.get(id).is_none()
                     && let Some(series) = self.registry.get(id)
                 {
-                    self.entries.insert(id, Entry::new(series));
+                    let known = place(&mut self.known, &series);
+                    self.entries.insert(id, Entry::new(series, known));
                 }
                 let Some(entry) = self.entries.get_mut(id) else {
                     self.unknown += 1;
@@ -83,6 +97,8 @@ impl Table {
                 entry.follow_rename(self.temporality, &mut self.ended);
                 (entry.value, entry.time) = (value.steps(), segment.window.end);
                 entry.changed = true;
+                let until = &mut self.known[entry.known].until;
+                *until = segment.window.end.max(*until);
             }
         }
         for &id in batch.ended() {
@@ -109,8 +125,9 @@ impl Table {
         mut emit: impl FnMut(Point<'_>) -> bool,
     ) -> bool {
         self.round += 1;
-        let moment = Moment { now, newest: self.newest, round: self.round, everything };
+        let moment = Moment { now, round: self.round, everything };
         for (_, entry) in self.entries.iter_mut() {
+            entry.hold(self.known[entry.known].until);
             let is_delta = entry.is_delta(self.temporality);
             // An increment of zero says nothing: the next point begins where the last one ended.
             if is_delta && entry.latest().value == 0 {
@@ -184,10 +201,31 @@ impl Table {
     }
 }
 
+/// The place of `series` in `known`, which it gets if it has none.
+fn place(known: &mut Vec<Known>, series: &Series) -> usize {
+    let (metric_id, domain) = (series.metric_id, series.domain.as_ref());
+    let same = |known: &Known| {
+        known.metric_id == metric_id
+            && known.domain.as_ref().map(|domain| &domain.name) == domain.map(|domain| &domain.name)
+    };
+    known.iter().position(same).unwrap_or_else(|| {
+        known.push(Known { metric_id, domain: domain.cloned(), until: Timestamp(0) });
+        known.len() - 1
+    })
+}
+
 impl Entry {
-    fn new(series: Arc<Series>) -> Self {
+    fn new(series: Arc<Series>, known: usize) -> Self {
         let (stream, start) = (Stream::of(&series), series.start);
-        Self { series, stream, value: 0, time: start, base: 0, start, changed: false }
+        Self { series, known, stream, value: 0, time: start, base: 0, start, changed: false }
+    }
+
+    /// A consumer without points used nothing, so the value of its counter still holds. Hardware has the time
+    /// of its reading.
+    fn hold(&mut self, until: Timestamp) {
+        if !self.changed && self.series.consumer.is_some() && self.series.metric.kind == Kind::Counter {
+            self.time = self.time.max(until);
+        }
     }
 
     /// What the stream reports.

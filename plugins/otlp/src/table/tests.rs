@@ -227,7 +227,7 @@ fn an_exec_ends_the_stream_and_begins_another_at_the_value_before() {
 #[test]
 fn an_unchanged_consumer_is_sent_again_after_a_minute_and_hardware_always() {
     let mut s = Fixture::new(0);
-    let id = open(&s.rig, &process(1), &domain("d"), 7);
+    let [id, other] = [1, 2].map(|pid| open(&s.rig, &process(pid), &domain("d"), 7));
     let hardware = s.rig.series(&metric::HW_ENERGY, Resource::package(0));
     s.write(&[(id, J), (hardware, J)], &[]);
     let points = |s: &mut Fixture, now: u64| {
@@ -237,11 +237,31 @@ fn an_unchanged_consumer_is_sent_again_after_a_minute_and_hardware_always() {
     };
     assert_eq!(points(&mut s, 0), 2);
     assert_eq!(points(&mut s, REFRESH.as_nanos() as u64 - 1), 1);
-    s.write(&[(hardware, J)], &[]);
-    assert_eq!(points(&mut s, REFRESH.as_nanos() as u64), 2);
+    s.write(&[(hardware, J), (other, J)], &[]);
+    assert_eq!(points(&mut s, REFRESH.as_nanos() as u64), 3);
     assert_eq!(s.seen.times[&("1 d".to_owned(), 7)], 120, "still holds at the latest window's end");
     s.table.mark_unsent();
-    assert_eq!(points(&mut s, REFRESH.as_nanos() as u64), 2, "what did not arrive comes again");
+    assert_eq!(points(&mut s, REFRESH.as_nanos() as u64), 3, "what did not arrive comes again");
+}
+
+#[test]
+fn a_value_that_is_sent_again_has_no_later_time_than_its_joules_are_known_for() {
+    let mut s = Fixture::new(0);
+    let consumer = process(1);
+    let id = open(&s.rig, &consumer, &domain("d"), 7);
+    let elsewhere = open(&s.rig, &process(2), &domain("e"), 7);
+    let cpu_time = open_time(&s.rig, &consumer, 7);
+    s.write(&[(id, J)], &[]);
+    s.seen.take(&mut s.table, 0);
+    // Of the next window the CPU time is known, and the joules of another domain.
+    s.write(&[(cpu_time, J), (elsewhere, J)], &[]);
+    s.seen.take(&mut s.table, REFRESH.as_nanos() as u64);
+    let key = ("1 d".to_owned(), 7);
+    assert_eq!((s.seen.times[&key], s.seen.values[&key]), (110, 1.0));
+    s.now = 110;
+    s.write(&[(id, 3 * J)], &[]);
+    s.seen.take(&mut s.table, REFRESH.as_nanos() as u64);
+    assert_eq!((s.seen.times[&key], s.seen.values[&key]), (120, 3.0));
 }
 
 #[test]
