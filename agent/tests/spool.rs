@@ -187,8 +187,8 @@ fn full_disk() -> usize {
     let last = agent.stop();
     assert!(mount(&mut Command::new("umount")), "the small file system is still in use");
     let streams = difference(&collector, &last, 0);
-    let (taken, disturbed) = (collector.seen().taken, collector.seen().disturbed);
-    report("full disk", &Outcome { kills: 0, taken, disturbed, streams })
+    let seen = collector.seen();
+    report("full disk", &Outcome { kills: 0, taken: seen.taken, disturbed: seen.disturbed, streams })
 }
 
 /// Prints a row. Returns the number of failures.
