@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -100,6 +101,13 @@ impl Debian {
     }
 }
 
+/// Whether our root directory is not that of the first process.
+fn is_chroot() -> bool {
+    let [ours, first] =
+        ["/", "/proc/1/root/"].map(|root| std::fs::metadata(root).map(|m| (m.dev(), m.ino())));
+    matches!((ours, first), (Ok(ours), Ok(first)) if ours != first)
+}
+
 #[test]
 fn a_debian_package_is_installed_run_upgraded_removed_and_purged() {
     let needs = [
@@ -109,6 +117,10 @@ fn a_debian_package_is_installed_run_upgraded_removed_and_purged() {
         ("target/vm/debian.tar", of_setup("debian.tar").exists()),
     ];
     if !can_run(&needs) {
+        return;
+    }
+    if is_chroot() {
+        eprintln!("skipped: systemd does not boot in a container that runs in a chroot");
         return;
     }
     let dir = tempfile::tempdir().unwrap();
