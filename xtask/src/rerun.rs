@@ -46,18 +46,24 @@ fn failed_targets(mut cargo: Command) -> Result<Vec<String>> {
         }
     }
     let status = child.wait()?;
+    if status.success() {
+        return Ok(Vec::new());
+    }
     let failed = listed_targets(&printed);
-    if !status.success() && failed.is_empty() {
+    if failed.is_empty() {
         bail!("cargo test failed ({status})");
     }
     Ok(failed)
 }
 
-/// What stands in backquotes under `error: 2 targets failed:`.
+/// What stands in backquotes under the last `error: 2 targets failed:`. Tests may print such a line before.
 fn listed_targets(printed: &[String]) -> Vec<String> {
     let heading = |line: &String| line.contains("targets failed:") || line.contains("target failed:");
-    let list = printed.iter().skip_while(|line| !heading(line)).skip(1);
-    list.map_while(|line| line.trim().strip_prefix('`')?.strip_suffix('`')).map(str::to_owned).collect()
+    let list = printed.iter().rposition(heading).map_or(&[][..], |at| &printed[at + 1..]);
+    list.iter()
+        .map_while(|line| line.trim().strip_prefix('`')?.strip_suffix('`'))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -74,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_targets_that_failed_are_read_from_the_end_of_the_output() {
-        let printed = "error: test failed, to rerun pass `-p x --lib`\n\nerror: 2 targets failed:\n    \
+        let printed = "error: 1 target failed:\n    `-p of a test`\nrunning\nerror: 2 targets failed:\n    \
                        `-p wattrace --test energy`\n    `-p wattrace-csv --doc`\n";
         let lines: Vec<_> = printed.lines().map(str::to_owned).collect();
         assert_eq!(listed_targets(&lines), ["-p wattrace --test energy", "-p wattrace-csv --doc"]);
@@ -85,6 +91,7 @@ mod tests {
         let first = |args: &[OsString]| args.iter().any(|arg| arg == "--workspace");
         let all = [OsString::from("--workspace")];
         run(&all, |args| sh(if first(args) { FAILS } else { "test $# = 0" })).unwrap();
+        run(&all, |_| sh("echo 'error: 1 target failed:\n    `-p x`' >&2")).unwrap();
         let twice = run(&all, |_| sh(FAILS)).unwrap_err();
         assert_eq!(twice.to_string(), "`cargo test -p wattrace --test energy` failed twice");
     }
