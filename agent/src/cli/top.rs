@@ -24,7 +24,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use wattrace_terminal::{App, Theme, plain};
 use wattrace_viewer::{Kind, Model, Query};
 
@@ -44,8 +45,8 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE.db", conflicts_with = "socket")]
     replay: Option<PathBuf>,
     /// What the rows are
-    #[arg(long, value_enum, default_value = "process")]
-    by: By,
+    #[arg(long, value_parser = row_kinds(), default_value = "process")]
+    by: Kind,
     /// With --once: most rows; what they leave out is one sum
     #[arg(long, value_name = "N", requires = "once")]
     limit: Option<usize>,
@@ -63,34 +64,10 @@ pub(super) struct Options {
     configuration: Configuration,
 }
 
-/// What the rows are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum By {
-    Process,
-    Tree,
-    Program,
-    Unit,
-    Container,
-    Pod,
-    Job,
-    Machine,
-    User,
-}
-
-impl By {
-    fn kind(self) -> Kind {
-        match self {
-            By::Process => Kind::Process,
-            By::Tree => Kind::Tree,
-            By::Program => Kind::Program,
-            By::Unit => Kind::Unit,
-            By::Container => Kind::Container,
-            By::Pod => Kind::Pod,
-            By::Job => Kind::Job,
-            By::Machine => Kind::Machine,
-            By::User => Kind::User,
-        }
-    }
+/// The kinds that rows may have, by name.
+fn row_kinds() -> impl TypedValueParser<Value = Kind> {
+    let names = PossibleValuesParser::new(Kind::ROWS.map(Kind::as_str));
+    names.try_map(|name| Kind::from_name(&name).ok_or("no kind of rows"))
 }
 
 /// Most rows of a table for people, unless they say otherwise.
@@ -114,7 +91,7 @@ fn app(options: &Options, label: impl Into<String>) -> App {
     let theme = Theme::of_environment(|name| std::env::var(name).ok());
     let mut app = App::new(Model::new(options.interval), label, theme);
     app.set_utc_offset(utc_offset());
-    app.set_kind(options.by.kind());
+    app.set_kind(options.by);
     app
 }
 
@@ -135,7 +112,7 @@ fn once(options: &Options, mut source: Source) -> Result<ExitCode, Failure> {
 fn print_table(options: &Options, model: &Model) -> Result<ExitCode, Failure> {
     let is_human = options.format == Format::Human;
     let limit = options.limit.unwrap_or(if is_human { ROWS } else { usize::MAX });
-    let query = Query { limit, ..Query::of(options.by.kind()) };
+    let query = Query { limit, ..Query::of(options.by) };
     print(&match options.format {
         Format::Human => plain::text(model, &query, i64::from(utc_offset()) * 1_000_000_000),
         Format::Json => plain::json(model, &query),
