@@ -9,6 +9,7 @@
 
 pub(crate) mod feed;
 pub(crate) mod load_meter;
+pub(crate) mod page;
 pub(crate) mod services;
 
 use std::path::{Path, PathBuf};
