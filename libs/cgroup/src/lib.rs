@@ -1,11 +1,12 @@
 //! Acts on the processes of a cgroup v2: pauses, limits, signals and stops them. `exec --budget` does so with
 //! a cgroup of its own ([`ScopedCgroup`]), the plugin `budget` with cgroups that its configuration names
-//! ([`CpuLimit`]).
+//! ([`CpuLimit`]). And finds the paths of the ids that kernel programs give ([`CgroupIds`]).
 //!
 //! Only files that every cgroup v2 has are needed to pause (`cgroup.freeze`, Linux 5.2), stop (`cgroup.kill`,
 //! 5.14) and list. `cpu.max` is there if the controller `cpu` is enabled in the parent.
 
 mod cpu_limit;
+mod ids;
 mod scoped;
 
 use std::fs::{self, File, OpenOptions};
@@ -15,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::process::{Pid, kill_process};
 
 pub use cpu_limit::CpuLimit;
+pub use ids::CgroupIds;
 pub use rustix::process::Signal;
 pub use scoped::ScopedCgroup;
 

@@ -16,6 +16,7 @@ const REMOVAL_WAIT: Duration = Duration::from_millis(2);
 pub struct ScopedCgroup {
     cgroup: Cgroup,
     parent: Cgroup,
+    path: String,
 }
 
 impl ScopedCgroup {
@@ -24,10 +25,12 @@ impl ScopedCgroup {
     /// # Errors
     /// There is no cgroup v2, or this process may not create a cgroup there.
     pub fn create(name: &str) -> io::Result<Self> {
-        let parent = Hierarchy::find()?.cgroup(&Hierarchy::own_path()?)?;
+        let own = Hierarchy::own_path()?;
+        let parent = Hierarchy::find()?.cgroup(&own)?;
         let dir: PathBuf = parent.dir.join(name);
         fs::create_dir(&dir)?;
-        let scoped = Self { cgroup: Cgroup { dir }, parent };
+        let path = format!("{}/{name}", own.trim_end_matches('/'));
+        let scoped = Self { cgroup: Cgroup { dir }, parent, path };
         // Where it exists it can be used: before Linux 5.2 it does not, and a command could not be paused.
         scoped.cgroup.freeze(false)?;
         Ok(scoped)
@@ -36,6 +39,11 @@ impl ScopedCgroup {
     /// The cgroup.
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
+    }
+
+    /// Its path below the mount, which begins with a slash.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 }
 
@@ -78,6 +86,7 @@ mod tests {
             Err(e) => return eprintln!("skipped: it may create no cgroup: {e}"),
         };
         let (cgroup, dir) = (scoped.cgroup().clone(), scoped.cgroup().dir().to_owned());
+        assert_eq!(Hierarchy::find().unwrap().cgroup(scoped.path()).unwrap(), cgroup);
         let mut joins = cgroup.to_join().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 100 & wait"]);
