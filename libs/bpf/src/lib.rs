@@ -1,12 +1,19 @@
-//! eBPF programs of a few instructions that are loaded to be run by hand, once: to find out what the kernel
-//! can do, or what it knows of the caller. They need no compiler, no maps and no type information. The
-//! programs of the accounting are loaded by aya (`plugins/sched/src/kernel/load.rs`).
+//! eBPF programs of a few instructions, which need no compiler and no type information. Some are run by hand,
+//! once, to find out what the kernel can do or what it knows of the caller; others count a cgroup's packets
+//! (`plugins/context/src/network`). The programs of the accounting are loaded by aya
+//! (`plugins/sched/src/kernel/load.rs`). `table.rs` has the memory that a program counts in.
+
+mod table;
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+pub use table::Table;
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_PROG_TYPE_CGROUP_SKB: u32 = 8;
 const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
 const BPF_F_TEST_RUN_ON_CPU: u32 = 1;
 
@@ -31,6 +38,25 @@ impl Instruction {
     }
 }
 
+/// Which packets of a cgroup a program sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Those that its sockets receive.
+    Ingress,
+    /// Those that its sockets send.
+    Egress,
+}
+
+impl Direction {
+    /// `enum bpf_attach_type`.
+    fn attach_type(self) -> u32 {
+        match self {
+            Direction::Ingress => 0,
+            Direction::Egress => 1,
+        }
+    }
+}
+
 /// The part of `union bpf_attr` for `BPF_PROG_LOAD` that is used.
 #[repr(C)]
 #[derive(Default)]
@@ -40,6 +66,19 @@ struct Load {
     instructions: u64,
     license: u64,
     log: [u64; 3],
+    name: [u8; 16],
+    device: u32,
+    attach_type: u32,
+}
+
+/// The same for `BPF_LINK_CREATE`.
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
 }
 
 /// The same for `BPF_PROG_TEST_RUN`.
@@ -59,18 +98,38 @@ struct TestRun {
     cpu: u32,
 }
 
-/// A loaded raw tracepoint program, attached to nothing.
+/// A loaded program, attached to nothing.
 #[derive(Debug)]
 pub struct Program(OwnedFd);
 
+/// A program that is attached to a cgroup. Dropping this detaches it.
+#[derive(Debug)]
+pub struct Link {
+    _descriptor: OwnedFd,
+}
+
 impl Program {
-    /// Loads it.
+    /// Loads a raw tracepoint program, to be run by hand.
     ///
     /// # Errors
     /// Those of `bpf(2)`: no permission, or the verifier refuses it.
     pub fn load(instructions: &[Instruction]) -> io::Result<Self> {
+        Self::load_as(BPF_PROG_TYPE_RAW_TRACEPOINT, 0, instructions)
+    }
+
+    /// Loads a program that sees the packets of a cgroup's sockets (`struct __sk_buff` in r1), from the
+    /// network layer's header on. It returns 1 to let a packet pass.
+    ///
+    /// # Errors
+    /// As for [`Program::load`].
+    pub fn of_packets(direction: Direction, instructions: &[Instruction]) -> io::Result<Self> {
+        Self::load_as(BPF_PROG_TYPE_CGROUP_SKB, direction.attach_type(), instructions)
+    }
+
+    fn load_as(kind: u32, attach_type: u32, instructions: &[Instruction]) -> io::Result<Self> {
         let mut load = Load {
-            kind: BPF_PROG_TYPE_RAW_TRACEPOINT,
+            kind,
+            attach_type,
             instruction_count: instructions.len() as u32,
             instructions: instructions.as_ptr() as u64,
             license: c"GPL".as_ptr() as u64,
@@ -80,6 +139,39 @@ impl Program {
         let descriptor = unsafe { bpf(BPF_PROG_LOAD, &mut load) }?;
         // SAFETY: the call has just returned this descriptor.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    /// Attaches it to the cgroup v2 whose directory is `cgroup`, and to all cgroups in it, beside programs
+    /// that are attached there already (Linux 5.7).
+    ///
+    /// # Errors
+    /// Those of `bpf(2)`: no permission, or somebody allows no others beside theirs.
+    pub fn attach(&self, cgroup: BorrowedFd<'_>, direction: Direction) -> io::Result<Link> {
+        let (program, target) = (self.0.as_raw_fd() as u32, cgroup.as_raw_fd() as u32);
+        let mut link = LinkCreate { program, target, attach_type: direction.attach_type(), flags: 0 };
+        // SAFETY: the attributes have the layout of the kernel's, and hold no pointers.
+        let descriptor = unsafe { bpf(BPF_LINK_CREATE, &mut link) }?;
+        // SAFETY: the call has just returned this descriptor.
+        Ok(Link { _descriptor: unsafe { OwnedFd::from_raw_fd(descriptor) } })
+    }
+
+    /// What one run of it costs, ns: the mean over `repeat` runs with a packet of `packet`'s bytes, whose
+    /// first are an Ethernet header.
+    ///
+    /// # Errors
+    /// Those of `bpf(2)`.
+    pub fn cost(&self, packet: &[u8], repeat: u32) -> io::Result<u32> {
+        let mut run = TestRun {
+            program: self.0.as_raw_fd() as u32,
+            data_sizes: [packet.len() as u32, 0],
+            data: [packet.as_ptr() as u64, 0],
+            repeat,
+            ..TestRun::default()
+        };
+        // SAFETY: the attributes have the layout of the kernel's; the packet outlives the call, and nothing
+        // is written to it.
+        unsafe { bpf(BPF_PROG_TEST_RUN, &mut run) }?;
+        Ok(run.duration)
     }
 
     /// Runs it on this CPU, in the calling process, and returns what it returns. Makes one system call and
@@ -124,7 +216,8 @@ mod tests {
 
     #[test]
     fn the_layouts_are_the_kernels() {
-        assert_eq!((size_of::<Load>(), size_of::<TestRun>()), (48, 72));
+        assert_eq!((size_of::<Load>(), size_of::<TestRun>(), size_of::<LinkCreate>()), (72, 72, 16));
+        assert_eq!(std::mem::offset_of!(Load, attach_type), 68);
         assert_eq!(size_of::<Instruction>(), 8);
         assert_eq!(std::mem::offset_of!(TestRun, context_size_in), 40);
         assert_eq!(std::mem::offset_of!(TestRun, flags), 64);

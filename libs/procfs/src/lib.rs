@@ -1,6 +1,6 @@
-//! Reads what several plugins need of `/proc/PID`: `stat`, the user in `status`, the executable, the cgroups.
-//! `stat.rs` parses `/proc/PID/stat`; `namespace.rs` compares this process's namespaces with the initial
-//! ones; `wattrace-topology` reads the CPUs.
+//! Reads what several plugins need of `/proc/PID`: `stat`, the user in `status`, the executable, the cgroups,
+//! memory. `stat.rs` parses `/proc/PID/stat`, `memory.rs` `smaps_rollup`; `namespace.rs` compares this
+//! process's namespaces with the initial ones; `wattrace-topology` reads the CPUs.
 //!
 //! A process may exit at any time, also between the opening and the reading of its files. So every function
 //! returns an `Option`: `None` means that there is no such process, that it may not be read, or that the file
@@ -9,6 +9,7 @@
 //! The `procfs` crate was considered: 12,800 lines and three more crates for six fields, and its `stat` fails
 //! as a whole if any of 52 fields does not parse.
 
+mod memory;
 pub mod namespace;
 mod stat;
 
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use wattrace_api::privilege::for_kernel_file;
 
+pub use memory::Memory;
 pub use stat::{Stat, TICK_NANOS};
 
 /// A mounted procfs, or a directory that looks like one.
@@ -70,6 +72,11 @@ impl Procfs {
     /// The `cgroup` file of a process: a line `hierarchy:controllers:path` for each hierarchy.
     pub fn cgroups(&self, pid: u32) -> Option<String> {
         self.text(pid, "cgroup")
+    }
+
+    /// The memory of a process. Kernel threads have none.
+    pub fn memory(&self, pid: u32) -> Option<Memory> {
+        Memory::parse(&self.text(pid, "smaps_rollup")?)
     }
 
     /// The arguments of a process, each ended by a zero. Kernel threads have none.
@@ -131,6 +138,8 @@ mod tests {
         assert_eq!(procfs.executable(pid).as_deref(), std::env::current_exe().unwrap().to_str());
         assert!(procfs.arguments(pid).unwrap().starts_with(std::env::args().next().unwrap().as_bytes()));
         assert!(procfs.cgroups(pid).unwrap().contains("::/"));
+        let memory = procfs.memory(pid).unwrap();
+        assert!(memory.rss >= memory.pss && memory.pss > 100_000, "{memory:?}");
     }
 
     #[test]

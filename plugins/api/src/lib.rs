@@ -16,7 +16,7 @@
 //! | [`trace`] | the context of distributed traces, and the events about commands that are traced |
 //! | [`directory`] | the living processes by pid |
 //! | [`members`] | the processes of a group whose energy is metered apart |
-//! | [`process_stats`] | what a process used besides CPU time and energy |
+//! | [`process_stats`], [`memory`], [`network`] | what a consumer used besides CPU time and energy |
 //! | [`finding`], [`device`] | what a plugin can tell `wattrace doctor`; the device that it needs |
 //! | [`files`], [`privilege`] | files that a user names; rights that only the kernel's own files need |
 //! | [`state_directory`] | where the agent keeps what must survive it |
@@ -40,7 +40,9 @@ pub mod finding;
 pub mod host;
 pub mod increments;
 pub mod members;
+pub mod memory;
 pub mod metric;
+pub mod network;
 pub mod plugin;
 pub mod privilege;
 pub mod process_stats;

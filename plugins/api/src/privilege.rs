@@ -23,8 +23,8 @@ const OF_FILES: CapabilitySet = CapabilitySet::DAC_OVERRIDE
 
 /// Files of `/proc/PID` that do not lead elsewhere when they are opened or listed, and `exe`, whose link is
 /// only read.
-const OF_PROCESSES: [&str; 9] =
-    ["stat", "status", "statm", "cgroup", "cmdline", "exe", "fd", "fdinfo", "maps"];
+const OF_PROCESSES: [&str; 10] =
+    ["stat", "status", "statm", "cgroup", "cmdline", "exe", "fd", "fdinfo", "maps", "smaps_rollup"];
 
 /// Finds out whether the executable's file gave this process capabilities. If so, those that open files
 /// become ineffective. Call it before any thread is started: a thread begins with its creator's.

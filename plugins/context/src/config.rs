@@ -19,6 +19,11 @@ pub struct ContextConfig {
     pub frequency: Frequency,
     /// `hw.temperature` of every sensor.
     pub temperature: bool,
+    /// The bytes that each cgroup receives and sends. Each packet costs about 0.1 µs more.
+    pub network: bool,
+    /// The memory of so many processes, those that use the most CPU time. To read that of one takes
+    /// milliseconds per gigabyte that it has.
+    pub memory_of: usize,
 }
 
 /// What the frequency is the mean of.
@@ -43,6 +48,8 @@ impl Default for ContextConfig {
             sysfs_root: "/sys".to_owned(),
             frequency: Frequency::Package,
             temperature: true,
+            network: false,
+            memory_of: 0,
         }
     }
 }
@@ -52,5 +59,10 @@ impl ContextConfig {
     pub(crate) fn validate(&self) -> Result<(), Error> {
         check_duration("plugins.context.interval", self.interval, MIN_INTERVAL..=MAX_INTERVAL)?;
         check_not_empty("plugins.context.sysfs_root", &self.sysfs_root, "/sys")
+    }
+
+    /// Whether frequencies or temperatures are published.
+    pub(crate) fn reads_gauges(&self) -> bool {
+        self.temperature || self.frequency != Frequency::Off
     }
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
-use wattrace_api::{Attribute, AttributeValue, Clock, Consumer, Directory, Identity, Timestamp};
+use wattrace_api::{
+    Attribute, AttributeValue, Clock, Consumer, ConsumerKind, Directory, Identity, Timestamp,
+};
 use wattrace_procfs::{Procfs, Stat, TICK_NANOS};
 
 use crate::facts::{Facts, USER};
@@ -214,7 +216,8 @@ impl Processes {
             Some(AttributeValue::Int(user)) => u32::try_from(user).ok(),
             _ => facts.user.or_else(|| parent.and_then(|parent| parent.facts.user)),
         };
-        if is_new && self.table.levels().contains(&Level::Tree) {
+        let is_process = consumer.kind() == ConsumerKind::Process;
+        if is_new && is_process && self.table.levels().contains(&Level::Tree) {
             let pid_of_parent = match consumer.attribute("process.parent_pid") {
                 Some(AttributeValue::Int(pid)) => u32::try_from(pid).unwrap_or(0),
                 _ => 0,

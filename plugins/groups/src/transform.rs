@@ -1,6 +1,9 @@
 //! The pipeline element: adds each increment of a process's counter to one group of every level, and pushes
 //! the groups' counters in the same window.
 //!
+//! What only whole cgroups have, their network bytes, is added up in the same way: a cgroup is in the groups
+//! that its path names.
+//!
 //! In steady state a point costs a look-up of its series and an addition per level. Strings, maps and /proc
 //! are touched only when a process is first seen or changes.
 
@@ -8,12 +11,12 @@ use std::sync::Arc;
 
 use wattrace_api::{
     Batch, Clock, Consumer, ConsumerKind, Error, Increments, Kind, Registry, Role, Series, SeriesId,
-    SeriesMap, Timestamp, Transform, Usage,
+    SeriesMap, Timestamp, Transform, Usage, network,
 };
 use wattrace_procfs::Procfs;
 
 use crate::config::GroupsConfig;
-use crate::level::MOST_LEVELS;
+use crate::level::{Level, MOST_LEVELS};
 use crate::names::Names;
 use crate::processes::Processes;
 use crate::table::{GroupTable, Index};
@@ -26,6 +29,8 @@ pub(crate) struct Transformer {
     tracked: SeriesMap<Option<Tracked>>,
     processes: Processes,
     levels: usize,
+    /// The level whose groups are cgroups, if there is one.
+    of_cgroups: Option<usize>,
     /// The end of the newest window.
     now: Timestamp,
     /// The points being made, and the series that end; empty between calls.
@@ -33,7 +38,7 @@ pub(crate) struct Transformer {
     ended: Vec<SeriesId>,
 }
 
-/// A process's series, and the counters that its increments are added to.
+/// The series of a process or a cgroup, and the counters that its increments are added to.
 struct Tracked {
     consumer: Arc<Consumer>,
     /// The revision of `consumer` for which `counters` were looked up; `None`: not yet.
@@ -43,6 +48,8 @@ struct Tracked {
     quantity: Index,
     /// By level.
     counters: [Index; MOST_LEVELS],
+    /// The level to which it is not added: that of cgroups, of which it is one.
+    except: Option<usize>,
 }
 
 impl Transformer {
@@ -61,6 +68,7 @@ impl Transformer {
             tracked: SeriesMap::default(),
             processes: Processes::new(table, names, procfs, clock, directory),
             levels: config.levels.len(),
+            of_cgroups: config.levels.iter().position(|level| *level == Level::Cgroup),
             now: Timestamp(0),
             out: Batch::default(),
             ended: Vec::new(),
@@ -91,8 +99,9 @@ impl Transformer {
                 }
                 let increment = series.increments.next(window, value);
                 if increment > 0 {
-                    let counters = &series.counters[..*levels];
-                    counters.iter().for_each(|&counter| processes.table.add(counter, increment));
+                    let counters = series.counters[..*levels].iter().enumerate();
+                    let counters = counters.filter(|(level, _)| Some(*level) != series.except);
+                    counters.for_each(|(_, &counter)| processes.table.add(counter, increment));
                 }
             }
             self.processes.table.push_changed(window, &mut self.out);
@@ -102,7 +111,7 @@ impl Transformer {
     /// Tracks the new series of a batch, those of parents before those of their children: a process that has
     /// ended counts to its parent's groups, and the parent may have just moved there.
     fn track(&mut self, batch: &Batch) {
-        let Self { registry, tracked, processes, opened, .. } = self;
+        let Self { registry, tracked, processes, opened, of_cgroups, .. } = self;
         let mut new = Vec::new();
         for segment in batch.segments() {
             for &id in segment.series {
@@ -120,7 +129,11 @@ impl Transformer {
         }
         new.sort_by_key(|&(started, ..)| started);
         for (_, id, series, at) in new {
-            tracked.get_or_insert_with(id, || Tracked::new(series.as_deref()?, processes, *opened, at));
+            tracked.get_or_insert_with(id, || {
+                let series = Tracked::new(series.as_deref()?, processes, *opened, at)?;
+                let is_cgroup = series.consumer.kind() == ConsumerKind::Cgroup;
+                Some(Tracked { except: of_cgroups.filter(|_| is_cgroup), ..series })
+            });
         }
     }
 }
@@ -136,17 +149,24 @@ impl Tracked {
             revision: None,
             increments: Increments::new(series, opened),
             counters: [0; MOST_LEVELS],
+            except: None,
         })
     }
 }
 
 /// Whether a series is summed: all counters of processes are, but CPU time per core. That is the CPU time
-/// once more, for those who divide the energy of cores.
+/// once more, for those who divide the energy of cores. Of cgroups, what they receive and send is.
 fn is_summed(series: &Series) -> bool {
-    series.metric.kind == Kind::Counter
-        && series.metric.name.starts_with("wattrace.consumer.")
-        && series.role != Role::Usage(Usage::CoreTime)
-        && series.consumer.as_ref().is_some_and(|consumer| consumer.kind() == ConsumerKind::Process)
+    let name = &series.metric.name;
+    match series.consumer.as_ref().map(|consumer| consumer.kind()) {
+        Some(ConsumerKind::Process) => {
+            series.metric.kind == Kind::Counter
+                && name.starts_with("wattrace.consumer.")
+                && series.role != Role::Usage(Usage::CoreTime)
+        }
+        Some(ConsumerKind::Cgroup) => network::ALL.iter().any(|metric| metric.name == *name),
+        _ => false,
+    }
 }
 
 impl Transform for Transformer {

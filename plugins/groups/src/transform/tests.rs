@@ -5,7 +5,7 @@ use std::fs;
 
 use wattrace_api::testing::Rig;
 use wattrace_api::{
-    Attribute, AttributeValue, Identity, Metric, Resource, Series, SeriesSpec, Unit, Window, metric,
+    Attribute, AttributeValue, Identity, Metric, Resource, Series, SeriesSpec, Unit, Window, metric, network,
 };
 
 use super::*;
@@ -363,4 +363,29 @@ fn counters_of_processes_are_summed_but_for_core_time_and_gauges() {
     let points = scene.rig.points(&batch);
     let added: Vec<_> = points[5..].iter().map(|p| (&*p.metric, p.steps)).collect();
     assert_eq!(added, [("wattrace.consumer.requests", 1), ("wattrace.consumer.gpu.time", 2)]);
+}
+
+#[test]
+fn what_a_cgroup_receives_counts_to_its_groups_and_not_a_second_time_to_cgroups() {
+    let mut scene = Scene::new("levels = [\"cgroup\", \"container\", \"pod\", \"tree\"]");
+    let path = format!("/kubepods/burstable/pod{UID}/{ID}");
+    let identity = Identity { kind: ConsumerKind::Cgroup, id: path.clone().into(), start_unix_nano: 1 };
+    let attributes = vec![Attribute::new("process.linux.cgroup", path.as_str())];
+    let cgroup = Arc::new(Consumer::new(identity, None, attributes));
+    let series = scene.series(&network::RECEIVED, 0, &cgroup);
+    scene.pass(&[(series, 700)], &[]);
+    scene.pass(&[(series, 1000)], &[]);
+    assert_eq!(scene.sums(ConsumerKind::Container), sums([(ID, 1000)]));
+    assert_eq!(scene.sums(ConsumerKind::Pod), sums([(UID, 1000)]));
+    assert_eq!(scene.sums(ConsumerKind::Cgroup), sums([(&path, 1000)]), "its own series, and no other");
+    assert_eq!(scene.sums(ConsumerKind::Tree), sums([]));
+    assert_eq!(scene.attribute(ConsumerKind::Cgroup, &path, "container.id"), ID);
+    // Of anything else, cgroups are not the parts of which others are made.
+    let time = scene.cpu_time(&cgroup);
+    scene.pass(&[(time, 5)], &[]);
+    assert_eq!(scene.sums(ConsumerKind::Container), sums([(ID, 1000)]));
+    for _ in 0..20 {
+        scene.pass(&[], &[series, time]);
+    }
+    assert!(scene.is_empty());
 }
