@@ -12,7 +12,7 @@ use crate::test_tools;
 /// Runs them; `args` are those of `cargo bench`.
 pub(crate) fn run(args: Vec<OsString>) -> Result<()> {
     test_tools::ensure_for_benches()?;
-    ebpf::build()?;
+    ebpf::build_for_benches()?;
     say("bench", if is_root() { "benchmarks" } else { "benchmarks, as root through sudo" });
     let mut args = selection(args, "--workspace");
     if !args.iter().any(|arg| arg.to_string_lossy().starts_with("--bench")) {

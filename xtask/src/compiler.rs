@@ -37,6 +37,13 @@ impl std::fmt::Display for Compiler {
     }
 }
 
+impl Compiler {
+    /// Its version, wherever it is.
+    pub(crate) fn version(&self) -> String {
+        format!("rustc {} (LLVM {})", self.release, self.llvm)
+    }
+}
+
 /// A compiler that is here, or gets here now.
 pub(crate) fn ensure() -> Result<Compiler> {
     if let Some(compiler) = find() {

@@ -64,7 +64,7 @@ enum Task {
         #[arg(long)]
         test: bool,
     },
-    /// Build the kernel programs into target/ebpf/wattrace-ebpf.o
+    /// Build the kernel programs into ebpf/wattrace-ebpf.o; other commands do so if their sources changed
     BuildEbpf,
     /// Build the agent into target/release/wattrace
     Build {
@@ -157,7 +157,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup { test } => setup::run(test),
-        Task::BuildEbpf => ebpf::build(),
+        Task::BuildEbpf => ebpf::rebuild(),
         Task::Build { debug } => agent::build(debug).map(drop),
         Task::Run { debug, args } => agent::run(debug, args),
         Task::Dist(options) => dist::run(options),

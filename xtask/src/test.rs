@@ -20,6 +20,7 @@ pub(crate) fn run(quick: bool, args: Vec<OsString>) -> Result<()> {
     test_tools::ensure()?;
     ebpf::build()?;
     if !quick {
+        ebpf::verify()?;
         say("test", "formatting");
         run_command(host_cargo().args(["fmt", "--all", "--check"]))?;
         run_command(host_cargo().args(["fmt", "--check", "--manifest-path", "ebpf/Cargo.toml"]))?;

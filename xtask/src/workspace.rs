@@ -30,7 +30,12 @@ pub(crate) fn ebpf_target() -> PathBuf {
 
 /// The kernel programs as `plugins/sched` embeds them; its build script names the same path.
 pub(crate) fn ebpf_object() -> PathBuf {
-    ebpf_target().join("wattrace-ebpf.o")
+    root().join("ebpf/wattrace-ebpf.o")
+}
+
+/// The checksums of what they were built from.
+pub(crate) fn ebpf_checksums() -> PathBuf {
+    root().join("ebpf/wattrace-ebpf.sha256")
 }
 
 /// The programs that the benchmarks of `plugins/sched` compare with; the benchmarks name the same path.
