@@ -1,5 +1,7 @@
 //! Finds the perf event that a name stands for, in the forms that `perf list` shows and `perf stat -e` takes:
-//! `page-faults`, `LLC-load-misses`, `r01c2`, `mem-loads`, `cpu/event=0x3c,umask=0x01/`, `cpu/mem-loads/`.
+//! `page-faults`, `LLC-load-misses`, `r01c2`, `mem-loads`, `cpu/event=0x3c,umask=0x01/`, `cpu/mem-loads/`,
+//! `block:block_rq_issue`; and libpfm's names of the kernel's own events: `perf::PAGE-FAULTS`,
+//! `PERF_COUNT_SW_PAGE_FAULTS`.
 //!
 //! The names of single processor models (`perf list` has them in its own tables, libpfm in others) are not
 //! among them: write their codes, as `r` and the digits of umask and event.
@@ -11,11 +13,12 @@ use super::counters::PerfEvent;
 
 const HARDWARE: u32 = 0;
 const SOFTWARE: u32 = 1;
+const TRACEPOINT: u32 = 2;
 const CACHE: u32 = 3;
 const RAW: u32 = 4;
 
 /// The kernel's own events (`enum perf_hw_id`, `enum perf_sw_ids`), with perf's short forms.
-const NAMED: [(&str, u32, u64); 26] = [
+const NAMED: [(&str, u32, u64); 29] = [
     ("cycles", HARDWARE, 0),
     ("cpu-cycles", HARDWARE, 0),
     ("instructions", HARDWARE, 1),
@@ -28,6 +31,7 @@ const NAMED: [(&str, u32, u64); 26] = [
     ("stalled-cycles-frontend", HARDWARE, 7),
     ("stalled-cycles-backend", HARDWARE, 8),
     ("ref-cycles", HARDWARE, 9),
+    ("ref-cpu-cycles", HARDWARE, 9),
     ("cpu-clock", SOFTWARE, 0),
     ("task-clock", SOFTWARE, 1),
     ("page-faults", SOFTWARE, 2),
@@ -37,7 +41,9 @@ const NAMED: [(&str, u32, u64); 26] = [
     ("cpu-migrations", SOFTWARE, 4),
     ("migrations", SOFTWARE, 4),
     ("minor-faults", SOFTWARE, 5),
+    ("page-faults-min", SOFTWARE, 5),
     ("major-faults", SOFTWARE, 6),
+    ("page-faults-maj", SOFTWARE, 6),
     ("alignment-faults", SOFTWARE, 7),
     ("emulation-faults", SOFTWARE, 8),
     ("bpf-output", SOFTWARE, 10),
@@ -46,7 +52,7 @@ const NAMED: [(&str, u32, u64); 26] = [
 
 /// Caches, and what is done to them with which result (`enum perf_hw_cache_…_id`).
 const CACHES: [(&str, u64); 7] =
-    [("L1-dcache", 0), ("L1-icache", 1), ("LLC", 2), ("dTLB", 3), ("iTLB", 4), ("branch", 5), ("node", 6)];
+    [("l1-dcache", 0), ("l1-icache", 1), ("llc", 2), ("dtlb", 3), ("itlb", 4), ("branch", 5), ("node", 6)];
 const CACHE_USES: [(&str, u64); 6] = [
     ("loads", 0),
     ("load-misses", 1 << 16),
@@ -62,11 +68,13 @@ const CACHE_USES: [(&str, u64); 6] = [
 /// Nothing on this machine has that name; the message has the remedy.
 pub(crate) fn find(name: &str, sysfs: &Path) -> Result<PerfEvent, String> {
     let devices = sysfs.join("bus/event_source/devices");
-    let named = NAMED.iter().find(|(known, ..)| *known == name);
+    let plain = in_perfs_form(name);
+    let named = NAMED.iter().find(|(known, ..)| *known == plain);
     let found = named
         .map(|&(_, kind, config)| PerfEvent { kind, config: [config, 0, 0] })
-        .or_else(|| cache(name))
-        .or_else(|| raw(name));
+        .or_else(|| cache(&plain))
+        .or_else(|| raw(name))
+        .or_else(|| tracepoint(name, sysfs));
     if let Some(event) = found {
         return Ok(event);
     }
@@ -82,9 +90,18 @@ pub(crate) fn find(name: &str, sysfs: &Path) -> Result<PerfEvent, String> {
         _ => Err(format!(
             "no perf event is named {name:?} here: `perf list` shows those of this kernel; an event of the \
              processor's model is written as its code, r and the digits of umask and event, or as \
-             cpu/event=0x3c,umask=0x01/"
+             cpu/event=0x3c,umask=0x01/; a tracepoint (sched:sched_process_fork) needs tracefs at \
+             /sys/kernel/tracing"
         )),
     }
+}
+
+/// The name of one of the kernel's own events as perf has it, in lower case.
+fn in_perfs_form(name: &str) -> String {
+    let name = name.strip_prefix("perf::").unwrap_or(name);
+    let kinds = ["PERF_COUNT_HW_", "PERF_COUNT_SW_"];
+    let name = kinds.iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(name);
+    name.to_ascii_lowercase().replace('_', "-")
 }
 
 fn cache(name: &str) -> Option<PerfEvent> {
@@ -98,6 +115,15 @@ fn cache(name: &str) -> Option<PerfEvent> {
 fn raw(name: &str) -> Option<PerfEvent> {
     let digits = name.strip_prefix('r').filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
     Some(PerfEvent { kind: RAW, config: [u64::from_str_radix(digits, 16).ok()?, 0, 0] })
+}
+
+/// `sched:sched_process_fork`, where tracefs is mounted.
+fn tracepoint(name: &str, sysfs: &Path) -> Option<PerfEvent> {
+    let (system, event) =
+        name.split_once(':').filter(|(system, event)| is_plain(system) && is_plain(event))?;
+    let of_mount = |mount: &str| read(&sysfs.join(mount).join("events").join(system).join(event).join("id"));
+    let id = ["kernel/tracing", "kernel/debug/tracing"].iter().find_map(|mount| of_mount(mount))?;
+    Some(PerfEvent { kind: TRACEPOINT, config: [id.trim().parse().ok()?, 0, 0] })
 }
 
 /// Whether it is the name of a file, and nothing that leads elsewhere.
@@ -213,6 +239,7 @@ mod tests {
         write("msr/type", "10\n");
         write("msr/format/event", "config:0-63\n");
         write("msr/events/tsc", "event=0x00\n");
+        write("../../../kernel/tracing/events/block/block_rq_issue/id", "1234\n");
         root
     }
 
@@ -227,6 +254,11 @@ mod tests {
             ("L1-dcache-stores", 3, [0x100, 0, 0]),
             ("dTLB-store-misses", 3, [0x10103, 0, 0]),
             ("r01c2", 4, [0x1c2, 0, 0]),
+            ("PERF_COUNT_SW_PAGE_FAULTS", 1, [2, 0, 0]),
+            ("PERF_COUNT_HW_REF_CPU_CYCLES", 0, [9, 0, 0]),
+            ("perf::INSTRUCTIONS", 0, [1, 0, 0]),
+            ("perf::L1-DCACHE-LOAD-MISSES", 3, [0x10000, 0, 0]),
+            ("block:block_rq_issue", 2, [1234, 0, 0]),
             ("mem-loads", 4, [0x1cd, 3, 0]),
             ("cpu/mem-loads/", 4, [0x1cd, 3, 0]),
             ("cpu/mem-loads,ldlat=0x20/", 4, [0x1cd, 0x23, 0]),
@@ -247,6 +279,8 @@ mod tests {
             ("", "`perf list`"),
             ("r", "`perf list`"),
             ("../type", "`perf list`"),
+            ("block:nothing", "needs tracefs"),
+            ("..:block", "`perf list`"),
             ("gpu/x/", "no device \"gpu\""),
             ("../cpu/event=1/", "no device \"..\""),
             ("cpu/event=0x100/", "too large for event"),
