@@ -15,7 +15,7 @@ use crate::workspace;
 
 /// The target's name.
 pub(crate) const TARGET: &str = "aarch64-unknown-linux-gnu";
-const PACKAGES: [&str; 2] = ["gcc-aarch64-linux-gnu", "qemu-user-static"];
+const PACKAGES: [&str; 3] = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user-static"];
 const GCC: &str = "aarch64-linux-gnu-gcc";
 /// What runs its programs here, with the C library that came with the compiler.
 const EMULATOR: [&str; 3] = ["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu"];
@@ -71,7 +71,7 @@ fn debians_library() -> Result<PathBuf> {
     let version = read(Command::new(RUSTC).arg("--version"))
         .context("rustup cannot add the target, and Debian's package rustc-web is not installed")?;
     say("dist", format_args!("fetching the standard library of {} for aarch64", version.trim()));
-    let lists = Lists::of_suite(SUITE, &sysroot.join("apt"))?.for_architecture("arm64");
+    let lists = Lists::of_suites(&[SUITE], &sysroot.join("apt"))?.for_architecture("arm64");
     let packages = sysroot.join("packages");
     fs::create_dir_all(&packages).with_context(|| format!("cannot make {}", packages.display()))?;
     lists.download(&format!("{LIBRARY}:arm64"), &packages)?;

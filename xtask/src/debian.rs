@@ -24,17 +24,20 @@ impl Lists {
         Self { options: Vec::new() }
     }
 
-    /// Those of Debian's `suite`, kept in `dir`; the system's sources are not changed.
-    pub(crate) fn of_suite(suite: &str, dir: &Path) -> Result<Self> {
+    /// Those of Debian's `suites`, kept in `dir`; the system's sources are not changed.
+    pub(crate) fn of_suites(suites: &[&str], dir: &Path) -> Result<Self> {
         for part in ["lists/partial", "cache/archives/partial"] {
             let dir = dir.join(part);
             std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
         let list = dir.join("sources.list");
         let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        let archive = if suite.ends_with("-security") { "debian-security" } else { "debian" };
-        let source = format!("deb [signed-by={keyring}] http://deb.debian.org/{archive} {suite} main\n");
-        std::fs::write(&list, source).with_context(|| format!("cannot write {}", list.display()))?;
+        let sources = suites.iter().map(|suite| {
+            let archive = if suite.ends_with("-security") { "debian-security" } else { "debian" };
+            format!("deb [signed-by={keyring}] http://deb.debian.org/{archive} {suite} main\n")
+        });
+        std::fs::write(&list, sources.collect::<String>())
+            .with_context(|| format!("cannot write {}", list.display()))?;
         let dir = dir.display();
         let options = [
             format!("Dir::Etc::SourceList={}", list.display()),

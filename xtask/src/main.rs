@@ -63,6 +63,9 @@ enum Task {
         /// Also what the tests need
         #[arg(long)]
         test: bool,
+        /// Also what builds for aarch64 on another machine, and tests there
+        #[arg(long)]
+        aarch64: bool,
     },
     /// Build the kernel programs into ebpf/wattrace-ebpf.o; other commands do so if their sources changed
     BuildEbpf,
@@ -103,7 +106,7 @@ enum Task {
         /// QEMU's accelerator. Emulation needs nothing of the machine; kvm is faster where it works
         #[arg(long, default_value = vm::TCG)]
         accel: String,
-        /// Test this machine's kernel too, and write all results to docs/kernels.md
+        /// Test all that docs/kernels.md lists, and this machine's kernel; write the results there
         #[arg(long, conflicts_with = "kernels")]
         write_docs: bool,
     },
@@ -156,7 +159,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Setup { test } => setup::run(test),
+        Task::Setup { test, aarch64 } => setup::run(test, aarch64),
         Task::BuildEbpf => ebpf::rebuild(),
         Task::Build { debug } => agent::build(debug).map(drop),
         Task::Run { debug, args } => agent::run(debug, args),

@@ -4,10 +4,11 @@
 use anyhow::Result;
 
 use crate::process::say;
-use crate::{test_tools, toolchain, vm};
+use crate::{cross, test_tools, toolchain, vm};
 
-/// The command itself: the tools of the build, with `test` also those of the tests.
-pub(crate) fn run(test: bool) -> Result<()> {
+/// The command itself: the tools of the build, with `test` also those of the tests, with `aarch64` also what
+/// builds and tests for that architecture.
+pub(crate) fn run(test: bool, aarch64: bool) -> Result<()> {
     let (compiler, linker) = toolchain::ensure()?;
     say("setup", format_args!("eBPF compiler: {compiler}"));
     say("setup", format_args!("eBPF linker: {linker}"));
@@ -16,10 +17,15 @@ pub(crate) fn run(test: bool) -> Result<()> {
         let python = test_tools::python();
         say("setup", format_args!("tests: stress-ng, {}, {}", test_tools::services(), python.display()));
         // Where they cannot be had, the tests do without other kernels.
-        match vm::ensure_tools() {
+        match vm::ensure_tools(vm::Architecture::HERE) {
             Ok(emulator) => say("setup", format_args!("other kernels: {}", emulator.version)),
             Err(error) => say("setup", format_args!("no other kernels: {error:#}")),
         }
+    }
+    if aarch64 {
+        cross::ensure()?;
+        let emulator = vm::ensure_tools(vm::Architecture::Arm64)?;
+        say("setup", format_args!("aarch64: {}, {}", cross::TARGET, emulator.version));
     }
     Ok(())
 }

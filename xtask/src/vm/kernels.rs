@@ -10,16 +10,19 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 
+use super::architecture::Architecture;
 use crate::debian::Lists;
 use crate::process::{run_quietly, say};
 use crate::workspace;
 
-/// A kernel as it is asked for: `6.12`, `6.12-rt` for the one with real-time preemption, `6.12-lockdown` for
-/// one that is booted with `lockdown=confidentiality`.
+/// A kernel as it is asked for: `6.12`, `6.12-rt` for the one with real-time preemption, `6.12-arm64` for
+/// another architecture than this machine's, `6.12-lockdown` for one that is booted with
+/// `lockdown=confidentiality`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Series {
     version: String,
     rt: bool,
+    pub(crate) architecture: Architecture,
     pub(crate) lockdown: bool,
 }
 
@@ -27,9 +30,23 @@ pub(crate) struct Series {
 /// Debian 12's own and its newer one, each with real-time preemption too.
 pub(crate) fn matrix() -> Vec<Series> {
     [("5.10", false), ("6.1", false), ("6.1", true), ("6.12", false), ("6.12", true)]
-        .map(|(version, rt)| Series { version: version.to_owned(), rt, lockdown: false })
+        .map(|(version, rt)| Series {
+            version: version.to_owned(),
+            rt,
+            architecture: Architecture::HERE,
+            lockdown: false,
+        })
         .into()
 }
+
+/// Those, and the same without real-time preemption on arm64: what `docs/kernels.md` lists.
+pub(crate) fn documented() -> Vec<Series> {
+    let here = matrix();
+    let others = here.clone().into_iter().filter(|series| !series.rt && Architecture::HERE != ARM64);
+    here.into_iter().chain(others.map(|series| Series { architecture: ARM64, ..series })).collect()
+}
+
+const ARM64: Architecture = Architecture::Arm64;
 
 impl FromStr for Series {
     type Err = anyhow::Error;
@@ -40,33 +57,55 @@ impl FromStr for Series {
             None => (text, false),
         };
         let (version, lockdown) = without(text, "-lockdown");
+        let (version, arm64) = without(version, "-arm64");
+        let architecture = if arm64 { ARM64 } else { Architecture::HERE };
         let (version, rt) = without(version, "-rt");
         let is_number = |part: &str| part.parse::<u32>().is_ok();
         match version.split_once('.') {
             Some((major, minor)) if is_number(major) && is_number(minor) => {
-                Ok(Self { version: version.to_owned(), rt, lockdown })
+                Ok(Self { version: version.to_owned(), rt, architecture, lockdown })
             }
-            _ => bail!("not a kernel series like 6.12, 6.12-rt or 6.12-lockdown"),
+            _ => bail!("not a kernel series like 6.12, 6.12-rt, 6.12-arm64 or 6.12-lockdown"),
         }
     }
 }
 
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rt = if self.rt { "-rt" } else { "" };
         let lockdown = if self.lockdown { "-lockdown" } else { "" };
-        write!(f, "{}{}{lockdown}", self.version, if self.rt { "-rt" } else { "" })
+        write!(f, "{}{rt}", self.version)?;
+        if self.architecture != Architecture::HERE {
+            write!(f, "-{}", self.architecture.name())?;
+        }
+        f.write_str(lockdown)
     }
 }
 
 /// The Debian release whose kernels are of a series that this machine's own release may no longer have.
-const OLDER: [(&str, &str); 1] = [("5.10", "bullseye")];
+const OLDER: [(&str, &[&str]); 1] = [("5.10", &["bullseye"])];
+/// That of the others, and of what runs on them, for another architecture.
+const CURRENT: &[&str] = &["bookworm", "bookworm-security"];
+
+/// The lists that have what runs in machines of another architecture than this one's.
+pub(crate) fn lists_of_userland(architecture: Architecture) -> Result<Lists> {
+    lists_of(CURRENT, architecture)
+}
+
+/// The lists of Debian's `suites` for an architecture.
+fn lists_of(suites: &[&str], architecture: Architecture) -> Result<Lists> {
+    let name = architecture.name();
+    let dir = workspace::vm().join(format!("apt-{}-{name}", suites[0]));
+    Ok(Lists::of_suites(suites, &dir)?.for_architecture(name))
+}
 
 impl Series {
     /// The lists that hold the series' kernels.
     fn lists(&self) -> Result<Lists> {
         match OLDER.iter().find(|(version, _)| *version == self.version) {
-            Some((_, suite)) => Lists::of_suite(suite, &workspace::vm().join(format!("apt-{suite}"))),
-            None => Ok(Lists::system()),
+            Some((_, suites)) => lists_of(suites, self.architecture),
+            None if self.architecture == Architecture::HERE => Ok(Lists::system()),
+            None => lists_of(CURRENT, self.architecture),
         }
     }
 
@@ -79,7 +118,8 @@ impl Series {
     /// The place of a package among those of this series: its version's numbers, and whether it is signed.
     fn rank(&self, package: &str) -> Option<(Vec<u64>, bool)> {
         let release = release_of(package);
-        let kernel = release.strip_suffix(if self.rt { "-rt-amd64" } else { "-amd64" })?;
+        let flavour = release.strip_suffix(self.architecture.name())?;
+        let kernel = flavour.strip_suffix(if self.rt { "-rt-" } else { "-" })?;
         let patch = kernel.strip_prefix(&self.version)?.strip_prefix('.')?;
         // Other flavours have a name there: `6.12.117+deb12-cloud`.
         if patch.split('-').any(|part| !part.starts_with(|c: char| c.is_ascii_digit())) {
@@ -115,7 +155,7 @@ impl Image {
         let lists = series.lists()?;
         let names = lists.names(&format!("{PREFIX}{}.", series.version));
         let Some(package) = series.newest(&names) else {
-            bail!("the package lists hold no kernel {series}: it takes apt, and Debian's lists for x86-64");
+            bail!("the package lists hold no kernel {series}: it takes apt, and Debian's lists");
         };
         let version = lists
             .candidate(package, |_| true)
@@ -179,6 +219,10 @@ mod tests {
         assert_eq!(newest("6.12-rt", &names).as_deref(), Some("linux-image-6.12.116+deb12-rt-amd64"));
         assert_eq!(newest("6.1", &names).as_deref(), Some("linux-image-6.1.0-56-amd64"));
         assert_eq!(newest("6.1-rt", &names), None);
+        assert_eq!(newest("6.1-arm64", &names), None);
+        let names =
+            ["linux-image-6.1.0-56-amd64", "linux-image-6.1.0-55-arm64", "linux-image-6.1.0-57-rt-arm64"];
+        assert_eq!(newest("6.1-arm64", &names).as_deref(), Some("linux-image-6.1.0-55-arm64"));
     }
 
     #[test]
@@ -196,6 +240,9 @@ mod tests {
             assert_eq!(series.to_string().parse::<Series>().unwrap(), series);
             let locked = Series { lockdown: true, ..series };
             assert_eq!(locked.to_string().parse::<Series>().unwrap(), locked);
+            let arm = Series { architecture: ARM64, ..locked };
+            assert!(arm.to_string().ends_with("-arm64-lockdown"), "{arm}");
+            assert_eq!(arm.to_string().parse::<Series>().unwrap(), arm);
         }
         for text in ["", "6", "6.", "6.12-cloud", "6.12.1", "rt", "linux-6.1"] {
             assert!(text.parse::<Series>().is_err(), "{text}");

@@ -2,7 +2,7 @@
 //! have a serial port of their own, so that neither garbles the other.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -16,10 +16,9 @@ use crate::workspace;
 const TOPOLOGY: &str = "8,sockets=2,cores=2,threads=2";
 /// After this many seconds a machine hangs.
 const PATIENCE: &str = "600";
-/// A first console, a reboot (which ends the machine) instead of standing still after a panic, few messages.
-/// Emulated time stamp counters are in step, but the kernel takes them for unreliable; and what protects from
-/// speculation is slow to emulate.
-const KERNEL: &str = "console=ttyS0 panic=-1 quiet tsc=reliable mitigations=off";
+/// A reboot (which ends the machine) instead of standing still after a panic, few messages. What protects
+/// from speculation is slow to emulate.
+const KERNEL: &str = "panic=-1 quiet mitigations=off";
 /// What in the kernel's messages is a fault: a kernel program must not make the kernel complain.
 const COMPLAINTS: [&str; 6] =
     ["BUG: ", "WARNING: ", "Kernel panic", "Oops: ", "self-detected stall", "blocked for more than"];
@@ -39,7 +38,7 @@ pub(crate) fn run(emulator: &Emulator, image: &Image, archive: &Path, accel: &st
     for old in [&console, &printed] {
         fs::write(old, "").with_context(|| format!("cannot write {}", old.display()))?;
     }
-    let port = |path: &PathBuf| format!("file:{}", path.display());
+    let architecture = image.series.architecture;
     // In the foreground, so that an interrupt reaches the machine as well.
     let mut qemu = Command::new("timeout");
     let (program, environment) = emulator.program();
@@ -48,8 +47,10 @@ pub(crate) fn run(emulator: &Emulator, image: &Image, archive: &Path, accel: &st
         .envs(environment)
         .args(emulator.firmware())
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-        .args(["-accel", accel, "-cpu", "max", "-smp", TOPOLOGY, "-m", "2G"])
-        .args(["-serial", &port(&console), "-serial", &port(&printed)])
+        .args(["-accel", accel, "-smp", TOPOLOGY, "-m", "2G"])
+        .args(architecture.board())
+        .args(["-serial", &format!("file:{}", console.display())])
+        .args(architecture.second_port(&printed))
         .args(["-append", &command_line(image), "-kernel"])
         .arg(&image.path)
         .arg("-initrd")
@@ -64,7 +65,7 @@ pub(crate) fn run(emulator: &Emulator, image: &Image, archive: &Path, accel: &st
 
 fn command_line(image: &Image) -> String {
     let lockdown = if image.series.lockdown { " lockdown=confidentiality" } else { "" };
-    format!("{KERNEL}{lockdown}")
+    format!("{} {KERNEL}{lockdown}", image.series.architecture.parameters())
 }
 
 fn text(path: &Path) -> Result<String> {

@@ -1,10 +1,12 @@
 //! `vm`: the privileged tests on kernels other than this machine's. Debian's kernels are downloaded but not
-//! installed ([`kernels`]); each boots under QEMU ([`emulator`], [`machine`]) into the test binaries and what
-//! they need ([`userland`], packed by [`archive`]), runs them and powers off; [`report`] reads what they
-//! printed.
+//! installed ([`kernels`]); each boots under QEMU ([`emulator`], [`machine`], [`architecture`]) into the
+//! test binaries and what they need ([`userland`] and [`foreign`], packed by [`archive`]), runs them and
+//! powers off; [`report`] reads what they printed.
 
+mod architecture;
 mod archive;
 mod emulator;
+mod foreign;
 mod kernels;
 mod machine;
 mod report;
@@ -21,6 +23,7 @@ use wattrace_progress::Progress;
 
 use crate::process::{as_root, probe, read, say};
 use crate::{debian, ebpf, workspace};
+pub(crate) use architecture::Architecture;
 pub(crate) use emulator::{Emulator, TCG};
 use kernels::Image;
 pub(crate) use kernels::{Series, matrix};
@@ -28,19 +31,20 @@ use report::Report;
 use userland::Userland;
 pub(crate) use userland::libraries;
 
-/// Runs the tests on each of `kernels`, and with `write_docs` on this machine's.
+/// Runs the tests on each of `kernels`; with `write_docs` on all that `docs/kernels.md` lists, and on this
+/// machine's.
 pub(crate) fn run(kernels: &[Series], accel: &str, write_docs: bool) -> Result<()> {
-    let emulator = ensure_tools()?;
-    test(&emulator, &images(kernels)?, accel, write_docs)
+    let documented = write_docs.then(kernels::documented);
+    test(&images(documented.as_deref().unwrap_or(kernels))?, accel, write_docs)
 }
 
 /// Runs the tests on the kernels of the matrix. A machine that cannot get them skips them with a message;
 /// under CI=true that is an error.
 pub(crate) fn run_where_possible() -> Result<()> {
     let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    let obtained = ensure_tools().and_then(|emulator| Ok((emulator, images(&matrix())?)));
+    let obtained = ensure_tools(Architecture::HERE).and_then(|_| images(&matrix()));
     match or_skip(obtained, ci)? {
-        Some((emulator, images)) => test(&emulator, &images, TCG, false),
+        Some(images) => test(&images, TCG, false),
         None => Ok(()),
     }
 }
@@ -56,9 +60,9 @@ fn or_skip<T>(obtained: Result<T>, ci: bool) -> Result<Option<T>> {
     }
 }
 
-/// The emulator and a userland, installed now if need be.
-pub(crate) fn ensure_tools() -> Result<Emulator> {
-    let emulator = Emulator::ensure()?;
+/// The emulator of an architecture and this machine's userland, installed now if need be.
+pub(crate) fn ensure_tools(architecture: Architecture) -> Result<Emulator> {
+    let emulator = Emulator::ensure(architecture)?;
     if probe(Command::new("busybox").arg("true")).is_none() {
         debian::install(&["busybox-static".to_owned()], "the virtual machines' userland")?;
     }
@@ -78,30 +82,28 @@ struct Outcome {
     faults: Vec<String>,
 }
 
-fn test(emulator: &Emulator, images: &[Image], accel: &str, write_docs: bool) -> Result<()> {
+/// What runs the tests in the machines of an architecture.
+struct Bench {
+    emulator: Emulator,
+    userland: Userland,
+}
+
+impl Bench {
+    fn set_up(architecture: Architecture) -> Result<Self> {
+        Ok(Self { emulator: ensure_tools(architecture)?, userland: Userland::build(architecture)? })
+    }
+}
+
+fn test(images: &[Image], accel: &str, write_docs: bool) -> Result<()> {
     ebpf::build()?;
-    let userland = Userland::build()?;
     let mut outcomes = Vec::new();
-    // A machine keeps one CPU busy.
-    let at_once = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let mut progress = Progress::new("vm", true);
-    for part in images.chunks(at_once) {
-        let releases: Vec<_> =
-            part.iter().map(|image| format!("{} ({})", image.series, image.release)).collect();
-        progress.show_step(outcomes.len(), images.len(), &format!("booting {}", releases.join(", ")));
-        let ran = boot(emulator, part, &userland, accel);
-        progress.clear();
-        for (image, ran) in part.iter().zip(ran) {
-            let (ran, took) = ran.with_context(|| format!("{} could not be run", image.series))?;
-            let name = image.series.to_string();
-            outcomes.push(outcome(name, took, &userland, &ran.printed, ran.faults));
-        }
+    for images in images.chunk_by(|one, next| one.series.architecture == next.series.architecture) {
+        let Some(image) = images.first() else { continue };
+        let bench = Bench::set_up(image.series.architecture)?;
+        outcomes.extend(test_in_machines(&bench, images, accel)?);
     }
     if write_docs {
-        say("vm", "this machine");
-        let begun = Instant::now();
-        let printed = read(as_root("sh").arg(&userland.script))?;
-        outcomes.push(outcome("this machine".into(), begun.elapsed(), &userland, &printed, Vec::new()));
+        outcomes.push(test_here(&Userland::build(Architecture::HERE)?)?);
     }
     eprintln!("{}", report::table(&outcomes));
     if outcomes.iter().any(|outcome| !outcome.faults.is_empty()) {
@@ -116,18 +118,43 @@ fn test(emulator: &Emulator, images: &[Image], accel: &str, write_docs: bool) ->
     Ok(())
 }
 
+/// Runs the tests on this machine's kernel.
+fn test_here(userland: &Userland) -> Result<Outcome> {
+    say("vm", "this machine");
+    let begun = Instant::now();
+    let printed = read(as_root("sh").arg(&userland.script))?;
+    Ok(outcome("this machine".into(), begun.elapsed(), userland, &printed, Vec::new()))
+}
+
+/// Runs the tests in machines of one architecture.
+fn test_in_machines(bench: &Bench, images: &[Image], accel: &str) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    // A machine keeps one CPU busy.
+    let at_once = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut progress = Progress::new("vm", true);
+    for part in images.chunks(at_once) {
+        let releases: Vec<_> =
+            part.iter().map(|image| format!("{} ({})", image.series, image.release)).collect();
+        progress.show_step(outcomes.len(), images.len(), &format!("booting {}", releases.join(", ")));
+        let ran = boot(bench, part, accel);
+        progress.clear();
+        for (image, ran) in part.iter().zip(ran) {
+            let (ran, took) = ran.with_context(|| format!("{} could not be run", image.series))?;
+            let name = image.series.to_string();
+            outcomes.push(outcome(name, took, &bench.userland, &ran.printed, ran.faults));
+        }
+    }
+    Ok(outcomes)
+}
+
 /// Runs the tests in a machine each of `images`, all at once. Returns what each did, and how long it took.
-fn boot(
-    emulator: &Emulator,
-    images: &[Image],
-    userland: &Userland,
-    accel: &str,
-) -> Vec<Result<(machine::Ran, Duration)>> {
+fn boot(bench: &Bench, images: &[Image], accel: &str) -> Vec<Result<(machine::Ran, Duration)>> {
     std::thread::scope(|scope| {
         let machines = images.iter().map(|image| {
             scope.spawn(move || {
                 let begun = Instant::now();
-                machine::run(emulator, image, &userland.archive, accel).map(|ran| (ran, begun.elapsed()))
+                machine::run(&bench.emulator, image, &bench.userland.archive, accel)
+                    .map(|ran| (ran, begun.elapsed()))
             })
         });
         let machines: Vec<_> = machines.collect();

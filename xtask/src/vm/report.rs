@@ -151,9 +151,10 @@ const HEAD: &str = "\
 # Kernels
 
 `cargo xtask vm --write-docs` writes this page, and `cargo xtask test` runs the same tests on the same
-kernels before a change goes in. Debian's kernels, the newest of each series, boot under QEMU with full
-emulation, on eight CPUs: two packages of two cores of two hardware threads. A test that fails, a kernel
-that complains (`BUG:`, `WARNING:`, a stall) or a machine that does not power off by itself fails the run.
+amd64 kernels before a change goes in. Debian's kernels, the newest of each series, boot under QEMU with
+full emulation, on eight CPUs: two packages of two cores of two hardware threads. For arm64, the tests are
+built on another machine. A test that fails, a kernel that complains (`BUG:`, `WARNING:`, a stall) or a
+machine that does not power off by itself fails the run.
 
 | kernel | real-time preemption | packages / CPUs | tests passed |
 | --- | --- | --- | --- |

@@ -1,5 +1,6 @@
 //! What a virtual machine finds at boot: the test binaries at their paths on this machine, as they know each
-//! other by them, the programs the tests call, the libraries of all these, and busybox for the rest.
+//! other by them, the programs the tests call, the libraries of all these, and busybox for the rest. For
+//! another architecture, the programs and libraries come from `foreign.rs`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,7 +11,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::architecture::Architecture;
 use super::archive::{self, Entry};
+use super::foreign;
+use crate::cross;
 use crate::environment::host_cargo;
 use crate::process::{probe, read, say};
 use crate::workspace;
@@ -30,7 +34,8 @@ pub(crate) const AGAINST_RUSAGE: &[&str] = &[
     "child_that_writes_its_rusage",
 ];
 /// Programs that the tests call. Not busybox's: here and there the tests are to see the same processes.
-const PROGRAMS: [&str; 4] = ["/bin/sh", "/bin/true", "/bin/sleep", "/usr/bin/seq"];
+pub(super) const PROGRAMS: [&str; 4] = ["/bin/sh", "/bin/true", "/bin/sleep", "/usr/bin/seq"];
+pub(super) const BUSYBOX: &str = "/bin/busybox";
 const INIT: &str = include_str!("init.sh");
 
 /// What was built.
@@ -44,12 +49,13 @@ pub(crate) struct Userland {
 }
 
 impl Userland {
-    /// Builds the tests, and the archive and the script that run them.
-    pub(crate) fn build() -> Result<Self> {
+    /// Builds the tests for an architecture, and the archive and the script that run them.
+    pub(crate) fn build(architecture: Architecture) -> Result<Self> {
         let dir = workspace::vm();
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let (archive, script) = (dir.join("initramfs.cpio"), dir.join("tests.sh"));
-        let artifacts = build_tests()?;
+        let name = architecture.name();
+        let [archive, script] = ["initramfs", "tests"].map(|file| dir.join(format!("{file}-{name}")));
+        let artifacts = build_tests(architecture)?;
         let tests = TESTS.iter().map(|(package, target, skipped)| {
             let path = executable(&artifacts, package, target, true)?;
             Ok((path, *target, *skipped))
@@ -58,21 +64,20 @@ impl Userland {
         let text = script_of(&tests);
         fs::write(&script, &text).with_context(|| format!("cannot write {}", script.display()))?;
 
-        let mut files: BTreeSet<_> = tests.into_iter().map(|(path, ..)| path).collect();
-        files.insert(executable(&artifacts, "wattrace", "wattrace", false)?);
-        files.extend(PROGRAMS.map(PathBuf::from));
-        let busybox = PathBuf::from(read(Command::new("sh").args(["-c", "command -v busybox"]))?.trim());
-        let libraries: Vec<_> =
-            files.iter().chain([&busybox]).flat_map(|program| libraries(program)).collect();
-        files.extend(libraries);
+        let mut built: BTreeSet<_> = tests.into_iter().map(|(path, ..)| path).collect();
+        built.insert(executable(&artifacts, "wattrace", "wattrace", false)?);
         let mut entries = vec![
             Entry::new("/init", 0o755, INIT),
             Entry::new("/tests.sh", 0o755, text),
             // For a test: a file that nobody may execute.
             Entry::new("/etc/passwd", 0o644, "root:x:0:0::/:/bin/sh\n"),
-            Entry::read(&busybox, Path::new("/bin/busybox"))?,
         ];
-        for path in files {
+        entries.extend(if architecture == Architecture::HERE {
+            native(&built)?
+        } else {
+            foreign::programs(architecture)?
+        });
+        for path in built {
             entries.push(Entry::read(&path, &path)?);
         }
         archive::write(&archive, entries).with_context(|| format!("cannot write {}", archive.display()))?;
@@ -80,23 +85,32 @@ impl Userland {
     }
 }
 
-/// Builds the tests, with the features that `cargo test` for all packages gives them; returns cargo's
-/// messages.
-fn build_tests() -> Result<String> {
-    say("vm", "building the tests");
+/// This machine's busybox, programs and libraries, the latter also for what was `built`.
+fn native(built: &BTreeSet<PathBuf>) -> Result<Vec<Entry>> {
+    let busybox = PathBuf::from(read(Command::new("sh").args(["-c", "command -v busybox"]))?.trim());
+    let mut files: BTreeSet<_> = PROGRAMS.map(PathBuf::from).into();
+    let libraries: Vec<_> =
+        files.iter().chain(built).chain([&busybox]).flat_map(|program| libraries(program)).collect();
+    files.extend(libraries);
+    let busybox = Entry::read(&busybox, Path::new(BUSYBOX));
+    files.iter().map(|path| Entry::read(path, path)).chain([busybox]).collect()
+}
+
+/// Builds the tests: for this machine with the features that `cargo test` for all packages gives them, and no
+/// more than them for another architecture. Returns cargo's messages.
+fn build_tests(architecture: Architecture) -> Result<String> {
+    say("vm", format_args!("building the tests for {}", architecture.name()));
     let mut cargo = host_cargo();
-    cargo.args([
-        "test",
-        "--no-run",
-        "--workspace",
-        "--lib",
-        "--test",
-        "kernel",
-        "--test",
-        "exec",
-        "--test",
-        "packages",
-    ]);
+    cargo.args(["test", "--no-run", "--lib"]);
+    if architecture == Architecture::HERE {
+        cargo.arg("--workspace");
+    } else {
+        cargo.envs(cross::ensure()?).args(["--target", cross::TARGET]);
+        // It would be most of what a machine unpacks when it boots.
+        cargo.env("CARGO_PROFILE_DEV_DEBUG", "none");
+        cargo.args(TESTS.iter().flat_map(|(package, ..)| ["--package", package]));
+    }
+    cargo.args(["kernel", "exec", "packages"].iter().flat_map(|test| ["--test", test]));
     cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let built = cargo.output().context("cannot run cargo")?;
     if !built.status.success() {
