@@ -37,6 +37,7 @@ mod state;
 mod static_power;
 mod trial;
 mod uncertainty;
+mod warmth;
 mod working_points;
 
 use wattrace_api::ResourceKind;
@@ -58,6 +59,7 @@ pub(crate) use state::StateFile;
 use static_power::StaticPower;
 use uncertainty::StandardErrors;
 pub(crate) use uncertainty::Uncertainty;
+use warmth::Warmth;
 
 /// A domain's model.
 #[derive(Debug)]
@@ -80,6 +82,7 @@ pub(crate) struct PowerModel {
     accumulator: Accumulator,
     previous: Option<Observation>,
     errors: StandardErrors,
+    warmth: Warmth,
 }
 
 /// How well one of the model's candidates does.
@@ -116,6 +119,7 @@ impl PowerModel {
             accumulator: Accumulator::default(),
             previous: None,
             errors: StandardErrors::default(),
+            warmth: if given_watts.is_some() { Warmth::none() } else { Warmth::of(kind) },
         };
         model.fit();
         model
@@ -124,12 +128,15 @@ impl PowerModel {
     /// Learns from a window. Returns whether there is news to publish.
     pub(crate) fn observe(&mut self, window: &ObservedWindow) -> bool {
         self.score_window(window);
-        let Some(observation) = self.accumulator.add(window) else { return false };
+        let Some(mut observation) = self.accumulator.add(window) else { return false };
+        let drawn = observation.watts;
+        observation.watts = (drawn - self.warmth.watts()).max(0.0);
         self.compare(&observation);
         self.score(&observation);
         self.forget_if_contradicted(&observation);
         self.learner.learn(&observation);
         self.fit();
+        self.warmth.add(drawn, observation.seconds);
         self.renew_errors(&observation, window);
         true
     }
@@ -158,7 +165,7 @@ impl PowerModel {
     /// given.
     pub(crate) fn static_power(&self) -> Option<f64> {
         let learnt = || self.candidate().static_watts().or_else(|| self.candidates[0].static_watts());
-        self.given_watts.or_else(learnt)
+        self.given_watts.or_else(learnt).map(|watts| watts + self.warmth.watts())
     }
 
     /// The standard error of [`PowerModel::static_power`] in watts; 0 where that is given.

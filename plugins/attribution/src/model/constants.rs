@@ -75,6 +75,14 @@ pub(super) const OTHER_STATIC_SHARE: f64 = 0.4;
 /// The standard deviation of a share among machines, as a part of it.
 pub(super) const SHARE_ERROR: f64 = 0.75;
 
+// ---- Warmth
+// ----------------------------------------------------------------------------------------------------
+
+/// Static power of a package per watt of its mean power in the last seconds. In the trace of a real server
+/// (docs/evaluation.md) idle power rises by 0.65 % of the mean over 15 s. Less is assumed, so that the energy
+/// of a machine that does not get warm stays within 2 %.
+pub(super) const PACKAGE_WARMTH: f64 = 0.005;
+
 // ---- Differences: the short memory of changes in power
 // ----------------------------------------------------------
 
@@ -87,6 +95,9 @@ pub(super) const DIFFERENCE_SECONDS: f64 = 60.0;
 /// Standard deviation of static power around its mean, as a part of it: a warm package draws some percent
 /// more.
 pub(super) const STATIC_DRIFT: f64 = 0.03;
+/// Static power drifts that far where dynamic power is at least one part in this many of all power, and less
+/// where it is less: the package hardly warms up then.
+pub(super) const DRIFT_RANGE: f64 = 2.5;
 /// Standard deviation of predicted power that neither static nor dynamic power's recent errors explain, as a
 /// part of it.
 pub(super) const UNEXPLAINED_ERROR: f64 = 0.005;
@@ -137,9 +148,9 @@ pub(super) const MAX_DEVIATION: f64 = 1.0;
 pub(super) const FIT_REDUNDANCY: f64 = 4.0;
 /// The part of static power's drift that remains unseen: the mean of the last seconds shows most of it.
 pub(super) const UNSEEN_DRIFT: f64 = 0.4;
-/// Time constant, in seconds, over which the observed deviation is averaged: code that runs steadily shows
-/// less of it than there is.
-pub(super) const DEVIATION_SECONDS: f64 = 60.0;
+/// Time constant, in seconds, over which the observed deviation is averaged. A longer one keeps the errors of
+/// the first fits, which are off by orders of magnitude.
+pub(super) const DEVIATION_SECONDS: f64 = 10.0;
 /// How much more than the meter's noise power must have changed, in squares, to show a deviation.
 pub(super) const MIN_SIGNAL: f64 = 4.0;
 

@@ -40,7 +40,8 @@ impl PowerPredictor {
     pub fn predict(&self, window: &CountedWindow) -> Option<f64> {
         let seconds = window.ns as f64 * 1e-9;
         let rates = observed(window, 0).features.map(|feature| feature / seconds);
-        self.model.candidate().predict(&rates).filter(|watts| watts.is_finite())
+        let predicted = self.model.candidate().predict(&rates)? + self.model.warmth.watts();
+        predicted.is_finite().then_some(predicted)
     }
 
     /// Learns that `microjoules` were measured in `window`.

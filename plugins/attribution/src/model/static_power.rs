@@ -1,7 +1,7 @@
 //! Static power from levels of power: a straight line through what was drawn at each utilisation, with its
 //! standard error, alone and blended with the [`Prior`]. `learner.rs` has the levels.
 
-use super::constants::STATIC_DRIFT;
+use super::constants::{DRIFT_RANGE, STATIC_DRIFT};
 use super::prior::Prior;
 
 /// What is known of static power.
@@ -57,7 +57,10 @@ impl Line {
         let unexplained =
             sum(&|l| (l.watts - watts - slope * (l.utilisation - utilisation)).powi(2)) / weight;
         let count = weight * weight / sum(&|l| l.weight);
-        let variance = noise / weight + (unexplained + (STATIC_DRIFT * watts).powi(2)) / count;
+        // Static power drifts as the package warms up and cools, which dynamic power makes it do.
+        let dynamic = if spread > 0.0 { (slope * utilisation).clamp(0.0, watts) } else { watts };
+        let drift = STATIC_DRIFT * watts.min(DRIFT_RANGE * dynamic);
+        let variance = noise / weight + (unexplained + drift * drift) / count;
         Some(Self { weight, utilisation, spread, watts, covariance, variance })
     }
 

@@ -141,10 +141,10 @@ fn the_error_of_a_late_meter_in_short_windows_is_shared_by_static_and_dynamic_en
         let microjoules = model.static_energy(&window(1.0, power(1.0), late));
         microjoules / 100_000.0 - 1.0
     };
-    // The meter is never late: an error is the load's.
+    // The meter is never late: an error is the load's, which costs more or less for a tenth of a second.
     for i in 0..400 {
-        let time = f64::from(i / 10 % 5) / 2.5;
-        model.observe(&window(time, power(time), 0.0));
+        let (time, off) = (f64::from(i / 10 % 5) / 2.5, if i / 10 % 2 == 0 { 0.01 } else { -0.01 });
+        model.observe(&window(time, power(time) * (1.0 + off), 0.0));
     }
     assert!(error(&model, 0.0005).abs() < 0.01, "{}", error(&model, 0.0005));
     // The meter is half a millisecond early and late, alternately.
@@ -154,7 +154,7 @@ fn the_error_of_a_late_meter_in_short_windows_is_shared_by_static_and_dynamic_en
     }
     for late in [0.0005, -0.0005] {
         let part = error(&model, late) / late / 100.0;
-        assert!((part - 1.0).abs() < 0.05, "{part} of the delay");
+        assert!((part - 1.0).abs() < 0.08, "{part} of the delay");
     }
 }
 
@@ -231,7 +231,8 @@ fn what_an_earlier_run_learnt_is_forgotten_if_the_meter_contradicts_it() {
     let learnt = earlier.into_learner();
     for watts in [10.0, 50.0] {
         let mut next = PowerModel::new(Weights::Fitted, &ResourceKind::Package, None, None, learnt.clone());
-        assert!((next.static_power().unwrap() - 10.0).abs() < 0.1);
+        // Until the first observation it is that of a cold package.
+        assert!((next.static_power().unwrap() - 10.0).abs() < 0.2);
         (0..20).for_each(|i| _ = next.observe(&step(i, watts)));
         let found = next.static_power().unwrap();
         assert!((found - watts).abs() < 2.0, "{found} for {watts}");
