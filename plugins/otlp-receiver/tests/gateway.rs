@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Gateway, J, Sender, free_port, secured};
+use common::{Gateway, J, Sender, secured, unused_address};
 use wattrace_otlp_receiver::{OtlpReceiver, OtlpReceiverConfig};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -158,7 +158,7 @@ fn what_prevents_listening_is_reported_with_the_key_and_the_remedy() {
     }
     let files = secured();
     let config = |certificate: &str, key: &str| OtlpReceiverConfig {
-        grpc: format!("127.0.0.1:{}", free_port()),
+        grpc: unused_address(),
         http: String::new(),
         certificate: files.path(certificate),
         key: files.path(key),

@@ -6,10 +6,10 @@ pub(crate) mod requests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use wattrace_api::testing::{Point, Rig};
@@ -28,8 +28,16 @@ pub(crate) const J: u64 = 1_000_000;
 /// The Unix time at which the tests begin.
 pub(crate) const START: u64 = 1_700_000_000_000_000_000;
 
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// The part of the loopback network that belongs to this process, by its number: at most 22 bits.
+fn own_host() -> Ipv4Addr {
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 + a, b, c)
+}
+
+/// An address that nothing else listens at: no other process uses the host, and each port is given away once.
+pub(crate) fn unused_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    format!("{}:{}", own_host(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A gateway and all that came out of it.
@@ -44,8 +52,8 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn start(change: impl FnOnce(&mut OtlpReceiverConfig)) -> Self {
-        let address = || format!("127.0.0.1:{}", free_port());
-        let mut config = OtlpReceiverConfig { grpc: address(), http: address(), ..Default::default() };
+        let (grpc, http) = (unused_address(), unused_address());
+        let mut config = OtlpReceiverConfig { grpc, http, ..Default::default() };
         change(&mut config);
         let mut rig = Rig::new();
         rig.clock.set(Timestamp(START));
@@ -151,7 +159,6 @@ impl Sender {
         change: impl FnOnce(&mut OtlpConfig),
     ) -> Self {
         let address = if protocol == "grpc" { &gateway.config.grpc } else { &gateway.config.http };
-        let address = address.replace("127.0.0.1", "localhost");
         let mut config = OtlpConfig {
             endpoint: format!("{}://{address}", gateway.scheme),
             protocol: protocol.to_owned(),
@@ -220,8 +227,8 @@ fn open(rig: &Rig, who: Option<(i64, &'static str)>) -> SeriesId {
     })
 }
 
-/// PEM files of an authority, of a server (`localhost`) and a client that it signed, and a key without a
-/// certificate.
+/// PEM files of an authority, of a server on this process's host and a client that it signed, and a key
+/// without a certificate.
 pub(crate) struct Files(tempfile::TempDir);
 
 impl Files {
@@ -241,7 +248,7 @@ pub(crate) fn secured() -> Files {
     let directory = files.0.path();
     let authority = Authority::new();
     authority.write(directory, "authority.pem");
-    authority.issue(directory, "server", "localhost");
+    authority.issue(directory, "server", &own_host().to_string());
     authority.issue(directory, "client", "node-1");
     write_key(directory, "other.key");
     files
