@@ -204,15 +204,15 @@ fn in_victoria_metrics(port: u16) -> Option<Points> {
     Some(points)
 }
 
-#[test]
-fn victoria_metrics_has_every_point() {
+/// What an agent with these settings sends.
+fn arrives_in_victoria_metrics(settings: &[&str]) {
     if !has("victoria-metrics", "victoria-metrics") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
     let _server = start_victoria_metrics(dir.path(), port);
-    let mut agent = start_agent(dir.path(), port, &["plugins.influx.compression=none"]);
+    let mut agent = start_agent(dir.path(), port, settings);
     feed_ends(dir.path());
     interrupt(&agent.0);
     assert!(agent.0.wait().unwrap().success());
@@ -223,4 +223,15 @@ fn victoria_metrics_has_every_point() {
         in_victoria_metrics(port).filter(|points| points.len() >= written.len())
     });
     assert_eq!(read, written);
+}
+
+#[test]
+fn victoria_metrics_has_every_point() {
+    arrives_in_victoria_metrics(&["plugins.influx.compression=none"]);
+}
+
+#[test]
+fn version_2_of_the_protocol_brings_every_point_too() {
+    let (org, bucket) = ("plugins.influx.org=lab", "plugins.influx.bucket=energy");
+    arrives_in_victoria_metrics(&[org, bucket, "plugins.influx.token=open-sesame"]);
 }
