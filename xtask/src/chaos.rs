@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// Instead, an outage with as many points as two hours of 1,000 processes at 1 s
     #[arg(long, conflicts_with_all = ["kills", "jobs", "seed"])]
     volume: bool,
+    /// How many seconds that outage has
+    #[arg(long, default_value_t = 7200, requires = "volume")]
+    seconds: u32,
     /// Run the release build
     #[arg(long)]
     release: bool,
@@ -36,7 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         false => ("wattrace", "chaos"),
     };
     match options.volume {
-        true => say("chaos", "an outage with the points of two hours of 1,000 processes"),
+        true => say("chaos", format_args!("an outage with {} s of 1,000 processes", options.seconds)),
         false => say("chaos", format_args!("{} kills while the collector misbehaves", options.kills)),
     }
     let mut cargo = host_cargo();
@@ -45,6 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     cargo.args(["--", "--ignored", "--nocapture", "--exact", test]);
     cargo.env("WATTRACE_TEST_PYTHON", test_tools::python());
     cargo.env("WATTRACE_CHAOS_KILLS", options.kills.to_string());
+    cargo.env("WATTRACE_CHAOS_SECONDS", options.seconds.to_string());
     for (name, value) in [("JOBS", options.jobs.map(u64::from)), ("SEED", options.seed)] {
         if let Some(value) = value {
             cargo.env(format!("WATTRACE_CHAOS_{name}"), value.to_string());

@@ -5,14 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::conduct::{Conduct, Mood};
-use super::ledger::{Difference, Ledger, compare};
+use super::ledger::{Difference, Run, compare};
 use super::server::Collector;
 use super::{PATIENCE, Site, authority};
 use crate::rotel;
-
-/// What an agent that is killed may lose: what it measured since it last sent or spooled, which is its
-/// interval of 50 ms and its timeout of 300 ms for each of two requests, and as long as a busy disk takes.
-pub(crate) const TAIL: Duration = Duration::from_secs(4);
 
 /// How long an agent lives.
 const LIFE: std::ops::Range<u64> = 200..7000;
@@ -81,25 +77,26 @@ impl Campaign {
             }
             let agent = site.start();
             std::thread::sleep(Duration::from_millis(random.u64(LIFE)));
-            runs.push(agent.kill());
+            runs.push(match self.way {
+                Way::Cuts => agent.kill_for_good(),
+                _ => agent.kill(),
+            });
             between.iter().for_each(|rotel| rotel.stands_still(false));
             if self.way == Way::Cuts {
                 cut(&site.spool(), &mut random);
             }
         }
         collector.set(Conduct::Always(Mood::Well));
-        // What was cut may be lost.
-        let tail = if self.way == Way::Cuts { u64::MAX } else { TAIL.as_nanos() as u64 };
         let mut agent = site.start();
-        agent.until(|ledger| ledger.len() >= 10);
-        arrives(&collector, &runs, tail);
+        agent.until(|agent| agent.ledger().len() >= 10);
+        arrive(&collector, &runs);
         let last = agent.stop();
         // What that one has left.
         let agent = site.start();
-        arrives(&collector, std::slice::from_ref(&last), 0);
+        arrive(&collector, std::slice::from_ref(&last));
         agent.stop();
-        let mut streams = difference(&collector, &last, 0);
-        runs.iter().for_each(|run| streams.add(difference(&collector, run, tail)));
+        let mut streams = difference(&collector, &last);
+        runs.iter().for_each(|run| streams.add(difference(&collector, run)));
         let seen = collector.seen();
         Some(Outcome { kills: self.kills, taken: seen.taken, disturbed: seen.disturbed, streams })
     }
@@ -115,28 +112,28 @@ fn cut(spool: &Path, random: &mut fastrand::Rng) {
     file.set_len(random.u64(..=length)).unwrap();
 }
 
-/// Waits until the collector lacks nothing of the runs but their last `tail` nanoseconds.
-pub(crate) fn arrives(collector: &Collector, runs: &[Ledger], tail: u64) {
-    let begun = Instant::now();
+/// Waits until the collector lacks nothing that is due, or nothing more has arrived for long.
+pub(crate) fn arrive(collector: &Collector, runs: &[Run]) {
     let mut runs: Vec<_> = runs.iter().collect();
+    let (mut least, mut since) = (usize::MAX, Instant::now());
     loop {
-        let mut missing = Vec::new();
+        let mut missing = 0;
         runs.retain(|run| {
-            let of_run = difference(collector, run, tail).missing;
-            let is_missing = !of_run.is_empty();
-            missing.extend(of_run);
-            is_missing
+            let of_run = difference(collector, run).missing.len();
+            missing += of_run;
+            of_run > 0
         });
-        if missing.is_empty() {
+        if missing < least {
+            (least, since) = (missing, Instant::now());
+        }
+        if missing == 0 || since.elapsed() > PATIENCE {
             return;
         }
-        let some = &missing[..missing.len().min(3)];
-        assert!(begun.elapsed() < PATIENCE, "{} streams are missing: {some:#?}", missing.len());
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// What the collector lacks or has wrong of a run but for its last `tail` nanoseconds.
-pub(crate) fn difference(collector: &Collector, run: &Ledger, tail: u64) -> Difference {
-    compare(run, &collector.seen().newest, tail)
+/// What the collector lacks or has wrong of a run.
+pub(crate) fn difference(collector: &Collector, run: &Run) -> Difference {
+    compare(run, &collector.seen().newest)
 }

@@ -61,9 +61,30 @@ pub(crate) fn read(path: &Path) -> Ledger {
     ledger
 }
 
-/// The time of the newest value.
-pub(crate) fn newest(ledger: &Ledger) -> u64 {
-    ledger.values().filter_map(|values| values.keys().next_back()).copied().max().unwrap_or(0)
+/// A run of an agent.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) ledger: Ledger,
+    pub(crate) due: Due,
+}
+
+/// What of a run has to arrive.
+#[derive(Debug)]
+pub(crate) enum Due {
+    /// Everything: the agent has ended in order.
+    All,
+    /// At least these values: what an agent that was killed has spooled.
+    Spooled(HashMap<Key, Value>),
+}
+
+impl Due {
+    /// How much of a stream that ended at `last`, in microjoules.
+    fn of(&self, key: &Key, last: u64) -> u64 {
+        match self {
+            Due::All => last,
+            Due::Spooled(values) => values.get(key).map_or(0, |value| value.steps),
+        }
+    }
 }
 
 /// What a collector lacks or has wrong of a run.
@@ -73,10 +94,11 @@ pub(crate) struct Difference {
     pub(crate) complete: usize,
     /// Those of them whose newest value the collector refused for good.
     pub(crate) refused: usize,
-    /// Streams of which only values of the last moments before a kill are missing, and these values in
-    /// microjoules.
+    /// Streams of which only values are missing that a kill came before they were spooled, these values in
+    /// microjoules, and the longest time of such values in nanoseconds.
     pub(crate) cut: usize,
     pub(crate) cut_steps: u64,
+    pub(crate) cut_nanos: u64,
     /// Streams of which more is missing, and those with another value than the ledger's at that time.
     pub(crate) missing: Vec<String>,
     pub(crate) wrong: Vec<String>,
@@ -98,47 +120,37 @@ impl Difference {
         self.refused += more.refused;
         self.cut += more.cut;
         self.cut_steps += more.cut_steps;
+        self.cut_nanos = self.cut_nanos.max(more.cut_nanos);
         self.missing.extend(more.missing);
         self.wrong.extend(more.wrong);
     }
 }
 
-/// Compares a run with what the collector knows. Values of the last `tail` nanoseconds of the run may be
-/// missing.
-pub(crate) fn compare(ledger: &Ledger, seen: &HashMap<Key, Value>, tail: u64) -> Difference {
+/// Compares a run with what the collector knows.
+pub(crate) fn compare(run: &Run, seen: &HashMap<Key, Value>) -> Difference {
     let mut difference = Difference::default();
-    let covered = newest(ledger).saturating_sub(tail);
-    for (key, values) in ledger {
+    for (key, values) in &run.ledger {
         let Some((&last_time, &last)) = values.iter().next_back() else { continue };
-        let due = values.range(..=covered).next_back().map_or(0, |(_, steps)| *steps);
-        let Some(known) = seen.get(key) else {
-            match due {
-                0 => {
-                    (difference.cut, difference.cut_steps) = (difference.cut + 1, difference.cut_steps + last)
-                }
-                _ => {
-                    let before = (newest(ledger) - last_time) as f64 / 1e9;
-                    let what = format!("nothing arrived of {last} µJ {before} s before the kill");
-                    difference.missing.push(format!("{key:?}: {what}"));
-                }
-            }
-            continue;
-        };
-        let expected = values.range(..=known.time).next_back().map_or(0, |(_, steps)| *steps);
-        if known.time >= last_time && known.steps > last {
+        let due = run.due.of(key, last);
+        let first_time = values.keys().next().copied().unwrap_or(last_time);
+        let known = seen.get(key).copied();
+        let Value { time, steps, is_refused } =
+            known.unwrap_or(Value { time: first_time, steps: 0, is_refused: false });
+        let expected = values.range(..=time).next_back().map_or(0, |(_, steps)| *steps);
+        if time >= last_time && steps > last {
             // The kill has cut the ledger.
             difference.complete += 1;
-        } else if known.steps != expected {
+        } else if known.is_some() && steps != expected {
             difference.wrong.push(format!("{key:?}: {known:?}, and {expected} µJ in the ledger"));
-        } else if known.steps == last {
+        } else if steps == last {
             difference.complete += 1;
-            difference.refused += usize::from(known.is_refused);
-        } else if known.steps >= due {
+            difference.refused += usize::from(is_refused);
+        } else if steps >= due {
             difference.cut += 1;
-            difference.cut_steps += last - known.steps;
+            difference.cut_steps += last - steps;
+            difference.cut_nanos = difference.cut_nanos.max(last_time.saturating_sub(time));
         } else {
-            let before = (newest(ledger) - last_time) as f64 / 1e9;
-            difference.missing.push(format!("{key:?}: {known:?} of {last} µJ {before} s before the kill"));
+            difference.missing.push(format!("{key:?}: {known:?} of {last} µJ at {last_time}, {due} µJ due"));
         }
     }
     difference

@@ -7,13 +7,15 @@ pub(crate) mod conduct;
 pub(crate) mod ledger;
 pub(crate) mod seen;
 pub(crate) mod server;
+pub(crate) mod spooled;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ledger::Ledger;
+use ledger::{Due, Key, Ledger, Run, Value};
+use spooled::spooled;
 
 /// Longest that anything is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -34,7 +36,9 @@ pub(crate) struct Site {
 pub(crate) struct Agent {
     child: Child,
     ledger: PathBuf,
+    log: PathBuf,
     socket: PathBuf,
+    spool: PathBuf,
 }
 
 impl Site {
@@ -54,7 +58,7 @@ impl Site {
     pub(crate) fn start(&mut self) -> Agent {
         self.runs += 1;
         let ledger = self.dir.join(format!("ledger-{}.jsonl", self.runs));
-        let log = std::fs::File::options().append(true).create(true).open(self.dir.join("log")).unwrap();
+        let log = self.log_of(self.runs);
         let mut command = Command::new(env!("CARGO_BIN_EXE_wattrace"));
         command.env("STATE_DIRECTORY", self.dir.join("state")).args(["run", "--config"]);
         command.arg(self.dir.join("wattrace.toml"));
@@ -71,21 +75,27 @@ impl Site {
         }
         settings.extend_from_slice(&self.settings);
         command.args(settings.iter().flat_map(|setting| ["--set", setting]));
-        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Agent { child, ledger, socket }
+        let stderr = std::fs::File::create(&log).unwrap();
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        Agent { child, ledger, log, socket, spool: self.spool() }
+    }
+
+    fn log_of(&self, run: usize) -> PathBuf {
+        self.dir.join(format!("log-{run}"))
     }
 
     /// What the agents have logged.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+        let read = |run| std::fs::read_to_string(self.log_of(run)).unwrap_or_default();
+        (1..=self.runs).map(read).collect()
     }
 }
 
 impl Agent {
-    /// Waits until its ledger is as `fits` says.
-    pub(crate) fn until(&mut self, mut fits: impl FnMut(&Ledger) -> bool) {
+    /// Waits until it is as `fits` says.
+    pub(crate) fn until(&mut self, mut fits: impl FnMut(&Self) -> bool) {
         let begun = Instant::now();
-        while !fits(&self.ledger()) {
+        while !fits(self) {
             assert!(begun.elapsed() < PATIENCE, "the ledger has {} streams", self.ledger().len());
             assert!(self.child.try_wait().unwrap().is_none(), "the agent has ended");
             std::thread::sleep(Duration::from_millis(50));
@@ -111,19 +121,40 @@ impl Agent {
         ledger::read(&self.ledger)
     }
 
-    /// Kills it at once. Returns its ledger.
-    pub(crate) fn kill(mut self) -> Ledger {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.ledger()
+    /// What waits in its spool; `None`: it changed meanwhile.
+    pub(crate) fn spooled(&self) -> Option<HashMap<Key, Value>> {
+        spooled(&self.spool)
     }
 
-    /// Ends it as an operator does. Returns its ledger.
-    pub(crate) fn stop(mut self) -> Ledger {
+    /// Kills it at once. What it has spooled is due.
+    pub(crate) fn kill(mut self) -> Run {
+        self.die();
+        let spooled = self.spooled().expect("nobody has the spool's file, and it is readable");
+        Run { ledger: self.ledger(), due: Due::Spooled(spooled) }
+    }
+
+    /// Kills it at once, whose spool need not survive: nothing of it is due.
+    pub(crate) fn kill_for_good(mut self) -> Run {
+        self.die();
+        Run { ledger: self.ledger(), due: Due::Spooled(HashMap::new()) }
+    }
+
+    fn die(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Ends it as an operator does. Everything is due, unless it reports that its time to end was too short.
+    pub(crate) fn stop(mut self) -> Run {
         // SAFETY: the call has no preconditions; the agent is not reaped yet, so the pid is its own.
         unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
         self.child.wait().unwrap();
-        self.ledger()
+        let is_cut = std::fs::read_to_string(&self.log).unwrap().contains("is abandoned");
+        let due = match is_cut {
+            true => Due::Spooled(self.spooled().expect("the spool's file is readable")),
+            false => Due::All,
+        };
+        Run { ledger: self.ledger(), due }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A sender whose processes are known, and what they used.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use wattrace_api::SeriesId;
@@ -14,6 +15,10 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) struct Machine {
     pub(crate) fixture: Fixture,
     pub(crate) live: Vec<(SeriesId, u64)>,
+    /// Who they are: their pid, and the start of their stream.
+    who: HashMap<SeriesId, (i64, u64)>,
+    /// What the ended ones used, in microjoules.
+    ended: BTreeMap<(i64, u64), u64>,
     started: i64,
     /// What all processes used, in joules.
     pub(crate) truth: f64,
@@ -40,16 +45,31 @@ impl Machine {
             ..OtlpConfig::default()
         };
         change(&mut config);
-        Self { fixture: Fixture::new(config, now), live: Vec::new(), started: 0, truth: 0.0 }
+        Self {
+            fixture: Fixture::new(config, now),
+            live: Vec::new(),
+            who: HashMap::new(),
+            ended: BTreeMap::new(),
+            started: 0,
+            truth: 0.0,
+        }
     }
 
     /// Starts processes.
     pub(crate) fn fork(&mut self, count: usize) {
         for _ in 0..count {
             self.started += 1;
-            let consumer = process(self.started, "worker");
-            self.live.push((self.fixture.energy(Some(consumer)), 0));
+            let id = self.fixture.energy(Some(process(self.started, "worker")));
+            self.who.insert(id, (self.started, self.fixture.rig.clock.now().0));
+            self.live.push((id, 0));
         }
+    }
+
+    /// What each process used that has been measured, in microjoules.
+    pub(crate) fn ledger(&self) -> BTreeMap<(i64, u64), u64> {
+        let measured = self.live.iter().filter(|(_, joules)| *joules > 0);
+        let live = measured.filter_map(|(id, joules)| Some((*self.who.get(id)?, joules * J)));
+        self.ended.iter().map(|(who, microjoules)| (*who, *microjoules)).chain(live).collect()
     }
 
     /// A second passes, after which `exits` processes have ended.
@@ -57,7 +77,11 @@ impl Machine {
         self.live.iter_mut().for_each(|(_, joules)| *joules += 1);
         self.truth += self.live.len() as f64;
         let points: Vec<_> = self.live.iter().map(|(id, joules)| (*id, joules * J)).collect();
-        let ended: Vec<_> = self.live.drain(..exits).map(|(id, _)| id).collect();
+        let mut ended = Vec::with_capacity(exits);
+        for (id, joules) in self.live.drain(..exits) {
+            ended.push(id);
+            self.ended.extend(self.who.remove(&id).map(|who| (who, joules * J)));
+        }
         self.fixture.write(SECOND, &points, &ended);
     }
 

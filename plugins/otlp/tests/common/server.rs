@@ -1,6 +1,6 @@
 //! A collector behind a proxy, over OTLP/HTTP and gRPC, that answers as the test says and knows what it took.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +11,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::metrics::v1::{NumberDataPoint, metric::Data, number_data_point::Value};
 use prost::Message;
 use tokio::runtime::Runtime;
@@ -56,6 +57,8 @@ pub(crate) struct Seen {
     /// The sizes of the requests that it took, and of the others.
     pub(crate) taken: Vec<usize>,
     pub(crate) refused: Vec<usize>,
+    /// The largest request that it took.
+    pub(crate) largest: Bytes,
     /// The head of the last request.
     pub(crate) uri: String,
     pub(crate) headers: HeaderMap,
@@ -65,6 +68,17 @@ impl Seen {
     /// The energy of all processes, in joules.
     pub(crate) fn joules(&self) -> f64 {
         self.values.values().map(|(_, joules)| joules).sum()
+    }
+
+    /// The newest value of each process, in microjoules, by pid and start of the stream.
+    pub(crate) fn processes(&self) -> BTreeMap<(i64, u64), u64> {
+        let newest = self.values.iter().map(|((_, attributes, start), (_, joules))| {
+            let attributes = NumberDataPoint::decode(&**attributes).unwrap().attributes;
+            let pid = attributes.into_iter().find(|attribute| attribute.key == "process.pid").unwrap();
+            let Some(any_value::Value::IntValue(pid)) = pid.value.unwrap().value else { panic!("no pid") };
+            ((pid, *start), (joules * 1e6).round() as u64)
+        });
+        newest.collect()
     }
 
     fn take(&mut self, request: &ExportMetricsServiceRequest) {
@@ -132,6 +146,9 @@ async fn answer(
     (seen.uri, seen.headers) = (head.uri.to_string(), head.headers);
     let Some(Answer { status, headers, body }) = scripted else {
         seen.taken.push(body.len());
+        if body.len() > seen.largest.len() {
+            seen.largest = body.clone();
+        }
         seen.take(&ExportMetricsServiceRequest::decode(body).unwrap());
         return success(is_grpc);
     };
