@@ -140,12 +140,12 @@ enum Task {
     },
     /// Build the user's book and the plugin author's into target/book, with mdBook
     Book,
-    /// Fuzz the parsers of untrusted input, with cargo-fuzz and a nightly compiler
+    /// Fuzz the parsers of untrusted input, under libFuzzer
     Fuzz {
         /// How long each target runs
         #[arg(long, default_value_t = 600)]
         seconds: u32,
-        /// Add to fuzz/corpus what reaches code that nothing there does
+        /// Make fuzz/corpus of the fewest inputs, of it and of what was found, that reach the same code
         #[arg(long)]
         keep: bool,
         /// Only reduce fuzz/corpus to the fewest inputs that reach the same code
