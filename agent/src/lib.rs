@@ -23,6 +23,7 @@ mod cli;
 pub mod config;
 mod control;
 mod observe;
+mod operation;
 pub mod pattern;
 pub mod pipeline;
 pub mod plugins;

@@ -349,3 +349,50 @@ fn selected_trees_are_traced_by_a_daemon_and_a_long_process_is_a_chain_of_spans(
     assert!(children.iter().all(|span| ids.contains(&span.parent) && span.trace == chain[0].trace));
     assert_eq!(spans.len(), chain.len() + children.len(), "nothing else is traced");
 }
+
+#[test]
+fn what_the_agent_does_is_a_trace_of_its_own_if_asked_for() {
+    for is_asked_for in [true, false] {
+        let Some(server) = Server::start(1) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let (_meter, out) = (meter(dir.path()), dir.path().join("out.jsonl"));
+        let mut agent = agent();
+        agent.args(["run", "--plugins", "rapl,jsonl,otlp"]).args(is_asked_for.then_some("--trace-operation"));
+        agent.args(options(dir.path(), &server)).args(["--set", "plugins.otlp.interval=100ms"]);
+        agent.args(["--set", "plugins.otlp.spool=none"]);
+        agent.args(["--set", &format!("plugins.otlp.endpoint={}", server.endpoint)]);
+        agent.args(["--set", &format!("plugins.jsonl.path={}", out.display())]);
+        agent.env("OTEL_EXPORTER_OTLP_ENDPOINT", &server.endpoint).env("OTEL_BSP_SCHEDULE_DELAY", "100");
+        let protocol = ["OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"];
+        let mut agent = agent.env(protocol[0], protocol[1]).spawn().unwrap();
+        let windows = || {
+            let points = if out.exists() { read_jsonl(&out) } else { Vec::new() };
+            let metered = points.iter().filter(|point| metric(point) == "hw.energy");
+            metered.map(|point| point["time_unix_nano"].to_string()).collect::<HashSet<_>>().len()
+        };
+        while windows() < 10 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        interrupt(&agent);
+        agent.wait().unwrap();
+        let spans = server.stop();
+        if !is_asked_for {
+            assert_eq!(spans.len(), 0, "{spans:#?}");
+            continue;
+        }
+        assert!(spans.iter().all(|span| span.scope == "wattrace.agent" && span.start <= span.end));
+        let of = |name: &str| spans.iter().filter(|span| span.name == name).collect::<Vec<_>>();
+        let ticks = of("source/rapl/energy");
+        assert!(ticks.len() > windows(), "a tick is a span: {} for {} windows", ticks.len(), windows());
+        let opening = |span: &&&Span| span.attributes["wattrace.opening"] == true;
+        assert_eq!(ticks.iter().filter(opening).count(), 1);
+        let writes: HashMap<_, _> =
+            of("output/otlp/metrics").into_iter().map(|span| (&*span.span, &*span.trace)).collect();
+        let exports = of("export");
+        assert!(!exports.is_empty(), "{spans:#?}");
+        for export in exports {
+            assert_eq!(writes.get(&*export.parent), Some(&&*export.trace), "{export:?}");
+            assert!(export.attributes["bytes"].as_i64() > Some(0), "{export:?}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod doctor;
 mod examples;
 mod exec;
 mod failure;
+mod log;
 mod manual;
 mod missing;
 mod options;
@@ -30,7 +31,6 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 use wattrace_api::privilege;
 
 use self::failure::Failure;
@@ -45,6 +45,10 @@ struct Cli {
     /// Log more: -v what was found, -vv what is done
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
+    /// Send what this command itself does as spans to the collector of OTEL_EXPORTER_OTLP_ENDPOINT
+    #[cfg(feature = "traces")]
+    #[arg(long, global = true, env = "WATTRACE_TRACE_OPERATION")]
+    trace_operation: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -104,11 +108,25 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
     limits::raise_open_files();
     heap::return_large_blocks();
     let cli = Cli::parse();
-    log_to_stderr(cli.verbose);
+    #[cfg(feature = "traces")]
+    let _operation = match cli.trace_operation.then(|| log::to_stderr_and_trace(cli.verbose)).transpose() {
+        Ok(None) => {
+            log::to_stderr(cli.verbose);
+            None
+        }
+        Ok(operation) => operation,
+        Err(cause) => return fail(&Failure::usage(format!("--trace-operation: {cause}"))),
+    };
+    #[cfg(not(feature = "traces"))]
+    log::to_stderr(cli.verbose);
     if limited {
         info!("capabilities of the file are used for the kernel's own files only");
     }
-    let result = match cli.command {
+    dispatch(cli.command, plugins).unwrap_or_else(|failure| fail(&failure))
+}
+
+fn dispatch(command: Command, plugins: &[Registered]) -> Result<ExitCode, Failure> {
+    match command {
         Command::Run(options) => run::main(&options, plugins),
         Command::Exec(options) => exec::main(&options, plugins),
         Command::Watch(options) => watch::main(&options, plugins),
@@ -126,8 +144,7 @@ pub(crate) fn main(plugins: &[Registered]) -> ExitCode {
         Command::Control(options) => control::main(options),
         Command::Completions(options) => manual::completions(&options, &mut Cli::command()),
         Command::Man(options) => manual::man(&options, Cli::command()),
-    };
-    result.unwrap_or_else(|failure| fail(&failure))
+    }
 }
 
 fn fail(failure: &Failure) -> ExitCode {
@@ -146,22 +163,4 @@ fn limit_rights() -> Result<bool, Failure> {
     }
     privilege::limit()
         .map_err(|e| Failure::new(format!("cannot limit the capabilities of this process: {e}")))
-}
-
-/// Logs to stderr. WARN means degraded without loss, ERROR that someone must act; both are always shown.
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "wattrace=debug,info",
-    };
-    let filter = EnvFilter::try_from_env("WATTRACE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal)
-        .with_target(false)
-        .without_time()
-        .init();
 }

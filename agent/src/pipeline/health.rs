@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tracing::span::EnteredSpan;
 use tracing::{error, info, warn};
 use wattrace_api::{Clock, ElementKind, Error, ErrorKind};
+
+use crate::operation;
 
 /// An element's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,7 +190,7 @@ impl Health {
     /// Notes that a call into it begins; dropping the value ends it.
     pub(crate) fn busy(&self) -> Busy<'_> {
         self.busy_since.store(self.clock.now().0.max(1), Relaxed);
-        Busy { health: self }
+        Busy { health: self, _span: operation::call(&self.name, self.is_opening()) }
     }
 
     /// Notes that its opening begins.
@@ -328,6 +331,7 @@ impl Health {
 /// A call into an element; it ends when this is dropped.
 pub(crate) struct Busy<'a> {
     health: &'a Health,
+    _span: EnteredSpan,
 }
 
 impl Drop for Busy<'_> {

@@ -4,6 +4,10 @@
 
 use std::fmt;
 
+/// The `tracing` target of spans of the agent's own operation: calls into elements, exports. Their level is
+/// TRACE, so they are created only while that operation is traced.
+pub const OPERATION: &str = "operation";
+
 /// A span that others may be children of, and whether its trace is recorded.
 ///
 /// ```

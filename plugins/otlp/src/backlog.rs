@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
+use tracing::{Instrument as _, trace_span};
+use wattrace_api::trace::OPERATION;
 use wattrace_api::{Clock, Timestamp};
 use wattrace_otlp_client::{Outcome, Transport};
 use wattrace_spool::{Class, Entry, Id, Spool, Waiting};
@@ -120,11 +122,12 @@ impl Backlog {
         }
         let (events, round) = mpsc::channel();
         let (way, spool, after) = (way.clone(), self.spool.clone(), self.after);
-        runtime.spawn(async move {
+        let replay = async move {
             let failed = send_all(&way, &spool, after, &events).await;
             // An error means that the output was closed meanwhile.
             _ = events.send(Event::Ended(failed));
-        });
+        };
+        runtime.spawn(replay.instrument(trace_span!(target: OPERATION, "replay")));
         self.round = Some(round);
     }
 }

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use tracing::{Span, trace_span};
+use wattrace_api::trace::OPERATION;
 use wattrace_otlp_client::{Outcome, Problem, Transport};
 
 use crate::encode::{Contents, Request};
@@ -30,6 +32,14 @@ pub(crate) struct Limits {
     pub(crate) request: Duration,
     /// All requests of a set. `None`: as long as each of them.
     pub(crate) set: Option<Duration>,
+}
+
+/// The span of sending `requests`, in the trace of the agent's own operation.
+pub(crate) fn span(requests: &[Request]) -> Span {
+    // Attributes are signed.
+    let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let bytes = || whole(requests.iter().map(|request| request.body.len()).sum());
+    trace_span!(target: OPERATION, "export", requests = whole(requests.len()), bytes = bytes())
 }
 
 /// Sends `requests`.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::runtime::Handle;
+use tracing::Instrument as _;
 use wattrace_api::{Batch, Clock, Error, Output, Registry, Timestamp};
 use wattrace_otlp_client::{Outcome, Transport};
 use wattrace_spool::Spool;
@@ -20,7 +21,7 @@ use crate::backlog::{Backlog, Way};
 use crate::backoff::Backoff;
 use crate::collector::{Collector, Notice};
 use crate::config::Settings;
-use crate::delivery::{Limits, Report, deliver};
+use crate::delivery::{Limits, Report, deliver, span};
 use crate::encode::{Contents, Packer, Request};
 use crate::losses::Losses;
 use crate::resource;
@@ -143,10 +144,12 @@ impl Exporter {
         let kept = if self.backlog.is_some() { requests.clone() } else { Vec::new() };
         let (answer, report) = mpsc::channel();
         let (way, sizes) = (self.way.clone(), self.sizes);
-        self.runtime.spawn(async move {
+        let span = span(&requests);
+        let exchange = async move {
             // An error means that the output was closed meanwhile.
             _ = answer.send(deliver(&*way.transport, way.limits, requests, sizes).await);
-        });
+        };
+        self.runtime.spawn(exchange.instrument(span));
         self.in_flight = Some(InFlight { report, requests: kept });
     }
 

@@ -9,6 +9,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use prost::bytes::Bytes;
 use tokio::runtime::Handle;
+use tracing::{Instrument as _, Span, trace_span};
+use wattrace_api::trace::OPERATION;
 use wattrace_otlp_client::{Outcome, Transport};
 use wattrace_spool::Id;
 
@@ -54,6 +56,14 @@ impl Request {
 /// What became of a request. `None`: it was not sent, since one before it failed.
 pub(crate) type Answer = (Request, Option<Outcome>);
 
+/// The span of sending `requests`, in the trace of the agent's own operation.
+fn span(requests: &[Request]) -> Span {
+    // Attributes are signed.
+    let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let bytes = || whole(requests.iter().map(|request| request.body.len()).sum());
+    trace_span!(target: OPERATION, "export", requests = whole(requests.len()), bytes = bytes())
+}
+
 /// Requests that are being sent.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -72,7 +82,8 @@ impl Delivery {
         let live = requests.iter().filter(is_live).map(|r| (r.body.clone(), r.spans)).collect();
         let (sender, answers) = mpsc::channel();
         let transport = transport.clone();
-        runtime.spawn(async move {
+        let span = span(&requests);
+        let exchange = async move {
             let (mut all, mut goes_on) = (Vec::with_capacity(requests.len()), true);
             for request in requests {
                 let outcome = match goes_on {
@@ -84,7 +95,8 @@ impl Delivery {
             }
             // An error means that the output was closed meanwhile.
             _ = sender.send(all);
-        });
+        };
+        runtime.spawn(exchange.instrument(span));
         Self { spans, live, answers }
     }
 

@@ -13,6 +13,7 @@
 //! | `span`, `resource` | spans in the terms of OpenTelemetry's SDK; the resource they are about |
 //! | `queue`, `request`, `delivery` | spans that wait, put together to requests, and sent |
 //! | `losses` | what was lost |
+//! | [`operation`] | the agent's own operation as a trace, which is not about processes |
 //! | [`fuzzing`] | the entry for fuzzers |
 //!
 //! Follow a process: `exporter` → `table` → `trees` → `process` → `span` → `queue` → `request` →
@@ -37,6 +38,7 @@ pub mod fuzzing;
 mod ids;
 mod limits;
 mod losses;
+pub mod operation;
 mod process;
 mod queue;
 mod request;
