@@ -21,9 +21,12 @@ pub enum BtfError {
 /// A parsed BTF blob: its types.
 pub(crate) struct Btf<'a> {
     strings: &'a [u8],
-    types: Vec<Type<'a>>,
+    types: &'a [u8],
+    /// Where each type begins, in their order. Ids count from 1: the first place is that of 0, which is void.
+    places: Vec<u32>,
 }
 
+#[derive(Clone, Copy)]
 struct Type<'a> {
     name: u32,
     kind: u32,
@@ -38,6 +41,24 @@ const UNION: u32 = 5;
 const FORWARD: u32 = 7;
 const TYPEDEF: u32 = 8;
 
+impl<'a> Type<'a> {
+    /// The type at the beginning of `bytes`.
+    fn read(bytes: &'a [u8]) -> Result<Self, BtfError> {
+        let (name, info) = (u32_at(bytes, 0)?, u32_at(bytes, 4)?);
+        let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
+        let tail = match kind {
+            1 | 14 | 17 => 4,                       // int, var, decl_tag
+            3 => 12,                                // array
+            STRUCT | UNION | 15 | 19 => 12 * count, // and datasec, enum64
+            6 | 13 => 8 * count,                    // enum, func_proto
+            2 | 7..=12 | 16 | 18 => 0,
+            _ => return Err(BtfError::Malformed),
+        };
+        let members = bytes.get(12..12 + tail).ok_or(BtfError::Malformed)?;
+        Ok(Self { name, kind, bit_fields: info >> 31 == 1, members })
+    }
+}
+
 impl<'a> Btf<'a> {
     /// Reads the blob's table of types.
     pub(crate) fn parse(blob: &'a [u8]) -> Result<Self, BtfError> {
@@ -46,44 +67,40 @@ impl<'a> Btf<'a> {
         let (base, type_off, type_len, str_off, str_len) =
             (header(1)?, header(2)?, header(3)?, header(4)?, header(5)?);
         let section = |at: usize, len: usize| blob.get(base + at..base + at + len).ok_or(BtfError::Malformed);
-        let strings = section(str_off, str_len)?;
-        let mut rest = section(type_off, type_len)?;
-        // Type ids count from 1; 0 is void.
-        let mut types = vec![Type { name: 0, kind: 0, bit_fields: false, members: &[] }];
-        while !rest.is_empty() {
-            let (name, info) = (u32_at(rest, 0)?, u32_at(rest, 4)?);
-            let (kind, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
-            let tail = match kind {
-                1 | 14 | 17 => 4,                       // int, var, decl_tag
-                3 => 12,                                // array
-                STRUCT | UNION | 15 | 19 => 12 * count, // and datasec, enum64
-                6 | 13 => 8 * count,                    // enum, func_proto
-                2 | 7..=12 | 16 | 18 => 0,
-                _ => return Err(BtfError::Malformed),
-            };
-            let members = rest.get(12..12 + tail).ok_or(BtfError::Malformed)?;
-            types.push(Type { name, kind, bit_fields: info >> 31 == 1, members });
-            rest = &rest[12 + tail..];
+        let (strings, types) = (section(str_off, str_len)?, section(type_off, type_len)?);
+        // Most have a tail: fewer come than this.
+        let mut places = Vec::with_capacity(types.len() / 16);
+        places.push(0);
+        let mut at = 0;
+        while at < types.len() {
+            places.push(at as u32);
+            at += 12 + Type::read(&types[at..])?.members.len();
         }
-        Ok(Self { strings, types })
+        Ok(Self { strings, types, places })
     }
 
-    /// Byte offsets of `wanted` (structure, member) pairs, in their order.
-    pub(crate) fn offsets(&self, wanted: &[(&'static str, &'static str)]) -> Result<Vec<u32>, BtfError> {
-        let names: HashSet<_> = wanted.iter().map(|(name, _)| *name).collect();
-        let mut structs = HashMap::new();
-        for t in self.types.iter().filter(|t| t.kind == STRUCT && t.name != 0) {
-            if let Some(name) = names.iter().find(|name| self.is_named(t.name, name)) {
-                structs.entry(*name).or_insert(t);
+    /// The type with this id.
+    fn get(&self, id: usize) -> Option<Type<'a>> {
+        let place = self.places.get(id).filter(|_| id != 0)?;
+        Type::read(self.types.get(*place as usize..)?).ok()
+    }
+
+    /// All types but void, with their ids.
+    fn all(&self) -> impl Iterator<Item = (usize, Type<'a>)> {
+        (1..self.places.len()).filter_map(|id| Some((id, self.get(id)?)))
+    }
+
+    /// The structures called `names`.
+    pub(crate) fn structs(&self, names: impl IntoIterator<Item = &'static str>) -> Structs<'_> {
+        let mut wanted: HashSet<_> = names.into_iter().collect();
+        let mut found = HashMap::new();
+        for (_, t) in self.all().filter(|(_, t)| t.kind == STRUCT && t.name != 0) {
+            if let Some(&name) = wanted.iter().find(|name| self.is_named(t.name, name)) {
+                wanted.remove(name);
+                found.insert(name, t);
             }
         }
-        let find = |&(name, member)| {
-            let t = structs.get(name).ok_or(BtfError::NoStruct(name))?;
-            let seen = &mut HashSet::new();
-            let bits = self.member_bits(t, member, 0, seen).ok_or(BtfError::NoMember(name, member))?;
-            Ok(bits / 8)
-        };
-        wanted.iter().map(find).collect()
+        Structs { btf: self, found }
     }
 
     /// Offset in bits of `member` in `t` or in its anonymous structs and unions. Those in `seen` are skipped:
@@ -95,10 +112,10 @@ impl<'a> Btf<'a> {
             if name != 0 && self.is_named(name, member) {
                 return Some(offset);
             }
-            let inner = self.types.get(id as usize).filter(|i| matches!(i.kind, STRUCT | UNION));
-            if let (0, Some(inner), true) = (name, inner, depth < 8)
+            let inner = if name == 0 && depth < 8 { self.get(id as usize) } else { None };
+            if let Some(inner) = inner.filter(|inner| matches!(inner.kind, STRUCT | UNION))
                 && seen.insert(id)
-                && let Some(bits) = self.member_bits(inner, member, depth + 1, seen)
+                && let Some(bits) = self.member_bits(&inner, member, depth + 1, seen)
             {
                 return offset.checked_add(bits);
             }
@@ -106,25 +123,23 @@ impl<'a> Btf<'a> {
         None
     }
 
-    /// A blob with the same type ids, in which the typedefs have their names that begin with `prefix`, and
-    /// every other type is a forward declaration without a name.
+    /// A blob with the same type ids, up to the last of the typedefs whose names begin with `prefix`. These
+    /// have their names, and every other type is a forward declaration without one.
     pub(crate) fn outline(&self, prefix: &str) -> Vec<u8> {
         const MAGIC_AND_VERSION: u32 = 0x0001_eb9f;
         const HEADER_LEN: u32 = 24;
-        let (mut types, mut strings) = (Vec::with_capacity(self.types.len() * 12), vec![0]);
-        for t in self.types.iter().skip(1) {
-            let name =
-                self.name(t.name).filter(|name| t.kind == TYPEDEF && name.starts_with(prefix.as_bytes()));
-            let (kind, at) = match name {
-                Some(name) => {
-                    let at = strings.len() as u32;
-                    strings.extend_from_slice(name);
-                    strings.push(0);
-                    (TYPEDEF, at)
-                }
-                None => (FORWARD, 0),
+        let (mut types, mut strings) = (Vec::new(), vec![0]);
+        let mut next = 1;
+        for (id, t) in self.all().filter(|(_, t)| t.kind == TYPEDEF) {
+            let Some(name) = self.name(t.name).filter(|name| name.starts_with(prefix.as_bytes())) else {
+                continue;
             };
-            types.extend([at, kind << 24, 0].into_iter().flat_map(u32::to_ne_bytes));
+            let others = [0, FORWARD << 24, 0].into_iter().cycle().take(3 * (id - next));
+            let this = [strings.len() as u32, TYPEDEF << 24, 0];
+            types.extend(others.chain(this).flat_map(u32::to_ne_bytes));
+            strings.extend_from_slice(name);
+            strings.push(0);
+            next = id + 1;
         }
         let (type_len, string_len) = (types.len() as u32, strings.len() as u32);
         let header = [MAGIC_AND_VERSION, HEADER_LEN, 0, type_len, type_len, string_len];
@@ -142,6 +157,25 @@ impl<'a> Btf<'a> {
     fn is_named(&self, offset: u32, name: &str) -> bool {
         let rest = self.strings.get(offset as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
         rest.is_some_and(|rest| rest.first() == Some(&0))
+    }
+}
+
+/// Structures of a blob.
+pub(crate) struct Structs<'a> {
+    btf: &'a Btf<'a>,
+    found: HashMap<&'static str, Type<'a>>,
+}
+
+impl Structs<'_> {
+    /// Byte offsets of `wanted` (structure, member) pairs, in their order.
+    pub(crate) fn offsets(&self, wanted: &[(&'static str, &'static str)]) -> Result<Vec<u32>, BtfError> {
+        let find = |&(name, member)| {
+            let t = self.found.get(name).ok_or(BtfError::NoStruct(name))?;
+            let seen = &mut HashSet::new();
+            let bits = self.btf.member_bits(t, member, 0, seen).ok_or(BtfError::NoMember(name, member))?;
+            Ok(bits / 8)
+        };
+        wanted.iter().map(find).collect()
     }
 }
 
@@ -190,11 +224,14 @@ mod tests {
         blob
     }
 
+    fn offsets(blob: &[u8], wanted: &[(&'static str, &'static str)]) -> Result<Vec<u32>, BtfError> {
+        Btf::parse(blob)?.structs(wanted.iter().map(|(name, _)| *name)).offsets(wanted)
+    }
+
     #[test]
     fn members_are_found_through_anonymous_unions() {
         let blob = blob();
-        let btf = Btf::parse(&blob).unwrap();
-        assert_eq!(btf.offsets(&[("outer", "a"), ("outer", "c")]).unwrap(), [0, 4]);
+        assert_eq!(offsets(&blob, &[("outer", "a"), ("outer", "c")]).unwrap(), [0, 4]);
     }
 
     #[test]
@@ -207,7 +244,7 @@ mod tests {
         aya::Btf::parse(&outline, aya::Endianness::default()).unwrap();
         let id = |blob: &[u8], name: &str| {
             let btf = Btf::parse(blob).unwrap();
-            btf.types.iter().position(|t| t.kind == TYPEDEF && btf.is_named(t.name, name)).unwrap()
+            btf.all().find(|(_, t)| t.kind == TYPEDEF && btf.is_named(t.name, name)).unwrap().0
         };
         for name in ["btf_trace_sched_switch", "btf_trace_cgroup_mkdir"] {
             assert_eq!(id(&outline, name), id(&blob, name), "{name}");
@@ -225,19 +262,18 @@ mod tests {
         let mut blob: Vec<u8> = header.into_iter().chain(types).flat_map(u32::to_ne_bytes).collect();
         blob.extend(strings);
         // A thousand to the eighth power would never end.
-        let message = Btf::parse(&blob).unwrap().offsets(&[("outer", "z")]).unwrap_err().to_string();
+        let message = offsets(&blob, &[("outer", "z")]).unwrap_err().to_string();
         assert!(message.contains("has no member z"), "{message}");
     }
 
     #[test]
     fn an_error_names_what_is_missing_and_a_truncated_blob_does_not_panic() {
         let blob = blob();
-        let btf = Btf::parse(&blob).unwrap();
-        let message = |w| btf.offsets(&[w]).unwrap_err().to_string();
+        let message = |w| offsets(&blob, &[w]).unwrap_err().to_string();
         assert!(message(("outer", "z")).contains("struct outer has no member z"));
         assert!(message(("inner", "a")).contains("no struct inner"));
         for len in 0..blob.len() {
-            let _ = Btf::parse(&blob[..len]).map(|b| b.offsets(&[("outer", "c")]));
+            let _ = offsets(&blob[..len], &[("outer", "c")]);
         }
     }
 }

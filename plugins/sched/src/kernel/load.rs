@@ -6,13 +6,14 @@ use wattrace_api::{Finding, Verdict};
 use wattrace_common::ledger::{Cpu, NO_SIBLING};
 
 use super::attach::{self, Hook};
+use super::blob::Blob;
 use super::error::{KernelError, failed};
 use super::log::Log;
 use super::mapped::Mapped;
 use super::offsets::Offsets;
 use super::sizes::Sizes;
 use super::wakeup::Wakeup;
-use super::{Kernel, OBJECT, Options, btf, counters, scan};
+use super::{Kernel, OBJECT, Options, btf, counters, loader, scan};
 use crate::requirements::{self, BTF_PATH, Facts};
 
 /// What the loaded object does on this kernel.
@@ -35,13 +36,8 @@ impl Kernel {
     /// # Errors
     /// [`KernelError`]: what is missing, or the step that failed.
     pub fn load(options: &Options) -> Result<Self, KernelError> {
-        // A new loader parses all of the kernel's types, whether or not it is given others. Here it does so
-        // while nothing else takes memory. Without the trim, what stays would lie scattered over the gaps.
-        let mut loader = EbpfLoader::new();
-        loader.btf(None);
-        trim_heap();
         let plan = Plan::new(options)?;
-        let ebpf = plan.load_object(loader, options)?;
+        let ebpf = plan.load_object(loader::new(), options)?;
         let mut kernel = plan.take_maps(ebpf, options)?;
         attach::load_raw(&mut kernel.ebpf, "flush")?;
         attach::load(&mut kernel.ebpf, &kernel.hooks, plan.btf.as_ref())?;
@@ -151,7 +147,7 @@ impl Plan {
 
 /// Reads the kernel's type information: the offsets, and the outline in which aya finds tracepoints.
 fn read_types() -> Result<(Offsets, Vec<u8>), KernelError> {
-    let blob = std::fs::read(BTF_PATH).map_err(failed(format!("read {BTF_PATH}")))?;
+    let blob = Blob::of(BTF_PATH).map_err(failed(format!("read {BTF_PATH}")))?;
     let types = btf::Btf::parse(&blob).map_err(failed("parse the kernel's BTF"))?;
     let offsets = Offsets::from_btf(&types).map_err(failed("find the kernel's structures"))?;
     Ok((offsets, types.outline("btf_trace_")))

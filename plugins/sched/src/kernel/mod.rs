@@ -4,9 +4,9 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `options.rs`, `error.rs` | what to account for; what can go wrong |
-//! | `load.rs`, `attach.rs` | loading the object; attaching programs to tracepoints |
+//! | `load.rs`, `loader.rs`, `attach.rs` | loading the object, by aya's loader; attaching programs |
 //! | `probe.rs` | whether this kernel can run programs as closing a ledger needs |
-//! | `offsets.rs`, `btf.rs`, `scan.rs` | the offsets of members in the kernel's structures |
+//! | `offsets.rs`, `btf.rs`, `blob.rs`, `scan.rs` | the offsets of members in the kernel's structures |
 //! | `sizes.rs`, `mapped.rs` | the sizes of maps; the memory of a map |
 //! | `log.rs` | the log of events |
 //! | `wakeup.rs` | the descriptor that is readable when a page or ring fills up |
@@ -16,6 +16,7 @@
 //! | `fuzzing.rs` | for fuzzers |
 
 mod attach;
+mod blob;
 mod btf;
 mod cost;
 mod counters;
@@ -24,6 +25,7 @@ mod event_names;
 pub(crate) mod fuzzing;
 mod irq;
 mod load;
+mod loader;
 mod log;
 mod mapped;
 mod offsets;
@@ -59,7 +61,7 @@ pub use self::options::Options;
 pub use self::probe::KernelMemory;
 pub(crate) use self::probe::{readable_kernel_memory, runs_programs_on_a_cpu};
 
-/// The program object that `cargo xtask build-ebpf` made.
+/// The program object: `ebpf/wattrace-ebpf.o` of the repository.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WATTRACE_EBPF_OBJECT"));
 
 /// The loaded programs and their maps. Dropping it detaches the programs.

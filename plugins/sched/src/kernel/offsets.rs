@@ -76,9 +76,12 @@ impl Offsets {
     /// # Errors
     /// It is malformed, or lacks a member that accounting needs.
     pub(super) fn from_btf(btf: &Btf<'_>) -> Result<Self, BtfError> {
+        let groups: [&[Member]; 7] = [&NEEDED, START[0], START[1], CLOCK, ARGUMENTS, PROCESS_STATS, CGROUPS];
+        let paths = groups.into_iter().flatten().flat_map(|(_, path)| path.iter());
+        let structs = btf.structs(paths.map(|(name, _)| *name));
         let find = |members: &[Member]| {
             let wanted: Vec<_> = members.iter().flat_map(|(_, path)| path.iter().copied()).collect();
-            let mut found = btf.offsets(&wanted)?.into_iter();
+            let mut found = structs.offsets(&wanted)?.into_iter();
             let sum = |&(global, path): &Member| (global, found.by_ref().take(path.len()).sum());
             Ok::<Vec<(&'static str, u32)>, BtfError>(members.iter().map(sum).collect())
         };

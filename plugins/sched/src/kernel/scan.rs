@@ -11,11 +11,11 @@ use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _};
 use wattrace_common::scan::Scan;
 use wattrace_procfs::{Procfs, TICK_NANOS};
 
-use super::OBJECT;
 use super::attach::{load_raw, program_mut};
 use super::error::{KernelError, failed, not_found};
 use super::mapped::Mapped;
 use super::offsets::Offsets;
+use super::{OBJECT, loader};
 
 /// A copy of a thread's `task_struct`, with what the thread knows about itself.
 struct TaskCopy {
@@ -91,7 +91,7 @@ struct Scanner {
 
 impl Scanner {
     fn load() -> Result<Self, KernelError> {
-        let loaded = aya::EbpfLoader::new().btf(None).load(OBJECT);
+        let loaded = loader::new().load(OBJECT);
         let mut ebpf = loaded.map_err(failed("load the eBPF object"))?;
         let scan = Mapped::take(&mut ebpf, "SCAN", 1)?;
         load_raw(&mut ebpf, "scan")?;
