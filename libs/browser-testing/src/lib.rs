@@ -117,6 +117,21 @@ impl Browser {
         mouse("mouseReleased", to, 0);
     }
 
+    /// Moves a finger over the screen from one point to another; it does not move for a tap.
+    pub fn swipe(&mut self, from: (f64, f64), to: (f64, f64)) {
+        let mut touch = |kind: &str, points: &[(f64, f64)]| {
+            let points: Vec<_> = points.iter().map(|(x, y)| json!({"x": x, "y": y})).collect();
+            self.call("Input.dispatchTouchEvent", &json!({"type": kind, "touchPoints": points}));
+        };
+        touch("touchStart", &[from]);
+        if from != to {
+            let middle = (f64::midpoint(from.0, to.0), f64::midpoint(from.1, to.1));
+            touch("touchMove", &[middle]);
+            touch("touchMove", &[to]);
+        }
+        touch("touchEnd", &[]);
+    }
+
     /// Moves the mouse.
     pub fn hover(&mut self, (x, y): (f64, f64)) {
         let event = json!({"type": "mouseMoved", "x": x, "y": y, "button": "none"});

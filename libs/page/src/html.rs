@@ -16,7 +16,7 @@ const CHART_STYLE: &str = include_str!("../web/vendor/uPlot.min.css");
 const CHART_SCRIPT: &str = include_str!("../web/vendor/uPlot.iife.min.js");
 
 /// Each after those that it imports.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 10] = [
     include_str!("../web/format.js"),
     include_str!("../web/dom.js"),
     include_str!("../web/books.js"),
@@ -25,6 +25,7 @@ const MODULES: [&str; 9] = [
     include_str!("../web/table.js"),
     include_str!("../web/tree.js"),
     include_str!("../web/flame.js"),
+    include_str!("../web/waterfall.js"),
     include_str!("../web/main.js"),
 ];
 

@@ -140,6 +140,78 @@ fn a_search_shows_the_sum_of_what_it_finds_and_the_tree_has_all_joules() {
     assert_quiet(&browser, &url);
 }
 
+/// A point of a canvas, which is scrolled into view: a part of its width, and pixels from its top.
+fn point_of(browser: &mut Browser, canvas: &str, part: f64, down: f64) -> (f64, f64) {
+    let place = browser.evaluate(&format!(
+        "(() => {{ const canvas = document.getElementById('{canvas}'); canvas.scrollIntoView(); \
+         const {{ left, top, width }} = canvas.getBoundingClientRect(); return [left, top, width]; }})()"
+    ));
+    let [left, top, width] = serde_json::from_value::<[f64; 3]>(place).unwrap();
+    (left + part * width, top + down)
+}
+
+#[test]
+fn the_timeline_has_each_process_below_its_parent_as_strong_as_its_power() {
+    const LINE: f64 = 20.0;
+    let (machine, dir) = (Machine::of_lifetimes(), tempfile::tempdir().unwrap());
+    let Some(mut browser) = Browser::start(Screen::WIDE) else { return };
+    let url = file(dir.path(), &summarise(&machine.history, &about("simulated.db")));
+    browser.open(&url, READY);
+    browser.evaluate("document.getElementById('tab-waterfall').click()");
+    assert_eq!(number(&mut browser, "waterfall", "lines"), 5);
+    let names = ["make [10]", "sh [11]", "rustc [12]", "ld [13]", "python3 [20]"];
+    for (line, name) in (0_u8..).zip(names) {
+        let over = point_of(&mut browser, "waterfall", 0.5, (f64::from(line) + 0.5) * LINE);
+        browser.hover(over);
+        assert!(text(&mut browser, "#tooltip").starts_with(name), "line {line} is not {name}");
+    }
+    assert!(text(&mut browser, "#tooltip").contains("0.250 W on average"));
+    // How opaque a line is at a part of the span, at its lower edge, where no label is.
+    let mut strength = |line: f64, part: f64| {
+        let at = format!(
+            "(() => {{ const canvas = document.getElementById('waterfall'); \
+             return canvas.getContext('2d').getImageData({part} * canvas.width, {line} * 20 + 17, 1, 1).data[3]; \
+             }})()"
+        );
+        browser.evaluate(&at).as_u64().unwrap()
+    };
+    let (rustc, server, shell) = (strength(2.0, 15.5 / 60.0), strength(4.0, 0.5), strength(1.0, 0.5));
+    assert!(rustc > 240 && server < 150 && shell < server && shell > 20, "{rustc} {server} {shell}");
+    assert_eq!(strength(2.0, 25.0 / 60.0), 0, "it has ended");
+    // A click on a line selects the time of its process.
+    let compiler = point_of(&mut browser, "waterfall", 0.25, 2.5 * LINE);
+    browser.drag(compiler, compiler);
+    let [from, to] = ["fromUs", "toUs"].map(|key| number(&mut browser, "span", key) * 1000);
+    assert_eq!((from, to), (BEGIN + 10 * SECOND, BEGIN + 20 * SECOND));
+    assert_eq!(number(&mut browser, "books", "total"), machine.measured(from, to));
+    assert_eq!(number(&mut browser, "waterfall", "lines"), 4, "no linker then");
+    assert_quiet(&browser, &url);
+}
+
+#[test]
+fn a_finger_selects_a_span_and_a_tap_the_whole_time() {
+    let (machine, dir) = (Machine::of_programs(120), tempfile::tempdir().unwrap());
+    let Some(mut browser) = Browser::start(Screen::NARROW) else { return };
+    let url = file(dir.path(), &summarise(&machine.history, &about("simulated.db")));
+    browser.open(&url, READY);
+    let (from, to) = (point(&mut browser, 0.25), point(&mut browser, 0.6));
+    browser.swipe(from, to);
+    let [from, to] = ["fromUs", "toUs"].map(|key| number(&mut browser, "span", key) * 1000);
+    assert!(from > BEGIN + 20 * SECOND && to < BEGIN + 80 * SECOND && from < to, "{from} {to}");
+    assert_eq!(number(&mut browser, "books", "total"), machine.measured(from, to));
+    // Up and down is for the page.
+    let (x, y) = point(&mut browser, 0.5);
+    browser.swipe((x, y + 40.0), (x + 2.0, y - 60.0));
+    assert_eq!(number(&mut browser, "books", "total"), machine.measured(from, to));
+    let middle = point(&mut browser, 0.4);
+    browser.swipe(middle, middle);
+    browser.wait(&format!(
+        "document.getElementById('books').dataset.total === '{}'",
+        machine.measured(0, u64::MAX)
+    ));
+    assert_quiet(&browser, &url);
+}
+
 /// Names of programs, units and files, and command lines, come from others.
 #[test]
 fn names_from_outside_are_text_and_nothing_else() {
@@ -150,7 +222,7 @@ fn names_from_outside_are_text_and_nothing_else() {
     let Some(mut browser) = Browser::start(Screen::WIDE) else { return };
     let url = file(dir.path(), &summarise(&machine.history, &about(&format!("{attack}{script}"))));
     browser.open(&url, READY);
-    for view in ["tab-flame", "tab-table"] {
+    for view in ["tab-flame", "tab-waterfall", "tab-table"] {
         browser.evaluate(&format!("document.getElementById('{view}').click()"));
         for part in [0.2, 0.4, 0.6] {
             let over = point(&mut browser, part);
@@ -195,6 +267,9 @@ fn ten_thousand_processes_are_shown_and_only_the_server_is_asked() {
     assert_eq!(browser.evaluate("document.querySelectorAll('#rows tr').length"), Value::from(550));
     browser.evaluate("document.getElementById('tab-flame').click()");
     assert!(number(&mut browser, "flame", "boxes") > 5);
+    browser.evaluate("document.getElementById('tab-waterfall').click()");
+    assert_eq!(number(&mut browser, "waterfall", "lines"), 300);
+    assert_eq!(text(&mut browser, "#waterfall-note"), "9700 processes of less energy are not shown.");
     assert_quiet(&browser, &url);
 }
 
@@ -216,6 +291,9 @@ fn the_page_fits_a_phone_and_a_desktop_in_light_and_dark() {
             browser.evaluate("document.getElementById('tab-flame').click()");
             assert_eq!(browser.evaluate(overflow), Value::from(0), "{name}");
             picture(&mut browser, &format!("tree-{name}-{scheme}"));
+            browser.evaluate("document.getElementById('tab-waterfall').click()");
+            assert_eq!(browser.evaluate(overflow), Value::from(0), "{name}");
+            picture(&mut browser, &format!("timeline-{name}-{scheme}"));
         }
     }
     assert_quiet(&browser, &url);

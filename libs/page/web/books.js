@@ -20,7 +20,7 @@ export function chosenDomains(data, choice) {
 }
 
 /** Calls `visit` with bucket and microjoules of the chosen domains in a span of buckets. */
-function each(used, chosen, from, to, visit) {
+export function each(used, chosen, from, to, visit) {
   for (const [domain, amounts] of used) {
     if (!chosen.has(domain)) continue;
     for (let at = 0; at < amounts.length; at += 2) {

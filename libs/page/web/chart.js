@@ -1,8 +1,11 @@
-// Power over time: layers on top of each other, drawn by uPlot. A span of buckets is selected with the mouse
-// or the arrow keys.
+// Power over time: layers on top of each other, drawn by uPlot. A span of buckets is selected with the mouse,
+// a finger or the arrow keys.
 
 import { axisWatts, clock } from './format.js';
 import { styled } from './colours.js';
+
+// A finger that moves less, in pixels, taps.
+const FARTHEST_TAP = 8;
 
 const HEIGHT = () => (innerWidth < 600 ? 220 : 300);
 
@@ -60,6 +63,37 @@ export class PowerChart {
     this.plot.over.addEventListener('click', () => { if (!this.wasDragged) this.onSelect(null); });
     this.plot.over.addEventListener('mousedown', () => { this.wasDragged = false; });
     this.plot.over.addEventListener('mouseleave', () => this.onHover(null));
+    this.touch(this.plot);
+  }
+
+  /** A finger that moves sideways selects; uPlot knows the mouse alone. Up and down scrolls the page. */
+  touch(plot) {
+    const { over } = plot;
+    let began = null;
+    const at = ({ clientX }) => {
+      const { left, width } = over.getBoundingClientRect();
+      return Math.min(Math.max(clientX - left, 0), width);
+    };
+    const choose = (event, isDone) => {
+      const [left, right] = [began, at(event)].sort((a, b) => a - b);
+      plot.setSelect({ left, top: 0, width: right - left, height: over.clientHeight }, isDone);
+    };
+    over.addEventListener('pointerdown', (event) => {
+      if (event.pointerType === 'mouse' || !event.isPrimary) return;
+      began = at(event);
+      this.wasDragged = false;
+    });
+    over.addEventListener('pointermove', (event) => { if (began !== null) choose(event, false); });
+    over.addEventListener('pointerup', (event) => {
+      if (began !== null && Math.abs(at(event) - began) >= FARTHEST_TAP) choose(event, true);
+      else if (began !== null) this.select(this.span);
+      began = null;
+    });
+    // The browser scrolls.
+    over.addEventListener('pointercancel', () => {
+      if (began !== null) this.select(this.span);
+      began = null;
+    });
   }
 
   /** Watts of each layer and those below it. Where nothing was measured there is nothing. */

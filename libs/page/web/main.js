@@ -8,6 +8,7 @@ import { Flame } from './flame.js';
 import { duration, exactJoules, joules, spanOf, watts } from './format.js';
 import { Table } from './table.js';
 import { processTree } from './tree.js';
+import { Waterfall } from './waterfall.js';
 
 // Rows with a colour of their own.
 const TOP = 20;
@@ -27,7 +28,10 @@ const state = {
   range: null,
 };
 
-let [chart, table, flame] = [];
+// Views by the name of their tab.
+const VIEWS = ['table', 'flame', 'waterfall'];
+
+let [chart, table, flame, waterfall] = [];
 
 /** The document: of this file, or from the server beside the page. */
 async function load() {
@@ -66,6 +70,7 @@ function begin() {
   chart = new PowerChart(element('chart'), { onSelect: select, onHover: hover });
   table = new Table();
   flame = new Flame();
+  waterfall = new Waterfall({ onSelect: select });
 }
 
 /** Title, origins, and what can be chosen. */
@@ -149,13 +154,12 @@ function drawBooks() {
 }
 
 function drawViews() {
-  const isTable = state.view === 'table';
-  element('view-table').hidden = !isTable;
-  element('view-flame').hidden = isTable;
-  element('tab-table').setAttribute('aria-selected', String(isTable));
-  element('tab-flame').setAttribute('aria-selected', String(!isTable));
+  for (const name of VIEWS) {
+    element(`view-${name}`).hidden = name !== state.view;
+    element(`tab-${name}`).setAttribute('aria-selected', String(name === state.view));
+  }
   element('column-name').textContent = state.level;
-  if (isTable) {
+  if (state.view === 'table') {
     table.draw(state.books, state.colours, state.seconds, state.words);
     return;
   }
@@ -163,12 +167,17 @@ function drawViews() {
   const [from, to] = buckets();
   const { chosen } = view();
   const usedBy = (index) => sum(data.consumers[index].used_uj, chosen, from, to);
-  const root = processTree(data, state.books, element('merge').checked, usedBy);
+  const isMerged = state.view === 'flame' && element('merge').checked;
+  const root = processTree(data, state.books, isMerged, usedBy);
   const programs = colourLayers(layers(data, { level: 'program', chosen }, TOP));
   const colourOf = ({ program, entry, parent }) => {
     if (entry) return programs.get(entry);
     return parent ? programs.get(`program ${program}`) ?? programs.get('rest') : styled('--line');
   };
+  if (state.view === 'waterfall') {
+    waterfall.draw(data, root, { from, to, chosen, colourOf, words: state.words });
+    return;
+  }
   flame.draw(root, colourOf, state.words);
   const left = data.processes_by_program;
   show('flame-note', left > 0 ? `${left} processes of least energy are shown by their program alone.` : '');
@@ -215,14 +224,13 @@ function listen() {
   on('clear', 'click', () => select(null));
   on('zoom', 'click', () => { state.range = state.span; state.span = null; reload(); });
   on('all', 'click', () => { state.range = state.data.extent_us; state.span = null; reload(); });
-  on('tab-table', 'click', () => { state.view = 'table'; drawViews(); });
-  on('tab-flame', 'click', () => { state.view = 'flame'; drawViews(); });
+  VIEWS.forEach((name) => on(`tab-${name}`, 'click', () => { state.view = name; drawViews(); }));
   on('merge', 'change', drawViews);
   on('live', 'click', () => { state.isPaused = !state.isPaused; describe(); });
   // Before uPlot reports what is under it.
   addEventListener('mousemove', (event) => { state.pointer = event; }, { capture: true });
-  addEventListener('mousedown', () => { state.isPressed = true; });
-  addEventListener('mouseup', () => { state.isPressed = false; });
+  addEventListener('pointerdown', () => { state.isPressed = true; });
+  for (const end of ['pointerup', 'pointercancel']) addEventListener(end, () => { state.isPressed = false; });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => state.data && drawAll());
 }
 

@@ -21,6 +21,8 @@ export function processTree(data, books, isMerged, usedBy) {
       if (!above.byKey.has(key)) above.byKey.set(key, node(isMerged ? shown : `${shown} [${id}]`, shown));
       nodes.set(at, above.byKey.get(key));
       nodes.get(at).processes += 1;
+      // Of one process: where the document has it.
+      if (!isMerged) nodes.get(at).index = at;
     }
     return nodes.get(index);
   };

@@ -30,12 +30,16 @@ impl Machine {
     }
 
     fn process(&mut self, pid: u64, name: &str, parent: u64) -> usize {
+        self.process_of(pid, name, parent, BEGIN + pid, None)
+    }
+
+    fn process_of(&mut self, pid: u64, name: &str, parent: u64, begin: u64, end: Option<u64>) -> usize {
         self.add(ConsumerInfo {
             kind: "process".into(),
             id: pid.to_string(),
             name: name.into(),
-            start_unix_nano: BEGIN + pid,
-            end_unix_nano: None,
+            start_unix_nano: begin,
+            end_unix_nano: end,
             parent: Some(parent.to_string()),
         })
     }
@@ -76,6 +80,32 @@ impl Machine {
         it
     }
 
+    /// A minute in which `make` starts a shell that starts a compiler and a linker, and a server runs; each
+    /// uses the same in every second of its life.
+    pub(crate) fn of_lifetimes() -> Self {
+        let mut it = Self::new();
+        let lives = [
+            ("make", 10, 1, 0..60, 20_000),
+            ("sh", 11, 10, 5..50, 1_000),
+            ("rustc", 12, 11, 10..20, 4_000_000),
+            ("ld", 13, 11, 30..31, 2_000_000),
+            ("python3", 20, 1, 1..60, 250_000),
+        ];
+        let processes = lives.each_ref().map(|(name, pid, parent, life, _)| {
+            let [begin, end] = [life.start, life.end].map(|second| BEGIN + second * SECOND);
+            it.process_of(*pid, name, *parent, begin, (life.end < 60).then_some(end))
+        });
+        let idle = it.entry("idle", "");
+        for second in 1..=60 {
+            let living =
+                lives.iter().zip(processes).filter(|((.., life, _), _)| life.contains(&(second - 1)));
+            let mut amounts: Vec<_> = living.map(|((.., used), process)| (process, *used)).collect();
+            amounts.push((idle, 1_000_000));
+            it.second(second, &amounts);
+        }
+        it
+    }
+
     /// A process of each name, which all use the same.
     pub(crate) fn of(names: &[&str], seconds: u64) -> Self {
         let mut it = Self::new();
@@ -101,8 +131,11 @@ impl Machine {
             let which = (random.f64().powi(2) * 30.0) as usize;
             let name = format!("{}{}", programs[which % 10], ["", "-13", ".real"][which / 10]);
             let parent = 11 + random.u64(0..shells.len() as u64);
-            let process = it.process(100_000 + number, &name, parent);
-            all.push((1 + random.u64(0..seconds), process, random.u64(10_000..1_500_000)));
+            let second = 1 + random.u64(0..seconds);
+            let begin = BEGIN + (second - 1) * SECOND + 10_000 + number;
+            let end = Some(BEGIN + second * SECOND - 200_000_000);
+            let process = it.process_of(100_000 + number, &name, parent, begin, end);
+            all.push((second, process, random.u64(10_000..1_500_000)));
         }
         let [idle, unattributed] = ["idle", "unattributed"].map(|kind| it.entry(kind, ""));
         all.sort_unstable();
