@@ -59,7 +59,7 @@ pub(crate) fn run(seconds: u32, keep: bool, targets: Vec<String>) -> Result<()> 
 }
 
 /// Reduces the corpus of each target, or of those that are named, to the fewest inputs that reach the same
-/// code, and to the smallest ones if these are too many.
+/// code, and to those that reach most of it if these are too many.
 pub(crate) fn minimise(targets: Vec<String>) -> Result<()> {
     let fuzzers = Fuzzers::build(targets)?;
     fuzzers.targets.iter().try_for_each(|target| fuzzers.reduce(target, &[&kept(target)]))
@@ -101,8 +101,8 @@ impl Fuzzers {
         fuzzer
     }
 
-    /// Makes the corpus of a target of the fewest inputs in `sources` that reach the same code: the smallest
-    /// ones, if these are too many.
+    /// Makes the corpus of a target of the fewest inputs in `sources` that reach the same code: of those that
+    /// reach most of it, if these are too many.
     fn reduce(&self, target: &str, sources: &[&Path]) -> Result<()> {
         let reduced = found(target).with_extension("reduced");
         if reduced.exists() {
@@ -111,7 +111,7 @@ impl Fuzzers {
         let reduced = directory(reduced)?;
         let corpora: Vec<_> = std::iter::once(&*reduced).chain(sources.iter().copied()).collect();
         read(self.command(target, &corpora).args(["-set_cover_merge=1", "-use_counters=0"]))?;
-        let inputs = smallest(&reduced)?;
+        let inputs = first(&reduced)?;
         let kept = kept(target);
         fs::remove_dir_all(&kept).with_context(|| format!("cannot empty {}", kept.display()))?;
         let kept = directory(kept)?;
@@ -124,15 +124,18 @@ impl Fuzzers {
     }
 }
 
-/// The smallest inputs in `corpus`, as many as may be kept.
-fn smallest(corpus: &Path) -> Result<Vec<PathBuf>> {
+/// The first inputs in `corpus`, as many as may be kept. libFuzzer writes them in the order of its choice:
+/// always the one that reaches most of what those before it do not.
+fn first(corpus: &Path) -> Result<Vec<PathBuf>> {
     let cannot = || format!("cannot read {}", corpus.display());
     let mut inputs = Vec::new();
     for input in fs::read_dir(corpus).with_context(cannot)? {
         let input = input.with_context(cannot)?;
-        inputs.push((input.metadata().with_context(cannot)?.len(), input.path()));
+        let metadata = input.metadata().with_context(cannot)?;
+        if metadata.len() <= LONGEST_KEPT {
+            inputs.push((metadata.modified().with_context(cannot)?, input.path()));
+        }
     }
-    inputs.retain(|(length, _)| *length <= LONGEST_KEPT);
     inputs.sort();
     inputs.truncate(MAX_INPUTS);
     Ok(inputs.into_iter().map(|(_, path)| path).collect())
@@ -193,17 +196,20 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_inputs_are_kept_and_no_long_ones() {
+    fn the_first_inputs_are_kept_and_no_long_ones() {
         let corpus = tempfile::tempdir().unwrap();
-        let write = |length: usize| fs::write(corpus.path().join(length.to_string()), vec![0; length]);
-        (1..=MAX_INPUTS + 5).for_each(|length| write(length).unwrap());
-        let names = |inputs: Vec<PathBuf>| -> Vec<usize> {
-            let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().parse().unwrap();
-            inputs.into_iter().map(name).collect()
+        let write = |name: &str, length: u64, second: u64| {
+            let file = fs::File::create(corpus.path().join(name)).unwrap();
+            file.set_len(length).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(second)).unwrap();
         };
-        assert_eq!(names(smallest(corpus.path()).unwrap()), (1..=MAX_INPUTS).collect::<Vec<_>>());
-        let other = tempfile::tempdir().unwrap();
-        fs::write(other.path().join("long"), vec![0; LONGEST_KEPT as usize + 1]).unwrap();
-        assert_eq!(smallest(other.path()).unwrap(), Vec::<PathBuf>::new());
+        write("long", LONGEST_KEPT + 1, 1);
+        let count = MAX_INPUTS as u64 + 5;
+        // The later ones come first by name.
+        (1..=count).for_each(|n| write(&format!("{:03}", count - n), LONGEST_KEPT, n));
+        let name = |path: PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+        let names: Vec<_> = first(corpus.path()).unwrap().into_iter().map(name).collect();
+        let expected: Vec<_> = (1..=MAX_INPUTS as u64).map(|n| format!("{:03}", count - n)).collect();
+        assert_eq!(names, expected);
     }
 }
