@@ -148,7 +148,7 @@ impl DomainJson {
             measured_j: joules(d.measured),
             command_j: joules(of_command),
             command_ci95_j: interval(command),
-            other_j: joules(all - of_command),
+            other_j: joules(all - of_command + d.other),
             other_ci95_j: interval(other),
             idle_j: joules(d.idle),
             idle_ci95_j: d.idle_interval(),

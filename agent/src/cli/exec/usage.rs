@@ -56,6 +56,7 @@ impl RunUsage {
             wall_s: seconds(ended.window.end - ended.window.start),
             machine_j: domains.iter().map(|d| joules(d.measured)).sum(),
             idle_j: domains.iter().map(|d| joules(d.idle)).sum(),
+            other_j: domains.iter().map(|d| joules(d.other)).sum(),
             unattributed_j: domains.iter().map(|d| joules(d.unattributed)).sum(),
             ..Self::default()
         };
