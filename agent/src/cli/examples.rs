@@ -64,9 +64,34 @@ Examples:
   wattrace doctor
   wattrace doctor --report findings.json
   wattrace doctor --fix
+  wattrace doctor --config wattrace.toml
 
 ok: as it should be; without: missing and not needed; MISSING: needed.
 Exit code 1: an enabled plugin cannot work here.";
+
+#[cfg(feature = "sqlite")]
+pub(super) const VIEW: &str = "\
+Examples:
+  wattrace view energy.db
+  wattrace view --port 8000 energy.db
+  wattrace view --socket /run/wattrace/control.sock
+
+Prints the page's address, and serves it on this machine until Ctrl-C. The
+address has a token that keeps other users out. A database comes from
+`wattrace run -s plugins.sqlite.path=energy.db`; without one, the page shows
+the running agent. `wattrace exec --html report.html` writes such a page.
+Exit code 1: no such database, no agent, or the port is taken.";
+
+#[cfg(all(feature = "sched", feature = "estimate"))]
+pub(super) const CALIBRATE: &str = "\
+Examples:
+  wattrace calibrate
+  wattrace calibrate --duration 5min --output xeon.toml
+
+Loads the CPUs step by step: run it on a machine that has a meter and does
+nothing else. On a machine without one, with the same processors, the key
+plugins.estimate.profile names the file.
+Exit code 1: no meter, or nothing can be measured.";
 
 pub(super) const COMPARE: &str = "\
 Examples:
@@ -104,3 +129,45 @@ Examples:
   wattrace config init
   wattrace config check --config wattrace.toml
   wattrace config show --set plugins.rapl.interval=100ms";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    /// The words of a line, as a shell takes them apart.
+    fn words(line: &str) -> Vec<String> {
+        let parts = line.split('\'').enumerate();
+        let words = parts.flat_map(|(number, part)| match number % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+            _ => vec![part.to_owned()],
+        });
+        words.collect()
+    }
+
+    #[test]
+    fn every_example_of_every_command_is_a_command_line() {
+        let mut cli = crate::cli::Cli::command();
+        cli.build();
+        let mut helps = vec![(String::new(), cli.get_after_help().map(ToString::to_string))];
+        helps.extend(cli.get_subcommands().map(|command| {
+            (command.get_name().to_owned(), command.get_after_help().map(ToString::to_string))
+        }));
+        let without: Vec<_> = helps.iter().filter(|(_, help)| help.is_none()).map(|(name, _)| name).collect();
+        assert_eq!(without, ["plugins", "completions", "man", "help"], "commands without examples");
+        let mut count = 0;
+        for (name, help) in helps {
+            for line in help.iter().flat_map(|help| help.lines()) {
+                let Some(example) = line.strip_prefix("  ").filter(|line| line.starts_with("wattrace "))
+                else {
+                    continue;
+                };
+                let is_own = name.is_empty() || example.starts_with(&format!("wattrace {name}"));
+                assert!(is_own, "{name}: {example}");
+                let parsed = cli.clone().try_get_matches_from(words(example));
+                assert!(parsed.is_ok(), "{name}: {example}: {}", parsed.unwrap_err());
+                count += 1;
+            }
+        }
+        assert!(count > 25, "only {count} examples");
+    }
+}

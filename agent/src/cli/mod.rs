@@ -69,6 +69,7 @@ enum Command {
     Compare(compare::Options),
     /// Measure what the CPU packages draw at which load, for machines that have no meter
     #[cfg(all(feature = "sched", feature = "estimate"))]
+    #[command(after_help = examples::CALIBRATE)]
     Calibrate(calibrate::Options),
     /// Show who used how much energy in a span of a database of the plugin sqlite
     #[cfg(feature = "sqlite")]
@@ -76,6 +77,7 @@ enum Command {
     Query(query::Options),
     /// Show who used how much energy when, on a web page on this machine
     #[cfg(feature = "sqlite")]
+    #[command(after_help = examples::VIEW)]
     View(view::Options),
     /// Show what works here, what is missing, and how to get it
     #[command(after_help = examples::DOCTOR)]
