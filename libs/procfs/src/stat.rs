@@ -13,6 +13,9 @@ pub struct Stat {
     pub state: char,
     /// The parent's pid.
     pub parent: u32,
+    /// Its time on CPUs in user and in kernel mode, in ticks of [`TICK_NANOS`]: of a process that of all its
+    /// threads, also of those that have ended.
+    pub cpu_ticks: u64,
     /// When it was started, in ticks of [`TICK_NANOS`] since boot.
     pub start_ticks: u64,
 }
@@ -27,14 +30,20 @@ impl Stat {
         let mut fields = std::str::from_utf8(content.get(close + 1..)?).ok()?.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
         let parent = fields.next()?.parse().ok()?;
-        // The 22nd field of the file.
-        let start_ticks = fields.nth(17)?.parse().ok()?;
-        Some(Self { comm, state, parent, start_ticks })
+        // The 14th, 15th and 22nd field of the file.
+        let (user, system): (u64, u64) = (fields.nth(9)?.parse().ok()?, fields.next()?.parse().ok()?);
+        let start_ticks = fields.nth(6)?.parse().ok()?;
+        Some(Self { comm, state, parent, cpu_ticks: user.saturating_add(system), start_ticks })
     }
 
     /// When it was started, in nanoseconds since boot (`CLOCK_BOOTTIME`), rounded down to a tick.
     pub fn start_nanos(&self) -> u64 {
         self.start_ticks.saturating_mul(TICK_NANOS)
+    }
+
+    /// Its time on CPUs, in nanoseconds.
+    pub fn cpu_nanos(&self) -> u64 {
+        self.cpu_ticks.saturating_mul(TICK_NANOS)
     }
 
     /// Whether it has exited, and only its exit status is kept.
@@ -47,13 +56,15 @@ impl Stat {
 mod tests {
     use super::*;
 
-    const TAIL: &str = "S 7 1 1 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
+    const TAIL: &str = "S 7 1 1 0 -1 4194560 0 0 0 0 31 11 0 0 20 0 1 0 4242 0 0";
 
     #[test]
     fn the_name_may_contain_anything() {
         for comm in ["sh", "a b", "x) R 1 (y", "", "((", "))", "a\nb", "kworker/0:1H-kblockd"] {
             let stat = Stat::parse(format!("12 ({comm}) {TAIL}\n").as_bytes()).unwrap();
-            assert_eq!(stat, Stat { comm: comm.to_owned(), state: 'S', parent: 7, start_ticks: 4242 });
+            let (comm, state) = (comm.to_owned(), 'S');
+            assert_eq!(stat, Stat { comm, state, parent: 7, cpu_ticks: 42, start_ticks: 4242 });
+            assert_eq!(stat.cpu_nanos(), 420_000_000);
             assert_eq!(stat.start_nanos(), 42_420_000_000);
         }
     }

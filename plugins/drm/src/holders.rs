@@ -84,7 +84,7 @@ mod tests {
     use wattrace_api::{Registry, Timestamp};
 
     fn holder(pid: u32, start_ticks: u64, parent: u32) -> Holder {
-        let stat = Stat { comm: "x".to_owned(), state: 'S', parent, start_ticks };
+        let stat = Stat { comm: "x".to_owned(), state: 'S', parent, cpu_ticks: 0, start_ticks };
         Holder::new(pid, vec![3], Some(stat))
     }
 
