@@ -7,6 +7,7 @@
 //! | [`kind`] | the kinds of consumers that a viewer distinguishes |
 //! | [`names`] | names that people recognise |
 //! | [`model`] | the state that messages build up: consumers and domains, their energy and power |
+//! | `members` | which processes belong to a row |
 //! | [`table`] | the rows of one kind, and what closes the sum |
 //! | [`history`] | the power of the last frames |
 //! | [`testing`] | a simulated machine that sends messages, for tests |
@@ -25,6 +26,7 @@
 
 pub mod history;
 pub mod kind;
+mod members;
 pub mod message;
 pub mod model;
 pub mod names;

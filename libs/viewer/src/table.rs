@@ -71,6 +71,8 @@ pub struct Row {
     pub gpu_memory: f64,
     /// Whether it has ended.
     pub has_ended: bool,
+    /// Whether its joules are known: not of what sleeps since before the viewer joined.
+    pub is_seen: bool,
 }
 
 impl Row {
@@ -91,6 +93,7 @@ impl Row {
             gpus: 0.0,
             gpu_memory: 0.0,
             has_ended: false,
+            is_seen: true,
         }
     }
 
@@ -181,6 +184,7 @@ impl Model {
             id: consumer.id().to_owned(),
             half_width: self.half_width_of(consumer),
             has_ended: consumer.has_ended(),
+            is_seen: consumer.is_seen(),
             ..Row::named(consumer.name())
         };
         row.add(self, consumer);

@@ -62,6 +62,8 @@ struct Counters {
     gpu_time: Counter,
     /// By domain.
     energy: [Counter; 3],
+    /// Half the width of the interval of the first.
+    half_width: Counter,
 }
 
 /// A machine with a package, its memory and a GPU.
@@ -256,14 +258,15 @@ impl Machine {
             send(&mut counters.energy[domain], grown, Quantity::Energy, Some(DOMAINS[domain]));
         }
         if kind == Kind::Process && energy[0] > 0 {
-            let half_width = counters.energy[0].value * self.error;
-            self.next_id += 1;
-            let id = self.next_id;
-            let domain = Some(DOMAINS[0].to_owned());
-            let quantity = Quantity::Uncertainty;
-            message.series.push(SeriesDescription { id, quantity, consumer, domain, start_unix_nano });
-            points.gauges.push((id, half_width as f64 / 1e9));
-            message.ended.push(id);
+            let (half_width, gauge) = (counters.energy[0].value * self.error, &mut counters.half_width);
+            if !std::mem::replace(&mut gauge.is_described, true) {
+                self.next_id += 1;
+                gauge.id = self.next_id;
+                let (id, domain) = (gauge.id, Some(DOMAINS[0].to_owned()));
+                let quantity = Quantity::Uncertainty;
+                message.series.push(SeriesDescription { id, quantity, consumer, domain, start_unix_nano });
+            }
+            points.gauges.push((gauge.id, half_width as f64 / 1e9));
         }
     }
 
@@ -272,7 +275,8 @@ impl Machine {
         for process in self.processes.iter().filter(|process| process.lives.end == self.second + 1) {
             let key = (Kind::Process, process.pid.to_string());
             let Some(counters) = self.counters.remove(&key) else { continue };
-            let all = counters.energy.iter().chain([&counters.cpu, &counters.gpu_time]);
+            let all = counters.energy.iter();
+            let all = all.chain([&counters.cpu, &counters.gpu_time, &counters.half_width]);
             message.ended.extend(all.filter(|counter| counter.is_described).map(|counter| counter.id));
         }
     }
@@ -302,6 +306,7 @@ fn describe(kind: Kind, id: &str, process: &Process) -> ConsumerDescription {
         add("process.owner", process.user);
         add("process.linux.cgroup", &format!("/system.slice/{}", process.unit));
         add("systemd.unit", process.unit);
+        add("container.id", process.container);
     }
     let root = is_process.then(|| Root {
         id: "1000".to_owned(),

@@ -83,6 +83,8 @@ pub struct Consumer {
     pub(super) history: History,
     /// Whether it is in the list of those that used something in this frame.
     pub(super) is_active: bool,
+    /// Whether any of its points was seen: those of what sleeps were before the viewer joined.
+    pub(super) is_seen: bool,
     /// How many of its series are open; for a program or a tree: how many of its processes live.
     pub(super) series: u32,
     pub(super) has_ended: bool,
@@ -127,6 +129,7 @@ impl Consumer {
             gpu_memory: 0.0,
             history: History::default(),
             is_active: false,
+            is_seen: false,
             series: 0,
             has_ended: false,
             is_derived: false,
@@ -149,6 +152,7 @@ impl Consumer {
 
     /// Notes that it has used something in this frame. `index` is its own.
     pub(super) fn activate(&mut self, index: usize, active: &mut Vec<u32>) {
+        self.is_seen = true;
         if !std::mem::replace(&mut self.is_active, true) {
             active.push(index as u32);
         }
@@ -204,9 +208,20 @@ impl Consumer {
         self.has_ended
     }
 
+    /// Whether anything is known of what it used. What sleeps since before the viewer joined is known by name
+    /// alone.
+    pub fn is_seen(&self) -> bool {
+        self.is_seen
+    }
+
     /// Of a program or a tree: how many of its processes live.
     pub fn processes(&self) -> u32 {
         self.series
+    }
+
+    /// Of a process: where its program and its tree are.
+    pub(crate) fn groups(&self) -> [Option<usize>; 2] {
+        [self.program, self.tree]
     }
 
     /// Whether the model adds it up from processes, and no series are its own.

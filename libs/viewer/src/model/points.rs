@@ -33,7 +33,9 @@ impl Model {
             consumer.has_ended = false;
         }
         let series = Series { consumer, target, start: description.start_unix_nano, last: None };
-        self.series.insert(description.id, series);
+        if let Some(old) = self.series.insert(description.id, series) {
+            self.close(&old);
+        }
     }
 
     fn target(
@@ -88,7 +90,7 @@ impl Model {
     }
 
     fn take_count(&mut self, window: &Points, id: u32, value: u64) {
-        let Some(series) = self.series.get_mut(&id) else { return };
+        let Some(series) = self.series.get_mut(id) else { return };
         let begin = self.begin;
         let seen = |start| Self::is_seen(begin, window.start, start);
         if let Target::Meter { domain } = series.target {
@@ -139,7 +141,7 @@ impl Model {
     }
 
     fn take_gauge(&mut self, id: u32, value: f64) {
-        let Some(series) = self.series.get(&id) else { return };
+        let Some(series) = self.series.get(id) else { return };
         if let Target::StaticPower { domain } = series.target {
             if let Some(domain) = self.domains.get_mut(usize::from(domain)) {
                 domain.static_watts = Some(value);
@@ -159,7 +161,13 @@ impl Model {
     }
 
     pub(super) fn end_series(&mut self, id: u32) {
-        let Some(series) = self.series.remove(&id) else { return };
+        if let Some(series) = self.series.remove(id) {
+            self.close(&series);
+        }
+    }
+
+    /// A series gets no more points.
+    fn close(&mut self, series: &Series) {
         if let Target::Meter { domain } = series.target
             && let Some(domain) = self.domains.get_mut(usize::from(domain))
         {

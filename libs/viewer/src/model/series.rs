@@ -1,5 +1,40 @@
 //! A series, and what its points change.
 
+/// More series than any agent has. Larger numbers are ignored.
+const MOST: u32 = 1 << 22;
+
+/// The series by their numbers. An agent gives these from zero on, and uses them again: a point costs no
+/// hashing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SeriesTable(Vec<Option<Series>>);
+
+impl SeriesTable {
+    pub(super) fn get(&self, id: u32) -> Option<&Series> {
+        self.0.get(id as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Series> {
+        self.0.get_mut(id as usize)?.as_mut()
+    }
+
+    /// Returns the one that had the number.
+    pub(super) fn insert(&mut self, id: u32, series: Series) -> Option<Series> {
+        let at = id as usize;
+        if at >= self.0.len() && id < MOST {
+            self.0.resize_with(at + 1, || None);
+        }
+        self.0.get_mut(at)?.replace(series)
+    }
+
+    pub(super) fn remove(&mut self, id: u32) -> Option<Series> {
+        self.0.get_mut(id as usize)?.take()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// A series of points.
 #[derive(Clone, Debug)]
 pub(super) struct Series {

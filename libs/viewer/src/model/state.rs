@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::consumer::{Consumer, Key, Part};
 use super::domain::Domain;
-use super::series::Series;
+use super::series::SeriesTable;
 use crate::history::History;
 use crate::kind::Kind;
 
@@ -33,7 +33,7 @@ pub struct Model {
     pub(super) newest: u64,
     /// Whether a counter appeared of which it is not known what it counted in this frame.
     pub(super) is_unknown: bool,
-    pub(super) series: FxHashMap<u32, Series>,
+    pub(super) series: SeriesTable,
     pub(super) consumers: Slab<Consumer>,
     pub(super) by_number: FxHashMap<u64, usize>,
     /// Consumers that were described before a reset, and have not been described again since.
@@ -79,7 +79,7 @@ impl Model {
             frame_end: 0,
             newest: 0,
             is_unknown: false,
-            series: FxHashMap::default(),
+            series: SeriesTable::default(),
             consumers: Slab::new(),
             by_number: FxHashMap::default(),
             unclaimed: FxHashMap::default(),

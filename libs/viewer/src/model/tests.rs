@@ -104,6 +104,44 @@ fn a_viewer_that_joins_late_knows_the_joules_so_far_and_closes_the_sum_of_power(
     }
 }
 
+/// As an agent describes to a viewer that joins who has no points.
+#[test]
+fn who_sleeps_has_a_name_and_its_joules_are_known_when_it_wakes() {
+    let mut machine = Machine::new(vec![process("busy", 8, 500, 0..u64::MAX)]);
+    machine.run(2);
+    let mut sleepers = Machine::new(vec![process("sleeper", 16, 500, 0..u64::MAX)]).second()[1].clone();
+    sleepers.windows.clear();
+    sleepers.consumers.retain(|consumer| consumer.name == "sleeper");
+    sleepers.consumers[0].number = 900;
+    let number = sleepers.series[0].consumer;
+    sleepers.series.retain(|series| series.consumer == number && is_counter(&series));
+    for (id, series) in (900..).zip(&mut sleepers.series) {
+        (series.id, series.consumer) = (id, Some(900));
+    }
+    let mut model = machine.model().clone();
+    model.apply(&sleepers);
+    machine.second().iter().for_each(|message| _ = model.apply(message));
+    let asleep = row(&model, Kind::Process, "sleeper");
+    assert_eq!((asleep.is_seen, asleep.microjoules, asleep.watts), (false, 0, 0.0));
+    assert!(row(&model, Kind::Process, "busy").is_seen);
+    let [_, mut woken] = machine.second();
+    let cpu_time = sleepers.series.iter().find(|series| series.quantity == Quantity::CpuTime).unwrap();
+    woken.windows[0].count(cpu_time.id, SECOND);
+    model.apply(&woken);
+    let awake = model.consumers().find(|(_, consumer)| consumer.name() == "sleeper").unwrap().1;
+    assert_eq!((awake.is_seen(), awake.cpu_nanos()), (true, SECOND));
+    // Its series end without a point of the others.
+    let ended = sleepers.series.iter().map(|series| series.id).collect();
+    model.apply(&Message { ended, ..Message::default() });
+    machine.run(1);
+    for _ in 0..2 {
+        machine.second().iter().for_each(|message| _ = model.apply(message));
+    }
+    assert!(
+        model.consumers().all(|(_, consumer)| consumer.kind() != Kind::Process || consumer.name() == "busy")
+    );
+}
+
 fn is_counter(series: &&SeriesDescription) -> bool {
     series.quantity != Quantity::Uncertainty
 }
