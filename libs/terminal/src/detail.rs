@@ -1,13 +1,15 @@
 //! The details of one consumer: what it is, its energy in each domain, its power over time, its threads.
 
 use ratatui::text::Span;
-use wattrace_viewer::{Consumer, Kind};
+use wattrace_viewer::{Consumer, Key, Kind};
 
 use crate::app::App;
 use crate::canvas::Canvas;
 use crate::chart;
 use crate::facts::{Facts, ProcessFacts};
+use crate::memory::{self, Memory};
 use crate::text::{bytes, clock, cut, duration, energy, left, percent, right, watts};
+use crate::threads;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -30,13 +32,14 @@ const ATTRIBUTES: [(&str, &str); 12] = [
 /// Width of the names of attributes and domains.
 const NAMES: usize = 11;
 
-/// The least number of lines of the chart.
-const LEAST_CHART: usize = 3;
+/// The least number of lines of the chart, with its heading, and of the threads, with theirs.
+const LEAST_CHART: usize = 2;
+const LEAST_THREADS: usize = 3;
 
 /// Draws the details of what is selected in exactly `room` lines.
 pub(crate) fn draw(app: &App, facts: &mut dyn Facts, canvas: &mut Canvas<'_>, room: usize) {
-    let consumer = app.selected.and_then(|key| app.shown().consumer(key));
-    let Some(consumer) = consumer else {
+    let selected = app.selected.and_then(|key| Some((key, app.shown().consumer(key)?)));
+    let Some((key, consumer)) = selected else {
         canvas.line(vec![Span::styled("it has ended", app.theme.warning())]);
         return canvas.skip(room.saturating_sub(1));
     };
@@ -45,14 +48,17 @@ pub(crate) fn draw(app: &App, facts: &mut dyn Facts, canvas: &mut Canvas<'_>, ro
         Kind::Process => consumer.id().parse().ok().and_then(|pid| facts.process(pid)),
         _ => None,
     };
-    let memory = match consumer.kind() {
-        Kind::Process => consumer.id().parse().ok().and_then(|pid| facts.memory(pid)),
-        _ => None,
-    };
-    let mut lines = vec![title(app, consumer, memory)];
+    let mut lines = vec![title(app, consumer)];
     lines.extend(parts(app, consumer));
-    lines.extend(attributes(app, consumer, kernel.as_ref(), width));
-    lines.truncate(room.saturating_sub(LEAST_CHART));
+    lines.extend(numbers(app, consumer, kernel.as_ref(), memory_of(app, key, facts), width));
+    let names = names(app, consumer, width);
+    let most = room.saturating_sub(LEAST_CHART);
+    if let Some(kernel) = &kernel {
+        let for_threads = most.saturating_sub(lines.len() + names.len()).max(LEAST_THREADS);
+        lines.extend(threads::lines(app, consumer, kernel, for_threads, width));
+    }
+    lines.extend(names);
+    lines.truncate(most);
     let used = lines.len();
     lines.into_iter().for_each(|line| canvas.line(line));
     let frame = app.shown().frame();
@@ -69,14 +75,29 @@ pub(crate) fn draw(app: &App, facts: &mut dyn Facts, canvas: &mut Canvas<'_>, ro
     canvas.skip(room.saturating_sub(used + 1 + height));
 }
 
-fn title<'a>(app: &App, consumer: &Consumer, memory: Option<u64>) -> Vec<Span<'a>> {
+/// Its memory, and what that is.
+fn memory_of(app: &App, key: Key, facts: &mut dyn Facts) -> Option<String> {
+    let recorded = app.position.is_some();
+    let memory = if recorded { None } else { memory::of(app.shown(), &[key], facts).remove(&key) };
+    let what = match memory? {
+        Memory::Resident(_) => "resident".to_owned(),
+        Memory::Cgroup(_) => "of its cgroup, with its page cache".to_owned(),
+        Memory::Sum(_, count) => format!("resident in {count} processes; what they share counts for each"),
+    };
+    Some(format!("{} {what}", bytes(memory?.bytes() as f64)))
+}
+
+fn title<'a>(app: &App, consumer: &Consumer) -> Vec<Span<'a>> {
     let (model, theme) = (app.shown(), app.theme);
     let what = match consumer.kind() {
         Kind::Process => format!("  process {}", consumer.id()),
         Kind::Tree => format!("  processes below {}", consumer.id()),
         kind => format!("  {}", kind.as_str()),
     };
-    let joules = energy(model.microjoules_of(consumer) as f64 / 1e6);
+    let joules = match consumer.is_seen() {
+        true => energy(model.microjoules_of(consumer) as f64 / 1e6),
+        false => "joules not seen yet".to_owned(),
+    };
     let error = model.half_width_of(consumer).map_or(String::new(), |half| format!(" ± {}", energy(half)));
     let mut text = format!("  {joules}{error}  CPU {} %", percent(model.cpus_of(consumer)));
     if model.gpus_of(consumer) > 0.0 || consumer.gpu_memory() > 0.0 {
@@ -84,9 +105,6 @@ fn title<'a>(app: &App, consumer: &Consumer, memory: Option<u64>) -> Vec<Span<'a
     }
     if consumer.gpu_memory() > 0.0 {
         text += &format!(" {}", bytes(consumer.gpu_memory()));
-    }
-    if let Some(memory) = memory {
-        text += &format!("  memory {}", bytes(memory as f64));
     }
     vec![
         Span::styled(consumer.name().to_owned(), theme.title()),
@@ -114,59 +132,47 @@ fn parts<'a>(app: &App, consumer: &Consumer) -> Vec<Vec<Span<'a>>> {
     lines
 }
 
-fn attributes<'a>(
+/// When it began, how much it used of what.
+fn numbers<'a>(
     app: &App,
     consumer: &Consumer,
     kernel: Option<&ProcessFacts>,
+    memory: Option<String>,
     width: usize,
 ) -> Vec<Vec<Span<'a>>> {
     let mut facts: Vec<(&str, String)> = Vec::new();
+    let mut times = Vec::new();
     if consumer.start_unix_nano() > 0 {
         let age = app.shown().now_unix_nano().saturating_sub(consumer.start_unix_nano()) / SECOND;
         let began = clock(consumer.start_unix_nano(), app.utc_offset);
-        facts.push(("began", format!("{began}, {} ago", duration(age))));
+        times.push(format!("began {began}, {} ago", duration(age)));
     }
     if consumer.cpu_nanos() > 0 {
-        let seconds = consumer.cpu_nanos() as f64 / 1e9;
-        facts.push(("CPU time", format!("{seconds:.1} s")));
+        times.push(format!("{:.1} s on CPUs", consumer.cpu_nanos() as f64 / 1e9));
+    }
+    if !times.is_empty() {
+        facts.push(("time", times.join("; ")));
     }
     if matches!(consumer.kind(), Kind::Program | Kind::Tree) {
         facts.push(("processes", consumer.processes().to_string()));
     }
-    if let Some(kernel) = kernel {
-        let running = kernel.threads.iter().filter(|(.., state)| *state == 'R').count();
-        let names: Vec<_> = kernel.threads.iter().map(|(_, name, _)| name.as_str()).collect();
-        let count = names.len();
-        facts.push(("threads", format!("{count}, {running} running: {}", distinct(&names))));
-        facts.extend(kernel.span.clone().map(|span| ("open span", span)));
-    }
-    for (key, name) in ATTRIBUTES {
-        if let Some(value) = consumer.attributes().get(key).filter(|value| !value.is_empty()) {
-            facts.push((name, value.clone()));
-        }
-    }
-    let line = |(name, value): (&str, String)| {
-        // Attributes hold what processes chose.
-        let value: String = value.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        vec![
-            Span::styled(left(name, NAMES), app.theme.quiet()),
-            Span::raw(cut(&value, width.saturating_sub(NAMES))),
-        ]
-    };
-    facts.into_iter().map(line).collect()
+    facts.extend(memory.map(|memory| ("memory", memory)));
+    facts.extend(kernel.and_then(|kernel| kernel.span.clone()).map(|span| ("open span", span)));
+    facts.iter().map(|(name, value)| line(app, name, value, width)).collect()
 }
 
-/// Names, each once, with how often it is there.
-fn distinct(names: &[&str]) -> String {
-    let mut counted: Vec<(&str, usize)> = Vec::new();
-    for name in names {
-        match counted.iter_mut().find(|(known, _)| known == name) {
-            Some((_, count)) => *count += 1,
-            None => counted.push((name, 1)),
-        }
-    }
-    let text = |(name, count): &(&str, usize)| {
-        if *count > 1 { format!("{count}×{name}") } else { (*name).to_owned() }
-    };
-    counted.iter().map(text).collect::<Vec<_>>().join(", ")
+/// What it is called, and what it belongs to.
+fn names<'a>(app: &App, consumer: &Consumer, width: usize) -> Vec<Vec<Span<'a>>> {
+    let known = ATTRIBUTES.iter().filter_map(|(key, name)| Some((name, consumer.attributes().get(*key)?)));
+    let known = known.filter(|(_, value)| !value.is_empty());
+    known.map(|(name, value)| line(app, name, value, width)).collect()
+}
+
+fn line<'a>(app: &App, name: &str, value: &str, width: usize) -> Vec<Span<'a>> {
+    // Attributes hold what processes chose.
+    let value: String = value.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    vec![
+        Span::styled(left(name, NAMES), app.theme.quiet()),
+        Span::raw(cut(&value, width.saturating_sub(NAMES))),
+    ]
 }

@@ -7,6 +7,7 @@
 //! | `keys`, `mouse` | what keys and the mouse change |
 //! | [`screen`] | the whole screen, by its height and width |
 //! | `header`, `rows`, `detail`, `help`, `footer` | its parts |
+//! | `memory`, `threads` | what a row's processes have resident; what each thread of one used |
 //! | `canvas` | a screen that is filled from top to bottom |
 //! | `chart` | bars of a line or more |
 //! | `text` | numbers and names, fitted to a width |
@@ -23,13 +24,15 @@ mod footer;
 mod header;
 mod help;
 mod keys;
+mod memory;
 mod mouse;
 pub mod plain;
 mod rows;
 pub mod screen;
 mod text;
 pub mod theme;
+mod threads;
 
 pub use app::{Action, App, Position};
-pub use facts::{Facts, NoFacts, ProcessFacts};
+pub use facts::{Facts, NoFacts, ProcessFacts, ThreadFacts};
 pub use theme::Theme;

@@ -51,7 +51,7 @@ pub fn text(model: &Model, query: &Query, utc_offset: i64) -> String {
             id(&row.id),
             left(&row.name, names),
             watts(row.watts),
-            joules(row.joules()),
+            if row.is_seen { joules(row.joules()) } else { "-".to_owned() },
             row.half_width.map_or(String::new(), joules),
             if is_row || row.cpus > 0.0 { percent(row.cpus) } else { String::new() },
             if row.gpus > 0.0 { percent(row.gpus) } else { String::new() },
@@ -96,6 +96,9 @@ fn row(model: &Model, row: &Row) -> Value {
     let mut object = json!({
         "name": row.name, "watts": rounded(row.watts), "joules": row.joules(), "cpus": rounded(row.cpus),
     });
+    if !row.is_seen {
+        object["seen"] = false.into();
+    }
     if let Some(half_width) = row.half_width {
         object["joules_ci95_j"] = rounded(half_width).into();
     }

@@ -1,16 +1,18 @@
 //! The rows of the table, and what closes their sum.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use ratatui::style::{Modifier, Style};
 use ratatui::text::Span;
 use unicode_width::UnicodeWidthStr as _;
-use wattrace_viewer::{Kind, Row, Sort, Table};
+use wattrace_viewer::{Key, Kind, Row, Sort, Table};
 
 use crate::app::App;
 use crate::canvas::Canvas;
 use crate::chart;
 use crate::facts::Facts;
+use crate::memory::{self, Memory};
 use crate::text::{bytes, joules, left, percent, right, watts};
 
 /// A column, from left to right.
@@ -50,7 +52,8 @@ impl Column {
             Column::HalfWidth => "±",
             Column::Cpu => "CPU%",
             Column::Gpu => "GPU%",
-            Column::Memory => "MEM",
+            Column::Memory if memory::has_cgroups(kind) => "MEM",
+            Column::Memory => "RSS",
             Column::History => "HISTORY",
         }
     }
@@ -96,7 +99,7 @@ impl Columns {
         add(is_wide && is_process, Column::HalfWidth, 6);
         add(true, Column::Cpu, 6);
         add(has_gpu && width >= 60, Column::Gpu, 6);
-        add(kind == Kind::Process && width >= 70 && app.position.is_none(), Column::Memory, 5);
+        add(width >= 70 && app.position.is_none(), Column::Memory, 5);
         add(width >= 60, Column::History, history);
         let used: usize = columns.iter().map(|(_, width)| width + 1).sum();
         for (column, own) in &mut columns {
@@ -122,11 +125,14 @@ pub(crate) fn draw(
     app.places.first_row = canvas.next;
     app.places.rows = shown.iter().filter_map(|row| row.key).collect();
     let total = table.total.watts;
+    let has_memory = columns.0.iter().any(|(column, _)| *column == Column::Memory);
+    let keys = if has_memory { &app.places.rows[..] } else { &[] };
+    let memory = memory::of(app.shown(), keys, facts);
     for row in shown {
         let is_selected = row.key.is_some() && row.key == app.selected;
         let mut spans = Vec::new();
         for &(column, width) in &columns.0 {
-            let text = cell(app, row, column, width, facts);
+            let text = cell(app, row, column, width, &memory);
             let style = match column {
                 _ if is_selected => app.theme.selected(),
                 _ if row.has_ended => app.theme.quiet(),
@@ -174,7 +180,7 @@ fn heading(app: &mut App, columns: &Columns, canvas: &mut Canvas<'_>) {
     canvas.line(spans);
 }
 
-fn cell(app: &App, row: &Row, column: Column, width: usize, facts: &mut dyn Facts) -> String {
+fn cell(app: &App, row: &Row, column: Column, width: usize, memory: &HashMap<Key, Memory>) -> String {
     let consumer = || row.key.and_then(|key| app.shown().consumer(key));
     match column {
         Column::Id => row.id.clone(),
@@ -189,15 +195,19 @@ fn cell(app: &App, row: &Row, column: Column, width: usize, facts: &mut dyn Fact
             _ => row.name.clone(),
         },
         Column::Watts => watts(row.watts),
+        Column::Joules if !row.is_seen => "-".to_owned(),
         Column::Joules => joules(row.joules()),
         Column::HalfWidth => row.half_width.map_or(String::new(), joules),
         Column::Cpu => percent(row.cpus),
         Column::Gpu => percent(row.gpus),
-        Column::Memory => {
-            // Only of the rows that are shown.
-            let pid = row.id.parse().ok().filter(|_| !row.has_ended);
-            pid.and_then(|pid| facts.memory(pid)).map_or(String::new(), |memory| bytes(memory as f64))
-        }
+        Column::Memory => match row.key.and_then(|key| memory.get(&key)) {
+            // Where the heading promises a cgroup's.
+            Some(Memory::Sum(sum, _)) if memory::has_cgroups(app.query.kind) => {
+                format!("~{}", bytes(*sum as f64))
+            }
+            Some(memory) => bytes(memory.bytes() as f64),
+            None => String::new(),
+        },
         Column::History => {
             let Some(consumer) = consumer() else { return String::new() };
             let values = consumer.history().last(app.shown().frame(), width);

@@ -24,6 +24,7 @@ pub fn draw(app: &mut App, facts: &mut dyn Facts, area: Rect, buffer: &mut Buffe
         buffer.set_line(area.x, area.y, &Line::from(text), area.width);
         return;
     }
+    facts.begin_screen();
     let mut canvas = Canvas { buffer, area, next: area.y };
     header::draw(app, &mut canvas);
     let columns = rows::Columns::new(app, area.width);

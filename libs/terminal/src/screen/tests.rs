@@ -11,7 +11,7 @@ use wattrace_viewer::testing::{Machine, Process};
 use wattrace_viewer::{Kind, Model};
 
 use super::draw;
-use crate::{App, Facts, Position, ProcessFacts, Theme};
+use crate::{App, Facts, Position, ProcessFacts, Theme, ThreadFacts};
 
 /// What a kernel would say.
 struct SimulatedFacts;
@@ -21,11 +21,21 @@ impl Facts for SimulatedFacts {
         Some(u64::from(pid) * 300_000)
     }
 
+    fn memory_of_cgroup(&mut self, path: &str) -> Option<u64> {
+        Some(path.len() as u64 * 100_000_000)
+    }
+
     fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
-        let thread = |n: u32, name: &str, state| (pid + n, name.to_owned(), state);
-        let threads = vec![thread(0, "python3", 'R'), thread(1, "worker", 'R'), thread(2, "worker", 'S')];
+        let thread = |n: u32, name: &str, state, seconds: u64| ThreadFacts {
+            id: pid + n,
+            name: name.to_owned(),
+            state,
+            cpu_nanos: seconds * 1_000_000_000,
+        };
+        let threads =
+            vec![thread(0, "python3", 'R', 20), thread(1, "worker", 'R', 75), thread(2, "worker", 'S', 45)];
         let span = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
-        Some(ProcessFacts { threads, span })
+        Some(ProcessFacts { threads, cpu_nanos: 150_000_000_000, span })
     }
 }
 
