@@ -8,11 +8,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use serde_json::Value;
 use support::page::sums;
+use support::services::{Running, eventually};
 use support::{interrupt, wattrace};
 use wattrace_browser_testing::{Browser, Screen};
 
@@ -39,8 +41,8 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn start(db: &Path) -> Self {
-        let mut child = wattrace().arg("view").arg(db).stdout(Stdio::piped()).spawn().unwrap();
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = wattrace().arg("view").args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut url = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
         Self { child, url: url.trim_end().to_owned() }
@@ -73,7 +75,7 @@ fn the_page_of_a_database_has_the_joules_of_a_query() {
     let rows = query["rows"].as_array().unwrap().iter();
     let rows = rows.map(|row| (row["name"].as_str().unwrap().to_owned(), row["energy_uj"].as_u64().unwrap()));
     let expected: BTreeMap<_, _> = rows.filter(|(_, microjoules)| *microjoules > 0).collect();
-    let mut viewer = Viewer::start(&db);
+    let mut viewer = Viewer::start(&[db.to_str().unwrap()]);
     let data = viewer.data();
     let (used, measured) = sums(&data);
     assert_eq!(used, expected);
@@ -91,6 +93,62 @@ fn the_page_of_a_database_has_the_joules_of_a_query() {
     }
     interrupt(&viewer.child);
     assert_eq!(viewer.child.wait().unwrap().code(), Some(0));
+}
+
+/// Books, as the page shows them.
+const TOTAL: &str = "Number(document.getElementById('books').dataset.total)";
+
+#[test]
+fn the_page_of_a_running_agent_grows_with_closed_books_and_keeps_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("control.sock");
+    let threads = "[{ process = 'one', run = '6ms', sleep = '4ms' }, { process = 'two', run = '1ms', \
+                   sleep = '30ms' }]";
+    let agent = wattrace()
+        .args(["run", "--plugins", "simulator,attribution"])
+        .args(["--set", &format!("plugins.simulator.threads={threads}")])
+        .args(["--set", "plugins.simulator.schedule=script", "--set", "plugins.simulator.interval=50ms"])
+        .args(["--set", &format!("agent.control_socket={}", socket.display())])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut agent = Running(agent);
+    eventually("the agent's socket", || UnixStream::connect(&socket).ok());
+    let viewer = Viewer::start(&["--socket", socket.to_str().unwrap()]);
+    let grown = |least: u64| {
+        eventually("more energy", || {
+            let (used, measured) = sums(&viewer.data());
+            assert_eq!(used.values().sum::<u64>(), measured, "{used:?}");
+            (measured > least && used.contains_key("one")).then_some((used, measured))
+        })
+    };
+    let (_, measured) = grown(0);
+    let (first, measured) = grown(2 * measured);
+    let (later, more) = grown(2 * measured);
+    let more_of = |name: &str| later.get(name).unwrap_or(&0) - first.get(name).unwrap_or(&0);
+    // Both have been seen long before.
+    assert_eq!(more_of("other"), 0, "not seen yet: {first:?} {later:?}");
+    let [one, two] = ["one", "two"].map(more_of);
+    assert!(one > 3 * two && two > 0, "of 10 ms it runs for 6, the other of 31 for 1: {one} {two}");
+    let mut browser = Browser::start(Screen::WIDE);
+    if let Some(browser) = &mut browser {
+        browser.open(&viewer.url, "document.documentElement.dataset.firstViewMs");
+        let badge = browser.evaluate("document.getElementById('live').textContent");
+        assert_eq!(badge, "live");
+        let shown = browser.evaluate(TOTAL).as_u64().unwrap();
+        assert!(shown >= more, "{shown} {more}");
+        browser.wait(&format!("{TOTAL} > {shown}"));
+        assert_eq!(browser.evaluate("document.getElementById('books').dataset.difference"), "0");
+    }
+    interrupt(&agent.0);
+    assert!(agent.0.wait().unwrap().success());
+    eventually("the last data", || viewer.data()["refresh_ms"].is_null().then_some(()));
+    let (used, measured) = sums(&viewer.data());
+    assert!(measured >= more && used.values().sum::<u64>() == measured, "{used:?} {measured}");
+    if let Some(browser) = &mut browser {
+        browser.wait(&format!("{TOTAL} === {measured}"));
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+    }
 }
 
 #[test]
