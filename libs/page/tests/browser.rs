@@ -170,8 +170,8 @@ fn the_timeline_has_each_process_below_its_parent_as_strong_as_its_power() {
     let mut strength = |line: f64, part: f64| {
         let at = format!(
             "(() => {{ const canvas = document.getElementById('waterfall'); \
-             return canvas.getContext('2d').getImageData({part} * canvas.width, {line} * 20 + 17, 1, 1).data[3]; \
-             }})()"
+             const context = canvas.getContext('2d'); \
+             return context.getImageData({part} * canvas.width, {line} * 20 + 17, 1, 1).data[3]; }})()"
         );
         browser.evaluate(&at).as_u64().unwrap()
     };

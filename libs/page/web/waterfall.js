@@ -109,7 +109,8 @@ export class Waterfall {
     const { edges_us: edges, lengths } = this.data;
     const [first, last] = [edges[this.from], edges[this.to]];
     this.position = (time) => ((time - first) / Math.max(last - first, 1)) * width;
-    const powers = this.order.map((node) => this.used(node).map((used, at) => used / lengths[this.from + at]));
+    const power = (used, at) => used / lengths[this.from + at];
+    const powers = this.order.map((node) => this.used(node).map(power));
     this.ink = styled('--text');
     this.peak = powers.reduce((most, line) => line.reduce((a, b) => Math.max(a, b), most), 0);
     this.order.forEach((node, row) => this.line(context, node, row, powers[row], width));
@@ -177,7 +178,8 @@ export class Waterfall {
       make('div', { class: 'muted' }, `${spanOf(begin, end, data.is_relative)}, ${duration(seconds)}`),
       make('div', {}, `${exactJoules(node.own)} J${power}`),
     ];
-    if (node.total > node.own) lines.push(make('div', {}, `with all it started ${exactJoules(node.total)} J`));
+    const all = `with all it started ${exactJoules(node.total)} J`;
+    if (node.total > node.own) lines.push(make('div', {}, all));
     return tooltip(event, ...lines);
   }
 }

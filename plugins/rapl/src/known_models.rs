@@ -33,8 +33,8 @@ const ZEN_1: &str = "RAPL leaves memory out. Where there are several dies, each 
 
 /// The same; and Schöne et al., "Energy Efficiency Aspects of the AMD Zen 2 Architecture", CLUSTER 2021,
 /// <https://arxiv.org/abs/2108.00808>, on "the built-in power monitoring capabilities and its limitations".
-const ZEN_2: &str = "RAPL leaves memory out, and is less accurate than a meter (arXiv:2108.00808). Where there \
-    are several dies, each shows the one counter of their socket; copies are left out";
+const ZEN_2: &str = "RAPL leaves memory out, and is less accurate than a meter (arXiv:2108.00808). Where \
+    there are several dies, each shows the one counter of their socket; copies are left out";
 
 const KNOWN: [Known; 4] = [
     Known {
