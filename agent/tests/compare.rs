@@ -10,6 +10,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -106,6 +107,8 @@ fn repeated_runs_follow_the_warm_up_and_the_preparation_and_are_summed_up() {
         let programs: f64 =
             run["programs"].as_object().unwrap().values().map(|p| number(&p["energy_j"])).sum();
         assert!((number(&run["energy_j"]) - programs).abs() < 1e-5, "{run}");
+        let known = run["static"].as_object().unwrap();
+        assert!(!known.is_empty() && known.values().all(|power| power["watts"].is_f64()), "{run}");
         // The command's part is what its CPU time costs; windows at its edges make it a little inexact.
         let (energy, cost) = (number(&run["energy_j"]), 20.0 * number(&run["cpu_time_s"]));
         assert!((0.7..1.3).contains(&(energy / cost)), "{energy} J, {cost} J");
@@ -263,20 +266,26 @@ fn burn(seed: u64, stop: &AtomicBool) {
     }
 }
 
+/// An end of a measure's interval; `None`: it is not bounded.
+fn end(report: &Value, measure: usize, which: &str) -> Option<f64> {
+    report["measures"][measure]["interval"][which].as_f64()
+}
+
 /// How often a comparison finds 2 % more work, and how often it reports a difference where there is none,
-/// beside a random burner; by attributed joules and by those of the whole machine. The number of trials is
-/// that of `WATTRACE_TRIALS` (3), the work that of `WATTRACE_TRIAL_UNITS` (units of about 10 ms: 150).
+/// beside a random burner; by attributed joules and by those of the whole machine in the same runs. The number
+/// of trials is that of `WATTRACE_TRIALS` (3), the work that of `WATTRACE_TRIAL_UNITS` (units of about 10 ms:
+/// 30). With `WATTRACE_TRIAL_REPORTS` each comparison's report is kept in that directory.
 ///
 /// ```sh
 /// WATTRACE_TRIALS=100 cargo nextest run -p wattrace --test compare --run-ignored only --no-capture
 /// ```
 #[test]
-#[ignore = "takes a minute a trial"]
+#[ignore = "takes some ten seconds a comparison, and there are two a trial"]
 fn trials_beside_a_random_burner() {
     let setting = |name: &str, default: f64| {
         std::env::var(name).ok().map_or(default, |value| value.parse::<f64>().expect("a number"))
     };
-    let (trials, units) = (setting("WATTRACE_TRIALS", 3.0) as usize, setting("WATTRACE_TRIAL_UNITS", 150.0));
+    let (trials, units) = (setting("WATTRACE_TRIALS", 3.0) as usize, setting("WATTRACE_TRIAL_UNITS", 30.0));
     let stop = Arc::new(AtomicBool::new(false));
     let burner = std::thread::spawn({
         let stop = stop.clone();
@@ -290,8 +299,11 @@ fn trials_beside_a_random_burner() {
             let (a, b, seed) = (spin(units), spin(units * more), seed.to_string());
             let output = metered("compare", &["--format", "json", "--seed", &seed, &a, &b]).output().unwrap();
             let report = json(&output);
-            let low = |measure: usize| report["measures"][measure]["interval"]["low"].as_f64().unwrap();
-            let high = |measure: usize| report["measures"][measure]["interval"]["high"].as_f64().unwrap();
+            if let Some(kept) = std::env::var_os("WATTRACE_TRIAL_REPORTS") {
+                fs::write(Path::new(&kept).join(format!("{more}-{seed}.json")), &output.stdout).unwrap();
+            }
+            let low = |measure: usize| end(&report, measure, "low").unwrap_or(f64::NEG_INFINITY);
+            let high = |measure: usize| end(&report, measure, "high").unwrap_or(f64::INFINITY);
             let alarm = |measure| low(measure) > 0.0 || (more == 1.0 && high(measure) < 0.0);
             attributed += usize::from(alarm(0));
             machine += usize::from(alarm(1));

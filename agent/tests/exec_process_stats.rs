@@ -8,8 +8,14 @@
 
 mod support;
 
+use std::net::UdpSocket;
+
 use serde_json::Value;
 use support::{is_root, wattrace};
+
+/// Of the plugin `context` only what the test is about.
+const NO_GAUGES: [&str; 4] =
+    ["--set", "plugins.context.frequency=off", "--set", "plugins.context.temperature=false"];
 
 #[test]
 fn the_report_says_what_each_process_read_and_wrote_and_the_sum() {
@@ -35,4 +41,52 @@ fn the_report_says_what_each_process_read_and_wrote_and_the_sum() {
     assert_eq!(total["io_bytes"]["written"], written, "{total}");
     let peaks = processes.iter().map(|p| p["peak_memory_bytes"].as_u64().unwrap());
     assert_eq!(total["peak_memory_bytes"].as_u64(), peaks.max());
+}
+
+#[test]
+fn the_report_says_how_much_memory_a_process_had_for_itself() {
+    if !is_root() {
+        return;
+    }
+    // The last line of what has no line break: all of it is in memory.
+    let script = "(head -c 50000000 /dev/zero; sleep 1) | tail -n 1 > /dev/null";
+    let output = wattrace()
+        .args(["exec", "--plugins", "sched,context", "--format", "json"])
+        .args(["--set", "plugins.context.memory_of=20", "--set", "plugins.context.interval=100ms"])
+        .args(["--set", "plugins.sched.interval=50ms"])
+        .args(NO_GAUGES)
+        .args(["--", "sh", "-c", script])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let processes = report["processes"].as_array().unwrap();
+    let tail = processes.iter().find(|p| p["comm"] == "tail").unwrap();
+    let bytes = |key: &str| tail[key].as_u64().unwrap_or_default();
+    assert!((50_000_000..bytes("peak_memory_bytes")).contains(&bytes("peak_pss_bytes")), "{tail}");
+}
+
+#[test]
+fn the_report_says_what_the_command_sent_over_the_network() {
+    if !is_root() {
+        return;
+    }
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    let one = |size: u32| format!("head -c {size} /dev/zero > /dev/udp/127.0.0.1/{port}; ");
+    let script = [1000, 300].map(one).concat();
+    let output = wattrace()
+        .args(["exec", "--plugins", "sched,context", "--format", "json"])
+        .args(["--set", "plugins.context.network=true"])
+        .args(NO_GAUGES)
+        .args(["--", "bash", "-c", &script])
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    if message.contains("cgroup") {
+        return eprintln!("skipped: {message}");
+    }
+    // Each datagram has headers of 28 bytes.
+    let expected = serde_json::json!({ "received": 0, "sent": 1300 + 2 * 28 });
+    assert_eq!(report["total"]["network_bytes"], expected, "{report:#}");
 }

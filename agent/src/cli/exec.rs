@@ -11,6 +11,7 @@
 //! | `exec/history.rs` | who used how much when, for the page of `--html` |
 //! | `exec/interval.rs` | the 95 % intervals of sums over processes |
 //! | `exec/process_stats.rs` | what processes used besides CPU time and energy |
+//! | `exec/network.rs` | the bytes that a command received and sent |
 //! | `exec/trace.rs` | the span that the spans of the command's processes are children of |
 //! | `exec/selection.rs` | the processes that a report is about: a command's, or what is watched |
 //! | `exec/report.rs` | the report of one run |
@@ -23,6 +24,7 @@ mod budget;
 pub(super) mod child;
 mod history;
 mod interval;
+mod network;
 mod process_stats;
 pub(super) mod recorder;
 pub(super) mod repeat;

@@ -6,6 +6,7 @@ use wattrace_statistics::{Interval, Plan};
 use super::report::{Comparison, Gate, Report};
 use super::verdict::{Change, MEASURES, ProgramChange, Verdict};
 use crate::cli::exec::repeat::{markdown_code, number, sparkline};
+use crate::cli::exec::usage::static_power_after;
 use crate::cli::table::{aligned, shortened};
 
 /// Maximum number of programs that are listed.
@@ -98,10 +99,19 @@ impl Report {
             percent(verdict.smallest)
         );
         text += &format!("\n{}", wrapped(&method, "  "));
+        let known = self.static_power();
+        if !known.is_empty() {
+            text += &wrapped(&known, "  ");
+        }
         for remark in remarks {
             text += &wrapped(&format!("note: {remark}"), "  ");
         }
         text
+    }
+
+    /// How well static power was known in the end; an empty text if nothing is said of it.
+    fn static_power(&self) -> String {
+        static_power_after(self.comparison.blocks.iter().flat_map(|runs| runs.a.iter().chain(&runs.b)))
     }
 
     fn measures(&self) -> String {
@@ -190,6 +200,10 @@ impl Report {
                 let [a, b, change, between] = program(p);
                 text += &format!("| {} | {a} | {b} | {change} | {between} |\n", markdown_code(&p.program));
             }
+        }
+        let known = self.static_power();
+        if !known.is_empty() {
+            text += &format!("\nPower {known}.\n");
         }
         if !remarks.is_empty() {
             text += "\n";

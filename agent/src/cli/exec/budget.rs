@@ -159,6 +159,11 @@ impl Budget {
         self.hold.to_join()
     }
 
+    /// The path of the command's cgroup, if it has one.
+    pub(super) fn cgroup(&self) -> Option<&str> {
+        self.hold.cgroup()
+    }
+
     /// The command runs: `root` is its first process, started at `since`, and `pid` its pid in our namespace.
     pub(super) fn begin(&mut self, root: Root, since: u64, pid: u32) {
         lock(&self.account).begin(root, since);

@@ -3,6 +3,7 @@
 //! `report.rs` shows it.
 
 use serde::Serialize;
+use wattrace_api::memory::PSS;
 use wattrace_api::process_stats::{ALL, COUNT, PEAK_MEMORY};
 use wattrace_api::{MetricId, Registry, Value};
 
@@ -35,17 +36,26 @@ impl Figures {
 }
 
 /// Which figure a metric is.
-pub(super) struct FigureIds([Option<MetricId>; COUNT]);
+pub(super) struct FigureIds {
+    ids: [Option<MetricId>; COUNT],
+    pss: Option<MetricId>,
+}
 
 impl FigureIds {
     /// Declares the metrics, if nobody has. One that somebody has declared differently is no figure.
     pub(super) fn declare(registry: &Registry) -> Self {
-        Self(ALL.each_ref().map(|metric| registry.metric(metric).ok()))
+        let id = |metric| registry.metric(metric).ok();
+        Self { ids: ALL.each_ref().map(id), pss: id(&PSS) }
     }
 
     /// The number of the figure whose metric `id` is.
     pub(super) fn position(&self, id: MetricId) -> Option<usize> {
-        self.0.iter().position(|&known| known == Some(id))
+        self.ids.iter().position(|&known| known == Some(id))
+    }
+
+    /// Whether it is the proportional set size of a living process.
+    pub(super) fn is_pss(&self, id: MetricId) -> bool {
+        self.pss == Some(id)
     }
 }
 
@@ -120,7 +130,7 @@ impl FiguresJson {
 }
 
 /// `12 B`, `3.4 MB`.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if count < 1000 {
         return format!("{count} B");

@@ -9,6 +9,7 @@ use wattrace_api::{
     Transform, Usage,
 };
 
+use super::network::{NetworkBytes, NetworkIds};
 use super::process_stats::{FigureIds, Figures};
 use super::static_power::{Baseline, StaticPower};
 
@@ -52,6 +53,8 @@ pub(super) struct ProcessRecord {
     pub(super) uncertainty: Vec<f64>,
     /// What else it used, when it has ended.
     pub(super) figures: Option<Box<Figures>>,
+    /// The largest proportional set size that was read, bytes; 0: none was.
+    pub(super) peak_pss: u64,
 }
 
 impl ProcessRecord {
@@ -69,6 +72,8 @@ pub(in crate::cli) struct Recording {
     pub(super) processes: Vec<ProcessRecord>,
     /// What was measured before the command began, if it was.
     pub(super) baseline: Option<Baseline>,
+    /// What the command received and sent, if that is counted.
+    pub(super) network: Option<NetworkBytes>,
 }
 
 pub(in crate::cli) fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
@@ -88,9 +93,10 @@ impl Recording {
             d.idle_uncertainty_before = d.idle_uncertainty.unwrap_or(0.0);
         }
         for p in &mut self.processes {
-            p.cpu_time = 0;
+            (p.cpu_time, p.peak_pss) = (0, 0);
             p.energy.fill(0);
         }
+        self.network.iter_mut().for_each(NetworkBytes::reset);
     }
 
     fn domain(&mut self, domain: &Arc<Domain>, counts_in_totals: bool) -> usize {
@@ -125,6 +131,9 @@ impl Recording {
                 energy.resize(energy.len().max(domain + 1), 0);
                 energy[domain] += steps;
             }
+            Sum::Network(which) => {
+                self.network.iter_mut().for_each(|counted| counted.add(which, steps));
+            }
         }
     }
 
@@ -138,6 +147,10 @@ impl Recording {
                 let uncertainty = &mut self.processes[process].uncertainty;
                 uncertainty.resize(uncertainty.len().max(domain + 1), 0.0);
                 uncertainty[domain] = value;
+            }
+            Gauge::Pss(process) => {
+                let peak = &mut self.processes[process].peak_pss;
+                *peak = (*peak).max(value as u64);
             }
         }
     }
@@ -160,15 +173,17 @@ enum Sum {
     Other(usize),
     CpuTime(usize),
     Energy { process: usize, domain: usize },
+    Network(usize),
 }
 
-/// What a gauge's last value is kept as.
+/// What a gauge's last value is kept as; of PSS the largest.
 #[derive(Clone, Copy)]
 enum Gauge {
     StaticPower(usize),
     StaticError(usize),
     IdleUncertainty(usize),
     Uncertainty { process: usize, domain: usize },
+    Pss(usize),
 }
 
 /// The transform that fills a [`Recording`].
@@ -182,14 +197,22 @@ pub(super) struct CommandRecorder {
     /// Index of each process by the address of its consumer, which the recording keeps alive.
     processes: HashMap<usize, usize>,
     figures: FigureIds,
+    network: NetworkIds,
 }
 
 impl CommandRecorder {
     pub(super) fn new(recording: Arc<Mutex<Recording>>, registry: Arc<Registry>, since: Timestamp) -> Self {
-        let (targets, processes, figures) =
-            (SeriesMap::default(), HashMap::new(), FigureIds::declare(&registry));
-        Self { recording, registry, since, targets, processes, figures }
+        let (targets, processes) = (SeriesMap::default(), HashMap::new());
+        let (figures, network) = (FigureIds::declare(&registry), NetworkIds::declare(&registry));
+        Self { recording, registry, since, targets, processes, figures, network }
     }
+}
+
+/// Whether a series is about the command's cgroup, or one within it.
+fn is_of_command(series: &Series, recording: &Recording) -> bool {
+    let cgroup = series.consumer.as_ref().filter(|consumer| consumer.kind() == ConsumerKind::Cgroup);
+    let network = recording.network.as_ref();
+    cgroup.zip(network).is_some_and(|(cgroup, network)| network.include(&cgroup.identity().id))
 }
 
 /// The target of a series; `None`: the report does not need it.
@@ -202,6 +225,9 @@ fn target(
     let kind = series.consumer.as_ref().map(|consumer| consumer.kind());
     if let (Some(ConsumerKind::Process), Some(which)) = (kind, figures.position(series.metric_id)) {
         return Some(Target::Figure { process: process(series, recording, processes)?, which });
+    }
+    if kind == Some(ConsumerKind::Process) && figures.is_pss(series.metric_id) {
+        return Some(Target::Gauge(Gauge::Pss(process(series, recording, processes)?)));
     }
     match (series.role, kind) {
         (Role::Usage(Usage::CpuTime), Some(ConsumerKind::Process | ConsumerKind::Thread)) => {
@@ -250,7 +276,8 @@ fn process(
     Some(*processes.entry(Arc::as_ptr(consumer) as usize).or_insert_with(|| {
         let consumer = consumer.clone();
         let (energy, uncertainty) = (Vec::new(), Vec::new());
-        recording.processes.push(ProcessRecord { consumer, cpu_time: 0, energy, uncertainty, figures: None });
+        let record = ProcessRecord { consumer, cpu_time: 0, energy, uncertainty, figures: None, peak_pss: 0 };
+        recording.processes.push(record);
         recording.processes.len() - 1
     }))
 }
@@ -269,7 +296,11 @@ impl CommandRecorder {
             for (id, value) in segment.points() {
                 let open = || {
                     let series = self.registry.get(id)?;
-                    let target = target(&series, &mut recording, &mut self.processes, &self.figures)?;
+                    let target = match self.network.position(series.metric_id) {
+                        Some(which) if is_of_command(&series, &recording) => Target::Sum(Sum::Network(which)),
+                        Some(_) => return None,
+                        None => target(&series, &mut recording, &mut self.processes, &self.figures)?,
+                    };
                     Some((target, Increments::new(&series, self.since)))
                 };
                 match self.targets.get_or_insert_with(id, open) {

@@ -12,6 +12,7 @@ use wattrace_api::{AttributeValue, Origin, Value};
 
 use super::budget::{Budget, BudgetJson};
 use super::interval::Parts;
+use super::network::NetworkJson;
 use super::process_stats::{Figures, FiguresJson};
 use super::recorder::{ProcessRecord, Recording};
 use super::selection::{Selection, int};
@@ -83,6 +84,9 @@ struct Total {
     /// What the processes used that have ended.
     #[serde(flatten)]
     figures: Option<FiguresJson>,
+    /// With `plugins.context.network`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network_bytes: Option<NetworkJson>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,6 +104,9 @@ struct ProcessJson {
     energy_ci95_j: BTreeMap<String, f64>,
     #[serde(flatten)]
     figures: Option<FiguresJson>,
+    /// With `plugins.context.memory_of`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_pss_bytes: Option<u64>,
     /// With `plugins.sched.threads`. The process includes them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     threads: Vec<ThreadJson>,
@@ -216,6 +223,7 @@ impl Report {
                 energy_j: joules(total_energy),
                 energy_ci95_j: intervals.map(|all| all.into_iter().fold(0.0, f64::hypot)),
                 figures: Figures::sum(figures).map(|sum| FiguresJson::from(&sum)),
+                network_bytes: recording.network.as_ref().map(NetworkJson::from),
             },
             processes: (selected.processes.iter())
                 .map(|&p| {
@@ -237,7 +245,10 @@ impl Report {
         selected: &Selection,
         recording: &Recording,
     ) -> Self {
-        Self { watched: Some(watched), ..Self::new(&[], exit_code, window, selected, recording) }
+        let mut report = Self::new(&[], exit_code, window, selected, recording);
+        // Those of a command's cgroup, and nothing was started.
+        report.total.network_bytes = None;
+        Self { watched: Some(watched), ..report }
     }
 
     /// Adds what became of the command's budget. Returns whether it was used up.
@@ -267,6 +278,7 @@ fn process((p, energy_j, energy_ci95_j): Recorded<'_>) -> ProcessJson {
         energy_j,
         energy_ci95_j,
         figures: p.figures.as_deref().map(FiguresJson::from),
+        peak_pss_bytes: Some(p.peak_pss).filter(|&bytes| bytes > 0),
         threads: Vec::new(),
     }
 }

@@ -1,7 +1,8 @@
-//! How well the report knows what a domain draws at no load: the error of that is most of the error of a
-//! command's energy. Attribution says it; `baseline.rs` improves it.
+//! How well a report knows what a domain draws at no load: the error of that is most of the error of a
+//! command's energy. Attribution says it; `baseline.rs` improves it. Reports on one run, on several and on
+//! comparisons have it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A standard error of at most this part of static power counts as known.
 const MAX_ERROR: f64 = 0.1;
@@ -18,9 +19,9 @@ pub(super) struct StaticPower {
 }
 
 /// How it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Known {
+enum Known {
     /// By the configuration or by an estimate.
     Given,
     /// From the meter.
@@ -32,8 +33,8 @@ pub(super) enum Known {
 }
 
 /// The same in the report.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct StaticPowerJson {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::cli) struct StaticPowerJson {
     known: Known,
     #[serde(skip_serializing_if = "Option::is_none")]
     watts: Option<f64>,
@@ -67,7 +68,7 @@ impl From<StaticPower> for StaticPowerJson {
 
 impl StaticPowerJson {
     /// `10.2 ± 0.4 W (learnt)`.
-    pub(super) fn for_people(&self) -> String {
+    fn for_people(&self) -> String {
         let interval = self.ci95_w.filter(|half_width| *half_width > 0.0);
         let interval = interval.map(|half_width| format!(" ± {half_width:.2}")).unwrap_or_default();
         let known = match self.known {
@@ -78,6 +79,26 @@ impl StaticPowerJson {
         };
         format!("{:.2}{interval} W ({known})", self.watts.unwrap_or_default())
     }
+}
+
+/// Maximum number of domains in a line.
+const MAX_SHOWN: usize = 4;
+
+/// `at no load: package-0 10.20 ± 0.40 W (learnt), dram-0 1.00 W (given)`; of no domain an empty text.
+pub(in crate::cli) fn at_no_load<'a>(
+    domains: impl Iterator<Item = (&'a str, &'a StaticPowerJson)>,
+) -> String {
+    let mut known: Vec<String> =
+        domains.map(|(domain, power)| format!("{domain} {}", power.for_people())).collect();
+    if known.is_empty() {
+        return String::new();
+    }
+    let rest = known.len().saturating_sub(MAX_SHOWN);
+    known.truncate(MAX_SHOWN);
+    if rest > 0 {
+        known.push(format!("and {rest} more"));
+    }
+    format!("at no load: {}", known.join(", "))
 }
 
 /// A look at the machine before the command.
@@ -117,5 +138,14 @@ mod tests {
         assert_eq!(of(Some(10.0), Some(4.0)), (false, "10.00 ± 7.84 W (assumed)".to_owned()));
         let json = serde_json::to_value(StaticPowerJson::from(StaticPower::default())).unwrap();
         assert_eq!(json, serde_json::json!({ "known": "unknown" }));
+    }
+
+    #[test]
+    fn a_line_names_a_few_domains_and_counts_the_rest() {
+        let known = StaticPowerJson::from(StaticPower { watts: Some(2.0), error: Some(0.0) });
+        let line = |domains: &[&'static str]| at_no_load(domains.iter().map(|domain| (*domain, &known)));
+        assert_eq!(line(&[]), "");
+        assert_eq!(line(&["a", "b"]), "at no load: a 2.00 W (given), b 2.00 W (given)");
+        assert!(line(&["a", "b", "c", "d", "e", "f"]).ends_with("d 2.00 W (given), and 2 more"));
     }
 }

@@ -15,6 +15,7 @@ use wattrace_api::{Registry, Role, Usage};
 use super::budget::{Budget, WithBudget};
 use super::child::{self, Job, Root, shell_code, unix_nanos};
 use super::history::{self, SharedHistory, WithHistory};
+use super::network::CommandCgroup;
 use super::recorder::{CommandRecorder, Recording, lock};
 use super::selection::Selection;
 use super::trace::RootSpan;
@@ -42,6 +43,8 @@ pub(in crate::cli) struct Tracer {
     signals: Signals,
     /// What a command may use.
     pub(super) budget: Option<Budget>,
+    /// Where the bytes that commands send and receive are counted, if they are.
+    cgroup: Option<CommandCgroup>,
     /// Who used how much when, if that is wanted.
     pub(super) history: Option<SharedHistory>,
     registry: Arc<Registry>,
@@ -81,7 +84,9 @@ impl Tracer {
         // Caught from before the first command starts: the terminal sends an interrupt to the command too,
         // and the report follows when the command ends.
         let signals = Signals::listen()?;
-        let recording = Arc::new(Mutex::new(Recording::default()));
+        let cgroup = CommandCgroup::open(config, budget.as_ref().and_then(Budget::cgroup));
+        let network = cgroup.as_ref().map(CommandCgroup::count);
+        let recording = Arc::new(Mutex::new(Recording { network, ..Recording::default() }));
         // The terminal is the command's.
         let plugins: Vec<_> = plugins.iter().copied().filter(|plugin| !plugin.is_interactive).collect();
         let (counted, written) = (recording.clone(), history.clone());
@@ -109,7 +114,8 @@ impl Tracer {
             Budget::quicken(&pipeline);
         }
         let runtime = runtime.clone();
-        Ok(Self { pipeline, recording, runtime, signals, budget, history, registry, is_traced: false })
+        let is_traced = false;
+        Ok(Self { pipeline, recording, runtime, signals, budget, cgroup, history, registry, is_traced })
     }
 
     /// Reports on stderr what is missing here, once for all commands.
@@ -136,6 +142,7 @@ impl Tracer {
     pub(in crate::cli) async fn run(&mut self, job: &Job) -> Result<Ended, Failure> {
         self.begin().await;
         let joins = self.budget.as_ref().and_then(Budget::to_join);
+        let joins = joins.or_else(|| self.cgroup.as_ref().and_then(CommandCgroup::to_join));
         let span = self.is_traced.then(|| RootSpan::open(job, self.registry.events().clone())).flatten();
         let child = child::spawn(job, span.as_ref().map(RootSpan::variable), joins, &self.runtime).await?;
         let (pid, start, root) = (child.pid(), child.start, child.root);

@@ -10,6 +10,7 @@ use wattrace_api::metric::{CONSUMER_CPU_TIME, CONSUMER_ENERGY};
 
 use super::child::shell_code;
 use super::recorder::{ProcessRecord, Recording};
+use super::static_power::{StaticPowerJson, at_no_load};
 use super::tracer::Ended;
 
 /// A run. Joules are sums over the domains that totals count.
@@ -34,6 +35,9 @@ pub(in crate::cli) struct RunUsage {
     pub(in crate::cli) other_cpu_time_s: f64,
     /// The command's processes by the name of their program.
     pub(in crate::cli) programs: BTreeMap<String, ProgramUsage>,
+    /// What each domain draws at no load, as it was known after the run. Runs of earlier releases have none.
+    #[serde(rename = "static", default)]
+    pub(in crate::cli) static_power: BTreeMap<String, StaticPowerJson>,
 }
 
 /// A program's part of a run.
@@ -58,6 +62,7 @@ impl RunUsage {
             idle_j: domains.iter().map(|d| joules(d.idle)).sum(),
             other_j: domains.iter().map(|d| joules(d.other)).sum(),
             unattributed_j: domains.iter().map(|d| joules(d.unattributed)).sum(),
+            static_power: (domains.iter()).map(|d| (d.domain.name.clone(), d.static_power.into())).collect(),
             ..Self::default()
         };
         let energy = |p: &ProcessRecord| {
@@ -81,6 +86,13 @@ impl RunUsage {
         }
         run
     }
+}
+
+/// How well static power was known after the last of `runs`: `at no load: …`, or an empty text.
+pub(in crate::cli) fn static_power_after<'a>(runs: impl Iterator<Item = &'a RunUsage>) -> String {
+    let last = runs.max_by_key(|run| run.start_unix_nano);
+    let known = last.into_iter().flat_map(|run| &run.static_power);
+    at_no_load(known.map(|(domain, power)| (domain.as_str(), power)))
 }
 
 /// The file name of its executable or, where that is unknown, the kernel's name.

@@ -18,7 +18,9 @@ fn report(more: f64, noise: f64, max_increase: Option<f64>) -> Report {
                 ("ld".to_owned(), program(energy_j * 0.1)),
             ]);
             let (wall_s, origin) = (3_600.0, "measured".to_owned());
+            let known = serde_json::json!({ "known": "assumed", "watts": 10.2, "ci95_w": 4.0 });
             RunUsage {
+                static_power: BTreeMap::from([("package-0".into(), serde_json::from_value(known).unwrap())]),
                 energy_j,
                 machine_j: 80_000.0,
                 cpu_time_s: 1.0,
@@ -45,6 +47,14 @@ fn report(more: f64, noise: f64, max_increase: Option<f64>) -> Report {
         verdict,
     };
     Report { comparison, asked, max_joules: None }
+}
+
+#[test]
+fn the_report_says_how_well_static_power_is_known() {
+    let report = report(0.1, 0.01, None);
+    let line = "at no load: package-0 10.20 ± 4.00 W (assumed)";
+    assert!(report.for_people().contains(&format!("\n  {line}\n")), "{}", report.for_people());
+    assert!(report.markdown().contains(&format!("\nPower {line}.\n")), "{}", report.markdown());
 }
 
 #[test]

@@ -79,6 +79,14 @@ impl Hold {
         }
     }
 
+    /// The path of the cgroup.
+    pub(super) fn cgroup(&self) -> Option<&str> {
+        match self {
+            Hold::Cgroup(scoped, _) => Some(scoped.path()),
+            Hold::Signals { .. } => None,
+        }
+    }
+
     /// The command runs as process `pid`.
     pub(super) fn begin(&mut self, pid: u32) {
         if let Hold::Signals { first, .. } = self {

@@ -3,7 +3,7 @@
 use wattrace_api::text::printable;
 use wattrace_statistics::Summary;
 
-use super::super::usage::RunUsage;
+use super::super::usage::{RunUsage, static_power_after};
 use super::report::{CPU_TIME, ENERGY, MACHINE, Program, RepeatReport, WALL};
 use crate::cli::table::{aligned, shortened};
 
@@ -66,6 +66,10 @@ impl RepeatReport {
             ]);
         }
         text += &aligned(&rows, &[0], "  ");
+        let known = static_power_after(self.runs.iter());
+        if !known.is_empty() {
+            text += &format!("  {known}\n");
+        }
         text += &self.chart();
         text += &self.programs_for_people();
         text
@@ -147,6 +151,10 @@ impl RepeatReport {
             let unit = unit.symbol();
             text += &format!("| {name}, {unit} | {mean} | {stddev} | {median} | {min} | {max} |\n");
         }
+        let known = static_power_after(self.runs.iter());
+        if !known.is_empty() {
+            text += &format!("\nPower {known}.\n");
+        }
         text += "\n| program | processes | J | ± σ | CPU s |\n| --- | ---: | ---: | ---: | ---: |\n";
         for p in self.programs.iter().take(MAX_PROGRAMS) {
             let stddev = p.energy_j.stddev.map_or("-".into(), number);
@@ -198,11 +206,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::cli::exec::static_power::StaticPowerJson;
     use crate::cli::exec::usage::ProgramUsage;
 
     fn report(joules: &[f64]) -> RepeatReport {
         let name = "a-program-with-a-very-long-name-indeed".to_owned();
+        let known = serde_json::json!({ "known": "learnt", "watts": 10.2, "ci95_w": 0.4 });
+        let known: StaticPowerJson = serde_json::from_value(known).unwrap();
         let run = |&energy_j: &f64| RunUsage {
+            static_power: BTreeMap::from([("package-0".into(), known)]),
             energy_j,
             machine_j: 10_000.0 + energy_j,
             cpu_time_s: energy_j / 2.0,
@@ -224,6 +236,7 @@ mod tests {
         joules.extend((0..70).map(|run| 1235.0 + f64::from(run % 5)));
         let text = report(&joules).for_people();
         assert!(text.contains("outlier: run 6, 2000 J, +61.7 % from the median"), "{text}");
+        assert!(text.contains("\n  at no load: package-0 10.20 ± 0.40 W (learnt)\n"), "{text}");
         assert!(text.contains("a-program-with-a-very…") && text.contains("90.0 %  █████████"), "{text}");
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{line}");

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use wattrace_api::text::printable;
 
-use super::{DomainJson, ProcessJson, Report, Total};
+use super::super::static_power::at_no_load;
+use super::{ProcessJson, Report, Total};
 use crate::cli::table::{aligned, shortened};
 
 impl Report {
@@ -48,6 +49,7 @@ impl Report {
             text += &format!("\n{}", budget.for_people(self.window.start_unix_nano));
         }
         text += &self.total.figures.map_or(String::new(), |figures| format!("\n{}", figures.for_people()));
+        text += &self.total.network_bytes.map_or(String::new(), |network| network.for_people());
         text += "\n";
         text += &self.by_name();
         text += &self.living();
@@ -81,15 +83,10 @@ impl Report {
     /// How well it is known what the domains draw at no load: one line.
     fn static_power(&self) -> String {
         let counted = self.domains.iter().filter(|d| d.counts_in_totals);
-        let of = |d: &DomainJson| format!("{} {}", d.domain, d.static_power.for_people());
-        let mut known: Vec<String> = counted.map(of).collect();
-        let rest = known.len().saturating_sub(MAX_STATIC);
-        known.truncate(MAX_STATIC);
-        if rest > 0 {
-            known.push(format!("and {rest} more"));
-        }
+        let known = at_no_load(counted.map(|d| (d.domain.as_str(), &d.static_power)));
         let baseline = self.baseline.map(|b| format!("; {}", b.for_people())).unwrap_or_default();
-        format!("  at no load: {}{baseline}\n", known.join(", "))
+        let line = format!("{known}{baseline}");
+        if line.is_empty() { line } else { format!("  {}\n", line.trim_start_matches("; ")) }
     }
 
     /// The sums over a program's processes.
@@ -100,6 +97,7 @@ impl Report {
             energy_j: 0.0,
             energy_ci95_j: None,
             figures: None,
+            network_bytes: None,
         };
         for d in self.domains.iter().filter(|d| d.counts_in_totals) {
             let of = |joules: &BTreeMap<String, f64>| joules.get(&d.domain).copied().unwrap_or(0.0);
@@ -148,9 +146,6 @@ fn with_interval(joules: f64, half_width: Option<f64>, unit: &str) -> String {
     let half_width = half_width.map(|half_width| format!(" ± {half_width:.3}")).unwrap_or_default();
     format!("{joules:.3}{unit}{half_width}")
 }
-
-/// Maximum number of domains in the line on static power.
-const MAX_STATIC: usize = 4;
 
 /// Maximum number of programs in the summary.
 const MAX_PROGRAMS: usize = 20;
