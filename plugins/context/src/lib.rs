@@ -52,11 +52,11 @@ impl Plugin for Context {
             });
         }
         if config.memory_of > 0 {
-            let (busy, count) = (memory::Busy::default(), config.memory_of);
+            let (busy, count, interval) = (memory::Busy::default(), config.memory_of, config.interval);
             let (observed, registry, clock) = (busy.clone(), registry.clone(), clock.clone());
             let (of_observer, clock_of_observer) = (registry.clone(), clock.clone());
             setup.source("memory", every, move || {
-                memory::MemorySource::open(busy.clone(), count, registry.clone(), clock.clone())
+                memory::MemorySource::open(busy.clone(), count, interval, registry.clone(), clock.clone())
             });
             setup.transform("busiest", move || {
                 let since = clock_of_observer.now();

@@ -3,7 +3,9 @@
 
 mod busy;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use wattrace_api::memory::{ALL, COUNT};
@@ -20,6 +22,8 @@ pub(crate) struct MemorySource {
     busy: Busy,
     /// How many processes are read.
     count: usize,
+    /// How long reading may take in one poll. The processes that are left are read in another one.
+    most_time: Duration,
     procfs: Procfs,
     metrics: [MetricId; COUNT],
     registry: Arc<Registry>,
@@ -39,16 +43,18 @@ struct Reported {
 }
 
 impl MemorySource {
-    /// Reads the memory of `count` of the processes in `busy`.
+    /// Reads the memory of `count` of the processes in `busy` every `interval`, for half of the time at most.
     pub(crate) fn open(
         busy: Busy,
         count: usize,
+        interval: Duration,
         registry: Arc<Registry>,
         clock: Clock,
     ) -> Result<Self, Error> {
         let [rss, pss, swap] = ALL.each_ref().map(|metric| registry.metric(metric).or_fatal());
         let (metrics, read_at, reported) = ([rss?, pss?, swap?], clock.now(), FxHashMap::default());
-        Ok(Self { busy, count, procfs: Procfs::default(), metrics, registry, clock, reported, read_at })
+        let (procfs, most_time) = (Procfs::default(), interval / 2);
+        Ok(Self { busy, count, most_time, procfs, metrics, registry, clock, reported, read_at })
     }
 
     /// The memory of a process that is still there.
@@ -87,9 +93,18 @@ impl Source for MemorySource {
         let now = self.clock.now();
         let window = Window::new(std::mem::replace(&mut self.read_at, now), now);
         out.begin(window);
-        for consumer in self.busy.take(self.count) {
-            if let Some(memory) = self.memory(&consumer) {
-                self.push(consumer, memory, window, out);
+        let mut busiest = self.busy.take(self.count);
+        // If there is no time for all, those that may soon be gone come first.
+        busiest.sort_by_key(|consumer| Reverse(consumer.identity().start_unix_nano));
+        let began = Instant::now();
+        for consumer in busiest {
+            if began.elapsed() < self.most_time {
+                if let Some(memory) = self.memory(&consumer) {
+                    self.push(consumer, memory, window, out);
+                }
+            } else if let Some(reported) = self.reported.get_mut(&(Arc::as_ptr(&consumer) as usize)) {
+                // It keeps its series without a point.
+                reported.at = window.end;
             }
         }
         self.reported.retain(|_, reported| {
