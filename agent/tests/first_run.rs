@@ -1,6 +1,6 @@
 //! The first run of `wattrace exec` on a machine and the one after it: the baseline, what the report says of
-//! the power at no load, and the state file. How accurate both are is tested in plugins/attribution, where
-//! the energy of processes is known.
+//! the power at no load, and the state file. How accurate both are is tested in plugins/attribution, on
+//! simulated machines, and by `first_run/table.rs`, on this one.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,7 +8,11 @@
     reason = "helpers of tests may panic: that is how tests fail"
 )]
 
+#[path = "first_run/meter.rs"]
+mod meter;
 mod support;
+#[path = "first_run/table.rs"]
+mod table;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
