@@ -24,13 +24,23 @@ pub(crate) fn run(args: &[OsString], cargo_test: impl Fn(&[OsString]) -> Result<
     }
     say("test", format_args!("failed: {}; once more, one test at a time", failed.join(", ")));
     for target in &failed {
-        let alone: Vec<_> = target.split(' ').chain(["--", "--test-threads=1"]).map(OsString::from).collect();
-        if !failed_targets(cargo_test(&alone)?)?.is_empty() {
+        if !failed_targets(cargo_test(&alone(target))?)?.is_empty() {
             bail!("`cargo test {target}` failed twice");
         }
     }
     say("test", format_args!("unstable, failed once and passed alone: {}", failed.join(", ")));
     Ok(())
+}
+
+/// The arguments that run `target`, as cargo lists it, one test at a time. A file of tests is run as one of the
+/// workspace's: cargo would build its package alone with other features, and so most of its dependencies.
+fn alone(target: &str) -> Vec<OsString> {
+    let words: Vec<_> = target.split(' ').collect();
+    let arguments = match words[..] {
+        ["-p", _, "--test", name] => vec!["--workspace", "--test", name],
+        _ => words,
+    };
+    arguments.into_iter().chain(["--", "--test-threads=1"]).map(OsString::from).collect()
 }
 
 /// Runs it and passes on what it prints. Returns the targets that failed, as cargo lists them.
@@ -88,12 +98,21 @@ mod tests {
 
     #[test]
     fn a_target_that_passes_alone_does_not_fail_the_run_and_one_that_fails_twice_does() {
-        let first = |args: &[OsString]| args.iter().any(|arg| arg == "--workspace");
+        let first = |args: &[OsString]| args.iter().all(|arg| arg != "--test-threads=1");
         let all = [OsString::from("--workspace")];
         run(&all, |args| sh(if first(args) { FAILS } else { "test $# = 0" })).unwrap();
         run(&all, |_| sh("echo 'error: 1 target failed:\n    `-p x`' >&2")).unwrap();
         let twice = run(&all, |_| sh(FAILS)).unwrap_err();
         assert_eq!(twice.to_string(), "`cargo test -p wattrace --test energy` failed twice");
+    }
+
+    #[test]
+    fn a_file_of_tests_is_run_again_with_the_features_of_the_workspace() {
+        assert_eq!(
+            alone("-p wattrace --test energy"),
+            ["--workspace", "--test", "energy", "--", "--test-threads=1"]
+        );
+        assert_eq!(alone("-p wattrace-csv --doc"), ["-p", "wattrace-csv", "--doc", "--", "--test-threads=1"]);
     }
 
     #[test]
