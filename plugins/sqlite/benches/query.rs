@@ -44,7 +44,7 @@ fn write(path: &Path) {
         };
         let name = Attribute::new("process.executable.name", format!("program-{}", pid % 50));
         let consumer = Some(Arc::new(Consumer::new(identity, None, vec![name])));
-        let spec = SeriesSpec::new(energy.clone(), Resource::package(0), Timestamp(BEGIN * SECOND));
+        let spec = SeriesSpec::new(energy, Resource::package(0), Timestamp(BEGIN * SECOND));
         rig.registry.open(SeriesSpec { domain: Some(domain.clone()), consumer, ..spec })
     };
     let ids: Vec<_> = (1..=PROCESSES).map(open).collect();
