@@ -272,9 +272,9 @@ fn end(report: &Value, measure: usize, which: &str) -> Option<f64> {
 }
 
 /// How often a comparison finds 2 % more work, and how often it reports a difference where there is none,
-/// beside a random burner; by attributed joules and by those of the whole machine in the same runs. The number
-/// of trials is that of `WATTRACE_TRIALS` (3), the work that of `WATTRACE_TRIAL_UNITS` (units of about 10 ms:
-/// 30). With `WATTRACE_TRIAL_REPORTS` each comparison's report is kept in that directory.
+/// beside a random burner; by attributed joules and by those of the whole machine in the same runs. The
+/// number of trials is that of `WATTRACE_TRIALS` (3), the work that of `WATTRACE_TRIAL_UNITS` (units of about
+/// 10 ms: 30). With `WATTRACE_TRIAL_REPORTS` each comparison's report is kept in that directory.
 ///
 /// ```sh
 /// WATTRACE_TRIALS=100 cargo nextest run -p wattrace --test compare --run-ignored only --no-capture

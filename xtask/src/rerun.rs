@@ -32,8 +32,8 @@ pub(crate) fn run(args: &[OsString], cargo_test: impl Fn(&[OsString]) -> Result<
     Ok(())
 }
 
-/// The arguments that run `target`, as cargo lists it, one test at a time. A file of tests is run as one of the
-/// workspace's: cargo would build its package alone with other features, and so most of its dependencies.
+/// The arguments that run `target`, as cargo lists it, one test at a time. A file of tests is run as one of
+/// the workspace's: cargo would build its package alone with other features, and so most of its dependencies.
 fn alone(target: &str) -> Vec<OsString> {
     let words: Vec<_> = target.split(' ').collect();
     let arguments = match words[..] {

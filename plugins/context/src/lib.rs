@@ -1,6 +1,6 @@
-//! The `context` plugin: what helps to explain energy. The CPUs' frequencies and temperatures, under the names
-//! of OpenTelemetry's conventions for hardware; and, on request, the memory of the busiest processes and the
-//! bytes that each cgroup receives and sends. Off by default.
+//! The `context` plugin: what helps to explain energy. The CPUs' frequencies and temperatures, under the
+//! names of OpenTelemetry's conventions for hardware; and, on request, the memory of the busiest processes
+//! and the bytes that each cgroup receives and sends. Off by default.
 //!
 //! | module | holds |
 //! | --- | --- |

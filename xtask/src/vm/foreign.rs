@@ -10,20 +10,19 @@ use anyhow::{Context, Result};
 use super::architecture::Architecture;
 use super::archive::Entry;
 use super::kernels::lists_of_userland;
-use super::userland::{BUSYBOX, PROGRAMS};
 use crate::process::{run_quietly, say};
 use crate::workspace;
 
-/// What has [`PROGRAMS`], and what they and Rust's programs are linked with.
+/// What has the programs that tests call, and what they and Rust's programs are linked with.
 const PACKAGES: [&str; 5] = ["busybox-static", "coreutils", "dash", "libc6", "libgcc-s1"];
 const LOADER: &str = "/lib/ld-linux-aarch64.so.1";
 const LIBRARIES: [&str; 3] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1"];
 
-/// All of them, fetched now if need be.
-pub(super) fn programs(architecture: Architecture) -> Result<Vec<Entry>> {
+/// Those that are `called` by tests, and the libraries, fetched now if need be.
+pub(super) fn programs(architecture: Architecture, called: &[&str]) -> Result<Vec<Entry>> {
     let root = ensure(architecture)?;
     let folder = Path::new("/lib/aarch64-linux-gnu");
-    let names = PROGRAMS.iter().chain([&BUSYBOX, &LOADER]).map(PathBuf::from);
+    let names = called.iter().chain([&LOADER]).map(PathBuf::from);
     names
         .chain(LIBRARIES.map(|library| folder.join(library)))
         .map(|name| Entry::read(&root.join(name.strip_prefix("/")?), &name))

@@ -34,8 +34,8 @@ pub(crate) const AGAINST_RUSAGE: &[&str] = &[
     "child_that_writes_its_rusage",
 ];
 /// Programs that the tests call. Not busybox's: here and there the tests are to see the same processes.
-pub(super) const PROGRAMS: [&str; 4] = ["/bin/sh", "/bin/true", "/bin/sleep", "/usr/bin/seq"];
-pub(super) const BUSYBOX: &str = "/bin/busybox";
+const PROGRAMS: [&str; 4] = ["/bin/sh", "/bin/true", "/bin/sleep", "/usr/bin/seq"];
+const BUSYBOX: &str = "/bin/busybox";
 const INIT: &str = include_str!("init.sh");
 
 /// What was built.
@@ -75,7 +75,7 @@ impl Userland {
         entries.extend(if architecture == Architecture::HERE {
             native(&built)?
         } else {
-            foreign::programs(architecture)?
+            foreign::programs(architecture, &[&PROGRAMS[..], &[BUSYBOX]].concat())?
         });
         for path in built {
             entries.push(Entry::read(&path, &path)?);
