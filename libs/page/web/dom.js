@@ -18,6 +18,18 @@ export function show(id, value) {
   found.hidden = !value;
 }
 
+/** Sizes a canvas in pixels of the page, as sharp as the screen is. Returns a context to draw it with. */
+export function resized(canvas, width, height) {
+  const ratio = devicePixelRatio;
+  [canvas.width, canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
+  [canvas.style.width, canvas.style.height] = [`${width}px`, `${height}px`];
+  const context = canvas.getContext('2d');
+  context.scale(ratio, ratio);
+  context.font = '12px system-ui, sans-serif';
+  context.textBaseline = 'middle';
+  return context;
+}
+
 // Characters that would reorder the text around them, or that nobody sees.
 const unsafe = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 

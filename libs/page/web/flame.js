@@ -1,7 +1,7 @@
 // The process tree as a flame view: a box is as wide as its joules, and its children hang below it. A click
 // on a box makes it as wide as the page.
 
-import { element, hideTooltip, make, show, tooltip } from './dom.js';
+import { element, hideTooltip, make, resized, show, tooltip } from './dom.js';
 import { exactJoules, joules, percent } from './format.js';
 import { styled } from './colours.js';
 import { matches } from './table.js';
@@ -66,13 +66,7 @@ export class Flame {
     if (!this.root || width === 0) return;
     this.boxes = this.layout(width);
     const height = ROW * (1 + Math.max(...this.boxes.map(({ row }) => row)));
-    const ratio = devicePixelRatio;
-    [this.canvas.width, this.canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
-    [this.canvas.style.width, this.canvas.style.height] = [`${width}px`, `${height}px`];
-    const context = this.canvas.getContext('2d');
-    context.scale(ratio, ratio);
-    context.font = '12px system-ui, sans-serif';
-    context.textBaseline = 'middle';
+    const context = resized(this.canvas, width, height);
     this.boxes.forEach((box) => this.box(context, box));
     show('flame-path', this.top.parent ? `${this.top.name}: ${joules(this.top.total)} J` : '');
     element('flame-up').hidden = !this.top.parent;

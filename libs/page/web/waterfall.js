@@ -2,7 +2,7 @@
 // started it. The stronger the colour, the more power it drew then. A click selects the time of a process.
 
 import { each } from './books.js';
-import { element, hideTooltip, make, show, tooltip } from './dom.js';
+import { element, hideTooltip, make, resized, show, tooltip } from './dom.js';
 import { duration, exactJoules, joules, spanOf, watts } from './format.js';
 import { styled } from './colours.js';
 import { matches } from './table.js';
@@ -99,13 +99,7 @@ export class Waterfall {
     const width = this.canvas.parentElement.clientWidth;
     if (!this.order || width === 0) return;
     const height = LINE * Math.max(this.order.length, 1);
-    const ratio = devicePixelRatio;
-    [this.canvas.width, this.canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];
-    [this.canvas.style.width, this.canvas.style.height] = [`${width}px`, `${height}px`];
-    const context = this.canvas.getContext('2d');
-    context.scale(ratio, ratio);
-    context.font = '12px system-ui, sans-serif';
-    context.textBaseline = 'middle';
+    const context = resized(this.canvas, width, height);
     const { edges_us: edges, lengths } = this.data;
     const [first, last] = [edges[this.from], edges[this.to]];
     this.position = (time) => ((time - first) / Math.max(last - first, 1)) * width;
