@@ -1,17 +1,16 @@
 //! The log on stderr, and beside it, if asked for, the trace of the agent's own operation.
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt;
+use std::io::{self, IsTerminal as _};
+
+use tracing::Subscriber;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 /// Logs to stderr. WARN means degraded without loss, ERROR that someone must act; both are always shown.
 pub(super) fn to_stderr(verbose: u8) {
-    fmt()
-        .with_env_filter(filter(verbose))
-        .with_writer(std::io::stderr)
-        .with_ansi(is_terminal())
-        .with_target(false)
-        .without_time()
-        .init();
+    tracing_subscriber::registry().with(filter(verbose)).with(lines()).init();
 }
 
 /// Logs to stderr, and sends what the agent does as spans to a collector until the value is dropped.
@@ -22,19 +21,20 @@ pub(super) fn to_stderr(verbose: u8) {
 pub(super) fn to_stderr_and_trace(
     verbose: u8,
 ) -> Result<wattrace_traces::operation::Operation, wattrace_api::Error> {
-    use tracing_subscriber::Layer as _;
-    use tracing_subscriber::layer::SubscriberExt as _;
-    use tracing_subscriber::util::SubscriberInitExt as _;
-
     let operation = wattrace_traces::operation::Operation::start()?;
-    let log =
-        fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal()).with_target(false).without_time();
-    tracing_subscriber::registry().with(log.with_filter(filter(verbose))).with(operation.layer()).init();
+    // The log's filter is its own: spans of the operation are not shown there.
+    let log = lines().with_filter(filter(verbose));
+    tracing_subscriber::registry().with(log).with(operation.layer()).init();
     Ok(operation)
 }
 
-fn is_terminal() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stderr())
+/// The lines on stderr.
+fn lines<S>() -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let is_terminal = io::stderr().is_terminal();
+    fmt::layer().with_writer(io::stderr).with_ansi(is_terminal).with_target(false).without_time()
 }
 
 fn filter(verbose: u8) -> EnvFilter {
