@@ -135,6 +135,7 @@ impl Program {
             license: c"GPL".as_ptr() as u64,
             ..Load::default()
         };
+        lift_memlock_limit();
         // SAFETY: the attributes have the layout of the kernel's, and what they point to outlives the call.
         let descriptor = unsafe { bpf(BPF_PROG_LOAD, &mut load) }?;
         // SAFETY: the call has just returned this descriptor.
@@ -197,6 +198,14 @@ impl Program {
         unsafe { bpf(BPF_PROG_TEST_RUN, &mut run) }?;
         Ok(run.result)
     }
+}
+
+/// Kernels before 5.11 count programs and maps against RLIMIT_MEMLOCK, those of all processes of the user: at
+/// the limit they refuse each as if a permission were missing. All that is loaded here calls this first.
+pub fn lift_memlock_limit() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is valid for the call. If it fails, loading will report what is wrong.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
 }
 
 /// `bpf(2)`, which may write to the attributes.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-use crate::{Instruction, bpf};
+use crate::{Instruction, bpf, lift_memlock_limit};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
@@ -63,6 +63,7 @@ impl<const COUNTS: usize> Table<COUNTS> {
     pub fn create(entries: u32) -> io::Result<Self> {
         let value_size = size_of::<[u64; COUNTS]>() as u32;
         let mut create = Create { kind: BPF_MAP_TYPE_HASH, key_size: 8, value_size, entries };
+        lift_memlock_limit();
         // SAFETY: the attributes have the layout of the kernel's, and hold no pointers.
         let descriptor = unsafe { bpf(BPF_MAP_CREATE, &mut create) }?;
         // SAFETY: the call has just returned this descriptor.

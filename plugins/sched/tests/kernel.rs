@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use support::*;
 use wattrace_common::ledger::Entry;
 use wattrace_common::log::EventKind;
-use wattrace_sched::kernel::{Flush, Kernel, LogRecord, Options};
+use wattrace_sched::kernel::{Flush, Kernel, KernelMemory, LogRecord, Options};
 
 /// Locked for reading by tests that need all CPUs to stay online, and for writing by the one that takes a CPU
 /// offline.
@@ -434,6 +434,36 @@ fn a_cpu_may_go_offline_and_come_back() {
     assert!(view.page.end_ns - view.page.start_ns <= monotonic() - begun);
 }
 
+/// Set in a process whose limit of locked memory is low.
+const LIMITED: &str = "WATTRACE_TEST_LIMITED";
+
+#[test]
+fn a_low_limit_of_locked_memory_is_lifted_before_the_kernel_is_tried() {
+    let tried = || wattrace_sched::requirements::Facts::gather().kernel_memory;
+    if std::env::var_os(LIMITED).is_some() {
+        assert!(matches!(tried(), Some(KernelMemory::All | KernelMemory::Typed)), "{:?}", tried());
+        return;
+    }
+    if !is_root() {
+        return;
+    }
+    let mut command = Command::new("/proc/self/exe");
+    let name = "a_low_limit_of_locked_memory_is_lifted_before_the_kernel_is_tried";
+    command.args(["--exact", name, "--nocapture"]).env(LIMITED, "1");
+    let limit_to_a_page = || {
+        let limit = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
+        // SAFETY: `limit` is valid for the call.
+        match unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: only a system call.
+    unsafe { command.pre_exec(limit_to_a_page) };
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Set in a process that has only the capabilities under test.
 const CAPABLE: &str = "WATTRACE_TEST_CAPABLE";
 
@@ -453,6 +483,8 @@ fn two_capabilities_are_enough() {
     if !is_root() {
         return;
     }
+    // It may not lift the limit itself.
+    wattrace_bpf::lift_memlock_limit();
     // Not by its path, which the user nobody may not be allowed to access.
     let mut command = Command::new("/proc/self/exe");
     command.args(["--exact", "two_capabilities_are_enough", "--nocapture"]).env(CAPABLE, "1");

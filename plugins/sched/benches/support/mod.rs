@@ -7,9 +7,8 @@ pub(crate) mod workload;
 use aya::programs::BtfTracePoint;
 use aya::programs::tp_btf::BtfTracePointLink;
 use aya::{Btf, Ebpf, EbpfLoader};
-use wattrace_sched::kernel::{
-    Counter, Flush, Installed, Kernel, PerfEvent, install_counters, lift_memlock_limit,
-};
+use wattrace_bpf::lift_memlock_limit;
+use wattrace_sched::kernel::{Counter, Flush, Installed, Kernel, PerfEvent, install_counters};
 use wattrace_topology::Topology;
 
 /// Where `cargo xtask build-ebpf` puts the programs that only benchmarks use.

@@ -3,6 +3,7 @@
 use aya::{Btf, Ebpf, EbpfLoader};
 use tracing::{debug, warn};
 use wattrace_api::{Finding, Verdict};
+use wattrace_bpf::lift_memlock_limit;
 use wattrace_common::ledger::{Cpu, NO_SIBLING};
 
 use super::attach::{self, Hook};
@@ -151,13 +152,6 @@ fn read_types() -> Result<(Offsets, Vec<u8>), KernelError> {
     let types = btf::Btf::parse(&blob).map_err(failed("parse the kernel's BTF"))?;
     let offsets = Offsets::from_btf(&types).map_err(failed("find the kernel's structures"))?;
     Ok((offsets, types.outline("btf_trace_")))
-}
-
-/// Kernels before 5.11 count maps against RLIMIT_MEMLOCK.
-pub fn lift_memlock_limit() {
-    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: `limit` is valid for the call. If it fails, loading will report what is wrong.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
 }
 
 /// Returns freed memory to the system: parsed type information is tens of megabytes of small allocations,

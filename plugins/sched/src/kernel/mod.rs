@@ -55,7 +55,6 @@ pub use self::cost::{Burst, ProgramRuns};
 pub use self::counters::{Counter, Installed, PerfEvent, install as install_counters};
 pub use self::error::{Cause, KernelError};
 pub(crate) use self::event_names::find as find_event;
-pub use self::load::lift_memlock_limit;
 pub use self::log::LogRecord;
 pub use self::options::Options;
 pub use self::probe::KernelMemory;
