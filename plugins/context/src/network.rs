@@ -183,7 +183,8 @@ mod tests {
         }
         let path = scene.path();
         let mut second = 0;
-        // What the cgroup has sent, and whether its series has ended.
+        let mut ids = Vec::new();
+        // What the cgroup has sent, and how many of its series have ended. Others come and go beside it.
         let mut tick = |rig: &mut Rig| {
             second += 1;
             let batch = rig.tick(Timestamp(second * 1_000_000_000)).unwrap();
@@ -191,8 +192,9 @@ mod tests {
             let of_it = points.iter().filter(|p| {
                 p.series.consumer.as_ref().is_some_and(|consumer| consumer.identity().id == path)
             });
-            let of_it: Vec<_> = of_it.map(|p| (p.metric.to_string(), p.steps)).collect();
-            (of_it, batch.ended().len())
+            let of_it: Vec<_> = of_it.inspect(|p| ids.push(p.id)).collect();
+            let ended = batch.ended().iter().filter(|id| ids.contains(id)).count();
+            (of_it.into_iter().map(|p| (p.metric.clone(), p.steps)).collect::<Vec<_>>(), ended)
         };
         assert_eq!(tick(&mut rig), (Vec::new(), 0));
         let sent = |bytes| ("wattrace.consumer.network.sent".to_owned(), bytes);
