@@ -115,6 +115,8 @@ fn the_page_of_a_running_agent_grows_with_closed_books_and_keeps_what_it_has() {
     let mut agent = Running(agent);
     eventually("the agent's socket", || UnixStream::connect(&socket).ok());
     let viewer = Viewer::start(&["--socket", socket.to_str().unwrap()]);
+    // Some periods of both, in microjoules.
+    const STEP: u64 = 10_000_000;
     let grown = |least: u64| {
         eventually("more energy", || {
             let (used, measured) = sums(&viewer.data());
@@ -123,8 +125,8 @@ fn the_page_of_a_running_agent_grows_with_closed_books_and_keeps_what_it_has() {
         })
     };
     let (_, measured) = grown(0);
-    let (first, measured) = grown(2 * measured);
-    let (later, more) = grown(2 * measured);
+    let (first, measured) = grown(measured + STEP);
+    let (later, more) = grown(measured + STEP);
     let more_of = |name: &str| later.get(name).unwrap_or(&0) - first.get(name).unwrap_or(&0);
     // Both have been seen long before.
     assert_eq!(more_of("other"), 0, "not seen yet: {first:?} {later:?}");
