@@ -12,6 +12,7 @@ mount -t tmpfs tmpfs /tmp
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
 ip link set lo up
 sh /tests.sh >"$second_port" 2>&1
 poweroff -f

@@ -100,7 +100,9 @@ fn test(images: &[Image], accel: &str, write_docs: bool) -> Result<()> {
     for images in images.chunk_by(|one, next| one.series.architecture == next.series.architecture) {
         let Some(image) = images.first() else { continue };
         let bench = Bench::set_up(image.series.architecture)?;
-        outcomes.extend(test_in_machines(&bench, images, accel)?);
+        let mut tested = test_in_machines(&bench, images, accel)?;
+        test_failed_again(&bench, images, accel, &mut tested)?;
+        outcomes.extend(tested);
     }
     if write_docs {
         outcomes.push(test_here(&Userland::build(Architecture::HERE)?)?);
@@ -145,6 +147,22 @@ fn test_in_machines(bench: &Bench, images: &[Image], accel: &str) -> Result<Vec<
         }
     }
     Ok(outcomes)
+}
+
+/// Boots machines whose tests failed once more, one at a time, for the reason that `rerun.rs` has: what
+/// passes then only is listed. `outcomes` are those of `images`.
+fn test_failed_again(bench: &Bench, images: &[Image], accel: &str, outcomes: &mut [Outcome]) -> Result<()> {
+    let failed = outcomes.iter_mut().zip(images).filter(|(outcome, _)| !outcome.faults.is_empty());
+    for (outcome, image) in failed {
+        say("vm", format_args!("{}: failed; once more, alone", outcome.name));
+        if let Some(again) = test_in_machines(bench, std::slice::from_ref(image), accel)?.pop() {
+            *outcome = again;
+        }
+        if outcome.faults.is_empty() {
+            say("vm", format_args!("{}: unstable, failed once and passed alone", outcome.name));
+        }
+    }
+    Ok(())
 }
 
 /// Runs the tests in a machine each of `images`, all at once. Returns what each did, and how long it took.

@@ -20,11 +20,12 @@ use crate::process::{probe, read, say};
 use crate::workspace;
 
 /// Tests that run on every kernel: package, target, and which tests of it do not.
-const TESTS: [(&str, &str, &[&str]); 4] = [
+const TESTS: [(&str, &str, &[&str]); 5] = [
     ("wattrace-sched", "wattrace_sched", &[]),
     ("wattrace-sched", "kernel", &[]),
     ("wattrace", "exec", AGAINST_RUSAGE),
     ("wattrace", "packages", &[]),
+    ("wattrace", "throttle", &[]),
 ];
 /// Tests that take rusage for the truth, and what they call. On emulated CPUs it is not: see
 /// [`super::report`].
@@ -110,7 +111,7 @@ fn build_tests(architecture: Architecture) -> Result<String> {
         cargo.env("CARGO_PROFILE_DEV_DEBUG", "none");
         cargo.args(TESTS.iter().flat_map(|(package, ..)| ["--package", package]));
     }
-    cargo.args(["kernel", "exec", "packages"].iter().flat_map(|test| ["--test", test]));
+    cargo.args(["kernel", "exec", "packages", "throttle"].iter().flat_map(|test| ["--test", test]));
     cargo.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let built = cargo.output().context("cannot run cargo")?;
     if !built.status.success() {
