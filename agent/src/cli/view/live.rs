@@ -77,18 +77,24 @@ struct State {
     /// has another number.
     consumers: HashMap<u64, usize>,
     known: HashMap<(Kind, String, u64), usize>,
-    /// By name: the index, and until when its meter had counted before we looked.
+    /// By name: the index, and from when on its meter's readings are known; `None`: there was no reading yet.
     domains: HashMap<String, (usize, Option<u64>)>,
-    series: HashMap<u32, Counter>,
+    series: HashMap<u32, OpenSeries>,
     /// When the oldest was forgotten the last time.
     tidied: u64,
     has_ended: bool,
 }
 
+/// A series that has not ended. Its consumer may use energy any time, also if the series is of something else.
+struct OpenSeries {
+    /// `None`: a meter's.
+    consumer: Option<usize>,
+    /// `None`: of something else than energy.
+    counter: Option<Counter>,
+}
+
 struct Counter {
     domain: String,
-    /// `None`: the meter's.
-    consumer: Option<usize>,
     start: u64,
     last: Option<u64>,
 }
@@ -98,6 +104,7 @@ impl State {
         if message.reset {
             self.series.clear();
             self.consumers.clear();
+            self.domains.values_mut().for_each(|(_, since)| *since = None);
         }
         message.consumers.iter().for_each(|consumer| self.describe(consumer));
         for domain in &message.domains {
@@ -138,53 +145,58 @@ impl State {
     }
 
     fn open(&mut self, series: &SeriesDescription) {
-        let Some(domain) = series.domain.clone() else { return };
-        let consumer = match (series.quantity, series.consumer) {
-            (Quantity::Meter, _) => None,
-            (Quantity::Energy, Some(number)) => match self.consumers.get(&number) {
-                Some(&place) => Some(place),
-                None => return,
-            },
-            _ => return,
+        let consumer = series.consumer.and_then(|number| self.consumers.get(&number)).copied();
+        let counts = match series.quantity {
+            Quantity::Meter => true,
+            Quantity::Energy => consumer.is_some(),
+            _ => false,
         };
-        let counter = Counter { domain, consumer, start: series.start_unix_nano, last: None };
-        self.series.insert(series.id, counter);
+        let domain = series.domain.clone().filter(|_| counts);
+        let counter = domain.map(|domain| Counter { domain, start: series.start_unix_nano, last: None });
+        self.series.insert(series.id, OpenSeries { consumer, counter });
     }
 
     fn add(&mut self, points: &Points) {
         let window = Window { begin: points.start, end: points.end };
         for (id, &value) in points.ids.iter().zip(&points.values) {
-            let Some(counter) = self.series.get_mut(id) else { continue };
+            let Some(OpenSeries { consumer, counter: Some(counter) }) = self.series.get_mut(id) else {
+                continue;
+            };
             let Some((domain, since)) = self.domains.get_mut(&counter.domain) else { continue };
             let steps = match counter.last.replace(value) {
                 Some(last) => value.saturating_sub(last),
                 // All of it belongs to this window.
                 None if counter.start >= window.begin => value,
                 None => {
-                    if counter.consumer.is_none() {
-                        since.get_or_insert(window.end);
+                    if consumer.is_none() {
+                        *since = Some(window.end);
                     }
                     continue;
                 }
             };
-            match counter.consumer {
-                None => self.history.measured(*domain, window, steps),
+            match *consumer {
+                None => {
+                    since.get_or_insert(window.begin);
+                    self.history.measured(*domain, window, steps);
+                }
+                Some(consumer) if since.is_some_and(|since| since < window.end) => {
+                    self.history.used(consumer, *domain, window, steps);
+                }
                 // The meter was not seen in this window.
-                Some(_) if since.is_some_and(|since| window.end <= since) => {}
-                Some(consumer) => self.history.used(consumer, *domain, window, steps),
+                Some(_) => {}
             }
         }
     }
 
-    /// Forgets what is older, and the consumers that have ended and are in nothing younger.
+    /// Forgets what is older, and the consumers that have no series any more and are in nothing younger.
     fn forget(&mut self, time: u64) {
-        let living: HashSet<usize> = self.series.values().filter_map(|counter| counter.consumer).collect();
+        let living: HashSet<usize> = self.series.values().filter_map(|series| series.consumer).collect();
         let places = self.history.forget_before(time, |place| living.contains(&place));
         let place = |old: usize| places.get(old).copied().flatten();
         self.known.retain(|_, at| place(*at).map(|new| *at = new).is_some());
         self.consumers.retain(|_, at| place(*at).map(|new| *at = new).is_some());
-        for counter in self.series.values_mut() {
-            counter.consumer = counter.consumer.and_then(place);
+        for series in self.series.values_mut() {
+            series.consumer = series.consumer.and_then(place);
         }
     }
 }
@@ -271,6 +283,43 @@ mod tests {
         let expected = [("7", 40), ("8", 25), ("idle", 30 + 20 + 60), ("other", 70 + 55)];
         let expected = expected.map(|(name, microjoules)| (name.to_owned(), microjoules));
         assert_eq!(total(state), (300, BTreeMap::from(expected)));
+    }
+
+    #[test]
+    fn a_window_whose_meter_was_not_seen_is_not_counted() {
+        let mut state = State::default();
+        // 8 is new in a window that is divided when its reading has passed already.
+        state.take(&Message { windows: vec![points(103, &[(2, 25), (3, 900)])], ..descriptions() });
+        state.take(&Message {
+            windows: vec![points(104, &[(0, 5_000), (2, 60), (3, 905)])],
+            ..Message::default()
+        });
+        assert_eq!(total(state), (0, BTreeMap::new()));
+        // The same after lost points, and before them all is known.
+        let mut state = State::default();
+        state
+            .take(&Message { series: vec![series(0, None, 102), series(2, Some(2), 102)], ..descriptions() });
+        state.take(&Message { windows: vec![points(103, &[(0, 70), (2, 70)])], ..Message::default() });
+        let mut again = descriptions();
+        again.series[2].start_unix_nano = series(2, None, 104).start_unix_nano;
+        state.take(&Message { windows: vec![points(105, &[(2, 30)])], ..again });
+        assert_eq!(total(state), (70, BTreeMap::from([("8".to_owned(), 70)])));
+    }
+
+    #[test]
+    fn a_consumer_that_is_described_long_before_its_energy_is_not_forgotten() {
+        let mut state = State::default();
+        let mut first = descriptions();
+        let energy = first.series.remove(1);
+        let cpu_time =
+            SeriesDescription { id: 7, quantity: Quantity::CpuTime, domain: None, ..energy.clone() };
+        first.series.push(cpu_time);
+        // With the first window, what is old is forgotten.
+        state.take(&Message { windows: vec![points(101, &[(0, 5_000), (7, 9)])], ..first });
+        let window = points(102, &[(0, 5_300), (1, 300)]);
+        let late = SeriesDescription { start_unix_nano: (BEGIN + 101) * SECOND, ..energy };
+        state.take(&Message { series: vec![late], windows: vec![window], ..Message::default() });
+        assert_eq!(total(state), (300, BTreeMap::from([("7".to_owned(), 300)])));
     }
 
     #[test]
