@@ -25,6 +25,8 @@ struct Described {
     watched: Option<Watched>,
     /// The address of its consumer.
     consumer: Option<usize>,
+    /// It was described before it had a point. By the first one its number may be another series'.
+    unseen: Option<Arc<Series>>,
 }
 
 struct Watched {
@@ -85,8 +87,14 @@ impl Descriptions {
 
     /// Whether a series is a gauge; `None`: no viewer needs it. Describes in `message` what is new.
     pub(super) fn is_gauge(&mut self, id: SeriesId, message: &mut Message) -> Option<bool> {
+        let unseen = self.series.get_mut(id).and_then(Option::as_mut).and_then(|known| known.unseen.take());
+        if let Some(series) = unseen
+            && !self.registry.get(id).is_some_and(|now| Arc::ptr_eq(&now, &series))
+        {
+            self.end(id);
+        }
         if self.series.get(id).is_none() {
-            let described = self.describe(id, message);
+            let described = self.registry.get(id).and_then(|series| self.describe(id, &series, message));
             self.series.insert(id, described);
         }
         let Some(Some(described)) = self.series.get_mut(id) else { return None };
@@ -104,6 +112,20 @@ impl Descriptions {
         Some(is_gauge)
     }
 
+    /// Describes what is open and had no point yet, so that whoever sleeps has a name. What has exited is
+    /// left out: its end may have passed already.
+    pub(super) fn describe_sleepers(&mut self, message: &mut Message) {
+        for (id, series) in self.registry.series() {
+            let has_exited = series.consumer.as_ref().is_some_and(|c| c.end_unix_nano().is_some());
+            if has_exited || series.consumer.is_none() || self.series.get(id).is_some() {
+                continue;
+            }
+            if let Some(described) = self.describe(id, &series, message) {
+                self.series.insert(id, Some(Described { unseen: Some(series), ..described }));
+            }
+        }
+    }
+
     /// A series has ended. Returns whether the viewer knows it.
     pub(super) fn end(&mut self, id: SeriesId) -> bool {
         let Some(Some(described)) = self.series.remove(id) else { return false };
@@ -118,9 +140,8 @@ impl Descriptions {
         true
     }
 
-    fn describe(&mut self, id: SeriesId, message: &mut Message) -> Option<Described> {
-        let series = self.registry.get(id)?;
-        let quantity = quantity(&series)?;
+    fn describe(&mut self, id: SeriesId, series: &Series, message: &mut Message) -> Option<Described> {
+        let quantity = quantity(series)?;
         if let Some(domain) = &series.domain
             && self.domains.insert(domain.name.clone())
         {
@@ -141,6 +162,7 @@ impl Descriptions {
             is_gauge: series.metric.kind == wattrace_api::metric::Kind::Gauge,
             watched: watched.map(|consumer| Watched { revision: consumer.revision(), consumer }),
             consumer: consumer.map(|(_, address)| address),
+            unseen: None,
         })
     }
 

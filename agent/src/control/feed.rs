@@ -114,6 +114,10 @@ impl FeedOutput {
                 message.windows.push(points);
             }
         }
+        // With the first points, so that a viewer's first message is one that it can show.
+        if self.reset && !message.windows.is_empty() {
+            self.descriptions.describe_sleepers(&mut message);
+        }
         for &id in batch.ended() {
             if self.descriptions.end(id) {
                 message.ended.push(id.index() as u32);
@@ -242,6 +246,37 @@ mod tests {
         assert_eq!((next.reset, next.lost, &*next.windows[0].values), (true, 2, &[4][..]));
         assert_eq!((next.series.len(), next.consumers.len()), (1, 1));
         assert_eq!(sender.waiting.load(Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn who_sleeps_when_a_viewer_joins_is_described_and_ends() {
+        let rig = Rig::new();
+        let (sender, mut receiver) = feed();
+        let (bash, gone) = (process("bash"), process("gone"));
+        gone.ended_at(9);
+        let sleeper = time_of(&rig, &bash);
+        time_of(&rig, &gone);
+        let mut output = FeedOutput::new(rig.registry.clone(), rig.clock.clone(), sender);
+        let meter = meter_of(&rig, "psys", Resource::HOST);
+        // A batch without points is no message.
+        output.write(&rig.batch(window(), &[])).unwrap();
+        output.write(&rig.batch(window(), &[(meter, 7)])).unwrap();
+        let first = receiver.next().await.unwrap();
+        let names: Vec<_> = first.consumers.iter().map(|consumer| &*consumer.name).collect();
+        assert_eq!((names, first.reset, first.points(), first.series.len()), (vec!["bash"], true, 1, 2));
+        // It ends without us, and the number is given to another series.
+        rig.registry.release(&[sleeper]);
+        let make = process("make");
+        let reused = time_of(&rig, &make);
+        assert_eq!(reused, sleeper);
+        output.write(&rig.batch(window(), &[(reused, 3), (meter, 8)])).unwrap();
+        let second = receiver.next().await.unwrap();
+        assert_eq!((&*second.consumers[0].name, second.reset), ("make", false));
+        assert_eq!((second.series.len(), second.series[0].id), (1, first.series[1].id));
+        let mut last = rig.batch(window(), &[(meter, 9)]);
+        last.end(reused);
+        output.write(&last).unwrap();
+        assert_eq!(receiver.next().await.unwrap().ended, [first.series[1].id]);
     }
 
     #[test]
