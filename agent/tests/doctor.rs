@@ -112,7 +112,7 @@ fn the_report_for_an_issue_names_nobody() {
         "--set",
         "plugins.bmc.password_file=/home/lovelace/pw",
         "--set",
-        "plugins.rapl.dev_root=/home/lovelace/engine7/192.0.2.9",
+        "plugins.rapl.dev_root=/srv/lovelace/home/lovelace/engine7/192.0.2.9",
     ];
     let output = doctor(root.path(), &settings);
     let stderr = String::from_utf8(output.stderr).unwrap();

@@ -123,9 +123,9 @@ fn descendants_are_counted_and_the_report_comes_when_the_process_ends() {
     let dir = tempfile::tempdir().unwrap();
     let go = dir.path().join("go");
     assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
-    // The one who starts the busy one sleeps from before the attachment on.
+    // The one who starts the busy one sleeps from before the attachment on; the third one comes later.
     let script = format!(
-        "sh -c 'read x < {0}; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; true' & wait; exit 7",
+        "sh -c 'read x < {0}; sh -c :; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; true' & wait; exit 7",
         go.display()
     );
     let mut root = Process::spawn("sh", &["-c", &script]);
@@ -147,7 +147,7 @@ fn descendants_are_counted_and_the_report_comes_when_the_process_ends() {
         (&"ended".into(), &7.into()),
         "{report:#}"
     );
-    assert_eq!(report["total"]["processes"], 2, "{report:#}");
+    assert_eq!(report["total"]["processes"], 3, "{report:#}");
     assert!(cpu_time(&report) > 0.05, "{report:#}");
 }
 
