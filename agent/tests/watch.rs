@@ -125,7 +125,8 @@ fn descendants_are_counted_and_the_report_comes_when_the_process_ends() {
     assert!(Command::new("mkfifo").arg(&go).status().unwrap().success());
     // The one who starts the busy one sleeps from before the attachment on; the third one comes later.
     let script = format!(
-        "sh -c 'read x < {0}; sh -c :; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; true' & wait; exit 7",
+        "sh -c 'read x < {0}; sh -c :; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; true' & wait; \
+         exit 7",
         go.display()
     );
     let mut root = Process::spawn("sh", &["-c", &script]);

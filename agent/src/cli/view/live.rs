@@ -85,7 +85,7 @@ struct State {
     has_ended: bool,
 }
 
-/// A series that has not ended. Its consumer may use energy any time, also if the series is of something else.
+/// A series that has not ended. Its consumer may use energy any time, whatever the series is of.
 struct OpenSeries {
     /// `None`: a meter's.
     consumer: Option<usize>,
