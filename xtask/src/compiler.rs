@@ -69,7 +69,7 @@ pub(crate) fn ensure() -> Result<Compiler> {
 }
 
 /// The first compiler here that fits.
-fn find() -> Option<Compiler> {
+pub(crate) fn find() -> Option<Compiler> {
     examine(Path::new("/usr/bin/rustc")).or_else(|| {
         // Not `rustup which`: asked for a toolchain that isn't there, it downloads it.
         let list = probe(Command::new("rustup").args(["toolchain", "list", "--verbose"]))?;

@@ -150,13 +150,7 @@ pub(crate) fn install(packages: &[String], purpose: &str) -> Result<()> {
     if !here() {
         bail!("{purpose}: this machine has no apt; install what Debian calls {} by hand", missing.join(" "));
     }
-    say(
-        "setup",
-        format_args!(
-            "installing Debian packages {} ({purpose}; this can take a minute or two)",
-            missing.join(" ")
-        ),
-    );
+    say("setup", format_args!("installing Debian packages {} ({purpose})", missing.join(" ")));
     let install = || {
         let mut apt = apt_get("install");
         run_quietly(apt.args(["--no-install-recommends", "--no-remove"]).args(&missing))

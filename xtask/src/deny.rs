@@ -30,7 +30,8 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     })
 }
 
-fn find() -> Option<PathBuf> {
+/// The program, if it is here.
+pub(crate) fn find() -> Option<PathBuf> {
     [workspace::tools().join("bin/cargo-deny"), PathBuf::from("cargo-deny")]
         .into_iter()
         .find(|path| probe(Command::new(path).arg("--version")).is_some())

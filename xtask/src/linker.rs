@@ -47,7 +47,8 @@ pub(crate) fn ensure(llvm: u32) -> Result<Linker> {
     })
 }
 
-fn find(llvm: u32) -> Option<Linker> {
+/// A linker of this LLVM or a later one, if there is one.
+pub(crate) fn find(llvm: u32) -> Option<Linker> {
     [workspace::tools().join("bin/bpf-linker"), PathBuf::from("bpf-linker")].into_iter().find_map(|path| {
         let mut ask = Command::new(&path);
         let version = probe(ask.args(["--llvm-args=--version", "--output", "/dev/null", "/dev/null"]))?;

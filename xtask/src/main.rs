@@ -34,6 +34,7 @@ mod linker;
 mod process;
 mod rerun;
 mod setup;
+mod steps;
 mod test;
 mod test_system;
 mod test_tools;

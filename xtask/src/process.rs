@@ -3,12 +3,47 @@
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
+use wattrace_progress::Progress;
+
+/// What the last line of the terminal shows, below whatever is said.
+static SHOWN: Mutex<Option<Progress>> = Mutex::new(None);
+
+fn shown() -> MutexGuard<'static, Option<Progress>> {
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Prints what `task` is doing, on stderr: stdout belongs to the agent that `run` becomes.
 pub(crate) fn say(task: &str, what: impl std::fmt::Display) {
-    eprintln!("{task}: {what}");
+    match &mut *shown() {
+        Some(progress) => progress.say_above(&what.to_string()),
+        None => eprintln!("{task}: {what}"),
+    }
+}
+
+/// Shows how far a task is for as long as this value lives.
+pub(crate) struct Shown(());
+
+impl Shown {
+    pub(crate) fn of(task: &'static str) -> Self {
+        *shown() = Some(Progress::new(task, true));
+        Self(())
+    }
+
+    /// Shows what is done now, when steps that were planned to take `done` seconds of `total` are done.
+    pub(crate) fn step(&self, done: usize, total: usize, now: &str) {
+        if let Some(progress) = &mut *shown() {
+            progress.show_planned(done, total, now);
+        }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        *shown() = None;
+    }
 }
 
 /// Runs it with our own stdin, stdout and stderr.

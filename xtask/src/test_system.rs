@@ -14,12 +14,14 @@ use crate::{debian, workspace};
 const SUITE: &str = "bookworm";
 const PACKAGES: &str = "systemd,systemd-sysv,init-system-helpers";
 
-/// Makes the archive unless it is there.
-pub(crate) fn ensure() -> Result<PathBuf> {
-    let archive = workspace::vm().join("debian.tar");
-    if archive.exists() {
-        return Ok(archive);
-    }
+/// The archive.
+pub(crate) fn archive() -> PathBuf {
+    workspace::vm().join("debian.tar")
+}
+
+/// Makes the archive.
+pub(crate) fn make() -> Result<()> {
+    let archive = archive();
     debian::install(&["mmdebstrap".to_owned()], "a Debian for the tests of packages")?;
     fs::create_dir_all(workspace::vm()).context("cannot make target/vm")?;
     say("setup", format_args!("fetching Debian {SUITE} for the tests of packages"));
@@ -29,6 +31,5 @@ pub(crate) fn ensure() -> Result<PathBuf> {
     make.args(["--quiet", "--variant=minbase", "--format=tar"]).arg(format!("--include={PACKAGES}"));
     make.arg(SUITE).arg(&unfinished).arg("http://deb.debian.org/debian");
     run_quietly(&mut make)?;
-    fs::rename(&unfinished, &archive).with_context(|| format!("cannot write {}", archive.display()))?;
-    Ok(archive)
+    fs::rename(&unfinished, &archive).with_context(|| format!("cannot write {}", archive.display()))
 }

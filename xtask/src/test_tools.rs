@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::process::{probe, read, run_quietly, say};
+use crate::steps::{Step, do_all};
 use crate::workspace;
 use crate::{debian, deny, test_system};
 
@@ -24,6 +25,8 @@ pub(crate) fn python() -> PathBuf {
 struct Service {
     name: &'static str,
     purpose: &'static str,
+    /// About how long installing it takes.
+    seconds: usize,
     /// Its programs, the server first, and the Debian packages that hold them, in the same order.
     programs: &'static [&'static str],
     packages: &'static [&'static str],
@@ -31,10 +34,11 @@ struct Service {
     units: &'static [&'static str],
 }
 
-const SERVICES: [Service; 8] = [
+static SERVICES: [Service; 8] = [
     Service {
         name: "Podman",
         purpose: "a real container for the tests",
+        seconds: 40,
         programs: &["podman", "crun", "conmon", "busybox"],
         packages: &["podman", "crun", "conmon", "busybox-static"],
         units: &[],
@@ -42,6 +46,7 @@ const SERVICES: [Service; 8] = [
     Service {
         name: "rpm",
         purpose: "reads packages in the tests, and gives the agent's file in an image its capabilities",
+        seconds: 10,
         programs: &["rpm", "cpio", "setcap"],
         packages: &["rpm", "cpio", "libcap2-bin"],
         units: &[],
@@ -49,6 +54,7 @@ const SERVICES: [Service; 8] = [
     Service {
         name: "Chromium",
         purpose: "a real browser for the tests",
+        seconds: 60,
         programs: &["chromium"],
         packages: &["chromium"],
         units: &[],
@@ -56,6 +62,7 @@ const SERVICES: [Service; 8] = [
     Service {
         name: "Slurm",
         purpose: "a real batch job for the tests",
+        seconds: 30,
         programs: &["slurmctld", "slurmd", "sbatch", "munged", "busybox"],
         packages: &["slurmctld", "slurmd", "slurm-client", "munge", "busybox-static"],
         units: &["slurmctld", "slurmd", "munge"],
@@ -63,6 +70,7 @@ const SERVICES: [Service; 8] = [
     Service {
         name: "Prometheus",
         purpose: "a real Prometheus for the tests",
+        seconds: 20,
         programs: &["prometheus", "promtool"],
         packages: &["prometheus", "prometheus"],
         units: &["prometheus"],
@@ -70,6 +78,7 @@ const SERVICES: [Service; 8] = [
     Service {
         name: "PostgreSQL",
         purpose: "a real PostgreSQL for the tests",
+        seconds: 30,
         // The server itself is not in PATH.
         programs: &["pg_createcluster", "psql", "openssl"],
         packages: &["postgresql", "postgresql", "openssl"],
@@ -78,6 +87,7 @@ const SERVICES: [Service; 8] = [
     Service {
         name: "InfluxDB",
         purpose: "a real InfluxDB for the tests",
+        seconds: 10,
         programs: &["influxd"],
         packages: &["influxdb"],
         units: &["influxdb"],
@@ -85,49 +95,65 @@ const SERVICES: [Service; 8] = [
     Service {
         name: "VictoriaMetrics",
         purpose: "a real VictoriaMetrics for the tests",
+        seconds: 10,
         programs: &["victoria-metrics"],
         packages: &["victoria-metrics"],
         units: &["victoria-metrics"],
     },
 ];
 
+/// Tools of a single program each, and what for.
+const TOOLS: [(&str, &str); 3] = [
+    ("stress-ng", "load for the tests"),
+    ("make", "a build that the tests trace"),
+    ("jq", "what commands of the books do with JSON"),
+];
+
 /// Brings about all of it.
 pub(crate) fn ensure() -> Result<()> {
-    for (program, purpose) in [
-        ("stress-ng", "load for the tests"),
-        ("make", "a build that the tests trace"),
-        ("jq", "what commands of the books do with JSON"),
-    ] {
-        if !is_there(program) {
-            debian::install(&[program.to_owned()], purpose)?;
-        }
+    do_all(steps())
+}
+
+/// What is missing of it.
+pub(crate) fn steps() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (program, purpose) in TOOLS.into_iter().filter(|(program, _)| !is_there(program)) {
+        let work = move || debian::install(&[program.to_owned()], purpose);
+        steps.push(Step { name: program, seconds: 5, is_optional: false, work: Box::new(work) });
     }
-    for service in &SERVICES {
+    for service in SERVICES.iter().filter(|service| !service.is_there()) {
         // Where it cannot be had, the tests do without, say so, and fail under CI=true.
-        if let Err(error) = service.ensure() {
-            say("setup", format_args!("{error:#}"));
-        }
+        let (name, seconds, work) = (service.name, service.seconds, Box::new(|| service.install()));
+        steps.push(Step { name, seconds, is_optional: true, work });
     }
-    if let Err(error) = test_system::ensure() {
-        say("setup", format_args!("{error:#}"));
+    if !test_system::archive().exists() {
+        let step = Step::new("a Debian for the tests of packages", 60, test_system::make);
+        steps.push(Step { is_optional: true, ..step });
     }
-    deny::ensure()?;
-    ensure_venv()
+    if deny::find().is_none() {
+        steps.push(Step::new("cargo-deny", 150, || deny::ensure().map(drop)));
+    }
+    if !has_venv() {
+        steps.push(Step::new("Python packages", 60, make_venv));
+    }
+    steps
 }
 
 /// Which of them are there, for messages.
 pub(crate) fn services() -> String {
-    let there = |service: &Service| {
-        let is_whole = service.programs.iter().all(|program| is_there(program));
-        format!("{}{}", if is_whole { "" } else { "no " }, service.name)
-    };
+    let there =
+        |service: &Service| format!("{}{}", if service.is_there() { "" } else { "no " }, service.name);
     SERVICES.iter().map(there).collect::<Vec<_>>().join(", ")
 }
 
 impl Service {
+    fn is_there(&self) -> bool {
+        self.programs.iter().all(|program| is_there(program))
+    }
+
     /// Installs the packages whose programs are missing. The tests start what they need for themselves, so
     /// nothing is left running.
-    fn ensure(&self) -> Result<()> {
+    fn install(&self) -> Result<()> {
         let pairs = self.programs.iter().zip(self.packages);
         let missing: Vec<_> =
             pairs.filter(|(program, _)| !is_there(program)).map(|(_, p)| (*p).to_owned()).collect();
@@ -163,13 +189,17 @@ pub(crate) fn ensure_for_benches() -> Result<()> {
     Ok(())
 }
 
-fn ensure_venv() -> Result<()> {
-    let venv = workspace::venv();
-    // Written last, so that it stands for a complete environment.
-    let stamp = venv.join("requirements.txt");
-    if python().exists() && fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
-        return Ok(());
-    }
+/// Written last, so that it stands for a complete environment.
+fn venv_stamp() -> PathBuf {
+    workspace::venv().join("requirements.txt")
+}
+
+fn has_venv() -> bool {
+    python().exists() && fs::read_to_string(venv_stamp()).is_ok_and(|installed| installed == REQUIREMENTS)
+}
+
+fn make_venv() -> Result<()> {
+    let (venv, stamp) = (workspace::venv(), venv_stamp());
     if probe(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_none() {
         debian::install(&["python3-venv".to_owned()], "Python for the tests")?;
     }

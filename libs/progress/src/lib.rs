@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// The time between two lines that are not on a terminal.
 const PAUSE: Duration = Duration::from_secs(10);
 
+/// The weight of a plan, against what it took so far: as if so many seconds had gone as planned.
+const PLANNED: usize = 30;
+
 /// The width of a line on a terminal.
 const WIDTH: usize = 79;
 
@@ -21,13 +24,15 @@ pub struct Progress {
     is_terminal: bool,
     began: Instant,
     last: Option<Instant>,
+    /// What it shows now.
+    text: String,
 }
 
 impl Progress {
     /// The progress of `task`; `on_terminal` is false if a terminal belongs to somebody else.
     pub fn new(task: &'static str, on_terminal: bool) -> Self {
         let is_terminal = on_terminal && std::io::stderr().is_terminal();
-        Self { task, is_terminal, began: Instant::now(), last: None }
+        Self { task, is_terminal, began: Instant::now(), last: None, text: String::new() }
     }
 
     /// Shows what is done now.
@@ -38,6 +43,16 @@ impl Progress {
     /// Shows what is done now, when `done` of `total` equal steps are done since the beginning.
     pub fn show_step(&mut self, done: usize, total: usize, now: &str) {
         let left = left(done, total, self.began.elapsed());
+        self.bar(done, total, now, left);
+    }
+
+    /// Shows what is done now, when steps that were planned to take `done` seconds of `total` are done.
+    pub fn show_planned(&mut self, done: usize, total: usize, now: &str) {
+        let left = left(done + PLANNED, total + PLANNED, self.began.elapsed() + seconds(PLANNED));
+        self.bar(done, total, now, left);
+    }
+
+    fn bar(&mut self, done: usize, total: usize, now: &str, left: Option<Duration>) {
         let left = left.map(|left| format!(", {} left", about(left))).unwrap_or_default();
         self.line(&format!("{} {now}{left}", bar(done, total)), &format!("{now}{left}"));
     }
@@ -49,12 +64,25 @@ impl Progress {
 
     /// Shows a line: one on a terminal, another elsewhere.
     fn line(&mut self, on_terminal: &str, elsewhere: &str) {
+        self.text = if self.is_terminal { fitted(on_terminal) } else { elsewhere.to_owned() };
         if self.is_terminal {
-            eprint!("\r\x1b[K{}", fitted(on_terminal));
-            let _ = std::io::stderr().flush();
+            self.draw();
         } else if self.last.is_none_or(|last| last.elapsed() >= PAUSE) {
-            eprintln!("{}: {elsewhere}", self.task);
+            eprintln!("{}: {}", self.task, self.text);
             self.last = Some(Instant::now());
+        }
+    }
+
+    fn draw(&self) {
+        eprint!("\r\x1b[K{}", self.text);
+        let _ = std::io::stderr().flush();
+    }
+
+    /// Says what stays, above the line, which stays too.
+    pub fn say_above(&mut self, what: &str) {
+        self.say(what);
+        if self.is_terminal {
+            self.draw();
         }
     }
 
@@ -92,6 +120,10 @@ fn left(done: usize, total: usize, elapsed: Duration) -> Option<Duration> {
     elapsed.checked_div(u32::try_from(done).ok()?)?.checked_mul(rest)
 }
 
+fn seconds(seconds: usize) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX))
+}
+
 /// `####----------------`.
 fn bar(done: usize, total: usize) -> String {
     let full = BAR * done.min(total) / total.max(1);
@@ -120,6 +152,16 @@ mod tests {
         assert_eq!(left(12, 10, seconds(30)), Some(Duration::ZERO), "more than were planned");
         let shown = [400, 1_000, 119_999, 120_000, 121_000].map(|ms| about(Duration::from_millis(ms)));
         assert_eq!(shown, ["less than 1 s", "1 s", "119 s", "2 min", "3 min"]);
+    }
+
+    #[test]
+    fn a_plan_is_believed_until_it_is_known_better() {
+        let mut progress = Progress::new("test", false);
+        progress.show_planned(0, 90, "first");
+        assert_eq!(progress.text, "first, 90 s left");
+        progress.began = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        progress.show_planned(15, 90, "second");
+        assert_eq!(progress.text, "second, 3 min left", "of 15 s that took 60, and 30 as planned");
     }
 
     #[test]
