@@ -14,6 +14,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -22,6 +23,9 @@ use wattrace_cgroup::{CpuLimit, ScopedCgroup};
 
 /// Power of a busy CPU, W.
 const BUSY: f64 = 20.0;
+
+/// Locked by the one test that runs: on emulated CPUs, two agents that read every 10 ms are late.
+static CPUS: Mutex<()> = Mutex::new(());
 
 const FOREVER: &str = "while :; do :; done";
 
@@ -72,6 +76,7 @@ fn a_cgroup_above_its_limit_gets_the_limits_power_on_average_and_is_set_free_in_
     if !is_root() {
         return;
     }
+    let _no_other_test = CPUS.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(scoped) = cgroup("limit") else { return };
     let dir: PathBuf = scoped.cgroup().dir().to_owned();
     let cpu_max = || fs::read_to_string(dir.join("cpu.max")).unwrap().trim().to_owned();
@@ -109,6 +114,7 @@ fn a_command_that_has_used_its_budget_goes_on_with_a_twentieth_of_a_cpu() {
     if !is_root() || cgroup("exec").is_none() {
         return;
     }
+    let _no_other_test = CPUS.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let report = dir.path().join("report.json");
     // A second, and then some seconds more.

@@ -91,7 +91,8 @@ impl Meter {
             for (id, value) in segment.points() {
                 if self.uses.get(id).is_none() {
                     let series = self.registry.get(id);
-                    let used = series.map_or(Use::Nothing, |series| self.use_of(&series, &mut account));
+                    let used = series.map_or(Some(Use::Nothing), |series| self.use_of(&series, &mut account));
+                    let Some(used) = used else { continue };
                     self.uses.insert(id, used);
                 }
                 if let Some(Use::Energy { domain, of_command }) = self.uses.get_mut(id) {
@@ -112,16 +113,19 @@ impl Meter {
         }
     }
 
-    fn use_of(&mut self, series: &Series, account: &mut Account) -> Use {
-        let Some(consumer) = &series.consumer else { return Use::Nothing };
+    /// What a series is used for. `None`: not known yet. The first window of the command may be attributed
+    /// before it is known which process is the command; counters have it in their next points.
+    fn use_of(&mut self, series: &Series, account: &mut Account) -> Option<Use> {
+        let Some(consumer) = &series.consumer else { return Some(Use::Nothing) };
         let is_process = consumer.kind() == ConsumerKind::Process;
         match (series.role, &series.domain) {
             // Usage comes before the energy that follows from it, so parents are known by then.
             (Role::Usage(Usage::CpuTime), _) if is_process => {
                 account.processes.insert(consumer.identity().clone(), consumer.clone());
-                Use::Nothing
+                Some(Use::Nothing)
             }
             (Role::Energy, Some(domain)) if series.counts_in_totals() => {
+                account.root?;
                 let of_command = (is_process && account.is_of_command(consumer))
                     .then(|| Increments::new(series, self.since));
                 let known = self.domains.iter().position(|name| *name == domain.name);
@@ -130,9 +134,9 @@ impl Meter {
                     self.segment.push(None);
                     self.domains.len() - 1
                 });
-                Use::Energy { domain, of_command }
+                Some(Use::Energy { domain, of_command })
             }
-            _ => Use::Nothing,
+            _ => Some(Use::Nothing),
         }
     }
 }
@@ -161,5 +165,49 @@ impl<T: Transform> Transform for WithBudget<T> {
             meter.take(batch);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wattrace_api::testing::Rig;
+    use wattrace_api::{
+        Attribute, Domain, Follows, Metric, Origin, Resource, SeriesId, SeriesSpec, Window, metric,
+    };
+
+    use super::*;
+
+    fn process(pid: &'static str, parent: u32) -> Arc<Consumer> {
+        let identity = Identity { kind: ConsumerKind::Process, id: pid.into(), start_unix_nano: 50_000_000 };
+        let attributes = vec![Attribute::new("process.parent_pid", i64::from(parent))];
+        Arc::new(Consumer::new(identity, None, attributes))
+    }
+
+    fn open(rig: &Rig, metric: &Metric, consumer: &Arc<Consumer>) -> SeriesId {
+        let (name, origin) = ("package-0".to_owned(), Origin::Simulated);
+        let follows = Follows::Package(0);
+        let domain = Domain { name, origin, follows, within: None, idle_microwatts: None };
+        let domain = (metric.name == metric::CONSUMER_ENERGY.name).then(|| Arc::new(domain));
+        let metric = rig.registry.metric(metric).unwrap();
+        let spec = SeriesSpec::new(metric, Resource::package(0), Timestamp(100));
+        rig.registry.open(SeriesSpec { domain, consumer: Some(consumer.clone()), ..spec })
+    }
+
+    #[test]
+    fn energy_that_was_attributed_before_the_command_was_known_counts() {
+        let rig = Rig::new();
+        let account = Arc::new(Mutex::new(Account::default()));
+        let mut meter = Meter::new(account.clone(), rig.registry.clone(), Timestamp(100));
+        let (command, neighbour) = (process("7", 3), process("8", 3));
+        let time = open(&rig, &metric::CONSUMER_CPU_TIME, &command);
+        let [used, others] = [&command, &neighbour].map(|of| open(&rig, &metric::CONSUMER_ENERGY, of));
+        let window = |begin| Window::new(Timestamp(begin), Timestamp(begin + 10_000_000));
+        meter.take(&rig.batch(window(100), &[(time, 5_000_000), (used, 500), (others, 90)]));
+        assert_eq!(lock(&account).used.total(), 0);
+        lock(&account).begin(Root { pid: 7, parent: Some(3) }, 50_000_000);
+        meter.take(&rig.batch(window(10_000_100), &[(time, 9_000_000), (used, 900), (others, 180)]));
+        assert_eq!(lock(&account).used.total(), 900);
+        meter.take(&rig.batch(window(20_000_100), &[(used, 1_200), (others, 190)]));
+        assert_eq!(lock(&account).used.total(), 1_200);
     }
 }
