@@ -76,11 +76,14 @@ fn query(port: u16, query: &str) -> Option<Vec<(Value, f64)>> {
     Some(results.iter().filter_map(|r| Some((r["metric"].clone(), value(r)?))).collect())
 }
 
-fn start_prometheus(dir: &Path, port: u16, target: u16) -> Running {
-    let config = format!(
+fn config(target: u16) -> String {
+    format!(
         "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
          scrape_configs: [{{job_name: wattrace, static_configs: [{{targets: ['127.0.0.1:{target}']}}]}}]\n"
-    );
+    )
+}
+
+fn start_prometheus(dir: &Path, port: u16, config: &str) -> Running {
     std::fs::write(dir.join("prometheus.yml"), config).unwrap();
     let log = std::fs::File::create(dir.join("prometheus.log")).unwrap();
     let child = Command::new("prometheus")
@@ -124,10 +127,10 @@ fn prometheus_has_the_joules_of_a_process_that_ended_and_promtool_no_complaint()
         .unwrap();
     let mut agent = Running(agent);
     let energy = "wattrace_consumer_energy_joules_total";
-    let text = eventually("the first energy", || get(target, "/metrics").filter(|t| t.contains(energy)));
+    let text = first_energy(target);
     check_by_promtool(&text);
 
-    let _prometheus = start_prometheus(dir.path(), port, target);
+    let _prometheus = start_prometheus(dir.path(), port, &config(target));
     eventually("a scrape", || query(port, energy).filter(|all| !all.is_empty()));
     let pid = burst();
     // The last value, even after the series went stale.
@@ -150,6 +153,62 @@ fn prometheus_has_the_joules_of_a_process_that_ended_and_promtool_no_complaint()
     assert!(attributed > 0.0, "no energy for a busy process");
     assert!((total - attributed).abs() < 1e-6, "Prometheus has {total} J of {attributed} J: {scraped:?}");
     assert_eq!(scraped[0].0["wattrace_origin"], "simulated");
+}
+
+/// What an agent serves as soon as there is energy of processes.
+fn first_energy(target: u16) -> String {
+    let has_energy = |text: &String| text.contains("wattrace_consumer_energy_joules_total");
+    eventually("the first energy", || get(target, "/metrics").filter(has_energy))
+}
+
+/// A line of the example's configuration as this test needs it.
+fn replaced(config: &str, line: &str, by: &str) -> String {
+    assert!(config.contains(line), "no {line} in {config}");
+    config.replace(line, by)
+}
+
+#[test]
+fn prometheus_scrapes_as_in_the_example_and_evaluates_its_rules() {
+    if !(is_root() && has("prometheus")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let _meter = Tree::create(dir.path(), vec![Zone::new("intel-rapl:0", "package-0", 50.0)])
+        .unwrap()
+        .run(Duration::from_millis(1));
+    let (target, port) = (free_port(), free_port());
+    let agent = wattrace()
+        .args(["run", "--plugins", "sched,rapl,attribution,prometheus", "--set", "agent.control_socket="])
+        .args(["--set", "plugins.sched.interval=200ms", "--set", "plugins.rapl.interval=200ms"])
+        .args(["--set", &format!("plugins.prometheus.listen=127.0.0.1:{target}")])
+        .args(["--set", &format!("plugins.rapl.sysfs_root={}", dir.path().display())])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _agent = Running(agent);
+    first_energy(target);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dashboards");
+    let rules = "wattrace.rules.yaml";
+    std::fs::copy(example.join("rules").join(rules), dir.path().join(rules)).unwrap();
+    // The agent stands in the place of the collector, and time goes faster.
+    let config = std::fs::read_to_string(example.join("compose/prometheus.yaml")).unwrap();
+    let config = replaced(&config, "\"collector:9464\"", &format!("\"127.0.0.1:{target}\""));
+    let config = replaced(&config, "scrape_interval: 10s", "scrape_interval: 1s");
+    let config = replaced(&config, "evaluation_interval: 15s", "evaluation_interval: 1s");
+    let _prometheus = start_prometheus(dir.path(), port, &config);
+    let recorded = eventually("a record of the machine's power", || {
+        query(port, "instance:wattrace_power_watts:rate1m")
+            .filter(|all| all.iter().any(|(_, watts)| *watts > 0.0))
+    });
+    let [(labels, watts)] = &recorded[..] else { panic!("{recorded:?}") };
+    // Of the minute of which it is a rate, only the last seconds were seen.
+    assert!(*watts <= 55.0 && labels["wattrace_origin"] == "simulated", "{recorded:?}");
+    let answer: Value = serde_json::from_str(&get(port, "/api/v1/rules").unwrap()).unwrap();
+    let groups = answer["data"]["groups"].as_array().unwrap();
+    let all: Vec<_> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    let failed: Vec<_> = all.iter().filter(|rule| rule["health"] == "err").collect();
+    assert!(all.len() > 10 && failed.is_empty(), "{failed:#?}");
+    assert_eq!(query(port, "ALERTS{alertstate=\"firing\"}"), Some(Vec::new()));
 }
 
 fn check_by_promtool(text: &str) {
