@@ -148,7 +148,7 @@ fn numbers<'a>(
         times.push(format!("began {began}, {} ago", duration(age)));
     }
     if consumer.cpu_nanos() > 0 {
-        times.push(format!("{:.1} s on CPUs", consumer.cpu_nanos() as f64 / 1e9));
+        times.push(format!("{:.1} s on CPUs while traced", consumer.cpu_nanos() as f64 / 1e9));
     }
     if !times.is_empty() {
         facts.push(("time", times.join("; ")));
