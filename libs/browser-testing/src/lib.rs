@@ -69,6 +69,8 @@ impl Browser {
     pub fn resize(&mut self, Screen { width, height, is_dark }: Screen) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", &metrics);
+        // They would take room that a picture of the whole page does not have.
+        self.call("Emulation.setScrollbarsHidden", &json!({"hidden": true}));
         let scheme = if is_dark { "dark" } else { "light" };
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.call("Emulation.setEmulatedMedia", &features);
