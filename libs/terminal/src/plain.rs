@@ -42,21 +42,33 @@ pub fn text(model: &Model, query: &Query, utc_offset: i64) -> String {
     }
     let id = |id: &str| if is_process { format!("{}  ", right(id, 7)) } else { String::new() };
     let kind = query.kind.as_str().to_uppercase();
-    let heading = format!("{}{}     WATTS    JOULES       ±    CPU%    GPU%", id("PID"), left(&kind, names));
-    _ = writeln!(text, "\n{heading}");
+    // Most machines have no GPU, and intervals come with the second reading.
+    let with_errors = rows.iter().any(|row| row.half_width.is_some());
+    let with_gpus = rows.iter().any(|row| row.gpus > 0.0);
+    let mut line = |id: String, name: &str, cells: [&str; 5]| {
+        let [watts, joules, error, cpu, gpu] = cells;
+        let mut line = format!("{id}{}  {watts:>8}  {joules:>8}", left(name, names));
+        if with_errors {
+            _ = write!(line, "  {error:>6}");
+        }
+        _ = write!(line, "  {cpu:>6}");
+        if with_gpus {
+            _ = write!(line, "  {gpu:>6}");
+        }
+        _ = writeln!(text, "{}", line.trim_end());
+    };
+    line(String::new(), "", [""; 5]);
+    line(id("PID"), &kind, ["WATTS", "JOULES", "±", "CPU%", "GPU%"]);
     for (number, row) in rows.iter().enumerate() {
         let is_row = number < table.rows.len();
-        let line = format!(
-            "{}{}  {:>8}  {:>8}  {:>6}  {:>6}  {:>6}",
-            id(&row.id),
-            left(&row.name, names),
+        let cells = [
             watts(row.watts),
             if row.is_seen { joules(row.joules()) } else { "-".to_owned() },
             row.half_width.map_or(String::new(), joules),
             if is_row || row.cpus > 0.0 { percent(row.cpus) } else { String::new() },
             if row.gpus > 0.0 { percent(row.gpus) } else { String::new() },
-        );
-        _ = writeln!(text, "{}", line.trim_end());
+        ];
+        line(id(&row.id), &row.name, cells.each_ref().map(String::as_str));
     }
     text
 }
@@ -123,6 +135,8 @@ fn rounded(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use wattrace_viewer::testing::Machine;
 
     use super::*;
@@ -146,9 +160,17 @@ mod tests {
             assert!(watts >= 0.0 && line.as_bytes().get(end) == Some(&b' '), "{line}");
         }
         assert_eq!(lines.len(), heading + 1 + 4 + 5, "{text}");
+        assert!(lines[heading].ends_with("  JOULES       ±    CPU%    GPU%"), "{text}");
         for name in ["8 more", "idle", "unattributed", "ended or asleep", "= meters"] {
             assert!(text.contains(name), "{text}");
         }
+    }
+
+    #[test]
+    fn columns_that_no_row_has_are_left_out() {
+        let text = text(&Model::new(Duration::from_secs(1)), &Query::of(Kind::Process), 0);
+        let heading = text.lines().find(|line| line.contains("PROCESS")).unwrap();
+        assert!(heading.ends_with("     WATTS    JOULES    CPU%"), "{text}");
     }
 
     #[test]
