@@ -408,7 +408,7 @@ fn without_privileges_it_starts_and_reports_what_is_missing_with_the_remedy() {
     let stderr = agent.stop_with_failure();
     assert_contains(
         &stderr,
-        &["source/sched/cpu", "permission to load eBPF programs", "CAP_BPF", "sudo setcap cap_bpf"],
+        &["source/sched/cpu: no permission to load eBPF programs (neither", "CAP_BPF", "sudo setcap cap_bpf"],
     );
     assert!(!stderr.contains("source/rapl"), "{stderr}");
 }

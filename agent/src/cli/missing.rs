@@ -115,8 +115,8 @@ pub(super) fn nothing_to_measure(
         ));
     }
     let missing = Missing::find(&sources, config, plugins);
-    if let [denied, ..] = &missing.denied[..] {
-        return Failure::new(format!("nothing can be measured. {denied}"));
+    if let Some((_, why)) = missing.denied.first().and_then(|denied| denied.split_once(": ")) {
+        return Failure::new(format!("nothing can be measured: {why}"));
     }
     let failing = sources.iter().filter(|h| !matches!(h.state(), State::Running | State::Gone(_)));
     let failing = failing.map(|h| format!("{} is {}", h.name, h.state()));

@@ -25,7 +25,7 @@ pub enum KernelError {
         remedy: String,
     },
     /// A permission is missing, and nothing else.
-    #[error("{what} is required, but found: {found}. Remedy: {remedy}")]
+    #[error("no {what} ({found}): {remedy}")]
     Denied {
         /// Which one.
         what: String,
