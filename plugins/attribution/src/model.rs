@@ -12,6 +12,7 @@
 //! | `constants.rs` | every tuned constant |
 //! | `observation.rs`, `features.rs` | windows added up to observations; the terms of power |
 //! | `basis.rs`, `candidate.rs` | the kinds of weights; one of them with its coefficients and errors |
+//! | `weigher.rs`, `awake.rs` | the weights of a window's consumers; who kept a package awake |
 //! | `correction.rs` | how power differs now from what coefficients say |
 //! | `working_points.rs`, `difference_fit.rs` | what is remembered: levels of power, and changes of it |
 //! | `learner.rs`, `nnls.rs` | the fit of power to features |
@@ -21,6 +22,7 @@
 //! | `replay.rs` | a model alone, for recorded counters |
 //! | `state.rs`, `machine.rs` | the state file, and which machine it is of |
 
+mod awake;
 mod basis;
 mod candidate;
 mod constants;
@@ -38,18 +40,19 @@ mod static_power;
 mod trial;
 mod uncertainty;
 mod warmth;
+mod weigher;
 mod working_points;
 
 use wattrace_api::ResourceKind;
 
-use crate::amounts::{Amounts, Quantity};
 use crate::config::Weights;
 use basis::Basis;
 use candidate::Candidate;
 use constants::{
-    CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, MIN_LEVEL_WEIGHT, SHORT_WINDOW, SMT_FACTORS,
+    CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, MIN_LEVEL_WEIGHT, SHORT_WINDOW, SLEEP_DEVIATIONS,
+    SMT_FACTORS, STATIC_DRIFT,
 };
-use features::{Coefficients, Feature, features, picojoules, watts};
+use features::{Coefficients, Feature, watts};
 pub(crate) use learner::Learner;
 pub(crate) use observation::ObservedWindow;
 use observation::{Accumulator, Observation};
@@ -60,6 +63,7 @@ use static_power::StaticPower;
 use uncertainty::StandardErrors;
 pub(crate) use uncertainty::Uncertainty;
 use warmth::Warmth;
+pub(crate) use weigher::Weigher;
 
 /// A domain's model.
 #[derive(Debug)]
@@ -73,6 +77,8 @@ pub(crate) struct PowerModel {
     given_watts: Option<f64>,
     given_smt_factor: Option<f64>,
     prior: Prior,
+    /// It draws less while nothing runs.
+    may_sleep: bool,
     /// What is known of static power without its drift; `None` before the first observation, unless it is
     /// given.
     static_power: Option<StaticPower>,
@@ -113,6 +119,7 @@ impl PowerModel {
             given_watts,
             given_smt_factor,
             prior: Prior::of(kind),
+            may_sleep: *kind == ResourceKind::Package,
             static_power: None,
             earlier: (learner.observations() > 0).then(|| (learner.clone(), 0)),
             learner,
@@ -139,26 +146,6 @@ impl PowerModel {
         self.warmth.add(drawn, observation.seconds);
         self.renew_errors(&observation, window);
         true
-    }
-
-    /// The weight of `amounts`. Weights are comparable within a domain and window only.
-    pub(crate) fn weigh(&self, amounts: &Amounts) -> u64 {
-        let candidate = self.candidate();
-        let time = amounts[Quantity::Time as usize];
-        match candidate.basis {
-            Basis::Time => time,
-            Basis::Cycles => amounts[Quantity::Cycles as usize],
-            Basis::Instructions => amounts[Quantity::Instructions as usize],
-            Basis::CacheMisses => amounts[Quantity::CacheMisses as usize],
-            Basis::SharedCores => {
-                let shared = amounts[Quantity::Shared as usize].min(time);
-                time - shared + (shared as f64 * self.smt_factor()) as u64
-            }
-            Basis::Fitted => match candidate.coefficients {
-                Some(coefficients) => picojoules(&coefficients, &features(amounts)),
-                None => time,
-            },
-        }
     }
 
     /// Static power in watts, given, learnt or expected; `None` before the first observation, unless it is
@@ -310,8 +297,12 @@ impl PowerModel {
         let plane =
             learner.fit(&[Feature::Time, Feature::Cycles], held, None, level_weight(&self.candidates[0]));
         let [by_time, by_both] = [line, plane].map(expected);
+        // Whether a package sleeps shows once static power does.
+        let may_sleep = self.may_sleep && is_learnt;
         for candidate in &mut self.candidates {
-            let features = candidate.basis.features(|feature| learner.points().has_seen(feature));
+            let applies =
+                |feature| learner.points().has_seen(feature) && (feature != Feature::Awake || may_sleep);
+            let mut features = candidate.basis.features(applies);
             let level_weight = level_weight(candidate);
             let coefficients = match candidate.basis {
                 Basis::Time => line,
@@ -319,7 +310,16 @@ impl PowerModel {
                 Basis::SharedCores => {
                     by_time.and_then(|e| learner.fit(&features, held, Some(&e), level_weight))
                 }
-                Basis::Fitted => by_both.and_then(|e| learner.fit(&features, held, Some(&e), level_weight)),
+                Basis::Fitted => by_both.and_then(|expected| {
+                    let fit =
+                        |features: &[Feature]| learner.fit(features, held, Some(&expected), level_weight);
+                    let found = fit(&features)?;
+                    if sleeps(&found) {
+                        return Some(found);
+                    }
+                    features.retain(|feature| *feature != Feature::Awake);
+                    fit(&features)
+                }),
                 _ => learner.fit(&features, held, None, level_weight),
             };
             candidate.renew(coefficients, learner.last_seconds());
@@ -342,6 +342,13 @@ impl PowerModel {
         let applies = !self.candidates[last].basis.features(|f| self.learner.points().has_seen(f)).is_empty();
         if applies { last } else { 0 }
     }
+}
+
+/// Whether so much less is drawn while nothing runs that it is no drift of static power.
+fn sleeps(coefficients: &Coefficients) -> bool {
+    let (awake, static_watts) =
+        (coefficients[Feature::Awake as usize], coefficients[Feature::Always as usize]);
+    awake > SLEEP_DEVIATIONS * STATIC_DRIFT * (static_watts + awake)
 }
 
 #[cfg(test)]

@@ -135,11 +135,13 @@ impl Account {
         let has_news = covered == window.nanos() && self.model.observe(&observed);
         let parts = self.parts(window, energy, &observed);
 
+        let times = self.division.consumers().map(|amounts| amounts[Quantity::Time as usize]);
+        let weigher = self.model.weigher(covered, times.chain([unknown_ns]));
         let division = &mut self.division;
-        let unknown = division.divide_dynamic(parts.dynamic, unknown_ns, observed.busy_ns, &self.model);
+        let unknown = division.divide_dynamic(parts.dynamic, unknown_ns, observed.busy_ns, &weigher);
         let held = || usage.held_on(self.followed.timeline);
         let idle = division.divide_static(parts.at_idle, self.static_policy, held);
-        division.divide_among_threads(&usage.consumers, &self.model);
+        division.divide_among_threads(&usage.consumers, &weigher);
 
         out.begin(window);
         let unattributed = parts.unattributed + unknown;

@@ -5,7 +5,7 @@ use super::consumers::Consumers;
 use super::split::{Phases, split};
 use super::usage_records::HeldMemory;
 use crate::amounts::{Amounts, Quantity};
-use crate::model::PowerModel;
+use crate::model::Weigher;
 
 /// Where a domain's static energy goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,11 +94,11 @@ impl Division {
         energy: u64,
         unknown_ns: u64,
         busy_ns: u64,
-        model: &PowerModel,
+        weigher: &Weigher<'_>,
     ) -> u64 {
         let Self { used, consumers, weights, shares, phases, .. } = self;
         shares.resize(consumers.len(), Share::default());
-        weights.extend(consumers.iter().map(|&slot| model.weigh(&used[slot].amounts)));
+        weights.extend(consumers.iter().map(|&slot| weigher.weigh(&used[slot].amounts)));
         let known: u64 = weights.iter().fold(0, |sum, w| sum.saturating_add(*w));
         let known_ns = busy_ns - unknown_ns;
         if known == 0 {
@@ -152,7 +152,7 @@ impl Division {
     }
 
     /// Divides each process's share among its threads by the weights that divide energy among processes.
-    pub(crate) fn divide_among_threads(&mut self, consumers: &Consumers, model: &PowerModel) {
+    pub(crate) fn divide_among_threads(&mut self, consumers: &Consumers, weigher: &Weigher<'_>) {
         let Self { used, threads, weights, shares, thread_shares, phases, .. } = self;
         let process = |&slot: &usize| consumers.get(slot).and_then(|thread| thread.process);
         threads.sort_unstable_by_key(process);
@@ -161,7 +161,7 @@ impl Division {
                 process(&siblings[0]).and_then(|slot| used.get(slot)).filter(|used| used.takes_part);
             let share = of_process.and_then(|used| shares.get(used.position)).copied().unwrap_or_default();
             weights.clear();
-            weights.extend(siblings.iter().map(|&slot| model.weigh(&used[slot].amounts)));
+            weights.extend(siblings.iter().map(|&slot| weigher.weigh(&used[slot].amounts)));
             if weights.iter().all(|&weight| weight == 0) {
                 weights.clear();
                 weights.extend(siblings.iter().map(|&slot| used[slot].amounts[Quantity::Time as usize]));

@@ -74,6 +74,7 @@ impl Basis {
                     false if all.is_empty() => return Vec::new(),
                     false => all.push(Feature::Time),
                 }
+                all.extend(of(&[Feature::Awake]));
                 all
             }
         }

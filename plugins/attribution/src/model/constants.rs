@@ -83,6 +83,10 @@ pub(super) const SHARE_ERROR: f64 = 0.75;
 /// of a machine that does not get warm stays within 2 %.
 pub(super) const PACKAGE_WARMTH: f64 = 0.005;
 
+/// By how many standard deviations of its drift static power must rise while anything runs, before a package
+/// is taken to sleep while nothing does.
+pub(super) const SLEEP_DEVIATIONS: f64 = 2.0;
+
 // ---- Differences: the short memory of changes in power
 // ----------------------------------------------------------
 
@@ -148,6 +152,12 @@ pub(super) const MAX_DEVIATION: f64 = 1.0;
 pub(super) const FIT_REDUNDANCY: f64 = 4.0;
 /// The part of static power's drift that remains unseen: the mean of the last seconds shows most of it.
 pub(super) const UNSEEN_DRIFT: f64 = 0.4;
+/// Observations are added up until they span this long, to show the deviation: a second, which may be some
+/// milliseconds short.
+pub(super) const LONG_OBSERVATION: Duration = Duration::from_millis(990);
+/// How much wider a 95 % interval is whose deviation was seen on some fifteen programs: Student's t (2.13)
+/// over the normal distribution (1.96). What runs on a machine within minutes are not many kinds of code.
+pub(super) const FEW_PROGRAMS: f64 = 1.09;
 /// Time constant, in seconds, over which the observed deviation is averaged. A longer one keeps the errors of
 /// the first fits, which are off by orders of magnitude.
 pub(super) const DEVIATION_SECONDS: f64 = 10.0;

@@ -32,10 +32,13 @@ pub(super) enum Feature {
     InstructionsFast,
     /// 10⁶ misses of the last-level cache.
     CacheMisses,
+    /// Time in which anything ran on the package, s: where nothing runs it sleeps. No consumer's alone:
+    /// `awake.rs` divides it.
+    Awake,
 }
 
 /// Number of features.
-pub(super) const FEATURES: usize = 12;
+pub(super) const FEATURES: usize = 13;
 
 /// A value of each [`Feature`].
 pub(super) type Features = [f64; FEATURES];
@@ -43,7 +46,8 @@ pub(super) type Features = [f64; FEATURES];
 /// Watts per unit of each feature's rate, or joules per unit of the feature.
 pub(super) type Coefficients = Features;
 
-/// The features of a consumer's amounts. Homogeneous: half the amounts give half the features.
+/// The features of a consumer's amounts, but for [`Feature::Awake`]. Homogeneous: half the amounts give half
+/// the features.
 pub(super) fn features(amounts: &Amounts) -> Features {
     let [ns, shared_ns, cycles, instructions, misses] = amounts.map(|amount| amount as f64);
     let (time, shared) = (ns * 1e-9, shared_ns.min(ns) * 1e-9);
@@ -65,6 +69,7 @@ pub(super) fn features(amounts: &Amounts) -> Features {
         instructions,
         instructions * fast,
         misses * 1e-6,
+        0.0,
     ]
 }
 

@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::constants::{FADED_ERROR, LEAST_POWER, MAX_STATIC_ERROR, MIN_OBSERVATIONS, MIN_WATTS, RIDGE};
+use super::constants::{
+    FADED_ERROR, LEAST_POWER, LONG_OBSERVATION, MAX_STATIC_ERROR, MIN_OBSERVATIONS, MIN_WATTS, RIDGE,
+};
 use super::correction::LastSeconds;
 use super::difference_fit::{Changes, DifferenceFit, RecentMean};
 use super::features::{Coefficients, FEATURES, Feature};
@@ -22,6 +24,11 @@ pub(crate) struct Learner {
     /// Not under the name of schema 2's first files, `contrasts`, which were in W².
     #[serde(default)]
     differences: DifferenceFit,
+    /// The same of long observations, and the one that is not long enough yet.
+    #[serde(default)]
+    long_differences: DifferenceFit,
+    #[serde(skip)]
+    next_long: Option<Observation>,
     /// They are not kept across restarts.
     #[serde(skip)]
     last_seconds: LastSeconds,
@@ -44,6 +51,11 @@ impl Learner {
             self.observations += 1;
             let least = LEAST_POWER * self.points.mean_watts().unwrap_or(observation.watts).max(MIN_WATTS);
             self.differences.add(observation, least);
+            let long = self.next_long.take().map_or(*observation, |so_far| so_far.with(observation));
+            match long.seconds >= LONG_OBSERVATION.as_secs_f64() {
+                true => self.long_differences.add(&long, least),
+                false => self.next_long = Some(long),
+            }
             self.last_seconds.add(observation, least);
             self.points.add(observation);
             self.determine();
@@ -76,9 +88,10 @@ impl Learner {
         &self.points
     }
 
-    /// How far `coefficients` explain the changes of power in the last minutes.
-    pub(super) fn changes(&self, coefficients: &Coefficients) -> Changes {
-        self.differences.changes(coefficients)
+    /// How far `coefficients` explain the changes of power in the last minutes, from observation to
+    /// observation and between long ones.
+    pub(super) fn changes(&self, coefficients: &Coefficients) -> [Changes; 2] {
+        [&self.differences, &self.long_differences].map(|fit| fit.changes(coefficients))
     }
 
     /// The last seconds, to correct predictions by.

@@ -112,8 +112,8 @@ mod tests {
         /// increase the error (the conditions of Karush, Kuhn and Tucker).
         #[test]
         fn the_solution_is_optimal(
-            rows in prop::collection::vec((prop::array::uniform12(0.0..1.0f64), -0.5..5.0f64), 16..40),
-            truth in prop::array::uniform12(0.0..3.0f64),
+            rows in prop::collection::vec((prop::array::uniform13(0.0..1.0f64), -0.5..5.0f64), 16..40),
+            truth in prop::array::uniform13(0.0..3.0f64),
         ) {
             let all: Vec<usize> = (0..FEATURES).collect();
             let exact: Vec<_> = rows.iter().map(|(row, _)| (*row, dot(row, &truth))).collect();
@@ -137,7 +137,9 @@ mod tests {
         let mut rows = Vec::new();
         for i in 0..20 {
             let u = f64::from(i) / 20.0;
-            rows.push(([1.0, u, u, 0.0, u, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 10.0 + 40.0 * u));
+            let mut row = [0.0; FEATURES];
+            [row[0], row[1], row[2], row[4]] = [1.0, u, u, u];
+            rows.push((row, 10.0 + 40.0 * u));
         }
         let (g, b) = equations(&rows);
         let x = solve(&g, &b, &[0, 1, 2]);

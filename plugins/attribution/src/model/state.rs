@@ -22,7 +22,7 @@ use wattrace_text_output::Place;
 use super::learner::Learner;
 use super::machine;
 
-const SCHEMA: &str = "wattrace.attribution/3";
+const SCHEMA: &str = "wattrace.attribution/4";
 
 /// A longer file is not one of these.
 const MAX_SIZE: u64 = 16 << 20;

@@ -115,7 +115,7 @@ fn a_file_that_makes_no_sense_is_replaced_and_impossible_numbers_are_left_out() 
     let text = fs::read_to_string(&path).unwrap();
     for broken in [
         text[..text.len() / 2].to_owned(),
-        text.replace("attribution/3", "attribution/2"),
+        text.replace("attribution/4", "attribution/3"),
         text.replace("\"utilisation\":0.0", "\"utilisation\":7.5"),
         text.replace("\"weight\":", "\"weight\":-"),
         "\0".repeat(100),

@@ -1,6 +1,7 @@
 //! The model on loads whose power is known.
 
 use super::*;
+use crate::amounts::{Amounts, Quantity};
 use crate::model::observation::ObservedWindow;
 
 const SECOND: u64 = 1_000_000_000;
@@ -15,6 +16,11 @@ fn load(amounts: &Amounts, watts: f64) -> ObservedWindow {
     let mut window = ObservedWindow::new((watts * 1e6) as u64, SECOND, idle_ns);
     window.add(amounts);
     window
+}
+
+/// The weight of a consumer that used `amounts` alone.
+fn weight(model: &PowerModel, amounts: &Amounts) -> u64 {
+    model.weigher(SECOND, [amounts[Quantity::Time as usize]].into_iter()).weigh(amounts)
 }
 
 /// The kind of weights in use.
@@ -40,7 +46,7 @@ fn the_fit_finds_the_cost_of_instructions() {
         model.observe(&load(&amounts(time, ipc), power(time, ipc)));
     }
     assert_eq!(in_use(&model), "fitted");
-    let weight = |time, ipc| model.weigh(&amounts(time, ipc)) as f64 * 1e-12;
+    let weight = |time, ipc| weight(&model, &amounts(time, ipc)) as f64 * 1e-12;
     for (time, ipc) in [(1.0, 0.5), (0.3, 2.5), (2.0, 1.0)] {
         let (found, truth) = (weight(time, ipc), power(time, ipc) - 10.0);
         assert!((found / truth - 1.0).abs() < 0.02, "{found} for {truth}");
@@ -96,16 +102,16 @@ fn a_fit_is_not_withdrawn_for_an_error_of_the_level_alone() {
 fn shared_cores_weigh_less_by_a_given_or_learnt_factor() {
     let mut model = model(Weights::Smt);
     let of = |alone: u64, shared: u64| [(alone + shared) * SECOND, shared * SECOND, 0, 0, 0];
-    assert_eq!(model.weigh(&of(1, 1)), 2 * SECOND, "no core was shared yet");
+    assert_eq!(weight(&model, &of(1, 1)), 2 * SECOND, "no core was shared yet");
     for i in 0..40 {
         let (alone, shared) = ([0.0, 0.5, 1.0, 0.2][i % 4], [0.0, 0.4, 0.0, 1.6][i % 4]);
         let amounts = [((alone + shared) * 1e9) as u64, (shared * 1e9) as u64, 0, 0, 0];
         model.observe(&load(&amounts, 10.0 + 20.0 * alone + 14.0 * shared));
     }
-    let weight = model.weigh(&of(1, 1)) as f64 / SECOND as f64;
-    assert!((weight - 1.7).abs() < 0.01, "{weight}");
+    let both = weight(&model, &of(1, 1)) as f64 / SECOND as f64;
+    assert!((both - 1.7).abs() < 0.01, "{both}");
     model.given_smt_factor = Some(0.5);
-    assert_eq!(model.weigh(&of(1, 1)), 3 * SECOND / 2);
+    assert_eq!(weight(&model, &of(1, 1)), 3 * SECOND / 2);
 }
 
 #[test]
@@ -134,6 +140,7 @@ fn the_error_of_a_late_meter_in_short_windows_is_shared_by_static_and_dynamic_en
             ns: SECOND / 100,
             busy_ns: second.busy_ns / 100,
             idle_ns: second.idle_ns / 100,
+            ..second
         }
     };
     let power = |time: f64| 10.0 + 5.0 * time;
@@ -180,13 +187,51 @@ fn shared_cycles_cost_less_at_every_frequency() {
     assert_eq!(in_use(&model), "fitted");
     for ghz in [2.0, 3.2] {
         for beside in [0.0, 1.0] {
-            let weight = model.weigh(&used(ghz, beside)) as f64 * 1e-12;
+            let weight = weight(&model, &used(ghz, beside)) as f64 * 1e-12;
             let truth = power(ghz, beside);
             assert!(
                 (weight / truth - 1.0).abs() < 0.02,
                 "{weight} for {truth} at {ghz} GHz, {beside} shared"
             );
         }
+    }
+}
+
+/// What a consumer that ran for a tenth of a second weighs beside one that ran for the whole second, as a
+/// part of that one's weight; and static power. The machine draws 10 W while nothing runs, so many more while
+/// anything does, and 10 W per busy CPU.
+fn beside_a_busy_one(kind: &ResourceKind, awake_watts: f64) -> [f64; 2] {
+    let mut model = PowerModel::new(Weights::Fitted, kind, None, None, Learner::default());
+    let window = |parts: [f64; 2]| {
+        let awake = 1.0 - (1.0 - parts[0]) * (1.0 - parts[1]);
+        let watts = 10.0 + awake_watts * awake + 10.0 * (parts[0] + parts[1]);
+        let idle_ns = ((2.0 - parts[0] - parts[1]) * 1e9) as u64;
+        let mut window = ObservedWindow::new((watts * 1e6) as u64, SECOND, idle_ns);
+        parts.iter().for_each(|&part| window.add(&amounts(part, 1.0)));
+        window
+    };
+    for i in 0..200 {
+        model.observe(&window([[0.0, 1.0, 0.5, 0.0][i % 4], [0.0, 0.0, 0.3, 0.6, 1.0][i % 5]]));
+    }
+    let weigher = model.weigher(SECOND, [SECOND, SECOND / 10].into_iter());
+    let weight = |part| weigher.weigh(&amounts(part, 1.0)) as f64;
+    [weight(0.1) / weight(1.0), model.static_power().unwrap()]
+}
+
+#[test]
+fn who_keeps_a_package_awake_is_charged_for_it_and_shares_that_with_who_runs_at_the_same_time() {
+    // Of the second in which the package is awake the small one keeps it awake for a twentieth.
+    let [weight, static_watts] = beside_a_busy_one(&ResourceKind::Package, 8.0);
+    let expected = (1.0 + 8.0 * 0.05) / (10.0 + 8.0 * 0.95);
+    assert!((weight / expected - 1.0).abs() < 0.02, "{weight} for {expected}");
+    assert!((static_watts - 10.0).abs() < 0.4, "{static_watts}");
+}
+
+#[test]
+fn what_may_be_drift_of_static_power_is_no_sleep_and_only_packages_sleep() {
+    for (kind, awake_watts) in [(ResourceKind::Package, 0.5), (ResourceKind::Dram, 8.0)] {
+        let [weight, _] = beside_a_busy_one(&kind, awake_watts);
+        assert!((weight - 0.1).abs() < 1e-3, "{weight}");
     }
 }
 
@@ -198,7 +243,7 @@ fn memory_is_divided_by_cache_misses_where_they_are_counted() {
         dram.observe(&load(&[SECOND, 0, 5, 5, 1_000_000], 3.0));
     }
     assert_eq!(in_use(&dram), "cache-misses");
-    assert_eq!(dram.weigh(&[SECOND, 0, 5, 5, 7]), 7);
+    assert_eq!(weight(&dram, &[SECOND, 0, 5, 5, 7]), 7);
 }
 
 /// A second whose load is `i` of five steps up to both CPUs, at `watts` at no load and 10 W per busy CPU.

@@ -14,9 +14,10 @@ use std::f64::consts::SQRT_2;
 
 use super::PowerModel;
 use super::constants::{
-    DEFAULT_DEVIATION, DEVIATION_SECONDS, FIT_REDUNDANCY, MAX_DEVIATION, MEAN_TO_STANDARD, METER_EDGE,
-    MIN_DEVIATION, MIN_SIGNAL, STATIC_DRIFT, UNSEEN_DRIFT,
+    DEFAULT_DEVIATION, DEVIATION_SECONDS, FEW_PROGRAMS, FIT_REDUNDANCY, LONG_OBSERVATION, MAX_DEVIATION,
+    MEAN_TO_STANDARD, METER_EDGE, MIN_DEVIATION, MIN_SIGNAL, STATIC_DRIFT, UNSEEN_DRIFT,
 };
+use super::difference_fit::Changes;
 use super::observation::{Observation, ObservedWindow};
 
 /// Standard errors of what the books take from the model in one window.
@@ -83,9 +84,10 @@ impl PowerModel {
             }
             _ => METER_EDGE.as_secs_f64(),
         };
-        let noise = SQRT_2 * errors.edge / observation.seconds;
-        errors.static_watts = self.static_watts_error(noise);
-        if let Some(deviation) = self.observed_deviation(noise) {
+        let noise = |seconds: f64| SQRT_2 * errors.edge / seconds;
+        errors.static_watts = self.static_watts_error(noise(observation.seconds));
+        let long = observation.seconds.max(LONG_OBSERVATION.as_secs_f64());
+        if let Some(deviation) = self.observed_deviation([observation.seconds, long].map(noise)) {
             errors.observed += 1.0;
             // A geometric mean: the first fits are off by orders of magnitude.
             let part = (observation.seconds / DEVIATION_SECONDS).max(1.0 / errors.observed).min(1.0);
@@ -111,22 +113,33 @@ impl PowerModel {
     }
 
     /// How much consumers deviate from what their use costs, as a part of it; `None` where power changed too
-    /// little to show it.
-    fn observed_deviation(&self, noise: f64) -> Option<f64> {
+    /// little to show it. `noise` is the meter's, as a part of power, in an observation and in a long one.
+    ///
+    /// What happens at the edges of an observation, and is no deviation, leaves power unexplained, too: the
+    /// meter is late, and usage is taken to be even within a window. Long observations have fewer edges, but
+    /// there must have been enough of them.
+    fn observed_deviation(&self, noise: [f64; 2]) -> Option<f64> {
         let coefficients = self.candidate().coefficients.as_ref()?;
         let fitted = coefficients.iter().filter(|c| **c > 0.0).count() as f64;
         let changes = self.learner.changes(coefficients);
-        let of_meter = changes.count * noise * noise;
-        if changes.count < FIT_REDUNDANCY * fitted || changes.squares < MIN_SIGNAL * of_meter {
-            return None;
-        }
-        // What was fitted looks better on what it was fitted to than it is.
-        let unexplained = changes.unexplained * changes.count / (changes.count - fitted);
-        let variance = (unexplained - of_meter).max(0.0) / changes.squares;
-        Some(variance.sqrt())
-            .filter(|deviation| deviation.is_finite())
-            .map(|deviation| deviation.clamp(MIN_DEVIATION, MAX_DEVIATION))
+        let shown =
+            changes.iter().zip(noise).filter_map(|(changes, noise)| deviation(changes, noise, fitted));
+        let least = shown.min_by(f64::total_cmp)?;
+        Some((FEW_PROGRAMS * least).clamp(MIN_DEVIATION, MAX_DEVIATION))
     }
+}
+
+/// The deviation that `changes` show where `fitted` coefficients were fitted to them, as a part of what use
+/// costs; `None` if they show none.
+fn deviation(changes: &Changes, noise: f64, fitted: f64) -> Option<f64> {
+    let of_meter = changes.count * noise * noise;
+    if changes.count < FIT_REDUNDANCY * fitted || changes.squares < MIN_SIGNAL * of_meter {
+        return None;
+    }
+    // What was fitted looks better on what it was fitted to than it is.
+    let unexplained = changes.unexplained * changes.count / (changes.count - fitted);
+    let variance = (unexplained - of_meter).max(0.0) / changes.squares;
+    Some(variance.sqrt()).filter(|deviation| deviation.is_finite())
 }
 
 #[cfg(test)]
@@ -178,6 +191,26 @@ mod tests {
             assert!((0.7..2.0).contains(&(deviation / truth)), "{deviation} for {truth}");
         }
         assert!(after_a_minute(None, 0.0, 0.0).deviation < 0.01);
+    }
+
+    #[test]
+    fn a_meter_that_is_late_in_short_windows_does_not_look_like_consumers_that_deviate() {
+        let (mut model, mut random, mut late_before) = (model(None), 7_u64, 0.0);
+        let mut last = window(&[0; 5], 10.0);
+        // A program comes and goes every half second for two minutes, in windows of a tenth of a second. The
+        // meter counts up to two milliseconds too early or too late at each edge.
+        for i in 0..1200 {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let time = f64::from(i / 5 % 3) * 0.75;
+            let cycles = time * 0.1 * 3e9;
+            let amounts = [(time * 1e8) as u64, 0, cycles as u64, (cycles * 1.5) as u64, 0];
+            let late = ((random >> 48) as f64 / 65535.0 - 0.5) * 0.04;
+            last = window(&amounts, (10.0 + 20.0 * time) * (1.0 + late - late_before));
+            late_before = late;
+            model.observe(&last);
+        }
+        let deviation = model.uncertainty(&last).deviation;
+        assert!(deviation < 0.012, "{deviation}");
     }
 
     #[test]

@@ -1,0 +1,50 @@
+//! The weights by which the dynamic energy of one window is divided.
+
+use super::PowerModel;
+use super::awake::Awake;
+use super::basis::Basis;
+use super::features::{Feature, features, picojoules};
+use crate::amounts::{Amounts, Quantity};
+
+/// What weighs the consumers of a window, and their threads.
+pub(crate) struct Weigher<'a> {
+    model: &'a PowerModel,
+    /// Who kept the package awake, if that costs something.
+    awake: Option<Awake>,
+}
+
+impl PowerModel {
+    /// That of a window of `ns`, in which consumers ran for these `times`, ns.
+    pub(crate) fn weigher(&self, ns: u64, times: impl Iterator<Item = u64>) -> Weigher<'_> {
+        let coefficients = self.candidate().coefficients.as_ref();
+        let costs = coefficients.is_some_and(|of| of[Feature::Awake as usize] > 0.0);
+        Weigher { model: self, awake: costs.then(|| Awake::of(ns, times)) }
+    }
+}
+
+impl Weigher<'_> {
+    /// The weight of `amounts`. Weights are comparable within a domain and window only.
+    pub(crate) fn weigh(&self, amounts: &Amounts) -> u64 {
+        let candidate = self.model.candidate();
+        let time = amounts[Quantity::Time as usize];
+        match candidate.basis {
+            Basis::Time => time,
+            Basis::Cycles => amounts[Quantity::Cycles as usize],
+            Basis::Instructions => amounts[Quantity::Instructions as usize],
+            Basis::CacheMisses => amounts[Quantity::CacheMisses as usize],
+            Basis::SharedCores => {
+                let shared = amounts[Quantity::Shared as usize].min(time);
+                time - shared + (shared as f64 * self.model.smt_factor()) as u64
+            }
+            Basis::Fitted => match &candidate.coefficients {
+                Some(coefficients) => {
+                    let mut features = features(amounts);
+                    features[Feature::Awake as usize] =
+                        self.awake.as_ref().map_or(0.0, |awake| awake.share(time));
+                    picojoules(coefficients, &features)
+                }
+                None => time,
+            },
+        }
+    }
+}
