@@ -44,6 +44,12 @@ pub(crate) struct StateFile {
     reported: bool,
 }
 
+/// What of a file can be read whatever its schema is.
+#[derive(Deserialize)]
+struct Schema {
+    schema: String,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Contents {
     schema: String,
@@ -133,10 +139,11 @@ fn read(path: &Path) -> io::Result<Contents> {
     }
     let mut text = Vec::new();
     file.take(MAX_SIZE).read_to_end(&mut text)?;
-    let mut contents: Contents = serde_json::from_slice(&text)?;
-    if contents.schema != SCHEMA {
-        return Err(io::Error::other(format!("it is of schema {}, not {SCHEMA}", contents.schema)));
+    let Schema { schema } = serde_json::from_slice(&text)?;
+    if schema != SCHEMA {
+        return Err(io::Error::other(format!("it is of schema {schema}, not {SCHEMA}")));
     }
+    let mut contents: Contents = serde_json::from_slice(&text)?;
     contents.machines.values_mut().for_each(|machine| machine.domains.retain(|_, l| l.is_possible()));
     Ok(contents)
 }

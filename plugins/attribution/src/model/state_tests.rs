@@ -146,3 +146,12 @@ fn a_link_in_a_directory_that_others_can_write_is_neither_read_nor_written() {
     write(&link, 9);
     assert_eq!((found(&link), found(&target)), (9, 5));
 }
+
+#[test]
+fn a_file_of_another_schema_is_reported_as_that_whatever_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("attribution.json");
+    fs::write(&path, r#"{"schema":"wattrace.attribution/3","machines":{"m":{"domains":7}}}"#).unwrap();
+    let message = read(&path).err().unwrap().to_string();
+    assert_eq!(message, format!("it is of schema wattrace.attribution/3, not {SCHEMA}"));
+}
