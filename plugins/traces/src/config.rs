@@ -9,6 +9,7 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 use wattrace_api::{Error, Secret};
 use wattrace_otlp_client::{Config, Env, Signal};
 use wattrace_select::Pattern;
@@ -37,7 +38,8 @@ fn json(request: &[u8]) -> Result<Vec<u8>, String> {
 pub struct TracesConfig {
     /// Processes that are traced, each with all its descendants. `wattrace exec` traces its command instead.
     pub select: Vec<Pattern>,
-    /// The part of the selected trees that is traced, from 0 to 1.
+    /// The part of the selected trees that is traced, from 0 to 1. 1.0: what OTEL_TRACES_SAMPLER and
+    /// OTEL_TRACES_SAMPLER_ARG say, else all.
     pub sample: f64,
     /// Whether a process that has another TRACEPARENT in its environment than the process that started it
     /// joins that trace. It costs a read of `/proc/PID/environ` for each traced program that is executed.
@@ -164,7 +166,7 @@ impl Settings {
     /// # Errors
     /// An invalid value; the message names the key or the variable.
     pub(crate) fn resolve(config: TracesConfig, env: &Env<'_>) -> Result<Self, Error> {
-        let policy = Policy::resolve(&config)?;
+        let policy = Policy::resolve(&config, env)?;
         let delay = match config.delay.is_zero() {
             true => env.duration("OTEL_BSP_SCHEDULE_DELAY").unwrap_or(DEFAULT_DELAY),
             false => config.delay,
@@ -199,7 +201,7 @@ impl Settings {
 }
 
 impl Policy {
-    fn resolve(config: &TracesConfig) -> Result<Self, Error> {
+    fn resolve(config: &TracesConfig, env: &Env<'_>) -> Result<Self, Error> {
         let bad = |key: &str, problem: &str| Error::fatal(format!("plugins.traces.{key}: {problem}"));
         if !(0.0..=1.0).contains(&config.sample) {
             return Err(bad("sample", "it is a part of all trees, from 0 to 1"));
@@ -207,12 +209,36 @@ impl Policy {
         if !config.period.is_zero() && config.period < MIN_PERIOD {
             return Err(bad("period", "it is at least 1s; 0s: a process has one span"));
         }
+        let sample = if config.sample < 1.0 { config.sample } else { sampled_part(env) };
         Ok(Self {
-            selection: Selection::compile(&config.select, config.sample)?,
+            selection: Selection::compile(&config.select, sample)?,
             join: config.join,
             period: (!config.period.is_zero()).then_some(config.period),
             limits: Limits::new(config.min_duration, config.max_spans_per_second),
         })
+    }
+}
+
+/// The part of all traces that OTEL_TRACES_SAMPLER samples. The trees that it is about begin here, without a
+/// caller, so a sampler that follows the caller's decision does as the one it has for roots.
+fn sampled_part(env: &Env<'_>) -> f64 {
+    const VARIABLE: &str = "OTEL_TRACES_SAMPLER";
+    const ARGUMENT: &str = "OTEL_TRACES_SAMPLER_ARG";
+    let Some(sampler) = env.get(VARIABLE) else { return 1.0 };
+    match sampler.strip_prefix("parentbased_").unwrap_or(&sampler) {
+        "always_on" => 1.0,
+        "always_off" => 0.0,
+        "traceidratio" => env.get(ARGUMENT).map_or(1.0, |text| {
+            let part = text.parse().ok().filter(|part| (0.0..=1.0).contains(part));
+            part.unwrap_or_else(|| {
+                warn!("{ARGUMENT}={text} is ignored: it is no part of all traces, from 0 to 1");
+                1.0
+            })
+        }),
+        _ => {
+            warn!("{VARIABLE}={sampler} is ignored: it is none of always_on, always_off and traceidratio");
+            1.0
+        }
     }
 }
 
@@ -259,6 +285,27 @@ mod tests {
         assert_eq!(resolve(3, &variables).0, 3000);
         let bad = variables.map(|(name, _)| (name, "0"));
         assert_eq!(resolve(0, &bad), (5000, 512, 10_000));
+    }
+
+    #[test]
+    fn the_sampler_of_the_environment_counts_unless_the_configuration_has_one() {
+        let part = |sample: f64, sampler: &str, argument: &str| {
+            let lookup = |name: &str| match name {
+                "OTEL_TRACES_SAMPLER" => Some(sampler.to_owned()),
+                "OTEL_TRACES_SAMPLER_ARG" => Some(argument.to_owned()),
+                _ => None,
+            };
+            let config = TracesConfig { sample, ..TracesConfig::default() };
+            let settings = Settings::resolve(config, &Env::new(TRACES, &lookup)).unwrap();
+            settings.policy.selection.sample()
+        };
+        assert_eq!(part(1.0, "", ""), 1.0);
+        assert_eq!(part(1.0, "traceidratio", "0.25"), 0.25);
+        assert_eq!(part(1.0, "parentbased_traceidratio", "0.25"), 0.25);
+        assert_eq!([part(1.0, "traceidratio", ""), part(1.0, "traceidratio", "1.5")], [1.0, 1.0]);
+        assert_eq!([part(1.0, "always_off", ""), part(1.0, "parentbased_always_off", "")], [0.0, 0.0]);
+        assert_eq!([part(1.0, "always_on", "0.1"), part(1.0, "jaeger_remote", "0.1")], [1.0, 1.0]);
+        assert_eq!(part(0.5, "always_off", ""), 0.5);
     }
 
     #[test]

@@ -33,6 +33,12 @@ impl Selection {
             && self.selectors.iter().any(|selector| selector.matches(series))
     }
 
+    /// The part of the trees that is traced.
+    #[cfg(test)]
+    pub(crate) fn sample(&self) -> f64 {
+        self.sample
+    }
+
     /// Whether nothing is selected.
     pub(crate) fn is_empty(&self) -> bool {
         self.selectors.is_empty() || self.sample <= 0.0
