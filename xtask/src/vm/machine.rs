@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::architecture::Architecture;
 use super::emulator::Emulator;
 use super::kernels::Image;
 use crate::process::read;
@@ -56,7 +57,7 @@ pub(crate) fn run(emulator: &Emulator, image: &Image, archive: &Path, accel: &st
         .arg("-initrd")
         .arg(archive);
     let ended = read(&mut qemu);
-    let mut faults = complaints(&text(&console)?);
+    let mut faults = complaints(&text(&console)?, architecture);
     if let Err(error) = ended {
         faults.push(format!("it did not power off by itself (124: not within {PATIENCE} s): {error:#}"));
     }
@@ -73,9 +74,10 @@ fn text(path: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The lines of the kernel's messages that tell a fault.
-fn complaints(console: &str) -> Vec<String> {
-    let is_one = |line: &&str| COMPLAINTS.iter().any(|complaint| line.contains(complaint));
+/// The lines of the kernel's messages that tell a fault, except of the board.
+fn complaints(console: &str, architecture: Architecture) -> Vec<String> {
+    let of_board = |line: &str| architecture.faults_of_board().iter().any(|fault| line.contains(fault));
+    let is_one = |line: &&str| COMPLAINTS.iter().any(|complaint| line.contains(complaint)) && !of_board(line);
     console.lines().filter(is_one).map(|line| format!("the kernel says: {line}")).collect()
 }
 
@@ -89,8 +91,21 @@ mod tests {
                        [    4.2] BUG: scheduling while atomic: kernel/71/0x2\r\n\
                        [   46.7] reboot: Power down\r\n";
         assert_eq!(
-            complaints(console),
+            complaints(console, Architecture::Amd64),
             ["the kernel says: [    4.2] BUG: scheduling while atomic: kernel/71/0x2"]
+        );
+    }
+
+    #[test]
+    fn a_fault_of_the_board_of_one_architecture_is_no_fault_of_the_kernel_and_elsewhere_it_is() {
+        let console = "[    0.5] BUG: arch topology borken\r\n\
+                       [    0.6]      the SMT domain not a subset of the MC domain\r\n\
+                       [    4.2] BUG: scheduling while atomic: kernel/71/0x2\r\n";
+        let atomic = "the kernel says: [    4.2] BUG: scheduling while atomic: kernel/71/0x2";
+        assert_eq!(complaints(console, Architecture::Arm64), [atomic]);
+        assert_eq!(
+            complaints(console, Architecture::Amd64),
+            ["the kernel says: [    0.5] BUG: arch topology borken", atomic]
         );
     }
 }
