@@ -223,3 +223,19 @@ fn what_is_missing_is_said_once_in_few_lines_and_in_full_where_the_user_asked_fo
     let line = "wattrace: source/cray/energy is not available: no counter in /sys/cray";
     assert!(asked_for.contains(line), "{asked_for}");
 }
+
+#[test]
+fn log_levels_are_set_by_crate_and_a_mistake_in_them_is_reported() {
+    let said = |levels: &str, verbose: &[&str]| {
+        let arguments =
+            ["run", "--duration", "1ms", "--plugins", "simulator", "--set", "agent.control_socket="];
+        let mut agent = wattrace();
+        agent.args(arguments).args(verbose).env("WATTRACE_LOG", levels).stdin(Stdio::null());
+        String::from_utf8(agent.output().unwrap().stderr).unwrap()
+    };
+    let running = "source/agent/self: running";
+    assert!(said("wattrace=info", &[]).contains(running) && !said("warn", &["-v"]).contains(running));
+    assert!(said("", &["-v"]).contains(running) && !said("info,wattrace=warn", &[]).contains(running));
+    let mistake = said("wattrace=loud", &["-v"]);
+    assert!(mistake.contains("WATTRACE_LOG is ignored") && mistake.contains(running), "{mistake}");
+}

@@ -3,10 +3,11 @@
 use std::io::{self, IsTerminal as _};
 
 use tracing::Subscriber;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{Layer, fmt};
 
 /// Logs to stderr. WARN means degraded without loss, ERROR that someone must act; both are always shown.
 pub(super) fn to_stderr(verbose: u8) {
@@ -37,11 +38,17 @@ where
     fmt::layer().with_writer(io::stderr).with_ansi(is_terminal).with_target(false).without_time()
 }
 
-fn filter(verbose: u8) -> EnvFilter {
-    let level = match verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "wattrace=debug,info",
-    };
-    EnvFilter::try_from_env("WATTRACE_LOG").unwrap_or_else(|_| EnvFilter::new(level))
+/// What the log shows: what `WATTRACE_LOG` says, as levels by target, else what the number of `-v` asks for.
+fn filter(verbose: u8) -> Targets {
+    let configured = std::env::var("WATTRACE_LOG").ok().filter(|text| !text.is_empty());
+    match configured.map(|text| text.parse::<Targets>()) {
+        Some(Ok(targets)) => return targets,
+        Some(Err(e)) => eprintln!("wattrace: WATTRACE_LOG is ignored: {e}"),
+        None => {}
+    }
+    match verbose {
+        0 => Targets::new().with_default(LevelFilter::WARN),
+        1 => Targets::new().with_default(LevelFilter::INFO),
+        _ => Targets::new().with_default(LevelFilter::INFO).with_target("wattrace", LevelFilter::DEBUG),
+    }
 }
