@@ -23,12 +23,17 @@ const FOLDERS: [&str; 2] = ["common/src", "ebpf/src"];
 
 /// Builds the kernel programs unless the object is that of their sources.
 pub(crate) fn build() -> Result<()> {
-    let checksums = fs::read_to_string(workspace::ebpf_checksums()).unwrap_or_default();
-    if workspace::ebpf_object().exists() && without_comments(&checksums) == checksums_now()? {
+    if is_current()? {
         return Ok(());
     }
     say("build-ebpf", "the sources of the kernel programs changed");
     rebuild()
+}
+
+/// Whether the object is that of the sources, by their checksums.
+fn is_current() -> Result<bool> {
+    let checksums = fs::read_to_string(workspace::ebpf_checksums()).unwrap_or_default();
+    Ok(workspace::ebpf_object().exists() && without_comments(&checksums) == checksums_now()?)
 }
 
 /// Builds the kernel programs, and those of the benchmarks.
@@ -46,8 +51,14 @@ pub(crate) fn build_for_benches() -> Result<()> {
     install(&compile()?, "wattrace-ebpf-bench", &workspace::ebpf_bench_object())
 }
 
-/// Builds the kernel programs beside the object, and compares, if it was this compiler that built it.
+/// Builds the kernel programs beside the object, and compares, if it was this compiler that built it. Under
+/// CI=true an object of other sources is an error: what is built there is in no repository.
 pub(crate) fn verify() -> Result<()> {
+    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    if ci && !is_current()? {
+        let object = workspace::ebpf_object();
+        bail!("{} is not of these sources: cargo xtask build-ebpf, and commit it", object.display());
+    }
     build()?;
     let compiler = compile()?;
     let checksums = fs::read_to_string(workspace::ebpf_checksums()).unwrap_or_default();
