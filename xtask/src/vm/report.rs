@@ -163,8 +163,10 @@ machine that does not power off by itself fails the run.
 const TAIL: &str = "
 The tests: the unit tests of `plugins/sched`; `plugins/sched/tests/kernel.rs`, which loads the kernel
 programs with and without type information, attaches them and checks every nanosecond of every CPU, while
-one CPU goes offline and comes back; `agent/tests/exec.rs`, which runs the agent itself; and
-`agent/tests/packages.rs`, in which two packages with a meter each have a load each, and no joule crosses.
+one CPU goes offline and comes back; `agent/tests/exec.rs`, which runs the agent itself;
+`agent/tests/packages.rs`, in which two packages with a meter each have a load each, and no joule crosses;
+and `agent/tests/throttle.rs`, which slows cgroups down by `cpu.max`. On the machine that ran the others,
+whose cgroup v2 has no controller `cpu`, the last ones find nothing to do.
 
 Left out here are tests that assert wall-clock time, which emulation stretches, and those of `exec.rs` that
 take rusage as the truth (the second of them also fails because starting `sleep` takes more than its 50 ms),
