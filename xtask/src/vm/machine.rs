@@ -16,7 +16,7 @@ use crate::workspace;
 /// What a machine looks like: two packages of two cores of two hardware threads.
 const TOPOLOGY: &str = "8,sockets=2,cores=2,threads=2";
 /// After this many seconds a machine hangs.
-const PATIENCE: &str = "600";
+const PATIENCE: &str = "900";
 /// A reboot (which ends the machine) instead of standing still after a panic, few messages. What protects
 /// from speculation is slow to emulate.
 const KERNEL: &str = "panic=-1 quiet mitigations=off";
