@@ -16,7 +16,7 @@ pub enum NumberError {
     TooLarge,
 }
 
-/// Most digits of a mantissa: what 128 bits hold with room for rounding.
+/// Most significant digits of a mantissa: what 128 bits hold with room for rounding.
 const MOST_DIGITS: usize = 36;
 
 /// Steps of 10⁻`digits` in `text`, a number as in JSON.
@@ -35,19 +35,18 @@ pub fn steps_of_text(text: &str, digits: u32) -> Result<u64, NumberError> {
     if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) {
         return Err(NumberError::NotANumber);
     }
-    let whole = whole.trim_start_matches('0');
-    if whole.len() > MOST_DIGITS {
-        return Err(NumberError::TooLarge);
-    }
-    let fraction = &fraction[..fraction.len().min(MOST_DIGITS - whole.len())];
-    let number = whole.bytes().chain(fraction.bytes()).fold(0_u128, |n, b| n * 10 + u128::from(b - b'0'));
+    // Zeros in front count for nothing, wherever the point is, and neither does what follows the digits kept.
+    let all = || whole.bytes().chain(fraction.bytes());
+    let zeros = all().take_while(|b| *b == b'0').count();
+    let kept = (whole.len() + fraction.len() - zeros).min(MOST_DIGITS);
+    let number = all().skip(zeros).take(kept).fold(0_u128, |n, b| n * 10 + u128::from(b - b'0'));
     if number == 0 {
         return Ok(0);
     }
     if negative {
         return Err(NumberError::Negative);
     }
-    let shift = i64::from(exponent) + i64::from(digits) - fraction.len() as i64;
+    let shift = i64::from(exponent) + i64::from(digits) + whole.len() as i64 - (zeros + kept) as i64;
     let power = u32::try_from(shift.unsigned_abs()).ok().and_then(|by| 10_u128.checked_pow(by));
     let steps = match power {
         Some(power) if shift >= 0 => number.checked_mul(power).ok_or(NumberError::TooLarge)?,
@@ -106,6 +105,11 @@ mod tests {
         assert_eq!(joules("0e400"), Ok(0));
         assert_eq!(joules("-0.0"), Ok(0));
         assert_eq!(joules("-1"), Err(NumberError::Negative));
+        let zeros = "0".repeat(60);
+        assert_eq!(joules(&format!("0.{zeros}12e60")), Ok(120_000));
+        assert_eq!(joules(&format!("{zeros}7")), Ok(7_000_000));
+        assert_eq!(joules(&format!("12{zeros}e-60")), Ok(12_000_000));
+        assert_eq!(joules(&format!("12{zeros}")), Err(NumberError::TooLarge));
         assert_eq!(steps_of_text("9007199.254740993", 9), Ok(9_007_199_254_740_993));
         for text in ["null", "true", "\"7\"", "", "NaN", "1e", ".5", "1.2.3", "0x1"] {
             assert_eq!(joules(text), Err(NumberError::NotANumber), "{text}");
