@@ -18,16 +18,20 @@ const OF_ROOT: [&str; 6] = ["run", "exec", "watch", "top", "doctor", "control"];
 /// Its other commands, and what else stands for a command.
 const OF_ANYONE: [&str; 7] = ["config", "plugins", "help", "--help", "-h", "--version", "-V"];
 
-/// Builds the agent; returns its path.
+/// Builds the agent to be installed, or to be debugged; returns its path.
 pub(crate) fn build(debug: bool) -> Result<PathBuf> {
-    let (profile, folder) = if debug { ("dev", "debug") } else { ("release", "release") };
-    build_as(profile, folder, &mut host_cargo())
+    if debug { build_as("dev", "debug", &mut host_cargo()) } else { build_for_here("release") }
+}
+
+/// Builds the agent with a profile of Cargo.toml that is called like its folder.
+fn build_for_here(profile: &str) -> Result<PathBuf> {
+    build_as(profile, profile, &mut host_cargo())
 }
 
 /// Builds the agent as it is packaged, which takes longer and gives a smaller file; returns its path.
 pub(crate) fn build_for_dist(aarch64: bool) -> Result<PathBuf> {
     if !aarch64 || std::env::consts::ARCH == "aarch64" {
-        return build_as("dist", "dist", &mut host_cargo());
+        return build_for_here("dist");
     }
     let environment = cross::ensure()?;
     let mut cargo = host_cargo();
@@ -47,9 +51,9 @@ fn build_as(profile: &str, folder: &str, cargo: &mut Command) -> Result<PathBuf>
     Ok(agent)
 }
 
-/// Builds the agent and becomes it. Returns only if that fails.
+/// Builds the agent, as fast as it can be built, and becomes it. Returns only if that fails.
 pub(crate) fn run(debug: bool, args: Vec<OsString>) -> Result<()> {
-    let agent = build(debug)?;
+    let agent = if debug { build(true)? } else { build_for_here("quick")? };
     let (root, args) = command_line(args);
     let mut command =
         if root && !is_root() { sudo(&agent, std::env::vars_os()) } else { Command::new(&agent) };
