@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn text_converts_exactly_and_rounds_once() {
-        let joules = |text| steps_of_text(text, 6);
+        let joules = |text: &str| steps_of_text(text, 6);
         assert_eq!(joules("18446744073709.551615"), Ok(u64::MAX));
         assert_eq!(joules("18446744073709.551616"), Err(NumberError::TooLarge));
         assert_eq!(joules("0.1234564"), Ok(123_456));

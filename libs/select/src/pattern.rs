@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 use wattrace_api::{ConsumerKind, Error, Series};
 
+use crate::glob::Glob;
+
 /// A selection of series. All globs that are given must match.
 ///
-/// Globs are those of a shell and match the whole text: `?` is one character, `*` any number of them (`/` and
-/// `.` included), `[ab]` one of several, `{this,that}` alternatives; `\` escapes these characters.
+/// [`Glob`] says what a glob is. It matches the whole text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pattern {
@@ -67,26 +67,24 @@ impl Pattern {
 ///
 /// # Errors
 /// Fatal, if it is invalid. The message names the key.
-pub fn glob(key: &str, text: &str) -> Result<GlobMatcher, Error> {
-    let glob = GlobBuilder::new(text).backslash_escape(true).build();
-    // The library's message already quotes the glob.
-    glob.map(|glob| glob.compile_matcher()).map_err(|e| Error::fatal(format!("{key}: {e}")))
+pub fn glob(key: &str, text: &str) -> Result<Glob, Error> {
+    Glob::new(text).map_err(|e| Error::fatal(format!("{key}: {e}")))
 }
 
 /// A compiled [`Pattern`].
 #[derive(Debug, Clone)]
 pub struct Selector {
-    metric: Option<GlobMatcher>,
-    resource: Option<GlobMatcher>,
-    consumer: Option<GlobMatcher>,
-    attributes: Vec<(String, GlobMatcher)>,
+    metric: Option<Glob>,
+    resource: Option<Glob>,
+    consumer: Option<Glob>,
+    attributes: Vec<(String, Glob)>,
 }
 
 impl Selector {
     /// Whether it selects `series`, by the current attributes of its consumer. Too expensive for every point:
     /// see [`crate::Decisions`].
     pub fn matches(&self, series: &Series) -> bool {
-        self.metric.as_ref().is_none_or(|glob| glob.is_match(&*series.metric.name))
+        self.metric.as_ref().is_none_or(|glob| glob.is_match(&series.metric.name))
             && self.matches_resource(series)
             && self.matches_consumer(series)
             && self.matches_attributes(series)
@@ -115,13 +113,13 @@ impl Selector {
         }
         let all = series.all_attributes();
         self.attributes.iter().all(|(key, glob)| {
-            all.iter().any(|attribute| attribute.key == *key && glob.is_match(attribute.value.to_string()))
+            all.iter().any(|attribute| attribute.key == *key && glob.is_match(&attribute.value.to_string()))
         })
     }
 }
 
-fn matches_either(glob: &GlobMatcher, kind: &str, id: &str) -> bool {
-    glob.is_match(kind) || glob.is_match(format!("{kind}/{id}"))
+fn matches_either(glob: &Glob, kind: &str, id: &str) -> bool {
+    glob.is_match(kind) || glob.is_match(&format!("{kind}/{id}"))
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 use wattrace_api::Error;
 use wattrace_meter::keys::{check_duration, check_not_empty};
+use wattrace_select::Glob;
+use wattrace_select::pattern::glob;
 
 /// Configuration of the `hwmon` plugin.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -51,13 +52,23 @@ impl Default for HwmonConfig {
     }
 }
 
+/// Globs of which one must match.
+#[derive(Clone, Debug)]
+pub(crate) struct Globs(Vec<Glob>);
+
+impl Globs {
+    pub(crate) fn is_match(&self, name: &str) -> bool {
+        self.0.iter().any(|glob| glob.is_match(name))
+    }
+}
+
 /// What the configuration says about channels, with its patterns compiled.
 #[derive(Clone, Debug)]
 pub(crate) struct ChannelRules {
-    pub(crate) exclude: GlobSet,
-    pub(crate) host: GlobSet,
-    pub(crate) in_totals: GlobSet,
-    pub(crate) follow_cpus: GlobSet,
+    pub(crate) exclude: Globs,
+    pub(crate) host: Globs,
+    pub(crate) in_totals: Globs,
+    pub(crate) follow_cpus: Globs,
     pub(crate) amd_energy: bool,
 }
 
@@ -81,13 +92,9 @@ impl HwmonConfig {
     }
 }
 
-fn globs(key: &str, patterns: &[String]) -> Result<GlobSet, Error> {
-    let bad = |e: globset::Error| Error::fatal(format!("plugins.hwmon.{key}: {e}"));
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(Glob::new(pattern).map_err(bad)?);
-    }
-    set.build().map_err(bad)
+fn globs(key: &str, patterns: &[String]) -> Result<Globs, Error> {
+    let key = format!("plugins.hwmon.{key}");
+    patterns.iter().map(|pattern| glob(&key, pattern)).collect::<Result<_, _>>().map(Globs)
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! A compiled rule, and how it changes the [`Labels`] of a series. `transform` opens the series.
 
-use globset::GlobMatcher;
-use regex::Regex;
+use regex_lite::Regex;
 use wattrace_api::{Attribute, AttributeValue, Error, ResultExt, Series};
-use wattrace_select::{Selector, pattern::glob};
+use wattrace_select::{Glob, Selector, pattern::glob};
 
 use crate::config::{Extract, RuleConfig};
 
@@ -63,7 +62,7 @@ pub(crate) struct Rule {
     extract: Vec<(Extract, Regex)>,
     rename_attributes: Vec<(String, String)>,
     set: Vec<(String, AttributeValue)>,
-    drop: Vec<GlobMatcher>,
+    drop: Vec<Glob>,
 }
 
 impl Rule {
@@ -130,7 +129,7 @@ impl Rule {
         for (name, value) in &self.set {
             labels.set(name, value.clone(), false);
         }
-        labels.retain(|attribute| !self.drop.iter().any(|glob| glob.is_match(&*attribute.key)));
+        labels.retain(|attribute| !self.drop.iter().any(|glob| glob.is_match(&attribute.key)));
     }
 }
 
