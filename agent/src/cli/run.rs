@@ -22,6 +22,7 @@ use crate::control::executor::Executor;
 use crate::control::reload::Reloader;
 use crate::control::server::Server;
 use crate::plugins::Registered;
+use crate::sys::heap;
 
 /// Time limit for stopping.
 const STOP_TIMEOUT: Duration = Duration::from_millis(4500);
@@ -65,6 +66,7 @@ async fn run(
     let executor = Arc::new(Executor::new(pipeline.control(), reloader));
     let server = listen(&path, executor.clone()).await;
     let service = Service::ready(pipeline.control());
+    heap::unmap_startup_code();
     signals.wait(options.duration, &executor).await;
     service.stopping();
     if let Some(server) = server {

@@ -5,7 +5,7 @@
 //! | [`timer`] | ticks from timerfds |
 //! | [`eventfd`] | waking a thread that waits for descriptors |
 //! | [`poll`] | waiting until one of several descriptors is readable |
-//! | [`heap`] | what the C library does with memory that was freed |
+//! | [`heap`] | what stays resident: freed memory, code that has run |
 //! | [`priority`], [`limits`] | real-time priority; the limit on open files |
 //! | [`namespace`] | the pid of a process in the initial namespace |
 
