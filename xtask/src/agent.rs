@@ -17,32 +17,33 @@ use crate::{cross, ebpf};
 const OF_ROOT: [&str; 6] = ["run", "exec", "watch", "top", "doctor", "control"];
 /// Its other commands, and what else stands for a command.
 const OF_ANYONE: [&str; 7] = ["config", "plugins", "help", "--help", "-h", "--version", "-V"];
+/// Has the linker keep one of functions that are alike: LLVM's, which is rustc's default on x86-64 alone.
+const FOLD_ALIKE: &[&str] = &["-C", "link-arg=-Wl,--icf=safe"];
 
 /// Builds the agent to be installed, or to be debugged; returns its path.
 pub(crate) fn build(debug: bool) -> Result<PathBuf> {
-    if debug { build_as("dev", "debug", &mut host_cargo()) } else { build_for_here("release") }
-}
-
-/// Builds the agent with a profile of Cargo.toml that is called like its folder.
-fn build_for_here(profile: &str) -> Result<PathBuf> {
-    build_as(profile, profile, &mut host_cargo())
+    let (profile, folder) = if debug { ("dev", "debug") } else { ("release", "release") };
+    build_as(profile, folder, &mut host_cargo(), &[])
 }
 
 /// Builds the agent as it is packaged, which takes longer and gives a smaller file; returns its path.
 pub(crate) fn build_for_dist(aarch64: bool) -> Result<PathBuf> {
     if !aarch64 || std::env::consts::ARCH == "aarch64" {
-        return build_for_here("dist");
+        let fold = if cfg!(target_arch = "x86_64") { FOLD_ALIKE } else { &[] };
+        return build_as("dist", "dist", &mut host_cargo(), fold);
     }
     let environment = cross::ensure()?;
     let mut cargo = host_cargo();
     cargo.envs(environment).env("CARGO_BUILD_TARGET", cross::TARGET);
-    build_as("dist", &format!("{}/dist", cross::TARGET), &mut cargo)
+    build_as("dist", &format!("{}/dist", cross::TARGET), &mut cargo, &[])
 }
 
-/// Has `cargo` build the agent with a profile of Cargo.toml, into the folder that cargo has for it.
-fn build_as(profile: &str, folder: &str, cargo: &mut Command) -> Result<PathBuf> {
+/// Has `cargo` build the agent with a profile of Cargo.toml, into the folder that cargo has for it. `options`
+/// are the compiler's for the program itself.
+fn build_as(profile: &str, folder: &str, cargo: &mut Command, options: &[&str]) -> Result<PathBuf> {
     ebpf::build()?;
-    run_command(cargo.args(["build", "--package", "wattrace", "--profile", profile]))?;
+    cargo.args(["rustc", "--package", "wattrace", "--bin", "wattrace", "--profile", profile, "--"]);
+    run_command(cargo.args(options))?;
     // xtask itself is in the debug folder of the same target directory, wherever the user has put that.
     let xtask = std::env::current_exe().context("cannot tell where xtask is")?;
     let target = xtask.ancestors().nth(2).context("xtask is not in a target directory")?;
@@ -53,7 +54,7 @@ fn build_as(profile: &str, folder: &str, cargo: &mut Command) -> Result<PathBuf>
 
 /// Builds the agent, as fast as it can be built, and becomes it. Returns only if that fails.
 pub(crate) fn run(debug: bool, args: Vec<OsString>) -> Result<()> {
-    let agent = if debug { build(true)? } else { build_for_here("quick")? };
+    let agent = if debug { build(true)? } else { build_as("quick", "quick", &mut host_cargo(), &[])? };
     let (root, args) = command_line(args);
     let mut command =
         if root && !is_root() { sudo(&agent, std::env::vars_os()) } else { Command::new(&agent) };
