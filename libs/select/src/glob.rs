@@ -4,8 +4,8 @@ use regex_lite::Regex;
 
 /// A compiled glob, which matches the whole text.
 ///
-/// `?` is one character, `*` any number of them (`/` and `.` included), `[ab]` one of several, `[a-z]` one of a
-/// range, `[!ab]` any other, `{this,that}` alternatives; `\` escapes these characters.
+/// `?` is one character, `*` any number of them (`/` and `.` included), `[ab]` one of several, `[a-z]` one of
+/// a range, `[!ab]` any other, `{this,that}` alternatives; `\` escapes these characters.
 #[derive(Clone, Debug)]
 pub struct Glob(Regex);
 
