@@ -100,10 +100,7 @@ fn class(rest: &mut std::str::Chars<'_>, regex: &mut String) -> Option<()> {
 }
 
 fn literal(c: char, regex: &mut String) {
-    if c.is_ascii_punctuation() {
-        regex.push('\\');
-    }
-    regex.push(c);
+    regex.push_str(&regex_lite::escape(c.encode_utf8(&mut [0; 4])));
 }
 
 #[cfg(test)]
@@ -122,6 +119,7 @@ mod tests {
         check("hw.energy", &["hw.energy"], &["hw.energy.x", "xhw.energy", "hwxenergy", ""]);
         check("", &[""], &["a", "\n"]);
         check("a+(b)|c$^", &["a+(b)|c$^"], &["aab", "c"]);
+        check("<a> b#c", &["<a> b#c"], &["a b#c"]);
     }
 
     #[test]
@@ -140,6 +138,7 @@ mod tests {
         check("[]a]", &["]", "a"], &["b"]);
         check("[-a]", &["-", "a"], &["b"]);
         check("[a-]", &["-", "a"], &["b"]);
+        check("[<>]", &["<", ">"], &["", "a"]);
         check(r"[\]&&~^[]", &["]", "&", "~", "^", "["], &["\\", "a"]);
     }
 
