@@ -2,6 +2,7 @@
 //! agent itself runs as root, through sudo, in place of xtask, so that signals and its exit status pass
 //! through.
 
+use std::env::consts::ARCH;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,8 @@ pub(crate) fn build(debug: bool) -> Result<PathBuf> {
 
 /// Builds the agent as it is packaged, which takes longer and gives a smaller file; returns its path.
 pub(crate) fn build_for_dist(aarch64: bool) -> Result<PathBuf> {
-    if !aarch64 || std::env::consts::ARCH == "aarch64" {
-        let fold = if cfg!(target_arch = "x86_64") { FOLD_ALIKE } else { &[] };
+    if !aarch64 || ARCH == "aarch64" {
+        let fold = if ARCH == "x86_64" { FOLD_ALIKE } else { &[] };
         return build_as("dist", "dist", &mut host_cargo(), fold);
     }
     let environment = cross::ensure()?;

@@ -75,15 +75,13 @@ fn translate(text: &str) -> Result<String, GlobError> {
 /// Translates a class up to its `]`, which is a member where it comes first. `None` if there is none.
 fn class(rest: &mut std::str::Chars<'_>, regex: &mut String) -> Option<()> {
     regex.push('[');
-    let mut first = rest.next()?;
-    if matches!(first, '!' | '^') {
+    if rest.as_str().starts_with(['!', '^']) {
+        rest.next();
         regex.push('^');
-        first = rest.next()?;
     }
-    let mut next = Some(first);
     let mut is_first = true;
-    while let Some(c) = next {
-        match c {
+    loop {
+        match rest.next()? {
             ']' if !is_first => {
                 regex.push(']');
                 return Some(());
@@ -91,12 +89,10 @@ fn class(rest: &mut std::str::Chars<'_>, regex: &mut String) -> Option<()> {
             // Between two members it makes a range. At an end it would be one for a regular expression, too.
             '-' if !is_first && !rest.as_str().starts_with(']') => regex.push('-'),
             '\\' => literal(rest.next()?, regex),
-            _ => literal(c, regex),
+            c => literal(c, regex),
         }
         is_first = false;
-        next = rest.next();
     }
-    None
 }
 
 fn literal(c: char, regex: &mut String) {
