@@ -44,6 +44,24 @@ fn the_report_says_what_each_process_read_and_wrote_and_the_sum() {
 }
 
 #[test]
+fn the_report_includes_what_a_process_used_that_the_command_leaves_behind() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // `cat` reads until `sleep` closes the pipe. At the end all but what fits into it was read.
+    let script = "mkfifo f; cat f > /dev/null 2>&1 & exec 3> f; head -c 3000000 /dev/zero >&3
+                  sleep 5 > /dev/null 2>&1 &";
+    let args = ["exec", "--plugins", "sched", "--format", "json", "--", "sh", "-c", script];
+    let output = wattrace().args(args).current_dir(&dir).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let processes = report["processes"].as_array().unwrap();
+    let cat = processes.iter().find(|p| p["comm"] == "cat").unwrap();
+    assert!((2_900_000..3_100_000).contains(&cat["io_bytes"]["read"].as_u64().unwrap_or_default()), "{cat}");
+    assert!(cat["exit_code"].is_null(), "{cat}");
+}
+
+#[test]
 fn the_report_says_how_much_memory_a_process_had_for_itself() {
     if !is_root() {
         return;

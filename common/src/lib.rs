@@ -6,7 +6,7 @@
 //! | [`ledger`] | CPU time: per CPU, pages with an entry per thread |
 //! | [`log`] | events of processes and cgroups: a ring per CPU |
 //! | [`counters`] | hardware counters, per ledger entry |
-//! | [`process_stats`] | what a process used besides CPU time, when it exits |
+//! | [`process_stats`] | what a process used besides CPU time |
 //! | [`scan`] | a copy of kernel memory, for kernels without type information |
 #![no_std]
 

@@ -1,5 +1,5 @@
-//! What a thread used besides CPU time, as the kernel counts it in its task until it exits. The figures of a
-//! process are the sum of its threads'.
+//! What a thread used besides CPU time, as the kernel counts it in its task. The figures of a process are the
+//! sum of its threads', living or exited.
 
 use crate::Pod;
 
@@ -51,4 +51,22 @@ impl ProcessStats {
 // SAFETY: integers, in the layout of C.
 unsafe impl Pod for ProcessStats {}
 
+/// A living thread: what the iterator over all threads writes of each.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LivingThread {
+    /// Its process.
+    pub pid: u32,
+    /// Padding.
+    pub reserved: u32,
+    /// When its process's leader was started (`CLOCK_BOOTTIME`, ns).
+    pub process_start: u64,
+    /// What it has used until now. The peak of memory is zero.
+    pub stats: ProcessStats,
+}
+
+// SAFETY: integers, in the layout of C.
+unsafe impl Pod for LivingThread {}
+
 const _: () = assert!(size_of::<ProcessStats>() == 88);
+const _: () = assert!(size_of::<LivingThread>() == 104);

@@ -6,7 +6,7 @@
 //! | `ledger.rs` | charges CPU time |
 //! | `clock.rs`, `irq.rs`, `counters.rs`, `perf.rs` | time, interrupts and hardware counters for the ledger |
 //! | `log.rs` | logs events of processes and cgroups |
-//! | `process_stats.rs` | reads what an exiting thread used besides CPU time |
+//! | `process_stats.rs` | reads what a thread used besides CPU time |
 //! | `task.rs` | reads kernel structures |
 //! | `scan.rs` | copies kernel memory to find offsets in |
 //! | `object.rs` | the panic handler and the licence of every object |
@@ -114,6 +114,14 @@ pub fn flush(ctx: RawTracePointContext) -> i32 {
     } else {
         ledger::flush(&ctx, Typed(unsafe { bpf_get_current_task_btf() } as *const u8));
     }
+    0
+}
+
+/// Called for each thread of the machine when user space reads the iterator.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+pub extern "C" fn living_threads(iteration: &process_stats::Iteration) -> i32 {
+    process_stats::iterate(iteration);
     0
 }
 

@@ -146,6 +146,8 @@ globals! {
     TASK_CANCELLED_BYTES: 0;
     /// `task_struct.sched_info.run_delay`.
     TASK_RUN_DELAY: 0;
+    /// `task_struct.flags`.
+    TASK_FLAGS: 0;
     /// `linux_binprm.filename`.
     BINPRM_FILENAME: 0;
     /// `cgroup.kn`.

@@ -1,5 +1,5 @@
-//! What a process used besides CPU time and energy. The source of usage reports it once, when the process has
-//! ended: a series of each figure that is not zero, with one point.
+//! What a process used besides CPU time and energy, since it is watched: a series of each figure that is not
+//! zero. The source of usage reports it when the process has ended, and now and then while it lives.
 
 use crate::metric::{Metric, NANOSECOND};
 use crate::unit::Unit;
@@ -9,63 +9,63 @@ pub const VOLUNTARY_SWITCHES: Metric = Metric::counter(
     "wattrace.consumer.switches.voluntary",
     Unit::Count("{switch}"),
     1.0,
-    "Context switches in which a consumer gave its CPU up, when it has ended",
+    "Context switches in which a consumer gave its CPU up",
 );
 /// Context switches because another thread was to run.
 pub const INVOLUNTARY_SWITCHES: Metric = Metric::counter(
     "wattrace.consumer.switches.involuntary",
     Unit::Count("{switch}"),
     1.0,
-    "Context switches in which a consumer was preempted, when it has ended",
+    "Context switches in which a consumer was preempted",
 );
 /// Page faults that needed no reading.
 pub const MINOR_FAULTS: Metric = Metric::counter(
     "wattrace.consumer.faults.minor",
     Unit::Count("{fault}"),
     1.0,
-    "Page faults of a consumer that needed no reading from storage, when it has ended",
+    "Page faults of a consumer that needed no reading from storage",
 );
 /// Page faults that needed reading.
 pub const MAJOR_FAULTS: Metric = Metric::counter(
     "wattrace.consumer.faults.major",
     Unit::Count("{fault}"),
     1.0,
-    "Page faults of a consumer that needed reading from storage, when it has ended",
+    "Page faults of a consumer that needed reading from storage",
 );
 /// Bytes that system calls read.
 pub const IO_READ: Metric = Metric::counter(
     "wattrace.consumer.io.read",
     Unit::Byte,
     1.0,
-    "Bytes that a consumer read from files, pipes and devices, when it has ended",
+    "Bytes that a consumer read from files, pipes and devices",
 );
 /// Bytes that system calls wrote.
 pub const IO_WRITTEN: Metric = Metric::counter(
     "wattrace.consumer.io.written",
     Unit::Byte,
     1.0,
-    "Bytes that a consumer wrote to files, pipes and devices, when it has ended",
+    "Bytes that a consumer wrote to files, pipes and devices",
 );
 /// Bytes read from storage.
 pub const DISK_READ: Metric = Metric::counter(
     "wattrace.consumer.disk.read",
     Unit::Byte,
     1.0,
-    "Bytes that were read from storage for a consumer, when it has ended",
+    "Bytes that were read from storage for a consumer",
 );
 /// Bytes written to storage.
 pub const DISK_WRITTEN: Metric = Metric::counter(
     "wattrace.consumer.disk.written",
     Unit::Byte,
     1.0,
-    "Bytes that are or will be written to storage for a consumer, when it has ended",
+    "Bytes that are or will be written to storage for a consumer",
 );
 /// Time in which a thread was ready to run and waited for a CPU.
 pub const CPU_WAIT: Metric = Metric::counter(
     "wattrace.consumer.cpu.wait",
     Unit::Second,
     NANOSECOND,
-    "Time in which threads of a consumer were ready to run and waited for a CPU, when it has ended",
+    "Time in which threads of a consumer were ready to run and waited for a CPU",
 );
 /// The most memory at once.
 pub const PEAK_MEMORY: Metric = Metric::gauge(

@@ -141,14 +141,31 @@ impl Accounts {
         self.first_end_ns = self.first_end_ns.min(end_ns);
     }
 
+    /// Lists living threads, if it is time to. Returns whether it did.
+    pub(crate) fn list_threads(&mut self, last: bool) -> bool {
+        let (now, processes) = (self.window.end, &mut self.processes);
+        let Some(stats) = processes.stats().filter(|stats| stats.is_due(now, last)) else { return false };
+        stats.begin_listing(self.clock.now());
+        let listed = self.kernel.living_threads(|thread| processes.living(thread));
+        if let Err(e) = &listed {
+            warn!("plugins.sched.process_stats: {e}; trying again after the next interval");
+        }
+        processes.listed();
+        true
+    }
+
     /// Pushes what was read since the last emission, as one window.
     pub(crate) fn emit(&mut self, last: bool, out: &mut Batch) {
+        let listed = self.list_threads(last);
         out.begin(self.window);
         let emitted = if self.per_core { self.groups.len() } else { self.packages };
         for group in &mut self.groups[..emitted] {
             group.emit(self.window.start, &self.registry, out);
         }
         self.processes.emit(self.window.start, last, out);
+        if let Some(stats) = self.processes.stats() {
+            stats.emit(self.window.end, listed, out);
+        }
         self.own_metrics.emit(self.kernel.switches(), out);
         debug!(processes = self.processes.len(), points = out.len(), "read the ledgers");
         self.window.start = self.window.end;

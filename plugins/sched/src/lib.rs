@@ -11,7 +11,7 @@
 //! | `processes.rs`, `threads.rs` | the processes that ran and, if they are asked for, their threads |
 //! | `names.rs` | the names of processes, each kept once |
 //! | `usage.rs` | what one of them used, and its series |
-//! | `process_stats.rs` | what an ended process used besides CPU time |
+//! | `process_stats.rs` | what a process used besides CPU time |
 //! | `counted.rs` | which counters and perf events are read |
 //! | `closing.rs` | idle time, interrupts and overflow |
 //! | `cgroups.rs`, `command_line.rs` | the paths of cgroups; command lines without secrets |
@@ -75,9 +75,12 @@ pub struct SchedConfig {
     pub counters_force: bool,
     /// Whether to read command lines. They may contain secrets: what looks like one is hidden.
     pub command_lines: bool,
-    /// Whether to read what else a process used when it exits: context switches, page faults, bytes read and
-    /// written, the wait for CPUs, memory. It costs some ten series per process.
+    /// Whether to read what else processes used: context switches, page faults, bytes read and written, the
+    /// wait for CPUs, memory. It costs some ten series per process.
     pub process_stats: bool,
+    /// How often that is read of living processes, besides when they exit.
+    #[serde(with = "humantime_serde")]
+    pub process_stats_interval: Duration,
     /// Whether each thread is a consumer of its own, in addition to its process.
     pub threads: bool,
 }
@@ -103,6 +106,7 @@ impl Default for SchedConfig {
             counters_force: false,
             command_lines: false,
             process_stats: false,
+            process_stats_interval: Duration::from_secs(10),
             threads: false,
         }
     }

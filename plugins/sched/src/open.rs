@@ -15,7 +15,7 @@ use crate::closing::ClosingEntries;
 use crate::counted::{self, Counted};
 use crate::kernel::{Flush, Kernel, KernelError, Options};
 use crate::own_metrics::OwnMetrics;
-use crate::process_stats::StatsMetrics;
+use crate::process_stats::ProcessStatsEmitter;
 use crate::processes::{Details, Processes};
 use crate::reader::{CpuReader, quantity};
 use crate::usage::{CpuGroup, Metrics};
@@ -53,7 +53,11 @@ impl Accounts {
         // Subscribed before the domains are read, so that none is missed in between.
         let domains = registry.events().subscribe::<ResourceAppeared>();
         let per_core = registry.domains().iter().any(|domain| follows_a_core(domain));
-        Ok(Self {
+        let stats = config.process_stats.then(|| {
+            let every = kernel.lists_threads().then_some(config.process_stats_interval);
+            ProcessStatsEmitter::new(registry.clone(), every)
+        });
+        let mut accounts = Self {
             kernel,
             logger,
             processes: Processes::new(
@@ -61,10 +65,7 @@ impl Accounts {
                 clock.clone(),
                 cpus.len(),
                 groups,
-                Details {
-                    threads: config.threads,
-                    stats: config.process_stats.then(|| StatsMetrics::declare(&registry)).transpose()?,
-                },
+                Details { threads: config.threads, stats: stats.transpose()? },
             ),
             clock,
             cpus,
@@ -76,7 +77,10 @@ impl Accounts {
             registry,
             window: Window::new(start, start),
             first_end_ns: u64::MAX,
-        })
+        };
+        // What those that are there have used by now does not count.
+        accounts.list_threads(false);
+        Ok(accounts)
     }
 }
 

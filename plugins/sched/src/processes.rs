@@ -16,23 +16,20 @@ use wattrace_api::{Attribute, Batch, Clock, Consumer, ConsumerKind, Identity, Re
 use wattrace_common::COMM_LEN;
 use wattrace_common::ledger::Entry;
 use wattrace_common::log::Event;
-use wattrace_common::process_stats::ProcessStats;
+use wattrace_common::process_stats::{LivingThread, ProcessStats};
 use wattrace_procfs::{Procfs, Stat, TICK_NANOS};
 
 use crate::cgroups::Cgroups;
 use crate::command_line;
 use crate::exited::ExitedQueue;
 use crate::names::{Names, comm_bytes, shared_text};
-use crate::process_stats::{ExitStats, StatsMetrics};
+use crate::process_stats::{Figures, Key, ProcessStatsEmitter};
 use crate::reader::Quantities;
 use crate::threads::Threads;
 use crate::usage::{ConsumerUsage, CpuGroup};
 
 /// For how many more processes the table grows.
 const GROWTH: usize = 1024;
-
-/// The pid and the start time of the leader (`CLOCK_BOOTTIME`, ns): a process's identity.
-type Key = (u32, u64);
 
 struct Process {
     key: Key,
@@ -46,8 +43,8 @@ struct Process {
     /// The last pass in which it had an entry.
     ran_at: Timestamp,
     exited: bool,
-    /// What else its threads used that have exited.
-    stats: ExitStats,
+    /// What else it used.
+    figures: Figures,
 }
 
 /// What is asked for besides CPU time.
@@ -56,7 +53,7 @@ pub(crate) struct Details {
     /// Whether threads are consumers of their own.
     pub(crate) threads: bool,
     /// What else a process used.
-    pub(crate) stats: Option<StatsMetrics>,
+    pub(crate) stats: Option<ProcessStatsEmitter>,
 }
 
 /// What is known of a process when it is created.
@@ -87,7 +84,7 @@ pub(crate) struct Processes {
     groups: Vec<CpuGroup>,
     /// If threads are asked for.
     threads: Option<Threads>,
-    stats: Option<StatsMetrics>,
+    stats: Option<ProcessStatsEmitter>,
     procfs: Procfs,
     cgroups: Cgroups,
     names: Names,
@@ -188,14 +185,17 @@ impl Processes {
         let code = exit_code(event.wait_status);
         let process = &mut self.all[at];
         process.usage.consumer.update(vec![Attribute::new("process.exit.code", code)]);
-        process.stats.add(stats);
+        process.figures.exited(stats);
         self.mark_exited(at, self.clock.unix_nanos(Timestamp(event.at_ns)));
     }
 
     /// A thread is exiting that is not the last of its process.
     pub(crate) fn thread_exited(&mut self, event: &Event, stats: Option<ProcessStats>) {
-        if let Some(&at) = self.by_key.get(&(event.pid, event.start)) {
-            self.all[at].stats.add(stats);
+        if stats.is_some() {
+            let known = self.get_or_discover((event.pid, event.start), event.comm, event.cgroup);
+            if let Some(at) = known {
+                self.all[at].figures.exited(stats);
+            }
         }
         if let Some(threads) = &mut self.threads {
             let unix_nano = self.clock.unix_nanos(Timestamp(event.at_ns));
@@ -281,6 +281,7 @@ impl Processes {
         attributes.extend(self.names.attributes(&comm, executable.as_ref()));
         attributes.extend(self.cgroups.path(cgroup).map(cgroup_attribute));
         attributes.extend(uid.map(user_attribute));
+        let figures = self.figures(key, identity.start_unix_nano, parent.is_some());
         let consumer = Arc::new(Consumer::new(identity, parent, attributes));
         if self.registry.events().wanted::<ConsumerStarted>() {
             self.registry.events().publish(ConsumerStarted(consumer.clone()));
@@ -300,10 +301,18 @@ impl Processes {
             uid,
             ran_at: self.pass,
             exited: false,
-            stats: ExitStats::default(),
+            figures,
         });
         self.by_key.insert(key, at);
         at
+    }
+
+    /// Those of a new process, if they are asked for.
+    fn figures(&mut self, key: Key, start_unix_nano: u64, is_new: bool) -> Figures {
+        let Some(stats) = &mut self.stats else { return Figures::default() };
+        let now = self.clock.now();
+        let age = self.clock.unix_nanos(now).saturating_sub(start_unix_nano);
+        stats.figures(key, Timestamp(now.0.saturating_sub(age)), is_new)
     }
 
     fn identity(&self, (pid, start): Key) -> Identity {
@@ -343,6 +352,26 @@ impl Processes {
         }
     }
 
+    /// What else processes used, if it is asked for.
+    pub(crate) fn stats(&mut self) -> Option<&mut ProcessStatsEmitter> {
+        self.stats.as_mut()
+    }
+
+    /// Takes in what a living thread used besides CPU time.
+    pub(crate) fn living(&mut self, thread: &LivingThread) {
+        let Some(stats) = &mut self.stats else { return };
+        let of = self.by_key.get(&(thread.pid, thread.process_start)).map(|&at| &mut self.all[at].figures);
+        stats.living(thread, of);
+    }
+
+    /// Takes in what all living processes used, after the listing of their threads.
+    pub(crate) fn listed(&mut self) {
+        let Some(stats) = &mut self.stats else { return };
+        for (_, process) in &mut self.all {
+            stats.listed(&process.usage.consumer, &mut process.figures);
+        }
+    }
+
     fn next_to_end(&mut self, last: bool) -> Option<usize> {
         let all = &self.all;
         match last {
@@ -352,11 +381,11 @@ impl Processes {
     }
 
     fn end(&mut self, at: usize, out: &mut Batch) {
-        let Some(process) = self.all.try_remove(at) else { return };
+        let Some(mut process) = self.all.try_remove(at) else { return };
         self.by_key.remove(&process.key);
         self.directory.withdraw(process.key.0, &process.usage.consumer);
-        if let Some(metrics) = &self.stats {
-            metrics.emit(&process.usage.consumer, &process.stats, &self.registry, &self.clock, out);
+        if let Some(stats) = &mut self.stats {
+            stats.ended(&process.usage.consumer, &mut process.figures, out);
         }
         process.usage.end(out);
         if let Some(threads) = &mut self.threads {

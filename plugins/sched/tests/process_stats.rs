@@ -1,4 +1,5 @@
-//! What the kernel programs report of a process that exited, against what `wait4` says about it. Needs root.
+//! What the kernel programs report of a process that exited, against what `wait4` says about it, and of one
+//! that lives, against what it did. Needs root.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
 use support::*;
-use wattrace_common::process_stats::ProcessStats;
+use wattrace_common::process_stats::{LivingThread, ProcessStats};
 use wattrace_sched::kernel::{Kernel, Options};
 
 /// Set in the process under test.
@@ -116,6 +117,67 @@ fn threads_that_exit_at_once_are_all_counted() {
     }
 }
 
+/// The sum over the threads of `pid` that are listed; `None` if there is none.
+fn living(kernel: &mut Kernel, pid: u32) -> Option<ProcessStats> {
+    let mut sum: Option<ProcessStats> = None;
+    let add = |thread: &LivingThread| {
+        if thread.pid == pid {
+            sum.get_or_insert_default().add(&thread.stats);
+        }
+    };
+    kernel.living_threads(add).unwrap();
+    sum
+}
+
+#[test]
+fn all_threads_of_living_processes_are_listed_with_what_they_used() {
+    if !is_root() {
+        return;
+    }
+    let mut kernel = kernel();
+    if !kernel.lists_threads() {
+        return eprintln!("skipped: this kernel has no type information");
+    }
+    let (done, is_done) = mpsc::channel();
+    let (begin, stop) = (std::sync::Barrier::new(THREADS + 1), std::sync::Barrier::new(THREADS + 1));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            let (done, begin, stop) = (done.clone(), &begin, &stop);
+            scope.spawn(move || {
+                begin.wait();
+                File::create("/dev/null").unwrap().write_all(&vec![1_u8; BYTES]).unwrap();
+                done.send(()).unwrap();
+                stop.wait();
+            });
+        }
+        let before = living(&mut kernel, std::process::id()).unwrap();
+        begin.wait();
+        (0..THREADS).for_each(|_| is_done.recv().unwrap());
+        let after = living(&mut kernel, std::process::id()).unwrap();
+        stop.wait();
+        let (bytes, written) = ((THREADS * BYTES) as u64, after.io_written - before.io_written);
+        assert!((bytes..bytes + 10_000).contains(&written), "{before:?} {after:?}");
+        assert!(after.voluntary_switches >= before.voluntary_switches + THREADS as u64);
+        assert_eq!(after.peak_rss_pages, 0);
+    });
+}
+
+#[test]
+fn a_process_that_has_exited_is_not_listed_before_its_parent_waits_for_it() {
+    if !is_root() {
+        return;
+    }
+    let mut kernel = kernel();
+    let pid = Command::new("true").spawn().unwrap().id();
+    // SAFETY: the arguments are valid for the call; zero is valid for plain data.
+    let waited = unsafe {
+        let mut info = std::mem::zeroed();
+        libc::waitid(libc::P_PID, pid, &mut info, libc::WEXITED | libc::WNOWAIT)
+    };
+    assert_eq!((waited, living(&mut kernel, pid)), (0, None));
+    wait4(pid);
+}
+
 #[test]
 fn nothing_is_read_unless_it_is_asked_for() {
     if !is_root() {
@@ -123,5 +185,5 @@ fn nothing_is_read_unless_it_is_asked_for() {
     }
     let mut kernel = Kernel::load(&Options::of_cpus(cpus())).unwrap();
     let (stats, _) = run(&mut kernel, &mut Command::new("true"));
-    assert_eq!(stats, None);
+    assert_eq!((stats, living(&mut kernel, std::process::id())), (None, None));
 }

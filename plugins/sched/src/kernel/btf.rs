@@ -40,6 +40,7 @@ const STRUCT: u32 = 4;
 const UNION: u32 = 5;
 const FORWARD: u32 = 7;
 const TYPEDEF: u32 = 8;
+const FUNCTION: u32 = 12;
 
 impl<'a> Type<'a> {
     /// The type at the beginning of `bytes`.
@@ -123,19 +124,18 @@ impl<'a> Btf<'a> {
         None
     }
 
-    /// A blob with the same type ids, up to the last of the typedefs whose names begin with `prefix`. These
-    /// have their names, and every other type is a forward declaration without one.
-    pub(crate) fn outline(&self, prefix: &str) -> Vec<u8> {
+    /// A blob with the same type ids, up to the last of the typedefs and functions whose names begin with one
+    /// of `prefixes`. These have their names, and every other type is a forward declaration without one.
+    pub(crate) fn outline(&self, prefixes: &[&str]) -> Vec<u8> {
         const MAGIC_AND_VERSION: u32 = 0x0001_eb9f;
         const HEADER_LEN: u32 = 24;
         let (mut types, mut strings) = (Vec::new(), vec![0]);
         let mut next = 1;
-        for (id, t) in self.all().filter(|(_, t)| t.kind == TYPEDEF) {
-            let Some(name) = self.name(t.name).filter(|name| name.starts_with(prefix.as_bytes())) else {
-                continue;
-            };
+        let is_wanted = |name: &&[u8]| prefixes.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
+        for (id, t) in self.all().filter(|(_, t)| [TYPEDEF, FUNCTION].contains(&t.kind)) {
+            let Some(name) = self.name(t.name).filter(is_wanted) else { continue };
             let others = [0, FORWARD << 24, 0].into_iter().cycle().take(3 * (id - next));
-            let this = [strings.len() as u32, TYPEDEF << 24, 0];
+            let this = [strings.len() as u32, t.kind << 24, 0];
             types.extend(others.chain(this).flat_map(u32::to_ne_bytes));
             strings.extend_from_slice(name);
             strings.push(0);
@@ -235,19 +235,20 @@ mod tests {
     }
 
     #[test]
-    fn an_outline_keeps_the_ids_of_the_typedefs_that_are_looked_up() {
+    fn an_outline_keeps_the_ids_of_the_types_that_are_looked_up() {
         let Ok(blob) = std::fs::read("/sys/kernel/btf/vmlinux") else {
             return eprintln!("skipped: this kernel has no BTF");
         };
-        let outline = Btf::parse(&blob).unwrap().outline("btf_trace_");
+        let outline = Btf::parse(&blob).unwrap().outline(&["btf_trace_", "bpf_iter_task"]);
         assert!(outline.len() < blob.len() / 2, "{} of {}", outline.len(), blob.len());
         aya::Btf::parse(&outline, aya::Endianness::default()).unwrap();
-        let id = |blob: &[u8], name: &str| {
+        let id = |blob: &[u8], kind: u32, name: &str| {
             let btf = Btf::parse(blob).unwrap();
-            btf.all().find(|(_, t)| t.kind == TYPEDEF && btf.is_named(t.name, name)).unwrap().0
+            btf.all().find(|(_, t)| t.kind == kind && btf.is_named(t.name, name)).unwrap().0
         };
-        for name in ["btf_trace_sched_switch", "btf_trace_cgroup_mkdir"] {
-            assert_eq!(id(&outline, name), id(&blob, name), "{name}");
+        let types = [(TYPEDEF, "btf_trace_sched_switch"), (TYPEDEF, "btf_trace_cgroup_mkdir")];
+        for (kind, name) in types.into_iter().chain([(FUNCTION, "bpf_iter_task")]) {
+            assert_eq!(id(&outline, kind, name), id(&blob, kind, name), "{name}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::io;
 use aya::maps::MapError;
 use aya::maps::perf::PerfBufferError;
 use aya::programs::ProgramError;
+use aya::programs::links::LinkError;
 use aya::sys::SyscallError;
 use aya::{BtfError, EbpfError};
 use wattrace_api::Error;
@@ -64,6 +65,9 @@ pub enum Cause {
     /// A program.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// The attachment of a program.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// A map.
     #[error(transparent)]
     Map(#[from] MapError),

@@ -9,7 +9,7 @@ use super::offsets::Offsets;
 pub fn btf(blob: &[u8]) {
     if let Ok(btf) = Btf::parse(blob) {
         _ = black_box(Offsets::from_btf(&btf));
-        _ = black_box(btf.outline("btf_trace_"));
+        _ = black_box(btf.outline(&["btf_trace_", "bpf_iter_task"]));
         _ = black_box(btf.structs(["task_struct"]).offsets(&[("task_struct", "nowhere")]));
     }
 }

@@ -14,7 +14,7 @@ use super::mapped::Mapped;
 use super::offsets::Offsets;
 use super::sizes::Sizes;
 use super::wakeup::Wakeup;
-use super::{Kernel, OBJECT, Options, btf, counters, loader, scan};
+use super::{Kernel, OBJECT, Options, btf, counters, living, loader, scan};
 use crate::requirements::{self, BTF_PATH, Facts};
 
 /// What the loaded object does on this kernel.
@@ -42,6 +42,11 @@ impl Kernel {
         let mut kernel = plan.take_maps(ebpf, options)?;
         attach::load_raw(&mut kernel.ebpf, "flush")?;
         attach::load(&mut kernel.ebpf, &kernel.hooks, plan.btf.as_ref())?;
+        if plan.process_stats
+            && let Some(btf) = &plan.btf
+        {
+            kernel.lists_threads = living::load(&mut kernel.ebpf, btf);
+        }
         kernel.attach()?;
         drop(plan);
         trim_heap();
@@ -133,6 +138,7 @@ impl Plan {
         }
         Ok(Kernel {
             links: Vec::new(),
+            lists_threads: false,
             hooks,
             ledgers,
             entries: Mapped::take(&mut ebpf, "ENTRIES", entries)?,
@@ -146,12 +152,13 @@ impl Plan {
     }
 }
 
-/// Reads the kernel's type information: the offsets, and the outline in which aya finds tracepoints.
+/// Reads the kernel's type information: the offsets, and the outline in which aya finds tracepoints and the
+/// iterator.
 fn read_types() -> Result<(Offsets, Vec<u8>), KernelError> {
     let blob = Blob::of(BTF_PATH).map_err(failed(format!("read {BTF_PATH}")))?;
     let types = btf::Btf::parse(&blob).map_err(failed("parse the kernel's BTF"))?;
     let offsets = Offsets::from_btf(&types).map_err(failed("find the kernel's structures"))?;
-    Ok((offsets, types.outline("btf_trace_")))
+    Ok((offsets, types.outline(&["btf_trace_", living::TARGET])))
 }
 
 /// Returns freed memory to the system: parsed type information is tens of megabytes of small allocations,

@@ -9,6 +9,7 @@
 //! | `offsets.rs`, `btf.rs`, `blob.rs`, `scan.rs` | the offsets of members in the kernel's structures |
 //! | `sizes.rs`, `mapped.rs` | the sizes of maps; the memory of a map |
 //! | `log.rs` | the log of events |
+//! | `living.rs` | what living threads used besides CPU time |
 //! | `wakeup.rs` | the descriptor that is readable when a page or ring fills up |
 //! | `counters.rs`, `event_names.rs` | counters; the perf events that names stand for |
 //! | `irq.rs` | the tracepoints of interrupts |
@@ -24,6 +25,7 @@ mod error;
 mod event_names;
 pub(crate) mod fuzzing;
 mod irq;
+mod living;
 mod load;
 mod loader;
 mod log;
@@ -74,6 +76,8 @@ pub struct Kernel {
     entries_per_page: usize,
     log: Log,
     wakeup: Wakeup,
+    /// Whether the iterator over living threads is loaded.
+    lists_threads: bool,
     _counters: Installed,
     ebpf: Ebpf,
 }

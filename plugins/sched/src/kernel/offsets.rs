@@ -48,6 +48,7 @@ const PROCESS_STATS: &[Member] = &[
     ("TASK_WRITE_BYTES", &[("task_struct", "ioac"), ("task_io_accounting", "write_bytes")]),
     ("TASK_CANCELLED_BYTES", &[("task_struct", "ioac"), ("task_io_accounting", "cancelled_write_bytes")]),
     ("TASK_RUN_DELAY", &[("task_struct", "sched_info"), ("sched_info", "run_delay")]),
+    ("TASK_FLAGS", &[("task_struct", "flags")]),
 ];
 /// Paths of new cgroups.
 const CGROUPS: &[Member] = &[

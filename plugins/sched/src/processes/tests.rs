@@ -1,5 +1,8 @@
 //! Tests the table of processes with scripted entries and events.
 
+use std::time::Duration;
+
+use wattrace_api::process_stats::ALL;
 use wattrace_api::{Resource, metric};
 
 use super::*;
@@ -316,41 +319,98 @@ fn in_a_fork_storm_only_so_many_are_followed_until_the_next_emission() {
     assert!(follows(&mut table, PID + most), "there is room again");
 }
 
-#[test]
-fn what_else_a_process_used_is_pushed_once_when_it_ends_and_not_of_one_from_before() {
-    use wattrace_api::process_stats::{CPU_WAIT, IO_READ, PEAK_MEMORY};
-
+/// A table of processes whose other figures are asked for, besides what `living` is listed first.
+fn with_stats(living: &[LivingThread]) -> Table {
     let registry = Registry::new();
     let metric = registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
     let groups =
         vec![CpuGroup { resource: Resource::package(0), metrics: [Some(metric), None, None, None, None] }];
-    let details = Details { threads: false, stats: Some(StatsMetrics::declare(&registry).unwrap()) };
+    let stats = ProcessStatsEmitter::new(registry.clone(), Some(Duration::from_secs(10))).unwrap();
+    let details = Details { threads: false, stats: Some(stats) };
     let clock = Clock::manual(Timestamp(1_000_000_000));
     let mut t =
         Table { registry: registry.clone(), processes: Processes::new(registry, clock, 1, groups, details) };
+    t.list(living);
     t.pass_after(1000);
-    t.processes.forked(&event(PID, 7));
-    // One from before has no fork event.
-    for pid in [PID, PID - 1] {
-        t.charge(&entry(pid, pid, 7, 10), 0, 0);
-        let of =
-            |io_read, peak_rss_pages| ProcessStats { io_read, peak_rss_pages, ..ProcessStats::default() };
-        t.processes.thread_exited(&event(pid, 7), Some(of(100, 3)));
-        t.processes.exited(&event(pid, 7), Some(ProcessStats { run_delay_ns: 5, ..of(20, 2) }));
+    t
+}
+
+impl Table {
+    /// Lists living threads.
+    fn list(&mut self, living: &[LivingThread]) {
+        self.processes.stats().unwrap().begin_listing(Timestamp(1_000_000_000));
+        living.iter().for_each(|thread| self.processes.living(thread));
+        self.processes.listed();
     }
-    let mut ended = Vec::new();
-    for pass in 0..2 {
-        let batch = t.emit(pass == 1);
+
+    /// The figures that are emitted: process, metric, value; and how many of their series end.
+    fn figures(&mut self, last: bool) -> (Vec<(u32, &'static str, f64)>, usize) {
+        let mut batch = self.emit(last);
+        let end = self.processes.pass;
+        self.processes.stats().unwrap().emit(end, true, &mut batch);
+        let (mut points, mut ended) = (Vec::new(), 0);
         for (id, value) in batch.segments().flat_map(|s| s.points().collect::<Vec<_>>()) {
-            let series = t.registry.get(id).unwrap();
-            if series.metric_id != metric {
-                assert!(batch.ended().contains(&id));
-                let pid = series.consumer.as_ref().unwrap().identity().id.to_string();
-                ended.push((pid, series.metric.name.to_string(), series.metric.in_units(value)));
-            }
+            let series = self.registry.get(id).unwrap();
+            let Some(metric) = ALL.iter().find(|metric| metric.name == series.metric.name) else { continue };
+            let pid = series.consumer.as_ref().unwrap().identity().id.parse().unwrap();
+            ended += usize::from(batch.ended().contains(&id));
+            let Cow::Borrowed(name) = metric.name else { continue };
+            points.push((pid, name, metric.in_units(value)));
         }
+        (points, ended)
     }
-    let pages = 3.0 * rustix::param::page_size() as f64;
-    let expected = [(&IO_READ, 120.0), (&CPU_WAIT, 5e-9), (&PEAK_MEMORY, pages)];
-    assert_eq!(ended, expected.map(|(metric, value)| (PID.to_string(), metric.name.to_string(), value)));
+}
+
+fn living(pid: u32, io_read: u64) -> LivingThread {
+    let stats = ProcessStats { io_read, ..ProcessStats::default() };
+    LivingThread { pid, process_start: 7, stats, ..LivingThread::default() }
+}
+
+const IO: &str = "wattrace.consumer.io.read";
+
+#[test]
+fn what_else_a_process_used_is_the_sum_of_its_exited_and_living_threads() {
+    let mut t = with_stats(&[]);
+    t.processes.forked(&event(PID, 7));
+    t.charge(&entry(PID, PID, 7, 10), 0, 0);
+    t.list(&[living(PID, 100), living(PID, 20)]);
+    assert_eq!(t.figures(false), (vec![(PID, IO, 120.0)], 0));
+    // One of the two has exited, and is not listed any more.
+    let stats = |io_read| Some(ProcessStats { io_read, peak_rss_pages: 3, ..ProcessStats::default() });
+    t.processes.thread_exited(&event(PID, 7), stats(30));
+    t.list(&[living(PID, 100)]);
+    let peak = 3.0 * rustix::param::page_size() as f64;
+    assert_eq!(t.figures(false), (vec![(PID, IO, 130.0), (PID, "wattrace.consumer.memory.peak", peak)], 0));
+    // Nothing has changed, or a thread is exiting, whose exit is not read yet.
+    for listed in [vec![living(PID, 100)], vec![living(PID, 0)]] {
+        t.list(&listed);
+        assert_eq!(t.figures(false), (vec![], 0));
+    }
+    let last = ProcessStats { run_delay_ns: 5, io_read: 100, ..ProcessStats::default() };
+    t.processes.exited(&event(PID, 7), Some(last));
+    assert_eq!(t.figures(true), (vec![(PID, "wattrace.consumer.cpu.wait", 5e-9)], 1));
+}
+
+#[test]
+fn what_a_process_used_before_it_was_watched_does_not_count() {
+    // It and its threads are not looked at until they run.
+    let mut t = with_stats(&[living(PID, 1000), living(PID, 500), living(PID - 1, 9)]);
+    t.list(&[living(PID, 1000), living(PID, 500)]);
+    assert_eq!(t.figures(false), (vec![], 0));
+    t.charge(&entry(PID, PID, 7, 10), 0, 0);
+    t.list(&[living(PID, 1030), living(PID, 500)]);
+    assert_eq!(t.figures(false), (vec![(PID, IO, 30.0)], 0));
+    let stats = |io_read| Some(ProcessStats { io_read, ..ProcessStats::default() });
+    t.processes.thread_exited(&event(PID, 7), stats(500));
+    t.processes.exited(&event(PID, 7), stats(1035));
+    assert_eq!(t.figures(true), (vec![(PID, IO, 35.0)], 1));
+}
+
+#[test]
+fn a_process_that_was_neither_forked_nor_listed_has_no_figures() {
+    // It is older than the first listing, and was exiting then.
+    let mut t = with_stats(&[]);
+    t.charge(&entry(PID, PID, 7, 10), 0, 0);
+    t.processes.exited(&event(PID, 7), Some(ProcessStats { io_read: 5, ..ProcessStats::default() }));
+    assert_eq!(t.figures(true), (vec![], 0));
 }
