@@ -1,5 +1,5 @@
-//! `wattrace compare`: which of two commands uses more energy, and by how much. Runs both in random order
-//! until the question is answered or cannot be.
+//! `wattrace compare`: which of two commands uses more energy, and by how much. Runs both in pairs, each in
+//! random order, until the question is answered or cannot be.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -61,7 +61,7 @@ pub(super) struct Options {
     export: Option<PathBuf>,
     /// The most runs of each side; it stops earlier if the question is answered or cannot be
     #[arg(short = 'n', long, value_name = "N", default_value_t = DEFAULT_RUNS)]
-    #[arg(value_parser = clap::value_parser!(u32).range(5..=10_000))]
+    #[arg(value_parser = clap::value_parser!(u32).range(6..=10_000))]
     runs: u32,
     /// Make all these runs, and look only then
     #[arg(long)]
@@ -163,23 +163,20 @@ fn create(option: &str, path: Option<&Path>) -> Result<Option<File>, Failure> {
 fn compare_saved(options: &Options, saved: [SavedRuns; 2]) -> Result<Report, Failure> {
     let names = saved.clone().map(|side| side.command.join(" "));
     let [a, b] = saved.map(|side| side.runs);
-    let runs = a.len().min(b.len());
-    let Some(plan) = Plan::once(runs, ERROR) else {
+    let fewest = a.len().min(b.len());
+    let Some(plan) = Plan::once(fewest, ERROR) else {
         return Err(Failure::usage("both reports need at least 5 runs: `wattrace exec --repeat 20 …`"));
     };
-    let (seed, mut order) = (options.seed.unwrap_or(0), String::new());
-    order.extend(a.iter().map(|_| 'A').chain(b.iter().map(|_| 'B')));
-    let blocks = vec![Runs { a, b }];
-    let mut random = fastrand::Rng::with_seed(seed);
-    let verdict = Verdict::look(&blocks, options.asked(), plan.last(), &plan, &mut random);
-    let verdict = verdict.ok_or_else(no_joules)?;
+    let runs = Runs { a, b, b_first: None };
+    let verdict = Verdict::look(&runs, options.asked(), plan.last(), &plan).ok_or_else(no_joules)?;
     let remarks = vec![
         "the reports are of different times: what changed on the machine in between counts as a difference; \
          two commands are compared in random order"
             .to_owned(),
     ];
-    let programs = verdict::programs(&blocks, plan.last().error, &mut random);
-    let comparison = Comparison { names, plan, blocks, order, seed, verdict, programs, remarks };
+    let programs = verdict::programs(&runs, plan.last().error);
+    let seed = options.seed.unwrap_or(0);
+    let comparison = Comparison { names, plan, runs, seed, verdict, programs, remarks };
     Ok(Report::new(options, comparison))
 }
 
@@ -192,7 +189,7 @@ async fn compare(
     sides: [Side; 2],
 ) -> Result<Report, Failure> {
     let plan = if options.all_runs { Plan::once } else { Plan::new }(options.runs as usize, ERROR);
-    let plan = plan.ok_or_else(|| Failure::usage("--runs: at least 5"))?;
+    let plan = plan.ok_or_else(|| Failure::usage("--runs: at least 6"))?;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1 << 53));
     let mut random = fastrand::Rng::with_seed(seed);
     let mut tracer = Tracer::start(config, plugins, runtime, Outputs::None, None, None).await?;
@@ -212,28 +209,23 @@ async fn compare(
         }
     }
     progress.begin_steps();
-    let (mut blocks, mut order) = (Vec::new(), String::new());
+    let mut runs = Runs { b_first: Some(Vec::new()), ..Runs::default() };
     let mut verdict = None;
-    for &look in plan.looks() {
-        let turns = turns(look.runs - order.len() / 2, &mut random);
-        let mut runs = Runs::default();
-        for is_b in turns {
-            let (side, letter) = if is_b { (&sides[1], 'B') } else { (&sides[0], 'A') };
-            let (number, total) = (order.len() + 1, 2 * plan.last().runs);
-            let now = format!("run {number} of at most {total}: {letter}, {}", side.name);
-            progress.show_step(number - 1, total, &now);
-            let usage = options.run.run(&mut tracer, &side.job).await?;
-            if is_b {
-                runs.b.push(usage)
-            } else {
-                runs.a.push(usage)
+    for (number, &look) in plan.looks().iter().enumerate() {
+        while runs.b.len() < look.runs {
+            let b_first = random.bool();
+            for is_b in [b_first, !b_first] {
+                let (side, letter) = if is_b { (&sides[1], 'B') } else { (&sides[0], 'A') };
+                let (done, total) = (runs.all().count(), 2 * plan.last().runs);
+                let now = format!("run {} of at most {total}: {letter}, {}", done + 1, side.name);
+                progress.show_step(done, total, &now);
+                let usage = options.run.run(&mut tracer, &side.job).await?;
+                if is_b { &mut runs.b } else { &mut runs.a }.push(usage);
             }
-            order.push(letter);
+            runs.b_first.get_or_insert_default().push(b_first);
         }
-        blocks.push(runs);
-        let found = Verdict::look(&blocks, options.asked(), look, &plan, &mut random);
-        let found = found.ok_or_else(no_joules)?;
-        if blocks.len() == 1 {
+        let found = Verdict::look(&runs, options.asked(), look, &plan).ok_or_else(no_joules)?;
+        if number == 0 {
             progress.say(&text::outlook(&found, &plan));
         }
         let ends = found.answer.is_some() || found.is_hopeless;
@@ -245,21 +237,13 @@ async fn compare(
     drop(progress);
     tracer.stop().await;
     let verdict = verdict.ok_or_else(no_joules)?;
-    let all: Vec<_> = blocks.iter().flat_map(|runs| runs.a.iter().chain(&runs.b)).collect();
-    remarks.extend(machine::during(&all));
+    remarks.extend(machine::during(&runs.all().collect::<Vec<_>>()));
     remarks.extend(State::read(Path::new("/")).after(&before));
     let names = sides.map(|side| side.name);
     let error = verdict.look.error;
-    let programs = verdict::programs(&blocks, error, &mut random);
-    let comparison = Comparison { names, plan, blocks, order, seed, verdict, programs, remarks };
+    let programs = verdict::programs(&runs, error);
+    let comparison = Comparison { names, plan, runs, seed, verdict, programs, remarks };
     Ok(Report::new(options, comparison))
-}
-
-/// The order of `runs` runs of each side; true stands for B.
-fn turns(runs: usize, random: &mut fastrand::Rng) -> Vec<bool> {
-    let mut turns = [false, true].repeat(runs);
-    random.shuffle(&mut turns);
-    turns
 }
 
 fn no_joules() -> Failure {
@@ -267,19 +251,4 @@ fn no_joules() -> Failure {
         "a run has no joules: no meter and no estimate works here (`wattrace doctor` says why), or the \
          command is too short for them",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_side_has_its_runs_and_the_order_follows_from_the_seed() {
-        let of = |seed| turns(50, &mut fastrand::Rng::with_seed(seed));
-        assert_eq!(of(1).iter().filter(|&&is_b| is_b).count(), 50);
-        assert_eq!(of(1), of(1));
-        assert_ne!(of(1), of(2));
-        let changes = of(1).windows(2).filter(|pair| pair[0] != pair[1]).count();
-        assert!((30..70).contains(&changes), "the sides alternate {changes} times in 99");
-    }
 }

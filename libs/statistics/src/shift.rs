@@ -1,183 +1,188 @@
-//! By how much one side is above the other: a randomization test, inverted to an interval.
+//! By how much one side is above the other: Hodges and Lehmann's estimate, and the interval that inverts
+//! Wilcoxon's tests.
 //!
-//! Within a block, A and B ran in random order. If B is A plus a constant, then subtracting the constant from
-//! B's values makes every assignment of the block's values to the sides equally likely, and the difference of
-//! the sums must not be among the largest of all assignments. An assignment that gives the values `i` of A to
-//! B and the values `j` of B to A has a larger difference than the observed one exactly if the constant is at
-//! least mean(j) − mean(i). So the ends of the interval are order statistics of mean(j) − mean(i) over random
-//! exchanges, as those of a bootstrap interval are order statistics over random samples. In contrast to the
-//! bootstrap's, their coverage is exact for any number of runs and any noise.
+//! Of a comparison, a run of each side makes a pair, in random order. A machine's speed drifts: neighbours,
+//! the clock and the temperature change it within seconds. The two runs of a pair have most of that in
+//! common, so the difference within a pair says more than the values. If B is A plus a constant, the
+//! difference minus the constant is as likely to have one sign as the other, whatever the noise looks like:
+//! Wilcoxon's signed-rank test is exact. Ranks give a run that something else disturbed little weight.
+//!
+//! Samples of different times have no pairs: there, Wilcoxon's rank-sum test takes their place.
 
-use crate::summary::Interval;
+use crate::rank::{self, Statistic};
+use crate::summary::{Interval, quantile};
 
-/// The runs of both sides between two looks, which ran in random order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Block {
-    /// Values of side A.
-    pub a: Vec<f64>,
-    /// Values of side B: as many as of A, except if there is one block only.
-    pub b: Vec<f64>,
+/// A run of each side, one right after the other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pair {
+    /// Value of side A.
+    pub a: f64,
+    /// Value of side B.
+    pub b: f64,
+    /// Whether B ran first: the order is random.
+    pub b_first: bool,
 }
 
 /// By how much B is above A.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shift {
-    /// The difference of the means.
+    /// The median of the means of any two differences.
     pub estimate: f64,
     /// What the shift may be.
     pub interval: Interval,
-    /// Standard deviation within the blocks of a side; 0 if each has one value.
+    /// The standard deviation of a run, less what the runs of a pair have in common. Outliers have little
+    /// influence on it.
     pub stddev: f64,
 }
 
-/// Random exchanges that are tried, besides the observed assignment.
-const EXCHANGES: usize = 1_999;
-
-/// Up to how many values all exchanges of a block are tried, instead of random ones: few values have so few
-/// exchanges that their order statistics must be exact.
-const ALL_EXCHANGES: usize = 14;
-
-/// The shift from A to B. Its interval misses the true shift with a probability of at most `error`, half of
-/// it on each side. `None` if a side has no value, or a value is not finite.
-pub fn shift(blocks: &[Block], error: f64, random: &mut fastrand::Rng) -> Option<Shift> {
-    let all = |side: fn(&Block) -> &Vec<f64>| blocks.iter().flat_map(side).copied().collect::<Vec<_>>();
-    let (a, b) = (all(|block| &block.a), all(|block| &block.b));
-    if a.is_empty() || b.is_empty() || a.iter().chain(&b).any(|v| !v.is_finite()) {
+/// The shift from A to B of `pairs`, in the order in which they ran. Its interval misses the true shift with
+/// a probability of at most `error`, half of it on each side. `None` if there is no pair, or a value is not
+/// finite.
+pub fn paired_shift(pairs: &[Pair], error: f64) -> Option<Shift> {
+    let differences = without_drift(pairs);
+    if differences.is_empty() || differences.iter().any(|d| !d.is_finite()) {
         return None;
     }
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let mut exchanges = match blocks {
-        [only] if only.a.len() + only.b.len() <= ALL_EXCHANGES => all_exchanges(only),
-        _ => random_exchanges(blocks, random),
-    };
-    let interval = interval(&mut exchanges, error);
-    Some(Shift { estimate: mean(&b) - mean(&a), interval, stddev: stddev(blocks) })
-}
-
-/// mean(j) − mean(i) of each exchange; `None`: nothing is exchanged.
-type Exchanges = Vec<Option<f64>>;
-
-fn interval(exchanges: &mut Exchanges, error: f64) -> Interval {
-    // The observed assignment is one of them.
-    let assignments = exchanges.len() + 1;
-    let unchanged = 1 + exchanges.iter().filter(|e| e.is_none()).count();
-    let mut shifts: Vec<f64> = exchanges.drain(..).flatten().collect();
-    shifts.sort_by(f64::total_cmp);
-    // An assignment that changes nothing is as extreme as the observed one, whatever the shift is.
-    let allowed = (error / 2.0 * assignments as f64 + 1e-9).floor() as usize;
-    let end = allowed.checked_sub(unchanged);
-    let low = end.and_then(|end| shifts.get(end).copied());
-    let high = end.and_then(|end| shifts.len().checked_sub(end + 1)).and_then(|at| shifts.get(at).copied());
-    Interval { low: low.unwrap_or(f64::NEG_INFINITY), high: high.unwrap_or(f64::INFINITY) }
-}
-
-fn all_exchanges(block: &Block) -> Exchanges {
-    let values: Vec<f64> = block.a.iter().chain(&block.b).copied().collect();
-    let (of_a, of_b) = (block.a.len(), block.b.len() as u32);
-    let observed = ((1_u32 << values.len()) - 1) & !((1 << of_a) - 1);
-    (0..1_u32 << values.len())
-        .filter(|&b| b.count_ones() == of_b && b != observed)
-        .map(|b| {
-            let moved = |from: u32| {
-                let which = (0..values.len()).filter(|at| from >> at & 1 == 1);
-                which.map(|at| values[at]).sum::<f64>() / f64::from(from.count_ones())
-            };
-            Some(moved(observed & !b) - moved(b & !observed))
-        })
-        .collect()
-}
-
-fn random_exchanges(blocks: &[Block], random: &mut fastrand::Rng) -> Exchanges {
-    let mut places: Vec<Vec<u32>> =
-        blocks.iter().map(|block| (0..(block.a.len() + block.b.len()) as u32).collect()).collect();
-    (0..EXCHANGES)
-        .map(|_| {
-            let (mut difference, mut moved) = (0.0, 0_u32);
-            for (block, places) in blocks.iter().zip(&mut places) {
-                // The first places of a shuffled block are A's.
-                let (of_a, all) = (block.a.len(), places.len());
-                for at in 0..of_a {
-                    places.swap(at, random.usize(at..all));
-                }
-                let now_a = &places[..of_a];
-                let now_b = &places[of_a..];
-                for &place in now_a.iter().filter(|&&place| place as usize >= of_a) {
-                    difference += block.b[place as usize - of_a];
-                    moved += 1;
-                }
-                for &place in now_b.iter().filter(|&&place| (place as usize) < of_a) {
-                    difference -= block.a[place as usize];
-                }
-            }
-            (moved > 0).then(|| difference / f64::from(moved))
-        })
-        .collect()
-}
-
-/// The standard deviation within the blocks of a side.
-fn stddev(blocks: &[Block]) -> f64 {
-    let (mut squares, mut degrees) = (0.0, 0.0);
-    for side in blocks.iter().flat_map(|block| [&block.a, &block.b]).filter(|side| side.len() > 1) {
-        let mean = side.iter().sum::<f64>() / side.len() as f64;
-        squares += side.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-        degrees += side.len() as f64 - 1.0;
+    let count = differences.len();
+    let mut means = Vec::with_capacity(count * (count + 1) / 2);
+    for (at, d) in differences.iter().enumerate() {
+        means.extend(differences[at..].iter().map(|e| (d + e) / 2.0));
     }
-    if degrees > 0.0 { (squares / degrees).sqrt() } else { 0.0 }
+    Some(invert(means, &rank::signed_rank(count), error, (count as f64 / 2.0).sqrt()))
+}
+
+/// The shift from `a` to `b`, values of different times. Its interval misses the true shift with a
+/// probability of at most `error` if nothing else changed in between. `None` if a side has no value, or a
+/// value is not finite.
+pub fn unpaired_shift(a: &[f64], b: &[f64], error: f64) -> Option<Shift> {
+    if a.is_empty() || b.is_empty() || a.iter().chain(b).any(|v| !v.is_finite()) {
+        return None;
+    }
+    let differences = a.iter().flat_map(|a| b.iter().map(move |b| b - a)).collect();
+    let runs = (1.0 / a.len() as f64 + 1.0 / b.len() as f64).recip();
+    Some(invert(differences, &rank::rank_sum(a.len(), b.len()), error, runs.sqrt()))
+}
+
+/// B minus A of each pair, less the drift from its first run to its second: that between its mean and the
+/// mean of the pair before or after, whichever is smaller, if both are in the same direction. So a disturbed
+/// run does not spread to its neighbours. The mean of a pair is the same in either order, so this leaves the
+/// signs as random as they were.
+fn without_drift(pairs: &[Pair]) -> Vec<f64> {
+    let mean = |at: usize| (pairs[at].a + pairs[at].b) / 2.0;
+    let drift = |at: usize| {
+        if at == 0 || at + 1 == pairs.len() {
+            return 0.0;
+        }
+        // The means are two runs apart.
+        let (before, after) = ((mean(at) - mean(at - 1)) / 2.0, (mean(at + 1) - mean(at)) / 2.0);
+        match before * after > 0.0 {
+            true if before.abs() < after.abs() => before,
+            true => after,
+            false => 0.0,
+        }
+    };
+    let difference = |(at, pair): (usize, &Pair)| {
+        let drift = if pair.b_first { -drift(at) } else { drift(at) };
+        pair.b - pair.a - drift
+    };
+    pairs.iter().enumerate().map(difference).collect()
+}
+
+/// The shift whose possible values are `candidates`: a test's `statistic` is the number of them above the
+/// true shift. `runs` turns the standard deviation of the estimate into that of a run.
+fn invert(mut candidates: Vec<f64>, statistic: &Statistic, error: f64, runs: f64) -> Shift {
+    candidates.sort_by(f64::total_cmp);
+    let ends = |excluded: usize| {
+        let low = excluded.checked_sub(1).map_or(f64::NEG_INFINITY, |at| candidates[at]);
+        let high = excluded.checked_sub(1).map_or(f64::INFINITY, |at| candidates[candidates.len() - 1 - at]);
+        Interval { low, high }
+    };
+    // The interval of about one standard deviation.
+    let (excluded, deviations) = statistic.about_one_deviation();
+    let Interval { low, high } = ends(excluded);
+    let deviation = if excluded > 0 { (high - low) / 2.0 / deviations } else { 0.0 };
+    Shift {
+        estimate: quantile(&candidates, 0.5),
+        interval: ends(statistic.excluded(error)),
+        stddev: deviation * runs,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn random() -> fastrand::Rng {
-        fastrand::Rng::with_seed(7)
+    fn pairs(differences: &[f64]) -> Vec<Pair> {
+        let order = [false, true, true, false, true].into_iter().cycle();
+        differences.iter().zip(order).map(|(d, b_first)| Pair { a: 10.0, b: 10.0 + d, b_first }).collect()
     }
 
     #[test]
-    fn two_separate_groups_of_five_have_the_extreme_exchanges_as_ends() {
-        let block = Block { a: vec![1.0, 2.0, 3.0, 4.0, 5.0], b: vec![11.0, 12.0, 13.0, 14.0, 15.0] };
-        let found = shift(&[block], 0.008, &mut random()).unwrap();
-        // Of 252 assignments the error allows one at each end: that of the smallest shift gives 5 for 11.
+    fn differences_have_the_estimate_and_the_interval_of_textbooks() {
+        // R: wilcox.test(x, conf.int = TRUE, conf.level = 0.95), of paired values that do not drift. The
+        // values are the differences of Hollander and Wolfe's depression scores.
+        let before = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30];
+        let after = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29];
+        let differences: Vec<f64> = before.iter().zip(after).map(|(b, a)| b - a).collect();
+        let mut means = Vec::new();
+        for (at, d) in differences.iter().enumerate() {
+            means.extend(differences[at..].iter().map(|e| (d + e) / 2.0));
+        }
+        let found = invert(means, &rank::signed_rank(9), 0.05, 1.0);
+        assert!((found.estimate - 0.46).abs() < 1e-9, "{found:?}");
+        assert!((found.interval.low - 0.01).abs() < 1e-9, "{found:?}");
+        assert!((found.interval.high - 0.786).abs() < 1e-9, "{found:?}");
+    }
+
+    #[test]
+    fn samples_of_different_times_are_compared_by_the_rank_sum_test() {
+        // Of 252 ways to divide the ten values, the error allows one at each end.
+        let (a, b) = ([1.0, 2.0, 3.0, 4.0, 5.0], [11.0, 12.0, 13.0, 14.0, 15.0]);
+        let found = unpaired_shift(&a, &b, 0.008).unwrap();
         assert_eq!((found.estimate, found.interval), (10.0, Interval { low: 6.0, high: 14.0 }));
-        assert!((found.stddev - 2.5_f64.sqrt()).abs() < 1e-9);
-    }
-
-    #[test]
-    fn too_few_runs_for_the_error_bound_nothing() {
-        let block = Block { a: vec![1.0, 1.1, 1.2], b: vec![9.0, 9.1, 9.2] };
-        let found = shift(&[block], 0.05, &mut random()).unwrap();
+        let found = unpaired_shift(&a[..3], &b[..3], 0.05).unwrap();
         assert_eq!(found.interval, Interval { low: f64::NEG_INFINITY, high: f64::INFINITY });
+        assert_eq!((unpaired_shift(&[], &b, 0.05), unpaired_shift(&a, &[f64::NAN], 0.05)), (None, None));
     }
 
     #[test]
-    fn random_exchanges_agree_with_all_of_them() {
-        let block =
-            Block { a: vec![1.0, 1.4, 0.9, 1.2, 1.1, 1.3, 0.8], b: vec![1.5, 1.2, 1.6, 1.1, 1.4, 1.7, 1.3] };
-        let all = interval(&mut all_exchanges(&block), 0.05);
-        let drawn = interval(&mut random_exchanges(std::slice::from_ref(&block), &mut random()), 0.05);
-        assert!(
-            (all.low - drawn.low).abs() < 0.02 && (all.high - drawn.high).abs() < 0.02,
-            "{all:?} {drawn:?}"
-        );
-        assert!(all.low > 0.0 && all.high < 0.6, "{all:?}");
+    fn too_few_pairs_for_the_error_bound_nothing() {
+        let found = paired_shift(&pairs(&[1.0, 1.1, 0.9, 1.0, 1.05]), 0.05).unwrap();
+        assert!((found.estimate - 1.0).abs() < 0.05, "{found:?}");
+        assert_eq!(found.interval, Interval { low: f64::NEG_INFINITY, high: f64::INFINITY });
+        assert_eq!(paired_shift(&[], 0.05), None);
     }
 
     #[test]
-    fn a_drift_from_block_to_block_does_not_widen_the_interval() {
-        let block = |base: f64| Block {
-            a: [0.0, 0.2, -0.2, 0.1].map(|v| base + v).to_vec(),
-            b: [1.0, 1.2, 0.8, 1.1].map(|v| base + v).to_vec(),
-        };
-        let found = shift(&[block(0.0), block(50.0), block(-80.0)], 0.05, &mut random()).unwrap();
-        assert!((found.estimate - 1.0).abs() < 1e-9);
-        assert!(found.interval.low > 0.7 && found.interval.high < 1.3, "{found:?}");
+    fn a_drift_and_a_run_that_was_disturbed_move_the_shift_little() {
+        let noise = [0.02, -0.01, 0.0, 0.01, -0.02, 0.01, -0.01, 0.0, 0.02, -0.02, 0.01, 0.0, -0.01, 0.02];
+        let mut pairs = pairs(&noise.map(|n| 1.0 + n));
+        for (at, pair) in pairs.iter_mut().enumerate() {
+            // Half a unit from run to run.
+            let (first, second) = (at as f64, at as f64 + 0.5);
+            (pair.a, pair.b) = match pair.b_first {
+                true => (pair.a + second, pair.b + first),
+                false => (pair.a + first, pair.b + second),
+            };
+        }
+        let found = paired_shift(&pairs, 0.05).unwrap();
+        assert!((found.estimate - 1.0).abs() < 0.01 && found.stddev < 0.25, "{found:?}");
+        pairs[4].b += 100.0;
+        let found = paired_shift(&pairs, 0.05).unwrap();
+        assert!((found.estimate - 1.0).abs() < 0.02, "{found:?}");
+        assert!(found.interval.low > 0.6 && found.interval.high < 1.4, "{found:?}");
     }
 
     #[test]
-    fn a_saved_sample_may_have_another_size_than_its_counterpart() {
-        let block = Block { a: vec![1.0, 1.1, 0.9, 1.0, 1.05, 0.95], b: [2.0; 20].to_vec() };
-        let found = shift(&[block], 0.05, &mut random()).unwrap();
-        assert!((found.estimate - 1.0).abs() < 1e-9 && found.interval.low > 0.8, "{found:?}");
-        assert_eq!(shift(&[Block::default()], 0.05, &mut random()), None);
+    fn the_deviation_is_that_of_a_run() {
+        let mut random = fastrand::Rng::with_seed(3);
+        // Sums of twelve uniform values: a standard deviation of 1.
+        let mut normal = || (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
+        let pairs: Vec<Pair> =
+            (0..400).map(|at| Pair { a: normal(), b: normal(), b_first: at % 3 == 0 }).collect();
+        let paired = paired_shift(&pairs, 0.05).unwrap().stddev;
+        let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().map(|pair| (pair.a, pair.b)).unzip();
+        let unpaired = unpaired_shift(&a, &b[..100], 0.05).unwrap().stddev;
+        assert!((0.9..1.15).contains(&paired) && (0.9..1.1).contains(&unpaired), "{paired} {unpaired}");
     }
 }

@@ -12,9 +12,7 @@ pub(super) struct Comparison {
     /// Of A and B.
     pub(super) names: [String; 2],
     pub(super) plan: Plan,
-    pub(super) blocks: Vec<Runs>,
-    /// A letter for each run.
-    pub(super) order: String,
+    pub(super) runs: Runs,
     pub(super) seed: u64,
     /// Of the last look.
     pub(super) verdict: Verdict,
@@ -86,18 +84,17 @@ impl Report {
 
     /// `measured`, `estimated` or `simulated`.
     pub(super) fn origin(&self) -> &str {
-        self.comparison.blocks.iter().flat_map(|runs| &runs.a).next().map_or("none", |run| &run.origin)
+        self.comparison.runs.a.first().map_or("none", |run| &run.origin)
     }
 
     /// Runs of A and of B.
     pub(super) fn counts(&self) -> [usize; 2] {
-        let blocks = &self.comparison.blocks;
-        [blocks.iter().map(|runs| runs.a.len()).sum(), blocks.iter().map(|runs| runs.b.len()).sum()]
+        [self.comparison.runs.a.len(), self.comparison.runs.b.len()]
     }
 
     /// The object `wattrace.compare/1`.
     pub(super) fn json(&self) -> Value {
-        let Comparison { names, plan, blocks, order, seed, verdict, programs, remarks } = &self.comparison;
+        let Comparison { names, plan, runs, seed, verdict, programs, remarks } = &self.comparison;
         let measures: Vec<Value> = (MEASURES.iter().zip(&verdict.changes))
             .filter_map(|(measure, change)| {
                 let change = change.as_ref()?;
@@ -117,7 +114,6 @@ impl Report {
             .collect();
         let look = |look: &Look| json!({ "runs": look.runs, "error": look.error });
         let looks: Vec<Value> = plan.looks().iter().map(look).collect();
-        let runs = |side: fn(&Runs) -> &Vec<_>| blocks.iter().flat_map(side).collect::<Vec<_>>();
         let [of_a, of_b] = self.counts();
         json!({
             "schema": "wattrace.compare/1",
@@ -131,7 +127,7 @@ impl Report {
             },
             "plan": {
                 "runs": plan.last().runs, "difference": self.asked.difference, "error": ERROR,
-                "looks": looks, "seed": seed, "order": order,
+                "looks": looks, "seed": seed, "order": runs.order(),
             },
             "noise": verdict.noise,
             "smallest_difference": verdict.smallest,
@@ -139,8 +135,8 @@ impl Report {
             "measures": measures,
             "programs": programs,
             "machine": remarks,
-            "a": { "name": names[0], "count": of_a, "runs": runs(|block| &block.a) },
-            "b": { "name": names[1], "count": of_b, "runs": runs(|block| &block.b) },
+            "a": { "name": names[0], "count": of_a, "runs": runs.a },
+            "b": { "name": names[1], "count": of_b, "runs": runs.b },
         })
     }
 }

@@ -6,7 +6,7 @@ use wattrace_statistics::{Interval, Plan};
 use super::report::{Comparison, Gate, Report};
 use super::verdict::{Change, MEASURES, ProgramChange, Verdict};
 use crate::cli::exec::repeat::{markdown_code, number, sparkline};
-use crate::cli::exec::usage::static_power_after;
+use crate::cli::exec::usage::{RunUsage, static_power_after};
 use crate::cli::table::{aligned, shortened};
 
 /// Maximum number of programs that are listed.
@@ -35,7 +35,7 @@ impl Report {
     pub(super) fn in_words(&self) -> String {
         let Comparison { verdict, plan, .. } = &self.comparison;
         let Some(energy) = verdict.energy() else { return String::new() };
-        let (a, b) = (number(energy.a.mean), number(energy.b.mean));
+        let (a, b) = (number(energy.a.median), number(energy.b.median));
         let mut text = match self.verdict() {
             "more" | "less" => format!(
                 "B uses {} {} energy than A: {b} J instead of {a} J (the change is {}).",
@@ -90,9 +90,9 @@ impl Report {
             ""
         };
         let method = format!(
-            "{of_a} runs of A and {of_b} of B{stopped}; {} joules. A run varies by {}; {} runs of each side \
-             find a difference of {} (95 times in 100). Of 100 comparisons of a command with itself, at most \
-             5 report a difference.",
+            "Medians of {of_a} runs of A and {of_b} of B{stopped}; {} joules. A run varies by {}; {} runs of \
+             each side find a difference of {} (95 times in 100). Of 100 comparisons of a command with \
+             itself, at most 5 report a difference.",
             self.origin(),
             percent(verdict.noise),
             plan.last().runs,
@@ -111,13 +111,13 @@ impl Report {
 
     /// How well static power was known in the end; an empty text if nothing is said of it.
     fn static_power(&self) -> String {
-        static_power_after(self.comparison.blocks.iter().flat_map(|runs| runs.a.iter().chain(&runs.b)))
+        static_power_after(self.comparison.runs.all())
     }
 
     fn measures(&self) -> String {
         let mut rows = vec![["", "A", "B", "change", "between"].map(String::from)];
         for (name, change) in self.changes() {
-            let (a, b) = (number(change.a.mean), number(change.b.mean));
+            let (a, b) = (number(change.a.median), number(change.b.median));
             rows.push([name.to_owned(), a, b, signed(change.change), range(change.interval)]);
         }
         aligned(&rows, &[0], "  ")
@@ -134,15 +134,9 @@ impl Report {
         let Some(energy) = self.comparison.verdict.energy() else { return String::new() };
         let (min, max) = (energy.a.min.min(energy.b.min), energy.a.max.max(energy.b.max));
         let mut text = format!("  command by run, {} to {} J\n", number(min), number(max));
-        let blocks = &self.comparison.blocks;
-        let sides = [
-            (
-                "A",
-                blocks.iter().flat_map(|runs| &runs.a).map(|run| run.energy_j).collect::<Vec<_>>(),
-                &energy.a,
-            ),
-            ("B", blocks.iter().flat_map(|runs| &runs.b).map(|run| run.energy_j).collect(), &energy.b),
-        ];
+        let joules = |side: &[RunUsage]| side.iter().map(|run| run.energy_j).collect::<Vec<_>>();
+        let Comparison { runs, .. } = &self.comparison;
+        let sides = [("A", joules(&runs.a), &energy.a), ("B", joules(&runs.b), &energy.b)];
         for (name, values, _) in &sides {
             let shown = &values[..values.len().min(MAX_CHART)];
             text += &format!("  {name} {}\n", sparkline(shown, min, max));
@@ -190,7 +184,7 @@ impl Report {
         text += &format!("A is {a} ({of_a} runs), B is {b} ({of_b} runs); {} joules.\n\n", self.origin());
         text += "| | A | B | change | between |\n| --- | ---: | ---: | ---: | ---: |\n";
         for (name, change) in self.changes() {
-            let (a, b) = (number(change.a.mean), number(change.b.mean));
+            let (a, b) = (number(change.a.median), number(change.b.median));
             let (by, between) = (signed(change.change), range(change.interval));
             text += &format!("| {name} | {a} | {b} | {by} | {between} |\n");
         }
@@ -224,7 +218,7 @@ fn program(p: &ProgramChange) -> [String; 4] {
         }
         _ => "unknown".to_owned(),
     };
-    [number(p.a.mean), number(p.b.mean), joules(p.change), between]
+    [number(p.a.median), number(p.b.median), joules(p.change), between]
 }
 
 /// A fraction as percent: one digit after the point, two below 1 %.

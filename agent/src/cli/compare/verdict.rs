@@ -1,7 +1,9 @@
 //! What the runs say: how each measure changed, and what that means for the question. `wattrace-statistics`
 //! has the method.
 
-use wattrace_statistics::{Answer, Block, Interval, Look, Plan, Question, Shift, Summary, shift};
+use wattrace_statistics::{
+    Answer, Interval, Look, Pair, Plan, Question, Shift, Summary, paired_shift, unpaired_shift,
+};
 
 use crate::cli::exec::usage::RunUsage;
 
@@ -31,17 +33,38 @@ impl Asked {
     }
 }
 
-/// Runs between two looks. Within it, both sides ran in random order.
+/// The runs of both sides, each in the order in which they ran.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Runs {
     pub(super) a: Vec<RunUsage>,
     pub(super) b: Vec<RunUsage>,
+    /// Of each pair of an A and a B, which ran one right after the other: whether B was first. `None`: the
+    /// sides ran at different times.
+    pub(super) b_first: Option<Vec<bool>>,
 }
 
 impl Runs {
-    fn block(&self, value: &dyn Fn(&RunUsage) -> f64) -> Block {
-        let of = |side: &[RunUsage]| side.iter().map(value).collect();
-        Block { a: of(&self.a), b: of(&self.b) }
+    /// All runs.
+    pub(super) fn all(&self) -> impl Iterator<Item = &RunUsage> {
+        self.a.iter().chain(&self.b)
+    }
+
+    /// A letter for each run, in their order.
+    pub(super) fn order(&self) -> String {
+        match &self.b_first {
+            Some(pairs) => pairs.iter().map(|&b_first| if b_first { "BA" } else { "AB" }).collect(),
+            None => "A".repeat(self.a.len()) + &"B".repeat(self.b.len()),
+        }
+    }
+
+    /// By how much `value` is higher in B.
+    fn shift(&self, value: impl Fn(&RunUsage) -> f64, error: f64) -> Option<Shift> {
+        let of = |side: &[RunUsage]| side.iter().map(&value).collect::<Vec<f64>>();
+        let (a, b) = (of(&self.a), of(&self.b));
+        let Some(b_first) = &self.b_first else { return unpaired_shift(&a, &b, error) };
+        let pairs: Vec<Pair> =
+            (a.iter().zip(&b).zip(b_first)).map(|((&a, &b), &b_first)| Pair { a, b, b_first }).collect();
+        paired_shift(&pairs, error)
     }
 }
 
@@ -99,17 +122,10 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// Looks at `blocks`. `None` if a run has no joules.
-    pub(super) fn look(
-        blocks: &[Runs],
-        asked: Asked,
-        look: Look,
-        plan: &Plan,
-        random: &mut fastrand::Rng,
-    ) -> Option<Self> {
-        let changes: Vec<_> = (MEASURES.iter())
-            .map(|measure| relative_change(blocks, measure.value, look.error, random))
-            .collect();
+    /// Looks at `runs`. `None` if a run has no joules.
+    pub(super) fn look(runs: &Runs, asked: Asked, look: Look, plan: &Plan) -> Option<Self> {
+        let changes: Vec<_> =
+            MEASURES.iter().map(|measure| relative_change(runs, measure.value, look.error)).collect();
         let (shift, _) = changes.first()?.as_ref()?;
         let question = asked.question();
         let answer = question.answer(shift.interval);
@@ -131,37 +147,28 @@ impl Verdict {
 }
 
 /// The change of a value by its logarithm, so that it is a fraction of A.
-fn relative_change(
-    blocks: &[Runs],
-    value: fn(&RunUsage) -> f64,
-    error: f64,
-    random: &mut fastrand::Rng,
-) -> Option<(Shift, Change)> {
-    let logarithms: Vec<Block> = blocks.iter().map(|runs| runs.block(&|run| value(run).ln())).collect();
-    let found = shift(&logarithms, error, random)?;
-    let [a, b] = summaries(blocks, &value)?;
+fn relative_change(runs: &Runs, value: fn(&RunUsage) -> f64, error: f64) -> Option<(Shift, Change)> {
+    let found = runs.shift(|run| value(run).ln(), error)?;
+    let [a, b] = summaries(runs, &value)?;
     let change = Change { a, b, change: found.estimate.exp_m1(), interval: found.interval.map(f64::exp_m1) };
     Some((found, change))
 }
 
-fn summaries(blocks: &[Runs], value: &dyn Fn(&RunUsage) -> f64) -> Option<[Summary; 2]> {
-    let of =
-        |side: fn(&Runs) -> &[RunUsage]| -> Vec<f64> { blocks.iter().flat_map(side).map(value).collect() };
-    Some([Summary::of(&of(|runs| &runs.a))?, Summary::of(&of(|runs| &runs.b))?])
+fn summaries(runs: &Runs, value: &dyn Fn(&RunUsage) -> f64) -> Option<[Summary; 2]> {
+    let of = |side: &[RunUsage]| Summary::of(&side.iter().map(value).collect::<Vec<f64>>());
+    Some([of(&runs.a)?, of(&runs.b)?])
 }
 
 /// How each program changed, that with the largest change first. A program that a run lacks used nothing in
 /// it.
-pub(super) fn programs(blocks: &[Runs], error: f64, random: &mut fastrand::Rng) -> Vec<ProgramChange> {
-    let runs = || blocks.iter().flat_map(|runs| runs.a.iter().chain(&runs.b));
-    let mut names: Vec<&String> = runs().flat_map(|run| run.programs.keys()).collect();
+pub(super) fn programs(runs: &Runs, error: f64) -> Vec<ProgramChange> {
+    let mut names: Vec<&String> = runs.all().flat_map(|run| run.programs.keys()).collect();
     names.sort();
     names.dedup();
     let change = |name: &String| {
         let value = |run: &RunUsage| run.programs.get(name).map_or(0.0, |program| program.energy_j);
-        let joules: Vec<Block> = blocks.iter().map(|runs| runs.block(&value)).collect();
-        let found = shift(&joules, error, random)?;
-        let [a, b] = summaries(blocks, &value)?;
+        let found = runs.shift(value, error)?;
+        let [a, b] = summaries(runs, &value)?;
         Some(ProgramChange { program: name.clone(), a, b, change: found.estimate, interval: found.interval })
     };
     let mut changes: Vec<_> = names.into_iter().filter_map(change).collect();
@@ -176,7 +183,7 @@ mod tests {
     use super::*;
     use crate::cli::exec::usage::ProgramUsage;
 
-    /// A block of runs: `more` is what B's compiler uses more than A's.
+    /// Runs: `more` is what B's compiler uses more than A's.
     fn runs(more: f64) -> Runs {
         let run = |jitter: f64, more: f64| {
             let program = |energy_j| ProgramUsage { processes: 1, cpu_time_s: 1.0, energy_j };
@@ -193,13 +200,17 @@ mod tests {
             }
         };
         let jitters = [0.01, -0.03, 0.02, 0.0, -0.01, 0.03];
-        Runs { a: jitters.map(|j| run(j, 0.0)).to_vec(), b: jitters.map(|j| run(-j, more)).to_vec() }
+        Runs {
+            a: jitters.map(|j| run(j, 0.0)).to_vec(),
+            b: jitters.map(|j| run(-j, more)).to_vec(),
+            b_first: Some([true, false, false].repeat(2)),
+        }
     }
 
     fn look(more: f64, max_increase: Option<f64>) -> Verdict {
         let asked = Asked { difference: 0.02, max_increase };
-        let (plan, mut random) = (Plan::new(6, ERROR).unwrap(), fastrand::Rng::with_seed(1));
-        Verdict::look(&[runs(more)], asked, plan.last(), &plan, &mut random).unwrap()
+        let plan = Plan::new(6, ERROR).unwrap();
+        Verdict::look(&runs(more), asked, plan.last(), &plan).unwrap()
     }
 
     #[test]
@@ -212,7 +223,7 @@ mod tests {
         let machine = verdict.changes[1].as_ref().unwrap();
         assert!(machine.change.abs() < 0.01 && machine.interval.low < 0.0, "{machine:?}");
         assert!(verdict.changes[3].is_none(), "no wall time was recorded");
-        let programs = programs(&[runs(1.0)], ERROR, &mut fastrand::Rng::with_seed(1));
+        let programs = programs(&runs(1.0), ERROR);
         assert_eq!((programs.len(), programs[0].program.as_str()), (2, "cc1plus"));
         assert!((programs[0].change - 1.0).abs() < 0.03 && programs[0].interval.low > 0.9, "{programs:?}");
         assert!(programs[1].interval.low < 0.0 && programs[1].interval.high > 0.0, "{programs:?}");
@@ -229,10 +240,29 @@ mod tests {
 
     #[test]
     fn without_joules_there_is_no_verdict() {
-        let plan = Plan::new(5, ERROR).unwrap();
-        let runs = Runs { a: vec![RunUsage::default(); 5], b: vec![RunUsage::default(); 5] };
+        let plan = Plan::new(6, ERROR).unwrap();
+        let runs = Runs { a: vec![RunUsage::default(); 6], b: vec![RunUsage::default(); 6], b_first: None };
         let asked = Asked { difference: 0.02, max_increase: None };
-        let mut random = fastrand::Rng::with_seed(1);
-        assert!(Verdict::look(&[runs], asked, plan.last(), &plan, &mut random).is_none());
+        assert!(Verdict::look(&runs, asked, plan.last(), &plan).is_none());
+    }
+
+    #[test]
+    fn a_pair_is_compared_with_what_ran_beside_it_and_other_times_are_not() {
+        let jitters = [0.0, 2.0, 4.0, 6.0, 8.0, 10.0];
+        let run = |energy_j| RunUsage { energy_j, ..RunUsage::default() };
+        let (a, b) = (jitters.map(|j| run(10.0 + j)).to_vec(), jitters.map(|j| run(10.5 + j)).to_vec());
+        let of = |b_first| Runs { a: a.clone(), b: b.clone(), b_first }.shift(|run| run.energy_j, ERROR);
+        // The runs of each pair are one apart, so half of what they drift is within it.
+        let paired = of(Some([true, false, false, true, false, true].to_vec())).unwrap();
+        assert!(paired.interval.low > -0.6 && paired.interval.high < 1.6, "{paired:?}");
+        let unpaired = of(None).unwrap();
+        assert!(unpaired.interval.low < -5.0 && unpaired.interval.high > 5.0, "{unpaired:?}");
+    }
+
+    #[test]
+    fn the_order_has_a_letter_for_each_run() {
+        let of = |b_first| Runs { a: vec![RunUsage::default(); 2], b: vec![RunUsage::default(); 2], b_first };
+        let orders = [of(Some(vec![true, false])).order(), of(None).order()];
+        assert_eq!(orders, ["BAAB", "AABB"]);
     }
 }

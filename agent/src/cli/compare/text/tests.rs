@@ -32,18 +32,17 @@ fn report(more: f64, noise: f64, max_increase: Option<f64>) -> Report {
         };
         (0..10).map(run).collect()
     };
-    let blocks = vec![Runs { a: side(1.0), b: side(1.0 + more) }];
-    let (plan, mut random) = (Plan::once(10, ERROR).unwrap(), fastrand::Rng::with_seed(3));
+    let runs = Runs { a: side(1.0), b: side(1.0 + more), b_first: Some([true, false].repeat(5)) };
+    let plan = Plan::once(10, ERROR).unwrap();
     let asked = Asked { difference: 0.02, max_increase };
-    let verdict = Verdict::look(&blocks, asked, plan.last(), &plan, &mut random).unwrap();
+    let verdict = Verdict::look(&runs, asked, plan.last(), &plan).unwrap();
     let comparison = Comparison {
         names: ["make a | tee `b`".to_owned(), "x".repeat(200)],
-        programs: programs(&blocks, ERROR, &mut random),
-        order: "AB".repeat(10),
+        programs: programs(&runs, ERROR),
         seed: 3,
         remarks: vec!["other processes kept 0.7 CPUs busy during the runs, ".repeat(3)],
         plan,
-        blocks,
+        runs,
         verdict,
     };
     Report { comparison, asked, max_joules: None }
