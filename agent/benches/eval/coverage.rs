@@ -65,11 +65,9 @@ pub(crate) fn results(runs: &[Run]) -> String {
     let mut text = String::from(
         "\n### Intervals\n\n\
          How many of the 95 % intervals that `fitted` publishes (`wattrace.consumer.energy.uncertainty`) \
-         cover the\ntruth, over all processes of at least 20 mJ and all seeds, and the means of half width \
-         and error as parts of\nwhat a process caused. The half width of normally distributed errors is 2.5 \
-         times their mean. Most scenarios\nhave four to seven programs, which deviate alike with every seed: \
-         their rows say whether one of these is\nunlike the others, and only the swarms and `all` show how \
-         many intervals cover.\n\n\
+         cover the\ntruth, over all processes of at least 20 mJ and 36 seeds, and the means of half width \
+         and error as parts of\nwhat a process caused. The half width of normally distributed errors is \
+         2.5 times their mean.\n\n\
          | scenario, window | processes | covered | half width | error | half width over error |\n\
          | --- | ---: | ---: | ---: | ---: | ---: |\n",
     );

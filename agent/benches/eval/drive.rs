@@ -19,6 +19,15 @@ use crate::ours::Ours;
 use crate::scenarios::{EVALUATED, Scenario, WARM_UP};
 use crate::score::{Score, Truth};
 
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// All methods.
+    Methods,
+    /// The intervals of our best mode alone.
+    Intervals,
+}
+
 /// The scores of a scenario, with one seed or as the mean over several.
 pub(crate) struct Run {
     pub(crate) scenario: &'static str,
@@ -50,12 +59,19 @@ impl Run {
 }
 
 /// Runs `scenario` with samples `window` apart. Kinds of code differ `hidden` times as much as they normally
-/// do in what no counter shows.
-pub(crate) fn run(scenario: &Scenario, window: Duration, hidden: f64, seed: u64) -> Result<Run> {
+/// do in what no counter shows, and which of them has which difference is another matter with each seed.
+pub(crate) fn run(
+    scenario: &Scenario,
+    window: Duration,
+    hidden: f64,
+    seed: u64,
+    judged: Judged,
+) -> Result<Run> {
     let mut machine = scenario.machine.clone();
     machine.physics.hidden = hidden;
-    let mut harness =
-        Harness::new(Simulation::new(machine, &scenario.schedule(seed), seed).or_fatal()?, window, seed)?;
+    fastrand::Rng::with_seed(seed).shuffle(&mut machine.physics.hidden_of);
+    let simulation = Simulation::new(machine, &scenario.schedule(seed), seed).or_fatal()?;
+    let mut harness = Harness::new(simulation, window, seed, judged)?;
     let ticks = |span: Duration| span.as_nanos() / window.as_nanos();
     let mut tick = Duration::ZERO;
     harness.sample(tick)?;
@@ -109,7 +125,7 @@ struct Harness {
 }
 
 impl Harness {
-    fn new(simulation: Simulation, window: Duration, seed: u64) -> Result<Self> {
+    fn new(simulation: Simulation, window: Duration, seed: u64, judged: Judged) -> Result<Self> {
         let registry = Registry::new();
         let clock = Clock::manual(Timestamp(0));
         let meters = simulation.meters().iter().map(|meter| (meter.shown(), 0)).collect();
@@ -117,14 +133,17 @@ impl Harness {
         let shared = SharedSimulation::new(simulation);
         let energy = EnergySource::open(shared.clone(), &registry, clock.clone())?;
         let usage = UsageSource::open(shared.clone(), registry.clone(), clock.clone(), true)?;
-        let ours = Ours::all(&registry)?;
+        let (ours, others) = match judged {
+            Judged::Methods => (Ours::all(&registry)?, methods::all(window)),
+            Judged::Intervals => (Ours::best(&registry)?, Vec::new()),
+        };
         Ok(Self {
             shared,
             clock,
             energy,
             usage,
             ours,
-            others: methods::all(window),
+            others,
             random: Random::new(!seed),
             age,
             processes,

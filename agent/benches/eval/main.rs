@@ -38,7 +38,8 @@ use std::time::Duration;
 use wattrace_api::Error;
 use wattrace_progress::Progress;
 
-use drive::Run;
+use coverage::Coverage;
+use drive::{Judged, Run};
 use scenarios::Scenario;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -48,6 +49,8 @@ const WINDOWS: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(10
 /// Every scenario runs once with each of these seeds. They determine everything random: when, where and for
 /// how long threads run, the warm-up, the meter's noise, and when samples are taken.
 const SEEDS: [u64; 9] = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+/// Further seeds for intervals: how many of them cover is a matter of many programs.
+const MORE_SEEDS: std::ops::RangeInclusive<u64> = 10..=36;
 
 /// A scenario to run.
 struct Job<'a> {
@@ -55,6 +58,7 @@ struct Job<'a> {
     window: Duration,
     hidden: f64,
     seed: u64,
+    judged: Judged,
 }
 
 fn main() -> Result<()> {
@@ -74,25 +78,35 @@ fn main() -> Result<()> {
     }
     let given: Vec<u64> =
         arguments().filter_map(|a| a.strip_prefix("--seed=").and_then(|n| n.parse().ok())).collect();
+    let more_seeds: Vec<u64> = if given.is_empty() { MORE_SEEDS.collect() } else { Vec::new() };
     let seeds = if given.is_empty() { SEEDS.to_vec() } else { given };
 
     let (scenarios, mut jobs) = (scenarios::all(), Vec::new());
-    let mut add = |scenario, window, hidden| {
-        jobs.extend(seeds.iter().map(|&seed| Job { scenario, window, hidden, seed }));
+    let mut add = |scenario, window, hidden, judged, seeds: &[u64]| {
+        jobs.extend(seeds.iter().map(|&seed| Job { scenario, window, hidden, seed, judged }));
     };
     let wanted = |s: &&Scenario| only.is_empty() || only.iter().any(|part| s.name.contains(part.as_str()));
-    for scenario in scenarios.iter().filter(wanted) {
-        WINDOWS.iter().for_each(|&window| add(scenario, window, 1.0));
+    let wanted: Vec<&Scenario> = scenarios.iter().filter(wanted).collect();
+    for scenario in &wanted {
+        WINDOWS.iter().for_each(|&window| add(scenario, window, 1.0, Judged::Methods, &seeds));
     }
     // The scenario of mixed code again, with kinds of code that differ more or less in what no counter shows.
     let differences: &[f64] = if only.is_empty() { &[0.0, 1.0, 2.0, 4.0] } else { &[] };
     for scenario in scenarios.iter().filter(|scenario| scenario.name == scenarios::MIXED_CODE) {
-        differences.iter().for_each(|&hidden| add(scenario, WINDOWS[0], hidden));
+        differences.iter().for_each(|&hidden| add(scenario, WINDOWS[0], hidden, Judged::Methods, &seeds));
     }
-    let runs = run_all(&jobs)?;
+    for scenario in &wanted {
+        WINDOWS.iter().for_each(|&window| add(scenario, window, 1.0, Judged::Intervals, &more_seeds));
+    }
+    let mut runs = run_all(&jobs)?;
+    let more = runs.split_off(runs.len() - wanted.len() * WINDOWS.len() * more_seeds.len());
     let mut runs: Vec<Run> = runs.chunks(seeds.len()).map(Run::mean).collect();
     let hidden = runs.split_off(runs.len() - differences.len());
     let hidden: Vec<(f64, Run)> = differences.iter().copied().zip(hidden).collect();
+    for (run, more) in runs.iter_mut().zip(more.chunks(more_seeds.len().max(1))) {
+        let all = std::iter::once(&run.coverage).chain(more.iter().map(|run| &run.coverage));
+        run.coverage = Coverage::sum(all);
+    }
 
     let text = table::results(&runs, &hidden);
     println!("{text}");
@@ -119,10 +133,10 @@ fn run_all(jobs: &[Job<'_>]) -> Result<Vec<Run>> {
         while let Some((at, job)) =
             Some(next.fetch_add(1, Relaxed)).and_then(|at| jobs.get(at).map(|job| (at, job)))
         {
-            let Job { scenario, window, hidden, seed } = job;
+            let Job { scenario, window, hidden, seed, judged } = job;
             let now = format!("{}, {window:?} windows, seed {seed}", scenario.name);
             lock(&progress).show_step(done.load(Relaxed), jobs.len(), &now);
-            runs.push((at, drive::run(scenario, *window, *hidden, *seed)?));
+            runs.push((at, drive::run(scenario, *window, *hidden, *seed, *judged)?));
             done.fetch_add(1, Relaxed);
         }
         Ok(runs)

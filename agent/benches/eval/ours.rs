@@ -41,8 +41,17 @@ enum SeriesKind {
 impl Ours {
     /// One for each mode.
     pub(crate) fn all(registry: &Arc<Registry>) -> Result<Vec<Self>> {
+        Self::of(&MODES, registry)
+    }
+
+    /// The best mode alone.
+    pub(crate) fn best(registry: &Arc<Registry>) -> Result<Vec<Self>> {
+        Self::of(&MODES[MODES.len() - 1..], registry)
+    }
+
+    fn of(modes: &[&'static str], registry: &Arc<Registry>) -> Result<Vec<Self>> {
         let mut all = Vec::new();
-        for mode in MODES {
+        for &mode in modes {
             let config = format!("weights = \"{mode}\"\nstate = \"none\"");
             let config = toml::from_str::<AttributionConfig>(&config);
             let Ok(config) = config else {

@@ -43,6 +43,8 @@ pub struct Physics {
     pub dram_nj: f64,
     /// How much kinds of code differ in what no counter shows: 0 not at all, 1 as in their profiles.
     pub hidden: f64,
+    /// Of which kind each kind of code, in the order of [`Mix::ALL`], has what no counter shows.
+    pub hidden_of: [Mix; Mix::ALL.len()],
     /// Power of a package while anything runs on it, beyond that of one that sleeps, W.
     pub awake_watts: f64,
     /// Static power of a package outside of cores and uncore, W.
@@ -75,6 +77,7 @@ impl Default for Physics {
             uncore_nj: 9.0,
             dram_nj: 22.0,
             hidden: 1.0,
+            hidden_of: Mix::ALL,
             awake_watts: 0.0,
             package_watts: 6.0,
             core_watts: 0.4,
@@ -138,7 +141,8 @@ impl Physics {
 
     /// What a thread of `mix` does and causes on a core at `ghz`, alone or sharing it.
     pub(crate) fn load(&self, mix: Mix, ghz: f64, shared: bool) -> Load {
-        let Profile { ipc, mpki, stall_ns, weight, row_weight } = mix.profile();
+        let Profile { ipc, mpki, stall_ns, .. } = mix.profile();
+        let Profile { weight, row_weight, .. } = self.hidden_of[mix as usize].profile();
         let misses = mpki / 1e3;
         let (cycles, stall) = if shared { (self.smt_cycles, self.smt_stall) } else { (1.0, 1.0) };
         let ipc = 1.0 / (cycles / ipc + stall * misses * stall_ns * ghz);
