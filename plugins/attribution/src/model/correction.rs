@@ -85,7 +85,10 @@ mod tests {
             (rates[STATIC], rates[Feature::Time as usize]) = (1.0, loads[second % loads.len()]);
             let dynamic = 10.0 * rates[Feature::Time as usize];
             let watts = 10.0 * (1.0 + parts[0]) + dynamic * (1.0 + parts[1]);
-            seconds.add(&Observation { rates, utilisation: 0.5, watts, seconds: 1.0 }, 1e-3);
+            seconds.add(
+                &Observation { rates, utilisation: 0.5, watts, seconds: 1.0, awake_variance: 0.0 },
+                1e-3,
+            );
         }
         let Correction { of_static, of_dynamic } = seconds.correction(&coefficients, deviations);
         [of_static, of_dynamic]

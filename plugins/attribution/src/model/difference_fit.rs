@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::constants::{DIFFERENCE_SECONDS, RECENT_SECONDS};
-use super::features::{Coefficients, FEATURES, Features};
+use super::features::{Coefficients, FEATURES, Feature, Features};
 use super::nnls::Matrix;
 use super::observation::Observation;
 
@@ -25,6 +25,9 @@ pub(super) struct DifferenceFit {
     squares: f64,
     #[serde(default)]
     count: f64,
+    /// The sum of the variances of [`Feature::Awake`], as parts of power's square.
+    #[serde(default)]
+    awake_variance: f64,
     /// The mean of the last seconds, once there is one. It is not kept across restarts.
     #[serde(skip)]
     recent: Option<RecentMean>,
@@ -36,6 +39,8 @@ pub(super) struct Changes {
     /// The sum of squares, and how much of it the fit leaves unexplained.
     pub(super) squares: f64,
     pub(super) unexplained: f64,
+    /// The part of that which follows from not knowing how long the package was awake.
+    pub(super) of_awake: f64,
     /// Their number.
     pub(super) count: f64,
 }
@@ -64,6 +69,7 @@ impl DifferenceFit {
         let weight = watts.max(recent.watts).max(least).powi(-2);
         self.squares = self.squares * keep + weight * watts_difference * watts_difference;
         self.count = self.count * keep + 1.0;
+        self.awake_variance = self.awake_variance * keep + weight * observation.awake_variance;
         for i in 0..FEATURES {
             self.watts[i] = self.watts[i] * keep + weight * difference[i] * watts_difference;
             for j in 0..FEATURES {
@@ -90,7 +96,12 @@ impl DifferenceFit {
                 unexplained += coefficients[i] * coefficients[j] * self.features[i][j];
             }
         }
-        Changes { squares: self.squares, unexplained: unexplained.max(0.0), count: self.count }
+        Changes {
+            squares: self.squares,
+            unexplained: unexplained.max(0.0),
+            of_awake: coefficients[Feature::Awake as usize].powi(2) * self.awake_variance,
+            count: self.count,
+        }
     }
 
     /// The mean of the last seconds.

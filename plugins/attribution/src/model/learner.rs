@@ -200,7 +200,7 @@ mod tests {
         let mut rates = [0.0; FEATURES];
         rates[Feature::Always as usize] = 1.0;
         rates[Feature::Time as usize] = utilisation;
-        Observation { rates, utilisation, watts, seconds: 0.1 }
+        Observation { rates, utilisation, watts, seconds: 0.1, awake_variance: 0.0 }
     }
 
     fn static_watts(learner: &Learner) -> Option<f64> {
@@ -326,7 +326,13 @@ mod tests {
             rates[Feature::Always as usize] = 1.0;
             rates[Feature::Time as usize] = busy;
             let watts = 10.0 + 20.0 * busy + 0.1 * heat;
-            learner.learn(&Observation { rates, utilisation: busy, watts, seconds: 0.1 });
+            learner.learn(&Observation {
+                rates,
+                utilisation: busy,
+                watts,
+                seconds: 0.1,
+                awake_variance: 0.0,
+            });
         }
         learner.fit(&[Feature::Time], None, None, level_weight).unwrap()[Feature::Time as usize]
     }

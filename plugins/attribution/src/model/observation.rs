@@ -19,12 +19,14 @@ pub(crate) struct ObservedWindow {
     pub(crate) idle_ns: u64,
     /// The part of it, 0 to 1, in which nothing ran, if consumers run independently of each other.
     pub(super) asleep: f64,
+    /// The part of it in which something ran at least, and at most.
+    pub(super) awake: [f64; 2],
 }
 
 impl ObservedWindow {
     /// A window of which usage covers `ns`, with `idle_ns` of idle time and no consumers yet.
     pub(crate) fn new(microjoules: u64, ns: u64, idle_ns: u64) -> Self {
-        Self { features: [0.0; FEATURES], microjoules, ns, busy_ns: 0, idle_ns, asleep: 1.0 }
+        Self { features: [0.0; FEATURES], microjoules, ns, busy_ns: 0, idle_ns, asleep: 1.0, awake: [0.0; 2] }
     }
 
     /// Busy time over all CPU time, 0 to 1; 0 if there is none.
@@ -32,11 +34,19 @@ impl ObservedWindow {
         self.busy_ns as f64 / (self.busy_ns + self.idle_ns).max(1) as f64
     }
 
+    /// The variance of the time in which something ran, s²: all that usage allows is equally likely.
+    fn awake_variance(&self) -> f64 {
+        let [least, most] = self.awake.map(|part| part * self.ns as f64 * 1e-9);
+        (most - least).max(0.0).powi(2) / 12.0
+    }
+
     /// Adds the usage of a consumer.
     pub(crate) fn add(&mut self, amounts: &Amounts) {
         let time = amounts[Quantity::Time as usize];
         self.busy_ns += time;
         self.asleep *= awake::rest(time, self.ns);
+        let (cpus, [least, most]) = (time as f64 / self.ns.max(1) as f64, self.awake);
+        self.awake = [least.max(cpus / cpus.max(1.0).ceil()), (most + cpus).min(1.0)];
         self.features.iter_mut().zip(features(amounts)).for_each(|(sum, f)| *sum += f);
         self.features[Feature::Awake as usize] = (1.0 - self.asleep) * self.ns as f64 * 1e-9;
     }
@@ -52,6 +62,8 @@ pub(super) struct Observation {
     pub(super) watts: f64,
     /// Its length.
     pub(super) seconds: f64,
+    /// The variance of the rate of [`Feature::Awake`].
+    pub(super) awake_variance: f64,
 }
 
 impl Observation {
@@ -62,7 +74,9 @@ impl Observation {
         let mut rates = self.rates;
         rates.iter_mut().zip(next.rates).for_each(|(rate, next)| *rate = mean(*rate, next));
         let (utilisation, watts) = (mean(self.utilisation, next.utilisation), mean(self.watts, next.watts));
-        Self { rates, utilisation, watts, seconds }
+        let variance = |of: &Self| of.awake_variance * of.seconds.powi(2);
+        let awake_variance = (variance(self) + variance(next)) / seconds.powi(2);
+        Self { rates, utilisation, watts, seconds, awake_variance }
     }
 }
 
@@ -74,6 +88,7 @@ pub(super) struct Accumulator {
     ns: u64,
     busy_ns: u64,
     all_ns: u64,
+    awake_variance: f64,
 }
 
 impl Accumulator {
@@ -84,10 +99,11 @@ impl Accumulator {
         self.ns += window.ns;
         self.busy_ns += window.busy_ns;
         self.all_ns += window.busy_ns + window.idle_ns;
+        self.awake_variance += window.awake_variance();
         if self.ns < OBSERVATION.as_nanos() as u64 || self.all_ns == 0 {
             return None;
         }
-        let Self { features, microjoules, ns, busy_ns, all_ns } = std::mem::take(self);
+        let Self { features, microjoules, ns, busy_ns, all_ns, awake_variance } = std::mem::take(self);
         let seconds = ns as f64 * 1e-9;
         let mut rates = features.map(|f| f / seconds);
         rates[Feature::Always as usize] = 1.0;
@@ -96,6 +112,7 @@ impl Accumulator {
             utilisation: busy_ns as f64 / all_ns as f64,
             watts: microjoules as f64 * 1e-6 / seconds,
             seconds,
+            awake_variance: awake_variance / seconds.powi(2),
         })
     }
 }
@@ -108,7 +125,7 @@ mod tests {
     fn two_observations_together_are_their_mean_by_length() {
         let observation = |watts: f64, seconds: f64| {
             let rates = [watts / 10.0; FEATURES];
-            Observation { rates, utilisation: watts / 100.0, watts, seconds }
+            Observation { rates, utilisation: watts / 100.0, watts, seconds, awake_variance: watts }
         };
         let both = observation(10.0, 0.1).with(&observation(50.0, 0.3));
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a}, not {b}");
@@ -116,5 +133,26 @@ mod tests {
         near(both.utilisation, 0.4);
         near(both.seconds, 0.4);
         both.rates.iter().for_each(|&rate| near(rate, 4.0));
+        // (10 · 0.01 + 50 · 0.09) / 0.16
+        near(both.awake_variance, 28.75);
+    }
+
+    #[test]
+    fn how_long_a_package_was_awake_is_known_as_far_as_usage_says() {
+        const SECOND: u64 = 1_000_000_000;
+        // The range of the time awake where consumers ran for these parts of a second.
+        let range = |parts: &[f64]| {
+            let mut window = ObservedWindow::new(0, SECOND, 0);
+            parts.iter().for_each(|part| window.add(&[(part * 1e9) as u64, 0, 0, 0, 0]));
+            (window.awake_variance() * 12.0).sqrt()
+        };
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a}, not {b}");
+        near(range(&[]), 0.0);
+        near(range(&[0.4]), 0.0);
+        near(range(&[0.5, 0.3]), 0.3);
+        near(range(&[0.8, 0.7]), 0.2);
+        near(range(&[1.0, 0.7]), 0.0);
+        // Two threads of three quarters each.
+        near(range(&[1.5]), 0.25);
     }
 }

@@ -14,7 +14,13 @@ fn learner(observations: u32) -> Learner {
     let mut rates = [0.0; FEATURES];
     rates[Feature::Always as usize] = 1.0;
     for _ in 0..observations {
-        learner.learn(&Observation { rates, utilisation: 0.0, watts: 10.0, seconds: 0.1 });
+        learner.learn(&Observation {
+            rates,
+            utilisation: 0.0,
+            watts: 10.0,
+            seconds: 0.1,
+            awake_variance: 0.0,
+        });
     }
     learner
 }

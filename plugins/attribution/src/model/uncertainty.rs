@@ -138,7 +138,7 @@ fn deviation(changes: &Changes, noise: f64, fitted: f64) -> Option<f64> {
     }
     // What was fitted looks better on what it was fitted to than it is.
     let unexplained = changes.unexplained * changes.count / (changes.count - fitted);
-    let variance = (unexplained - of_meter).max(0.0) / changes.squares;
+    let variance = (unexplained - of_meter - changes.of_awake).max(0.0) / changes.squares;
     Some(variance.sqrt()).filter(|deviation| deviation.is_finite())
 }
 
@@ -211,6 +211,29 @@ mod tests {
         }
         let deviation = model.uncertainty(&last).deviation;
         assert!(deviation < 0.012, "{deviation}");
+    }
+
+    #[test]
+    fn who_ran_when_within_a_window_is_not_known_and_does_not_look_like_consumers_that_deviate() {
+        let (mut model, mut random) = (model(None), 7_u64);
+        let mut last = window(&[0; 5], 10.0);
+        for _ in 0..600 {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let [first, second, when] = [20, 34, 48].map(|bits| (random >> bits) as u16 as f64 / 65535.0);
+            let parts = [first, second].map(|part| (part * 4.0).floor() / 4.0);
+            let (least, most) = (parts[0].max(parts[1]), (parts[0] + parts[1]).min(1.0));
+            let awake = least + (most - least) * when;
+            let watts = 10.0 + 8.0 * awake + 10.0 * (parts[0] + parts[1]);
+            let idle_ns = ((2.0 - parts[0] - parts[1]) * 1e9) as u64;
+            last = ObservedWindow::new((watts * 1e6) as u64, 1_000_000_000, idle_ns);
+            for part in parts {
+                let cycles = part * 3e9;
+                last.add(&[(part * 1e9) as u64, 0, cycles as u64, (cycles * 1.5) as u64, 0]);
+            }
+            model.observe(&last);
+        }
+        let deviation = model.uncertainty(&last).deviation;
+        assert!(deviation < 0.04, "{deviation}");
     }
 
     #[test]
