@@ -47,17 +47,51 @@ impl Coverage {
         })
     }
 
+    /// How many percent are covered.
+    fn percent(&self) -> f64 {
+        self.covered / self.processes * 100.0
+    }
+
+    /// The half width over the error, means of both.
+    fn ratio(&self) -> f64 {
+        self.half_widths / self.errors
+    }
+
     fn row(&self, name: &str) -> String {
         let part = |sum: f64| sum / self.processes * 100.0;
         format!(
             "| {name} | {:.0} | {:.1} % | {:.1} % | {:.1} % | {:.1} |\n",
             self.processes,
-            part(self.covered),
+            self.percent(),
             part(self.half_widths),
             part(self.errors),
-            self.half_widths / self.errors
+            self.ratio()
         )
     }
+}
+
+/// The goals of intervals, what came out, and whether they are met.
+pub(crate) fn goals(runs: &[Run]) -> [(String, String, bool); 2] {
+    let goal = |goal: &str, is_met: fn(&Coverage) -> bool, value: fn(&Coverage) -> String| {
+        let missed = runs.iter().filter(|run| !is_met(&run.coverage));
+        let missed: Vec<String> = missed
+            .map(|run| format!("{}, {:?}: {}", run.scenario, run.window, value(&run.coverage)))
+            .collect();
+        let result = if missed.is_empty() { "in all".to_owned() } else { missed.join("; ") };
+        (goal.to_owned(), result, missed.is_empty())
+    };
+    [
+        goal(
+            "its 95 % intervals cover 93 to 97 % of the processes in every scenario",
+            |of| (93.0..=97.0).contains(&of.percent()),
+            |of| format!("{:.1} %", of.percent()),
+        ),
+        goal(
+            "half their width is at most 2.5 times the mean error",
+            |of| of.ratio() <= 2.5,
+            |of| format!("{:.1}", of.ratio()),
+        ),
+    ]
 }
 
 /// The table: a row for each scenario and window.

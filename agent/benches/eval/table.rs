@@ -117,7 +117,7 @@ fn goals(text: &mut String, runs: &[Run]) {
     let proportions = behind(is_other, |v| v.proportions, |_| &[]);
     let residual = runs.iter().flat_map(|run| &run.ours).filter_map(|v| v.conservation).fold(0.0, f64::max);
     let met = |met: bool| if met { "met" } else { "missed" };
-    let goals = [
+    let mut goals = vec![
         (
             format!(
                 "the mean error per process of our best mode ({name}) is at most {} with every seed",
@@ -148,6 +148,7 @@ fn goals(text: &mut String, runs: &[Run]) {
             residual == 0.0,
         ),
     ];
+    goals.extend(coverage::goals(runs));
     _ = writeln!(text, "| goal | result | |\n| --- | --- | --- |");
     for (goal, result, is_met) in goals {
         _ = writeln!(text, "| {goal} | {result} | {} |", met(is_met));

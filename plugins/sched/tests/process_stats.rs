@@ -17,6 +17,7 @@ use std::sync::mpsc;
 use support::*;
 use wattrace_common::process_stats::{LivingThread, ProcessStats};
 use wattrace_sched::kernel::{Kernel, Options};
+use wattrace_sched::requirements::Facts;
 
 /// Set in the process under test.
 const WORK: &str = "WATTRACE_TEST_WORK";
@@ -135,6 +136,7 @@ fn all_threads_of_living_processes_are_listed_with_what_they_used() {
         return;
     }
     let mut kernel = kernel();
+    assert_eq!(kernel.lists_threads(), Facts::gather().btf);
     if !kernel.lists_threads() {
         return eprintln!("skipped: this kernel has no type information");
     }
