@@ -189,7 +189,7 @@ async fn compare(
     sides: [Side; 2],
 ) -> Result<Report, Failure> {
     let plan = if options.all_runs { Plan::once } else { Plan::new }(options.runs as usize, ERROR);
-    let plan = plan.ok_or_else(|| Failure::usage("--runs: at least 6"))?;
+    let plan = plan.ok_or_else(|| Failure::usage("--runs: at least 6, fewer pairs show nothing"))?;
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1 << 53));
     let mut random = fastrand::Rng::with_seed(seed);
     let mut tracer = Tracer::start(config, plugins, runtime, Outputs::None, None, None).await?;

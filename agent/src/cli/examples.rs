@@ -95,11 +95,11 @@ Exit code 1: no meter, or nothing can be measured.";
 
 pub(super) const COMPARE: &str = "\
 Examples:
-  wattrace compare --runs 5 './bench' 'nice ./bench'
+  wattrace compare --runs 6 './bench' 'nice ./bench'
   wattrace compare --git main..HEAD --build 'make' './bench'
   wattrace compare --max-increase 2% before.json after.json
 
-The runs are interleaved in random order, until the question is answered.
+Runs are made in pairs, each in random order, until the question is answered.
 Exit codes: 3: a gate was exceeded; 4: with --strict, the noise was too large
 to decide; 1: a command, a build or the measurement failed.";
 
