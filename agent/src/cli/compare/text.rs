@@ -35,7 +35,7 @@ impl Report {
     pub(super) fn in_words(&self) -> String {
         let Comparison { verdict, plan, .. } = &self.comparison;
         let Some(energy) = verdict.energy() else { return String::new() };
-        let (a, b) = (number(energy.a.median), number(energy.b.median));
+        let (a, b) = (number(energy.a.mean), number(energy.b.mean));
         let mut text = match self.verdict() {
             "more" | "less" => format!(
                 "B uses {} {} energy than A: {b} J instead of {a} J (the change is {}).",
@@ -90,7 +90,7 @@ impl Report {
             ""
         };
         let method = format!(
-            "Medians of {of_a} runs of A and {of_b} of B{stopped}; {} joules. A run varies by {}; {} runs of \
+            "Means of {of_a} runs of A and {of_b} of B{stopped}; {} joules. A run varies by {}; {} runs of \
              each side find a difference of {} (95 times in 100). Of 100 comparisons of a command with \
              itself, at most 5 report a difference.",
             self.origin(),
@@ -117,7 +117,7 @@ impl Report {
     fn measures(&self) -> String {
         let mut rows = vec![["", "A", "B", "change", "between"].map(String::from)];
         for (name, change) in self.changes() {
-            let (a, b) = (number(change.a.median), number(change.b.median));
+            let (a, b) = (number(change.a.mean), number(change.b.mean));
             rows.push([name.to_owned(), a, b, signed(change.change), range(change.interval)]);
         }
         aligned(&rows, &[0], "  ")
@@ -184,7 +184,7 @@ impl Report {
         text += &format!("A is {a} ({of_a} runs), B is {b} ({of_b} runs); {} joules.\n\n", self.origin());
         text += "| | A | B | change | between |\n| --- | ---: | ---: | ---: | ---: |\n";
         for (name, change) in self.changes() {
-            let (a, b) = (number(change.a.median), number(change.b.median));
+            let (a, b) = (number(change.a.mean), number(change.b.mean));
             let (by, between) = (signed(change.change), range(change.interval));
             text += &format!("| {name} | {a} | {b} | {by} | {between} |\n");
         }
@@ -218,7 +218,7 @@ fn program(p: &ProgramChange) -> [String; 4] {
         }
         _ => "unknown".to_owned(),
     };
-    [number(p.a.median), number(p.b.median), joules(p.change), between]
+    [number(p.a.mean), number(p.b.mean), joules(p.change), between]
 }
 
 /// A fraction as percent: one digit after the point, two below 1 %.
