@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use crate::drive::Run;
 use crate::score::MIN_JOULES;
+use crate::{MORE_SEEDS, SEEDS};
 
 /// The intervals of the processes of a scenario, with one seed or over several.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,12 +97,13 @@ pub(crate) fn goals(runs: &[Run]) -> [(String, String, bool); 2] {
 
 /// The table: a row for each scenario and window.
 pub(crate) fn results(runs: &[Run]) -> String {
-    let mut text = String::from(
+    let seeds = SEEDS.len() + MORE_SEEDS.count();
+    let mut text = format!(
         "\n### Intervals\n\n\
          How many of the 95 % intervals that `fitted` publishes (`wattrace.consumer.energy.uncertainty`) \
-         cover the\ntruth, over all processes of at least 20 mJ and 36 seeds, and the means of half width \
-         and error as parts of\nwhat a process caused. The half width of normally distributed errors is \
-         2.5 times their mean.\n\n\
+         cover the\ntruth, over all processes of at least 20 mJ and {seeds} seeds, and the means of half \
+         width and error as parts of\nwhat a process caused. The half width of normally distributed errors \
+         is 2.5 times their mean.\n\n\
          | scenario, window | processes | covered | half width | error | half width over error |\n\
          | --- | ---: | ---: | ---: | ---: | ---: |\n",
     );

@@ -209,11 +209,11 @@ async fn compare(
         }
     }
     progress.begin_steps();
-    let mut runs = Runs { b_first: Some(Vec::new()), ..Runs::default() };
+    let order = order(plan.last().runs, &mut random);
+    let mut runs = Runs { b_first: Some(order.clone()), ..Runs::default() };
     let mut verdict = None;
     for (number, &look) in plan.looks().iter().enumerate() {
-        while runs.b.len() < look.runs {
-            let b_first = random.bool();
+        for &b_first in &order[runs.b.len()..look.runs] {
             for is_b in [b_first, !b_first] {
                 let (side, letter) = if is_b { (&sides[1], 'B') } else { (&sides[0], 'A') };
                 let (done, total) = (runs.all().count(), 2 * plan.last().runs);
@@ -222,7 +222,6 @@ async fn compare(
                 let usage = options.run.run(&mut tracer, &side.job).await?;
                 if is_b { &mut runs.b } else { &mut runs.a }.push(usage);
             }
-            runs.b_first.get_or_insert_default().push(b_first);
         }
         let found = Verdict::look(&runs, options.asked(), look, &plan).ok_or_else(no_joules)?;
         if number == 0 {
@@ -246,9 +245,29 @@ async fn compare(
     Ok(Report::new(options, comparison))
 }
 
+/// Of each of so many pairs, whether B is first.
+fn order(pairs: usize, random: &mut fastrand::Rng) -> Vec<bool> {
+    (0..pairs).map(|_| random.bool()).collect()
+}
+
 fn no_joules() -> Failure {
     Failure::new(
         "a run has no joules: no meter and no estimate works here (`wattrace doctor` says why), or the \
          command is too short for them",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_pairs_is_random_and_follows_from_the_seed() {
+        let of = |seed| order(100, &mut fastrand::Rng::with_seed(seed));
+        assert!((30..70).contains(&of(1).iter().filter(|&&b_first| b_first).count()));
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
+        let changes = of(1).windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!((30..70).contains(&changes), "the sides alternate {changes} times in 99");
+    }
 }

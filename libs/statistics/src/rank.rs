@@ -18,10 +18,8 @@ pub(crate) enum Statistic {
 
 /// Of the signed-rank statistic of `count` differences: the number of pairs of them whose sum is positive.
 pub(crate) fn signed_rank(count: usize) -> Statistic {
-    let n = count as f64;
     if count > EXACT {
-        let variance = n * (n + 1.0) * (2.0 * n + 1.0) / 24.0;
-        return Statistic::Normal { mean: n * (n + 1.0) / 4.0, stddev: variance.sqrt() };
+        return normal_signed_rank(count);
     }
     // Each rank counts with a probability of a half.
     let mut probability = vec![0.0; count * (count + 1) / 2 + 1];
@@ -34,6 +32,12 @@ pub(crate) fn signed_rank(count: usize) -> Statistic {
         }
     }
     Statistic::Exact(probability)
+}
+
+fn normal_signed_rank(count: usize) -> Statistic {
+    let n = count as f64;
+    let variance = n * (n + 1.0) * (2.0 * n + 1.0) / 24.0;
+    Statistic::Normal { mean: n * (n + 1.0) / 4.0, stddev: variance.sqrt() }
 }
 
 /// Of the rank-sum statistic: the number of pairs of one of `a` and one of `b` values in which the second is
@@ -82,7 +86,7 @@ impl Statistic {
     }
 
     /// How many values to exclude at either end for an interval of about one standard deviation to either
-    /// side, and how many standard deviations it is. None if there are too few values for any.
+    /// side, and how many standard deviations it is. 0: there are too few values for any.
     pub(crate) fn about_one_deviation(&self) -> (usize, f64) {
         let excluded = self.excluded(0.32);
         let outside = match self {
@@ -124,13 +128,8 @@ mod tests {
 
     #[test]
     fn the_normal_distribution_continues_the_exact_one() {
-        let normal = |n: usize| {
-            let count = n as f64;
-            let variance = count * (count + 1.0) * (2.0 * count + 1.0) / 24.0;
-            Statistic::Normal { mean: count * (count + 1.0) / 4.0, stddev: variance.sqrt() }.excluded(0.05)
-        };
-        let exact = signed_rank(EXACT).excluded(0.05);
-        assert!(exact.abs_diff(normal(EXACT)) <= 1, "{exact} {}", normal(EXACT));
+        let [exact, normal] = [signed_rank(EXACT), normal_signed_rank(EXACT)].map(|s| s.excluded(0.05));
+        assert!(exact.abs_diff(normal) <= 1, "{exact} {normal}");
         let (excluded, deviations) = signed_rank(200).about_one_deviation();
         assert!(excluded > 0 && (0.95..1.05).contains(&deviations), "{excluded} {deviations}");
     }

@@ -147,7 +147,7 @@ impl Accounts {
         let Some(stats) = processes.stats().filter(|stats| stats.is_due(now, last)) else { return false };
         stats.begin_listing(self.clock.now());
         let listed = self.kernel.living_threads(|thread| processes.living(thread));
-        if let Err(e) = &listed {
+        if let Err(e) = listed.map_err(|e| e.with_causes()) {
             warn!("plugins.sched.process_stats: {e}; trying again after the next interval");
         }
         processes.listed();

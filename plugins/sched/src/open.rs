@@ -40,7 +40,7 @@ impl Accounts {
                 "the kernel programs are read at ticks only and may overflow, because the kernel cannot wake \
                  the agent when their memory fills up: {}. Remedy: sudo sysctl \
                  kernel.perf_event_paranoid=2, or run as root, or set a short plugins.sched.interval",
-                with_causes(error)
+                error.with_causes()
             );
         }
         let logger = EbpfLogger::init(kernel.ebpf());
@@ -169,9 +169,4 @@ fn begin_accounting(kernel: &mut Kernel, cpus: usize) -> Result<Timestamp, Error
         }
     }
     Ok(Timestamp(begun))
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |message, cause| format!("{message}: {cause}"))
 }

@@ -38,8 +38,8 @@ impl Asked {
 pub(super) struct Runs {
     pub(super) a: Vec<RunUsage>,
     pub(super) b: Vec<RunUsage>,
-    /// Of each pair of an A and a B, which ran one right after the other: whether B was first. `None`: the
-    /// sides ran at different times.
+    /// Of each pair of an A and a B, which run one right after the other: whether B is first. A comparison
+    /// that stops early does not make all pairs. `None`: the sides ran at different times.
     pub(super) b_first: Option<Vec<bool>>,
 }
 
@@ -52,7 +52,9 @@ impl Runs {
     /// A letter for each run, in their order.
     pub(super) fn order(&self) -> String {
         match &self.b_first {
-            Some(pairs) => pairs.iter().map(|&b_first| if b_first { "BA" } else { "AB" }).collect(),
+            Some(pairs) => {
+                pairs.iter().take(self.b.len()).map(|&b_first| if b_first { "BA" } else { "AB" }).collect()
+            }
             None => "A".repeat(self.a.len()) + &"B".repeat(self.b.len()),
         }
     }

@@ -35,7 +35,7 @@ pub(super) struct Awake {
 
 /// How many threads a consumer ran at least that used so many CPUs on average, and for which part of the
 /// window each of them ran.
-fn threads(cpus: f64) -> (u32, f64) {
+pub(super) fn threads(cpus: f64) -> (u32, f64) {
     if cpus <= 1.0 {
         return (1, cpus);
     }

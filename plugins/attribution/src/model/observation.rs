@@ -45,8 +45,9 @@ impl ObservedWindow {
         let time = amounts[Quantity::Time as usize];
         self.busy_ns += time;
         self.asleep *= awake::rest(time, self.ns);
-        let (cpus, [least, most]) = (time as f64 / self.ns.max(1) as f64, self.awake);
-        self.awake = [least.max(cpus / cpus.max(1.0).ceil()), (most + cpus).min(1.0)];
+        let cpus = time as f64 / self.ns.max(1) as f64;
+        let ((_, part), [least, most]) = (awake::threads(cpus), self.awake);
+        self.awake = [least.max(part), (most + cpus).min(1.0)];
         self.features.iter_mut().zip(features(amounts)).for_each(|(sum, f)| *sum += f);
         self.features[Feature::Awake as usize] = (1.0 - self.asleep) * self.ns as f64 * 1e-9;
     }

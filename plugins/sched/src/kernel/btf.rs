@@ -131,9 +131,12 @@ impl<'a> Btf<'a> {
         const HEADER_LEN: u32 = 24;
         let (mut types, mut strings) = (Vec::new(), vec![0]);
         let mut next = 1;
-        let is_wanted = |name: &&[u8]| prefixes.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
-        for (id, t) in self.all().filter(|(_, t)| [TYPEDEF, FUNCTION].contains(&t.kind)) {
-            let Some(name) = self.name(t.name).filter(is_wanted) else { continue };
+        let is_wanted = |t: &Type<'_>| {
+            [TYPEDEF, FUNCTION].contains(&t.kind)
+                && prefixes.iter().any(|prefix| self.begins_with(t.name, prefix))
+        };
+        for (id, t) in self.all().filter(|(_, t)| is_wanted(t)) {
+            let Some(name) = self.name(t.name) else { continue };
             let others = [0, FORWARD << 24, 0].into_iter().cycle().take(3 * (id - next));
             let this = [strings.len() as u32, t.kind << 24, 0];
             types.extend(others.chain(this).flat_map(u32::to_ne_bytes));
@@ -151,6 +154,11 @@ impl<'a> Btf<'a> {
 
     fn name(&self, offset: u32) -> Option<&[u8]> {
         self.strings.get(offset as usize..)?.split(|&byte| byte == 0).next()
+    }
+
+    /// Compares without looking for the end of the name first: this is asked of every function.
+    fn begins_with(&self, offset: u32, prefix: &str) -> bool {
+        self.strings.get(offset as usize..).is_some_and(|rest| rest.starts_with(prefix.as_bytes()))
     }
 
     /// Compares without looking for the end of the name first: this is asked of every structure.

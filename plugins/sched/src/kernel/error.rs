@@ -47,6 +47,12 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// The message with those of its causes, for a log.
+    pub(crate) fn with_causes(&self) -> String {
+        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
+        causes.fold(self.to_string(), |message, cause| format!("{message}: {cause}"))
+    }
+
     /// The error of a source that cannot open.
     pub(crate) fn into_error(self) -> Error {
         if matches!(self, KernelError::Denied { .. }) { Error::denied(self) } else { Error::fatal(self) }

@@ -30,8 +30,8 @@ pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> bool {
     match load(ebpf) {
         Ok(()) => true,
         Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            warn!("plugins.sched.process_stats: only of processes that end, because: {error}: {cause}");
+            let error = error.with_causes();
+            warn!("plugins.sched.process_stats: only of processes that end, because: {error}");
             false
         }
     }

@@ -68,7 +68,7 @@ impl Plan {
         }
         lift_memlock_limit();
         let (offsets, btf) = if options.typed && facts.btf {
-            let (offsets, outline) = read_types()?;
+            let (offsets, outline) = read_types(options.process_stats)?;
             let btf = Btf::parse(&outline, aya::Endianness::default());
             (offsets, Some(btf.map_err(failed("parse the kernel's BTF"))?))
         } else {
@@ -152,13 +152,15 @@ impl Plan {
     }
 }
 
-/// Reads the kernel's type information: the offsets, and the outline in which aya finds tracepoints and the
-/// iterator.
-fn read_types() -> Result<(Offsets, Vec<u8>), KernelError> {
+/// Reads the kernel's type information: the offsets, and the outline in which aya finds tracepoints and, for
+/// `process_stats`, the iterator: an outline with functions is larger.
+fn read_types(process_stats: bool) -> Result<(Offsets, Vec<u8>), KernelError> {
     let blob = Blob::of(BTF_PATH).map_err(failed(format!("read {BTF_PATH}")))?;
     let types = btf::Btf::parse(&blob).map_err(failed("parse the kernel's BTF"))?;
     let offsets = Offsets::from_btf(&types).map_err(failed("find the kernel's structures"))?;
-    Ok((offsets, types.outline(&["btf_trace_", living::TARGET])))
+    let looked_up = ["btf_trace_", living::TARGET];
+    let outline = types.outline(if process_stats { &looked_up } else { &looked_up[..1] });
+    Ok((offsets, outline))
 }
 
 /// Returns freed memory to the system: parsed type information is tens of megabytes of small allocations,
