@@ -137,7 +137,7 @@ impl PowerModel {
         self.score_window(window);
         let Some(mut observation) = self.accumulator.add(window) else { return false };
         let drawn = observation.watts;
-        observation.watts = (drawn - self.warmth.watts()).max(0.0);
+        observation.watts = (drawn - self.warmth.watts_at(drawn)).max(0.0);
         self.compare(&observation);
         self.score(&observation);
         self.forget_if_contradicted(&observation);

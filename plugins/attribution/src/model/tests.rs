@@ -56,6 +56,14 @@ fn the_fit_finds_the_cost_of_instructions() {
 }
 
 #[test]
+fn the_first_observation_is_learnt_like_all_others() {
+    let mut model = model(Weights::Fitted);
+    (0..20).for_each(|_| _ = model.observe(&load(&amounts(0.5, 1.0), 40.0)));
+    let [changes, _] = model.learner().changes(&[0.0; features::FEATURES]);
+    assert!(changes.squares < 1e-12, "power that never changed did: {changes:?}");
+}
+
+#[test]
 fn a_fit_that_predicts_worse_than_cpu_time_is_withdrawn() {
     let mut model = model(Weights::Fitted);
     let observe = |model: &mut PowerModel, i: u32, watts: f64| {

@@ -35,6 +35,12 @@ impl Warmth {
         self.share * self.mean.unwrap_or(0.0)
     }
 
+    /// What it adds to an observation of `watts`, W. Of a first one nothing earlier is known: it is taken to
+    /// have lasted.
+    pub(super) fn watts_at(&self, watts: f64) -> f64 {
+        self.share * self.mean.unwrap_or(watts)
+    }
+
     /// Takes in that `watts` were drawn for `seconds`.
     pub(super) fn add(&mut self, watts: f64, seconds: f64) {
         if watts.is_finite() && watts >= 0.0 {
@@ -51,7 +57,7 @@ mod tests {
     #[test]
     fn a_package_gets_warm_over_seconds_and_other_domains_do_not() {
         let (mut package, mut memory) = (Warmth::of(&ResourceKind::Package), Warmth::of(&ResourceKind::Dram));
-        assert_eq!(package.watts(), 0.0);
+        assert_eq!((package.watts(), package.watts_at(10.0)), (0.0, 10.0 * PACKAGE_WARMTH));
         for warmth in [&mut package, &mut memory] {
             warmth.add(10.0, 1.0);
             (0..15).for_each(|_| warmth.add(110.0, 1.0));
