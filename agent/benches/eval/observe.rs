@@ -95,5 +95,6 @@ pub(crate) fn used(before: &Counts, now: &Counts) -> Counts {
         cycles: now.cycles - before.cycles,
         instructions: now.instructions - before.instructions,
         misses: now.misses - before.misses,
+        weighted_cycles: now.weighted_cycles - before.weighted_cycles,
     }
 }

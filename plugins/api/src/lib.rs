@@ -73,7 +73,7 @@ pub use members::{Members, ProcessKey};
 pub use metric::{Kind, Metric, MetricId, Value};
 pub use plugin::{Plugin, Setup};
 pub use registry::{MetricError, Registry};
-pub use role::{Role, Usage};
+pub use role::{Role, Usage, weighted_cycles};
 pub use secret::Secret;
 pub use series::{Series, SeriesId, SeriesMap, SeriesSet, SeriesSpec};
 pub use spec::{ElementKind, ElementSpec};

@@ -165,6 +165,13 @@ pub static CONSUMER_COUNTS: [Metric; 3] = [
         "Misses of the last-level cache that a consumer caused, per CPU package",
     ),
 ];
+/// What a consumer's cycles cost: voltage rises with the clock, and power with the square of voltage.
+pub const CONSUMER_WEIGHTED_CYCLES: Metric = Metric::counter(
+    "wattrace.consumer.cpu.weighted_cycles",
+    Unit::Count("{cycle}"),
+    1.0,
+    "wattrace.consumer.cpu.cycles, each cycle weighted by the square of the clock in GHz at which it ran",
+);
 /// Use of a device by a consumer: for a GPU, busy time of its engines. Its unit of share; engines that work
 /// at the same time add up.
 pub const CONSUMER_GPU_TIME: Metric = Metric::counter(

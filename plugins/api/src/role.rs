@@ -3,9 +3,13 @@
 
 use crate::metric::{
     CONSUMER_CORE_TIME, CONSUMER_COUNTS, CONSUMER_CPU_TIME, CONSUMER_ENERGY, CONSUMER_ENERGY_UNCERTAINTY,
-    CONSUMER_GPU_MEMORY, CONSUMER_GPU_TIME, CONSUMER_SHARED_TIME, DOMAIN_RESIDUAL, DOMAIN_STATIC_ERROR,
-    DOMAIN_STATIC_POWER, HW_ENERGY, HW_HOST_ENERGY, Metric,
+    CONSUMER_GPU_MEMORY, CONSUMER_GPU_TIME, CONSUMER_SHARED_TIME, CONSUMER_WEIGHTED_CYCLES, DOMAIN_RESIDUAL,
+    DOMAIN_STATIC_ERROR, DOMAIN_STATIC_POWER, HW_ENERGY, HW_HOST_ENERGY, Metric,
 };
+
+/// No CPU is clocked faster, in GHz: where more cycles were counted, they were not counted over the same time
+/// as CPU time, and the square of the clock must not make a huge power of them.
+const MAX_GHZ: f64 = 8.0;
 
 /// What a series stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +43,8 @@ pub enum Usage {
     CoreTime,
     /// CPU cycles.
     Cycles,
+    /// CPU cycles, each weighted by the square of the clock in GHz at which it ran.
+    WeightedCycles,
     /// Retired instructions.
     Instructions,
     /// Misses of the last-level cache.
@@ -66,6 +72,13 @@ impl Role {
     }
 }
 
+/// Cycles weighted by the square of the clock in GHz, given `cycles` that ran within `ns`: power rises with
+/// the square of voltage, and voltage with the clock. Exact where the clock did not change meanwhile.
+pub fn weighted_cycles(cycles: u64, ns: u64) -> u64 {
+    let ghz = (cycles as f64 / ns.max(1) as f64).min(MAX_GHZ);
+    (cycles as f64 * ghz * ghz) as u64
+}
+
 impl Usage {
     fn of(metric: &str) -> Option<Self> {
         let [cycles, instructions, cache_misses] = &CONSUMER_COUNTS;
@@ -74,6 +87,7 @@ impl Usage {
             (&CONSUMER_SHARED_TIME, Usage::SharedTime),
             (&CONSUMER_CORE_TIME, Usage::CoreTime),
             (cycles, Usage::Cycles),
+            (&CONSUMER_WEIGHTED_CYCLES, Usage::WeightedCycles),
             (instructions, Usage::Instructions),
             (cache_misses, Usage::CacheMisses),
             (&CONSUMER_GPU_TIME, Usage::GpuTime),
@@ -86,6 +100,15 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cycle_weighs_the_square_of_its_clock_and_a_clock_that_no_cpu_has_is_not_believed() {
+        assert_eq!(weighted_cycles(3_000_000, 1_000_000), 27_000_000);
+        assert_eq!(weighted_cycles(2_000_000, 1_000_000), 8_000_000);
+        assert_eq!(weighted_cycles(24_000_000, 1_000_000), 24_000_000 * 64);
+        assert_eq!(weighted_cycles(24_000_000, 0), 24_000_000 * 64);
+        assert_eq!(weighted_cycles(0, 0), 0);
+    }
 
     #[test]
     fn a_role_needs_the_metric_and_what_the_metric_is_about() {

@@ -15,6 +15,8 @@ pub(crate) enum Quantity {
     Instructions,
     /// Misses of the last-level cache.
     CacheMisses,
+    /// Cycles, each weighted by the square of the clock in GHz at which it ran.
+    WeightedCycles,
 }
 
 impl Quantity {
@@ -26,10 +28,11 @@ impl Quantity {
             Usage::Cycles => Some(Quantity::Cycles),
             Usage::Instructions => Some(Quantity::Instructions),
             Usage::CacheMisses => Some(Quantity::CacheMisses),
+            Usage::WeightedCycles => Some(Quantity::WeightedCycles),
             Usage::CoreTime | Usage::GpuTime | Usage::GpuMemory => None,
         }
     }
 }
 
 /// An amount of each [`Quantity`].
-pub(crate) type Amounts = [u64; 5];
+pub(crate) type Amounts = [u64; 6];

@@ -13,7 +13,7 @@ use wattrace_topology::Topology;
 use crate::accounts::{Accounts, CpuAccount, follows_a_core};
 use crate::closing::ClosingEntries;
 use crate::counted::{self, Counted};
-use crate::kernel::{Flush, Kernel, KernelError, Options};
+use crate::kernel::{Counter, Flush, Kernel, KernelError, Options};
 use crate::own_metrics::OwnMetrics;
 use crate::process_stats::ProcessStatsEmitter;
 use crate::processes::{Details, Processes};
@@ -152,6 +152,9 @@ fn cpu_groups(
     }
     for Counted { place, metric, .. } in counted.iter().filter(|_| !options.counters.is_empty()) {
         of_package[quantity::COUNTERS + place.position()] = Some(declare(metric)?);
+        if *metric == metric::CONSUMER_COUNTS[Counter::Cycles.position()] {
+            of_package[quantity::WEIGHTED_CYCLES] = Some(declare(&metric::CONSUMER_WEIGHTED_CYCLES)?);
+        }
     }
     let mut of_core = Metrics::default();
     of_core[quantity::TIME] = Some(declare(&metric::CONSUMER_CORE_TIME)?);

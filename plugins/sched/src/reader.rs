@@ -1,9 +1,10 @@
 //! Reads a CPU's ledger page by page, also while the CPU is offline: its page cannot be closed then, but is
 //! not written either. What is read of an open page is subtracted when the page is closed.
 
+use wattrace_api::weighted_cycles;
 use wattrace_common::ledger::{Entry, Page};
 
-use crate::kernel::PageView;
+use crate::kernel::{Counter, PageView};
 
 /// A consumer's use of a CPU, by [`quantity`].
 pub(crate) type Quantities = [u64; quantity::COUNT];
@@ -16,8 +17,11 @@ pub(crate) mod quantity {
     pub(crate) const SHARED: usize = 1;
     /// The first hardware counter.
     pub(crate) const COUNTERS: usize = 2;
+    /// Cycles weighted by the square of the clock. Not counted, but computed where the clock is known: of one
+    /// thread on one CPU.
+    pub(crate) const WEIGHTED_CYCLES: usize = COUNTERS + wattrace_common::counters::COUNTERS;
     /// The number of quantities.
-    pub(crate) const COUNT: usize = COUNTERS + wattrace_common::counters::COUNTERS;
+    pub(crate) const COUNT: usize = WEIGHTED_CYCLES + 1;
 }
 
 /// Reads one CPU's ledger.
@@ -84,6 +88,8 @@ impl CpuReader {
                 }
                 used.iter_mut().zip(before).for_each(|(used, before)| *used = used.wrapping_sub(*before));
             }
+            let cycles = used[quantity::COUNTERS + Counter::Cycles.position()];
+            used[quantity::WEIGHTED_CYCLES] = weighted_cycles(cycles, used[quantity::TIME]);
             charge(entry, &used);
         }
         let before = &ahead.page;
@@ -108,7 +114,7 @@ fn quantities(view: &PageView<'_>, at: usize) -> Quantities {
     all[quantity::TIME] = entry.ns;
     all[quantity::SHARED] = entry.shared_ns;
     if let Some(counts) = view.counts.get(at) {
-        all[quantity::COUNTERS..].copy_from_slice(counts);
+        all[quantity::COUNTERS..quantity::WEIGHTED_CYCLES].copy_from_slice(counts);
     }
     all
 }
@@ -164,6 +170,20 @@ mod tests {
         let next = [entry(8, 30)];
         let part = reader.closed(&view(5, page(320, 400, 50, 1), &next), charged(&mut used));
         assert_eq!((used, part.idle_ns, part.start_ns), (80, 50, 320));
+    }
+
+    #[test]
+    fn cycles_are_weighted_by_the_clock_of_the_time_that_is_charged() {
+        let mut reader = CpuReader::default();
+        let mut weighted = Vec::new();
+        // Ten nanoseconds at 3 GHz, read while the CPU is offline; then ten at 1 GHz.
+        for (now, ns, cycles) in [(100, 10, 30), (200, 20, 40)] {
+            let (entries, counts) = ([entry(7, ns)], [[cycles, 0, 0]]);
+            let view = PageView { counts: &counts, ..view(4, page(0, 0, 0, 1), &entries) };
+            let charge = |_: &Entry, used: &Quantities| weighted.push(used[quantity::WEIGHTED_CYCLES]);
+            reader.offline(&view, 50, now, charge);
+        }
+        assert_eq!(weighted, [30 * 9, 10]);
     }
 
     #[test]

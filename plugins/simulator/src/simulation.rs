@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use wattrace_api::weighted_cycles;
+
 use crate::machine::{Machine, Part};
 use crate::meter::SimulatedMeter;
 use crate::physics::Load;
@@ -219,6 +221,7 @@ impl Simulation {
                 cycles: times(load.cycles),
                 instructions: times(load.instructions),
                 misses: times(load.misses),
+                weighted_cycles: weighted_cycles(times(load.cycles), ns),
             };
             // A watt is a nanojoule per nanosecond.
             let energy = Energy {

@@ -204,8 +204,8 @@ fn a_process_is_in_the_directory_until_its_series_end_after_their_last_point() {
     let batch = rig.tick(Timestamp(100_000_000)).unwrap();
     assert!(batch.ended().is_empty(), "it ran in this window");
     let batch = rig.tick(Timestamp(200_000_000)).unwrap();
-    // CPU time, cycles, instructions and cache misses on the package, and time on the core.
-    assert_eq!(batch.ended().len(), 5);
+    // CPU time, cycles, weighted cycles, instructions and cache misses on the package, and time on the core.
+    assert_eq!(batch.ended().len(), 6);
     assert!(directory.process(pid).is_none());
 }
 

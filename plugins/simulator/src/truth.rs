@@ -18,6 +18,8 @@ pub struct Counts {
     pub instructions: u64,
     /// Misses of the last-level cache.
     pub misses: u64,
+    /// Cycles, each weighted by the square of the clock in GHz at which it ran.
+    pub weighted_cycles: u64,
 }
 
 /// Energy in nanojoules, by the part of the machine that drew it.
@@ -42,6 +44,7 @@ impl AddAssign for Counts {
         self.cycles += other.cycles;
         self.instructions += other.instructions;
         self.misses += other.misses;
+        self.weighted_cycles += other.weighted_cycles;
     }
 }
 

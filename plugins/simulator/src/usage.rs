@@ -16,8 +16,8 @@ use crate::shared::SharedSimulation;
 use crate::simulation::{Life, Process, Simulation};
 use crate::truth::{Counts, Location};
 
-/// Time, shared time, cycles, instructions, misses.
-const QUANTITIES: usize = 5;
+/// Time, shared time, cycles, instructions, misses, weighted cycles.
+const QUANTITIES: usize = 6;
 
 /// The source of a script's `wattrace.consumer.cpu.time` and of its hardware counters.
 pub struct UsageSource {
@@ -72,12 +72,13 @@ impl UsageSource {
         let [cycles, instructions, misses] = &metric::CONSUMER_COUNTS;
         let simulation = shared.at(start);
         let machine = simulation.machine();
-        let mut metrics = [Some(declare(&metric::CONSUMER_CPU_TIME)?), None, None, None, None];
+        let mut metrics = [Some(declare(&metric::CONSUMER_CPU_TIME)?), None, None, None, None, None];
         if machine.threads > 1 {
             metrics[1] = Some(declare(&metric::CONSUMER_SHARED_TIME)?);
         }
         if counters {
-            for (at, metric) in [(2, cycles), (3, instructions), (4, misses)] {
+            let weighted = &metric::CONSUMER_WEIGHTED_CYCLES;
+            for (at, metric) in [(2, cycles), (3, instructions), (4, misses), (5, weighted)] {
                 metrics[at] = Some(declare(metric)?);
             }
         }
@@ -102,7 +103,7 @@ impl UsageSource {
             ));
         }
         if machine.meters.contains(&Part::Core) {
-            let metrics = [Some(declare(&metric::CONSUMER_CORE_TIME)?), None, None, None, None];
+            let metrics = [Some(declare(&metric::CONSUMER_CORE_TIME)?), None, None, None, None, None];
             for core in 0..machine.all_cores() {
                 let cpus = u64::from(machine.threads);
                 locations.push(open(Location::Core(core), Resource::core(core as u32), metrics, cpus));
@@ -229,7 +230,7 @@ impl UsageSource {
 }
 
 fn quantities(used: Counts) -> [u64; QUANTITIES] {
-    [used.time, used.shared, used.cycles, used.instructions, used.misses]
+    [used.time, used.shared, used.cycles, used.instructions, used.misses, used.weighted_cycles]
 }
 
 fn consumer(process: &Process, life: &Life, simulation_start: Timestamp, clock: &Clock) -> Consumer {

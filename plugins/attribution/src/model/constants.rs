@@ -13,10 +13,6 @@ pub(super) const OBSERVATION: Duration = Duration::from_millis(100);
 /// Windows up to this length show how early or late the meter is. In longer ones that averages out.
 pub(super) const SHORT_WINDOW: Duration = Duration::from_millis(50);
 
-/// No CPU is clocked faster, in GHz: where more cycles were counted, they were not counted over the same time
-/// as CPU time, and the square of the clock must not make a huge power of them.
-pub(super) const MAX_GHZ: f64 = 8.0;
-
 // ---- Working points: the long memory of power levels
 // ------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 //! The terms that the power model takes power to be a sum of, computed from the amounts that are counted.
 //! `learner.rs` fits their coefficients.
 
-use super::constants::MAX_GHZ;
+use wattrace_api::weighted_cycles;
+
 use crate::amounts::Amounts;
 
 /// A term of power.
@@ -22,13 +23,14 @@ pub(super) enum Feature {
     CyclesAlone,
     /// 10⁹ cycles while it was busy: two threads share the cost of a core's clock.
     CyclesShared,
-    /// `CyclesAlone` · (10⁹ cycles per second)²: voltage rises with frequency, and power with its square.
+    /// `CyclesAlone`, each weighted by the square of its clock in GHz: voltage rises with the clock, and
+    /// power with its square.
     FastAlone,
-    /// `CyclesShared` · (10⁹ cycles per second)².
+    /// The same of `CyclesShared`.
     FastShared,
     /// 10⁹ instructions.
     Instructions,
-    /// `Instructions` · (10⁹ cycles per second)².
+    /// `Instructions`, weighted as the cycles are on average.
     InstructionsFast,
     /// 10⁶ misses of the last-level cache.
     CacheMisses,
@@ -49,13 +51,16 @@ pub(super) type Coefficients = Features;
 /// The features of a consumer's amounts, but for [`Feature::Awake`]. Homogeneous: half the amounts give half
 /// the features.
 pub(super) fn features(amounts: &Amounts) -> Features {
-    let [ns, shared_ns, cycles, instructions, misses] = amounts.map(|amount| amount as f64);
-    let (time, shared) = (ns * 1e-9, shared_ns.min(ns) * 1e-9);
-    let (cycles, instructions) = (cycles * 1e-9, instructions * 1e-9);
+    let [ns, shared_ns, cycles, instructions, misses, weighted] = *amounts;
+    // A source that does not weight cycles knows one clock: the mean.
+    let weighted = if weighted > 0 { weighted } else { weighted_cycles(cycles, ns) };
+    let giga = |amount: u64| amount as f64 * 1e-9;
+    let (time, shared) = (giga(ns), giga(shared_ns.min(ns)));
+    let (cycles, weighted, instructions) = (giga(cycles), giga(weighted), giga(instructions));
     // Cycles are not counted separately while the core is shared: the clock is taken to be the same then.
-    let (ghz, shared_part) = if ns > 0.0 { (cycles / time, shared / time) } else { (0.0, 0.0) };
-    let ghz = ghz.min(MAX_GHZ);
-    let (cycles_shared, fast) = (cycles * shared_part, ghz * ghz);
+    let shared_part = if ns > 0 { shared / time } else { 0.0 };
+    let square = if cycles > 0.0 { weighted / cycles } else { 0.0 };
+    let (cycles_shared, weighted_shared) = (cycles * shared_part, weighted * shared_part);
     [
         0.0,
         time,
@@ -64,11 +69,11 @@ pub(super) fn features(amounts: &Amounts) -> Features {
         cycles,
         cycles - cycles_shared,
         cycles_shared,
-        (cycles - cycles_shared) * fast,
-        cycles_shared * fast,
+        weighted - weighted_shared,
+        weighted_shared,
         instructions,
-        instructions * fast,
-        misses * 1e-6,
+        instructions * square,
+        misses as f64 * 1e-6,
         0.0,
     ]
 }
@@ -93,9 +98,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_no_cpu_has_is_not_believed() {
-        let fast = |cycles: u64| features(&[1_000_000_000, 0, cycles, 0, 0])[Feature::FastAlone as usize];
-        assert!((fast(3_000_000_000) - 27.0).abs() < 1e-9, "{}", fast(3_000_000_000));
-        assert!((fast(24_000_000_000) - 24.0 * 64.0).abs() < 1e-9, "{}", fast(24_000_000_000));
+    fn cycles_are_weighted_by_the_clock_at_which_each_ran_or_by_the_mean_if_that_is_all_there_is() {
+        // A second at 3 GHz and one at 1 GHz, half of the time on a shared core.
+        let amounts = [2_000_000_000, 1_000_000_000, 4_000_000_000, 2_000_000_000, 0];
+        let of = |weighted: u64| {
+            let [ns, shared, cycles, instructions, misses] = amounts;
+            let all = features(&[ns, shared, cycles, instructions, misses, weighted]);
+            [Feature::FastAlone, Feature::FastShared, Feature::InstructionsFast].map(|f| all[f as usize])
+        };
+        let near = |found: [f64; 3], all: [f64; 3]| {
+            assert!(found.iter().zip(all).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}, not {all:?}");
+        };
+        near(of(28_000_000_000), [14.0, 14.0, 14.0]);
+        near(of(0), [8.0, 8.0, 8.0]);
     }
 }

@@ -144,7 +144,7 @@ mod tests {
         // The range of the time awake where consumers ran for these parts of a second.
         let range = |parts: &[f64]| {
             let mut window = ObservedWindow::new(0, SECOND, 0);
-            parts.iter().for_each(|part| window.add(&[(part * 1e9) as u64, 0, 0, 0, 0]));
+            parts.iter().for_each(|part| window.add(&[(part * 1e9) as u64, 0, 0, 0, 0, 0]));
             (window.awake_variance() * 12.0).sqrt()
         };
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a}, not {b}");

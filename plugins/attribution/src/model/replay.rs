@@ -52,7 +52,7 @@ impl PowerPredictor {
 
 fn observed(window: &CountedWindow, microjoules: u64) -> ObservedWindow {
     let &CountedWindow { ns, cpu_ns, idle_ns, cycles, instructions, cache_misses } = window;
-    let amounts: Amounts = [cpu_ns, 0, cycles, instructions, cache_misses];
+    let amounts: Amounts = [cpu_ns, 0, cycles, instructions, cache_misses, 0];
     let mut observed = ObservedWindow::new(microjoules, ns, idle_ns);
     observed.add(&amounts);
     observed

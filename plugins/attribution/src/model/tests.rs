@@ -34,7 +34,7 @@ fn in_use(model: &PowerModel) -> &'static str {
 /// The amounts of a load at 3 GHz, given its seconds of CPU time and instructions per cycle.
 fn amounts(time: f64, ipc: f64) -> Amounts {
     let cycles = time * 3e9;
-    [(time * 1e9) as u64, 0, cycles as u64, (cycles * ipc) as u64, 0]
+    [(time * 1e9) as u64, 0, cycles as u64, (cycles * ipc) as u64, 0, 0]
 }
 
 #[test]
@@ -109,11 +109,11 @@ fn a_fit_is_not_withdrawn_for_an_error_of_the_level_alone() {
 #[test]
 fn shared_cores_weigh_less_by_a_given_or_learnt_factor() {
     let mut model = model(Weights::Smt);
-    let of = |alone: u64, shared: u64| [(alone + shared) * SECOND, shared * SECOND, 0, 0, 0];
+    let of = |alone: u64, shared: u64| [(alone + shared) * SECOND, shared * SECOND, 0, 0, 0, 0];
     assert_eq!(weight(&model, &of(1, 1)), 2 * SECOND, "no core was shared yet");
     for i in 0..40 {
         let (alone, shared) = ([0.0, 0.5, 1.0, 0.2][i % 4], [0.0, 0.4, 0.0, 1.6][i % 4]);
-        let amounts = [((alone + shared) * 1e9) as u64, (shared * 1e9) as u64, 0, 0, 0];
+        let amounts = [((alone + shared) * 1e9) as u64, (shared * 1e9) as u64, 0, 0, 0, 0];
         model.observe(&load(&amounts, 10.0 + 20.0 * alone + 14.0 * shared));
     }
     let both = weight(&model, &of(1, 1)) as f64 / SECOND as f64;
@@ -125,7 +125,7 @@ fn shared_cores_weigh_less_by_a_given_or_learnt_factor() {
 #[test]
 fn static_power_follows_its_drift_unless_it_is_given() {
     let line = |i: u32, watts: f64| {
-        load(&[u64::from(i % 5) * SECOND / 2, 0, 0, 0, 0], watts + 5.0 * f64::from(i % 5))
+        load(&[u64::from(i % 5) * SECOND / 2, 0, 0, 0, 0, 0], watts + 5.0 * f64::from(i % 5))
     };
     for (fixed, expected) in [(None, 10.3), (Some(9.5), 9.5)] {
         let mut model =
@@ -180,7 +180,7 @@ fn shared_cycles_cost_less_at_every_frequency() {
     // of the clock.
     let used = |ghz: f64, beside: f64| {
         let cycles = ghz * 1e9;
-        [SECOND, (beside * 1e9) as u64, cycles as u64, (cycles * 1.2) as u64, 0]
+        [SECOND, (beside * 1e9) as u64, cycles as u64, (cycles * 1.2) as u64, 0, 0]
     };
     let clock = |ghz: f64| (0.7 + 0.1 * ghz).powi(2) * ghz;
     let power = |ghz: f64, beside: f64| clock(ghz) * (1.0 - 0.4 * beside) + 0.5 * clock(ghz) * 1.2;
@@ -248,15 +248,15 @@ fn memory_is_divided_by_cache_misses_where_they_are_counted() {
     let mut dram = PowerModel::new(Weights::Cycles, &ResourceKind::Dram, None, None, Learner::default());
     assert_eq!(in_use(&dram), "cpu-time");
     for _ in 0..2 {
-        dram.observe(&load(&[SECOND, 0, 5, 5, 1_000_000], 3.0));
+        dram.observe(&load(&[SECOND, 0, 5, 5, 1_000_000, 0], 3.0));
     }
     assert_eq!(in_use(&dram), "cache-misses");
-    assert_eq!(weight(&dram, &[SECOND, 0, 5, 5, 7]), 7);
+    assert_eq!(weight(&dram, &[SECOND, 0, 5, 5, 7, 0]), 7);
 }
 
 /// A second whose load is `i` of five steps up to both CPUs, at `watts` at no load and 10 W per busy CPU.
 fn step(i: u32, watts: f64) -> ObservedWindow {
-    load(&[u64::from(i % 5) * SECOND / 2, 0, 0, 0, 0], watts + 5.0 * f64::from(i % 5))
+    load(&[u64::from(i % 5) * SECOND / 2, 0, 0, 0, 0, 0], watts + 5.0 * f64::from(i % 5))
 }
 
 #[test]

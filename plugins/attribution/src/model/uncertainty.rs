@@ -168,14 +168,14 @@ mod tests {
     /// off by up to `noise`.
     fn after_a_minute(given_watts: Option<f64>, difference: f64, noise: f64) -> Uncertainty {
         let (mut model, mut random) = (model(given_watts), 7_u64);
-        let mut last = window(&[0; 5], 10.0);
+        let mut last = window(&[0; 6], 10.0);
         for _ in 0..600 {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let [busy, expensive, off] = [20, 34, 48].map(|bits| (random >> bits) as u16 as f64 / 65535.0);
             let (time, sign) =
                 ((busy * 4.0 - 1.0).floor().max(0.0) * 0.75, if expensive > 0.5 { 1.0 } else { -1.0 });
             let cycles = time * 0.1 * 3e9;
-            let amounts = [(time * 1e8) as u64, 0, cycles as u64, (cycles * 1.5) as u64, 0];
+            let amounts = [(time * 1e8) as u64, 0, cycles as u64, (cycles * 1.5) as u64, 0, 0];
             let watts = 10.0 + 20.0 * time * (1.0 + sign * difference / 2.0);
             last = window(&amounts, watts * (1.0 + (2.0 * off - 1.0) * noise));
             model.observe(&last);
@@ -196,14 +196,14 @@ mod tests {
     #[test]
     fn a_meter_that_is_late_in_short_windows_does_not_look_like_consumers_that_deviate() {
         let (mut model, mut random, mut late_before) = (model(None), 7_u64, 0.0);
-        let mut last = window(&[0; 5], 10.0);
+        let mut last = window(&[0; 6], 10.0);
         // A program comes and goes every half second for two minutes, in windows of a tenth of a second. The
         // meter counts up to two milliseconds too early or too late at each edge.
         for i in 0..1200 {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let time = f64::from(i / 5 % 3) * 0.75;
             let cycles = time * 0.1 * 3e9;
-            let amounts = [(time * 1e8) as u64, 0, cycles as u64, (cycles * 1.5) as u64, 0];
+            let amounts = [(time * 1e8) as u64, 0, cycles as u64, (cycles * 1.5) as u64, 0, 0];
             let late = ((random >> 48) as f64 / 65535.0 - 0.5) * 0.04;
             last = window(&amounts, (10.0 + 20.0 * time) * (1.0 + late - late_before));
             late_before = late;
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn who_ran_when_within_a_window_is_not_known_and_does_not_look_like_consumers_that_deviate() {
         let (mut model, mut random) = (model(None), 7_u64);
-        let mut last = window(&[0; 5], 10.0);
+        let mut last = window(&[0; 6], 10.0);
         for _ in 0..600 {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let [first, second, when] = [20, 34, 48].map(|bits| (random >> bits) as u16 as f64 / 65535.0);
@@ -228,7 +228,7 @@ mod tests {
             last = ObservedWindow::new((watts * 1e6) as u64, 1_000_000_000, idle_ns);
             for part in parts {
                 let cycles = part * 3e9;
-                last.add(&[(part * 1e9) as u64, 0, cycles as u64, (cycles * 1.5) as u64, 0]);
+                last.add(&[(part * 1e9) as u64, 0, cycles as u64, (cycles * 1.5) as u64, 0, 0]);
             }
             model.observe(&last);
         }
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(after_a_minute(Some(10.0), 0.05, 0.0).static_energy, 0.0);
         let learnt = after_a_minute(None, 0.05, 0.0).static_energy;
         assert!(learnt < 0.02 * 1e6, "{learnt} of 1 J");
-        let first = model(None).uncertainty(&window(&[100_000_000, 0, 0, 0, 0], 30.0));
+        let first = model(None).uncertainty(&window(&[100_000_000, 0, 0, 0, 0, 0], 30.0));
         assert!(first.static_energy > 0.1 * 3e6, "{first:?} of 3 J");
         assert_eq!(first.deviation, DEFAULT_DEVIATION);
     }
