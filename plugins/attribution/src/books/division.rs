@@ -1,6 +1,7 @@
 //! Dividing the energy of one window: the dynamic part by the model's weights, the static part by policy, and
 //! each process's share among its threads. All shares are whole microjoules that sum to what was divided.
 
+use super::code::Code;
 use super::consumers::Consumers;
 use super::split::{Phases, split};
 use super::usage_records::HeldMemory;
@@ -22,11 +23,12 @@ pub(crate) enum StaticPolicy {
     ByHeldMemory,
 }
 
-/// A consumer's part of a window's energy, in microjoules.
+/// A consumer's part of a window's energy, in microjoules, and the code that it ran meanwhile.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Share {
     pub(crate) dynamic: u64,
     pub(crate) at_idle: u64,
+    pub(crate) code: Option<Code>,
 }
 
 impl Share {
@@ -97,7 +99,10 @@ impl Division {
         weigher: &Weigher<'_>,
     ) -> u64 {
         let Self { used, consumers, weights, shares, phases, .. } = self;
-        shares.resize(consumers.len(), Share::default());
+        shares.extend(consumers.iter().map(|&slot| {
+            let code = Code::of(&used[slot].amounts);
+            Share { code, ..Share::default() }
+        }));
         weights.extend(consumers.iter().map(|&slot| weigher.weigh(&used[slot].amounts)));
         let known: u64 = weights.iter().fold(0, |sum, w| sum.saturating_add(*w));
         let known_ns = busy_ns - unknown_ns;
@@ -167,7 +172,8 @@ impl Division {
                 weights.extend(siblings.iter().map(|&slot| used[slot].amounts[Quantity::Time as usize]));
             }
             let first = thread_shares.len();
-            thread_shares.resize(first + siblings.len(), Share::default());
+            let nothing = Share { code: share.code, ..Share::default() };
+            thread_shares.resize(first + siblings.len(), nothing);
             let phase = phases.next();
             split(share.dynamic, weights, phase, |i, part| thread_shares[first + i].dynamic = part);
             split(share.at_idle, weights, phase, |i, part| thread_shares[first + i].at_idle = part);

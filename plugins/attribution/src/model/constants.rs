@@ -78,6 +78,9 @@ pub(super) const SHARE_ERROR: f64 = 0.75;
 /// (docs/evaluation.md) idle power rises by 0.65 % of the mean over 15 s. Less is assumed, so that the energy
 /// of a machine that does not get warm stays within 2 %.
 pub(super) const PACKAGE_WARMTH: f64 = 0.005;
+/// Standard error of what warmth adds to static power, per watt of dynamic power: packages differ in it, and
+/// what exceeds the assumed part passes for a cost of the load.
+pub(super) const WARMTH_ERROR: f64 = 0.003;
 
 /// By how many standard deviations of its drift static power must rise while anything runs, before a package
 /// is taken to sleep while nothing does.

@@ -2,10 +2,10 @@
 //! intervals of consumers' energy of them.
 //!
 //! **Static power** is off as `static_power.rs` says until the observations show it. Then its drift remains,
-//! as far as the model's error lets it be seen. **What use costs** depends on the code, which no counter
-//! shows. When a consumer comes or goes, power changes by what it draws: what the fit leaves unexplained of
-//! such changes, beyond the meter's noise, is how much consumers deviate. **The meter** is early or late, as
-//! far as short windows vary more than observations do.
+//! as far as the model's error lets it be seen, and that warmth adds more or less than is assumed. **What use
+//! costs** depends on the code, which no counter shows. When a consumer comes or goes, power changes by what
+//! it draws: what the fit leaves unexplained of such changes, beyond the meter's noise, is how much consumers
+//! deviate. **The meter** is early or late, as far as short windows vary more than observations do.
 //!
 //! A meter that somebody tampers with (noise, steps, filters) leaves more unexplained, and all intervals
 //! grow.
@@ -56,9 +56,10 @@ impl PowerModel {
         let errors = &self.errors;
         let energy = window.microjoules as f64;
         let seconds = window.ns as f64 * 1e-9;
+        let warmth = self.warmth.error() * (energy - self.static_energy(window)).max(0.0);
         let static_energy = match (errors.static_watts, self.given_watts) {
             (_, Some(_)) => 0.0,
-            (Some(watts), None) => watts * seconds * 1e6,
+            (Some(watts), None) => (watts * seconds * 1e6).hypot(warmth),
             (None, None) => energy * self.prior.static_part_error(window.utilisation()),
         };
         // Static energy takes its part of the meter's error in short windows.
@@ -136,9 +137,10 @@ fn deviation(changes: &Changes, noise: f64, fitted: f64) -> Option<f64> {
     if changes.count < FIT_REDUNDANCY * fitted || changes.squares < MIN_SIGNAL * of_meter {
         return None;
     }
-    // What was fitted looks better on what it was fitted to than it is.
-    let unexplained = changes.unexplained * changes.count / (changes.count - fitted);
-    let variance = (unexplained - of_meter - changes.of_awake).max(0.0) / changes.squares;
+    // What was fitted looks better on what it was fitted to than it is on what comes (Akaike's final
+    // prediction error).
+    let inflation = (changes.count + fitted) / (changes.count - fitted);
+    let variance = (changes.unexplained - of_meter - changes.of_awake).max(0.0) * inflation / changes.squares;
     Some(variance.sqrt()).filter(|deviation| deviation.is_finite())
 }
 

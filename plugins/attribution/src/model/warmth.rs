@@ -7,7 +7,7 @@
 
 use wattrace_api::ResourceKind;
 
-use super::constants::{PACKAGE_WARMTH, RECENT_SECONDS};
+use super::constants::{PACKAGE_WARMTH, RECENT_SECONDS, WARMTH_ERROR};
 
 /// The mean power of the last seconds, and what it adds to static power.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,11 @@ impl Warmth {
     /// have lasted.
     pub(super) fn watts_at(&self, watts: f64) -> f64 {
         self.share * self.mean.unwrap_or(watts)
+    }
+
+    /// The standard error of what it adds, as a part of dynamic power.
+    pub(super) fn error(&self) -> f64 {
+        if self.share > 0.0 { WARMTH_ERROR } else { 0.0 }
     }
 
     /// Takes in that `watts` were drawn for `seconds`.
