@@ -103,6 +103,7 @@ Runs are made in pairs, each in random order, until the question is answered.
 Exit codes: 3: a gate was exceeded; 4: with --strict, the noise was too large
 to decide; 1: a command, a build or the measurement failed.";
 
+#[cfg(feature = "sqlite")]
 pub(super) const QUERY: &str = "\
 Examples:
   wattrace query --db energy.db

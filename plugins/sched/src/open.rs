@@ -173,3 +173,24 @@ fn begin_accounting(kernel: &mut Kernel, cpus: usize) -> Result<Timestamp, Error
     }
     Ok(Timestamp(begun))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cycles_are_weighted_where_they_are_counted() {
+        let topology = Topology::read(Path::new("/sys")).unwrap();
+        let is_weighted = |counters: &[Counter], events: &[&str]| {
+            let events = events.iter().map(|name| (*name).to_owned()).collect();
+            let config = SchedConfig { counters: counters.into(), events, ..SchedConfig::default() };
+            let counted = counted::all(&config, Path::new("/nonexistent"));
+            let options = options(&config, &counted, &topology);
+            let groups = cpu_groups(&topology, &Registry::new(), &counted, &options).unwrap();
+            groups[0].metrics[quantity::WEIGHTED_CYCLES].is_some()
+        };
+        assert!(is_weighted(&[Counter::Instructions, Counter::Cycles], &[]));
+        assert!(!is_weighted(&[Counter::Instructions], &[]));
+        assert!(!is_weighted(&[], &["page-faults"]), "it takes the place of cycles");
+    }
+}

@@ -31,6 +31,7 @@ enum Manager {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Package {
     /// A kernel that is newer than the one that runs.
+    #[cfg_attr(not(feature = "sched"), expect(dead_code, reason = "only tracing asks for one"))]
     Kernel,
     /// The modules that distributions leave out of small kernels.
     KernelModules,
