@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use support::*;
 use wattrace_common::process_stats::{LivingThread, ProcessStats};
@@ -148,6 +149,8 @@ fn all_threads_of_living_processes_are_listed_with_what_they_used() {
             scope.spawn(move || {
                 begin.wait();
                 File::create("/dev/null").unwrap().write_all(&vec![1_u8; BYTES]).unwrap();
+                // Barriers and channels may find what they wait for; whoever sleeps gives its CPU away.
+                std::thread::sleep(Duration::from_millis(1));
                 done.send(()).unwrap();
                 stop.wait();
             });
