@@ -72,7 +72,12 @@ impl UsageSource {
         let [cycles, instructions, misses] = &metric::CONSUMER_COUNTS;
         let simulation = shared.at(start);
         let machine = simulation.machine();
-        let mut metrics = [Some(declare(&metric::CONSUMER_CPU_TIME)?), None, None, None, None, None];
+        let only_time = |time: &Metric| {
+            let mut metrics = [None; QUANTITIES];
+            metrics[0] = Some(declare(time)?);
+            Ok::<_, Error>(metrics)
+        };
+        let mut metrics = only_time(&metric::CONSUMER_CPU_TIME)?;
         if machine.threads > 1 {
             metrics[1] = Some(declare(&metric::CONSUMER_SHARED_TIME)?);
         }
@@ -103,7 +108,7 @@ impl UsageSource {
             ));
         }
         if machine.meters.contains(&Part::Core) {
-            let metrics = [Some(declare(&metric::CONSUMER_CORE_TIME)?), None, None, None, None, None];
+            let metrics = only_time(&metric::CONSUMER_CORE_TIME)?;
             for core in 0..machine.all_cores() {
                 let cpus = u64::from(machine.threads);
                 locations.push(open(Location::Core(core), Resource::core(core as u32), metrics, cpus));

@@ -56,14 +56,15 @@ impl PowerModel {
         let errors = &self.errors;
         let energy = window.microjoules as f64;
         let seconds = window.ns as f64 * 1e-9;
-        let warmth = self.warmth.error() * (energy - self.static_energy(window)).max(0.0);
+        let static_part = self.static_part(window);
+        let warmth = self.warmth.error() * energy * (1.0 - static_part);
         let static_energy = match (errors.static_watts, self.given_watts) {
             (_, Some(_)) => 0.0,
             (Some(watts), None) => (watts * seconds * 1e6).hypot(warmth),
             (None, None) => energy * self.prior.static_part_error(window.utilisation()),
         };
         // Static energy takes its part of the meter's error in short windows.
-        let dynamic_part = 1.0 - self.static_part(window) * self.candidate().meter_part();
+        let dynamic_part = 1.0 - static_part * self.candidate().meter_part();
         let edge_energy = energy * dynamic_part * (errors.edge / seconds.max(errors.edge));
         Uncertainty { static_energy, deviation: errors.deviation, edge_energy }
     }

@@ -32,7 +32,7 @@ impl Warmth {
 
     /// What warmth adds to static power now, W.
     pub(super) fn watts(&self) -> f64 {
-        self.share * self.mean.unwrap_or(0.0)
+        self.watts_at(0.0)
     }
 
     /// What it adds to an observation of `watts`, W. Of a first one nothing earlier is known: it is taken to

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use wattrace_api::process_stats::ALL;
-use wattrace_api::{Resource, metric};
+use wattrace_api::{MetricId, Resource, metric};
 
 use super::*;
+use crate::reader::quantity;
+use crate::usage::Metrics;
 
 struct Table {
     registry: Arc<Registry>,
@@ -16,7 +18,7 @@ impl Table {
     fn new() -> Self {
         let registry = Registry::new();
         let metric = registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
-        let metrics = [Some(metric), None, None, None, None, None];
+        let metrics = only_time(metric);
         let clock = Clock::manual(Timestamp(1_000_000_000));
         let groups = [0, 1].map(|n| CpuGroup { resource: Resource::package(n), metrics });
         Self {
@@ -31,7 +33,7 @@ impl Table {
     }
 
     fn charge(&mut self, entry: &Entry, page_start: u64, package: usize) {
-        _ = self.processes.charge(entry, &[entry.ns, 0, 0, 0, 0, 0], page_start, &[package]);
+        _ = self.processes.charge(entry, &time(entry.ns), page_start, &[package]);
     }
 
     fn emit(&mut self, last: bool) -> Batch {
@@ -54,6 +56,20 @@ impl Table {
 
 /// No process has so high a pid, so /proc does not have it.
 const PID: u32 = 99_999_999;
+
+/// Groups emit CPU time alone, as this metric.
+fn only_time(metric: MetricId) -> Metrics {
+    let mut metrics = Metrics::default();
+    metrics[quantity::TIME] = Some(metric);
+    metrics
+}
+
+/// A use of `ns` of CPU time.
+fn time(ns: u64) -> Quantities {
+    let mut used = Quantities::default();
+    used[quantity::TIME] = ns;
+    used
+}
 
 fn event(pid: u32, start: u64) -> Event {
     Event {
@@ -80,7 +96,7 @@ fn entry(tid: u32, pid: u32, start: u64, ns: u64) -> Entry {
 #[test]
 fn time_that_is_charged_to_a_core_is_emitted_per_core_too() {
     let registry = Registry::new();
-    let metrics = |metric| [Some(registry.metric(metric).unwrap()), None, None, None, None, None];
+    let metrics = |metric| only_time(registry.metric(metric).unwrap());
     let groups = vec![
         CpuGroup { resource: Resource::package(0), metrics: metrics(&metric::CONSUMER_CPU_TIME) },
         CpuGroup { resource: Resource::core(0), metrics: metrics(&metric::CONSUMER_CORE_TIME) },
@@ -93,7 +109,7 @@ fn time_that_is_charged_to_a_core_is_emitted_per_core_too() {
     };
     t.pass_after(1000);
     for (core, ns) in [(1, 10), (2, 20), (1, 5)] {
-        t.processes.charge(&entry(PID, PID, 7, ns), &[ns, 0, 0, 0, 0, 0], 0, &[0, core]);
+        t.processes.charge(&entry(PID, PID, 7, ns), &time(ns), 0, &[0, core]);
     }
     let batch = t.emit(false);
     let of = |resource: &str| t.points(&batch).into_iter().find(|p| p.1 == resource).map(|p| p.2);
@@ -310,8 +326,7 @@ fn in_a_fork_storm_only_so_many_are_followed_until_the_next_emission() {
         table.processes.exited(&event(PID + number, 7), None);
     }
     assert_eq!(table.processes.len(), most as usize);
-    let follows =
-        |table: &mut Table, pid| table.processes.charge(&entry(pid, pid, 7, 1), &[1, 0, 0, 0, 0, 0], 0, &[0]);
+    let follows = |table: &mut Table, pid| table.processes.charge(&entry(pid, pid, 7, 1), &time(1), 0, &[0]);
     assert!(follows(&mut table, PID) && !follows(&mut table, PID + most));
     table.emit(false);
     table.pass_after(2000);
@@ -323,10 +338,7 @@ fn in_a_fork_storm_only_so_many_are_followed_until_the_next_emission() {
 fn with_stats(living: &[LivingThread]) -> Table {
     let registry = Registry::new();
     let metric = registry.metric(&metric::CONSUMER_CPU_TIME).unwrap();
-    let groups = vec![CpuGroup {
-        resource: Resource::package(0),
-        metrics: [Some(metric), None, None, None, None, None],
-    }];
+    let groups = vec![CpuGroup { resource: Resource::package(0), metrics: only_time(metric) }];
     let stats = ProcessStatsEmitter::new(registry.clone(), Some(Duration::from_secs(10))).unwrap();
     let details = Details { threads: false, stats: Some(stats) };
     let clock = Clock::manual(Timestamp(1_000_000_000));
