@@ -5,7 +5,6 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `timeline.rs` | recent usage by window |
-//! | `code.rs` | whose code looks alike to the counters |
 //! | `consumers.rs` | a slot for each consumer whose energy series are open |
 //! | `usage_records.rs` | both, and who holds memory of which device |
 //! | `account.rs` | one domain: windows waiting for usage, and closing them |
@@ -14,7 +13,6 @@
 //! | `totals.rs`, `metrics.rs` | what each consumer received in all, as published series |
 
 mod account;
-mod code;
 mod consumers;
 mod division;
 mod metrics;

@@ -18,12 +18,13 @@
 //! | --- | --- |
 //! | `config.rs` | the keys of `[plugins.attribution]` |
 //! | `transform.rs`, `series_use.rs` | the transform: passes each series' points to the books |
-//! | `amounts.rs` | what is counted of a consumer; both halves use it |
+//! | `amounts.rs`, `code.rs` | what is counted of a consumer, and which kind of code that shows; both halves use it |
 //! | `books.rs`, `books/` | usage by window, an account per domain, exact splitting, published totals |
 //! | `model.rs`, `model/` | the power model: `observe`, `weigh`, `static_power`; its constants, its state |
 
 mod amounts;
 mod books;
+mod code;
 mod config;
 mod model;
 mod series_use;

@@ -12,10 +12,11 @@
 //! | `constants.rs` | every tuned constant |
 //! | `observation.rs`, `features.rs` | windows added up to observations; the terms of power |
 //! | `basis.rs`, `candidate.rs` | the kinds of weights; one of them with its coefficients and errors |
+//! | `code_costs.rs` | by how much each kind of code costs more or less than that |
 //! | `weigher.rs`, `awake.rs` | the weights of a window's consumers; who kept a package awake |
 //! | `correction.rs` | how power differs now from what coefficients say |
 //! | `working_points.rs`, `difference_fit.rs` | what is remembered: levels of power, and changes of it |
-//! | `learner.rs`, `nnls.rs` | the fit of power to features |
+//! | `learner.rs`, `nnls.rs`, `cholesky.rs` | the fit of power to features |
 //! | `prior.rs`, `static_power.rs` | static power before it is learnt, and how surely it is known |
 //! | `uncertainty.rs` | how far off all of it may be |
 //! | `trial.rs` | when a candidate is withdrawn in favour of CPU time |
@@ -25,6 +26,8 @@
 mod awake;
 mod basis;
 mod candidate;
+mod cholesky;
+mod code_costs;
 mod constants;
 mod correction;
 mod difference_fit;
@@ -45,14 +48,17 @@ mod working_points;
 
 use wattrace_api::ResourceKind;
 
+use crate::amounts::Amounts;
+use crate::code::{ByCode, Code};
 use crate::config::Weights;
 use basis::Basis;
 use candidate::Candidate;
+pub(crate) use code_costs::{CodeCosts, kept};
 use constants::{
     CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, MIN_LEVEL_WEIGHT, SHORT_WINDOW, SLEEP_DEVIATIONS,
     SMT_FACTORS, STATIC_DRIFT,
 };
-use features::{Coefficients, Feature, watts};
+use features::{Coefficients, Feature, dynamic_watts, watts};
 pub(crate) use learner::Learner;
 pub(crate) use observation::ObservedWindow;
 use observation::{Accumulator, Observation};
@@ -89,6 +95,7 @@ pub(crate) struct PowerModel {
     previous: Option<Observation>,
     errors: StandardErrors,
     warmth: Warmth,
+    codes: CodeCosts,
 }
 
 /// How well one of the model's candidates does.
@@ -126,23 +133,34 @@ impl PowerModel {
             accumulator: Accumulator::default(),
             previous: None,
             errors: StandardErrors::default(),
+            codes: CodeCosts::default(),
             warmth: if given_watts.is_some() { Warmth::none() } else { Warmth::of(kind) },
         };
         model.fit();
         model
     }
 
+    /// Adds the usage of a consumer that ran `code` to a window.
+    pub(crate) fn count(&self, window: &mut ObservedWindow, amounts: &Amounts, code: Option<Code>) {
+        let features = window.add(amounts);
+        if let (Some(code), Some(costs)) = (code, self.candidate().costs()) {
+            window.by_code.add(code, dynamic_watts(costs, &features));
+        }
+    }
+
     /// Learns from a window. Returns whether there is news to publish.
     pub(crate) fn observe(&mut self, window: &ObservedWindow) -> bool {
         self.score_window(window);
-        let Some(mut observation) = self.accumulator.add(window) else { return false };
-        let drawn = observation.watts;
-        observation.watts = (drawn - self.warmth.watts_at(drawn)).max(0.0);
+        let Some((seen, by_code)) = self.accumulator.add(window) else { return false };
+        let drawn = seen.watts;
+        let cold = Observation { watts: (drawn - self.warmth.watts_at(drawn)).max(0.0), ..seen };
+        let observation = Observation { watts: (cold.watts - self.codes.beyond(&by_code)).max(0.0), ..cold };
         self.compare(&observation);
         self.score(&observation);
         self.forget_if_contradicted(&observation);
         self.learner.learn(&observation);
         self.fit();
+        self.learn_codes(&cold, &by_code);
         self.warmth.add(drawn, observation.seconds);
         self.renew_errors(&observation, window);
         true
@@ -171,10 +189,21 @@ impl PowerModel {
         };
         let expected = watts * window.ns as f64 * 1e-3;
         let candidate = self.candidate();
-        let Some(dynamic) = candidate.dynamic_energy(&window.features) else { return expected };
+        let Some(dynamic) = self.dynamic_energy(window) else { return expected };
         let error = window.microjoules as f64 - expected - dynamic;
         let static_part = expected / (expected + dynamic).max(f64::MIN_POSITIVE);
         expected + error * static_part * candidate.meter_part()
+    }
+
+    /// The dynamic energy that is predicted for a window, µJ; `None` before anything is learnt.
+    fn dynamic_energy(&self, window: &ObservedWindow) -> Option<f64> {
+        let predicted = self.candidate().dynamic_energy(&window.features)?;
+        Some(predicted + self.codes.beyond(&window.by_code) * 1e6)
+    }
+
+    /// By how much kinds of code cost more or less than the coefficients say.
+    pub(crate) fn codes(&self) -> &CodeCosts {
+        &self.codes
     }
 
     /// How well each candidate does. Their number and order never change.
@@ -242,10 +271,9 @@ impl PowerModel {
             return;
         }
         let Some(static_watts) = self.static_power() else { return };
-        let candidate = &mut self.candidates[self.in_use];
-        let Some(dynamic) = candidate.dynamic_energy(&window.features) else { return };
+        let Some(dynamic) = self.dynamic_energy(window) else { return };
         let predicted = static_watts * window.ns as f64 * 1e-3 + dynamic;
-        candidate.score_window(predicted, window.microjoules as f64);
+        self.candidates[self.in_use].score_window(predicted, window.microjoules as f64);
     }
 
     /// Forgets what was learnt in an earlier run if the first observations of this one contradict it: the
@@ -265,6 +293,16 @@ impl PowerModel {
             self.learner = self.learner.replaced();
             self.earlier = None;
         }
+    }
+
+    /// Learns what kinds of code cost from an observation, in which they were predicted to draw `powers`, W.
+    fn learn_codes(&mut self, observation: &Observation, powers: &ByCode) {
+        let Some(costs) = self.candidate().costs().copied() else {
+            self.codes = CodeCosts::default();
+            return;
+        };
+        self.codes.add(observation, powers, self.learner.least_watts());
+        self.codes.fit(&costs, self.learner.unexplained(&costs, observation.seconds));
     }
 
     /// Fits every candidate to what was learnt, and chooses the one to use.

@@ -17,6 +17,7 @@
 //! and the energy that going to sleep takes, contention for memory bandwidth, and power limits.
 
 use crate::mix::{Mix, Profile};
+use crate::random::Random;
 
 /// The constants of the formulas above.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,9 @@ pub struct Physics {
     pub dram_nj: f64,
     /// How much kinds of code differ in what no counter shows: 0 not at all, 1 as in their profiles.
     pub hidden: f64,
+    /// How much processes that run the same kind of code differ in it, as the data that they work on differ: the
+    /// standard deviation of the energy of an instruction, and of that of a miss in the memory, as a part of it.
+    pub individual: f64,
     /// Of which kind each kind of code, in the order of [`Mix::ALL`], has what no counter shows.
     pub hidden_of: [Mix; Mix::ALL.len()],
     /// Power of a package while anything runs on it, beyond that of one that sleeps, W.
@@ -77,6 +81,7 @@ impl Default for Physics {
             uncore_nj: 9.0,
             dram_nj: 22.0,
             hidden: 1.0,
+            individual: 0.02,
             hidden_of: Mix::ALL,
             awake_watts: 0.0,
             package_watts: 6.0,
@@ -109,6 +114,14 @@ pub(crate) struct Load {
     pub(crate) shared: bool,
 }
 
+/// By how much a process differs from others that run the same kind of code: the energy of its instructions, and
+/// that of its misses in the memory, as parts of their energy.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Own {
+    instruction: f64,
+    miss: f64,
+}
+
 impl Physics {
     /// Checks that all constants are in range.
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -124,6 +137,7 @@ impl Physics {
             ("uncore_nj", self.uncore_nj),
             ("dram_nj", self.dram_nj),
             ("hidden", self.hidden),
+            ("individual", self.individual),
             ("awake_watts", self.awake_watts),
             ("package_watts", self.package_watts),
             ("core_watts", self.core_watts),
@@ -139,15 +153,16 @@ impl Physics {
         }
     }
 
-    /// What a thread of `mix` does and causes on a core at `ghz`, alone or sharing it.
-    pub(crate) fn load(&self, mix: Mix, ghz: f64, shared: bool) -> Load {
+    /// What a thread of `mix` does and causes on a core at `ghz`, alone or sharing it, in a process that differs
+    /// from others by `own`.
+    pub(crate) fn load(&self, mix: Mix, ghz: f64, shared: bool, own: Own) -> Load {
         let Profile { ipc, mpki, stall_ns, .. } = mix.profile();
         let Profile { weight, row_weight, .. } = self.hidden_of[mix as usize].profile();
         let misses = mpki / 1e3;
         let (cycles, stall) = if shared { (self.smt_cycles, self.smt_stall) } else { (1.0, 1.0) };
         let ipc = 1.0 / (cycles / ipc + stall * misses * stall_ns * ghz);
         let clock = if shared { self.clock * self.smt_clock / 2.0 } else { self.clock };
-        let activity = clock + self.instruction * ipc * self.difference(weight);
+        let activity = clock + self.instruction * ipc * self.difference(weight + own.instruction);
         let misses = misses * ipc * ghz;
         Load {
             cycles: ghz,
@@ -156,7 +171,7 @@ impl Physics {
             core: self.capacitance * self.volts_at(ghz).powi(2) * ghz * activity,
             // Misses per ns times nJ per miss: nJ/ns are watts.
             uncore: misses * self.uncore_nj,
-            dram: misses * self.dram_nj * self.difference(row_weight),
+            dram: misses * self.dram_nj * self.difference(row_weight + own.miss),
             shared,
         }
     }
@@ -173,6 +188,11 @@ impl Physics {
     fn difference(&self, weight: f64) -> f64 {
         1.0 + self.hidden * (weight - 1.0)
     }
+
+    /// By how much another process differs from its kind of code.
+    pub(crate) fn own(&self, random: &mut Random) -> Own {
+        Own { instruction: self.individual * random.normal(), miss: self.individual * random.normal() }
+    }
 }
 
 #[cfg(test)]
@@ -183,7 +203,8 @@ mod tests {
     fn two_threads_on_a_core_draw_a_quarter_to_a_third_more_than_one() {
         let physics = Physics::default();
         for mix in Mix::ALL {
-            let (alone, both) = (physics.load(mix, 3.0, false), physics.load(mix, 3.0, true));
+            let (alone, both) =
+                (physics.load(mix, 3.0, false, Own::default()), physics.load(mix, 3.0, true, Own::default()));
             let ratio = 2.0 * both.core / alone.core;
             assert!((1.25..=1.36).contains(&ratio), "{mix:?}: {ratio}");
             let throughput = 2.0 * both.instructions / alone.instructions;
@@ -194,16 +215,22 @@ mod tests {
     #[test]
     fn a_cycle_costs_more_on_a_fast_core_and_memory_stalls_it_more() {
         let physics = Physics::default();
-        let (slow, fast) = (physics.load(Mix::Integer, 1.5, false), physics.load(Mix::Integer, 3.0, false));
+        let (slow, fast) = (
+            physics.load(Mix::Integer, 1.5, false, Own::default()),
+            physics.load(Mix::Integer, 3.0, false, Own::default()),
+        );
         assert!(fast.core / slow.core > 1.2 * fast.cycles / slow.cycles, "the voltage rises");
-        let (slow, fast) = (physics.load(Mix::Chase, 1.5, false), physics.load(Mix::Chase, 3.0, false));
+        let (slow, fast) = (
+            physics.load(Mix::Chase, 1.5, false, Own::default()),
+            physics.load(Mix::Chase, 3.0, false, Own::default()),
+        );
         assert!(fast.instructions / slow.instructions < 1.5, "memory does not get faster");
     }
 
     #[test]
     fn power_is_in_the_range_of_a_server_core() {
         for mix in Mix::ALL {
-            let load = Physics::default().load(mix, 3.0, false);
+            let load = Physics::default().load(mix, 3.0, false, Own::default());
             assert!((2.0..8.0).contains(&load.core), "{mix:?}: {load:?}");
             assert!(load.dram < 3.0 && load.uncore < load.dram, "{mix:?}: {load:?}");
         }

@@ -7,7 +7,7 @@ use wattrace_api::weighted_cycles;
 
 use crate::machine::{Machine, Part};
 use crate::meter::SimulatedMeter;
-use crate::physics::Load;
+use crate::physics::{Load, Own};
 use crate::random::Random;
 use crate::schedule::Schedule;
 use crate::scheduler::Scheduler;
@@ -22,6 +22,8 @@ pub const FIRST_PID: u32 = 5_000_001;
 pub struct Simulation {
     machine: Machine,
     processes: Vec<Process>,
+    /// By thread: how its process differs from others of its kind of code.
+    own: Vec<Own>,
     scheduler: Scheduler,
     truth: Truth,
     meters: Vec<SimulatedMeter>,
@@ -67,10 +69,12 @@ impl Simulation {
         machine.check()?;
         schedule.check(&machine)?;
         let mut first = 0;
-        let mut processes = Vec::new();
+        let (mut processes, mut own) = (Vec::new(), Vec::new());
+        let mut differences = Random::new(seed.rotate_left(47));
         for (number, process) in schedule.processes.iter().enumerate() {
             let threads = first..first + process.threads.len();
             first = threads.end;
+            own.resize(first, machine.physics.own(&mut differences));
             let pid = FIRST_PID.saturating_add(number as u32);
             processes.push(Process { pid, name: process.name.clone(), threads });
         }
@@ -87,6 +91,7 @@ impl Simulation {
             random: Random::new(seed.rotate_left(17)),
             scheduler,
             processes,
+            own,
             machine,
         };
         simulation.scheduler.settle(0);
@@ -193,7 +198,7 @@ impl Simulation {
             // That the package is awake is caused by all that run there, each alike.
             let awake = physics.awake_watts / f64::from(awake[self.machine.package_of(cpu)].max(1));
             let load = |(thread, mix)| {
-                let load = physics.load(mix, ghz, sibling.is_some());
+                let load = physics.load(mix, ghz, sibling.is_some(), self.own[thread]);
                 (thread, Load { uncore: load.uncore + awake, ..load })
             };
             self.loads[cpu] = self.scheduler.running(cpu).map(load);

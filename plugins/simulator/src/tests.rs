@@ -69,6 +69,29 @@ fn thread_energy_and_static_energy_sum_to_what_each_meter_measures() {
 }
 
 #[test]
+fn processes_that_run_the_same_code_differ_as_their_data_do() {
+    let schedule = || Schedule {
+        processes: (0..4)
+            .map(|n| Process::new(format!("same-{n}"), vec![Phase::steady(Mix::Float)]))
+            .collect(),
+    };
+    let energies = |hidden: f64| {
+        let mut machine = Machine { cores: 4, ..Machine::default() };
+        machine.physics.hidden = hidden;
+        let mut simulation = Simulation::new(machine, &schedule(), 5).unwrap();
+        simulation.advance(ms(1000));
+        let of = |p| simulation.of_process(p, Location::Package(0)).energy.seen_by(Part::Cores);
+        simulation.processes().iter().map(of).collect::<Vec<u64>>()
+    };
+    let same = energies(0.0);
+    assert!(same.iter().all(|energy| *energy == same[0]), "{same:?}");
+    let different = energies(1.0);
+    let parts = different.iter().map(|&energy| energy as f64 / different[0] as f64 - 1.0);
+    let largest = parts.map(f64::abs).fold(0.0, f64::max);
+    assert!((0.005..0.1).contains(&largest), "{different:?}");
+}
+
+#[test]
 fn cpu_time_is_complete_and_shared_time_counts_for_both_threads() {
     let (machine, schedule) = everything();
     let mut simulation = Simulation::new(machine, &schedule, 5).unwrap();

@@ -135,7 +135,7 @@ impl Account {
         let has_news = covered == window.nanos() && self.model.observe(&observed);
         let parts = self.parts(window, energy, &observed);
 
-        let times = self.division.consumers().map(|amounts| amounts[Quantity::Time as usize]);
+        let times = self.division.consumers().map(|(amounts, _)| amounts[Quantity::Time as usize]);
         let weigher = self.model.weigher(covered, times.chain([unknown_ns]));
         let division = &mut self.division;
         let unknown = division.divide_dynamic(parts.dynamic, unknown_ns, observed.busy_ns, &weigher);
@@ -150,7 +150,8 @@ impl Account {
             uncertainty.static_energy = 0.0;
         }
         let divided = [parts.dynamic, parts.at_idle];
-        let closed = ClosedWindow { window, energy, idle, unattributed, divided, uncertainty };
+        let codes = self.model.codes();
+        let closed = ClosedWindow { window, energy, idle, unattributed, divided, uncertainty, codes };
         self.totals.charge(&closed, division, &usage.consumers, registry, out);
         if has_news || !std::mem::replace(&mut self.is_published, true) {
             self.totals.publish_model(&self.model, out);
@@ -161,7 +162,7 @@ impl Account {
     /// Collects in `division` who used how much in `window`. Returns the window for the model, and the time
     /// that unknown consumers used.
     fn collect(&mut self, window: Window, energy: u64, usage: &UsageRecords) -> (ObservedWindow, u64) {
-        let Self { division, followed, .. } = self;
+        let Self { division, followed, model, .. } = self;
         let (mut idle_ns, mut unknown) = (0, Amounts::default());
         let covered = usage.within(followed, window, |user, quantity, amount| match user {
             User::Idle => idle_ns += amount,
@@ -177,7 +178,8 @@ impl Account {
         });
         let mut observed = ObservedWindow::new(energy, covered, idle_ns);
         observed.add(&unknown);
-        division.consumers().for_each(|amounts| observed.add(amounts));
+        division.recognise_codes();
+        division.consumers().for_each(|(amounts, code)| model.count(&mut observed, amounts, code));
         // No source reports when a device is idle: it is idle while no consumer uses it.
         if is_device(followed.timeline) {
             observed.idle_ns = observed.idle_ns.max(covered.saturating_sub(observed.busy_ns));

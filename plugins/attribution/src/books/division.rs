@@ -1,11 +1,11 @@
 //! Dividing the energy of one window: the dynamic part by the model's weights, the static part by policy, and
 //! each process's share among its threads. All shares are whole microjoules that sum to what was divided.
 
-use super::code::Code;
 use super::consumers::Consumers;
 use super::split::{Phases, split};
 use super::usage_records::HeldMemory;
 use crate::amounts::{Amounts, Quantity};
+use crate::code::Code;
 use crate::model::Weigher;
 
 /// Where a domain's static energy goes.
@@ -61,6 +61,8 @@ struct Used {
     /// Its index there.
     position: usize,
     amounts: Amounts,
+    /// What they show.
+    code: Option<Code>,
 }
 
 impl Division {
@@ -74,9 +76,15 @@ impl Division {
         amounts_of(&mut self.used, &mut self.threads, slot)
     }
 
-    /// The amounts of all consumers.
-    pub(crate) fn consumers(&self) -> impl Iterator<Item = &Amounts> {
-        self.consumers.iter().map(|&slot| &self.used[slot].amounts)
+    /// Recognises the code of each consumer, once all amounts are known.
+    pub(crate) fn recognise_codes(&mut self) {
+        let Self { used, consumers, .. } = self;
+        consumers.iter().for_each(|&slot| used[slot].code = Code::of(&used[slot].amounts));
+    }
+
+    /// The amounts of all consumers, and the code that each ran.
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = (&Amounts, Option<Code>)> {
+        self.consumers.iter().map(|&slot| (&self.used[slot].amounts, self.used[slot].code))
     }
 
     /// Each consumer's slot and share.
@@ -99,11 +107,11 @@ impl Division {
         weigher: &Weigher<'_>,
     ) -> u64 {
         let Self { used, consumers, weights, shares, phases, .. } = self;
-        shares.extend(consumers.iter().map(|&slot| {
-            let code = Code::of(&used[slot].amounts);
-            Share { code, ..Share::default() }
-        }));
-        weights.extend(consumers.iter().map(|&slot| weigher.weigh(&used[slot].amounts)));
+        for &slot in &*consumers {
+            let Used { amounts, code, .. } = &used[slot];
+            shares.push(Share { code: *code, ..Share::default() });
+            weights.push(weigher.weigh(amounts, *code));
+        }
         let known: u64 = weights.iter().fold(0, |sum, w| sum.saturating_add(*w));
         let known_ns = busy_ns - unknown_ns;
         if known == 0 {
@@ -166,7 +174,7 @@ impl Division {
                 process(&siblings[0]).and_then(|slot| used.get(slot)).filter(|used| used.takes_part);
             let share = of_process.and_then(|used| shares.get(used.position)).copied().unwrap_or_default();
             weights.clear();
-            weights.extend(siblings.iter().map(|&slot| weigher.weigh(&used[slot].amounts)));
+            weights.extend(siblings.iter().map(|&slot| weigher.weigh(&used[slot].amounts, share.code)));
             if weights.iter().all(|&weight| weight == 0) {
                 weights.clear();
                 weights.extend(siblings.iter().map(|&slot| used[slot].amounts[Quantity::Time as usize]));

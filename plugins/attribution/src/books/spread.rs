@@ -3,63 +3,69 @@
 //!
 //! Errors add up in three ways. Static power's error lasts, and every consumer has it with the same sign:
 //! linearly. That a consumer's code costs more or less than its weight lasts too, and cancels as far as the
-//! other consumers of the window deviate likewise: linearly over windows, by what the others used. Those
-//! whose code looks alike (`code.rs`) are taken to deviate alike to some extent. A meter that is early or
+//! others of the window deviate likewise: linearly over windows, by what the others used. It is that of its
+//! kind of code, and its own beside others of that kind (`model/code_costs.rs`). A meter that is early or
 //! late at the edge between two windows only moves energy from one to the other: it matters as far as the
 //! consumer's share differs in both, and adds up in squares.
 
-use super::code::CodeSums;
 use super::division::{Division, Share};
-use crate::model::Uncertainty;
+use super::totals::ClosedWindow;
+use crate::code::ByCode;
+use crate::model::{CodeCosts, Uncertainty, kept};
 
 /// Standard deviations from the middle of a 95 % interval to its ends.
 const DEVIATIONS: f64 = 1.96;
 
-/// How far two consumers deviate alike whose code looks alike to the counters: the correlation.
-const ALIKE: f64 = 0.8;
+/// The part of what the model leaves unexplained, as a standard deviation, that is taken for a consumer's own
+/// cost where its kind of code is known. Most of it is then in noise that does not last.
+const OWN_PART: f64 = 0.4;
 
 /// What is uncertain in one window, in µJ.
 #[derive(Clone, Debug)]
-pub(crate) struct WindowSpread {
-    /// The window's number in its domain.
+pub(crate) struct WindowSpread<'a> {
+    /// The window's number in its domain, and its length.
     number: u32,
+    seconds: f64,
     model: Uncertainty,
+    codes: &'a CodeCosts,
+    /// The variance of the cost of each kind of code beside the others, as a part of it.
+    of_code: ByCode,
     /// Energy that was divided: dynamic, and static.
     dynamic: f64,
     at_idle: f64,
-    /// The parts of the dynamic energy, 0 to 1, by the kind of code.
-    alike: CodeSums,
-    /// The sum of the squares of the consumers' parts, and as far as they deviate alike, of the kinds' parts.
+    /// The sum of the squares of the consumers' parts.
     squares: f64,
 }
 
-impl WindowSpread {
-    /// The spread of window `number`, of which the model's standard errors are known, after its dynamic and
-    /// static energy was divided.
-    pub(crate) fn new(number: u32, model: Uncertainty, energy: [u64; 2], division: &Division) -> Self {
-        let energy = energy.map(|microjoules| microjoules as f64);
-        Self::of(number, model, energy, division.shares().map(|(_, share)| share))
+impl<'a> WindowSpread<'a> {
+    /// The spread of `closed`, which is window `number`, after its energy was divided.
+    pub(crate) fn new(number: u32, closed: &ClosedWindow<'a>, division: &Division) -> Self {
+        let seconds = closed.window.nanos() as f64 * 1e-9;
+        let energy = closed.divided.map(|microjoules| microjoules as f64);
+        let shares = division.shares().map(|(_, share)| share);
+        Self::of(number, seconds, closed.uncertainty, closed.codes, energy, shares)
     }
 
-    fn of(number: u32, model: Uncertainty, energy: [f64; 2], shares: impl Iterator<Item = Share>) -> Self {
+    fn of(
+        number: u32,
+        seconds: f64,
+        model: Uncertainty,
+        codes: &'a CodeCosts,
+        energy: [f64; 2],
+        shares: impl Iterator<Item = Share>,
+    ) -> Self {
         let [dynamic, at_idle] = energy;
         let part = 1.0 / dynamic.max(1.0);
-        let (mut alike, mut squares) = (CodeSums::default(), 0.0);
+        let (mut parts, mut squares) = (ByCode::default(), 0.0);
         for share in shares {
             let part = share.dynamic as f64 * part;
-            squares += part * part * share.code.map_or(1.0, |_| 1.0 - ALIKE);
+            squares += part * part;
             if let Some(code) = share.code {
-                alike.add(code, part);
+                parts.add(code, part);
             }
         }
-        squares += ALIKE * alike.all().map(|part| part * part).sum::<f64>();
-        Self { number, model, dynamic, at_idle, alike, squares }
-    }
-
-    /// The part of the dynamic energy of the consumers that deviate as one with `share` does, which is
-    /// `part`.
-    fn deviates_with(&self, share: Share, part: f64) -> f64 {
-        share.code.map_or(part, |code| ALIKE * self.alike.of(code) + (1.0 - ALIKE) * part)
+        let of_code = codes.variances_beside(&parts);
+        Self { number, seconds, model, codes, of_code, dynamic, at_idle, squares }
     }
 }
 
@@ -75,20 +81,31 @@ pub(crate) struct Spread {
     /// At the end of its last window, µJ; and which one that was.
     last_edge: f64,
     last_window: u32,
+    /// The energy of its last seconds, µJ.
+    recent: f64,
 }
 
 impl Spread {
     /// Adds a window in which the consumer received `share`.
-    pub(crate) fn add(&mut self, window: &WindowSpread, share: Share) {
-        let WindowSpread { number, model, dynamic, at_idle, squares, .. } = window;
+    pub(crate) fn add(&mut self, window: &WindowSpread<'_>, share: Share) {
+        let WindowSpread { number, seconds, model, dynamic, at_idle, squares, .. } = window;
         let energy = share.dynamic as f64;
         let part = energy / dynamic.max(1.0);
         // What idle received too little it received too much, unless it gets static energy itself.
         let static_part = if *at_idle > 0.0 { share.at_idle as f64 / at_idle } else { 0.0 };
         self.common += (part - static_part) * model.static_energy;
-        // Its own deviation, as far as it is not alone with its like, and those of the others.
-        let alike = window.deviates_with(share, part);
-        self.own += energy * model.deviation * (1.0 - 2.0 * alike + squares).max(0.0).sqrt();
+        let passed = f64::from(number.wrapping_sub(self.last_window)) * seconds;
+        self.recent = self.recent * kept(passed) + energy;
+        // Its own deviation, as far as it is not all of the window, and that of its kind of code.
+        let [own, of_code] = match share.code {
+            Some(code) => {
+                let individual = window.codes.individual_variance(code, self.recent);
+                [individual.max((OWN_PART * model.deviation).powi(2)), window.of_code.of(code)]
+            }
+            None => [model.deviation.powi(2), 0.0],
+        };
+        let own = own * (1.0 - 2.0 * part + squares).max(0.0);
+        self.own += energy * (own + of_code).sqrt();
         let edge = part * model.edge_energy;
         let before = if self.last_window + 1 == *number { self.last_edge } else { 0.0 };
         if before == 0.0 {
@@ -99,7 +116,7 @@ impl Spread {
     }
 
     /// Adds a window to the spread of static energy itself.
-    pub(crate) fn add_static(&mut self, window: &WindowSpread) {
+    pub(crate) fn add_static(&mut self, window: &WindowSpread<'_>) {
         if window.dynamic > 0.0 {
             self.common += window.model.static_energy;
         }
@@ -114,20 +131,19 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
-    use super::super::code::Code;
     use super::*;
+    use crate::code::Code;
 
     const SHARE: Share = Share { dynamic: 500_000, at_idle: 0, code: None };
 
-    fn window(number: u32, model: Uncertainty) -> WindowSpread {
-        let alike = CodeSums::default();
-        WindowSpread { number, model, dynamic: 1e6, at_idle: 1e6, alike, squares: 0.5 }
+    fn window(codes: &CodeCosts, number: u32, model: Uncertainty) -> WindowSpread<'_> {
+        WindowSpread::of(number, 1.0, model, codes, [1e6, 1e6], [SHARE, SHARE].into_iter())
     }
 
     /// Half the width, in standard errors of joules, after `SHARE` in each of these windows.
     fn errors(numbers: &[u32], model: Uncertainty) -> f64 {
-        let mut spread = Spread::default();
-        numbers.iter().for_each(|&number| spread.add(&window(number, model), SHARE));
+        let (codes, mut spread) = (CodeCosts::default(), Spread::default());
+        numbers.iter().for_each(|&number| spread.add(&window(&codes, number, model), SHARE));
         spread.half_width() / DEVIATIONS
     }
 
@@ -147,28 +163,34 @@ mod tests {
     #[test]
     fn a_consumer_that_was_alone_has_only_static_power_s_error_and_the_edges() {
         let model = Uncertainty { static_energy: 0.0, deviation: 0.1, edge_energy: 0.0 };
-        let mut spread = Spread::default();
-        let all = Share { dynamic: 1_000_000, ..SHARE };
-        spread.add(&WindowSpread { squares: 1.0, ..window(1, model) }, all);
-        close(spread.half_width(), 0.0);
+        let (codes, mut spread) = (CodeCosts::default(), Spread::default());
+        let code = Code::of(&[1, 0, 1, 1, 0, 0]);
+        for code in [None, code] {
+            let all = Share { dynamic: 1_000_000, code, ..SHARE };
+            let window = WindowSpread::of(1, 1.0, model, &codes, [1e6, 1e6], std::iter::once(all));
+            spread.add(&window, all);
+            close(spread.half_width(), 0.0);
+        }
     }
 
     #[test]
-    fn consumers_whose_code_looks_alike_deviate_alike() {
-        let model = Uncertainty { deviation: 0.1, ..Uncertainty::default() };
+    fn what_a_kind_of_code_costs_matters_unless_all_run_the_same() {
         let counted = |cycles, instructions| Code::of(&[1, 0, cycles, instructions, 0, 0]);
-        // Half of the window's energy each: the same code, other code, or not counted.
-        let error = |codes: [Option<Code>; 2]| {
+        let codes = CodeCosts::default();
+        // Half of the window's energy each, at the first of their windows.
+        let error = |kinds: [Option<Code>; 2]| {
             let share = |code| Share { code, ..SHARE };
-            let window = WindowSpread::of(1, model, [1e6, 1e6], codes.into_iter().map(share));
+            let shares = kinds.into_iter().map(share);
+            let window = WindowSpread::of(1, 1.0, Uncertainty::default(), &codes, [1e6, 1e6], shares);
             let mut spread = Spread::default();
-            spread.add(&window, share(codes[0]));
+            spread.add(&window, share(kinds[0]));
             spread.half_width() / DEVIATIONS
         };
-        let apart = 0.5 * 0.1 * 0.5_f64.sqrt();
-        close(error([None, None]), apart);
-        close(error([counted(1, 2), counted(2, 1)]), apart);
-        close(error([counted(1, 2), counted(1, 2)]), apart * (1.0 - ALIKE).sqrt());
+        let individual = codes.individual_variance(counted(1, 2).unwrap(), 0.0);
+        close(error([counted(1, 2), counted(1, 2)]), 0.5 * (0.5 * individual).sqrt());
+        // Two kinds of which nothing is known.
+        let both = error([counted(1, 2), counted(2, 1)]);
+        assert!(both > 2.0 * error([counted(1, 2), counted(1, 2)]), "{both}");
     }
 
     #[test]
@@ -183,11 +205,11 @@ mod tests {
     #[test]
     fn who_gets_static_energy_in_proportion_does_not_depend_on_how_much_it_is() {
         let model = Uncertainty { static_energy: 40_000.0, ..Uncertainty::default() };
-        let (mut spread, mut idle) = (Spread::default(), Spread::default());
-        spread.add(&window(1, model), Share { at_idle: 500_000, ..SHARE });
+        let (codes, mut spread, mut idle) = (CodeCosts::default(), Spread::default(), Spread::default());
+        spread.add(&window(&codes, 1, model), Share { at_idle: 500_000, ..SHARE });
         close(spread.half_width(), 0.0);
-        idle.add_static(&window(1, model));
-        idle.add_static(&WindowSpread { dynamic: 0.0, ..window(2, model) });
+        idle.add_static(&window(&codes, 1, model));
+        idle.add_static(&WindowSpread { dynamic: 0.0, ..window(&codes, 2, model) });
         close(idle.half_width() / DEVIATIONS, 0.04);
     }
 }

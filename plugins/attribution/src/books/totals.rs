@@ -14,7 +14,7 @@ use super::consumers::Consumers;
 use super::division::Division;
 use super::metrics::Metrics;
 use super::spread::{Spread, WindowSpread};
-use crate::model::{PowerModel, Uncertainty};
+use crate::model::{CodeCosts, PowerModel, Uncertainty};
 
 /// How often the interval of a consumer's energy is published while it changes, by how much of itself it
 /// must have changed, and the smallest half width that is published, J. Short processes have none then.
@@ -48,7 +48,7 @@ pub(crate) struct Totals {
 }
 
 /// A window that is closed: its energy in microjoules, and the parts of it that are no consumer's.
-pub(crate) struct ClosedWindow {
+pub(crate) struct ClosedWindow<'a> {
     pub(crate) window: Window,
     pub(crate) energy: u64,
     pub(crate) idle: u64,
@@ -57,6 +57,8 @@ pub(crate) struct ClosedWindow {
     pub(crate) divided: [u64; 2],
     /// The model's standard errors.
     pub(crate) uncertainty: Uncertainty,
+    /// What it knows of kinds of code.
+    pub(crate) codes: &'a CodeCosts,
 }
 
 /// A consumer's series of this domain, with their values in microjoules.
@@ -143,15 +145,15 @@ impl Totals {
     /// their processes' and do not count again.
     pub(crate) fn charge(
         &mut self,
-        closed: &ClosedWindow,
+        closed: &ClosedWindow<'_>,
         division: &Division,
         known: &Consumers,
         registry: &Registry,
         out: &mut Batch,
     ) {
-        let &ClosedWindow { window, energy, idle, unattributed, divided, uncertainty } = closed;
+        let &ClosedWindow { window, energy, idle, unattributed, .. } = closed;
         (self.last, self.closed) = (window, self.closed.wrapping_add(1));
-        let spread = WindowSpread::new(self.closed, uncertainty, divided, division);
+        let spread = WindowSpread::new(self.closed, closed, division);
         let Self { domain, resource, metrics, consumers, agent, .. } = self;
         let open = |metric, consumer| {
             let spec = SeriesSpec::new(metric, resource.clone(), window.start);

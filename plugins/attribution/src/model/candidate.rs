@@ -96,9 +96,14 @@ impl Candidate {
         Some((mean * (1.0 + self.correction.of_static)).max(0.0))
     }
 
+    /// What features cost; `None` where energy is divided by something else, or nothing is learnt yet.
+    pub(super) fn costs(&self) -> Option<&Coefficients> {
+        self.coefficients.as_ref().filter(|_| self.basis == Basis::Fitted)
+    }
+
     /// The dynamic energy that it predicts for the features of a window, µJ; `None` without coefficients.
     pub(super) fn dynamic_energy(&self, features: &Features) -> Option<f64> {
-        Some(picojoules(&self.coefficients?, features) as f64 * 1e-6 * self.dynamic_factor())
+        Some(picojoules(&self.coefficients?, features) * 1e-6 * self.dynamic_factor())
     }
 
     /// Dynamic power now over what the coefficients say.

@@ -107,6 +107,22 @@ pub(super) const UNEXPLAINED_ERROR: f64 = 0.005;
 /// The smallest weight of levels beside differences. Only levels determine static power.
 pub(super) const MIN_LEVEL_WEIGHT: f64 = 0.01;
 
+// ---- What kinds of code cost
+// ----------------------------------------------------------------------------------------------------
+
+/// Kinds of code whose costs are kept at a time.
+pub(super) const KEPT_CODES: usize = 24;
+/// How much kinds of code are expected to differ from what the counters say: the standard deviation, as a part.
+pub(super) const CODE_SPREAD: f64 = 0.04;
+/// How many kinds of code that expectation stands for beside those that run.
+pub(super) const EXPECTED_CODES: f64 = 4.0;
+/// The largest difference that is believed.
+pub(super) const MAX_EXCESS: f64 = 0.3;
+/// The smallest standard deviation of an observation's power that is left unexplained, as a part of it.
+pub(super) const MIN_CODE_ERROR: f64 = 0.001;
+/// How much programs that run the same kind of code differ, as a part of what kinds differ by.
+pub(super) const INDIVIDUAL_SPREAD: f64 = 0.55;
+
 // ---- What was learnt in an earlier run
 // ------------------------------------------------------------------------------------------
 
@@ -150,7 +166,7 @@ pub(super) const MAX_DEVIATION: f64 = 1.0;
 /// How many times more changes than coefficients there must have been.
 pub(super) const FIT_REDUNDANCY: f64 = 4.0;
 /// The part of static power's drift that remains unseen: the mean of the last seconds shows most of it.
-pub(super) const UNSEEN_DRIFT: f64 = 0.4;
+pub(super) const UNSEEN_DRIFT: f64 = 0.2;
 /// Observations are added up until they span this long, to show the deviation: a second, which may be some
 /// milliseconds short.
 pub(super) const LONG_OBSERVATION: Duration = Duration::from_millis(990);

@@ -88,9 +88,9 @@ pub(super) fn dynamic_watts(coefficients: &Coefficients, rates: &Features) -> f6
     coefficients.iter().zip(rates).skip(1).map(|(c, rate)| c * rate).sum()
 }
 
-/// The dynamic energy that `coefficients` predict for features, in whole picojoules.
-pub(super) fn picojoules(coefficients: &Coefficients, features: &Features) -> u64 {
-    (dynamic_watts(coefficients, features) * 1e12) as u64
+/// The dynamic energy that `coefficients` predict for features, pJ.
+pub(super) fn picojoules(coefficients: &Coefficients, features: &Features) -> f64 {
+    dynamic_watts(coefficients, features) * 1e12
 }
 
 #[cfg(test)]

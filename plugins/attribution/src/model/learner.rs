@@ -49,7 +49,8 @@ impl Learner {
             && (0.0..=1.0).contains(&observation.utilisation);
         if is_valid {
             self.observations += 1;
-            let least = LEAST_POWER * self.points.mean_watts().unwrap_or(observation.watts).max(MIN_WATTS);
+            let mean = self.points.mean_watts().unwrap_or(observation.watts);
+            let least = LEAST_POWER * mean.max(MIN_WATTS);
             self.differences.add(observation, least);
             let long = self.next_long.take().map_or(*observation, |so_far| so_far.with(observation));
             match long.seconds >= LONG_OBSERVATION.as_secs_f64() {
@@ -92,6 +93,18 @@ impl Learner {
     /// observation and between long ones.
     pub(super) fn changes(&self, coefficients: &Coefficients) -> [Changes; 2] {
         [&self.differences, &self.long_differences].map(|fit| fit.changes(coefficients))
+    }
+
+    /// The variance of what `coefficients` leave unexplained of power over so many `seconds`, as a part of its
+    /// square. What lasts for long counts as often as it is observed.
+    pub(super) fn unexplained(&self, coefficients: &Coefficients, seconds: f64) -> f64 {
+        let [short, long] = self.changes(coefficients).map(|of| of.unexplained / of.count.max(1.0));
+        short.max(long * (LONG_OBSERVATION.as_secs_f64() / seconds).max(1.0))
+    }
+
+    /// The power down to which errors are as large as they are at more, W.
+    pub(super) fn least_watts(&self) -> f64 {
+        LEAST_POWER * self.points.mean_watts().unwrap_or(0.0).max(MIN_WATTS)
     }
 
     /// The last seconds, to correct predictions by.
@@ -145,7 +158,7 @@ impl Learner {
         if level_weight < 1.0 {
             self.differences.add_to(&mut g, &mut b);
         }
-        let least = LEAST_POWER * self.points.mean_watts().unwrap_or(0.0).max(MIN_WATTS);
+        let least = self.least_watts();
         for point in self.points.iter() {
             let weight = point.weight * level_weight * point.watts.max(least).powi(-2);
             let watts = point.watts - given.unwrap_or(0.0);

@@ -1,6 +1,7 @@
 //! Least squares with coefficients of zero or more, for a few unknowns, from the normal equations (Bro and de
 //! Jong, "A fast non-negativity-constrained least squares algorithm", Journal of Chemometrics 11, 1997).
 
+use super::cholesky::Cholesky;
 use super::features::{FEATURES, Features};
 
 /// A square matrix of features by features.
@@ -23,7 +24,7 @@ pub(super) fn solve(g: &Matrix, b: &Features, allowed: &[usize]) -> Features {
             _ => break,
         }
         loop {
-            let Some(s) = unconstrained(g, b, &passive) else {
+            let Some(s) = Cholesky::of(g, &passive).map(|factor| factor.solve(b)) else {
                 passive.pop();
                 break;
             };
@@ -54,37 +55,6 @@ pub(super) fn solve(g: &Matrix, b: &Features, allowed: &[usize]) -> Features {
 
 fn dot(a: &Features, b: &Features) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-/// The solution over `unknowns` without the constraint, by Cholesky's decomposition; `None` if it is not
-/// unique.
-fn unconstrained(g: &Matrix, b: &Features, unknowns: &[usize]) -> Option<Features> {
-    let n = unknowns.len();
-    let mut l = [[0.0; FEATURES]; FEATURES];
-    for i in 0..n {
-        for j in 0..=i {
-            let known: f64 = (0..j).map(|k| l[i][k] * l[j][k]).sum();
-            let rest = g[unknowns[i]][unknowns[j]] - known;
-            l[i][j] = if i != j {
-                rest / l[j][j]
-            } else if rest > 1e-12 * g[unknowns[i]][unknowns[i]] {
-                rest.sqrt()
-            } else {
-                return None;
-            };
-        }
-    }
-    let mut y = [0.0; FEATURES];
-    for i in 0..n {
-        let known: f64 = (0..i).map(|k| l[i][k] * y[k]).sum();
-        y[i] = (b[unknowns[i]] - known) / l[i][i];
-    }
-    let mut x = [0.0; FEATURES];
-    for i in (0..n).rev() {
-        let known: f64 = (i + 1..n).map(|k| l[k][i] * x[unknowns[k]]).sum();
-        x[unknowns[i]] = (y[i] - known) / l[i][i];
-    }
-    Some(x)
 }
 
 #[cfg(test)]

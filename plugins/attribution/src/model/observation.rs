@@ -5,6 +5,7 @@ use super::awake;
 use super::constants::OBSERVATION;
 use super::features::{FEATURES, Feature, Features, features};
 use crate::amounts::{Amounts, Quantity};
+use crate::code::ByCode;
 
 /// A window's energy and usage.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +22,23 @@ pub(crate) struct ObservedWindow {
     pub(super) asleep: f64,
     /// The part of it in which something ran at least, and at most.
     pub(super) awake: [f64; 2],
+    /// The dynamic energy that each kind of code is predicted to cost, J.
+    pub(super) by_code: ByCode,
 }
 
 impl ObservedWindow {
     /// A window of which usage covers `ns`, with `idle_ns` of idle time and no consumers yet.
     pub(crate) fn new(microjoules: u64, ns: u64, idle_ns: u64) -> Self {
-        Self { features: [0.0; FEATURES], microjoules, ns, busy_ns: 0, idle_ns, asleep: 1.0, awake: [0.0; 2] }
+        Self {
+            features: [0.0; FEATURES],
+            microjoules,
+            ns,
+            busy_ns: 0,
+            idle_ns,
+            asleep: 1.0,
+            awake: [0.0; 2],
+            by_code: ByCode::default(),
+        }
     }
 
     /// Busy time over all CPU time, 0 to 1; 0 if there is none.
@@ -40,16 +52,18 @@ impl ObservedWindow {
         (most - least).max(0.0).powi(2) / 12.0
     }
 
-    /// Adds the usage of a consumer.
-    pub(crate) fn add(&mut self, amounts: &Amounts) {
+    /// Adds the usage of a consumer. Returns its features.
+    pub(crate) fn add(&mut self, amounts: &Amounts) -> Features {
         let time = amounts[Quantity::Time as usize];
         self.busy_ns += time;
         self.asleep *= awake::rest(time, self.ns);
         let cpus = time as f64 / self.ns.max(1) as f64;
         let ((_, part), [least, most]) = (awake::threads(cpus), self.awake);
         self.awake = [least.max(part), (most + cpus).min(1.0)];
-        self.features.iter_mut().zip(features(amounts)).for_each(|(sum, f)| *sum += f);
+        let features = features(amounts);
+        self.features.iter_mut().zip(features).for_each(|(sum, f)| *sum += f);
         self.features[Feature::Awake as usize] = (1.0 - self.asleep) * self.ns as f64 * 1e-9;
+        features
     }
 }
 
@@ -90,31 +104,36 @@ pub(super) struct Accumulator {
     busy_ns: u64,
     all_ns: u64,
     awake_variance: f64,
+    by_code: ByCode,
 }
 
 impl Accumulator {
-    /// Adds a window. Returns an observation once the windows span one.
-    pub(super) fn add(&mut self, window: &ObservedWindow) -> Option<Observation> {
+    /// Adds a window. Returns an observation once the windows span one, and the dynamic power that each kind of
+    /// code was predicted to draw meanwhile, W.
+    pub(super) fn add(&mut self, window: &ObservedWindow) -> Option<(Observation, ByCode)> {
         self.features.iter_mut().zip(window.features).for_each(|(sum, f)| *sum += f);
         self.microjoules += window.microjoules;
         self.ns += window.ns;
         self.busy_ns += window.busy_ns;
         self.all_ns += window.busy_ns + window.idle_ns;
         self.awake_variance += window.awake_variance();
+        self.by_code.add_all(&window.by_code);
         if self.ns < OBSERVATION.as_nanos() as u64 || self.all_ns == 0 {
             return None;
         }
-        let Self { features, microjoules, ns, busy_ns, all_ns, awake_variance } = std::mem::take(self);
+        let Self { features, microjoules, ns, busy_ns, all_ns, awake_variance, by_code } =
+            std::mem::take(self);
         let seconds = ns as f64 * 1e-9;
         let mut rates = features.map(|f| f / seconds);
         rates[Feature::Always as usize] = 1.0;
-        Some(Observation {
+        let observation = Observation {
             rates,
             utilisation: busy_ns as f64 / all_ns as f64,
             watts: microjoules as f64 * 1e-6 / seconds,
             seconds,
             awake_variance: awake_variance / seconds.powi(2),
-        })
+        };
+        Some((observation, by_code.scaled(1.0 / seconds)))
     }
 }
 
@@ -144,7 +163,7 @@ mod tests {
         // The range of the time awake where consumers ran for these parts of a second.
         let range = |parts: &[f64]| {
             let mut window = ObservedWindow::new(0, SECOND, 0);
-            parts.iter().for_each(|part| window.add(&[(part * 1e9) as u64, 0, 0, 0, 0, 0]));
+            parts.iter().for_each(|part| _ = window.add(&[(part * 1e9) as u64, 0, 0, 0, 0, 0]));
             (window.awake_variance() * 12.0).sqrt()
         };
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a}, not {b}");

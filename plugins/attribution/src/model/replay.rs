@@ -5,6 +5,7 @@ use wattrace_api::ResourceKind;
 
 use super::{Learner, ObservedWindow, PowerModel};
 use crate::amounts::Amounts;
+use crate::code::Code;
 use crate::config::Weights;
 
 /// What was counted in a window, over all consumers.
@@ -39,21 +40,25 @@ impl PowerPredictor {
     /// The power that the candidate in use predicts for `window`, W; `None` before it can.
     pub fn predict(&self, window: &CountedWindow) -> Option<f64> {
         let seconds = window.ns as f64 * 1e-9;
-        let rates = observed(window, 0).features.map(|feature| feature / seconds);
+        let observed = self.observed(window, 0);
+        let rates = observed.features.map(|feature| feature / seconds);
         let predicted = self.model.candidate().predict(&rates)? + self.model.warmth.watts();
+        let predicted = predicted + self.model.codes.beyond(&observed.by_code) / seconds;
         predicted.is_finite().then_some(predicted)
     }
 
     /// Learns that `microjoules` were measured in `window`.
     pub fn learn(&mut self, window: &CountedWindow, microjoules: u64) {
-        self.model.observe(&observed(window, microjoules));
+        let observed = self.observed(window, microjoules);
+        self.model.observe(&observed);
     }
-}
 
-fn observed(window: &CountedWindow, microjoules: u64) -> ObservedWindow {
-    let &CountedWindow { ns, cpu_ns, idle_ns, cycles, instructions, cache_misses } = window;
-    let amounts: Amounts = [cpu_ns, 0, cycles, instructions, cache_misses, 0];
-    let mut observed = ObservedWindow::new(microjoules, ns, idle_ns);
-    observed.add(&amounts);
-    observed
+    /// The window as the model takes it in: one consumer that used all.
+    fn observed(&self, window: &CountedWindow, microjoules: u64) -> ObservedWindow {
+        let &CountedWindow { ns, cpu_ns, idle_ns, cycles, instructions, cache_misses } = window;
+        let amounts: Amounts = [cpu_ns, 0, cycles, instructions, cache_misses, 0];
+        let mut observed = ObservedWindow::new(microjoules, ns, idle_ns);
+        self.model.count(&mut observed, &amounts, Code::of(&amounts));
+        observed
+    }
 }

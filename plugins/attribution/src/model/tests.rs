@@ -20,7 +20,7 @@ fn load(amounts: &Amounts, watts: f64) -> ObservedWindow {
 
 /// The weight of a consumer that used `amounts` alone.
 fn weight(model: &PowerModel, amounts: &Amounts) -> u64 {
-    model.weigher(SECOND, [amounts[Quantity::Time as usize]].into_iter()).weigh(amounts)
+    model.weigher(SECOND, [amounts[Quantity::Time as usize]].into_iter()).weigh(amounts, None)
 }
 
 /// The kind of weights in use.
@@ -205,6 +205,56 @@ fn shared_cycles_cost_less_at_every_frequency() {
     }
 }
 
+#[test]
+fn kinds_of_code_are_charged_what_they_cost_beyond_what_counters_show() {
+    // Instructions per cycle, misses per thousand instructions, and the part by which a kind costs more.
+    let kinds = [
+        (2.0, 0.1, 0.04),
+        (1.0, 0.5, -0.06),
+        (0.5, 1.0, 0.05),
+        (2.0, 3.0, -0.04),
+        (1.0, 12.0, 0.06),
+        (0.25, 14.0, -0.05),
+    ];
+    let amounts = |(ipc, misses, _): (f64, f64, f64), part: f64| {
+        let instructions = part * 3e9 * ipc;
+        [
+            (part * 1e9) as u64,
+            0,
+            (part * 3e9) as u64,
+            instructions as u64,
+            (instructions * misses / 1e3) as u64,
+            0,
+        ]
+    };
+    let power = |kind: (f64, f64, f64), part: f64| {
+        let (ipc, misses, more) = kind;
+        part * (4.0 + 3.0 * ipc + 0.2 * ipc * misses) * (1.0 + more)
+    };
+    let (mut model, mut random) = (model(Weights::Fitted), 7_u64);
+    for _ in 0..120 {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let parts = std::array::from_fn::<_, 6, _>(|i| f64::from((random >> (16 + 8 * i)) as u8 % 4) / 3.0);
+        let running = || kinds.into_iter().zip(parts).filter(|(_, part)| *part > 0.0);
+        let watts = 10.0 + running().map(|(kind, part)| power(kind, part)).sum::<f64>();
+        let idle_ns = ((6.0 - parts.iter().sum::<f64>()) * 1e9) as u64;
+        let mut window = ObservedWindow::new((watts * 1e6) as u64, SECOND, idle_ns);
+        for (kind, part) in running() {
+            let amounts = amounts(kind, part);
+            model.count(&mut window, &amounts, Code::of(&amounts));
+        }
+        model.observe(&window);
+    }
+    let weigher = model.weigher(SECOND, std::iter::empty());
+    let error = |kind, code: fn(&Amounts) -> Option<Code>| {
+        let amounts = amounts(kind, 1.0);
+        (weigher.weigh(&amounts, code(&amounts)) as f64 * 1e-12 / power(kind, 1.0) - 1.0).abs()
+    };
+    let worst = |code| kinds.iter().map(|&kind| error(kind, code)).fold(0.0, f64::max);
+    let (known, unknown) = (worst(Code::of), worst(|_| None));
+    assert!(known < 0.01 && unknown > 0.02, "{known} with the kind, {unknown} without");
+}
+
 /// What a consumer that ran for a tenth of a second weighs beside one that ran for the whole second, as a
 /// part of that one's weight; and static power. The machine draws 10 W while nothing runs, so many more while
 /// anything does, and 10 W per busy CPU.
@@ -215,14 +265,14 @@ fn beside_a_busy_one(kind: &ResourceKind, awake_watts: f64) -> [f64; 2] {
         let watts = 10.0 + awake_watts * awake + 10.0 * (parts[0] + parts[1]);
         let idle_ns = ((2.0 - parts[0] - parts[1]) * 1e9) as u64;
         let mut window = ObservedWindow::new((watts * 1e6) as u64, SECOND, idle_ns);
-        parts.iter().for_each(|&part| window.add(&amounts(part, 1.0)));
+        parts.iter().for_each(|&part| _ = window.add(&amounts(part, 1.0)));
         window
     };
     for i in 0..200 {
         model.observe(&window([[0.0, 1.0, 0.5, 0.0][i % 4], [0.0, 0.0, 0.3, 0.6, 1.0][i % 5]]));
     }
     let weigher = model.weigher(SECOND, [SECOND, SECOND / 10].into_iter());
-    let weight = |part| weigher.weigh(&amounts(part, 1.0)) as f64;
+    let weight = |part| weigher.weigh(&amounts(part, 1.0), None) as f64;
     [weight(0.1) / weight(1.0), model.static_power().unwrap()]
 }
 

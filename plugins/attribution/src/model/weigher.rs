@@ -5,6 +5,7 @@ use super::awake::Awake;
 use super::basis::Basis;
 use super::features::{Feature, features, picojoules};
 use crate::amounts::{Amounts, Quantity};
+use crate::code::Code;
 
 /// What weighs the consumers of a window, and their threads.
 pub(crate) struct Weigher<'a> {
@@ -23,8 +24,8 @@ impl PowerModel {
 }
 
 impl Weigher<'_> {
-    /// The weight of `amounts`. Weights are comparable within a domain and window only.
-    pub(crate) fn weigh(&self, amounts: &Amounts) -> u64 {
+    /// The weight of `amounts` that were used by `code`. Weights are comparable within a domain and window only.
+    pub(crate) fn weigh(&self, amounts: &Amounts, code: Option<Code>) -> u64 {
         let candidate = self.model.candidate();
         let time = amounts[Quantity::Time as usize];
         match candidate.basis {
@@ -41,7 +42,8 @@ impl Weigher<'_> {
                     let mut features = features(amounts);
                     features[Feature::Awake as usize] =
                         self.awake.as_ref().map_or(0.0, |awake| awake.share(time));
-                    picojoules(coefficients, &features)
+                    let factor = code.map_or(1.0, |code| self.model.codes.factor(code));
+                    (picojoules(coefficients, &features) * factor) as u64
                 }
                 None => time,
             },

@@ -1,0 +1,68 @@
+//! Cholesky's decomposition of a small symmetric matrix, of which only some rows and columns count.
+
+/// The lower triangle whose product with its transpose is the matrix, over the unknowns.
+#[derive(Debug)]
+pub(super) struct Cholesky<'a, const N: usize> {
+    lower: [[f64; N]; N],
+    unknowns: &'a [usize],
+}
+
+impl<'a, const N: usize> Cholesky<'a, N> {
+    /// That of the rows and columns of `matrix` that are `unknowns`; `None` if it is not positive definite there:
+    /// equations with it have no unique solution.
+    pub(super) fn of(matrix: &[[f64; N]; N], unknowns: &'a [usize]) -> Option<Self> {
+        let mut lower = [[0.0; N]; N];
+        for (i, &row) in unknowns.iter().enumerate() {
+            for (j, &column) in unknowns.iter().enumerate().take(i + 1) {
+                let known: f64 = (0..j).map(|k| lower[i][k] * lower[j][k]).sum();
+                let rest = matrix[row][column] - known;
+                lower[i][j] = if i != j {
+                    rest / lower[j][j]
+                } else if rest > 1e-12 * matrix[row][row] {
+                    rest.sqrt()
+                } else {
+                    return None;
+                };
+            }
+        }
+        Some(Self { lower, unknowns })
+    }
+
+    /// The x for which the matrix times x is `b`; 0 but for the unknowns.
+    pub(super) fn solve(&self, b: &[f64; N]) -> [f64; N] {
+        let Self { lower, unknowns } = self;
+        let n = unknowns.len();
+        let mut y = [0.0; N];
+        for i in 0..n {
+            let known: f64 = (0..i).map(|k| lower[i][k] * y[k]).sum();
+            y[i] = (b[unknowns[i]] - known) / lower[i][i];
+        }
+        let mut x = [0.0; N];
+        for i in (0..n).rev() {
+            let known: f64 = (i + 1..n).map(|k| lower[k][i] * x[unknowns[k]]).sum();
+            x[unknowns[i]] = (y[i] - known) / lower[i][i];
+        }
+        x
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equations_are_solved_over_the_unknowns_alone() {
+        // 4x + 2z = 10 and 2x + 3z = 11; the middle row does not count.
+        let matrix = [[4.0, 9.0, 2.0], [9.0, 9.0, 9.0], [2.0, 9.0, 3.0]];
+        let x = Cholesky::of(&matrix, &[0, 2]).map(|factor| factor.solve(&[10.0, 7.0, 11.0]));
+        let x = x.unwrap_or_default();
+        assert!((x[0] - 1.0).abs() < 1e-12 && x[1] == 0.0 && (x[2] - 3.0).abs() < 1e-12, "{x:?}");
+    }
+
+    #[test]
+    fn a_matrix_that_is_not_positive_definite_has_none() {
+        for matrix in [[[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [0.0, 1.0]], [[f64::NAN, 0.0], [0.0, 1.0]]] {
+            assert!(Cholesky::of(&matrix, &[0, 1]).is_none(), "{matrix:?}");
+        }
+    }
+}
