@@ -9,10 +9,12 @@
 //! | `usage_records.rs` | both, and who holds memory of which device |
 //! | `account.rs` | one domain: windows waiting for usage, and closing them |
 //! | `division.rs`, `split.rs` | dividing one window's energy; splitting a whole number by weights |
+//! | `closed_window.rs` | a window whose energy is divided |
 //! | `spread.rs` | how far off what a consumer received may be |
 //! | `totals.rs`, `metrics.rs` | what each consumer received in all, as published series |
 
 mod account;
+mod closed_window;
 mod consumers;
 mod division;
 mod metrics;

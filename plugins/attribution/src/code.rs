@@ -35,8 +35,8 @@ impl Code {
     }
 }
 
-/// The logarithm of a `ratio` of at least 0 to the base of 2, rounded: the exponent of its representation. That of
-/// 0 is very small.
+/// The logarithm of a `ratio` of at least 0 to the base of 2, rounded: the exponent of its representation.
+/// That of 0 is very small.
 fn doublings(ratio: f64) -> i32 {
     ((ratio * SQRT_2).to_bits() >> (f64::MANTISSA_DIGITS - 1)) as i32 - (f64::MAX_EXP - 1)
 }

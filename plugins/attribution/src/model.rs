@@ -12,6 +12,7 @@
 //! | `constants.rs` | every tuned constant |
 //! | `observation.rs`, `features.rs` | windows added up to observations; the terms of power |
 //! | `basis.rs`, `candidate.rs` | the kinds of weights; one of them with its coefficients and errors |
+//! | `shared_cores.rs` | what is expected of shared cores |
 //! | `code_costs.rs` | by how much each kind of code costs more or less than that |
 //! | `weigher.rs`, `awake.rs` | the weights of a window's consumers; who kept a package awake |
 //! | `correction.rs` | how power differs now from what coefficients say |
@@ -38,6 +39,7 @@ mod nnls;
 mod observation;
 mod prior;
 mod replay;
+mod shared_cores;
 mod state;
 mod static_power;
 mod trial;
@@ -55,10 +57,11 @@ use basis::Basis;
 use candidate::Candidate;
 pub(crate) use code_costs::{CodeCosts, kept};
 use constants::{
-    CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, MIN_LEVEL_WEIGHT, SHORT_WINDOW, SLEEP_DEVIATIONS,
-    SMT_FACTORS, STATIC_DRIFT,
+    CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, MIN_LEVEL_WEIGHT, RIDGE, SHORT_WINDOW,
+    SLEEP_DEVIATIONS, SMT_FACTORS, STATIC_DRIFT,
 };
 use features::{Coefficients, Feature, dynamic_watts, watts};
+use learner::Expected;
 pub(crate) use learner::Learner;
 pub(crate) use observation::ObservedWindow;
 use observation::{Accumulator, Observation};
@@ -329,7 +332,7 @@ impl PowerModel {
                 for feature in [Feature::CyclesAlone, Feature::CyclesShared] {
                     expected[feature as usize] = line[Feature::Cycles as usize];
                 }
-                expected
+                Expected { coefficients: expected, ridge: RIDGE }
             })
         };
         let plane =
@@ -349,8 +352,15 @@ impl PowerModel {
                     by_time.and_then(|e| learner.fit(&features, held, Some(&e), level_weight))
                 }
                 Basis::Fitted => by_both.and_then(|expected| {
-                    let fit =
-                        |features: &[Feature]| learner.fit(features, held, Some(&expected), level_weight);
+                    let fit = |features: &[Feature]| {
+                        let near =
+                            |expected: &Expected| learner.fit(features, held, Some(expected), level_weight);
+                        let found = near(&expected)?;
+                        match shared_cores::expected(&found, &learner.points().mean_rates()) {
+                            Some(expected) => near(&expected),
+                            None => Some(found),
+                        }
+                    };
                     let found = fit(&features)?;
                     if sleeps(&found) {
                         return Some(found);

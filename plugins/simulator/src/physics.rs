@@ -44,8 +44,9 @@ pub struct Physics {
     pub dram_nj: f64,
     /// How much kinds of code differ in what no counter shows: 0 not at all, 1 as in their profiles.
     pub hidden: f64,
-    /// How much processes that run the same kind of code differ in it, as the data that they work on differ: the
-    /// standard deviation of the energy of an instruction, and of that of a miss in the memory, as a part of it.
+    /// How much processes that run the same kind of code differ in it, as the data that they work on differ:
+    /// the standard deviation of the energy of an instruction, and of that of a miss in the memory, as a part
+    /// of it.
     pub individual: f64,
     /// Of which kind each kind of code, in the order of [`Mix::ALL`], has what no counter shows.
     pub hidden_of: [Mix; Mix::ALL.len()],
@@ -114,8 +115,8 @@ pub(crate) struct Load {
     pub(crate) shared: bool,
 }
 
-/// By how much a process differs from others that run the same kind of code: the energy of its instructions, and
-/// that of its misses in the memory, as parts of their energy.
+/// By how much a process differs from others that run the same kind of code: the energy of its instructions,
+/// and that of its misses in the memory, as parts of their energy.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Own {
     instruction: f64,
@@ -153,8 +154,8 @@ impl Physics {
         }
     }
 
-    /// What a thread of `mix` does and causes on a core at `ghz`, alone or sharing it, in a process that differs
-    /// from others by `own`.
+    /// What a thread of `mix` does and causes on a core at `ghz`, alone or sharing it, in a process that
+    /// differs from others by `own`.
     pub(crate) fn load(&self, mix: Mix, ghz: f64, shared: bool, own: Own) -> Load {
         let Profile { ipc, mpki, stall_ns, .. } = mix.profile();
         let Profile { weight, row_weight, .. } = self.hidden_of[mix as usize].profile();

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use wattrace_api::{Batch, Domain, Increments, Members, Registry, Series, Timestamp, Value, Window};
 
+use super::closed_window::ClosedWindow;
 use super::division::{Division, StaticPolicy};
 use super::timeline::{CORES, Followed, User};
-use super::totals::{ClosedWindow, Totals};
+use super::totals::Totals;
 use super::usage_records::UsageRecords;
 use crate::amounts::{Amounts, Quantity};
 use crate::config::{AttributionConfig, GpuIdle, Idle};

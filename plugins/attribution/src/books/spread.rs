@@ -8,8 +8,8 @@
 //! late at the edge between two windows only moves energy from one to the other: it matters as far as the
 //! consumer's share differs in both, and adds up in squares.
 
+use super::closed_window::ClosedWindow;
 use super::division::{Division, Share};
-use super::totals::ClosedWindow;
 use crate::code::ByCode;
 use crate::model::{CodeCosts, Uncertainty, kept};
 

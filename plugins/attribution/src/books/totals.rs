@@ -10,11 +10,12 @@ use wattrace_api::{
     Timestamp, Value, Window,
 };
 
+use super::closed_window::ClosedWindow;
 use super::consumers::Consumers;
 use super::division::Division;
 use super::metrics::Metrics;
 use super::spread::{Spread, WindowSpread};
-use crate::model::{CodeCosts, PowerModel, Uncertainty};
+use crate::model::PowerModel;
 
 /// How often the interval of a consumer's energy is published while it changes, by how much of itself it
 /// must have changed, and the smallest half width that is published, J. Short processes have none then.
@@ -45,20 +46,6 @@ pub(crate) struct Totals {
     /// The last window that was closed, and how many were.
     last: Window,
     closed: u32,
-}
-
-/// A window that is closed: its energy in microjoules, and the parts of it that are no consumer's.
-pub(crate) struct ClosedWindow<'a> {
-    pub(crate) window: Window,
-    pub(crate) energy: u64,
-    pub(crate) idle: u64,
-    pub(crate) unattributed: u64,
-    /// The dynamic and the static energy that was divided.
-    pub(crate) divided: [u64; 2],
-    /// The model's standard errors.
-    pub(crate) uncertainty: Uncertainty,
-    /// What it knows of kinds of code.
-    pub(crate) codes: &'a CodeCosts,
 }
 
 /// A consumer's series of this domain, with their values in microjoules.

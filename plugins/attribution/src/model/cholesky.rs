@@ -8,8 +8,8 @@ pub(super) struct Cholesky<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Cholesky<'a, N> {
-    /// That of the rows and columns of `matrix` that are `unknowns`; `None` if it is not positive definite there:
-    /// equations with it have no unique solution.
+    /// That of the rows and columns of `matrix` that are `unknowns`; `None` if it is not positive definite
+    /// there: equations with it have no unique solution.
     pub(super) fn of(matrix: &[[f64; N]; N], unknowns: &'a [usize]) -> Option<Self> {
         let mut lower = [[0.0; N]; N];
         for (i, &row) in unknowns.iter().enumerate() {

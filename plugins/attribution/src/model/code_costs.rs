@@ -1,22 +1,25 @@
 //! By how much each kind of code costs more or less than the counters say.
 //!
-//! What an instruction does is not counted. But programs that look alike to the counters (`code.rs`) are often
-//! alike in that, too. So beside the coefficients, which all code has in common, each kind has an *excess*:
-//! the part by which it costs more. When programs of a kind come and go, power changes by more or less than the
-//! coefficients predict for them. A regression of what is left of these changes gives the excesses:
+//! What an instruction does is not counted. But programs that look alike to the counters (`code.rs`) are
+//! often alike in that, too. So beside the coefficients, which all code has in common, each kind has an
+//! *excess*: the part by which it costs more. When programs of a kind come and go, power changes by more or
+//! less than the coefficients predict for them. A regression of what is left of these changes gives the
+//! excesses:
 //!
 //! ```text
 //! change of power − coefficients · change of features  =  Σ excess(kind) · change of predicted power(kind)
 //! ```
 //!
 //! There are few observations for each kind, so the excesses are expected to be small: normally distributed
-//! around 0, with a variance that is learnt, too (a ridge regression, or random effects). What the observations
-//! do not determine stays near 0, and the variance that remains says how far off it may be. The model takes
-//! the excess from power before coefficients are fitted to it, so both fits share what they explain.
+//! around 0, with a variance that is learnt, too (a ridge regression, or random effects). What the
+//! observations do not determine stays near 0, and the variance that remains says how far off it may be. The
+//! model takes the excess from power before coefficients are fitted to it, so both fits share what they
+//! explain.
 
 use super::cholesky::Cholesky;
 use super::constants::{
-    CODE_SPREAD, EXPECTED_CODES, INDIVIDUAL_SPREAD, KEPT_CODES, MAX_EXCESS, MIN_CODE_ERROR, RECENT_SECONDS,
+    ALONE, CODE_SPREAD, EXPECTED_CODES, INDIVIDUAL_SPREAD, KEPT_CODES, MAX_EXCESS, MIN_CODE_ERROR,
+    RECENT_SECONDS,
 };
 use super::features::{Coefficients, FEATURES, Features};
 use super::observation::Observation;
@@ -30,8 +33,8 @@ type Slots = [f64; KEPT_CODES];
 pub(crate) struct CodeCosts {
     /// The kinds of code that are kept, by slot.
     codes: Vec<Code>,
-    /// Sums of products of the kinds' changes of predicted power with each other, with the features' changes and
-    /// with power's, as parts of the power that was drawn: errors grow with it.
+    /// Sums of products of the kinds' changes of predicted power with each other, with the features' changes
+    /// and with power's, as parts of the power that was drawn: errors grow with it.
     products: [Slots; KEPT_CODES],
     with_features: [Features; KEPT_CODES],
     with_watts: Slots,
@@ -81,8 +84,8 @@ impl CodeCosts {
         1.0 + self.excess.of(code)
     }
 
-    /// Adds an observation, in which kinds of code were predicted to draw `powers`, W. Errors are as large as at a
-    /// power of `least` (above 0) where less is drawn.
+    /// Adds an observation, in which kinds of code were predicted to draw `powers`, W. Errors are as large as
+    /// at a power of `least` (above 0) where less is drawn.
     pub(super) fn add(&mut self, observation: &Observation, powers: &ByCode, least: f64) {
         let &Observation { rates, watts, seconds, .. } = observation;
         let mut drawn = [0.0; KEPT_CODES];
@@ -96,18 +99,14 @@ impl CodeCosts {
             return;
         };
         let weight = watts.max(recent.watts).max(least).powi(-2);
-        let change = watts - recent.watts;
-        for i in 0..self.codes.len() {
-            let own = weight * (drawn[i] - recent.powers[i]);
-            self.with_watts[i] = self.with_watts[i] * keep + own * change;
-            for j in 0..FEATURES {
-                let of_feature = rates[j] - recent.rates[j];
-                self.with_features[i][j] = self.with_features[i][j] * keep + own * of_feature;
-            }
-            for j in 0..self.codes.len() {
-                let other = drawn[j] - recent.powers[j];
-                self.products[i][j] = self.products[i][j] * keep + own * other;
-            }
+        let changes: Slots = std::array::from_fn(|slot| drawn[slot] - recent.powers[slot]);
+        let of_features: Features = std::array::from_fn(|feature| rates[feature] - recent.rates[feature]);
+        let of_watts = watts - recent.watts;
+        for (slot, change) in changes.iter().enumerate().take(self.codes.len()) {
+            let add = |sum: &mut f64, other: f64| *sum = *sum * keep + weight * change * other;
+            add(&mut self.with_watts[slot], of_watts);
+            self.with_features[slot].iter_mut().zip(of_features).for_each(|(sum, other)| add(sum, other));
+            self.products[slot].iter_mut().zip(changes).for_each(|(sum, other)| add(sum, other));
         }
         let towards = |mean: &mut f64, value: f64| *mean += (value - *mean) * (1.0 - keep);
         towards(&mut recent.watts, watts);
@@ -148,16 +147,25 @@ impl CodeCosts {
             let predicted = coefficients.iter().zip(self.with_features[slot]).skip(1);
             left[slot] = self.with_watts[slot] - predicted.map(|(c, sum)| c * sum).sum::<f64>();
         }
-        let Some(factor) = Cholesky::of(&matrix, &kept) else { return };
-        let found = factor.solve(&left);
-        if found.iter().any(|excess| !excess.is_finite()) {
+        let factor = Cholesky::of(&matrix, &kept);
+        let found = factor.as_ref().map(|factor| factor.solve(&left));
+        let (Some(factor), Some(found)) = (factor, found.filter(|all| all.iter().all(|x| x.is_finite())))
+        else {
+            // Sums that are not numbers stay so: it starts again.
+            *self = Self::default();
             return;
-        }
+        };
         for &slot in &kept {
             let mut unit = [0.0; KEPT_CODES];
             unit[slot] = noise;
             self.covariance[slot] = factor.solve(&unit);
-            self.excess.set(self.codes[slot], found[slot].clamp(-MAX_EXCESS, MAX_EXCESS));
+        }
+        // What one kind alone costs is the coefficients' to explain.
+        let most = self.energy.iter().copied().fold(0.0, f64::max);
+        let is_alone = most >= ALONE * self.energy.iter().sum::<f64>();
+        for &slot in &kept {
+            let excess = if is_alone { 0.0 } else { found[slot].clamp(-MAX_EXCESS, MAX_EXCESS) };
+            self.excess.set(self.codes[slot], excess);
         }
         // The expectation stands for a few kinds of code that were seen before.
         let squares = kept.iter().map(|&slot| found[slot].powi(2) + self.covariance[slot][slot]).sum::<f64>();
@@ -165,8 +173,9 @@ impl CodeCosts {
         self.spread = (expected + squares) / (EXPECTED_CODES + kept.len() as f64);
     }
 
-    /// For each kind of code, how far its cost may be off beside that of all in a window, of whose energy kinds
-    /// have these `parts`: the variance, as a part of its energy. What is wrong in all of them alike cancels.
+    /// For each kind of code, how far its cost may be off beside that of all in a window, of whose energy
+    /// kinds have these `parts`: the variance, as a part of its energy. What is wrong in all of them alike
+    /// cancels.
     pub(crate) fn variances_beside(&self, parts: &ByCode) -> ByCode {
         let slot = |code: Code| self.codes.iter().position(|kept| *kept == code);
         // The covariance of each kind with the sum of the parts, and the variance of that sum.
@@ -194,8 +203,9 @@ impl CodeCosts {
         variances
     }
 
-    /// The variance of the cost of a consumer among those that run the same `code`, as a part of it. Of the last
-    /// seconds' energy of that code it used `energy`, µJ: where it was most of it, the code's excess is its own.
+    /// The variance of the cost of a consumer among those that run the same `code`, as a part of it. Of the
+    /// last seconds' energy of that code it used `energy`, µJ: where it was most of it, the code's excess is
+    /// its own.
     pub(crate) fn individual_variance(&self, code: Code, energy: f64) -> f64 {
         let of_code = self.codes.iter().position(|kept| *kept == code).map_or(0.0, |slot| self.energy[slot]);
         let others = if of_code > 0.0 { (1.0 - energy / of_code).max(0.0) } else { 1.0 };
@@ -225,7 +235,8 @@ mod tests {
         coefficients
     }
 
-    /// What is learnt in so many seconds, in which each kind of code comes and goes, and costs more by `parts`.
+    /// What is learnt in so many seconds, in which each kind of code comes and goes, and costs more by
+    /// `parts`.
     fn learnt(parts: [f64; 3], seconds: u32) -> CodeCosts {
         let (mut costs, mut random) = (CodeCosts::default(), 7_u64);
         for _ in 0..seconds * 10 {
@@ -270,6 +281,23 @@ mod tests {
         let mut alone = ByCode::default();
         alone.add(kinds()[0], 1.0);
         assert!(learnt([0.0; 3], 1).variances_beside(&alone).of(kinds()[0]) < 1e-12);
+    }
+
+    #[test]
+    fn a_kind_that_runs_alone_has_no_excess() {
+        let mut costs = CodeCosts::default();
+        for second in 0..100 {
+            let busy = f64::from(second % 2);
+            let (mut powers, mut rates) = (ByCode::default(), [0.0; FEATURES]);
+            powers.add(kinds()[0], 10.0 * busy);
+            rates[Feature::Time as usize] = busy;
+            let watts = 20.0 + 11.0 * busy;
+            let observation =
+                Observation { rates, utilisation: 0.5, watts, seconds: 1.0, awake_variance: 0.0 };
+            costs.add(&observation, &powers, 1.0);
+            costs.fit(&coefficients(), 1e-5);
+        }
+        assert_eq!(costs.factor(kinds()[0]), 1.0);
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub(super) const MIN_WATTS: f64 = 1e-3;
 /// observations.
 pub(super) const RIDGE: f64 = 1e-4;
 
+/// The same of the expectation that everything costs the same part on shared cores of what it costs alone.
+pub(super) const SHARED_RIDGE: f64 = 0.1;
+
 // ---- The prior: static power before the meter has shown it
 // ---------------------------------------------------------------------
 
@@ -112,10 +115,13 @@ pub(super) const MIN_LEVEL_WEIGHT: f64 = 0.01;
 
 /// Kinds of code whose costs are kept at a time.
 pub(super) const KEPT_CODES: usize = 24;
-/// How much kinds of code are expected to differ from what the counters say: the standard deviation, as a part.
+/// How much kinds of code are expected to differ from what the counters say: the standard deviation, as a
+/// part.
 pub(super) const CODE_SPREAD: f64 = 0.04;
 /// How many kinds of code that expectation stands for beside those that run.
 pub(super) const EXPECTED_CODES: f64 = 4.0;
+/// The part of the last seconds' energy from which a kind of code is alone.
+pub(super) const ALONE: f64 = 0.99;
 /// The largest difference that is believed.
 pub(super) const MAX_EXCESS: f64 = 0.3;
 /// The smallest standard deviation of an observation's power that is left unexplained, as a part of it.

@@ -40,6 +40,14 @@ pub(crate) struct Learner {
     observations: u64,
 }
 
+/// What a fit stays near to where the observations leave a choice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    pub(super) coefficients: Coefficients,
+    /// Its weight beside the observations.
+    pub(super) ridge: f64,
+}
+
 impl Learner {
     /// Learns from an observation. One that is not finite, or negative, is ignored.
     pub(super) fn learn(&mut self, observation: &Observation) {
@@ -95,8 +103,8 @@ impl Learner {
         [&self.differences, &self.long_differences].map(|fit| fit.changes(coefficients))
     }
 
-    /// The variance of what `coefficients` leave unexplained of power over so many `seconds`, as a part of its
-    /// square. What lasts for long counts as often as it is observed.
+    /// The variance of what `coefficients` leave unexplained of power over so many `seconds`, as a part of
+    /// its square. What lasts for long counts as often as it is observed.
     pub(super) fn unexplained(&self, coefficients: &Coefficients, seconds: f64) -> f64 {
         let [short, long] = self.changes(coefficients).map(|of| of.unexplained / of.count.max(1.0));
         short.max(long * (LONG_OBSERVATION.as_secs_f64() / seconds).max(1.0))
@@ -128,7 +136,7 @@ impl Learner {
         &self,
         features: &[Feature],
         given: Option<f64>,
-        expected: Option<&Coefficients>,
+        expected: Option<&Expected>,
         level_weight: f64,
     ) -> Option<Coefficients> {
         if given.is_none() && !self.is_determined {
@@ -147,7 +155,7 @@ impl Learner {
         &self,
         features: &[Feature],
         given: Option<f64>,
-        expected: Option<&Coefficients>,
+        expected: Option<&Expected>,
         level_weight: f64,
     ) -> Option<Coefficients> {
         let (mut g, mut b) = ([[0.0; FEATURES]; FEATURES], [0.0; FEATURES]);
@@ -171,8 +179,8 @@ impl Learner {
         }
         unknowns.retain(|&i| g[i][i] > 0.0);
         for &i in &unknowns {
-            let ridge = RIDGE * g[i][i];
-            b[i] += ridge * expected.map_or(0.0, |expected| expected[i]);
+            let ridge = expected.map_or(RIDGE, |expected| expected.ridge) * g[i][i];
+            b[i] += ridge * expected.map_or(0.0, |expected| expected.coefficients[i]);
             g[i][i] += ridge;
         }
         let mut found = nnls::solve(&g, &b, &unknowns);

@@ -108,8 +108,8 @@ pub(super) struct Accumulator {
 }
 
 impl Accumulator {
-    /// Adds a window. Returns an observation once the windows span one, and the dynamic power that each kind of
-    /// code was predicted to draw meanwhile, W.
+    /// Adds a window. Returns an observation once the windows span one, and the dynamic power that each kind
+    /// of code was predicted to draw meanwhile, W.
     pub(super) fn add(&mut self, window: &ObservedWindow) -> Option<(Observation, ByCode)> {
         self.features.iter_mut().zip(window.features).for_each(|(sum, f)| *sum += f);
         self.microjoules += window.microjoules;

@@ -24,7 +24,8 @@ impl PowerModel {
 }
 
 impl Weigher<'_> {
-    /// The weight of `amounts` that were used by `code`. Weights are comparable within a domain and window only.
+    /// The weight of `amounts` that were used by `code`. Weights are comparable within a domain and window
+    /// only.
     pub(crate) fn weigh(&self, amounts: &Amounts, code: Option<Code>) -> u64 {
         let candidate = self.model.candidate();
         let time = amounts[Quantity::Time as usize];

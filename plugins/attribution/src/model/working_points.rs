@@ -88,6 +88,16 @@ impl WorkingPoints {
         self.points.iter().find(|point| point.key == key).map(|point| point.watts)
     }
 
+    /// The mean of the features per second over the points.
+    pub(super) fn mean_rates(&self) -> Features {
+        let all = self.points.iter().map(|p| p.weight).sum::<f64>().max(f64::MIN_POSITIVE);
+        let mut mean = Features::default();
+        for point in &self.points {
+            mean.iter_mut().zip(point.rates).for_each(|(mean, rate)| *mean += rate * point.weight / all);
+        }
+        mean
+    }
+
     /// Mean power over the points; `None` before the first one.
     pub(super) fn mean_watts(&self) -> Option<f64> {
         let sum = |of: fn(&WorkingPoint) -> f64| self.points.iter().map(of).sum::<f64>();
