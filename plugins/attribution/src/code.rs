@@ -12,8 +12,9 @@ const VALUES: i32 = 16;
 const ONE_PER_CYCLE: i32 = 8;
 const ONE_PER_INSTRUCTION: i32 = 15;
 
-/// Number of kinds.
+/// Number of kinds, and the bits of a word that says which of them there are.
 const CODES: usize = (VALUES * VALUES) as usize;
+const BITS: usize = u64::BITS as usize;
 
 /// A kind of code: instructions per cycle and cache misses per instruction, each rounded to a power of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,49 +42,69 @@ fn doublings(ratio: f64) -> i32 {
     ((ratio * SQRT_2).to_bits() >> (f64::MANTISSA_DIGITS - 1)) as i32 - (f64::MAX_EXP - 1)
 }
 
-/// A value for each kind of code.
+/// A value for each kind of code. Mostly of a few kinds: it takes no longer to go through than they do.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct ByCode([f64; CODES]);
+pub(crate) struct ByCode {
+    values: [f64; CODES],
+    /// A bit for each kind that was set.
+    present: [u64; CODES / BITS],
+}
 
 impl Default for ByCode {
     fn default() -> Self {
-        Self([0.0; CODES])
+        Self { values: [0.0; CODES], present: [0; CODES / BITS] }
     }
 }
 
 impl ByCode {
+    /// The value of `code`; 0 if it has none.
     pub(crate) fn of(&self, code: Code) -> f64 {
-        self.0[usize::from(code.0)]
+        self.values[usize::from(code.0)]
     }
 
     pub(crate) fn set(&mut self, code: Code, value: f64) {
-        self.0[usize::from(code.0)] = value;
+        let at = usize::from(code.0);
+        self.present[at / BITS] |= 1 << (at % BITS);
+        self.values[at] = value;
     }
 
     pub(crate) fn add(&mut self, code: Code, amount: f64) {
-        self.0[usize::from(code.0)] += amount;
+        self.set(code, self.of(code) + amount);
     }
 
     /// Adds another's values to these.
     pub(crate) fn add_all(&mut self, other: &Self) {
-        self.0.iter_mut().zip(other.0).for_each(|(sum, value)| *sum += value);
+        other.all().for_each(|(code, value)| self.add(code, value));
     }
 
-    /// The kinds whose value is not 0.
-    pub(crate) fn codes(&self) -> impl Iterator<Item = (Code, f64)> {
-        let all = self.0.iter().enumerate().filter(|(_, value)| **value != 0.0);
-        all.map(|(code, value)| (Code(code as u8), *value))
+    /// The kinds that have a value, and the value.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Code, f64)> {
+        self.present.iter().enumerate().flat_map(move |(word, &bits)| {
+            ones(bits).map(move |bit| {
+                let at = word * BITS + bit;
+                (Code(at as u8), self.values[at])
+            })
+        })
     }
 
     /// The sum of the products of both values.
     pub(crate) fn dot(&self, other: &Self) -> f64 {
-        self.0.iter().zip(other.0).map(|(a, b)| a * b).sum()
+        self.all().map(|(code, value)| value * other.of(code)).sum()
     }
 
     /// All values times `factor`.
     pub(crate) fn scaled(&self, factor: f64) -> Self {
-        Self(self.0.map(|value| value * factor))
+        Self { values: self.values.map(|value| value * factor), ..*self }
     }
+}
+
+/// The positions of the ones in `bits`.
+fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let position = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(position)
+    })
 }
 
 #[cfg(test)]
@@ -126,7 +147,7 @@ mod tests {
         values.add(a, 1.0);
         values.set(b, 5.0);
         assert_eq!((values.of(a), values.of(b)), (3.0, 5.0));
-        assert_eq!(values.codes().collect::<Vec<_>>(), [(a, 3.0), (b, 5.0)]);
+        assert_eq!(values.all().collect::<Vec<_>>(), [(a, 3.0), (b, 5.0)]);
         assert_eq!(values.dot(&values.scaled(2.0)), 68.0);
     }
 }

@@ -76,7 +76,7 @@ impl Default for CodeCosts {
 impl CodeCosts {
     /// What kinds of code that are predicted to draw `powers` draw more, in the same unit.
     pub(super) fn beyond(&self, powers: &ByCode) -> f64 {
-        self.excess.dot(powers)
+        powers.dot(&self.excess)
     }
 
     /// What `code` costs over what is predicted.
@@ -89,7 +89,7 @@ impl CodeCosts {
     pub(super) fn add(&mut self, observation: &Observation, powers: &ByCode, least: f64) {
         let &Observation { rates, watts, seconds, .. } = observation;
         let mut drawn = [0.0; KEPT_CODES];
-        for (code, power) in powers.codes() {
+        for (code, power) in powers.all() {
             drawn[self.slot(code)] = power;
         }
         let keep = kept(seconds);
@@ -181,7 +181,7 @@ impl CodeCosts {
         // The covariance of each kind with the sum of the parts, and the variance of that sum.
         let (mut with_sum, mut of_sum) = ([0.0; KEPT_CODES], 0.0);
         let mut unknown = ByCode::default();
-        for (code, part) in parts.codes() {
+        for (code, part) in parts.all() {
             match slot(code) {
                 Some(at) => {
                     with_sum.iter_mut().zip(self.covariance[at]).for_each(|(sum, c)| *sum += part * c)
@@ -189,11 +189,11 @@ impl CodeCosts {
                 None => unknown.set(code, part * self.spread),
             }
         }
-        for (code, part) in parts.codes() {
+        for (code, part) in parts.all() {
             of_sum += part * slot(code).map_or(unknown.of(code), |at| with_sum[at]);
         }
         let mut variances = ByCode::default();
-        for (code, _) in parts.codes() {
+        for (code, _) in parts.all() {
             let [own, shared] = match slot(code) {
                 Some(at) => [self.covariance[at][at], with_sum[at]],
                 None => [self.spread, unknown.of(code)],
