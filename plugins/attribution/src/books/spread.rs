@@ -23,9 +23,10 @@ const OWN_PART: f64 = 0.4;
 /// What is uncertain in one window, in µJ.
 #[derive(Clone, Debug)]
 pub(crate) struct WindowSpread<'a> {
-    /// The window's number in its domain, and its length.
+    /// The window's number in its domain, its length, and what it leaves of the last seconds' energy.
     number: u32,
     seconds: f64,
+    kept: f64,
     model: Uncertainty,
     codes: &'a CodeCosts,
     /// The variance of the cost of each kind of code beside the others, as a part of it.
@@ -65,7 +66,12 @@ impl<'a> WindowSpread<'a> {
             }
         }
         let of_code = codes.variances_beside(&parts);
-        Self { number, seconds, model, codes, of_code, dynamic, at_idle, squares }
+        Self { number, seconds, kept: kept(seconds), model, codes, of_code, dynamic, at_idle, squares }
+    }
+
+    /// What is left of the last seconds' energy as of window `before`, if all were as long.
+    fn kept_since(&self, before: u32) -> f64 {
+        kept(f64::from(self.number.wrapping_sub(before)) * self.seconds)
     }
 }
 
@@ -88,17 +94,18 @@ pub(crate) struct Spread {
 impl Spread {
     /// Adds a window in which the consumer received `share`.
     pub(crate) fn add(&mut self, window: &WindowSpread<'_>, share: Share) {
-        let WindowSpread { number, seconds, model, dynamic, at_idle, squares, .. } = window;
+        let WindowSpread { number, model, dynamic, at_idle, squares, .. } = window;
         let energy = share.dynamic as f64;
         let part = energy / dynamic.max(1.0);
         // What idle received too little it received too much, unless it gets static energy itself.
         let static_part = if *at_idle > 0.0 { share.at_idle as f64 / at_idle } else { 0.0 };
         self.common += (part - static_part) * model.static_energy;
-        let passed = f64::from(number.wrapping_sub(self.last_window)) * seconds;
-        self.recent = self.recent * kept(passed) + energy;
         // Its own deviation, as far as it is not all of the window, and that of its kind of code.
         let [own, of_code] = match share.code {
             Some(code) => {
+                let follows = self.last_window + 1 == *number;
+                let rest = if follows { window.kept } else { window.kept_since(self.last_window) };
+                self.recent = self.recent * rest + energy;
                 let individual = window.codes.individual_variance(code, self.recent);
                 [individual.max((OWN_PART * model.deviation).powi(2)), window.of_code.of(code)]
             }
