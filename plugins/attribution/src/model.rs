@@ -156,6 +156,7 @@ impl PowerModel {
         self.score_window(window);
         let Some((seen, by_code)) = self.accumulator.add(window) else { return false };
         let drawn = seen.watts;
+        // What it would have drawn cold, and with code that costs what the coefficients say.
         let cold = Observation { watts: (drawn - self.warmth.watts_at(drawn)).max(0.0), ..seen };
         let observation = Observation { watts: (cold.watts - self.codes.beyond(&by_code)).max(0.0), ..cold };
         self.compare(&observation);
@@ -300,10 +301,7 @@ impl PowerModel {
 
     /// Learns what kinds of code cost from an observation, in which they were predicted to draw `powers`, W.
     fn learn_codes(&mut self, observation: &Observation, powers: &ByCode) {
-        let Some(costs) = self.candidate().costs().copied() else {
-            self.codes = CodeCosts::default();
-            return;
-        };
+        let Some(costs) = self.candidate().costs().copied() else { return self.codes.forget() };
         self.codes.add(observation, powers, self.learner.least_watts());
         self.codes.fit(&costs, self.learner.unexplained(&costs, observation.seconds));
     }

@@ -114,6 +114,13 @@ impl CodeCosts {
         recent.powers.iter_mut().zip(drawn).for_each(|(mean, watts)| towards(mean, watts));
     }
 
+    /// Starts again: what was learnt is beside coefficients that are not in use.
+    pub(super) fn forget(&mut self) {
+        if self.recent.is_some() {
+            *self = Self::default();
+        }
+    }
+
     /// The slot of `code`. If all are taken, the kind that cost the least of late makes room.
     fn slot(&mut self, code: Code) -> usize {
         if let Some(slot) = self.codes.iter().position(|kept| *kept == code) {
