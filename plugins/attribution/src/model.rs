@@ -17,6 +17,7 @@
 //! | `weigher.rs`, `awake.rs` | the weights of a window's consumers; who kept a package awake |
 //! | `correction.rs` | how power differs now from what coefficients say |
 //! | `working_points.rs`, `difference_fit.rs` | what is remembered: levels of power, and changes of it |
+//! | `recent.rs` | the mean of the last seconds, which changes are compared with |
 //! | `learner.rs`, `nnls.rs`, `cholesky.rs` | the fit of power to features |
 //! | `prior.rs`, `static_power.rs` | static power before it is learnt, and how surely it is known |
 //! | `uncertainty.rs` | how far off all of it may be |
@@ -38,6 +39,7 @@ mod machine;
 mod nnls;
 mod observation;
 mod prior;
+mod recent;
 mod replay;
 mod shared_cores;
 mod state;
@@ -55,7 +57,7 @@ use crate::code::{ByCode, Code};
 use crate::config::Weights;
 use basis::Basis;
 use candidate::Candidate;
-pub(crate) use code_costs::{CodeCosts, kept};
+pub(crate) use code_costs::CodeCosts;
 use constants::{
     CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, MIN_LEVEL_WEIGHT, RIDGE, SHORT_WINDOW,
     SLEEP_DEVIATIONS, SMT_FACTORS, STATIC_DRIFT,
@@ -66,6 +68,7 @@ pub(crate) use learner::Learner;
 pub(crate) use observation::ObservedWindow;
 use observation::{Accumulator, Observation};
 use prior::Prior;
+pub(crate) use recent::kept;
 pub use replay::{CountedWindow, PowerPredictor};
 pub(crate) use state::StateFile;
 use static_power::StaticPower;

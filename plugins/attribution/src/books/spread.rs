@@ -100,10 +100,10 @@ impl Spread {
         // What idle received too little it received too much, unless it gets static energy itself.
         let static_part = if *at_idle > 0.0 { share.at_idle as f64 / at_idle } else { 0.0 };
         self.common += (part - static_part) * model.static_energy;
+        let follows = self.last_window + 1 == *number;
         // Its own deviation, as far as it is not all of the window, and that of its kind of code.
         let [own, of_code] = match share.code {
             Some(code) => {
-                let follows = self.last_window + 1 == *number;
                 let rest = if follows { window.kept } else { window.kept_since(self.last_window) };
                 self.recent = self.recent * rest + energy;
                 let individual = window.codes.individual_variance(code, self.recent);
@@ -114,7 +114,7 @@ impl Spread {
         let own = own * (1.0 - 2.0 * part + squares).max(0.0);
         self.own += energy * (own + of_code).sqrt();
         let edge = part * model.edge_energy;
-        let before = if self.last_window + 1 == *number { self.last_edge } else { 0.0 };
+        let before = if follows { self.last_edge } else { 0.0 };
         if before == 0.0 {
             self.edges += self.last_edge * self.last_edge;
         }

@@ -3,9 +3,9 @@
 use super::basis::Basis;
 use super::constants::{ERROR_MEMORY, MAX_ERROR, MIN_SCORED, STATIC_DRIFT, WINDOW_ERROR_MEMORY};
 use super::correction::{Correction, LastSeconds};
-use super::difference_fit::RecentMean;
 use super::features::{Coefficients, Feature, Features, dynamic_watts, picojoules, watts};
 use super::observation::Observation;
+use super::recent::RecentMean;
 use super::trial::ModelTrial;
 
 /// A basis and what is known of it.

@@ -19,10 +19,10 @@
 use super::cholesky::Cholesky;
 use super::constants::{
     ALONE, CODE_SPREAD, EXPECTED_CODES, INDIVIDUAL_SPREAD, KEPT_CODES, MAX_EXCESS, MIN_CODE_ERROR,
-    RECENT_SECONDS,
 };
 use super::features::{Coefficients, FEATURES, Features};
 use super::observation::Observation;
+use super::recent::{RecentMean, kept};
 use crate::code::{ByCode, Code};
 
 /// A value of each kind of code that is kept.
@@ -52,8 +52,7 @@ pub(crate) struct CodeCosts {
 
 #[derive(Clone, Copy, Debug)]
 struct Recent {
-    rates: Features,
-    watts: f64,
+    mean: RecentMean,
     powers: Slots,
 }
 
@@ -95,23 +94,22 @@ impl CodeCosts {
         let keep = kept(seconds);
         self.energy.iter_mut().zip(drawn).for_each(|(sum, watts)| *sum = *sum * keep + watts * seconds * 1e6);
         let Some(recent) = &mut self.recent else {
-            self.recent = Some(Recent { rates, watts, powers: drawn });
+            self.recent = Some(Recent { mean: RecentMean { rates, watts }, powers: drawn });
             return;
         };
-        let weight = watts.max(recent.watts).max(least).powi(-2);
+        let weight = recent.mean.weight_beside(watts, least);
         let changes: Slots = std::array::from_fn(|slot| drawn[slot] - recent.powers[slot]);
-        let of_features: Features = std::array::from_fn(|feature| rates[feature] - recent.rates[feature]);
-        let of_watts = watts - recent.watts;
+        let of_features: Features =
+            std::array::from_fn(|feature| rates[feature] - recent.mean.rates[feature]);
+        let of_watts = watts - recent.mean.watts;
         for (slot, change) in changes.iter().enumerate().take(self.codes.len()) {
             let add = |sum: &mut f64, other: f64| *sum = *sum * keep + weight * change * other;
             add(&mut self.with_watts[slot], of_watts);
             self.with_features[slot].iter_mut().zip(of_features).for_each(|(sum, other)| add(sum, other));
             self.products[slot].iter_mut().zip(changes).for_each(|(sum, other)| add(sum, other));
         }
-        let towards = |mean: &mut f64, value: f64| *mean += (value - *mean) * (1.0 - keep);
-        towards(&mut recent.watts, watts);
-        recent.rates.iter_mut().zip(rates).for_each(|(mean, rate)| towards(mean, rate));
-        recent.powers.iter_mut().zip(drawn).for_each(|(mean, watts)| towards(mean, watts));
+        recent.mean.follow(observation);
+        recent.powers.iter_mut().zip(changes).for_each(|(mean, change)| *mean += change * (1.0 - keep));
     }
 
     /// Starts again: what was learnt is beside coefficients that are not in use.
@@ -185,27 +183,17 @@ impl CodeCosts {
     /// cancels.
     pub(crate) fn variances_beside(&self, parts: &ByCode) -> ByCode {
         let slot = |code: Code| self.codes.iter().position(|kept| *kept == code);
-        // The covariance of each kind with the sum of the parts, and the variance of that sum.
-        let (mut with_sum, mut of_sum) = ([0.0; KEPT_CODES], 0.0);
-        let mut unknown = ByCode::default();
-        for (code, part) in parts.all() {
-            match slot(code) {
-                Some(at) => {
-                    with_sum.iter_mut().zip(self.covariance[at]).for_each(|(sum, c)| *sum += part * c)
-                }
-                None => unknown.set(code, part * self.spread),
-            }
+        let mut with_kept = [0.0; KEPT_CODES];
+        for (at, part) in parts.all().filter_map(|(code, part)| Some((slot(code)?, part))) {
+            with_kept.iter_mut().zip(self.covariance[at]).for_each(|(sum, c)| *sum += part * c);
         }
-        for (code, part) in parts.all() {
-            of_sum += part * slot(code).map_or(unknown.of(code), |at| with_sum[at]);
-        }
+        // Nothing is known of kinds that are not kept: they vary as kinds do, each on its own.
+        let own = |code| slot(code).map_or(self.spread, |at| self.covariance[at][at]);
+        let with_all = |code| slot(code).map_or(parts.of(code) * self.spread, |at| with_kept[at]);
+        let of_all: f64 = parts.all().map(|(code, part)| part * with_all(code)).sum();
         let mut variances = ByCode::default();
         for (code, _) in parts.all() {
-            let [own, shared] = match slot(code) {
-                Some(at) => [self.covariance[at][at], with_sum[at]],
-                None => [self.spread, unknown.of(code)],
-            };
-            variances.set(code, (own - 2.0 * shared + of_sum).max(0.0));
+            variances.set(code, (own(code) - 2.0 * with_all(code) + of_all).max(0.0));
         }
         variances
     }
@@ -218,11 +206,6 @@ impl CodeCosts {
         let others = if of_code > 0.0 { (1.0 - energy / of_code).max(0.0) } else { 1.0 };
         self.spread * (INDIVIDUAL_SPREAD * others).powi(2)
     }
-}
-
-/// The part that is left of sums over the last seconds, after so many `seconds`.
-pub(crate) fn kept(seconds: f64) -> f64 {
-    (-seconds / RECENT_SECONDS).exp()
 }
 
 #[cfg(test)]

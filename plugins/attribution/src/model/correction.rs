@@ -9,10 +9,11 @@
 //! divided. It tells static from dynamic power, and makes predictions right. `learner.rs` has the last
 //! seconds, which all candidates share.
 
-use super::constants::{RECENT_SECONDS, UNEXPLAINED_ERROR};
+use super::constants::UNEXPLAINED_ERROR;
 use super::features::{Coefficients, FEATURES, Feature, Features};
 use super::nnls::Matrix;
 use super::observation::Observation;
+use super::recent::kept;
 
 const STATIC: usize = Feature::Always as usize;
 
@@ -34,7 +35,7 @@ impl LastSeconds {
     /// Adds an observation. Errors are as large as at a power of `least` (above 0) where less is drawn.
     pub(super) fn add(&mut self, observation: &Observation, least: f64) {
         let Observation { rates, watts, seconds, .. } = observation;
-        let keep = (-seconds / RECENT_SECONDS).exp();
+        let keep = kept(*seconds);
         let weight = (1.0 - keep) * watts.max(least).powi(-2);
         for i in 0..FEATURES {
             self.watts[i] = self.watts[i] * keep + weight * rates[i] * watts;

@@ -8,10 +8,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::constants::{DIFFERENCE_SECONDS, RECENT_SECONDS};
+use super::constants::DIFFERENCE_SECONDS;
 use super::features::{Coefficients, FEATURES, Feature, Features};
 use super::nnls::Matrix;
 use super::observation::Observation;
+use super::recent::RecentMean;
 
 /// The normal equations of a fit to differences.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -45,13 +46,6 @@ pub(super) struct Changes {
     pub(super) count: f64,
 }
 
-/// How the machine was used in the last seconds, on average.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RecentMean {
-    pub(super) rates: Features,
-    pub(super) watts: f64,
-}
-
 impl DifferenceFit {
     /// Adds an observation. Errors are as large as at a power of `least` (above 0) where less is drawn.
     pub(super) fn add(&mut self, observation: &Observation, least: f64) {
@@ -66,7 +60,7 @@ impl DifferenceFit {
         }
         let watts_difference = watts - recent.watts;
         let keep = (-seconds / DIFFERENCE_SECONDS).exp();
-        let weight = watts.max(recent.watts).max(least).powi(-2);
+        let weight = recent.weight_beside(*watts, least);
         self.squares = self.squares * keep + weight * watts_difference * watts_difference;
         self.count = self.count * keep + 1.0;
         self.awake_variance = self.awake_variance * keep + weight * observation.awake_variance;
@@ -76,9 +70,7 @@ impl DifferenceFit {
                 self.features[i][j] = self.features[i][j] * keep + weight * difference[i] * difference[j];
             }
         }
-        let part = 1.0 - (-seconds / RECENT_SECONDS).exp();
-        recent.rates.iter_mut().zip(difference).for_each(|(mean, d)| *mean += d * part);
-        recent.watts += watts_difference * part;
+        recent.follow(observation);
     }
 
     /// Adds the differences to the normal equations of another fit.

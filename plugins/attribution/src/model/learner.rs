@@ -8,11 +8,12 @@ use super::constants::{
     FADED_ERROR, LEAST_POWER, LONG_OBSERVATION, MAX_STATIC_ERROR, MIN_OBSERVATIONS, MIN_WATTS, RIDGE,
 };
 use super::correction::LastSeconds;
-use super::difference_fit::{Changes, DifferenceFit, RecentMean};
+use super::difference_fit::{Changes, DifferenceFit};
 use super::features::{Coefficients, FEATURES, Feature};
 use super::nnls;
 use super::observation::Observation;
 use super::prior::Prior;
+use super::recent::RecentMean;
 use super::static_power::StaticPower;
 use super::working_points::{DECAYED, WorkingPoints};
 

@@ -2,7 +2,7 @@
 //!
 //! CPU time, cycles and fast cycles on shared cores rise and fall together, and often little of either is
 //! seen at some of a machine's clocks. A fit that is free to choose any of them predicts the loads that it
-//! has seen, and is off by a quarter where a short job runs at another clock.
+//! has seen, and is off where a short job runs at another clock.
 
 use super::constants::SHARED_RIDGE;
 use super::features::{Coefficients, Feature, Features};

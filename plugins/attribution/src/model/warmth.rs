@@ -7,7 +7,8 @@
 
 use wattrace_api::ResourceKind;
 
-use super::constants::{PACKAGE_WARMTH, RECENT_SECONDS, WARMTH_ERROR};
+use super::constants::{PACKAGE_WARMTH, WARMTH_ERROR};
+use super::recent::kept;
 
 /// The mean power of the last seconds, and what it adds to static power.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +51,7 @@ impl Warmth {
     pub(super) fn add(&mut self, watts: f64, seconds: f64) {
         if watts.is_finite() && watts >= 0.0 {
             let mean = self.mean.unwrap_or(watts);
-            self.mean = Some(mean + (watts - mean) * (1.0 - (-seconds / RECENT_SECONDS).exp()));
+            self.mean = Some(mean + (watts - mean) * (1.0 - kept(seconds)));
         }
     }
 }
