@@ -275,7 +275,7 @@ fn end(report: &Value, measure: usize, which: &str) -> Option<f64> {
 /// How often a comparison finds 2 % more work, and how often it reports a difference where there is none,
 /// beside a random burner; by attributed joules and by those of the whole machine in the same runs. The
 /// number of trials is that of `WATTRACE_TRIALS` (3), the work that of `WATTRACE_TRIAL_UNITS` (units of about
-/// 10 ms: 30). With `WATTRACE_TRIAL_REPORTS` each comparison's report is kept in that directory.
+/// 10 ms: 60). With `WATTRACE_TRIAL_REPORTS` each comparison's report is kept in that directory.
 ///
 /// ```sh
 /// WATTRACE_TRIALS=100 cargo nextest run -p wattrace --test compare --run-ignored only --no-capture
@@ -286,7 +286,7 @@ fn trials_beside_a_random_burner() {
     let setting = |name: &str, default: f64| {
         std::env::var(name).ok().map_or(default, |value| value.parse::<f64>().expect("a number"))
     };
-    let (trials, units) = (setting("WATTRACE_TRIALS", 3.0) as usize, setting("WATTRACE_TRIAL_UNITS", 30.0));
+    let (trials, units) = (setting("WATTRACE_TRIALS", 3.0) as usize, setting("WATTRACE_TRIAL_UNITS", 60.0));
     let stop = Arc::new(AtomicBool::new(false));
     let burner = std::thread::spawn({
         let stop = stop.clone();
