@@ -16,9 +16,9 @@ use crate::model::{CodeCosts, Uncertainty, kept};
 /// Standard deviations from the middle of a 95 % interval to its ends.
 const DEVIATIONS: f64 = 1.96;
 
-/// The part of what the model leaves unexplained, as a standard deviation, that is taken for a consumer's own
-/// cost where its kind of code is known. Most of it is then in noise that does not last.
-const OWN_PART: f64 = 0.4;
+/// The part of what the model leaves unexplained, as a standard deviation, by which a consumer's cost is off
+/// at least: coefficients that were fitted to a meter of much noise are off, too.
+const OWN_PART: f64 = 0.2;
 
 /// What is uncertain in one window, in µJ.
 #[derive(Clone, Debug)]
@@ -101,18 +101,20 @@ impl Spread {
         let static_part = if *at_idle > 0.0 { share.at_idle as f64 / at_idle } else { 0.0 };
         self.common += (part - static_part) * model.static_energy;
         let follows = self.last_window + 1 == *number;
-        // Its own deviation, as far as it is not all of the window, and that of its kind of code.
-        let [own, of_code] = match share.code {
+        let variance = match share.code {
             Some(code) => {
                 let rest = if follows { window.kept } else { window.kept_since(self.last_window) };
                 self.recent = self.recent * rest + energy;
+                // What it received too much others received too little: no more than theirs deviates.
+                let others = ((1.0 - part) / part.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
                 let individual = window.codes.individual_variance(code, self.recent);
-                [individual.max((OWN_PART * model.deviation).powi(2)), window.of_code.of(code)]
+                let own = individual.max((OWN_PART * model.deviation).powi(2));
+                window.of_code.of(code) + own * others * others
             }
-            None => [model.deviation.powi(2), 0.0],
+            // As far as it is not all of the window.
+            None => model.deviation.powi(2) * (1.0 - 2.0 * part + squares).max(0.0),
         };
-        let own = own * (1.0 - 2.0 * part + squares).max(0.0);
-        self.own += energy * (own + of_code).sqrt();
+        self.own += energy * variance.sqrt();
         let edge = part * model.edge_energy;
         let before = if follows { self.last_edge } else { 0.0 };
         if before == 0.0 {
@@ -194,10 +196,25 @@ mod tests {
             spread.half_width() / DEVIATIONS
         };
         let individual = codes.individual_variance(counted(1, 2).unwrap(), 0.0);
-        close(error([counted(1, 2), counted(1, 2)]), 0.5 * (0.5 * individual).sqrt());
+        close(error([counted(1, 2), counted(1, 2)]), 0.5 * individual.sqrt());
         // Two kinds of which nothing is known.
         let both = error([counted(1, 2), counted(2, 1)]);
-        assert!(both > 2.0 * error([counted(1, 2), counted(1, 2)]), "{both}");
+        assert!(both > 1.5 * error([counted(1, 2), counted(1, 2)]), "{both}");
+    }
+
+    #[test]
+    fn a_meter_that_is_tampered_with_widens_what_is_known_of_code_too() {
+        let (codes, code) = (CodeCosts::default(), Code::of(&[1, 0, 1, 1, 0, 0]));
+        let error = |deviation: f64| {
+            let model = Uncertainty { deviation, ..Uncertainty::default() };
+            let share = Share { code, ..SHARE };
+            let window = WindowSpread::of(1, 1.0, model, &codes, [1e6, 1e6], [share, share].into_iter());
+            let mut spread = Spread::default();
+            spread.add(&window, share);
+            spread.half_width()
+        };
+        assert_eq!(error(0.01), error(0.0));
+        assert!(error(1.0) > 5.0 * error(0.0), "{} {}", error(1.0), error(0.0));
     }
 
     #[test]

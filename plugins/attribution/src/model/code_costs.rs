@@ -19,6 +19,7 @@
 use super::cholesky::Cholesky;
 use super::constants::{
     ALONE, CODE_SPREAD, EXPECTED_CODES, INDIVIDUAL_SPREAD, KEPT_CODES, MAX_EXCESS, MIN_CODE_ERROR,
+    UNLEARNT_SPREAD,
 };
 use super::features::{Coefficients, FEATURES, Features};
 use super::observation::Observation;
@@ -176,6 +177,8 @@ impl CodeCosts {
         let squares = kept.iter().map(|&slot| found[slot].powi(2) + self.covariance[slot][slot]).sum::<f64>();
         let expected = EXPECTED_CODES * CODE_SPREAD * CODE_SPREAD;
         self.spread = (expected + squares) / (EXPECTED_CODES + kept.len() as f64);
+        let unlearnt = self.spread * UNLEARNT_SPREAD.powi(2);
+        kept.iter().for_each(|&slot| self.covariance[slot][slot] += unlearnt);
     }
 
     /// For each kind of code, how far its cost may be off beside that of all in a window, of whose energy

@@ -127,7 +127,10 @@ pub(super) const MAX_EXCESS: f64 = 0.3;
 /// The smallest standard deviation of an observation's power that is left unexplained, as a part of it.
 pub(super) const MIN_CODE_ERROR: f64 = 0.001;
 /// How much programs that run the same kind of code differ, as a part of what kinds differ by.
-pub(super) const INDIVIDUAL_SPREAD: f64 = 0.55;
+pub(super) const INDIVIDUAL_SPREAD: f64 = 0.46;
+/// How much a kind of code differs from what was learnt of it, however much that was, as a part of what kinds
+/// differ by: other programs of the kind run now.
+pub(super) const UNLEARNT_SPREAD: f64 = 0.15;
 
 // ---- What was learnt in an earlier run
 // ------------------------------------------------------------------------------------------
@@ -163,6 +166,10 @@ pub(super) const MEAN_TO_STANDARD: f64 = 1.2533;
 /// Standard error of the time of a meter's value before short windows have shown it: that of a meter which
 /// updates every millisecond.
 pub(super) const METER_EDGE: Duration = Duration::from_micros(289);
+/// How much further off a process is than windows are, because the meter is early or late: divided in the
+/// true proportions, processes of a window or two are 1.25 % off in the evaluation where windows suggest 1.03
+/// %.
+pub(super) const EDGE_SPREAD: f64 = 1.25;
 /// How much consumers deviate from what their use costs, as a part of it, before changes of power show it:
 /// CPU time alone is that far off.
 pub(super) const DEFAULT_DEVIATION: f64 = 0.2;

@@ -14,8 +14,8 @@ use std::f64::consts::SQRT_2;
 
 use super::PowerModel;
 use super::constants::{
-    DEFAULT_DEVIATION, DEVIATION_SECONDS, FEW_PROGRAMS, FIT_REDUNDANCY, LONG_OBSERVATION, MAX_DEVIATION,
-    MEAN_TO_STANDARD, METER_EDGE, MIN_DEVIATION, MIN_SIGNAL, STATIC_DRIFT, UNSEEN_DRIFT,
+    DEFAULT_DEVIATION, DEVIATION_SECONDS, EDGE_SPREAD, FEW_PROGRAMS, FIT_REDUNDANCY, LONG_OBSERVATION,
+    MAX_DEVIATION, MEAN_TO_STANDARD, METER_EDGE, MIN_DEVIATION, MIN_SIGNAL, STATIC_DRIFT, UNSEEN_DRIFT,
 };
 use super::difference_fit::Changes;
 use super::observation::{Observation, ObservedWindow};
@@ -65,7 +65,8 @@ impl PowerModel {
         };
         // Static energy takes its part of the meter's error in short windows.
         let dynamic_part = 1.0 - static_part * self.candidate().meter_part();
-        let edge_energy = energy * dynamic_part * (errors.edge / seconds.max(errors.edge));
+        let edge = EDGE_SPREAD * errors.edge;
+        let edge_energy = energy * dynamic_part * (edge / seconds.max(edge));
         Uncertainty { static_energy, deviation: errors.deviation, edge_energy }
     }
 
