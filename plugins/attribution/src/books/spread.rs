@@ -92,7 +92,9 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Adds a window in which the consumer received `share`.
+    /// Adds a window in which the consumer received `share`. Inlined: a call for each point costs a fifth of
+    /// closing the books.
+    #[inline(always)]
     pub(crate) fn add(&mut self, window: &WindowSpread<'_>, share: Share) {
         let WindowSpread { number, model, dynamic, at_idle, squares, .. } = window;
         let energy = share.dynamic as f64;
