@@ -271,6 +271,10 @@ mod tests {
         let [unseen, little, much] = [0, 1, 20].map(|seconds| variance(&learnt([0.05, -0.05, 0.0], seconds)));
         assert!((unseen - 0.5 * CODE_SPREAD * CODE_SPREAD).abs() < 1e-9, "{unseen}");
         assert!(little < 0.5 * unseen && much < 0.5 * little, "{unseen} {little} {much}");
+        // Other programs of a kind may run now than those that it was learnt from.
+        let costs = learnt([0.05, -0.05, 0.0], 100);
+        let least = 0.5 * costs.spread * UNLEARNT_SPREAD.powi(2);
+        assert!(variance(&costs) > least, "{} {least}", variance(&costs));
         let mut alone = ByCode::default();
         alone.add(kinds()[0], 1.0);
         assert!(learnt([0.0; 3], 1).variances_beside(&alone).of(kinds()[0]) < 1e-12);
