@@ -114,7 +114,8 @@ fn per_counted_point(window: u64) -> f64 {
         for (kind, (_, counts)) in (0..KINDS).cycle().zip(&mut processes).filter(|(kind, _)| *kind != asleep)
         {
             let time = window / 2 / STEADY;
-            let (cycles, instructions) = (3 * time, 3 * time * (kind + 1) / 3);
+            // 3 GHz, and a third of an instruction to two per cycle.
+            let (cycles, instructions) = (3 * time, (kind + 1) * time);
             let more = [time, cycles, instructions, instructions >> (kind + 6), 9 * cycles];
             counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
         }

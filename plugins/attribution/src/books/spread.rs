@@ -200,8 +200,12 @@ mod tests {
         let individual = codes.individual_variance(counted(1, 2).unwrap(), 0.0);
         close(error([counted(1, 2), counted(1, 2)]), 0.5 * individual.sqrt());
         // Two kinds of which nothing is known.
-        let both = error([counted(1, 2), counted(2, 1)]);
-        assert!(both > 1.5 * error([counted(1, 2), counted(1, 2)]), "{both}");
+        let kinds = [counted(1, 2), counted(2, 1)];
+        let mut parts = ByCode::default();
+        kinds.into_iter().flatten().for_each(|code| parts.add(code, 0.5));
+        let of_kind = codes.variances_beside(&parts).of(kinds[0].unwrap());
+        assert!(of_kind > 2.0 * individual, "{of_kind} {individual}");
+        close(error(kinds), 0.5 * (of_kind + individual).sqrt());
     }
 
     #[test]
