@@ -13,7 +13,7 @@
 //! | `observation.rs`, `features.rs` | windows added up to observations; the terms of power |
 //! | `basis.rs`, `candidate.rs` | the kinds of weights; one of them with its coefficients and errors |
 //! | `shared_cores.rs` | what is expected of shared cores |
-//! | `code_costs.rs` | by how much each kind of code costs more or less than that |
+//! | `code_costs.rs`, `effect_sums.rs`, `predicted.rs` | by how much kinds of code, and consumers, cost more or less than that |
 //! | `weigher.rs`, `awake.rs` | the weights of a window's consumers; who kept a package awake |
 //! | `correction.rs` | how power differs now from what coefficients say |
 //! | `working_points.rs`, `difference_fit.rs` | what is remembered: levels of power, and changes of it |
@@ -33,11 +33,13 @@ mod code_costs;
 mod constants;
 mod correction;
 mod difference_fit;
+mod effect_sums;
 mod features;
 mod learner;
 mod machine;
 mod nnls;
 mod observation;
+mod predicted;
 mod prior;
 mod recent;
 mod replay;
@@ -53,11 +55,11 @@ mod working_points;
 use wattrace_api::ResourceKind;
 
 use crate::amounts::Amounts;
-use crate::code::{ByCode, Code};
+use crate::code::Code;
 use crate::config::Weights;
 use basis::Basis;
 use candidate::Candidate;
-pub(crate) use code_costs::CodeCosts;
+pub(crate) use code_costs::{CodeCosts, CostVariances};
 use constants::{
     CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, MIN_LEVEL_WEIGHT, RIDGE, SHORT_WINDOW,
     SLEEP_DEVIATIONS, SMT_FACTORS, STATIC_DRIFT,
@@ -67,8 +69,9 @@ use learner::Expected;
 pub(crate) use learner::Learner;
 pub(crate) use observation::ObservedWindow;
 use observation::{Accumulator, Observation};
+use predicted::Predicted;
+pub(crate) use predicted::{ByOwn, Own};
 use prior::Prior;
-pub(crate) use recent::kept;
 pub use replay::{CountedWindow, PowerPredictor};
 pub(crate) use state::StateFile;
 use static_power::StaticPower;
@@ -146,28 +149,35 @@ impl PowerModel {
         model
     }
 
-    /// Adds the usage of a consumer that ran `code` to a window.
-    pub(crate) fn count(&self, window: &mut ObservedWindow, amounts: &Amounts, code: Option<Code>) {
+    /// Adds the usage of the consumer in `slot`, which ran `code`, to a window.
+    pub(crate) fn count(
+        &self,
+        window: &mut ObservedWindow,
+        slot: usize,
+        amounts: &Amounts,
+        code: Option<Code>,
+    ) {
         let features = window.add(amounts);
         if let (Some(code), Some(costs)) = (code, self.candidate().costs()) {
-            window.by_code.add(code, dynamic_watts(costs, &features));
+            window.predicted.add(slot, self.codes.own(slot), code, dynamic_watts(costs, &features));
         }
     }
 
     /// Learns from a window. Returns whether there is news to publish.
     pub(crate) fn observe(&mut self, window: &ObservedWindow) -> bool {
         self.score_window(window);
-        let Some((seen, by_code)) = self.accumulator.add(window) else { return false };
+        let Some((seen, predicted)) = self.accumulator.add(window) else { return false };
         let drawn = seen.watts;
         // What it would have drawn cold, and with code that costs what the coefficients say.
         let cold = Observation { watts: (drawn - self.warmth.watts_at(drawn)).max(0.0), ..seen };
-        let observation = Observation { watts: (cold.watts - self.codes.beyond(&by_code)).max(0.0), ..cold };
+        let observation =
+            Observation { watts: (cold.watts - self.codes.beyond(&predicted)).max(0.0), ..cold };
         self.compare(&observation);
         self.score(&observation);
         self.forget_if_contradicted(&observation);
         self.learner.learn(&observation);
         self.fit();
-        self.learn_codes(&cold, &by_code);
+        self.learn_codes(&cold, &predicted);
         self.warmth.add(drawn, observation.seconds);
         self.renew_errors(&observation, window);
         true
@@ -205,12 +215,18 @@ impl PowerModel {
     /// The dynamic energy that is predicted for a window, µJ; `None` before anything is learnt.
     fn dynamic_energy(&self, window: &ObservedWindow) -> Option<f64> {
         let predicted = self.candidate().dynamic_energy(&window.features)?;
-        Some(predicted + self.codes.beyond(&window.by_code) * 1e6)
+        Some(predicted + self.codes.beyond(&window.predicted) * 1e6)
     }
 
     /// By how much kinds of code cost more or less than the coefficients say.
     pub(crate) fn codes(&self) -> &CodeCosts {
         &self.codes
+    }
+
+    /// The consumer in `slot` has ended, and all its windows are counted.
+    pub(crate) fn end_consumer(&mut self, slot: usize) {
+        self.codes.end_consumer(slot);
+        self.accumulator.end_consumer(slot);
     }
 
     /// How well each candidate does. Their number and order never change.
@@ -302,8 +318,8 @@ impl PowerModel {
         }
     }
 
-    /// Learns what kinds of code cost from an observation, in which they were predicted to draw `powers`, W.
-    fn learn_codes(&mut self, observation: &Observation, powers: &ByCode) {
+    /// Learns what kinds of code cost from an observation, in which `powers` were predicted, W.
+    fn learn_codes(&mut self, observation: &Observation, powers: &Predicted) {
         let Some(costs) = self.candidate().costs().copied() else { return self.codes.forget() };
         self.codes.add(observation, powers, self.learner.least_watts());
         self.codes.fit(&costs, self.learner.unexplained(&costs, observation.seconds));

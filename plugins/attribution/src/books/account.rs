@@ -136,7 +136,7 @@ impl Account {
         let has_news = covered == window.nanos() && self.model.observe(&observed);
         let parts = self.parts(window, energy, &observed);
 
-        let times = self.division.consumers().map(|(amounts, _)| amounts[Quantity::Time as usize]);
+        let times = self.division.consumers().map(|(_, amounts, _)| amounts[Quantity::Time as usize]);
         let weigher = self.model.weigher(covered, times.chain([unknown_ns]));
         let division = &mut self.division;
         let unknown = division.divide_dynamic(parts.dynamic, unknown_ns, observed.busy_ns, &weigher);
@@ -180,7 +180,9 @@ impl Account {
         let mut observed = ObservedWindow::new(energy, covered, idle_ns);
         observed.add(&unknown);
         division.recognise_codes();
-        division.consumers().for_each(|(amounts, code)| model.count(&mut observed, amounts, code));
+        division
+            .consumers()
+            .for_each(|(slot, amounts, code)| model.count(&mut observed, slot, amounts, code));
         // No source reports when a device is idle: it is idle while no consumer uses it.
         if is_device(followed.timeline) {
             observed.idle_ns = observed.idle_ns.max(covered.saturating_sub(observed.busy_ns));
@@ -205,6 +207,7 @@ impl Account {
 
     /// The consumer in `slot` has ended, and all its windows are closed.
     pub(crate) fn end_consumer(&mut self, slot: usize, registry: &Registry, out: &mut Batch) {
+        self.model.end_consumer(slot);
         self.totals.end_consumer(slot, registry, out);
     }
 

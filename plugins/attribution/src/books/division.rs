@@ -6,7 +6,7 @@ use super::split::{Phases, split};
 use super::usage_records::HeldMemory;
 use crate::amounts::{Amounts, Quantity};
 use crate::code::Code;
-use crate::model::Weigher;
+use crate::model::{Own, Weigher};
 
 /// Where a domain's static energy goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +23,14 @@ pub(crate) enum StaticPolicy {
     ByHeldMemory,
 }
 
-/// A consumer's part of a window's energy, in microjoules, and the code that it ran meanwhile.
+/// A consumer's part of a window's energy, in microjoules, the code that it ran meanwhile, and its own effect
+/// on what that costs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Share {
     pub(crate) dynamic: u64,
     pub(crate) at_idle: u64,
     pub(crate) code: Option<Code>,
+    pub(crate) own: Option<Own>,
 }
 
 impl Share {
@@ -82,9 +84,9 @@ impl Division {
         consumers.iter().for_each(|&slot| used[slot].code = Code::of(&used[slot].amounts));
     }
 
-    /// The amounts of all consumers, and the code that each ran.
-    pub(crate) fn consumers(&self) -> impl Iterator<Item = (&Amounts, Option<Code>)> {
-        self.consumers.iter().map(|&slot| (&self.used[slot].amounts, self.used[slot].code))
+    /// The slots of all consumers, what each used, and the code that it ran.
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = (usize, &Amounts, Option<Code>)> {
+        self.consumers.iter().map(|&slot| (slot, &self.used[slot].amounts, self.used[slot].code))
     }
 
     /// Each consumer's slot and share.
@@ -109,8 +111,9 @@ impl Division {
         let Self { used, consumers, weights, shares, phases, .. } = self;
         for &slot in &*consumers {
             let Used { amounts, code, .. } = &used[slot];
-            shares.push(Share { code: *code, ..Share::default() });
-            weights.push(weigher.weigh(amounts, *code));
+            let own = weigher.own(slot);
+            shares.push(Share { code: *code, own, ..Share::default() });
+            weights.push(weigher.weigh(amounts, *code, own));
         }
         let known: u64 = weights.iter().fold(0, |sum, w| sum.saturating_add(*w));
         let known_ns = busy_ns - unknown_ns;
@@ -174,13 +177,15 @@ impl Division {
                 process(&siblings[0]).and_then(|slot| used.get(slot)).filter(|used| used.takes_part);
             let share = of_process.and_then(|used| shares.get(used.position)).copied().unwrap_or_default();
             weights.clear();
-            weights.extend(siblings.iter().map(|&slot| weigher.weigh(&used[slot].amounts, share.code)));
+            weights.extend(
+                siblings.iter().map(|&slot| weigher.weigh(&used[slot].amounts, share.code, share.own)),
+            );
             if weights.iter().all(|&weight| weight == 0) {
                 weights.clear();
                 weights.extend(siblings.iter().map(|&slot| used[slot].amounts[Quantity::Time as usize]));
             }
             let first = thread_shares.len();
-            let nothing = Share { code: share.code, ..Share::default() };
+            let nothing = Share { code: share.code, own: share.own, ..Share::default() };
             thread_shares.resize(first + siblings.len(), nothing);
             let phase = phases.next();
             split(share.dynamic, weights, phase, |i, part| thread_shares[first + i].dynamic = part);

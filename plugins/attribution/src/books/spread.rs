@@ -11,7 +11,7 @@
 use super::closed_window::ClosedWindow;
 use super::division::{Division, Share};
 use crate::code::ByCode;
-use crate::model::{CodeCosts, Uncertainty, kept};
+use crate::model::{ByOwn, CodeCosts, CostVariances, Uncertainty};
 
 /// Standard deviations from the middle of a 95 % interval to its ends.
 const DEVIATIONS: f64 = 1.96;
@@ -23,14 +23,11 @@ const OWN_PART: f64 = 0.2;
 /// What is uncertain in one window, in µJ.
 #[derive(Clone, Debug)]
 pub(crate) struct WindowSpread<'a> {
-    /// The window's number in its domain, its length, and what it leaves of the last seconds' energy.
+    /// The window's number in its domain.
     number: u32,
-    seconds: f64,
-    kept: f64,
     model: Uncertainty,
-    codes: &'a CodeCosts,
-    /// The variance of the cost of each kind of code beside the others, as a part of it.
-    of_code: ByCode,
+    /// How far off what the consumers' code costs is.
+    costs: CostVariances<'a>,
     /// Energy that was divided: dynamic, and static.
     dynamic: f64,
     at_idle: f64,
@@ -41,15 +38,13 @@ pub(crate) struct WindowSpread<'a> {
 impl<'a> WindowSpread<'a> {
     /// The spread of `closed`, which is window `number`, after its energy was divided.
     pub(crate) fn new(number: u32, closed: &ClosedWindow<'a>, division: &Division) -> Self {
-        let seconds = closed.window.nanos() as f64 * 1e-9;
         let energy = closed.divided.map(|microjoules| microjoules as f64);
         let shares = division.shares().map(|(_, share)| share);
-        Self::of(number, seconds, closed.uncertainty, closed.codes, energy, shares)
+        Self::of(number, closed.uncertainty, closed.codes, energy, shares)
     }
 
     fn of(
         number: u32,
-        seconds: f64,
         model: Uncertainty,
         codes: &'a CodeCosts,
         energy: [f64; 2],
@@ -57,21 +52,21 @@ impl<'a> WindowSpread<'a> {
     ) -> Self {
         let [dynamic, at_idle] = energy;
         let part = 1.0 / dynamic.max(1.0);
-        let (mut parts, mut squares) = (ByCode::default(), 0.0);
+        let (mut by_code, mut by_own) = (ByCode::default(), ByOwn::default());
+        let (mut squares, mut without_own) = (0.0, 0.0);
         for share in shares {
             let part = share.dynamic as f64 * part;
             squares += part * part;
             if let Some(code) = share.code {
-                parts.add(code, part);
+                by_code.add(code, part);
+                match share.own {
+                    Some(own) => by_own[own.place()] += part,
+                    None => without_own += part * part,
+                }
             }
         }
-        let of_code = codes.variances_beside(&parts);
-        Self { number, seconds, kept: kept(seconds), model, codes, of_code, dynamic, at_idle, squares }
-    }
-
-    /// What is left of the last seconds' energy as of window `before`, if all were as long.
-    fn kept_since(&self, before: u32) -> f64 {
-        kept(f64::from(self.number.wrapping_sub(before)) * self.seconds)
+        let costs = codes.variances(&by_code, &by_own, without_own);
+        Self { number, model, costs, dynamic, at_idle, squares }
     }
 }
 
@@ -87,8 +82,6 @@ pub(crate) struct Spread {
     /// At the end of its last window, µJ; and which one that was.
     last_edge: f64,
     last_window: u32,
-    /// The energy of its last seconds, µJ.
-    recent: f64,
 }
 
 impl Spread {
@@ -105,13 +98,9 @@ impl Spread {
         let follows = self.last_window + 1 == *number;
         let variance = match share.code {
             Some(code) => {
-                let rest = if follows { window.kept } else { window.kept_since(self.last_window) };
-                self.recent = self.recent * rest + energy;
                 // What it received too much others received too little: no more than theirs deviates.
                 let others = ((1.0 - part) / part.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
-                let individual = window.codes.individual_variance(code, self.recent);
-                let own = individual.max((OWN_PART * model.deviation).powi(2));
-                window.of_code.of(code) + own * others * others
+                window.costs.of(code, share.own, part).max((OWN_PART * model.deviation * others).powi(2))
             }
             // As far as it is not all of the window.
             None => model.deviation.powi(2) * (1.0 - 2.0 * part + squares).max(0.0),
@@ -145,10 +134,10 @@ mod tests {
     use super::*;
     use crate::code::Code;
 
-    const SHARE: Share = Share { dynamic: 500_000, at_idle: 0, code: None };
+    const SHARE: Share = Share { dynamic: 500_000, at_idle: 0, code: None, own: None };
 
     fn window(codes: &CodeCosts, number: u32, model: Uncertainty) -> WindowSpread<'_> {
-        WindowSpread::of(number, 1.0, model, codes, [1e6, 1e6], [SHARE, SHARE].into_iter())
+        WindowSpread::of(number, model, codes, [1e6, 1e6], [SHARE, SHARE].into_iter())
     }
 
     /// Half the width, in standard errors of joules, after `SHARE` in each of these windows.
@@ -178,7 +167,7 @@ mod tests {
         let code = Code::of(&[1, 0, 1, 1, 0, 0]);
         for code in [None, code] {
             let all = Share { dynamic: 1_000_000, code, ..SHARE };
-            let window = WindowSpread::of(1, 1.0, model, &codes, [1e6, 1e6], std::iter::once(all));
+            let window = WindowSpread::of(1, model, &codes, [1e6, 1e6], std::iter::once(all));
             spread.add(&window, all);
             close(spread.half_width(), 0.0);
         }
@@ -192,20 +181,23 @@ mod tests {
         let error = |kinds: [Option<Code>; 2]| {
             let share = |code| Share { code, ..SHARE };
             let shares = kinds.into_iter().map(share);
-            let window = WindowSpread::of(1, 1.0, Uncertainty::default(), &codes, [1e6, 1e6], shares);
+            let window = WindowSpread::of(1, Uncertainty::default(), &codes, [1e6, 1e6], shares);
             let mut spread = Spread::default();
             spread.add(&window, share(kinds[0]));
             spread.half_width() / DEVIATIONS
         };
-        let individual = codes.individual_variance(counted(1, 2).unwrap(), 0.0);
-        close(error([counted(1, 2), counted(1, 2)]), 0.5 * individual.sqrt());
-        // Two kinds of which nothing is known.
+        // Of equal parts of two consumers, of which nothing is known.
         let kinds = [counted(1, 2), counted(2, 1)];
-        let mut parts = ByCode::default();
-        kinds.into_iter().flatten().for_each(|code| parts.add(code, 0.5));
-        let of_kind = codes.variances_beside(&parts).of(kinds[0].unwrap());
-        assert!(of_kind > 2.0 * individual, "{of_kind} {individual}");
-        close(error(kinds), 0.5 * (of_kind + individual).sqrt());
+        let expected = |kinds: [Option<Code>; 2]| {
+            let mut by_code = ByCode::default();
+            kinds.into_iter().flatten().for_each(|code| by_code.add(code, 0.5));
+            let variances = codes.variances(&by_code, &ByOwn::default(), 0.5);
+            0.5 * kinds[0].map_or(0.0, |code| variances.of(code, None, 0.5)).sqrt()
+        };
+        let (alike, different) = ([kinds[0]; 2], kinds);
+        close(error(alike), expected(alike));
+        close(error(different), expected(different));
+        assert!(error(different) > 2.0 * error(alike) && error(alike) > 0.002, "{}", error(alike));
     }
 
     #[test]
@@ -214,7 +206,7 @@ mod tests {
         let error = |deviation: f64| {
             let model = Uncertainty { deviation, ..Uncertainty::default() };
             let share = Share { code, ..SHARE };
-            let window = WindowSpread::of(1, 1.0, model, &codes, [1e6, 1e6], [share, share].into_iter());
+            let window = WindowSpread::of(1, model, &codes, [1e6, 1e6], [share, share].into_iter());
             let mut spread = Spread::default();
             spread.add(&window, share);
             spread.half_width()

@@ -1,116 +1,155 @@
-//! By how much each kind of code costs more or less than the counters say.
+//! By how much kinds of code, and single consumers, cost more or less than the counters say.
 //!
 //! What an instruction does is not counted. But programs that look alike to the counters (`code.rs`) are
 //! often alike in that, too. So beside the coefficients, which all code has in common, each kind has an
-//! *excess*: the part by which it costs more. When programs of a kind come and go, power changes by more or
+//! *effect*: the part by which it costs more. The consumers that use the most have an effect of their own
+//! beside that of their kind, since their data differ. When consumers come and go, power changes by more or
 //! less than the coefficients predict for them. A regression of what is left of these changes gives the
-//! excesses:
+//! effects:
 //!
 //! ```text
-//! change of power − coefficients · change of features  =  Σ excess(kind) · change of predicted power(kind)
+//! change of power − coefficients · change of features
+//!     =  Σ effect(kind) · change of predicted power(kind)
+//!     +  Σ effect(consumer) · change of predicted power(consumer)
 //! ```
 //!
-//! There are few observations for each kind, so the excesses are expected to be small: normally distributed
-//! around 0, with a variance that is learnt, too (a ridge regression, or random effects). What the
-//! observations do not determine stays near 0, and the variance that remains says how far off it may be. The
-//! model takes the excess from power before coefficients are fitted to it, so both fits share what they
-//! explain.
+//! There are few observations for each, so the effects are expected to be small: normally distributed around
+//! 0, with a variance that is learnt, too (a mixed model with random effects). What the observations do not
+//! determine stays near 0, and the covariance that remains says how far off the effects may be. The sums are
+//! in `effect_sums.rs`. The model takes the effects from power before coefficients are fitted to it, so both
+//! fits share what they explain.
 
-use super::cholesky::Cholesky;
 use super::constants::{
-    ALONE, CODE_SPREAD, EXPECTED_CODES, INDIVIDUAL_SPREAD, KEPT_CODES, MAX_EXCESS, MIN_CODE_ERROR,
-    UNLEARNT_SPREAD,
+    ALONE, CODE_SPREAD, EXPECTED_CODES, KEPT_CODES, KEPT_CONSUMERS, MAX_EFFECT, MIN_CODE_ERROR, OWN_SPREAD,
 };
-use super::features::{Coefficients, FEATURES, Features};
+use super::effect_sums::{EFFECTS, EffectSums, Effects, Posterior};
+use super::features::{Coefficients, Features};
 use super::observation::Observation;
+use super::predicted::{ByOwn, Own, Predicted};
 use super::recent::{RecentMean, kept};
 use crate::code::{ByCode, Code};
 
-/// A value of each kind of code that is kept.
-type Slots = [f64; KEPT_CODES];
+/// The expected square of a consumer's own effect.
+const OWN_VARIANCE: f64 = OWN_SPREAD * OWN_SPREAD;
 
-/// The excesses, and what they are learnt from.
+/// The effects, and what they are learnt from. The first are those of kinds of code, then come those of
+/// consumers.
 #[derive(Clone, Debug)]
 pub(crate) struct CodeCosts {
-    /// The kinds of code that are kept, by slot.
+    /// The kinds of code that are kept, by effect.
     codes: Vec<Code>,
-    /// Sums of products of the kinds' changes of predicted power with each other, with the features' changes
-    /// and with power's, as parts of the power that was drawn: errors grow with it.
-    products: [Slots; KEPT_CODES],
-    with_features: [Features; KEPT_CODES],
-    with_watts: Slots,
+    /// The slots of the consumers that have an effect of their own, by place.
+    consumers: [Place; KEPT_CONSUMERS],
+    /// By a consumer's slot, its own effect.
+    own: Vec<Option<Own>>,
+    sums: EffectSums,
     /// The mean of the last seconds, once there is one.
     recent: Option<Recent>,
-    /// The energy that each kind was predicted to cost in the last seconds, µJ.
-    energy: Slots,
-    /// The part by which each kind costs more.
-    excess: ByCode,
-    /// How far off the excesses are: their covariances.
-    covariance: [Slots; KEPT_CODES],
-    /// The variance of excesses among kinds of code.
+    /// The energy that was predicted for each effect in the last seconds, µJ.
+    energy: Effects,
+    /// The part by which each kind and each consumer costs more.
+    of_code: ByCode,
+    of_own: ByOwn,
+    /// How far off the effects are: their covariances.
+    covariance: [Effects; EFFECTS],
+    /// The variance of effects among kinds of code.
     spread: f64,
+    /// The variance of what is left unexplained of an observation's power, as a part of it.
+    noise: f64,
+}
+
+/// A place for a consumer's own effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Free,
+    Taken(usize),
+    /// The consumer has ended since the last observation, which may still count it.
+    Ended,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Recent {
     mean: RecentMean,
-    powers: Slots,
+    powers: Effects,
 }
 
 impl Default for CodeCosts {
     fn default() -> Self {
         Self {
             codes: Vec::with_capacity(KEPT_CODES),
-            products: [[0.0; KEPT_CODES]; KEPT_CODES],
-            with_features: [[0.0; FEATURES]; KEPT_CODES],
-            with_watts: [0.0; KEPT_CODES],
+            consumers: [Place::Free; KEPT_CONSUMERS],
+            own: Vec::new(),
+            sums: EffectSums::default(),
             recent: None,
-            energy: [0.0; KEPT_CODES],
-            excess: ByCode::default(),
-            covariance: [[0.0; KEPT_CODES]; KEPT_CODES],
+            energy: [0.0; EFFECTS],
+            of_code: ByCode::default(),
+            of_own: [0.0; KEPT_CONSUMERS],
+            covariance: [[0.0; EFFECTS]; EFFECTS],
             spread: CODE_SPREAD * CODE_SPREAD,
+            noise: CODE_SPREAD * CODE_SPREAD,
         }
     }
 }
 
 impl CodeCosts {
-    /// What kinds of code that are predicted to draw `powers` draw more, in the same unit.
-    pub(super) fn beyond(&self, powers: &ByCode) -> f64 {
-        powers.dot(&self.excess)
+    /// What draws `powers` by prediction draws more, in the same unit.
+    pub(super) fn beyond(&self, powers: &Predicted) -> f64 {
+        let of_own = powers.by_own.iter().zip(self.of_own).map(|(power, effect)| power * effect);
+        powers.by_code.dot(&self.of_code) + of_own.sum::<f64>()
     }
 
-    /// What `code` costs over what is predicted.
-    pub(super) fn factor(&self, code: Code) -> f64 {
-        1.0 + self.excess.of(code)
+    /// The own effect of the consumer in `slot`, if it has one.
+    pub(crate) fn own(&self, slot: usize) -> Option<Own> {
+        self.own.get(slot).copied().flatten()
     }
 
-    /// Adds an observation, in which kinds of code were predicted to draw `powers`, W. Errors are as large as
-    /// at a power of `least` (above 0) where less is drawn.
-    pub(super) fn add(&mut self, observation: &Observation, powers: &ByCode, least: f64) {
-        let &Observation { rates, watts, seconds, .. } = observation;
-        let mut drawn = [0.0; KEPT_CODES];
-        for (code, power) in powers.all() {
-            drawn[self.slot(code)] = power;
+    /// What a consumer that runs `code` costs over what is predicted.
+    pub(super) fn factor(&self, code: Code, own: Option<Own>) -> f64 {
+        1.0 + self.of_code.of(code) + own.map_or(0.0, |own| self.of_own[own.place()])
+    }
+
+    /// The consumer in `slot` has ended: another may get its number.
+    pub(super) fn end_consumer(&mut self, slot: usize) {
+        if let Some(own) = self.own.get_mut(slot).and_then(Option::take) {
+            self.consumers[own.place()] = Place::Ended;
         }
+    }
+
+    /// Adds an observation, in which `powers` were predicted, W. Errors are as large as at a power of `least`
+    /// (above 0) where less is drawn.
+    pub(super) fn add(&mut self, observation: &Observation, powers: &Predicted, least: f64) {
+        let &Observation { rates, watts, seconds, .. } = observation;
+        let mut drawn = [0.0; EFFECTS];
+        for (code, power) in powers.by_code.all() {
+            drawn[self.effect_of(code)] = power;
+        }
+        drawn[KEPT_CODES..].copy_from_slice(&powers.by_own);
         let keep = kept(seconds);
         self.energy.iter_mut().zip(drawn).for_each(|(sum, watts)| *sum = *sum * keep + watts * seconds * 1e6);
-        let Some(recent) = &mut self.recent else {
-            self.recent = Some(Recent { mean: RecentMean { rates, watts }, powers: drawn });
-            return;
-        };
-        let weight = recent.mean.weight_beside(watts, least);
-        let changes: Slots = std::array::from_fn(|slot| drawn[slot] - recent.powers[slot]);
-        let of_features: Features =
-            std::array::from_fn(|feature| rates[feature] - recent.mean.rates[feature]);
-        let of_watts = watts - recent.mean.watts;
-        for (slot, change) in changes.iter().enumerate().take(self.codes.len()) {
-            let add = |sum: &mut f64, other: f64| *sum = *sum * keep + weight * change * other;
-            add(&mut self.with_watts[slot], of_watts);
-            self.with_features[slot].iter_mut().zip(of_features).for_each(|(sum, other)| add(sum, other));
-            self.products[slot].iter_mut().zip(changes).for_each(|(sum, other)| add(sum, other));
+        match &mut self.recent {
+            Some(recent) => {
+                let weight = recent.mean.weight_beside(watts, least) / self.noise;
+                let changes: Effects = std::array::from_fn(|effect| drawn[effect] - recent.powers[effect]);
+                let features: Features = std::array::from_fn(|f| rates[f] - recent.mean.rates[f]);
+                self.sums.add(&changes, &features, watts - recent.mean.watts, weight, seconds);
+                recent.mean.follow(observation);
+                recent
+                    .powers
+                    .iter_mut()
+                    .zip(changes)
+                    .for_each(|(mean, change)| *mean += change * (1.0 - keep));
+            }
+            None => self.recent = Some(Recent { mean: RecentMean { rates, watts }, powers: drawn }),
         }
-        recent.mean.follow(observation);
-        recent.powers.iter_mut().zip(changes).for_each(|(mean, change)| *mean += change * (1.0 - keep));
+        for place in 0..KEPT_CONSUMERS {
+            if self.consumers[place] == Place::Ended {
+                self.free(place);
+            }
+        }
+        if let Some((slot, power)) = powers.largest {
+            self.admit(slot, power * seconds * 1e6);
+        }
     }
 
     /// Starts again: what was learnt is beside coefficients that are not in use.
@@ -120,105 +159,164 @@ impl CodeCosts {
         }
     }
 
-    /// The slot of `code`. If all are taken, the kind that cost the least of late makes room.
-    fn slot(&mut self, code: Code) -> usize {
-        if let Some(slot) = self.codes.iter().position(|kept| *kept == code) {
-            return slot;
+    /// The effect of `code`. If all are taken, the kind that cost the least of late makes room.
+    fn effect_of(&mut self, code: Code) -> usize {
+        if let Some(effect) = self.codes.iter().position(|kept| *kept == code) {
+            return effect;
         }
         if self.codes.len() < KEPT_CODES {
             self.codes.push(code);
             return self.codes.len() - 1;
         }
-        let least = (0..KEPT_CODES).min_by(|&a, &b| self.energy[a].total_cmp(&self.energy[b])).unwrap_or(0);
-        self.excess.set(self.codes[least], 0.0);
+        let least = least_of(&self.energy[..KEPT_CODES]);
+        self.of_code.set(self.codes[least], 0.0);
         self.codes[least] = code;
-        (self.energy[least], self.with_watts[least]) = (0.0, 0.0);
-        self.with_features[least] = [0.0; FEATURES];
-        self.products[least] = [0.0; KEPT_CODES];
-        self.products.iter_mut().for_each(|row| row[least] = 0.0);
-        if let Some(recent) = &mut self.recent {
-            recent.powers[least] = 0.0;
-        }
+        self.integrate_out(least, self.spread);
         least
     }
 
-    /// Fits the excesses to what `coefficients` leave of the changes. `noise` is the variance of what remains
+    /// Gives the consumer in `slot`, which used `energy` of late, an effect of its own, if there is a place
+    /// or one that used less.
+    fn admit(&mut self, slot: usize, energy: f64) {
+        let free = self.consumers.iter().position(|place| *place == Place::Free);
+        let place = free.unwrap_or_else(|| least_of(&self.energy[KEPT_CODES..]));
+        if let Place::Taken(before) = self.consumers[place] {
+            if self.energy[KEPT_CODES + place] >= energy {
+                return;
+            }
+            self.own[before] = None;
+            self.free(place);
+        }
+        if self.own.len() <= slot {
+            self.own.resize(slot + 1, None);
+        }
+        self.own[slot] = Some(Own::new(place));
+        self.consumers[place] = Place::Taken(slot);
+        self.energy[KEPT_CODES + place] = energy;
+    }
+
+    fn free(&mut self, place: usize) {
+        self.consumers[place] = Place::Free;
+        self.of_own[place] = 0.0;
+        self.integrate_out(KEPT_CODES + place, OWN_VARIANCE);
+    }
+
+    fn integrate_out(&mut self, effect: usize, variance: f64) {
+        self.sums.integrate_out(effect, variance);
+        self.energy[effect] = 0.0;
+        self.covariance[effect] = [0.0; EFFECTS];
+        self.covariance.iter_mut().for_each(|row| row[effect] = 0.0);
+        if let Some(recent) = &mut self.recent {
+            recent.powers[effect] = 0.0;
+        }
+    }
+
+    /// Fits the effects to what `coefficients` leave of the changes. `noise` is the variance of what remains
     /// unexplained of an observation's power, as a part of it.
     pub(super) fn fit(&mut self, coefficients: &Coefficients, noise: f64) {
-        let kept: Vec<usize> = (0..self.codes.len()).collect();
-        let noise = noise.max(MIN_CODE_ERROR * MIN_CODE_ERROR);
-        let (mut matrix, mut left) = (self.products, [0.0; KEPT_CODES]);
-        for &slot in &kept {
-            matrix[slot][slot] += noise / self.spread;
-            let predicted = coefficients.iter().zip(self.with_features[slot]).skip(1);
-            left[slot] = self.with_watts[slot] - predicted.map(|(c, sum)| c * sum).sum::<f64>();
-        }
-        let factor = Cholesky::of(&matrix, &kept);
-        let found = factor.as_ref().map(|factor| factor.solve(&left));
-        let (Some(factor), Some(found)) = (factor, found.filter(|all| all.iter().all(|x| x.is_finite())))
+        self.noise = noise.max(MIN_CODE_ERROR * MIN_CODE_ERROR);
+        let is_taken = |place: &usize| matches!(self.consumers[*place], Place::Taken(_));
+        let own = (0..KEPT_CONSUMERS).filter(is_taken).map(|place| KEPT_CODES + place);
+        let kept: Vec<usize> = (0..self.codes.len()).chain(own).collect();
+        let variances =
+            std::array::from_fn(|effect| if effect < KEPT_CODES { self.spread } else { OWN_VARIANCE });
+        let Some(Posterior { found, covariance }) = self.sums.posterior(&kept, coefficients, &variances)
         else {
             // Sums that are not numbers stay so: it starts again.
             *self = Self::default();
             return;
         };
-        for &slot in &kept {
-            let mut unit = [0.0; KEPT_CODES];
-            unit[slot] = noise;
-            self.covariance[slot] = factor.solve(&unit);
-        }
+        self.covariance = covariance;
         // What one kind alone costs is the coefficients' to explain.
-        let most = self.energy.iter().copied().fold(0.0, f64::max);
-        let is_alone = most >= ALONE * self.energy.iter().sum::<f64>();
-        for &slot in &kept {
-            let excess = if is_alone { 0.0 } else { found[slot].clamp(-MAX_EXCESS, MAX_EXCESS) };
-            self.excess.set(self.codes[slot], excess);
+        let energy = &self.energy[..KEPT_CODES];
+        let is_alone = energy.iter().copied().fold(0.0, f64::max) >= ALONE * energy.iter().sum::<f64>();
+        for &effect in &kept {
+            let value = if is_alone { 0.0 } else { found[effect].clamp(-MAX_EFFECT, MAX_EFFECT) };
+            match effect.checked_sub(KEPT_CODES) {
+                None => self.of_code.set(self.codes[effect], value),
+                Some(place) => self.of_own[place] = value,
+            }
         }
         // The expectation stands for a few kinds of code that were seen before.
-        let squares = kept.iter().map(|&slot| found[slot].powi(2) + self.covariance[slot][slot]).sum::<f64>();
+        let squares: f64 = (0..self.codes.len()).map(|at| found[at].powi(2) + self.covariance[at][at]).sum();
         let expected = EXPECTED_CODES * CODE_SPREAD * CODE_SPREAD;
-        self.spread = (expected + squares) / (EXPECTED_CODES + kept.len() as f64);
-        let unlearnt = self.spread * UNLEARNT_SPREAD.powi(2);
-        kept.iter().for_each(|&slot| self.covariance[slot][slot] += unlearnt);
+        self.spread = (expected + squares) / (EXPECTED_CODES + self.codes.len() as f64);
     }
 
-    /// For each kind of code, how far its cost may be off beside that of all in a window, of whose energy
-    /// kinds have these `parts`: the variance, as a part of its energy. What is wrong in all of them alike
-    /// cancels.
-    pub(crate) fn variances_beside(&self, parts: &ByCode) -> ByCode {
-        let slot = |code: Code| self.codes.iter().position(|kept| *kept == code);
-        let mut with_kept = [0.0; KEPT_CODES];
-        for (at, part) in parts.all().filter_map(|(code, part)| Some((slot(code)?, part))) {
-            with_kept.iter_mut().zip(self.covariance[at]).for_each(|(sum, c)| *sum += part * c);
-        }
+    /// How far off costs are beside each other in a window, of whose energy kinds of code and consumers with
+    /// an effect of their own have these parts. `squares` is the sum of the squares of the others' parts.
+    pub(crate) fn variances(&self, by_code: &ByCode, by_own: &ByOwn, squares: f64) -> CostVariances<'_> {
+        let mut with_all = [0.0; EFFECTS];
+        let mut add = |effect: usize, part: f64| {
+            if part != 0.0 {
+                with_all.iter_mut().zip(self.covariance[effect]).for_each(|(sum, c)| *sum += part * c);
+            }
+        };
+        let kept = |code: Code| self.codes.iter().position(|kept| *kept == code);
+        by_code.all().for_each(|(code, part)| kept(code).into_iter().for_each(|effect| add(effect, part)));
+        by_own.iter().enumerate().for_each(|(place, &part)| add(KEPT_CODES + place, part));
         // Nothing is known of kinds that are not kept: they vary as kinds do, each on its own.
-        let own = |code| slot(code).map_or(self.spread, |at| self.covariance[at][at]);
-        let with_all = |code| slot(code).map_or(parts.of(code) * self.spread, |at| with_kept[at]);
-        let of_all: f64 = parts.all().map(|(code, part)| part * with_all(code)).sum();
-        let mut variances = ByCode::default();
-        for (code, _) in parts.all() {
-            variances.set(code, (own(code) - 2.0 * with_all(code) + of_all).max(0.0));
-        }
-        variances
+        let with_kind = |code| kept(code).map_or(by_code.of(code) * self.spread, |effect| with_all[effect]);
+        let of_kinds = by_code.all().map(|(code, part)| part * with_kind(code)).sum::<f64>();
+        let of_consumers = by_own.iter().zip(&with_all[KEPT_CODES..]).map(|(part, with)| part * with);
+        let of_all = of_kinds + of_consumers.sum::<f64>() + squares * OWN_VARIANCE;
+        CostVariances { costs: self, by_code: *by_code, with_all, of_all }
     }
+}
 
-    /// The variance of the cost of a consumer among those that run the same `code`, as a part of it. Of the
-    /// last seconds' energy of that code it used `energy`, µJ: where it was most of it, the code's excess is
-    /// its own.
-    pub(crate) fn individual_variance(&self, code: Code, energy: f64) -> f64 {
-        let of_code = self.codes.iter().position(|kept| *kept == code).map_or(0.0, |slot| self.energy[slot]);
-        let others = if of_code > 0.0 { (1.0 - energy / of_code).max(0.0) } else { 1.0 };
-        self.spread * (INDIVIDUAL_SPREAD * others).powi(2)
+/// The number of the smallest value; 0 if there is none.
+fn least_of(values: &[f64]) -> usize {
+    (0..values.len()).min_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap_or(0)
+}
+
+/// How far off what consumers cost is in one window, beside the others.
+#[derive(Clone, Debug)]
+pub(crate) struct CostVariances<'a> {
+    costs: &'a CodeCosts,
+    by_code: ByCode,
+    /// The covariance of each effect with the mean of the window.
+    with_all: Effects,
+    /// The variance of that mean.
+    of_all: f64,
+}
+
+impl CostVariances<'_> {
+    /// The variance of what a consumer costs beside the mean of the window, as a part of it. It ran `code`,
+    /// and has this `part` of the energy. What is wrong in all alike cancels.
+    pub(crate) fn of(&self, code: Code, own: Option<Own>, part: f64) -> f64 {
+        let costs = self.costs;
+        let kind = costs.codes.iter().position(|kept| *kept == code);
+        let (of_kind, with_kind) = match kind {
+            Some(kind) => (costs.covariance[kind][kind], self.with_all[kind]),
+            None => (costs.spread, self.by_code.of(code) * costs.spread),
+        };
+        let (of_own, with_own) = match own.map(|own| KEPT_CODES + own.place()) {
+            Some(own) => {
+                let of_both = kind.map_or(0.0, |kind| costs.covariance[kind][own]);
+                (costs.covariance[own][own] + 2.0 * of_both, self.with_all[own])
+            }
+            None => (OWN_VARIANCE, part * OWN_VARIANCE),
+        };
+        (of_kind + of_own - 2.0 * (with_kind + with_own) + self.of_all).max(0.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::features::Feature;
+    use crate::model::features::{FEATURES, Feature};
 
     /// Three kinds of code.
     fn kinds() -> [Code; 3] {
         [1, 4, 16].map(|cycles| Code::of(&[1, 0, cycles, 4, 0, 0]).unwrap())
+    }
+
+    /// A program: the slot of its consumer, the kind of its code, and by which part it costs more.
+    type Program = (usize, Code, f64);
+
+    /// A consumer of each kind.
+    fn one_of_each(parts: [f64; 3]) -> Vec<Program> {
+        kinds().into_iter().zip(parts).enumerate().map(|(slot, (code, part))| (slot, code, part)).collect()
     }
 
     /// Coefficients of 10 W per CPU.
@@ -228,83 +326,112 @@ mod tests {
         coefficients
     }
 
-    /// What is learnt in so many seconds, in which each kind of code comes and goes, and costs more by
-    /// `parts`.
-    fn learnt(parts: [f64; 3], seconds: u32) -> CodeCosts {
-        let (mut costs, mut random) = (CodeCosts::default(), 7_u64);
+    fn observe(costs: &mut CodeCosts, powers: &Predicted, cpus: f64, watts: f64) {
+        let mut rates = [0.0; FEATURES];
+        rates[Feature::Time as usize] = cpus;
+        let observation = Observation { rates, utilisation: 0.5, watts, seconds: 0.1, awake_variance: 0.0 };
+        costs.add(&observation, powers, 1.0);
+        costs.fit(&coefficients(), 1e-5);
+    }
+
+    /// Adds so many seconds, in which each of `programs` comes and goes.
+    fn learn(costs: &mut CodeCosts, programs: &[Program], seconds: u32) {
+        let mut random = 7_u64;
         for _ in 0..seconds * 10 {
-            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let (mut powers, mut cpus, mut watts) = (ByCode::default(), 0.0, 20.0);
-            for ((code, part), bits) in kinds().into_iter().zip(parts).zip([20, 34, 48]) {
-                let busy = f64::from((random >> bits) as u16 % 3) / 2.0;
-                powers.add(code, 10.0 * busy);
+            let (mut powers, mut cpus, mut watts) = (Predicted::default(), 0.0, 20.0);
+            for &(slot, code, part) in programs {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let busy = f64::from((random >> 48) as u16 % 3) / 2.0;
+                powers.add(slot, costs.own(slot), code, 10.0 * busy);
                 cpus += busy;
                 watts += 10.0 * busy * (1.0 + part);
             }
-            let mut rates = [0.0; FEATURES];
-            rates[Feature::Time as usize] = cpus;
-            let observation =
-                Observation { rates, utilisation: 0.5, watts, seconds: 0.1, awake_variance: 0.0 };
-            costs.add(&observation, &powers, 1.0);
-            costs.fit(&coefficients(), 1e-5);
+            observe(costs, &powers, cpus, watts);
         }
+    }
+
+    /// What is learnt in so many seconds from a consumer of each kind, which costs more by `parts`.
+    fn learnt(parts: [f64; 3], seconds: u32) -> CodeCosts {
+        let mut costs = CodeCosts::default();
+        learn(&mut costs, &one_of_each(parts), seconds);
         costs
     }
 
+    /// The standard error of what the consumer in `slot` costs beside that of another in a window of both.
+    fn error(costs: &CodeCosts, slots: [usize; 2], codes: [Code; 2]) -> f64 {
+        let (mut by_code, mut by_own, mut squares) = (ByCode::default(), ByOwn::default(), 0.0);
+        for (slot, code) in slots.into_iter().zip(codes) {
+            by_code.add(code, 0.5);
+            match costs.own(slot) {
+                Some(own) => by_own[own.place()] += 0.5,
+                None => squares += 0.25,
+            }
+        }
+        costs.variances(&by_code, &by_own, squares).of(codes[0], costs.own(slots[0]), 0.5).sqrt()
+    }
+
     #[test]
-    fn kinds_of_code_cost_what_power_changes_by_when_they_come_and_go() {
+    fn programs_cost_what_power_changes_by_when_they_come_and_go() {
         let parts = [0.05, -0.08, 0.0];
         let costs = learnt(parts, 20);
-        for (code, part) in kinds().into_iter().zip(parts) {
-            assert!((costs.factor(code) - 1.0 - part).abs() < 0.003, "{} for {part}", costs.factor(code));
+        for (slot, code, part) in one_of_each(parts) {
+            let factor = costs.factor(code, costs.own(slot));
+            assert!((factor - 1.0 - part).abs() < 0.003, "{factor} for {part}");
         }
-        let mut powers = ByCode::default();
-        kinds().into_iter().for_each(|code| powers.add(code, 10.0));
+        let mut powers = Predicted::default();
+        kinds()
+            .into_iter()
+            .enumerate()
+            .for_each(|(slot, code)| powers.add(slot, costs.own(slot), code, 10.0));
         assert!((costs.beyond(&powers) - 10.0 * (0.05 - 0.08)).abs() < 0.05, "{}", costs.beyond(&powers));
     }
 
     #[test]
-    fn a_kind_is_the_less_certain_the_less_it_was_seen_and_alone_it_is_certain() {
-        let mut parts = ByCode::default();
-        kinds()[..2].iter().for_each(|&code| parts.add(code, 0.5));
-        let variance = |costs: &CodeCosts| costs.variances_beside(&parts).of(kinds()[0]);
-        let [unseen, little, much] = [0, 1, 20].map(|seconds| variance(&learnt([0.05, -0.05, 0.0], seconds)));
-        assert!((unseen - 0.5 * CODE_SPREAD * CODE_SPREAD).abs() < 1e-9, "{unseen}");
-        assert!(little < 0.5 * unseen && much < 0.5 * little, "{unseen} {little} {much}");
-        // Other programs of a kind may run now than those that it was learnt from.
-        let costs = learnt([0.05, -0.05, 0.0], 100);
-        let least = 0.5 * costs.spread * UNLEARNT_SPREAD.powi(2);
-        assert!(variance(&costs) > least, "{} {least}", variance(&costs));
-        let mut alone = ByCode::default();
-        alone.add(kinds()[0], 1.0);
-        assert!(learnt([0.0; 3], 1).variances_beside(&alone).of(kinds()[0]) < 1e-12);
+    fn consumers_of_one_kind_are_distinguished_and_a_new_one_gets_what_the_kind_costs() {
+        let [code, other, _] = kinds();
+        let mut costs = CodeCosts::default();
+        let programs = [(0, code, 0.06), (1, code, 0.04), (2, other, -0.05), (3, other, -0.05)];
+        learn(&mut costs, &programs, 30);
+        for (slot, code, part) in programs {
+            let factor = costs.factor(code, costs.own(slot));
+            assert!((factor - 1.0 - part).abs() < 0.004, "{factor} for {part}");
+        }
+        // The two of the kind end. What they say of it stays, and another one is known less well.
+        let before = error(&costs, [0, 2], [code, other]);
+        [0, 1].into_iter().for_each(|slot| costs.end_consumer(slot));
+        learn(&mut costs, &programs[2..], 1);
+        let (factor, after) = (costs.factor(code, costs.own(9)), error(&costs, [9, 2], [code, other]));
+        assert!((1.03..1.06).contains(&factor), "{factor}");
+        assert!(after > 2.0 * before, "{before} {after}");
     }
 
     #[test]
-    fn a_kind_that_runs_alone_has_no_excess() {
+    fn a_program_is_the_less_certain_the_less_it_was_seen_and_alone_it_is_certain() {
+        let [a, b, _] = kinds();
+        let [unseen, little, much] =
+            [0, 1, 20].map(|seconds| error(&learnt([0.05, -0.05, 0.0], seconds), [0, 1], [a, b]));
+        // Two consumers of two kinds, of which nothing is known: half of the difference.
+        let expected = ((CODE_SPREAD * CODE_SPREAD + OWN_VARIANCE) / 2.0).sqrt();
+        assert!((unseen - expected).abs() < 1e-9, "{unseen} {expected}");
+        assert!(little < 0.8 * unseen && much < 0.5 * little, "{unseen} {little} {much}");
+        let costs = learnt([0.0; 3], 1);
+        let (mut by_code, mut by_own) = (ByCode::default(), ByOwn::default());
+        by_code.add(a, 1.0);
+        let own = costs.own(0).expect("it uses the most");
+        by_own[own.place()] = 1.0;
+        assert!(costs.variances(&by_code, &by_own, 0.0).of(a, Some(own), 1.0) < 1e-12);
+    }
+
+    #[test]
+    fn a_kind_that_runs_alone_costs_what_the_coefficients_say() {
         let mut costs = CodeCosts::default();
         for second in 0..100 {
             let busy = f64::from(second % 2);
-            let (mut powers, mut rates) = (ByCode::default(), [0.0; FEATURES]);
-            powers.add(kinds()[0], 10.0 * busy);
-            rates[Feature::Time as usize] = busy;
-            let watts = 20.0 + 11.0 * busy;
-            let observation =
-                Observation { rates, utilisation: 0.5, watts, seconds: 1.0, awake_variance: 0.0 };
-            costs.add(&observation, &powers, 1.0);
-            costs.fit(&coefficients(), 1e-5);
+            let mut powers = Predicted::default();
+            powers.add(0, costs.own(0), kinds()[0], 10.0 * busy);
+            observe(&mut costs, &powers, busy, 20.0 + 11.0 * busy);
         }
-        assert_eq!(costs.factor(kinds()[0]), 1.0);
-    }
-
-    #[test]
-    fn code_that_one_consumer_ran_alone_is_known_as_its_own() {
-        let costs = learnt([0.0; 3], 20);
-        let of_code = costs.energy[costs.codes.iter().position(|code| *code == kinds()[0]).unwrap()];
-        let variance = |energy: f64| costs.individual_variance(kinds()[0], energy);
-        assert!(variance(0.0) > 0.0);
-        assert!((variance(of_code / 2.0) - variance(0.0) / 4.0).abs() < 1e-9);
-        assert_eq!(variance(of_code * 1.1), 0.0);
+        assert_eq!(costs.factor(kinds()[0], costs.own(0)), 1.0);
     }
 
     #[test]
@@ -314,20 +441,32 @@ mod tests {
     }
 
     #[test]
-    fn the_kind_that_cost_the_least_of_late_makes_room_for_another() {
+    fn the_kind_and_the_consumer_that_cost_the_least_of_late_make_room_for_others() {
         let mut costs = learnt([0.05, -0.08, 0.0], 20);
         let many =
             (0..KEPT_CODES as u32).map(|n| Code::of(&[1, 0, 1 << 10, 1 << (n % 12), 1 << (n / 12), 0]));
-        for code in many.map(Option::unwrap) {
-            let mut powers = ByCode::default();
-            kinds().into_iter().for_each(|code| powers.add(code, 10.0));
-            powers.add(code, 0.1);
-            let rates = [0.0; FEATURES];
-            let observation =
-                Observation { rates, utilisation: 0.5, watts: 50.1, seconds: 0.1, awake_variance: 0.0 };
-            costs.add(&observation, &powers, 1.0);
+        for (n, code) in many.map(Option::unwrap).enumerate() {
+            let mut powers = Predicted::default();
+            let kinds = kinds().into_iter().enumerate();
+            kinds.for_each(|(slot, code)| powers.add(slot, costs.own(slot), code, 10.0));
+            powers.add(10 + n, costs.own(10 + n), code, 0.1 * n as f64);
+            observe(&mut costs, &powers, 3.0, 50.1);
         }
         assert_eq!(costs.codes.len(), KEPT_CODES);
         kinds().into_iter().for_each(|code| assert!(costs.codes.contains(&code), "{code:?} was dropped"));
+        (0..3).for_each(|slot| assert!(costs.own(slot).is_some(), "{slot} was dropped"));
+        let last = 10 + KEPT_CODES - 1;
+        assert!(costs.own(last).is_some() && costs.own(10).is_none());
+        assert_eq!(costs.own.iter().flatten().count(), KEPT_CONSUMERS);
+    }
+
+    #[test]
+    fn a_consumer_that_has_ended_leaves_its_number_to_another() {
+        let mut costs = learnt([0.05, -0.08, 0.0], 20);
+        costs.end_consumer(0);
+        assert_eq!(costs.own(0), None);
+        let place = costs.consumers.iter().position(|place| *place == Place::Ended).expect("its place");
+        learn(&mut costs, &one_of_each([0.0, -0.08, 0.0])[1..], 1);
+        assert_eq!((costs.consumers[place], costs.of_own[place]), (Place::Free, 0.0));
     }
 }

@@ -115,22 +115,22 @@ pub(super) const MIN_LEVEL_WEIGHT: f64 = 0.01;
 
 /// Kinds of code whose costs are kept at a time.
 pub(super) const KEPT_CODES: usize = 24;
+/// Consumers whose own difference from their kind of code is learnt at a time.
+pub(super) const KEPT_CONSUMERS: usize = 24;
 /// How much kinds of code are expected to differ from what the counters say: the standard deviation, as a
 /// part.
-pub(super) const CODE_SPREAD: f64 = 0.04;
+pub(super) const CODE_SPREAD: f64 = 0.03;
 /// How many kinds of code that expectation stands for beside those that run.
 pub(super) const EXPECTED_CODES: f64 = 4.0;
 /// The part of the last seconds' energy from which a kind of code is alone.
 pub(super) const ALONE: f64 = 0.99;
 /// The largest difference that is believed.
-pub(super) const MAX_EXCESS: f64 = 0.3;
+pub(super) const MAX_EFFECT: f64 = 0.3;
 /// The smallest standard deviation of an observation's power that is left unexplained, as a part of it.
 pub(super) const MIN_CODE_ERROR: f64 = 0.001;
-/// How much programs that run the same kind of code differ, as a part of what kinds differ by.
-pub(super) const INDIVIDUAL_SPREAD: f64 = 0.46;
-/// How much a kind of code differs from what was learnt of it, however much that was, as a part of what kinds
-/// differ by: other programs of the kind run now.
-pub(super) const UNLEARNT_SPREAD: f64 = 0.15;
+/// How much consumers that run the same kind of code are expected to differ: the standard deviation, as a
+/// part.
+pub(super) const OWN_SPREAD: f64 = 0.012;
 
 // ---- What was learnt in an earlier run
 // ------------------------------------------------------------------------------------------
@@ -166,10 +166,11 @@ pub(super) const MEAN_TO_STANDARD: f64 = 1.2533;
 /// Standard error of the time of a meter's value before short windows have shown it: that of a meter which
 /// updates every millisecond.
 pub(super) const METER_EDGE: Duration = Duration::from_micros(289);
-/// How much further off a process is than windows are, because the meter is early or late: divided in the
+/// How much further off a process is than windows are, because the meter is early or late. Divided in the
 /// true proportions, processes of a window or two are 1.25 % off in the evaluation where windows suggest 1.03
-/// %.
-pub(super) const EDGE_SPREAD: f64 = 1.25;
+/// %, and divided by what is learnt they are further off than that: with this, intervals of short processes
+/// cover as many in windows of 10 ms as in those of 1 s.
+pub(super) const EDGE_SPREAD: f64 = 1.6;
 /// How much consumers deviate from what their use costs, as a part of it, before changes of power show it:
 /// CPU time alone is that far off.
 pub(super) const DEFAULT_DEVIATION: f64 = 0.2;

@@ -4,8 +4,8 @@
 use super::awake;
 use super::constants::OBSERVATION;
 use super::features::{FEATURES, Feature, Features, features};
+use super::predicted::Predicted;
 use crate::amounts::{Amounts, Quantity};
-use crate::code::ByCode;
 
 /// A window's energy and usage.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +22,8 @@ pub(crate) struct ObservedWindow {
     pub(super) asleep: f64,
     /// The part of it in which something ran at least, and at most.
     pub(super) awake: [f64; 2],
-    /// The dynamic energy that each kind of code is predicted to cost, J.
-    pub(super) by_code: ByCode,
+    /// The dynamic energy that is predicted for it, J.
+    pub(super) predicted: Predicted,
 }
 
 impl ObservedWindow {
@@ -37,7 +37,7 @@ impl ObservedWindow {
             idle_ns,
             asleep: 1.0,
             awake: [0.0; 2],
-            by_code: ByCode::default(),
+            predicted: Predicted::default(),
         }
     }
 
@@ -104,24 +104,29 @@ pub(super) struct Accumulator {
     busy_ns: u64,
     all_ns: u64,
     awake_variance: f64,
-    by_code: ByCode,
+    predicted: Predicted,
 }
 
 impl Accumulator {
-    /// Adds a window. Returns an observation once the windows span one, and the dynamic power that each kind
-    /// of code was predicted to draw meanwhile, W.
-    pub(super) fn add(&mut self, window: &ObservedWindow) -> Option<(Observation, ByCode)> {
+    /// The consumer in `slot` has ended.
+    pub(super) fn end_consumer(&mut self, slot: usize) {
+        self.predicted.end_consumer(slot);
+    }
+
+    /// Adds a window. Returns an observation once the windows span one, and the dynamic power that was
+    /// predicted for it, W.
+    pub(super) fn add(&mut self, window: &ObservedWindow) -> Option<(Observation, Predicted)> {
         self.features.iter_mut().zip(window.features).for_each(|(sum, f)| *sum += f);
         self.microjoules += window.microjoules;
         self.ns += window.ns;
         self.busy_ns += window.busy_ns;
         self.all_ns += window.busy_ns + window.idle_ns;
         self.awake_variance += window.awake_variance();
-        self.by_code.add_all(&window.by_code);
+        self.predicted.add_all(&window.predicted);
         if self.ns < OBSERVATION.as_nanos() as u64 || self.all_ns == 0 {
             return None;
         }
-        let Self { features, microjoules, ns, busy_ns, all_ns, awake_variance, by_code } =
+        let Self { features, microjoules, ns, busy_ns, all_ns, awake_variance, predicted } =
             std::mem::take(self);
         let seconds = ns as f64 * 1e-9;
         let mut rates = features.map(|f| f / seconds);
@@ -133,7 +138,7 @@ impl Accumulator {
             seconds,
             awake_variance: awake_variance / seconds.powi(2),
         };
-        Some((observation, by_code.scaled(1.0 / seconds)))
+        Some((observation, predicted.scaled(1.0 / seconds)))
     }
 }
 

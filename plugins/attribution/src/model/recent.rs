@@ -29,6 +29,6 @@ impl RecentMean {
 }
 
 /// The part that is left of sums over the last seconds, after so many `seconds`.
-pub(crate) fn kept(seconds: f64) -> f64 {
+pub(super) fn kept(seconds: f64) -> f64 {
     (-seconds / RECENT_SECONDS).exp()
 }

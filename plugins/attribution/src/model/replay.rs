@@ -43,7 +43,7 @@ impl PowerPredictor {
         let observed = self.observed(window, 0);
         let rates = observed.features.map(|feature| feature / seconds);
         let predicted = self.model.candidate().predict(&rates)? + self.model.warmth.watts();
-        let predicted = predicted + self.model.codes.beyond(&observed.by_code) / seconds;
+        let predicted = predicted + self.model.codes.beyond(&observed.predicted) / seconds;
         predicted.is_finite().then_some(predicted)
     }
 
@@ -58,7 +58,7 @@ impl PowerPredictor {
         let &CountedWindow { ns, cpu_ns, idle_ns, cycles, instructions, cache_misses } = window;
         let amounts: Amounts = [cpu_ns, 0, cycles, instructions, cache_misses, 0];
         let mut observed = ObservedWindow::new(microjoules, ns, idle_ns);
-        self.model.count(&mut observed, &amounts, Code::of(&amounts));
+        self.model.count(&mut observed, 0, &amounts, Code::of(&amounts));
         observed
     }
 }

@@ -20,7 +20,7 @@ fn load(amounts: &Amounts, watts: f64) -> ObservedWindow {
 
 /// The weight of a consumer that used `amounts` alone.
 fn weight(model: &PowerModel, amounts: &Amounts) -> u64 {
-    model.weigher(SECOND, [amounts[Quantity::Time as usize]].into_iter()).weigh(amounts, None)
+    model.weigher(SECOND, [amounts[Quantity::Time as usize]].into_iter()).weigh(amounts, None, None)
 }
 
 /// The kind of weights in use.
@@ -235,22 +235,23 @@ fn kinds_of_code_are_charged_what_they_cost_beyond_what_counters_show() {
     for _ in 0..120 {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         let parts = std::array::from_fn::<_, 6, _>(|i| f64::from((random >> (16 + 8 * i)) as u8 % 4) / 3.0);
-        let running = || kinds.into_iter().zip(parts).filter(|(_, part)| *part > 0.0);
-        let watts = 10.0 + running().map(|(kind, part)| power(kind, part)).sum::<f64>();
+        let running = || kinds.into_iter().zip(parts).enumerate().filter(|(_, (_, part))| *part > 0.0);
+        let watts = 10.0 + running().map(|(_, (kind, part))| power(kind, part)).sum::<f64>();
         let idle_ns = ((6.0 - parts.iter().sum::<f64>()) * 1e9) as u64;
         let mut window = ObservedWindow::new((watts * 1e6) as u64, SECOND, idle_ns);
-        for (kind, part) in running() {
+        for (slot, (kind, part)) in running() {
             let amounts = amounts(kind, part);
-            model.count(&mut window, &amounts, Code::of(&amounts));
+            model.count(&mut window, slot, &amounts, Code::of(&amounts));
         }
         model.observe(&window);
     }
     let weigher = model.weigher(SECOND, std::iter::empty());
-    let error = |kind, code: fn(&Amounts) -> Option<Code>| {
-        let amounts = amounts(kind, 1.0);
-        (weigher.weigh(&amounts, code(&amounts)) as f64 * 1e-12 / power(kind, 1.0) - 1.0).abs()
+    let error = |slot, kind, code: fn(&Amounts) -> Option<Code>| {
+        let (amounts, own) = (amounts(kind, 1.0), weigher.own(slot));
+        (weigher.weigh(&amounts, code(&amounts), own) as f64 * 1e-12 / power(kind, 1.0) - 1.0).abs()
     };
-    let worst = |code| kinds.iter().map(|&kind| error(kind, code)).fold(0.0, f64::max);
+    let worst =
+        |code| kinds.iter().enumerate().map(|(slot, &kind)| error(slot, kind, code)).fold(0.0, f64::max);
     let (known, unknown) = (worst(Code::of), worst(|_| None));
     assert!(known < 0.01 && unknown > 0.02, "{known} with the kind, {unknown} without");
 }
@@ -272,7 +273,7 @@ fn beside_a_busy_one(kind: &ResourceKind, awake_watts: f64) -> [f64; 2] {
         model.observe(&window([[0.0, 1.0, 0.5, 0.0][i % 4], [0.0, 0.0, 0.3, 0.6, 1.0][i % 5]]));
     }
     let weigher = model.weigher(SECOND, [SECOND, SECOND / 10].into_iter());
-    let weight = |part| weigher.weigh(&amounts(part, 1.0), None) as f64;
+    let weight = |part| weigher.weigh(&amounts(part, 1.0), None, None) as f64;
     [weight(0.1) / weight(1.0), model.static_power().unwrap()]
 }
 

@@ -4,6 +4,7 @@ use super::PowerModel;
 use super::awake::Awake;
 use super::basis::Basis;
 use super::features::{Feature, features, picojoules};
+use super::predicted::Own;
 use crate::amounts::{Amounts, Quantity};
 use crate::code::Code;
 
@@ -24,9 +25,14 @@ impl PowerModel {
 }
 
 impl Weigher<'_> {
-    /// The weight of `amounts` that were used by `code`. Weights are comparable within a domain and window
-    /// only.
-    pub(crate) fn weigh(&self, amounts: &Amounts, code: Option<Code>) -> u64 {
+    /// The own effect of the consumer in `slot`, if it has one.
+    pub(crate) fn own(&self, slot: usize) -> Option<Own> {
+        self.model.codes.own(slot)
+    }
+
+    /// The weight of `amounts` that a consumer used which ran `code` and has this effect of its `own`.
+    /// Weights are comparable within a domain and window only.
+    pub(crate) fn weigh(&self, amounts: &Amounts, code: Option<Code>, own: Option<Own>) -> u64 {
         let candidate = self.model.candidate();
         let time = amounts[Quantity::Time as usize];
         match candidate.basis {
@@ -43,7 +49,7 @@ impl Weigher<'_> {
                     let mut features = features(amounts);
                     features[Feature::Awake as usize] =
                         self.awake.as_ref().map_or(0.0, |awake| awake.share(time));
-                    let factor = code.map_or(1.0, |code| self.model.codes.factor(code));
+                    let factor = code.map_or(1.0, |code| self.model.codes.factor(code, own));
                     (picojoules(coefficients, &features) * factor) as u64
                 }
                 None => time,
