@@ -87,12 +87,7 @@ impl EffectSums {
         }
         let factor = Cholesky::of(&matrix, kept)?;
         let found = factor.solve(&left);
-        let mut covariance = [[0.0; EFFECTS]; EFFECTS];
-        for &effect in kept {
-            let mut unit = [0.0; EFFECTS];
-            unit[effect] = 1.0;
-            covariance[effect] = factor.solve(&unit);
-        }
+        let covariance = factor.inverse();
         found.iter().all(|value| value.is_finite()).then_some(Posterior { found, covariance })
     }
 }
