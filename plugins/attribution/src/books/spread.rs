@@ -65,7 +65,7 @@ impl<'a> WindowSpread<'a> {
                 }
             }
         }
-        let costs = codes.variances(&by_code, &by_own, without_own);
+        let costs = codes.variances(by_code, &by_own, without_own);
         Self { number, model, costs, dynamic, at_idle, squares }
     }
 }
@@ -191,7 +191,7 @@ mod tests {
         let expected = |kinds: [Option<Code>; 2]| {
             let mut by_code = ByCode::default();
             kinds.into_iter().flatten().for_each(|code| by_code.add(code, 0.5));
-            let variances = codes.variances(&by_code, &ByOwn::default(), 0.5);
+            let variances = codes.variances(by_code, &ByOwn::default(), 0.5);
             0.5 * kinds[0].map_or(0.0, |code| variances.of(code, None, 0.5)).sqrt()
         };
         let (alike, different) = ([kinds[0]; 2], kinds);

@@ -245,7 +245,7 @@ impl CodeCosts {
 
     /// How far off costs are beside each other in a window, of whose energy kinds of code and consumers with
     /// an effect of their own have these parts. `squares` is the sum of the squares of the others' parts.
-    pub(crate) fn variances(&self, by_code: &ByCode, by_own: &ByOwn, squares: f64) -> CostVariances<'_> {
+    pub(crate) fn variances(&self, by_code: ByCode, by_own: &ByOwn, squares: f64) -> CostVariances<'_> {
         let mut with_all = [0.0; EFFECTS];
         let mut add = |effect: usize, part: f64| {
             if part != 0.0 {
@@ -260,7 +260,7 @@ impl CodeCosts {
         let of_kinds = by_code.all().map(|(code, part)| part * with_kind(code)).sum::<f64>();
         let of_consumers = by_own.iter().zip(&with_all[KEPT_CODES..]).map(|(part, with)| part * with);
         let of_all = of_kinds + of_consumers.sum::<f64>() + squares * OWN_VARIANCE;
-        CostVariances { costs: self, by_code: *by_code, with_all, of_all }
+        CostVariances { costs: self, by_code, with_all, of_all }
     }
 }
 
@@ -367,7 +367,7 @@ mod tests {
                 None => squares += 0.25,
             }
         }
-        costs.variances(&by_code, &by_own, squares).of(codes[0], costs.own(slots[0]), 0.5).sqrt()
+        costs.variances(by_code, &by_own, squares).of(codes[0], costs.own(slots[0]), 0.5).sqrt()
     }
 
     #[test]
@@ -419,7 +419,7 @@ mod tests {
         by_code.add(a, 1.0);
         let own = costs.own(0).expect("it uses the most");
         by_own[own.place()] = 1.0;
-        assert!(costs.variances(&by_code, &by_own, 0.0).of(a, Some(own), 1.0) < 1e-12);
+        assert!(costs.variances(by_code, &by_own, 0.0).of(a, Some(own), 1.0) < 1e-12);
     }
 
     #[test]
