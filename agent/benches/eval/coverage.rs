@@ -7,7 +7,8 @@ use crate::drive::Run;
 use crate::score::MIN_JOULES;
 use crate::{MORE_SEEDS, SEEDS};
 
-/// Half the width of an interval that is not published, J: it is smaller.
+/// Half the width of an interval that is not published, J: it is smaller (`LEAST_HALF_WIDTH` in
+/// `plugins/attribution/src/books/totals.rs`).
 const UNPUBLISHED: f64 = 1e-3;
 
 /// The intervals of the processes of a scenario, with one seed or over several.

@@ -159,9 +159,14 @@ impl CodeCosts {
         }
     }
 
+    /// The effect of `code`, if it is kept.
+    fn kept_effect_of(&self, code: Code) -> Option<usize> {
+        self.codes.iter().position(|kept| *kept == code)
+    }
+
     /// The effect of `code`. If all are taken, the kind that cost the least of late makes room.
     fn effect_of(&mut self, code: Code) -> usize {
-        if let Some(effect) = self.codes.iter().position(|kept| *kept == code) {
+        if let Some(effect) = self.kept_effect_of(code) {
             return effect;
         }
         if self.codes.len() < KEPT_CODES {
@@ -252,12 +257,15 @@ impl CodeCosts {
                 with_all.iter_mut().zip(self.covariance[effect]).for_each(|(sum, c)| *sum += part * c);
             }
         };
-        let kept = |code: Code| self.codes.iter().position(|kept| *kept == code);
-        by_code.all().for_each(|(code, part)| kept(code).into_iter().for_each(|effect| add(effect, part)));
+        for (code, part) in by_code.all() {
+            if let Some(effect) = self.kept_effect_of(code) {
+                add(effect, part);
+            }
+        }
         by_own.iter().enumerate().for_each(|(place, &part)| add(KEPT_CODES + place, part));
         // Nothing is known of kinds that are not kept: they vary as kinds do, each on its own.
-        let with_kind = |code| kept(code).map_or(by_code.of(code) * self.spread, |effect| with_all[effect]);
-        let of_kinds = by_code.all().map(|(code, part)| part * with_kind(code)).sum::<f64>();
+        let with_kind = |code, part| self.kept_effect_of(code).map_or(part * self.spread, |at| with_all[at]);
+        let of_kinds = by_code.all().map(|(code, part)| part * with_kind(code, part)).sum::<f64>();
         let of_consumers = by_own.iter().zip(&with_all[KEPT_CODES..]).map(|(part, with)| part * with);
         let of_all = of_kinds + of_consumers.sum::<f64>() + squares * OWN_VARIANCE;
         CostVariances { costs: self, by_code, with_all, of_all }
@@ -285,7 +293,7 @@ impl CostVariances<'_> {
     /// and has this `part` of the energy. What is wrong in all alike cancels.
     pub(crate) fn of(&self, code: Code, own: Option<Own>, part: f64) -> f64 {
         let costs = self.costs;
-        let kind = costs.codes.iter().position(|kept| *kept == code);
+        let kind = costs.kept_effect_of(code);
         let (of_kind, with_kind) = match kind {
             Some(kind) => (costs.covariance[kind][kind], self.with_all[kind]),
             None => (costs.spread, self.by_code.of(code) * costs.spread),

@@ -6,7 +6,7 @@
 
 use super::cholesky::Cholesky;
 use super::constants::{DIFFERENCE_SECONDS, KEPT_CODES, KEPT_CONSUMERS};
-use super::features::{Coefficients, FEATURES};
+use super::features::{Coefficients, FEATURES, Features};
 
 /// Effects that are learnt at a time.
 pub(super) const EFFECTS: usize = KEPT_CODES + KEPT_CONSUMERS;
@@ -17,9 +17,10 @@ const COLUMNS: usize = POWER + 1;
 /// A value for each effect.
 pub(super) type Effects = [f64; EFFECTS];
 
-/// Sums of products of changes, each divided by the variance of the observation's error.
+/// Sums of products of the effects' changes with all changes, each divided by the variance of the
+/// observation's error.
 #[derive(Clone, Debug)]
-pub(super) struct EffectSums([[f64; COLUMNS]; COLUMNS]);
+pub(super) struct EffectSums([[f64; COLUMNS]; EFFECTS]);
 
 /// What is known of effects: their values, and their covariances.
 pub(super) struct Posterior {
@@ -29,7 +30,7 @@ pub(super) struct Posterior {
 
 impl Default for EffectSums {
     fn default() -> Self {
-        Self([[0.0; COLUMNS]; COLUMNS])
+        Self([[0.0; COLUMNS]; EFFECTS])
     }
 }
 
@@ -39,7 +40,7 @@ impl EffectSums {
     pub(super) fn add(
         &mut self,
         effects: &Effects,
-        features: &Coefficients,
+        features: &Features,
         watts: f64,
         weight: f64,
         seconds: f64,
@@ -49,7 +50,7 @@ impl EffectSums {
         changes[..EFFECTS].copy_from_slice(effects);
         changes[EFFECTS..POWER].copy_from_slice(features);
         changes[POWER] = watts;
-        for (row, change) in self.0.iter_mut().zip(changes) {
+        for (row, change) in self.0.iter_mut().zip(effects) {
             let weighted = weight * change;
             row.iter_mut().zip(changes).for_each(|(sum, other)| *sum = *sum * keep + weighted * other);
         }
