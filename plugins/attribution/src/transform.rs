@@ -86,6 +86,8 @@ impl Transformer {
         }
     }
 
+    /// Not inlined: its frame holds a model, and every series that opens would touch the pages of that frame.
+    #[inline(never)]
     fn open_account(&mut self, meter: &Series) -> SeriesUse {
         let Some(domain) = &meter.domain else { return SeriesUse::None };
         let configured = self.config.idle_watts.get(&domain.name).copied();
