@@ -1,68 +1,68 @@
 //! Cholesky's decomposition of a small symmetric matrix, of which only some rows and columns count.
 
-/// The lower triangle whose product with its transpose is the matrix, over the unknowns.
+/// The upper triangle whose transpose times itself is the matrix, over the unknowns.
 #[derive(Debug)]
 pub(super) struct Cholesky<'a, const N: usize> {
-    lower: [[f64; N]; N],
+    upper: [[f64; N]; N],
     unknowns: &'a [usize],
 }
 
 impl<'a, const N: usize> Cholesky<'a, N> {
     /// That of the rows and columns of `matrix` that are `unknowns`; `None` if it is not positive definite
-    /// there: equations with it have no unique solution.
+    /// there: equations with it have no unique solution. Loops go along rows, so that they are vectorised.
     pub(super) fn of(matrix: &[[f64; N]; N], unknowns: &'a [usize]) -> Option<Self> {
-        let mut lower = [[0.0; N]; N];
-        for (i, &row) in unknowns.iter().enumerate() {
-            for (j, &column) in unknowns.iter().enumerate().take(i + 1) {
-                let known: f64 = (0..j).map(|k| lower[i][k] * lower[j][k]).sum();
-                let rest = matrix[row][column] - known;
-                lower[i][j] = if i != j {
-                    rest / lower[j][j]
-                } else if rest > 1e-12 * matrix[row][row] {
-                    rest.sqrt()
-                } else {
-                    return None;
-                };
+        let n = unknowns.len();
+        let mut upper = [[0.0; N]; N];
+        for i in 0..n {
+            let (above, row) = upper.split_at_mut(i);
+            let row = &mut row[0];
+            let values = &matrix[unknowns[i]];
+            unknowns[i..].iter().zip(&mut row[i..n]).for_each(|(&column, value)| *value = values[column]);
+            let diagonal = row[i];
+            for other in above.iter() {
+                add(&mut row[i..n], &other[i..n], -other[i]);
+            }
+            if row[i] > 1e-12 * diagonal {
+                let pivot = row[i].sqrt();
+                row[i..n].iter_mut().for_each(|value| *value /= pivot);
+            } else {
+                return None;
             }
         }
-        Some(Self { lower, unknowns })
+        Some(Self { upper, unknowns })
     }
 
     /// The x for which the matrix times x is `b`; 0 but for the unknowns.
     pub(super) fn solve(&self, b: &[f64; N]) -> [f64; N] {
-        let Self { lower, unknowns } = self;
+        let Self { upper, unknowns } = self;
         let n = unknowns.len();
         let mut y = [0.0; N];
         for i in 0..n {
-            let known: f64 = (0..i).map(|k| lower[i][k] * y[k]).sum();
-            y[i] = (b[unknowns[i]] - known) / lower[i][i];
+            let known: f64 = (0..i).map(|k| upper[k][i] * y[k]).sum();
+            y[i] = (b[unknowns[i]] - known) / upper[i][i];
         }
         let mut x = [0.0; N];
         for i in (0..n).rev() {
-            let known: f64 = (i + 1..n).map(|k| lower[k][i] * x[unknowns[k]]).sum();
-            x[unknowns[i]] = (y[i] - known) / lower[i][i];
+            let known: f64 = (i + 1..n).map(|k| upper[i][k] * x[unknowns[k]]).sum();
+            x[unknowns[i]] = (y[i] - known) / upper[i][i];
         }
         x
     }
 
-    /// The inverse of the matrix; 0 but for the unknowns. Its loops go along rows, so that they are
-    /// vectorised: solving for each column takes several times as long.
+    /// The inverse of the matrix; 0 but for the unknowns. To solve for each column takes much longer.
     pub(super) fn inverse(&self) -> [[f64; N]; N] {
-        let Self { lower, unknowns } = self;
+        let Self { upper, unknowns } = self;
         let n = unknowns.len();
-        let add = |row: &mut [f64], other: &[f64], times: f64| {
-            row.iter_mut().zip(other).for_each(|(value, other)| *value += times * other);
-        };
-        // That of the triangle, and its transpose times itself.
+        // That of the transposed triangle, and its transpose times itself.
         let (mut triangle, mut product) = ([[0.0; N]; N], [[0.0; N]; N]);
         for i in 0..n {
             let (above, row) = triangle.split_at_mut(i);
             let row = &mut row[0];
             for (k, other) in above.iter().enumerate() {
-                add(&mut row[..=k], &other[..=k], -lower[i][k]);
+                add(&mut row[..=k], &other[..=k], -upper[k][i]);
             }
             row[i] = 1.0;
-            row[..=i].iter_mut().for_each(|value| *value /= lower[i][i]);
+            row[..=i].iter_mut().for_each(|value| *value /= upper[i][i]);
             for j in 0..=i {
                 add(&mut product[j][..=j], &row[..=j], row[j]);
             }
@@ -76,6 +76,11 @@ impl<'a, const N: usize> Cholesky<'a, N> {
         }
         inverse
     }
+}
+
+/// Adds `times` the other row to `row`.
+fn add(row: &mut [f64], other: &[f64], times: f64) {
+    row.iter_mut().zip(other).for_each(|(value, other)| *value += times * other);
 }
 
 #[cfg(test)]
