@@ -14,6 +14,7 @@
 //! | `basis.rs`, `candidate.rs` | the kinds of weights; one of them with its coefficients and errors |
 //! | `shared_cores.rs` | what is expected of shared cores |
 //! | `code_costs.rs`, `effect_sums.rs`, `predicted.rs` | by how much kinds of code, and consumers, cost more or less than that |
+//! | `cost_variances.rs` | how far off that is in a window |
 //! | `weigher.rs`, `awake.rs` | the weights of a window's consumers; who kept a package awake |
 //! | `correction.rs` | how power differs now from what coefficients say |
 //! | `working_points.rs`, `difference_fit.rs` | what is remembered: levels of power, and changes of it |
@@ -32,6 +33,7 @@ mod cholesky;
 mod code_costs;
 mod constants;
 mod correction;
+mod cost_variances;
 mod difference_fit;
 mod effect_sums;
 mod features;
@@ -59,18 +61,19 @@ use crate::code::Code;
 use crate::config::Weights;
 use basis::Basis;
 use candidate::Candidate;
-pub(crate) use code_costs::{CodeCosts, CostVariances};
+pub(crate) use code_costs::CodeCosts;
 use constants::{
-    CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, MIN_LEVEL_WEIGHT, RIDGE, SHORT_WINDOW,
-    SLEEP_DEVIATIONS, SMT_FACTORS, STATIC_DRIFT,
+    CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, RIDGE, SHORT_WINDOW, SLEEP_DEVIATIONS,
+    SMT_FACTORS, STATIC_DRIFT,
 };
+pub(crate) use cost_variances::CostVariances;
 use features::{Coefficients, Feature, dynamic_watts, watts};
 use learner::Expected;
 pub(crate) use learner::Learner;
 pub(crate) use observation::ObservedWindow;
 use observation::{Accumulator, Observation};
 use predicted::Predicted;
-pub(crate) use predicted::{ByOwn, Own};
+pub(crate) use predicted::{ByKind, ByOwn, Own};
 use prior::Prior;
 pub use replay::{CountedWindow, PowerPredictor};
 pub(crate) use state::StateFile;
@@ -322,7 +325,8 @@ impl PowerModel {
     fn learn_codes(&mut self, observation: &Observation, powers: &Predicted) {
         let Some(costs) = self.candidate().costs().copied() else { return self.codes.forget() };
         self.codes.add(observation, powers, self.learner.least_watts());
-        self.codes.fit(&costs, self.learner.unexplained(&costs, observation.seconds));
+        let levels = self.learner.levels(self.candidate().level_weight(self.learner.recent()));
+        self.codes.fit(&costs, &levels, self.learner.unexplained(&costs, observation.seconds));
     }
 
     /// Fits every candidate to what was learnt, and chooses the one to use.
@@ -336,9 +340,8 @@ impl PowerModel {
         let is_learnt = self.given_watts.is_none() && learner.outweighs(&self.prior);
         let held = self.static_power.filter(|_| !is_learnt).map(|known| known.watts);
         let recent = learner.recent();
-        // Static power's drift disturbs levels but not differences; the model's own errors are in both.
-        let level_weight = |candidate: &Candidate| (1.0 - candidate.drift_part(recent)).max(MIN_LEVEL_WEIGHT);
-        let line = learner.fit(&[Feature::Time], held, None, level_weight(&self.candidates[0]));
+        let of_time = self.candidates[0].level_weight(recent);
+        let line = learner.fit(&[Feature::Time], held, None, of_time);
         // Where the observations leave a choice, all CPU time is expected to cost the same, and all cycles.
         let expected = |line: Option<Coefficients>| {
             line.map(|line| {
@@ -352,8 +355,7 @@ impl PowerModel {
                 Expected { coefficients: expected, ridge: RIDGE }
             })
         };
-        let plane =
-            learner.fit(&[Feature::Time, Feature::Cycles], held, None, level_weight(&self.candidates[0]));
+        let plane = learner.fit(&[Feature::Time, Feature::Cycles], held, None, of_time);
         let [by_time, by_both] = [line, plane].map(expected);
         // Whether a package sleeps shows once static power does.
         let may_sleep = self.may_sleep && is_learnt;
@@ -361,7 +363,7 @@ impl PowerModel {
             let applies =
                 |feature| learner.points().has_seen(feature) && (feature != Feature::Awake || may_sleep);
             let mut features = candidate.basis.features(applies);
-            let level_weight = level_weight(candidate);
+            let level_weight = candidate.level_weight(recent);
             let coefficients = match candidate.basis {
                 Basis::Time => line,
                 _ if features.is_empty() => None,

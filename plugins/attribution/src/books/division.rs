@@ -6,7 +6,7 @@ use super::split::{Phases, split};
 use super::usage_records::HeldMemory;
 use crate::amounts::{Amounts, Quantity};
 use crate::code::Code;
-use crate::model::{Own, Weigher};
+use crate::model::{ByKind, Own, Weigher};
 
 /// Where a domain's static energy goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub(crate) struct Division {
     shares: Vec<Share>,
     /// By position in `threads`.
     thread_shares: Vec<Share>,
+    /// What each kind of code used.
+    kinds: ByKind,
     phases: Phases,
 }
 
@@ -94,6 +96,11 @@ impl Division {
         self.consumers.iter().copied().zip(self.shares.iter().copied())
     }
 
+    /// What each kind of code used, once dynamic energy is divided.
+    pub(crate) fn kinds(&self) -> &ByKind {
+        &self.kinds
+    }
+
     /// Each thread's slot and share.
     pub(crate) fn thread_shares(&self) -> impl Iterator<Item = (usize, Share)> {
         self.threads.iter().copied().zip(self.thread_shares.iter().copied())
@@ -108,12 +115,12 @@ impl Division {
         busy_ns: u64,
         weigher: &Weigher<'_>,
     ) -> u64 {
-        let Self { used, consumers, weights, shares, phases, .. } = self;
+        let Self { used, consumers, weights, shares, phases, kinds, .. } = self;
         for &slot in &*consumers {
             let Used { amounts, code, .. } = &used[slot];
             let own = weigher.own(slot);
             shares.push(Share { code: *code, own, ..Share::default() });
-            weights.push(weigher.weigh(amounts, *code, own));
+            weights.push(weigher.weigh(amounts, *code, own, Some(kinds)));
         }
         let known: u64 = weights.iter().fold(0, |sum, w| sum.saturating_add(*w));
         let known_ns = busy_ns - unknown_ns;
@@ -178,7 +185,7 @@ impl Division {
             let share = of_process.and_then(|used| shares.get(used.position)).copied().unwrap_or_default();
             weights.clear();
             weights.extend(
-                siblings.iter().map(|&slot| weigher.weigh(&used[slot].amounts, share.code, share.own)),
+                siblings.iter().map(|&slot| weigher.weigh(&used[slot].amounts, share.code, share.own, None)),
             );
             if weights.iter().all(|&weight| weight == 0) {
                 weights.clear();
@@ -201,6 +208,7 @@ impl Division {
         self.weights.clear();
         self.shares.clear();
         self.thread_shares.clear();
+        self.kinds.clear();
     }
 }
 

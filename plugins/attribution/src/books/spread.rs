@@ -3,15 +3,17 @@
 //!
 //! Errors add up in three ways. Static power's error lasts, and every consumer has it with the same sign:
 //! linearly. That a consumer's code costs more or less than its weight lasts too, and cancels as far as the
-//! others of the window deviate likewise: linearly over windows, by what the others used. It is that of its
-//! kind of code, and its own beside others of that kind (`model/code_costs.rs`). A meter that is early or
+//! others of the window deviate likewise. It is that of its kind of code, and its own beside others of that
+//! kind (`model/cost_variances.rs`). It is the same error in every window, but less and less of it remains
+//! unknown: the estimate of a constant that gets better has errors whose covariance is the variance of the
+//! later one. A meter that is early or
 //! late at the edge between two windows only moves energy from one to the other: it matters as far as the
 //! consumer's share differs in both, and adds up in squares.
 
 use super::closed_window::ClosedWindow;
 use super::division::{Division, Share};
 use crate::code::ByCode;
-use crate::model::{ByOwn, CodeCosts, CostVariances, Uncertainty};
+use crate::model::{ByKind, ByOwn, CodeCosts, CostVariances, Uncertainty};
 
 /// Standard deviations from the middle of a 95 % interval to its ends.
 const DEVIATIONS: f64 = 1.96;
@@ -31,6 +33,8 @@ pub(crate) struct WindowSpread<'a> {
     /// Energy that was divided: dynamic, and static.
     dynamic: f64,
     at_idle: f64,
+    /// One over the dynamic energy, 1/µJ.
+    per_energy: f64,
     /// The sum of the squares of the consumers' parts.
     squares: f64,
 }
@@ -40,22 +44,22 @@ impl<'a> WindowSpread<'a> {
     pub(crate) fn new(number: u32, closed: &ClosedWindow<'a>, division: &Division) -> Self {
         let energy = closed.divided.map(|microjoules| microjoules as f64);
         let shares = division.shares().map(|(_, share)| share);
-        Self::of(number, closed.uncertainty, closed.codes, energy, shares)
+        Self::of(number, closed.uncertainty, (closed.codes, division.kinds()), energy, shares)
     }
 
     fn of(
         number: u32,
         model: Uncertainty,
-        codes: &'a CodeCosts,
+        (codes, kinds): (&'a CodeCosts, &ByKind),
         energy: [f64; 2],
         shares: impl Iterator<Item = Share>,
     ) -> Self {
         let [dynamic, at_idle] = energy;
-        let part = 1.0 / dynamic.max(1.0);
+        let per_energy = 1.0 / dynamic.max(1.0);
         let (mut by_code, mut by_own) = (ByCode::default(), ByOwn::default());
         let (mut squares, mut without_own) = (0.0, 0.0);
         for share in shares {
-            let part = share.dynamic as f64 * part;
+            let part = share.dynamic as f64 * per_energy;
             squares += part * part;
             if let Some(code) = share.code {
                 by_code.add(code, part);
@@ -65,8 +69,8 @@ impl<'a> WindowSpread<'a> {
                 }
             }
         }
-        let costs = codes.variances(by_code, &by_own, without_own);
-        Self { number, model, costs, dynamic, at_idle, squares }
+        let costs = codes.variances(kinds, by_code, &by_own, without_own);
+        Self { number, model, costs, dynamic, per_energy, at_idle, squares }
     }
 }
 
@@ -75,8 +79,9 @@ impl<'a> WindowSpread<'a> {
 pub(crate) struct Spread {
     /// Static power's, µJ.
     common: f64,
-    /// That of its own cost, µJ.
+    /// That of its own cost, µJ², and the energy that it is of, µJ.
     own: f64,
+    energy: f64,
     /// Those at edges, µJ².
     edges: f64,
     /// At the end of its last window, µJ; and which one that was.
@@ -89,23 +94,27 @@ impl Spread {
     /// closing the books.
     #[inline(always)]
     pub(crate) fn add(&mut self, window: &WindowSpread<'_>, share: Share) {
-        let WindowSpread { number, model, dynamic, at_idle, squares, .. } = window;
+        let WindowSpread { number, model, per_energy, at_idle, squares, .. } = window;
         let energy = share.dynamic as f64;
-        let part = energy / dynamic.max(1.0);
+        let part = energy * per_energy;
         // What idle received too little it received too much, unless it gets static energy itself.
-        let static_part = if *at_idle > 0.0 { share.at_idle as f64 / at_idle } else { 0.0 };
+        let static_part = if share.at_idle > 0 { share.at_idle as f64 / at_idle.max(1.0) } else { 0.0 };
         self.common += (part - static_part) * model.static_energy;
         let follows = self.last_window + 1 == *number;
         let variance = match share.code {
             Some(code) => {
                 // What it received too much others received too little: no more than theirs deviates.
-                let others = ((1.0 - part) / part.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
+                let others = if part > 0.5 { (1.0 / part - 1.0).max(0.0) } else { 1.0 };
                 window.costs.of(code, share.own, part).max((OWN_PART * model.deviation * others).powi(2))
             }
             // As far as it is not all of the window.
             None => model.deviation.powi(2) * (1.0 - 2.0 * part + squares).max(0.0),
         };
-        self.own += energy * variance.sqrt();
+        // The covariance with the errors of earlier windows is the variance of this one, as long as more and
+        // more is known. Where less is known than before, it is at most that of errors which are the same.
+        let with_earlier = (variance * self.energy).min((variance * self.own).sqrt());
+        self.own += energy * (2.0 * with_earlier + energy * variance);
+        self.energy += energy;
         let edge = part * model.edge_energy;
         let before = if follows { self.last_edge } else { 0.0 };
         if before == 0.0 {
@@ -124,7 +133,7 @@ impl Spread {
 
     /// Half the width of the 95 % interval, in joules.
     pub(crate) fn half_width(&self) -> f64 {
-        let variance = self.common.powi(2) + self.own.powi(2) + self.edges + self.last_edge.powi(2);
+        let variance = self.common.powi(2) + self.own + self.edges + self.last_edge.powi(2);
         DEVIATIONS * variance.sqrt() * 1e-6
     }
 }
@@ -137,7 +146,7 @@ mod tests {
     const SHARE: Share = Share { dynamic: 500_000, at_idle: 0, code: None, own: None };
 
     fn window(codes: &CodeCosts, number: u32, model: Uncertainty) -> WindowSpread<'_> {
-        WindowSpread::of(number, model, codes, [1e6, 1e6], [SHARE, SHARE].into_iter())
+        WindowSpread::of(number, model, (codes, &ByKind::default()), [1e6, 1e6], [SHARE, SHARE].into_iter())
     }
 
     /// Half the width, in standard errors of joules, after `SHARE` in each of these windows.
@@ -167,7 +176,8 @@ mod tests {
         let code = Code::of(&[1, 0, 1, 1, 0, 0]);
         for code in [None, code] {
             let all = Share { dynamic: 1_000_000, code, ..SHARE };
-            let window = WindowSpread::of(1, model, &codes, [1e6, 1e6], std::iter::once(all));
+            let window =
+                WindowSpread::of(1, model, (&codes, &ByKind::default()), [1e6, 1e6], std::iter::once(all));
             spread.add(&window, all);
             close(spread.half_width(), 0.0);
         }
@@ -181,7 +191,8 @@ mod tests {
         let error = |kinds: [Option<Code>; 2]| {
             let share = |code| Share { code, ..SHARE };
             let shares = kinds.into_iter().map(share);
-            let window = WindowSpread::of(1, Uncertainty::default(), &codes, [1e6, 1e6], shares);
+            let window =
+                WindowSpread::of(1, Uncertainty::default(), (&codes, &ByKind::default()), [1e6, 1e6], shares);
             let mut spread = Spread::default();
             spread.add(&window, share(kinds[0]));
             spread.half_width() / DEVIATIONS
@@ -191,7 +202,7 @@ mod tests {
         let expected = |kinds: [Option<Code>; 2]| {
             let mut by_code = ByCode::default();
             kinds.into_iter().flatten().for_each(|code| by_code.add(code, 0.5));
-            let variances = codes.variances(by_code, &ByOwn::default(), 0.5);
+            let variances = codes.variances(&ByKind::default(), by_code, &ByOwn::default(), 0.5);
             0.5 * kinds[0].map_or(0.0, |code| variances.of(code, None, 0.5)).sqrt()
         };
         let (alike, different) = ([kinds[0]; 2], kinds);
@@ -206,7 +217,13 @@ mod tests {
         let error = |deviation: f64| {
             let model = Uncertainty { deviation, ..Uncertainty::default() };
             let share = Share { code, ..SHARE };
-            let window = WindowSpread::of(1, model, &codes, [1e6, 1e6], [share, share].into_iter());
+            let window = WindowSpread::of(
+                1,
+                model,
+                (&codes, &ByKind::default()),
+                [1e6, 1e6],
+                [share, share].into_iter(),
+            );
             let mut spread = Spread::default();
             spread.add(&window, share);
             spread.half_width()

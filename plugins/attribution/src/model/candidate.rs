@@ -1,7 +1,9 @@
 //! A basis with its fitted coefficients, and how well it predicts the domain's power.
 
 use super::basis::Basis;
-use super::constants::{ERROR_MEMORY, MAX_ERROR, MIN_SCORED, STATIC_DRIFT, WINDOW_ERROR_MEMORY};
+use super::constants::{
+    ERROR_MEMORY, MAX_ERROR, MIN_LEVEL_WEIGHT, MIN_SCORED, STATIC_DRIFT, WINDOW_ERROR_MEMORY,
+};
 use super::correction::{Correction, LastSeconds};
 use super::features::{Coefficients, Feature, Features, dynamic_watts, picojoules, watts};
 use super::observation::Observation;
@@ -79,7 +81,7 @@ impl Candidate {
 
     /// The part of the recent error of power, 0 to 1, that is static power's drift rather than the model's
     /// error. It follows from how large each of the two is expected to be.
-    pub(super) fn drift_part(&self, recent: Option<&RecentMean>) -> f64 {
+    fn drift_part(&self, recent: Option<&RecentMean>) -> f64 {
         let (Some(coefficients), Some(recent)) = (self.coefficients, recent) else { return 0.0 };
         if !self.is_scored() {
             return 0.0;
@@ -88,6 +90,12 @@ impl Candidate {
         let error = self.observations.mean * recent.watts;
         let (drift, error) = (drift * drift, error * error);
         if drift > 0.0 { drift / (drift + error) } else { 0.0 }
+    }
+
+    /// The weight of levels of power beside differences, above 0 to 1. Static power's drift disturbs levels
+    /// but not differences; the model's own errors are in both.
+    pub(super) fn level_weight(&self, recent: Option<&RecentMean>) -> f64 {
+        (1.0 - self.drift_part(recent)).max(MIN_LEVEL_WEIGHT)
     }
 
     /// Static power now, W; `None` without coefficients.

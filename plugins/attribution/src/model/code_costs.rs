@@ -15,22 +15,23 @@
 //!
 //! There are few observations for each, so the effects are expected to be small: normally distributed around
 //! 0, with a variance that is learnt, too (a mixed model with random effects). What the observations do not
-//! determine stays near 0, and the covariance that remains says how far off the effects may be. The sums are
-//! in `effect_sums.rs`. The model takes the effects from power before coefficients are fitted to it, so both
-//! fits share what they explain.
+//! determine stays near 0, and the covariance that remains says how far off the effects may be
+//! (`cost_variances.rs`). The sums are in `effect_sums.rs`. The model takes the effects from power before
+//! coefficients are fitted to it, so both fits share what they explain.
 
 use super::constants::{
     ALONE, CODE_SPREAD, EXPECTED_CODES, KEPT_CODES, KEPT_CONSUMERS, MAX_EFFECT, MIN_CODE_ERROR, OWN_SPREAD,
 };
-use super::effect_sums::{EFFECTS, EffectSums, Effects, Posterior};
+use super::effect_sums::{EFFECTS, EffectSums, Effects, Expected, Posterior, UNKNOWNS, Unknowns};
 use super::features::{Coefficients, Features};
+use super::nnls::Matrix;
 use super::observation::Observation;
 use super::predicted::{ByOwn, Own, Predicted};
 use super::recent::{RecentMean, kept};
 use crate::code::{ByCode, Code};
 
 /// The expected square of a consumer's own effect.
-const OWN_VARIANCE: f64 = OWN_SPREAD * OWN_SPREAD;
+pub(super) const OWN_VARIANCE: f64 = OWN_SPREAD * OWN_SPREAD;
 
 /// The effects, and what they are learnt from. The first are those of kinds of code, then come those of
 /// consumers.
@@ -50,10 +51,10 @@ pub(crate) struct CodeCosts {
     /// The part by which each kind and each consumer costs more.
     of_code: ByCode,
     of_own: ByOwn,
-    /// How far off the effects are: their covariances.
-    covariance: [Effects; EFFECTS],
+    /// How far off the effects and the coefficients are: their covariances.
+    pub(super) covariance: [Unknowns; UNKNOWNS],
     /// The variance of effects among kinds of code.
-    spread: f64,
+    pub(super) spread: f64,
     /// The variance of what is left unexplained of an observation's power, as a part of it.
     noise: f64,
 }
@@ -85,7 +86,7 @@ impl Default for CodeCosts {
             energy: [0.0; EFFECTS],
             of_code: ByCode::default(),
             of_own: [0.0; KEPT_CONSUMERS],
-            covariance: [[0.0; EFFECTS]; EFFECTS],
+            covariance: [[0.0; UNKNOWNS]; UNKNOWNS],
             spread: CODE_SPREAD * CODE_SPREAD,
             noise: CODE_SPREAD * CODE_SPREAD,
         }
@@ -129,7 +130,9 @@ impl CodeCosts {
         self.energy.iter_mut().zip(drawn).for_each(|(sum, watts)| *sum = *sum * keep + watts * seconds * 1e6);
         match &mut self.recent {
             Some(recent) => {
-                let weight = recent.mean.weight_beside(watts, least) / self.noise;
+                // What those without an effect of their own differ from their kinds is noise.
+                let rest = OWN_VARIANCE * powers.without_own * powers.without_own;
+                let weight = 1.0 / (self.noise / recent.mean.weight_beside(watts, least) + rest);
                 let changes: Effects = std::array::from_fn(|effect| drawn[effect] - recent.powers[effect]);
                 let features: Features = std::array::from_fn(|f| rates[f] - recent.mean.rates[f]);
                 self.sums.add(&changes, &features, watts - recent.mean.watts, weight, seconds);
@@ -159,8 +162,13 @@ impl CodeCosts {
         }
     }
 
+    /// How many kinds of code have an effect.
+    pub(super) fn kept_codes(&self) -> usize {
+        self.codes.len()
+    }
+
     /// The effect of `code`, if it is kept.
-    fn kept_effect_of(&self, code: Code) -> Option<usize> {
+    pub(super) fn kept_effect_of(&self, code: Code) -> Option<usize> {
         self.codes.iter().position(|kept| *kept == code)
     }
 
@@ -209,24 +217,25 @@ impl CodeCosts {
     fn integrate_out(&mut self, effect: usize, variance: f64) {
         self.sums.integrate_out(effect, variance);
         self.energy[effect] = 0.0;
-        self.covariance[effect] = [0.0; EFFECTS];
+        self.covariance[effect] = [0.0; UNKNOWNS];
         self.covariance.iter_mut().for_each(|row| row[effect] = 0.0);
         if let Some(recent) = &mut self.recent {
             recent.powers[effect] = 0.0;
         }
     }
 
-    /// Fits the effects to what `coefficients` leave of the changes. `noise` is the variance of what remains
-    /// unexplained of an observation's power, as a part of it.
-    pub(super) fn fit(&mut self, coefficients: &Coefficients, noise: f64) {
+    /// Fits the effects to what `coefficients` leave of the changes. `levels` is what levels of power say of
+    /// the coefficients, as in [`Expected`]. `noise` is the variance of what remains unexplained of an
+    /// observation's power, as a part of it.
+    pub(super) fn fit(&mut self, coefficients: &Coefficients, levels: &Matrix, noise: f64) {
         self.noise = noise.max(MIN_CODE_ERROR * MIN_CODE_ERROR);
         let is_taken = |place: &usize| matches!(self.consumers[*place], Place::Taken(_));
         let own = (0..KEPT_CONSUMERS).filter(is_taken).map(|place| KEPT_CODES + place);
         let kept: Vec<usize> = (0..self.codes.len()).chain(own).collect();
-        let variances =
+        let squares =
             std::array::from_fn(|effect| if effect < KEPT_CODES { self.spread } else { OWN_VARIANCE });
-        let Some(Posterior { found, covariance }) = self.sums.posterior(&kept, coefficients, &variances)
-        else {
+        let expected = Expected { squares: &squares, coefficients, levels, noise: self.noise };
+        let Some(Posterior { effects, covariance }) = self.sums.posterior(&kept, &expected) else {
             // Sums that are not numbers stay so: it starts again.
             *self = Self::default();
             return;
@@ -236,39 +245,17 @@ impl CodeCosts {
         let energy = &self.energy[..KEPT_CODES];
         let is_alone = energy.iter().copied().fold(0.0, f64::max) >= ALONE * energy.iter().sum::<f64>();
         for &effect in &kept {
-            let value = if is_alone { 0.0 } else { found[effect].clamp(-MAX_EFFECT, MAX_EFFECT) };
+            let value = if is_alone { 0.0 } else { effects[effect].clamp(-MAX_EFFECT, MAX_EFFECT) };
             match effect.checked_sub(KEPT_CODES) {
                 None => self.of_code.set(self.codes[effect], value),
                 Some(place) => self.of_own[place] = value,
             }
         }
         // The expectation stands for a few kinds of code that were seen before.
-        let squares: f64 = (0..self.codes.len()).map(|at| found[at].powi(2) + self.covariance[at][at]).sum();
+        let squares: f64 =
+            (0..self.codes.len()).map(|at| effects[at].powi(2) + self.covariance[at][at]).sum();
         let expected = EXPECTED_CODES * CODE_SPREAD * CODE_SPREAD;
         self.spread = (expected + squares) / (EXPECTED_CODES + self.codes.len() as f64);
-    }
-
-    /// How far off costs are beside each other in a window, of whose energy kinds of code and consumers with
-    /// an effect of their own have these parts. `squares` is the sum of the squares of the others' parts.
-    pub(crate) fn variances(&self, by_code: ByCode, by_own: &ByOwn, squares: f64) -> CostVariances<'_> {
-        let mut with_all = [0.0; EFFECTS];
-        let mut add = |effect: usize, part: f64| {
-            if part != 0.0 {
-                with_all.iter_mut().zip(self.covariance[effect]).for_each(|(sum, c)| *sum += part * c);
-            }
-        };
-        for (code, part) in by_code.all() {
-            if let Some(effect) = self.kept_effect_of(code) {
-                add(effect, part);
-            }
-        }
-        by_own.iter().enumerate().for_each(|(place, &part)| add(KEPT_CODES + place, part));
-        // Nothing is known of kinds that are not kept: they vary as kinds do, each on its own.
-        let with_kind = |code, part| self.kept_effect_of(code).map_or(part * self.spread, |at| with_all[at]);
-        let of_kinds = by_code.all().map(|(code, part)| part * with_kind(code, part)).sum::<f64>();
-        let of_consumers = by_own.iter().zip(&with_all[KEPT_CODES..]).map(|(part, with)| part * with);
-        let of_all = of_kinds + of_consumers.sum::<f64>() + squares * OWN_VARIANCE;
-        CostVariances { costs: self, by_code, with_all, of_all }
     }
 }
 
@@ -277,42 +264,11 @@ fn least_of(values: &[f64]) -> usize {
     (0..values.len()).min_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap_or(0)
 }
 
-/// How far off what consumers cost is in one window, beside the others.
-#[derive(Clone, Debug)]
-pub(crate) struct CostVariances<'a> {
-    costs: &'a CodeCosts,
-    by_code: ByCode,
-    /// The covariance of each effect with the mean of the window.
-    with_all: Effects,
-    /// The variance of that mean.
-    of_all: f64,
-}
-
-impl CostVariances<'_> {
-    /// The variance of what a consumer costs beside the mean of the window, as a part of it. It ran `code`,
-    /// and has this `part` of the energy. What is wrong in all alike cancels.
-    pub(crate) fn of(&self, code: Code, own: Option<Own>, part: f64) -> f64 {
-        let costs = self.costs;
-        let kind = costs.kept_effect_of(code);
-        let (of_kind, with_kind) = match kind {
-            Some(kind) => (costs.covariance[kind][kind], self.with_all[kind]),
-            None => (costs.spread, self.by_code.of(code) * costs.spread),
-        };
-        let (of_own, with_own) = match own.map(|own| KEPT_CODES + own.place()) {
-            Some(own) => {
-                let of_both = kind.map_or(0.0, |kind| costs.covariance[kind][own]);
-                (costs.covariance[own][own] + 2.0 * of_both, self.with_all[own])
-            }
-            None => (OWN_VARIANCE, part * OWN_VARIANCE),
-        };
-        (of_kind + of_own - 2.0 * (with_kind + with_own) + self.of_all).max(0.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::features::{FEATURES, Feature};
+    use crate::model::predicted::ByKind;
 
     /// Three kinds of code.
     fn kinds() -> [Code; 3] {
@@ -339,7 +295,7 @@ mod tests {
         rates[Feature::Time as usize] = cpus;
         let observation = Observation { rates, utilisation: 0.5, watts, seconds: 0.1, awake_variance: 0.0 };
         costs.add(&observation, powers, 1.0);
-        costs.fit(&coefficients(), 1e-5);
+        costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], 1e-5);
     }
 
     /// Adds so many seconds, in which each of `programs` comes and goes.
@@ -368,19 +324,24 @@ mod tests {
     /// The standard error of what the consumer in `slot` costs beside that of another in a window of both.
     fn error(costs: &CodeCosts, slots: [usize; 2], codes: [Code; 2]) -> f64 {
         let (mut by_code, mut by_own, mut squares) = (ByCode::default(), ByOwn::default(), 0.0);
+        let mut kinds = ByKind::default();
         for (slot, code) in slots.into_iter().zip(codes) {
             by_code.add(code, 0.5);
+            if let Some(effect) = costs.kept_effect_of(code) {
+                kinds.add(effect, &coefficients().map(|c| c / 100.0), 1.0);
+            }
             match costs.own(slot) {
                 Some(own) => by_own[own.place()] += 0.5,
                 None => squares += 0.25,
             }
         }
-        costs.variances(by_code, &by_own, squares).of(codes[0], costs.own(slots[0]), 0.5).sqrt()
+        costs.variances(&kinds, by_code, &by_own, squares).of(codes[0], costs.own(slots[0]), 0.5).sqrt()
     }
 
     #[test]
     fn programs_cost_what_power_changes_by_when_they_come_and_go() {
-        let parts = [0.05, -0.08, 0.0];
+        // Coefficients that fit all code best are right on average.
+        let parts = [0.05, -0.08, 0.03];
         let costs = learnt(parts, 20);
         for (slot, code, part) in one_of_each(parts) {
             let factor = costs.factor(code, costs.own(slot));
@@ -389,6 +350,7 @@ mod tests {
         let mut powers = Predicted::default();
         kinds()
             .into_iter()
+            .take(2)
             .enumerate()
             .for_each(|(slot, code)| powers.add(slot, costs.own(slot), code, 10.0));
         assert!((costs.beyond(&powers) - 10.0 * (0.05 - 0.08)).abs() < 0.05, "{}", costs.beyond(&powers));
@@ -427,7 +389,7 @@ mod tests {
         by_code.add(a, 1.0);
         let own = costs.own(0).expect("it uses the most");
         by_own[own.place()] = 1.0;
-        assert!(costs.variances(by_code, &by_own, 0.0).of(a, Some(own), 1.0) < 1e-12);
+        assert!(costs.variances(&ByKind::default(), by_code, &by_own, 0.0).of(a, Some(own), 1.0) < 1e-12);
     }
 
     #[test]

@@ -77,13 +77,12 @@ pub(super) const SHARE_ERROR: f64 = 0.75;
 // ---- Warmth
 // ----------------------------------------------------------------------------------------------------
 
-/// Static power of a package per watt of its mean power in the last seconds. In the trace of a real server
-/// (docs/evaluation.md) idle power rises by 0.65 % of the mean over 15 s. Less is assumed, so that the energy
-/// of a machine that does not get warm stays within 2 %.
-pub(super) const PACKAGE_WARMTH: f64 = 0.005;
+/// Static power of a package per watt of its mean power in the last seconds: in the trace of a real server
+/// (docs/evaluation.md) idle power rises by 0.65 % of the mean over 15 s.
+pub(super) const PACKAGE_WARMTH: f64 = 0.0065;
 /// Standard error of what warmth adds to static power, per watt of dynamic power: packages differ in it, and
 /// what exceeds the assumed part passes for a cost of the load.
-pub(super) const WARMTH_ERROR: f64 = 0.003;
+pub(super) const WARMTH_ERROR: f64 = 0.002;
 
 /// By how many standard deviations of its drift static power must rise while anything runs, before a package
 /// is taken to sleep while nothing does.
@@ -119,7 +118,9 @@ pub(super) const KEPT_CODES: usize = 24;
 pub(super) const KEPT_CONSUMERS: usize = 24;
 /// How much kinds of code are expected to differ from what the counters say: the standard deviation, as a
 /// part.
-pub(super) const CODE_SPREAD: f64 = 0.03;
+pub(super) const CODE_SPREAD: f64 = 0.025;
+/// How far off coefficients are expected to be that fit all code best: the standard deviation, as a part.
+pub(super) const COEFFICIENT_ERROR: f64 = 0.5;
 /// How many kinds of code that expectation stands for beside those that run.
 pub(super) const EXPECTED_CODES: f64 = 4.0;
 /// The part of the last seconds' energy from which a kind of code is alone.
@@ -130,7 +131,7 @@ pub(super) const MAX_EFFECT: f64 = 0.3;
 pub(super) const MIN_CODE_ERROR: f64 = 0.001;
 /// How much consumers that run the same kind of code are expected to differ: the standard deviation, as a
 /// part.
-pub(super) const OWN_SPREAD: f64 = 0.012;
+pub(super) const OWN_SPREAD: f64 = 0.0125;
 
 // ---- What was learnt in an earlier run
 // ------------------------------------------------------------------------------------------

@@ -1,36 +1,56 @@
 //! The sums from which effects on power are learnt (`code_costs.rs`): a linear regression of changes of power
 //! on changes of the features and of what each effect is a part of, with an expectation for the effects.
 //!
+//! The unknowns are the effects and how far off the coefficients are. Both are found together, because what
+//! kinds of code cost and what their features cost are hard to tell apart.
+//!
 //! An effect that is no longer followed is *integrated out*: what the observations say of the others, given
 //! that this one is unknown, stays in the sums. Dropping its row would leave them as if it had been zero.
 
 use super::cholesky::Cholesky;
-use super::constants::{DIFFERENCE_SECONDS, KEPT_CODES, KEPT_CONSUMERS};
+use super::constants::{COEFFICIENT_ERROR, DIFFERENCE_SECONDS, KEPT_CODES, KEPT_CONSUMERS};
 use super::features::{Coefficients, FEATURES, Features};
+use super::nnls::Matrix;
 
 /// Effects that are learnt at a time.
 pub(super) const EFFECTS: usize = KEPT_CODES + KEPT_CONSUMERS;
-/// Columns after those of the effects: the features, and power.
-const POWER: usize = EFFECTS + FEATURES;
+/// They and the coefficients, which come after them.
+pub(super) const UNKNOWNS: usize = EFFECTS + FEATURES;
+/// The column after those of the unknowns: power.
+const POWER: usize = UNKNOWNS;
 const COLUMNS: usize = POWER + 1;
 
 /// A value for each effect.
 pub(super) type Effects = [f64; EFFECTS];
+/// A value for each unknown.
+pub(super) type Unknowns = [f64; UNKNOWNS];
 
-/// Sums of products of the effects' changes with all changes, each divided by the variance of the
+/// Sums of products of the unknowns' changes with all changes, each divided by the variance of the
 /// observation's error.
 #[derive(Clone, Debug)]
-pub(super) struct EffectSums([[f64; COLUMNS]; EFFECTS]);
+pub(super) struct EffectSums([[f64; COLUMNS]; UNKNOWNS]);
 
-/// What is known of effects: their values, and their covariances.
+/// What is known of the unknowns beside the sums.
+pub(super) struct Expected<'a> {
+    /// The expected squares of the effects.
+    pub(super) squares: &'a Effects,
+    /// What the coefficients are taken to be. They may be off by `COEFFICIENT_ERROR` of themselves; those of
+    /// 0 are not.
+    pub(super) coefficients: &'a Coefficients,
+    /// What levels of power say of how far off they may be: the inverse of a covariance, times `noise`.
+    pub(super) levels: &'a Matrix,
+    pub(super) noise: f64,
+}
+
+/// What is known of the unknowns: the effects, and the covariances of all.
 pub(super) struct Posterior {
-    pub(super) found: Effects,
-    pub(super) covariance: [Effects; EFFECTS],
+    pub(super) effects: Effects,
+    pub(super) covariance: [Unknowns; UNKNOWNS],
 }
 
 impl Default for EffectSums {
     fn default() -> Self {
-        Self([[0.0; COLUMNS]; EFFECTS])
+        Self([[0.0; COLUMNS]; UNKNOWNS])
     }
 }
 
@@ -50,7 +70,7 @@ impl EffectSums {
         changes[..EFFECTS].copy_from_slice(effects);
         changes[EFFECTS..POWER].copy_from_slice(features);
         changes[POWER] = watts;
-        for (row, change) in self.0.iter_mut().zip(effects) {
+        for (row, change) in self.0.iter_mut().zip(changes) {
             let weighted = weight * change;
             row.iter_mut().zip(changes).for_each(|(sum, other)| *sum = *sum * keep + weighted * other);
         }
@@ -70,32 +90,47 @@ impl EffectSums {
         self.0[effect] = [0.0; COLUMNS];
     }
 
-    /// What the changes that `coefficients` leave over say of the effects in `kept`, whose expected squares
-    /// are `variances`. `None` if the sums are no numbers.
-    pub(super) fn posterior(
-        &self,
-        kept: &[usize],
-        coefficients: &Coefficients,
-        variances: &Effects,
-    ) -> Option<Posterior> {
-        let (mut matrix, mut left) = ([[0.0; EFFECTS]; EFFECTS], [0.0; EFFECTS]);
-        for &effect in kept {
-            let row = &self.0[effect];
-            kept.iter().for_each(|&other| matrix[effect][other] = row[other]);
-            matrix[effect][effect] += 1.0 / variances[effect];
+    /// What the sums say of the effects in `kept`, and of the coefficients. `None` if they are no numbers.
+    pub(super) fn posterior(&self, kept: &[usize], expected: &Expected<'_>) -> Option<Posterior> {
+        let &Expected { squares, coefficients, levels, noise } = expected;
+        let costly = (1..FEATURES).filter(|&f| coefficients[f] > 0.0);
+        let unknowns: Vec<usize> = kept.iter().copied().chain(costly.map(|f| EFFECTS + f)).collect();
+        let (mut matrix, mut left) = ([[0.0; UNKNOWNS]; UNKNOWNS], [0.0; UNKNOWNS]);
+        for &unknown in &unknowns {
+            let row = &self.0[unknown];
+            unknowns.iter().for_each(|&other| matrix[unknown][other] = row[other]);
+            let square = match unknown.checked_sub(EFFECTS) {
+                None => squares[unknown],
+                Some(feature) => {
+                    let others = matrix[unknown][EFFECTS..].iter_mut();
+                    others.zip(levels[feature]).for_each(|(sum, level)| *sum += level / noise);
+                    (COEFFICIENT_ERROR * coefficients[feature]).powi(2)
+                }
+            };
+            matrix[unknown][unknown] += 1.0 / square;
             let predicted = coefficients.iter().zip(&row[EFFECTS..POWER]).skip(1);
-            left[effect] = row[POWER] - predicted.map(|(c, sum)| c * sum).sum::<f64>();
+            left[unknown] = row[POWER] - predicted.map(|(c, sum)| c * sum).sum::<f64>();
         }
-        let factor = Cholesky::of(&matrix, kept)?;
+        let factor = Cholesky::of(&matrix, &unknowns)?;
         let found = factor.solve(&left);
-        let covariance = factor.inverse();
-        found.iter().all(|value| value.is_finite()).then_some(Posterior { found, covariance })
+        let effects = std::array::from_fn(|effect| found[effect]);
+        found
+            .iter()
+            .all(|value| value.is_finite())
+            .then(|| Posterior { effects, covariance: factor.inverse() })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::features::Feature;
+
+    const NO_LEVELS: Matrix = [[0.0; FEATURES]; FEATURES];
+
+    fn expected<'a>(squares: &'a Effects, coefficients: &'a Coefficients) -> Expected<'a> {
+        Expected { squares, coefficients, levels: &NO_LEVELS, noise: 1e-6 }
+    }
 
     #[test]
     fn what_is_known_of_the_others_stays_when_an_effect_is_integrated_out() {
@@ -112,24 +147,57 @@ mod tests {
         }
         let variances = [0.01; EFFECTS];
         let posterior = |sums: &EffectSums, kept: &[usize]| {
-            sums.posterior(kept, &[0.0; FEATURES], &variances).expect("finite")
+            sums.posterior(kept, &expected(&variances, &[0.0; FEATURES])).expect("finite")
         };
         let all = posterior(&sums, &[0, 1, 2]);
         sums.integrate_out(2, variances[2]);
         let rest = posterior(&sums, &[0, 1]);
         for a in 0..2 {
-            assert!((rest.found[a] - all.found[a]).abs() < 1e-12, "{:?}", rest.found);
+            assert!((rest.effects[a] - all.effects[a]).abs() < 1e-12, "{:?}", rest.effects);
             for b in 0..2 {
                 assert!((rest.covariance[a][b] - all.covariance[a][b]).abs() < 1e-12);
             }
         }
-        assert!((all.found[0] - truth[0]).abs() < 0.02, "{:?}", all.found);
+        assert!((all.effects[0] - truth[0]).abs() < 0.02, "{:?}", all.effects);
     }
 
     #[test]
     fn sums_that_are_no_numbers_say_nothing() {
         let mut sums = EffectSums::default();
         sums.add(&[1.0; EFFECTS], &[0.0; FEATURES], f64::NAN, 1.0, 0.1);
-        assert!(sums.posterior(&[0, 1], &[0.0; FEATURES], &[0.01; EFFECTS]).is_none());
+        assert!(sums.posterior(&[0, 1], &expected(&[0.01; EFFECTS], &[0.0; FEATURES])).is_none());
+    }
+
+    #[test]
+    fn an_effect_that_changes_with_a_coefficient_is_as_unknown_as_that_is() {
+        let time = Feature::Time as usize;
+        let coefficients = std::array::from_fn(|f| if f == time { 10.0 } else { 0.0 });
+        let sums = |together: bool| {
+            let mut sums = EffectSums::default();
+            // One consumer, which draws 10 W by prediction and 11 W in fact, and other CPU time beside it,
+            // which comes and goes with it or alone.
+            for second in 0..40 {
+                let (one, all) =
+                    (f64::from(second % 2), f64::from(second / if together { 1 } else { 2 } % 2));
+                let (mut effects, mut features) = ([0.0; EFFECTS], [0.0; FEATURES]);
+                (effects[0], features[time]) = (10.0 * one, one + all);
+                sums.add(&effects, &features, 11.0 * one + 10.0 * all, 1e4, 1.0);
+            }
+            sums
+        };
+        let of = |together: bool, levels: &Matrix| {
+            let squares = [0.01; EFFECTS];
+            let expected = Expected { levels, ..expected(&squares, &coefficients) };
+            sums(together).posterior(&[0], &expected).expect("finite")
+        };
+        let (apart, together) = (of(false, &NO_LEVELS), of(true, &NO_LEVELS));
+        let error = |of: &Posterior| of.covariance[0][0].sqrt();
+        assert!((apart.effects[0] - 0.1).abs() < 0.003 && error(&apart) < 0.003, "{}", apart.effects[0]);
+        assert!(together.effects[0] < 0.01 && error(&together) > 0.05, "{}", together.effects[0]);
+        // What levels say of the coefficient determines the effect.
+        let mut levels = NO_LEVELS;
+        levels[time][time] = 1.0;
+        let known = of(true, &levels);
+        assert!((known.effects[0] - 0.1).abs() < 0.003 && error(&known) < 0.003, "{}", known.effects[0]);
     }
 }

@@ -10,7 +10,7 @@ use super::constants::{
 use super::correction::LastSeconds;
 use super::difference_fit::{Changes, DifferenceFit};
 use super::features::{Coefficients, FEATURES, Feature};
-use super::nnls;
+use super::nnls::{self, Matrix};
 use super::observation::Observation;
 use super::prior::Prior;
 use super::recent::RecentMean;
@@ -105,10 +105,37 @@ impl Learner {
     }
 
     /// The variance of what `coefficients` leave unexplained of power over so many `seconds`, as a part of
-    /// its square. What lasts for long counts as often as it is observed.
+    /// its square: that of long observations, as if seconds were independent of each other. What lasts for
+    /// longer counts as often as it is observed. What a meter that is late counts to the next observation
+    /// does not count.
     pub(super) fn unexplained(&self, coefficients: &Coefficients, seconds: f64) -> f64 {
-        let [short, long] = self.changes(coefficients).map(|of| of.unexplained / of.count.max(1.0));
-        short.max(long * (LONG_OBSERVATION.as_secs_f64() / seconds).max(1.0))
+        let long = self.long_differences.changes(coefficients);
+        let fitted = coefficients.iter().filter(|c| **c > 0.0).count() as f64;
+        long.unexplained / (long.count - fitted).max(1.0)
+            * (LONG_OBSERVATION.as_secs_f64() / seconds).max(1.0)
+    }
+
+    /// What levels of power say of coefficients, whatever static power is: the normal equations of power by
+    /// features, in which static power is integrated out. Errors count as parts of power. `weight` is that of
+    /// a point beside a difference.
+    pub(super) fn levels(&self, weight: f64) -> Matrix {
+        let mut sums: Matrix = [[0.0; FEATURES]; FEATURES];
+        let least = self.least_watts();
+        for point in self.points.iter() {
+            let weight = weight * point.weight * point.watts.max(least).powi(-2);
+            for (row, rate) in sums.iter_mut().zip(point.rates) {
+                row.iter_mut().zip(point.rates).for_each(|(sum, other)| *sum += weight * rate * other);
+            }
+        }
+        let of_static = sums[Feature::Always as usize];
+        let pivot = of_static[Feature::Always as usize];
+        if pivot > 0.0 {
+            for row in &mut sums {
+                let part = row[Feature::Always as usize] / pivot;
+                row.iter_mut().zip(of_static).for_each(|(sum, of)| *sum -= part * of);
+            }
+        }
+        sums
     }
 
     /// The power down to which errors are as large as they are at more, W.

@@ -2,6 +2,7 @@
 //! each kind of code, and of each consumer that has an effect of its own.
 
 use super::constants::KEPT_CONSUMERS;
+use super::features::{FEATURES, Features};
 use crate::code::{ByCode, Code};
 
 /// A consumer whose own effect is learnt: its place among those.
@@ -29,6 +30,52 @@ pub(crate) struct Predicted {
     pub(super) by_own: ByOwn,
     /// The slot of the largest consumer without an effect of its own, and what it is predicted.
     pub(super) largest: Option<(usize, f64)>,
+    /// The root of the sum of the squares of what consumers without an effect of their own are predicted.
+    /// That of several windows is at most the sum of theirs.
+    pub(super) without_own: f64,
+}
+
+/// What consumers of one kind of code used in a window.
+#[derive(Clone, Copy, Debug, Default)]
+struct KindUse {
+    features: Features,
+    /// The dynamic energy that is predicted for it, J.
+    energy: f64,
+}
+
+/// What each kind of code that has an effect used in a window.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ByKind(Vec<KindUse>);
+
+impl ByKind {
+    /// Adds what a consumer used whose kind has this effect.
+    pub(super) fn add(&mut self, effect: usize, features: &Features, energy: f64) {
+        if self.0.len() <= effect {
+            self.0.resize(effect + 1, KindUse::default());
+        }
+        self.0[effect].add(features, energy);
+    }
+
+    /// The features of a kind for each joule; 0 if it used none.
+    pub(super) fn per_joule(&self, effect: usize) -> Features {
+        self.0.get(effect).map_or([0.0; FEATURES], KindUse::per_joule)
+    }
+
+    /// Makes it ready for the next window.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl KindUse {
+    fn add(&mut self, features: &Features, energy: f64) {
+        self.features.iter_mut().zip(features).for_each(|(sum, feature)| *sum += feature);
+        self.energy += energy;
+    }
+
+    fn per_joule(&self) -> Features {
+        if self.energy > 0.0 { self.features.map(|feature| feature / self.energy) } else { [0.0; FEATURES] }
+    }
 }
 
 impl Predicted {
@@ -37,7 +84,10 @@ impl Predicted {
         self.by_code.add(code, amount);
         match own {
             Some(own) => self.by_own[own.place()] += amount,
-            None => self.offer(slot, amount),
+            None => {
+                self.without_own = (self.without_own * self.without_own + amount * amount).sqrt();
+                self.offer(slot, amount);
+            }
         }
     }
 
@@ -45,6 +95,7 @@ impl Predicted {
     pub(super) fn add_all(&mut self, other: &Self) {
         self.by_code.add_all(&other.by_code);
         self.by_own.iter_mut().zip(other.by_own).for_each(|(sum, value)| *sum += value);
+        self.without_own += other.without_own;
         if let Some((slot, amount)) = other.largest {
             self.offer(slot, amount);
         }
@@ -61,6 +112,7 @@ impl Predicted {
             by_code: self.by_code.scaled(factor),
             by_own: self.by_own.map(|value| value * factor),
             largest: self.largest.map(|(slot, amount)| (slot, amount * factor)),
+            without_own: self.without_own * factor,
         }
     }
 

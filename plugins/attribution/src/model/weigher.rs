@@ -4,7 +4,7 @@ use super::PowerModel;
 use super::awake::Awake;
 use super::basis::Basis;
 use super::features::{Feature, features, picojoules};
-use super::predicted::Own;
+use super::predicted::{ByKind, Own};
 use crate::amounts::{Amounts, Quantity};
 use crate::code::Code;
 
@@ -31,8 +31,15 @@ impl Weigher<'_> {
     }
 
     /// The weight of `amounts` that a consumer used which ran `code` and has this effect of its `own`.
-    /// Weights are comparable within a domain and window only.
-    pub(crate) fn weigh(&self, amounts: &Amounts, code: Option<Code>, own: Option<Own>) -> u64 {
+    /// Weights are comparable within a domain and window only. If `kinds` are given, what it used is added to
+    /// what its kind of code did, as far as that has an effect.
+    pub(crate) fn weigh(
+        &self,
+        amounts: &Amounts,
+        code: Option<Code>,
+        own: Option<Own>,
+        kinds: Option<&mut ByKind>,
+    ) -> u64 {
         let candidate = self.model.candidate();
         let time = amounts[Quantity::Time as usize];
         match candidate.basis {
@@ -49,8 +56,13 @@ impl Weigher<'_> {
                     let mut features = features(amounts);
                     features[Feature::Awake as usize] =
                         self.awake.as_ref().map_or(0.0, |awake| awake.share(time));
-                    let factor = code.map_or(1.0, |code| self.model.codes.factor(code, own));
-                    (picojoules(coefficients, &features) * factor) as u64
+                    let picojoules = picojoules(coefficients, &features);
+                    let Some(code) = code else { return picojoules as u64 };
+                    let codes = &self.model.codes;
+                    if let (Some(kinds), Some(effect)) = (kinds, codes.kept_effect_of(code)) {
+                        kinds.add(effect, &features, picojoules * 1e-12);
+                    }
+                    (picojoules * codes.factor(code, own)) as u64
                 }
                 None => time,
             },

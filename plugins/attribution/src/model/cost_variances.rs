@@ -1,0 +1,179 @@
+//! How far off what consumers cost is in one window, beside each other: the covariances of the effects and of
+//! the coefficients (`code_costs.rs`), for what ran in it. What is wrong in all alike cancels.
+//!
+//! By its features and its effects, a consumer costs more than predicted by the part
+//!
+//! ```text
+//! features for each joule · errors of the coefficients + effect(kind) + effect(consumer)
+//! ```
+//!
+//! The features for each joule are those of its kind on average: consumers of one kind are alike to the
+//! counters, so this needs no matrix for each consumer.
+
+use super::code_costs::{CodeCosts, OWN_VARIANCE};
+use super::constants::KEPT_CODES;
+use super::effect_sums::{EFFECTS, UNKNOWNS, Unknowns};
+use super::features::Features;
+use super::predicted::{ByKind, ByOwn, Own};
+use crate::code::{ByCode, Code};
+
+/// The variances of one window.
+#[derive(Clone, Debug)]
+pub(crate) struct CostVariances<'a> {
+    costs: &'a CodeCosts,
+    by_code: ByCode,
+    /// Of the kinds that have an effect, by it.
+    kinds: Vec<Kind>,
+    /// The covariance of each unknown with the mean of the window.
+    with_all: Unknowns,
+    /// The variance of that mean.
+    of_all: f64,
+}
+
+/// What a kind of code costs beyond what is predicted: its effect, and what is wrong with its features.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kind {
+    per_joule: Features,
+    variance: f64,
+    /// The covariance with the mean of the window.
+    with_all: f64,
+}
+
+impl CodeCosts {
+    /// How far off costs are beside each other in a window, in which `kinds` ran. Kinds of code and consumers
+    /// with an effect of their own have these parts of its energy; `squares` is the sum of the squares of the
+    /// others' parts.
+    pub(crate) fn variances(
+        &self,
+        kinds: &ByKind,
+        by_code: ByCode,
+        by_own: &ByOwn,
+        squares: f64,
+    ) -> CostVariances<'_> {
+        if by_code.all().next().is_none() {
+            let (kinds, with_all) = (Vec::new(), [0.0; UNKNOWNS]);
+            return CostVariances { costs: self, by_code, kinds, with_all, of_all: squares * OWN_VARIANCE };
+        }
+        let mut mean: Unknowns = [0.0; UNKNOWNS];
+        mean[KEPT_CODES..EFFECTS].copy_from_slice(by_own);
+        let mut found = vec![Kind::default(); self.kept_codes()];
+        // Nothing is known of kinds that are not kept: they vary as kinds do, each on its own.
+        let mut of_others = squares * OWN_VARIANCE;
+        for (code, part) in by_code.all() {
+            let Some(effect) = self.kept_effect_of(code) else {
+                of_others += part * part * self.spread;
+                continue;
+            };
+            let per_joule = kinds.per_joule(effect);
+            found[effect].per_joule = per_joule;
+            mean[effect] += part;
+            mean[EFFECTS..].iter_mut().zip(per_joule).for_each(|(sum, feature)| *sum += part * feature);
+        }
+        let mut with_all = [0.0; UNKNOWNS];
+        for (part, row) in mean.into_iter().zip(&self.covariance).filter(|(part, _)| *part != 0.0) {
+            with_all.iter_mut().zip(row).for_each(|(sum, covariance)| *sum += part * covariance);
+        }
+        let of_all = dot(&mean, &with_all) + of_others;
+        for (code, _) in by_code.all() {
+            let Some(effect) = self.kept_effect_of(code) else { continue };
+            let kind = &mut found[effect];
+            let with = |unknown: usize| self.with_kind(unknown, effect, &kind.per_joule);
+            let of_features = (EFFECTS..UNKNOWNS).zip(kind.per_joule).filter(|(_, part)| *part != 0.0);
+            let variance =
+                with(effect) + of_features.map(|(unknown, part)| part * with(unknown)).sum::<f64>();
+            let with_all = with_all[effect] + dot(&kind.per_joule, &with_all[EFFECTS..]);
+            (kind.variance, kind.with_all) = (variance, with_all);
+        }
+        CostVariances { costs: self, by_code, kinds: found, with_all, of_all }
+    }
+
+    /// The covariance of an unknown with what a kind costs, which has this effect and these features.
+    fn with_kind(&self, unknown: usize, effect: usize, per_joule: &Features) -> f64 {
+        let row = &self.covariance[unknown];
+        row[effect] + dot(per_joule, &row[EFFECTS..])
+    }
+}
+
+impl CostVariances<'_> {
+    /// The variance of what a consumer costs beside the mean of the window, as a part of it. It ran `code`,
+    /// and has this `part` of the energy.
+    pub(crate) fn of(&self, code: Code, own: Option<Own>, part: f64) -> f64 {
+        let costs = self.costs;
+        let effect = costs.kept_effect_of(code);
+        let (of_kind, with_kind) = match effect {
+            Some(effect) => (self.kinds[effect].variance, self.kinds[effect].with_all),
+            None => (costs.spread, self.by_code.of(code) * costs.spread),
+        };
+        let (of_own, with_own) = match own.map(|own| KEPT_CODES + own.place()) {
+            Some(own) => {
+                let with = |effect: usize| costs.with_kind(own, effect, &self.kinds[effect].per_joule);
+                (costs.covariance[own][own] + 2.0 * effect.map_or(0.0, with), self.with_all[own])
+            }
+            None => (OWN_VARIANCE, part * OWN_VARIANCE),
+        };
+        (of_kind + of_own - 2.0 * (with_kind + with_own) + self.of_all).max(0.0)
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::features::{FEATURES, Feature};
+    use crate::model::observation::Observation;
+    use crate::model::predicted::Predicted;
+
+    /// Two kinds of code: the second has two instructions for each cycle, the first a half.
+    fn codes() -> [Code; 2] {
+        [2, 8].map(|instructions| Code::of(&[1, 0, 4, instructions, 0, 0]).expect("both are counted"))
+    }
+
+    fn features(time: f64, instructions: f64) -> Features {
+        let mut features = [0.0; FEATURES];
+        (features[Feature::Time as usize], features[Feature::Instructions as usize]) = (time, instructions);
+        features
+    }
+
+    /// The standard errors of what two consumers cost beside each other, after a minute in which they came
+    /// and went, together or each by itself. Both draw 10 W, one of them by its instructions.
+    fn errors(together: bool) -> [f64; 2] {
+        let (mut costs, coefficients) = (CodeCosts::default(), features(2.0, 2.0));
+        let each = [features(4.0, 1.0), features(1.0, 4.0)];
+        let mut kinds = ByKind::default();
+        for second in 0..60_u32 {
+            let ran = [second % 2, second / if together { 1 } else { 2 } % 2].map(f64::from);
+            let (mut powers, mut rates) = (Predicted::default(), [0.0; FEATURES]);
+            for slot in 0..2 {
+                powers.add(slot, costs.own(slot), codes()[slot], 10.0 * ran[slot]);
+                rates.iter_mut().zip(each[slot]).for_each(|(sum, feature)| *sum += feature * ran[slot]);
+            }
+            let watts = 20.0 + 10.0 * (ran[0] + ran[1]);
+            let observation =
+                Observation { rates, utilisation: 0.5, watts, seconds: 1.0, awake_variance: 0.0 };
+            costs.add(&observation, &powers, 1.0);
+            costs.fit(&coefficients, &[[0.0; FEATURES]; FEATURES], 1e-6);
+        }
+        let (mut by_code, mut by_own) = (ByCode::default(), ByOwn::default());
+        for (slot, code) in codes().into_iter().enumerate() {
+            by_code.add(code, 0.5);
+            by_own[costs.own(slot).expect("there is a place").place()] = 0.5;
+            let effect = costs.kept_effect_of(code).expect("it is kept");
+            kinds.add(effect, &each[slot], 10.0);
+        }
+        let variances = costs.variances(&kinds, by_code, &by_own, 0.0);
+        [0, 1].map(|slot| variances.of(codes()[slot], costs.own(slot), 0.5).sqrt())
+    }
+
+    #[test]
+    fn what_only_changed_together_is_as_uncertain_as_coefficients_are() {
+        let ([one, other], [apart, _]) = (errors(true), errors(false));
+        assert!((one - other).abs() < 1e-9, "half of the energy each: {one} {other}");
+        // Time and instructions cost half as much or twice as much as is taken: one consumer's 0.8 · 50 % and
+        // 0.2 · 50 % against the other's 0.2 · 50 % and 0.8 · 50 %.
+        assert!((0.2..0.3).contains(&one), "{one}");
+        assert!(apart < 0.005, "{apart}");
+    }
+}
