@@ -170,6 +170,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_cost_was_off_by_before_more_was_known_of_it_is_not_what_it_is_off_by_now() {
+        let codes = CodeCosts::default();
+        let error = |deviations: &[f64]| {
+            let mut spread = Spread::default();
+            for deviation in deviations {
+                // Half of a window of two equal consumers.
+                let model = Uncertainty { deviation: deviation / 0.5_f64.sqrt(), ..Uncertainty::default() };
+                spread.add(&window(&codes, 1, model), SHARE);
+            }
+            spread.half_width() / DEVIATIONS
+        };
+        close(error(&[0.1; 4]), 4.0 * 0.05);
+        // Half a joule each: the estimate's variance halves with each window, and E · Σ (2n − 1) · variance
+        // remains.
+        let halves = [0.04, 0.02, 0.01].map(f64::sqrt);
+        close(error(&halves), 0.5 * (0.04_f64 + 3.0 * 0.02 + 5.0 * 0.01).sqrt());
+        // Where it is known less than before, errors are the same at most: they add up.
+        close(error(&[0.1, 0.2]), 0.5 * (0.1 + 0.2));
+    }
+
+    #[test]
     fn a_consumer_that_was_alone_has_only_static_power_s_error_and_the_edges() {
         let model = Uncertainty { static_energy: 0.0, deviation: 0.1, edge_energy: 0.0 };
         let (codes, mut spread) = (CodeCosts::default(), Spread::default());

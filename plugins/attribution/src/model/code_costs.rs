@@ -376,6 +376,32 @@ mod tests {
     }
 
     #[test]
+    fn of_several_that_start_at_once_the_first_does_not_explain_what_all_of_them_have() {
+        let [code, other, _] = kinds();
+        let mut costs = CodeCosts::default();
+        // One program comes and goes. Then three of another kind, which are alike, start and run all the
+        // time. They get effects one after the other, the largest first.
+        for second in 0..44_u32 {
+            let (beside, ran) = (f64::from(second % 2), f64::from(u8::from(second >= 40)));
+            let mut powers = Predicted::default();
+            powers.add(9, costs.own(9), other, 10.0 * beside);
+            for (slot, cpus) in [(0, 0.5), (1, 0.3), (2, 0.2)].into_iter().filter(|_| ran > 0.0) {
+                powers.add(slot, costs.own(slot), code, 10.0 * cpus);
+            }
+            let mut rates = [0.0; FEATURES];
+            rates[Feature::Time as usize] = beside + ran;
+            let watts = 20.0 + 10.0 * beside + 10.6 * ran;
+            let observation =
+                Observation { rates, utilisation: 0.5, watts, seconds: 1.0, awake_variance: 0.0 };
+            costs.add(&observation, &powers, 1.0);
+            costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], 1e-6);
+        }
+        let [first, second] = [0, 1].map(|slot| costs.factor(code, costs.own(slot)));
+        let known = error(&costs, [0, 1], [code; 2]) / (OWN_VARIANCE / 2.0).sqrt();
+        assert!(known > 0.85 && (first - second).abs() < 0.002, "{first} {second} {known}");
+    }
+
+    #[test]
     fn a_program_is_the_less_certain_the_less_it_was_seen_and_alone_it_is_certain() {
         let [a, b, _] = kinds();
         let [unseen, little, much] =

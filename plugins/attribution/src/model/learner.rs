@@ -257,6 +257,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_late_meter_counts_to_the_next_observation_is_no_noise_and_what_lasts_is_more() {
+        let mut coefficients = [0.0; FEATURES];
+        coefficients[Feature::Time as usize] = 40.0;
+        // Power is off by 1 % of itself, for so many observations in one direction.
+        let noise = |lasts: u32| {
+            let mut learner = Learner::default();
+            for n in 0..600_u32 {
+                let utilisation = f64::from(n % 7) / 7.0;
+                let off = if (n / lasts).is_multiple_of(2) { 1.01 } else { 0.99 };
+                learner.learn(&observation(utilisation, (10.0 + 40.0 * utilisation) * off));
+            }
+            learner.unexplained(&coefficients, 0.1) / 0.01_f64.powi(2)
+        };
+        let (late, lasting) = (noise(1), noise(20));
+        assert!(late < 0.3 && (5.0..15.0).contains(&lasting), "{late} {lasting}");
+    }
+
+    #[test]
     fn static_power_is_fitted_once_utilisation_has_varied() {
         let mut learner = Learner::default();
         for _ in 0..20 {
