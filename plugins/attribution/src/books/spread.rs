@@ -6,9 +6,8 @@
 //! others of the window deviate likewise. It is that of its kind of code, and its own beside others of that
 //! kind (`model/cost_variances.rs`). It is the same error in every window, but less and less of it remains
 //! unknown: the estimate of a constant that gets better has errors whose covariance is the variance of the
-//! later one. A meter that is early or
-//! late at the edge between two windows only moves energy from one to the other: it matters as far as the
-//! consumer's share differs in both, and adds up in squares.
+//! later one. A meter that is early or late at the edge between two windows only moves energy from one to the
+//! other: it matters as far as the consumer's share differs in both, and adds up in squares.
 
 use super::closed_window::ClosedWindow;
 use super::division::{Division, Share};

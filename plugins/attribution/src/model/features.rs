@@ -78,6 +78,11 @@ pub(super) fn features(amounts: &Amounts) -> Features {
     ]
 }
 
+/// How many terms `coefficients` have: those of 0 were not fitted.
+pub(super) fn terms(coefficients: &Coefficients) -> f64 {
+    coefficients.iter().filter(|coefficient| **coefficient > 0.0).count() as f64
+}
+
 /// The power that `coefficients` predict for features per second.
 pub(super) fn watts(coefficients: &Coefficients, rates: &Features) -> f64 {
     coefficients.iter().zip(rates).map(|(c, rate)| c * rate).sum()

@@ -9,13 +9,13 @@ use super::constants::{
 };
 use super::correction::LastSeconds;
 use super::difference_fit::{Changes, DifferenceFit};
-use super::features::{Coefficients, FEATURES, Feature};
+use super::features::{Coefficients, FEATURES, Feature, terms};
 use super::nnls::{self, Matrix};
 use super::observation::Observation;
 use super::prior::Prior;
 use super::recent::RecentMean;
 use super::static_power::StaticPower;
-use super::working_points::{DECAYED, WorkingPoints};
+use super::working_points::{DECAYED, WorkingPoint, WorkingPoints};
 
 /// The memory.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -110,19 +110,15 @@ impl Learner {
     /// does not count.
     pub(super) fn unexplained(&self, coefficients: &Coefficients, seconds: f64) -> f64 {
         let long = self.long_differences.changes(coefficients);
-        let fitted = coefficients.iter().filter(|c| **c > 0.0).count() as f64;
-        long.unexplained / (long.count - fitted).max(1.0)
+        long.unexplained / (long.count - terms(coefficients)).max(1.0)
             * (LONG_OBSERVATION.as_secs_f64() / seconds).max(1.0)
     }
 
     /// What levels of power say of coefficients, whatever static power is: the normal equations of power by
-    /// features, in which static power is integrated out. Errors count as parts of power. `weight` is that of
-    /// a point beside a difference.
+    /// features, in which static power is integrated out. `weight` is that of a point beside a difference.
     pub(super) fn levels(&self, weight: f64) -> Matrix {
         let mut sums: Matrix = [[0.0; FEATURES]; FEATURES];
-        let least = self.least_watts();
-        for point in self.points.iter() {
-            let weight = weight * point.weight * point.watts.max(least).powi(-2);
+        for (weight, point) in self.weighted_points(weight) {
             for (row, rate) in sums.iter_mut().zip(point.rates) {
                 row.iter_mut().zip(point.rates).for_each(|(sum, other)| *sum += weight * rate * other);
             }
@@ -136,6 +132,15 @@ impl Learner {
             }
         }
         sums
+    }
+
+    /// The points, each with its weight in a fit: errors count as parts of power. `level_weight` is that of a
+    /// point beside a difference.
+    fn weighted_points(&self, level_weight: f64) -> impl Iterator<Item = (f64, &WorkingPoint)> {
+        let least = self.least_watts();
+        self.points
+            .iter()
+            .map(move |point| (point.weight * level_weight * point.watts.max(least).powi(-2), point))
     }
 
     /// The power down to which errors are as large as they are at more, W.
@@ -194,9 +199,7 @@ impl Learner {
         if level_weight < 1.0 {
             self.differences.add_to(&mut g, &mut b);
         }
-        let least = self.least_watts();
-        for point in self.points.iter() {
-            let weight = point.weight * level_weight * point.watts.max(least).powi(-2);
+        for (weight, point) in self.weighted_points(level_weight) {
             let watts = point.watts - given.unwrap_or(0.0);
             for &i in &unknowns {
                 b[i] += weight * point.rates[i] * watts;

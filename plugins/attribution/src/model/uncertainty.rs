@@ -18,6 +18,7 @@ use super::constants::{
     MAX_DEVIATION, MEAN_TO_STANDARD, METER_EDGE, MIN_DEVIATION, MIN_SIGNAL, STATIC_DRIFT, UNSEEN_DRIFT,
 };
 use super::difference_fit::Changes;
+use super::features::terms;
 use super::observation::{Observation, ObservedWindow};
 
 /// Standard errors of what the books take from the model in one window.
@@ -123,7 +124,7 @@ impl PowerModel {
     /// there must have been enough of them.
     fn observed_deviation(&self, noise: [f64; 2]) -> Option<f64> {
         let coefficients = self.candidate().coefficients.as_ref()?;
-        let fitted = coefficients.iter().filter(|c| **c > 0.0).count() as f64;
+        let fitted = terms(coefficients);
         let changes = self.learner.changes(coefficients);
         let shown =
             changes.iter().zip(noise).filter_map(|(changes, noise)| deviation(changes, noise, fitted));
