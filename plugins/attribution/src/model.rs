@@ -67,7 +67,7 @@ use constants::{
     SMT_FACTORS, STATIC_DRIFT,
 };
 pub(crate) use cost_variances::CostVariances;
-use features::{Coefficients, Feature, dynamic_watts, watts};
+use features::{Coefficients, Feature, executed_watts, watts};
 use learner::Expected;
 pub(crate) use learner::Learner;
 pub(crate) use observation::ObservedWindow;
@@ -162,7 +162,7 @@ impl PowerModel {
     ) {
         let features = window.add(amounts);
         if let (Some(code), Some(costs)) = (code, self.candidate().costs()) {
-            window.predicted.add(slot, self.codes.own(slot), code, dynamic_watts(costs, &features));
+            window.predicted.add(slot, self.codes.own(slot), code, executed_watts(costs, &features));
         }
     }
 
@@ -321,7 +321,7 @@ impl PowerModel {
         }
     }
 
-    /// Learns what kinds of code cost from an observation, in which `powers` were predicted, W.
+    /// Learns what kinds of code cost from an observation, for which `powers` were predicted, W.
     fn learn_codes(&mut self, observation: &Observation, powers: &Predicted) {
         let Some(costs) = self.candidate().costs().copied() else { return self.codes.forget() };
         self.codes.add(observation, powers, self.learner.least_watts());

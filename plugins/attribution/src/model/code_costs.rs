@@ -2,15 +2,15 @@
 //!
 //! What an instruction does is not counted. But programs that look alike to the counters (`code.rs`) are
 //! often alike in that, too. So beside the coefficients, which all code has in common, each kind has an
-//! *effect*: the part by which it costs more. The consumers that use the most have an effect of their own
-//! beside that of their kind, since their data differ. When consumers come and go, power changes by more or
-//! less than the coefficients predict for them. A regression of what is left of these changes gives the
-//! effects:
+//! *effect*: the part by which its instructions and cache misses cost more. What a core draws to run at all
+//! is the same for any code. The consumers that use the most have an effect of their own beside that of their
+//! kind, since their data differ. When consumers come and go, power changes by more or less than the
+//! coefficients predict for them. A regression of what is left of these changes gives the effects:
 //!
 //! ```text
 //! change of power − coefficients · change of features
-//!     =  Σ effect(kind) · change of predicted power(kind)
-//!     +  Σ effect(consumer) · change of predicted power(consumer)
+//!     =  Σ effect(kind) · change of the power predicted for what it executes
+//!     +  Σ effect(consumer) · change of the power predicted for what it executes
 //! ```
 //!
 //! There are few observations for each, so the effects are expected to be small: normally distributed around
@@ -46,9 +46,9 @@ pub(crate) struct CodeCosts {
     sums: EffectSums,
     /// The mean of the last seconds, once there is one.
     recent: Option<Recent>,
-    /// The energy that was predicted for each effect in the last seconds, µJ.
+    /// The energy that was predicted for what each effect is of in the last seconds, µJ.
     energy: Effects,
-    /// The part by which each kind and each consumer costs more.
+    /// The part by which what each kind and each consumer executes costs more.
     of_code: ByCode,
     of_own: ByOwn,
     /// How far off the effects and the coefficients are: their covariances.
@@ -94,7 +94,8 @@ impl Default for CodeCosts {
 }
 
 impl CodeCosts {
-    /// What draws `powers` by prediction draws more, in the same unit.
+    /// How much more is drawn than the coefficients predict, of which `powers` are for what is executed; in
+    /// the same unit.
     pub(super) fn beyond(&self, powers: &Predicted) -> f64 {
         let of_own = powers.by_own.iter().zip(self.of_own).map(|(power, effect)| power * effect);
         powers.by_code.dot(&self.of_code) + of_own.sum::<f64>()
@@ -105,9 +106,9 @@ impl CodeCosts {
         self.own.get(slot).copied().flatten()
     }
 
-    /// What a consumer that runs `code` costs over what is predicted.
-    pub(super) fn factor(&self, code: Code, own: Option<Own>) -> f64 {
-        1.0 + self.of_code.of(code) + own.map_or(0.0, |own| self.of_own[own.place()])
+    /// The part by which what a consumer that runs `code` executes costs more than is predicted.
+    pub(super) fn effect(&self, code: Code, own: Option<Own>) -> f64 {
+        self.of_code.of(code) + own.map_or(0.0, |own| self.of_own[own.place()])
     }
 
     /// The consumer in `slot` has ended: another may get its number.
@@ -117,8 +118,8 @@ impl CodeCosts {
         }
     }
 
-    /// Adds an observation, in which `powers` were predicted, W. Errors are as large as at a power of `least`
-    /// (above 0) where less is drawn.
+    /// Adds an observation, for which `powers` were predicted, W. Errors are as large as at a power of
+    /// `least` (above 0) where less is drawn.
     pub(super) fn add(&mut self, observation: &Observation, powers: &Predicted, least: f64) {
         let &Observation { rates, watts, seconds, .. } = observation;
         let mut drawn = [0.0; EFFECTS];
@@ -168,7 +169,7 @@ impl CodeCosts {
     }
 
     /// The effect of `code`, if it is kept.
-    pub(super) fn kept_effect_of(&self, code: Code) -> Option<usize> {
+    pub(crate) fn kept_effect_of(&self, code: Code) -> Option<usize> {
         self.codes.iter().position(|kept| *kept == code)
     }
 
@@ -188,8 +189,8 @@ impl CodeCosts {
         least
     }
 
-    /// Gives the consumer in `slot`, which used `energy` of late, an effect of its own, if there is a place
-    /// or one that used less.
+    /// Gives the consumer in `slot`, for whose execution `energy` was predicted of late, an effect of its
+    /// own, if there is a place or one of less energy.
     fn admit(&mut self, slot: usize, energy: f64) {
         let free = self.consumers.iter().position(|place| *place == Place::Free);
         let place = free.unwrap_or_else(|| least_of(&self.energy[KEPT_CODES..]));
@@ -328,7 +329,7 @@ mod tests {
         for (slot, code) in slots.into_iter().zip(codes) {
             by_code.add(code, 0.5);
             if let Some(effect) = costs.kept_effect_of(code) {
-                kinds.add(effect, &coefficients().map(|c| c / 100.0), 1.0);
+                kinds.add(effect, &coefficients().map(|c| c / 100.0), 1.0, 1.0);
             }
             match costs.own(slot) {
                 Some(own) => by_own[own.place()] += 0.5,
@@ -344,8 +345,8 @@ mod tests {
         let parts = [0.05, -0.08, 0.03];
         let costs = learnt(parts, 20);
         for (slot, code, part) in one_of_each(parts) {
-            let factor = costs.factor(code, costs.own(slot));
-            assert!((factor - 1.0 - part).abs() < 0.003, "{factor} for {part}");
+            let effect = costs.effect(code, costs.own(slot));
+            assert!((effect - part).abs() < 0.003, "{effect} for {part}");
         }
         let mut powers = Predicted::default();
         kinds()
@@ -363,15 +364,15 @@ mod tests {
         let programs = [(0, code, 0.06), (1, code, 0.04), (2, other, -0.05), (3, other, -0.05)];
         learn(&mut costs, &programs, 30);
         for (slot, code, part) in programs {
-            let factor = costs.factor(code, costs.own(slot));
-            assert!((factor - 1.0 - part).abs() < 0.004, "{factor} for {part}");
+            let effect = costs.effect(code, costs.own(slot));
+            assert!((effect - part).abs() < 0.004, "{effect} for {part}");
         }
         // The two of the kind end. What they say of it stays, and another one is known less well.
         let before = error(&costs, [0, 2], [code, other]);
         [0, 1].into_iter().for_each(|slot| costs.end_consumer(slot));
         learn(&mut costs, &programs[2..], 1);
-        let (factor, after) = (costs.factor(code, costs.own(9)), error(&costs, [9, 2], [code, other]));
-        assert!((1.03..1.06).contains(&factor), "{factor}");
+        let (effect, after) = (costs.effect(code, costs.own(9)), error(&costs, [9, 2], [code, other]));
+        assert!((0.03..0.06).contains(&effect), "{effect}");
         assert!(after > 2.0 * before, "{before} {after}");
     }
 
@@ -396,7 +397,7 @@ mod tests {
             costs.add(&observation, &powers, 1.0);
             costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], 1e-6);
         }
-        let [first, second] = [0, 1].map(|slot| costs.factor(code, costs.own(slot)));
+        let [first, second] = [0, 1].map(|slot| costs.effect(code, costs.own(slot)));
         let known = error(&costs, [0, 1], [code; 2]) / (OWN_VARIANCE / 2.0).sqrt();
         assert!(known > 0.85 && (first - second).abs() < 0.002, "{first} {second} {known}");
     }
@@ -415,7 +416,9 @@ mod tests {
         by_code.add(a, 1.0);
         let own = costs.own(0).expect("it uses the most");
         by_own[own.place()] = 1.0;
-        assert!(costs.variances(&ByKind::default(), by_code, &by_own, 0.0).of(a, Some(own), 1.0) < 1e-12);
+        let mut kinds = ByKind::default();
+        kinds.add(costs.kept_effect_of(a).expect("it is kept"), &coefficients().map(|c| c / 100.0), 1.0, 1.0);
+        assert!(costs.variances(&kinds, by_code, &by_own, 0.0).of(a, Some(own), 1.0) < 1e-12);
     }
 
     #[test]
@@ -427,7 +430,7 @@ mod tests {
             powers.add(0, costs.own(0), kinds()[0], 10.0 * busy);
             observe(&mut costs, &powers, busy, 20.0 + 11.0 * busy);
         }
-        assert_eq!(costs.factor(kinds()[0], costs.own(0)), 1.0);
+        assert_eq!(costs.effect(kinds()[0], costs.own(0)), 0.0);
     }
 
     #[test]

@@ -116,9 +116,9 @@ pub(super) const MIN_LEVEL_WEIGHT: f64 = 0.01;
 pub(super) const KEPT_CODES: usize = 24;
 /// Consumers whose own difference from their kind of code is learnt at a time.
 pub(super) const KEPT_CONSUMERS: usize = 24;
-/// How much kinds of code are expected to differ from what the counters say: the standard deviation, as a
-/// part.
-pub(super) const CODE_SPREAD: f64 = 0.025;
+/// How much what kinds of code execute is expected to cost more or less than the counters say: the standard
+/// deviation, as a part.
+pub(super) const CODE_SPREAD: f64 = 0.05;
 /// How far off coefficients are expected to be that fit all code best: the standard deviation, as a part.
 pub(super) const COEFFICIENT_ERROR: f64 = 0.5;
 /// How many kinds of code that expectation stands for beside those that run.
@@ -129,9 +129,9 @@ pub(super) const ALONE: f64 = 0.99;
 pub(super) const MAX_EFFECT: f64 = 0.3;
 /// The smallest standard deviation of an observation's power that is left unexplained, as a part of it.
 pub(super) const MIN_CODE_ERROR: f64 = 0.001;
-/// How much consumers that run the same kind of code are expected to differ: the standard deviation, as a
-/// part.
-pub(super) const OWN_SPREAD: f64 = 0.0125;
+/// How much what consumers of the same kind of code execute is expected to differ: the standard deviation, as
+/// a part.
+pub(super) const OWN_SPREAD: f64 = 0.023;
 
 // ---- What was learnt in an earlier run
 // ------------------------------------------------------------------------------------------

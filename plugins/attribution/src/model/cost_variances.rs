@@ -4,11 +4,12 @@
 //! By its features and its effects, a consumer costs more than predicted by the part
 //!
 //! ```text
-//! features for each joule · errors of the coefficients + effect(kind) + effect(consumer)
+//! features for each joule · errors of the coefficients + executed part · (effect(kind) + effect(consumer))
 //! ```
 //!
-//! The features for each joule are those of its kind on average: consumers of one kind are alike to the
-//! counters, so this needs no matrix for each consumer.
+//! The features for each joule, and the part of it that is predicted for what is executed, are those of its
+//! kind on average: consumers of one kind are alike to the counters, so this needs no matrix for each
+//! consumer.
 
 use super::code_costs::{CodeCosts, OWN_VARIANCE};
 use super::constants::KEPT_CODES;
@@ -34,15 +35,17 @@ pub(crate) struct CostVariances<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Kind {
     per_joule: Features,
+    /// The part of its energy that is predicted for what it executes, 0 to 1.
+    executed: f64,
     variance: f64,
     /// The covariance with the mean of the window.
     with_all: f64,
 }
 
 impl CodeCosts {
-    /// How far off costs are beside each other in a window, in which `kinds` ran. Kinds of code and consumers
-    /// with an effect of their own have these parts of its energy; `squares` is the sum of the squares of the
-    /// others' parts.
+    /// How far off costs are beside each other in a window, in which `kinds` ran. `by_code` are the parts of
+    /// its energy that each kind of code has, `by_own` the executed parts of consumers with an effect of
+    /// their own, and `squares` is the sum of the squares of the others' executed parts.
     pub(crate) fn variances(
         &self,
         kinds: &ByKind,
@@ -66,9 +69,9 @@ impl CodeCosts {
                 of_others += part * part * self.spread;
                 continue;
             };
-            let per_joule = kinds.per_joule(effect);
-            found[effect].per_joule = per_joule;
-            mean[effect] += part;
+            let (per_joule, executed) = (kinds.per_joule(effect), kinds.executed(effect));
+            found[effect] = Kind { per_joule, executed, ..Kind::default() };
+            mean[effect] += part * executed;
             mean[EFFECTS..].iter_mut().zip(per_joule).for_each(|(sum, feature)| *sum += part * feature);
         }
         let mut with_all = [0.0; UNKNOWNS];
@@ -79,20 +82,20 @@ impl CodeCosts {
         for (code, _) in by_code.all() {
             let Some(effect) = self.kept_effect_of(code) else { continue };
             let kind = &mut found[effect];
-            let with = |unknown: usize| self.with_kind(unknown, effect, &kind.per_joule);
+            let with = |unknown: usize| self.with_kind(unknown, effect, kind);
             let of_features = (EFFECTS..UNKNOWNS).zip(kind.per_joule).filter(|(_, part)| *part != 0.0);
-            let variance =
-                with(effect) + of_features.map(|(unknown, part)| part * with(unknown)).sum::<f64>();
-            let with_all = with_all[effect] + dot(&kind.per_joule, &with_all[EFFECTS..]);
+            let of_features = of_features.map(|(unknown, part)| part * with(unknown)).sum::<f64>();
+            let variance = kind.executed * with(effect) + of_features;
+            let with_all = kind.executed * with_all[effect] + dot(&kind.per_joule, &with_all[EFFECTS..]);
             (kind.variance, kind.with_all) = (variance, with_all);
         }
         CostVariances { costs: self, by_code, kinds: found, with_all, of_all }
     }
 
-    /// The covariance of an unknown with what a kind costs, which has this effect and these features.
-    fn with_kind(&self, unknown: usize, effect: usize, per_joule: &Features) -> f64 {
+    /// The covariance of an unknown with what a kind costs, which has this effect.
+    fn with_kind(&self, unknown: usize, effect: usize, kind: &Kind) -> f64 {
         let row = &self.covariance[unknown];
-        row[effect] + dot(per_joule, &row[EFFECTS..])
+        kind.executed * row[effect] + dot(&kind.per_joule, &row[EFFECTS..])
     }
 }
 
@@ -101,18 +104,19 @@ impl CostVariances<'_> {
     /// and has this `part` of the energy.
     pub(crate) fn of(&self, code: Code, own: Option<Own>, part: f64) -> f64 {
         let costs = self.costs;
-        let effect = costs.kept_effect_of(code);
-        let (of_kind, with_kind) = match effect {
-            Some(effect) => (self.kinds[effect].variance, self.kinds[effect].with_all),
-            None => (costs.spread, self.by_code.of(code) * costs.spread),
+        let kind = costs.kept_effect_of(code).map(|effect| (effect, &self.kinds[effect]));
+        let (of_kind, with_kind, executed) = match kind {
+            Some((_, kind)) => (kind.variance, kind.with_all, kind.executed),
+            None => (costs.spread, self.by_code.of(code) * costs.spread, 1.0),
         };
         let (of_own, with_own) = match own.map(|own| KEPT_CODES + own.place()) {
             Some(own) => {
-                let with = |effect: usize| costs.with_kind(own, effect, &self.kinds[effect].per_joule);
-                (costs.covariance[own][own] + 2.0 * effect.map_or(0.0, with), self.with_all[own])
+                let with_kind = kind.map_or(0.0, |(effect, kind)| costs.with_kind(own, effect, kind));
+                (executed * costs.covariance[own][own] + 2.0 * with_kind, self.with_all[own])
             }
-            None => (OWN_VARIANCE, part * OWN_VARIANCE),
+            None => (executed * OWN_VARIANCE, part * executed * OWN_VARIANCE),
         };
+        let (of_own, with_own) = (executed * of_own, executed * with_own);
         (of_kind + of_own - 2.0 * (with_kind + with_own) + self.of_all).max(0.0)
     }
 }
@@ -124,6 +128,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::constants::CODE_SPREAD;
     use crate::model::features::{FEATURES, Feature};
     use crate::model::observation::Observation;
     use crate::model::predicted::Predicted;
@@ -139,9 +144,15 @@ mod tests {
         features
     }
 
+    /// What the two consumers of [`errors`] draw for their instructions, W.
+    const EXECUTED: [f64; 2] = [2.0, 8.0];
+
     /// The standard errors of what two consumers cost beside each other, after a minute in which they came
-    /// and went, together or each by itself. Both draw 10 W, one of them by its instructions.
-    fn errors(together: bool) -> [f64; 2] {
+    /// and went, together or each by itself. Both draw 10 W, one of them by its instructions. The
+    /// coefficients are known from levels or not.
+    fn errors(together: bool, are_known: bool) -> [f64; 2] {
+        let mut levels = [[0.0; FEATURES]; FEATURES];
+        (0..FEATURES).for_each(|f| levels[f][f] = if are_known { 1e3 } else { 0.0 });
         let (mut costs, coefficients) = (CodeCosts::default(), features(2.0, 2.0));
         let each = [features(4.0, 1.0), features(1.0, 4.0)];
         let mut kinds = ByKind::default();
@@ -149,21 +160,21 @@ mod tests {
             let ran = [second % 2, second / if together { 1 } else { 2 } % 2].map(f64::from);
             let (mut powers, mut rates) = (Predicted::default(), [0.0; FEATURES]);
             for slot in 0..2 {
-                powers.add(slot, costs.own(slot), codes()[slot], 10.0 * ran[slot]);
+                powers.add(slot, costs.own(slot), codes()[slot], EXECUTED[slot] * ran[slot]);
                 rates.iter_mut().zip(each[slot]).for_each(|(sum, feature)| *sum += feature * ran[slot]);
             }
             let watts = 20.0 + 10.0 * (ran[0] + ran[1]);
             let observation =
                 Observation { rates, utilisation: 0.5, watts, seconds: 1.0, awake_variance: 0.0 };
             costs.add(&observation, &powers, 1.0);
-            costs.fit(&coefficients, &[[0.0; FEATURES]; FEATURES], 1e-6);
+            costs.fit(&coefficients, &levels, 1e-6);
         }
         let (mut by_code, mut by_own) = (ByCode::default(), ByOwn::default());
         for (slot, code) in codes().into_iter().enumerate() {
             by_code.add(code, 0.5);
-            by_own[costs.own(slot).expect("there is a place").place()] = 0.5;
+            by_own[costs.own(slot).expect("there is a place").place()] = 0.5 * EXECUTED[slot] / 10.0;
             let effect = costs.kept_effect_of(code).expect("it is kept");
-            kinds.add(effect, &each[slot], 10.0);
+            kinds.add(effect, &each[slot], 10.0, EXECUTED[slot]);
         }
         let variances = costs.variances(&kinds, by_code, &by_own, 0.0);
         [0, 1].map(|slot| variances.of(codes()[slot], costs.own(slot), 0.5).sqrt())
@@ -171,11 +182,21 @@ mod tests {
 
     #[test]
     fn what_only_changed_together_is_as_uncertain_as_coefficients_are() {
-        let ([one, other], [apart, _]) = (errors(true), errors(false));
+        let ([one, other], [apart, _]) = (errors(true, false), errors(false, false));
         assert!((one - other).abs() < 1e-9, "half of the energy each: {one} {other}");
         // Time and instructions cost half as much or twice as much as is taken: one consumer's 0.8 · 50 % and
         // 0.2 · 50 % against the other's 0.2 · 50 % and 0.8 · 50 %.
         assert!((0.2..0.3).contains(&one), "{one}");
         assert!(apart < 0.005, "{apart}");
+    }
+
+    #[test]
+    fn what_code_draws_to_run_at_all_is_no_matter_of_its_kind() {
+        // What both draw together is known: one's error is the other's. Where one executes for a fifth of its
+        // energy, that part of it is what may differ.
+        let spread = (CODE_SPREAD * CODE_SPREAD + OWN_VARIANCE).sqrt();
+        let expected = spread * 0.2 * 0.8 / 0.2_f64.hypot(0.8);
+        let [one, other] = errors(true, true);
+        assert!((one - other).abs() < 1e-9 && (0.8..1.2).contains(&(one / expected)), "{one} {expected}");
     }
 }

@@ -93,6 +93,13 @@ pub(super) fn dynamic_watts(coefficients: &Coefficients, rates: &Features) -> f6
     coefficients.iter().zip(rates).skip(1).map(|(c, rate)| c * rate).sum()
 }
 
+/// The part of [`dynamic_watts`] that depends on what is executed: instructions and cache misses. The rest is
+/// drawn by any code that runs.
+pub(super) fn executed_watts(coefficients: &Coefficients, rates: &Features) -> f64 {
+    const EXECUTED: [Feature; 3] = [Feature::Instructions, Feature::InstructionsFast, Feature::CacheMisses];
+    EXECUTED.iter().map(|&f| coefficients[f as usize] * rates[f as usize]).sum()
+}
+
 /// The dynamic energy that `coefficients` predict for features, pJ.
 pub(super) fn picojoules(coefficients: &Coefficients, features: &Features) -> f64 {
     dynamic_watts(coefficients, features) * 1e12

@@ -1,5 +1,5 @@
-//! What the consumers of a window are predicted to draw, by the effects that correct it (`code_costs.rs`): of
-//! each kind of code, and of each consumer that has an effect of its own.
+//! What is predicted to be drawn for what the consumers of a window execute, by the effects that correct it
+//! (`code_costs.rs`): of each kind of code, and of each consumer that has an effect of its own.
 
 use super::constants::KEPT_CONSUMERS;
 use super::features::{FEATURES, Features};
@@ -23,7 +23,7 @@ impl Own {
 /// A value for each consumer whose own effect is learnt.
 pub(crate) type ByOwn = [f64; KEPT_CONSUMERS];
 
-/// Predicted dynamic energy in J, or power in W.
+/// Energy that is predicted for what is executed in J, or power in W.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Predicted {
     pub(super) by_code: ByCode,
@@ -39,8 +39,9 @@ pub(crate) struct Predicted {
 #[derive(Clone, Copy, Debug, Default)]
 struct KindUse {
     features: Features,
-    /// The dynamic energy that is predicted for it, J.
+    /// The dynamic energy that is predicted for it, and the part of it for what is executed, J.
     energy: f64,
+    executed: f64,
 }
 
 /// What each kind of code that has an effect used in a window.
@@ -49,16 +50,21 @@ pub(crate) struct ByKind(Vec<KindUse>);
 
 impl ByKind {
     /// Adds what a consumer used whose kind has this effect.
-    pub(super) fn add(&mut self, effect: usize, features: &Features, energy: f64) {
+    pub(super) fn add(&mut self, effect: usize, features: &Features, energy: f64, executed: f64) {
         if self.0.len() <= effect {
             self.0.resize(effect + 1, KindUse::default());
         }
-        self.0[effect].add(features, energy);
+        self.0[effect].add(features, energy, executed);
     }
 
     /// The features of a kind for each joule; 0 if it used none.
     pub(super) fn per_joule(&self, effect: usize) -> Features {
         self.0.get(effect).map_or([0.0; FEATURES], KindUse::per_joule)
+    }
+
+    /// The part of its energy, 0 to 1, that a kind is predicted for what it executes; 0 if it used none.
+    pub(crate) fn executed(&self, effect: usize) -> f64 {
+        self.0.get(effect).map_or(0.0, KindUse::executed_part)
     }
 
     /// Makes it ready for the next window.
@@ -68,9 +74,14 @@ impl ByKind {
 }
 
 impl KindUse {
-    fn add(&mut self, features: &Features, energy: f64) {
+    fn add(&mut self, features: &Features, energy: f64, executed: f64) {
         self.features.iter_mut().zip(features).for_each(|(sum, feature)| *sum += feature);
         self.energy += energy;
+        self.executed += executed;
+    }
+
+    fn executed_part(&self) -> f64 {
+        if self.energy > 0.0 { self.executed / self.energy } else { 0.0 }
     }
 
     fn per_joule(&self) -> Features {
@@ -79,7 +90,7 @@ impl KindUse {
 }
 
 impl Predicted {
-    /// Adds what the consumer in `slot` is predicted, which ran `code`.
+    /// Adds what is predicted for what the consumer in `slot` executed, which ran `code`.
     pub(super) fn add(&mut self, slot: usize, own: Option<Own>, code: Code, amount: f64) {
         self.by_code.add(code, amount);
         match own {

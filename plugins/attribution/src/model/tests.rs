@@ -207,14 +207,14 @@ fn shared_cycles_cost_less_at_every_frequency() {
 
 #[test]
 fn kinds_of_code_are_charged_what_they_cost_beyond_what_counters_show() {
-    // Instructions per cycle, misses per thousand instructions, and the part by which a kind costs more.
+    // Instructions per cycle, misses per thousand instructions, and the part by which they cost more.
     let kinds = [
-        (2.0, 0.1, 0.04),
-        (1.0, 0.5, -0.06),
-        (0.5, 1.0, 0.05),
-        (2.0, 3.0, -0.04),
-        (1.0, 12.0, 0.06),
-        (0.25, 14.0, -0.05),
+        (2.0, 0.1, 0.05),
+        (1.0, 0.5, -0.08),
+        (0.5, 1.0, 0.08),
+        (2.0, 3.0, -0.05),
+        (1.0, 12.0, 0.08),
+        (0.25, 14.0, -0.08),
     ];
     let amounts = |(ipc, misses, _): (f64, f64, f64), part: f64| {
         let instructions = part * 3e9 * ipc;
@@ -229,7 +229,7 @@ fn kinds_of_code_are_charged_what_they_cost_beyond_what_counters_show() {
     };
     let power = |kind: (f64, f64, f64), part: f64| {
         let (ipc, misses, more) = kind;
-        part * (4.0 + 3.0 * ipc + 0.2 * ipc * misses) * (1.0 + more)
+        part * (4.0 + (3.0 * ipc + 0.2 * ipc * misses) * (1.0 + more))
     };
     let (mut model, mut random) = (model(Weights::Fitted), 7_u64);
     for _ in 0..120 {
@@ -253,7 +253,7 @@ fn kinds_of_code_are_charged_what_they_cost_beyond_what_counters_show() {
     let worst =
         |code| kinds.iter().enumerate().map(|(slot, &kind)| error(slot, kind, code)).fold(0.0, f64::max);
     let (known, unknown) = (worst(Code::of), worst(|_| None));
-    assert!(known < 0.01 && unknown > 0.02, "{known} with the kind, {unknown} without");
+    assert!(known < 0.01 && unknown > 0.03, "{known} with the kind, {unknown} without");
 }
 
 /// What a consumer that ran for a tenth of a second weighs beside one that ran for the whole second, as a

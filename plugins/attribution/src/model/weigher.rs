@@ -3,7 +3,7 @@
 use super::PowerModel;
 use super::awake::Awake;
 use super::basis::Basis;
-use super::features::{Feature, features, picojoules};
+use super::features::{Feature, executed_watts, features, picojoules};
 use super::predicted::{ByKind, Own};
 use crate::amounts::{Amounts, Quantity};
 use crate::code::Code;
@@ -59,10 +59,11 @@ impl Weigher<'_> {
                     let picojoules = picojoules(coefficients, &features);
                     let Some(code) = code else { return picojoules as u64 };
                     let codes = &self.model.codes;
+                    let executed = executed_watts(coefficients, &features);
                     if let (Some(kinds), Some(effect)) = (kinds, codes.kept_effect_of(code)) {
-                        kinds.add(effect, &features, picojoules * 1e-12);
+                        kinds.add(effect, &features, picojoules * 1e-12, executed);
                     }
-                    (picojoules * codes.factor(code, own)) as u64
+                    (picojoules + executed * 1e12 * codes.effect(code, own)) as u64
                 }
                 None => time,
             },
