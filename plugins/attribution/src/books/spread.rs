@@ -1,13 +1,12 @@
 //! How far off a consumer's energy of one domain may be: the errors of its windows, summed. The model gives
 //! the standard errors of each window (`model/uncertainty.rs`); `totals.rs` publishes what comes of them.
 //!
-//! Errors add up in three ways. Static power's error lasts, and every consumer has it with the same sign:
-//! linearly. That a consumer's code costs more or less than its weight lasts too, and cancels as far as the
-//! others of the window deviate likewise. It is that of its kind of code, and its own beside others of that
-//! kind (`model/cost_variances.rs`). It is the same error in every window, but less and less of it remains
-//! unknown: the estimate of a constant that gets better has errors whose covariance is the variance of the
-//! later one. A meter that is early or late at the edge between two windows only moves energy from one to the
-//! other: it matters as far as the consumer's share differs in both, and adds up in squares.
+//! Static power's error lasts, and every consumer has it with the same sign. That a consumer's code costs
+//! more or less than its weight lasts too, and cancels as far as the others of the window deviate likewise.
+//! It is that of its kind of code, and its own beside others of that kind (`model/cost_variances.rs`). Both
+//! are the same error in every window, but less and less of it remains unknown ([`LastingError`]). A meter
+//! that is early or late at the edge between two windows only moves energy from one to the other: it matters
+//! as far as the consumer's share differs in both, and adds up in squares.
 
 use super::closed_window::ClosedWindow;
 use super::division::{Division, Share};
@@ -77,16 +76,37 @@ impl<'a> WindowSpread<'a> {
 /// The errors of a consumer's windows so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spread {
-    /// Static power's, µJ.
-    common: f64,
-    /// That of its own cost, µJ², and the energy that it is of, µJ.
-    own: f64,
-    energy: f64,
+    /// That of static power, in its parts of windows.
+    common: LastingError,
+    /// That of its own cost, in µJ.
+    own: LastingError,
     /// Those at edges, µJ².
     edges: f64,
     /// At the end of its last window, µJ; and which one that was.
     last_edge: f64,
     last_window: u32,
+}
+
+/// The error of what is estimated again and again, times how much depends on it. An estimate that gets better
+/// has errors whose covariance is the variance of the later one.
+#[derive(Clone, Copy, Debug, Default)]
+struct LastingError {
+    /// Of the sum, µJ².
+    variance: f64,
+    /// How much depended on it so far.
+    exposure: f64,
+}
+
+impl LastingError {
+    /// Adds a window in which so much depended on an estimate with this `variance`.
+    #[inline(always)]
+    fn add(&mut self, exposure: f64, variance: f64) {
+        // Where less is known than before, it is at most that of errors which are the same.
+        let most = (variance * self.variance).sqrt();
+        let with_earlier = (variance * self.exposure).max(-most).min(most);
+        self.variance += exposure * (2.0 * with_earlier + exposure * variance);
+        self.exposure += exposure;
+    }
 }
 
 impl Spread {
@@ -99,7 +119,7 @@ impl Spread {
         let part = energy * per_energy;
         // What idle received too little it received too much, unless it gets static energy itself.
         let static_part = if share.at_idle > 0 { share.at_idle as f64 / at_idle.max(1.0) } else { 0.0 };
-        self.common += (part - static_part) * model.static_energy;
+        self.common.add(part - static_part, model.static_energy.powi(2));
         let follows = self.last_window + 1 == *number;
         let variance = match share.code {
             Some(code) => {
@@ -110,11 +130,7 @@ impl Spread {
             // As far as it is not all of the window.
             None => model.deviation.powi(2) * (1.0 - 2.0 * part + squares).max(0.0),
         };
-        // The covariance with the errors of earlier windows is the variance of this one, as long as more and
-        // more is known. Where less is known than before, it is at most that of errors which are the same.
-        let with_earlier = (variance * self.energy).min((variance * self.own).sqrt());
-        self.own += energy * (2.0 * with_earlier + energy * variance);
-        self.energy += energy;
+        self.own.add(energy, variance);
         let edge = part * model.edge_energy;
         let before = if follows { self.last_edge } else { 0.0 };
         if before == 0.0 {
@@ -127,14 +143,14 @@ impl Spread {
     /// Adds a window to the spread of static energy itself.
     pub(crate) fn add_static(&mut self, window: &WindowSpread<'_>) {
         if window.dynamic > 0.0 {
-            self.common += window.model.static_energy;
+            self.common.add(1.0, window.model.static_energy.powi(2));
         }
     }
 
     /// Half the width of the 95 % interval, in joules.
     pub(crate) fn half_width(&self) -> f64 {
-        let variance = self.common.powi(2) + self.own + self.edges + self.last_edge.powi(2);
-        DEVIATIONS * variance.sqrt() * 1e-6
+        let variance = self.common.variance + self.own.variance + self.edges + self.last_edge.powi(2);
+        DEVIATIONS * variance.max(0.0).sqrt() * 1e-6
     }
 }
 
@@ -167,6 +183,16 @@ mod tests {
         // Two equal consumers that deviate by 10 %: each by 5 % of the other's, √(0.05² + 0.05²) of its own.
         let of_cost = Uncertainty { deviation: 0.1, ..Uncertainty::default() };
         close(errors(&[1, 2, 3], of_cost), 3.0 * 0.5 * 0.1 * 0.5_f64.sqrt());
+    }
+
+    #[test]
+    fn what_static_power_was_off_by_at_first_is_not_what_it_is_off_by_once_it_is_known() {
+        let (codes, mut spread) = (CodeCosts::default(), Spread::default());
+        for (number, static_energy) in [40_000.0, 0.0, 0.0].into_iter().enumerate() {
+            let model = Uncertainty { static_energy, ..Uncertainty::default() };
+            spread.add(&window(&codes, number as u32 + 1, model), SHARE);
+        }
+        close(spread.half_width() / DEVIATIONS, 0.02);
     }
 
     #[test]
