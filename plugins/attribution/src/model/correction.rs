@@ -9,7 +9,7 @@
 //! divided. It tells static from dynamic power, and makes predictions right. `learner.rs` has the last
 //! seconds, which all candidates share.
 
-use super::constants::UNEXPLAINED_ERROR;
+use super::constants::{RECENT_SECONDS, UNEXPLAINED_ERROR};
 use super::features::{Coefficients, FEATURES, Feature, Features};
 use super::nnls::Matrix;
 use super::observation::Observation;
@@ -31,6 +31,14 @@ pub(super) struct LastSeconds {
     watts: Features,
 }
 
+/// Weighted means over the last seconds: of one, of the dynamic power that coefficients say, and of its
+/// square.
+struct Sums {
+    count: f64,
+    dynamic: f64,
+    squares: f64,
+}
+
 impl LastSeconds {
     /// Adds an observation. Errors are as large as at a power of `least` (above 0) where less is drawn.
     pub(super) fn add(&mut self, observation: &Observation, least: f64) {
@@ -48,19 +56,13 @@ impl LastSeconds {
     /// How static and dynamic power differ from what `coefficients` say. `deviations` are the standard
     /// deviations that are expected of them, as parts; one of 0 is known not to differ.
     pub(super) fn correction(&self, coefficients: &Coefficients, deviations: [f64; 2]) -> Correction {
-        let mut dynamic = *coefficients;
-        dynamic[STATIC] = 0.0;
-        let dot = |a: &Features, b: &Features| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let row = |i: usize| dot(&self.features[i], &dynamic);
         // The equations of the two parts' errors, in units of their deviations.
         let [s, d] = [deviations[0] * coefficients[STATIC], deviations[1]];
         let rest = UNEXPLAINED_ERROR * UNEXPLAINED_ERROR;
-        let squares = (0..FEATURES).map(|i| dynamic[i] * row(i)).sum::<f64>();
-        let of_static =
-            self.watts[STATIC] - coefficients[STATIC] * self.features[STATIC][STATIC] - row(STATIC);
-        let of_dynamic = dot(&self.watts, &dynamic) - coefficients[STATIC] * row(STATIC) - squares;
-        let (ss, sd, dd) =
-            (s * s * self.features[STATIC][STATIC] + rest, s * d * row(STATIC), d * d * squares + rest);
+        let Sums { count, dynamic, squares } = self.sums(coefficients);
+        let of_static = self.watts[STATIC] - coefficients[STATIC] * count - dynamic;
+        let of_dynamic = dot_dynamic(&self.watts, coefficients) - coefficients[STATIC] * dynamic - squares;
+        let (ss, sd, dd) = (s * s * count + rest, s * d * dynamic, d * d * squares + rest);
         let (static_error, dynamic_error, determinant) = (s * of_static, d * of_dynamic, ss * dd - sd * sd);
         let correction = Correction {
             of_static: deviations[0] * (dd * static_error - sd * dynamic_error) / determinant,
@@ -69,17 +71,42 @@ impl LastSeconds {
         let is_finite = correction.of_static.is_finite() && correction.of_dynamic.is_finite();
         if is_finite { correction } else { Correction::default() }
     }
+
+    /// How surely the last seconds tell static power from a dynamic power that is off by an unknown factor:
+    /// one over the variance of static power, 1/W². `noise` is the variance of what `coefficients` leave
+    /// unexplained of power over a second, as a part of it. It is 0 where the load did not vary.
+    pub(super) fn static_precision(&self, coefficients: &Coefficients, noise: f64) -> f64 {
+        let Sums { count, dynamic, squares } = self.sums(coefficients);
+        let left = count - dynamic * dynamic / squares.max(f64::MIN_POSITIVE);
+        RECENT_SECONDS * left.max(0.0) / noise.max(f64::MIN_POSITIVE)
+    }
+
+    fn sums(&self, coefficients: &Coefficients) -> Sums {
+        let row = |i: usize| dot_dynamic(&self.features[i], coefficients);
+        let squares = (0..FEATURES).filter(|&i| i != STATIC).map(|i| coefficients[i] * row(i)).sum();
+        Sums { count: self.features[STATIC][STATIC], dynamic: row(STATIC), squares }
+    }
+}
+
+/// The product with the coefficients of dynamic power.
+fn dot_dynamic(of: &Features, coefficients: &Coefficients) -> f64 {
+    of.iter().zip(coefficients).enumerate().filter(|(i, _)| *i != STATIC).map(|(_, (a, b))| a * b).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The correction after a minute of seconds in which CPU time is each of `loads` in turn: coefficients
-    /// say 10 W of static power and 10 W per CPU, and they differ by `parts` from what is drawn.
-    fn corrected(loads: &[f64], parts: [f64; 2], deviations: [f64; 2]) -> [f64; 2] {
+    /// 10 W of static power and 10 W per CPU.
+    fn coefficients() -> Coefficients {
         let mut coefficients = [0.0; FEATURES];
         (coefficients[STATIC], coefficients[Feature::Time as usize]) = (10.0, 10.0);
+        coefficients
+    }
+
+    /// A minute of seconds in which CPU time is each of `loads` in turn. What is drawn differs by `parts`
+    /// from what [`coefficients`] say.
+    fn minute(loads: &[f64], parts: [f64; 2]) -> LastSeconds {
         let mut seconds = LastSeconds::default();
         for second in 0..60 {
             let mut rates = [0.0; FEATURES];
@@ -91,8 +118,25 @@ mod tests {
                 1e-3,
             );
         }
-        let Correction { of_static, of_dynamic } = seconds.correction(&coefficients, deviations);
+        seconds
+    }
+
+    fn corrected(loads: &[f64], parts: [f64; 2], deviations: [f64; 2]) -> [f64; 2] {
+        let Correction { of_static, of_dynamic } =
+            minute(loads, parts).correction(&coefficients(), deviations);
         [of_static, of_dynamic]
+    }
+
+    #[test]
+    fn static_power_is_known_as_far_as_the_load_varied() {
+        // Power is off by 0.1 % of itself from second to second.
+        let error =
+            |loads: &[f64]| 1.0 / minute(loads, [0.0; 2]).static_precision(&coefficients(), 1e-6).sqrt();
+        // Half of the seconds draw 10 W, each with an error of 10 mW. 15 seconds count.
+        let (often, constant) = (error(&[0.0, 1.0]), error(&[1.0]));
+        assert!((often / (0.01 / 7.5_f64.sqrt()) - 1.0).abs() < 0.05, "{often}");
+        assert!(constant > 1e3, "{constant}");
+        assert!(error(&[0.9, 1.1]) > 3.0 * often);
     }
 
     #[test]

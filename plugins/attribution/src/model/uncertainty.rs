@@ -2,7 +2,8 @@
 //! intervals of consumers' energy of them.
 //!
 //! **Static power** is off as `static_power.rs` says until the observations show it. Then its drift remains,
-//! as far as the model's error lets it be seen, and that warmth adds more or less than is assumed. **What use
+//! as far as the model's error lets it be seen, and that warmth adds more or less than is assumed, as far as
+//! the last seconds do not show that. **What use
 //! costs** depends on the code, which no counter shows. When a consumer comes or goes, power changes by what
 //! it draws: what the fit leaves unexplained of such changes, beyond the meter's noise, is how much consumers
 //! deviate. **The meter** is early or late, as far as short windows vary more than observations do.
@@ -37,6 +38,8 @@ pub(crate) struct Uncertainty {
 pub(super) struct StandardErrors {
     /// Of static power, W; `None` before the first observation.
     static_watts: Option<f64>,
+    /// How surely the last seconds show what warmth adds to static power: one over its variance, 1/W².
+    static_precision: f64,
     deviation: f64,
     /// How often `deviation` was observed.
     observed: f64,
@@ -47,7 +50,7 @@ pub(super) struct StandardErrors {
 impl Default for StandardErrors {
     fn default() -> Self {
         let edge = METER_EDGE.as_secs_f64();
-        Self { static_watts: None, deviation: DEFAULT_DEVIATION, observed: 0.0, edge }
+        Self { static_watts: None, static_precision: 0.0, deviation: DEFAULT_DEVIATION, observed: 0.0, edge }
     }
 }
 
@@ -56,12 +59,13 @@ impl PowerModel {
     pub(crate) fn uncertainty(&self, window: &ObservedWindow) -> Uncertainty {
         let errors = &self.errors;
         let energy = window.microjoules as f64;
-        let seconds = window.ns as f64 * 1e-9;
+        let seconds = window.ns.max(1) as f64 * 1e-9;
         let static_part = self.static_part(window);
-        let warmth = self.warmth.error() * energy * (1.0 - static_part);
+        let dynamic_watts = energy * 1e-6 / seconds * (1.0 - static_part);
+        let warmth = (self.warmth.error() * dynamic_watts).powi(-2) + errors.static_precision;
         let static_energy = match (errors.static_watts, self.given_watts) {
             (_, Some(_)) => 0.0,
-            (Some(watts), None) => (watts * seconds * 1e6).hypot(warmth),
+            (Some(watts), None) => watts.hypot(warmth.powf(-0.5)) * seconds * 1e6,
             (None, None) => energy * self.prior.static_part_error(window.utilisation()),
         };
         // Static energy takes its part of the meter's error in short windows.
@@ -90,6 +94,10 @@ impl PowerModel {
         };
         let noise = |seconds: f64| SQRT_2 * errors.edge / seconds;
         errors.static_watts = self.static_watts_error(noise(observation.seconds));
+        errors.static_precision = candidate.coefficients.as_ref().map_or(0.0, |coefficients| {
+            let unexplained = self.learner.unexplained(coefficients, 1.0);
+            self.learner.last_seconds().static_precision(coefficients, unexplained)
+        });
         let long = observation.seconds.max(LONG_OBSERVATION.as_secs_f64());
         if let Some(deviation) = self.observed_deviation([observation.seconds, long].map(noise)) {
             errors.observed += 1.0;
