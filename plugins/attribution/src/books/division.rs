@@ -31,6 +31,8 @@ pub(crate) struct Share {
     pub(crate) at_idle: u64,
     pub(crate) code: Option<Code>,
     pub(crate) own: Option<Own>,
+    /// The part of the dynamic energy, 0 to 1, that it has because it kept the package awake.
+    pub(crate) awake: f32,
 }
 
 impl Share {
@@ -119,8 +121,10 @@ impl Division {
         for &slot in &*consumers {
             let Used { amounts, code, .. } = &used[slot];
             let own = weigher.own(slot);
-            shares.push(Share { code: *code, own, ..Share::default() });
-            weights.push(weigher.weigh(amounts, *code, own, Some(kinds)));
+            let weight = weigher.weigh(amounts, *code, own, Some(kinds));
+            let awake = weigher.awake_part(amounts, weight);
+            shares.push(Share { code: *code, own, awake, ..Share::default() });
+            weights.push(weight);
         }
         let known: u64 = weights.iter().fold(0, |sum, w| sum.saturating_add(*w));
         let known_ns = busy_ns - unknown_ns;
@@ -192,7 +196,7 @@ impl Division {
                 weights.extend(siblings.iter().map(|&slot| used[slot].amounts[Quantity::Time as usize]));
             }
             let first = thread_shares.len();
-            let nothing = Share { code: share.code, own: share.own, ..Share::default() };
+            let nothing = Share { dynamic: 0, at_idle: 0, ..share };
             thread_shares.resize(first + siblings.len(), nothing);
             let phase = phases.next();
             split(share.dynamic, weights, phase, |i, part| thread_shares[first + i].dynamic = part);

@@ -6,7 +6,8 @@
 //! It is that of its kind of code, and its own beside others of that kind (`model/cost_variances.rs`). Both
 //! are the same error in every window, but less and less of it remains unknown ([`LastingError`]). A meter
 //! that is early or late at the edge between two windows only moves energy from one to the other: it matters
-//! as far as the consumer's share differs in both, and adds up in squares.
+//! as far as the consumer's share differs in both, and adds up in squares. So does not knowing when within a
+//! window each ran, where that decides who kept a package awake.
 
 use super::closed_window::ClosedWindow;
 use super::division::{Division, Share};
@@ -18,7 +19,7 @@ const DEVIATIONS: f64 = 1.96;
 
 /// The part of what the model leaves unexplained, as a standard deviation, by which a consumer's cost is off
 /// at least: coefficients that were fitted to a meter of much noise are off, too.
-const OWN_PART: f64 = 0.2;
+const OWN_PART: f64 = 0.1;
 
 /// What is uncertain in one window, in µJ.
 #[derive(Clone, Debug)]
@@ -80,7 +81,7 @@ pub(crate) struct Spread {
     common: LastingError,
     /// That of its own cost, in µJ.
     own: LastingError,
-    /// Those at edges, µJ².
+    /// Those at edges, and of who kept the package awake, µJ².
     edges: f64,
     /// At the end of its last window, µJ; and which one that was.
     last_edge: f64,
@@ -131,6 +132,12 @@ impl Spread {
             None => model.deviation.powi(2) * (1.0 - 2.0 * part + squares).max(0.0),
         };
         self.own.add(energy, variance);
+        if share.awake > 0.0 {
+            // Those that run at the same time share it: each is off by half of what that time is off by,
+            // which is anywhere between none of its own and all of it.
+            let own = energy * f64::from(share.awake) / 12.0_f64.sqrt();
+            self.edges += (0.5 * own.min(model.awake_energy)).powi(2);
+        }
         let edge = part * model.edge_energy;
         let before = if follows { self.last_edge } else { 0.0 };
         if before == 0.0 {
@@ -159,7 +166,7 @@ mod tests {
     use super::*;
     use crate::code::Code;
 
-    const SHARE: Share = Share { dynamic: 500_000, at_idle: 0, code: None, own: None };
+    const SHARE: Share = Share { dynamic: 500_000, at_idle: 0, code: None, own: None, awake: 0.0 };
 
     fn window(codes: &CodeCosts, number: u32, model: Uncertainty) -> WindowSpread<'_> {
         WindowSpread::of(number, model, (codes, &ByKind::default()), [1e6, 1e6], [SHARE, SHARE].into_iter())
@@ -218,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_consumer_that_was_alone_has_only_static_power_s_error_and_the_edges() {
-        let model = Uncertainty { static_energy: 0.0, deviation: 0.1, edge_energy: 0.0 };
+        let model = Uncertainty { deviation: 0.1, ..Uncertainty::default() };
         let (codes, mut spread) = (CodeCosts::default(), Spread::default());
         let code = Code::of(&[1, 0, 1, 1, 0, 0]);
         for code in [None, code] {
@@ -286,6 +293,20 @@ mod tests {
         close(errors(&[1], model), both_ends);
         close(errors(&[1, 2, 3, 4], model), both_ends);
         close(errors(&[1, 3], model), 0.01);
+    }
+
+    #[test]
+    fn who_kept_a_package_awake_is_as_uncertain_as_usage_leaves_it_and_averages_out() {
+        let error = |awake: f32, awake_energy: f64| {
+            let model = Uncertainty { awake_energy, ..Uncertainty::default() };
+            let (codes, mut spread) = (CodeCosts::default(), Spread::default());
+            (1..=4).for_each(|n| spread.add(&window(&codes, n, model), Share { awake, ..SHARE }));
+            spread.half_width() / DEVIATIONS
+        };
+        // Half of it, in each of four windows; and no more than what it was awake itself.
+        close(error(0.8, 20_000.0), 4.0_f64.sqrt() * 0.01);
+        close(error(0.5, 1e6), 4.0_f64.sqrt() * 0.5 * 0.25 / 12.0_f64.sqrt());
+        assert_eq!((error(0.0, 20_000.0), error(0.8, 0.0)), (0.0, 0.0));
     }
 
     #[test]

@@ -171,7 +171,7 @@ pub(super) const METER_EDGE: Duration = Duration::from_micros(289);
 /// true proportions, processes of a window or two are 1.25 % off in the evaluation where windows suggest 1.03
 /// %, and divided by what is learnt they are further off than that: with this, intervals of short processes
 /// cover as many in windows of 10 ms as in those of 1 s.
-pub(super) const EDGE_SPREAD: f64 = 1.6;
+pub(super) const EDGE_SPREAD: f64 = 1.65;
 /// How much consumers deviate from what their use costs, as a part of it, before changes of power show it:
 /// CPU time alone is that far off.
 pub(super) const DEFAULT_DEVIATION: f64 = 0.2;

@@ -47,7 +47,7 @@ impl ObservedWindow {
     }
 
     /// The variance of the time in which something ran, s²: all that usage allows is equally likely.
-    fn awake_variance(&self) -> f64 {
+    pub(super) fn awake_variance(&self) -> f64 {
         let [least, most] = self.awake.map(|part| part * self.ns as f64 * 1e-9);
         (most - least).max(0.0).powi(2) / 12.0
     }

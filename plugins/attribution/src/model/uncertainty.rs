@@ -19,7 +19,7 @@ use super::constants::{
     MAX_DEVIATION, MEAN_TO_STANDARD, METER_EDGE, MIN_DEVIATION, MIN_SIGNAL, STATIC_DRIFT, UNSEEN_DRIFT,
 };
 use super::difference_fit::Changes;
-use super::features::terms;
+use super::features::{Feature, terms};
 use super::observation::{Observation, ObservedWindow};
 
 /// Standard errors of what the books take from the model in one window.
@@ -31,6 +31,8 @@ pub(crate) struct Uncertainty {
     pub(crate) deviation: f64,
     /// Of the energy that the meter counts to the wrong one of two windows, at an edge, µJ.
     pub(crate) edge_energy: f64,
+    /// Of the energy that is drawn because the package was awake, µJ: usage does not say for how long.
+    pub(crate) awake_energy: f64,
 }
 
 /// The standard errors as of the last observation.
@@ -72,7 +74,10 @@ impl PowerModel {
         let dynamic_part = 1.0 - static_part * self.candidate().meter_part();
         let edge = EDGE_SPREAD * errors.edge;
         let edge_energy = energy * dynamic_part * (edge / seconds.max(edge));
-        Uncertainty { static_energy, deviation: errors.deviation, edge_energy }
+        let awake_watts =
+            self.candidate().coefficients.as_ref().map_or(0.0, |of| of[Feature::Awake as usize]);
+        let awake_energy = awake_watts * window.awake_variance().sqrt() * 1e6;
+        Uncertainty { static_energy, deviation: errors.deviation, edge_energy, awake_energy }
     }
 
     /// The part of a window's energy that is static, 0 to 1.

@@ -30,6 +30,16 @@ impl Weigher<'_> {
         self.model.codes.own(slot)
     }
 
+    /// The part of this `weight`, 0 to 1, that a consumer has because it kept the package awake; it used
+    /// `amounts`.
+    pub(crate) fn awake_part(&self, amounts: &Amounts, weight: u64) -> f32 {
+        let Some(awake) = &self.awake else { return 0.0 };
+        let watts =
+            self.model.candidate().coefficients.as_ref().map_or(0.0, |of| of[Feature::Awake as usize]);
+        let picojoules = watts * awake.share(amounts[Quantity::Time as usize]) * 1e12;
+        (picojoules / weight.max(1) as f64).min(1.0) as f32
+    }
+
     /// The weight of `amounts` that a consumer used which ran `code` and has this effect of its `own`.
     /// Weights are comparable within a domain and window only. If `kinds` are given, what it used is added to
     /// what its kind of code did, as far as that has an effect.
