@@ -147,10 +147,11 @@ impl Spread {
         (self.last_edge, self.last_window) = (edge, *number);
     }
 
-    /// Adds a window to the spread of static energy itself.
+    /// Adds a window to the spread of static energy itself. Standard errors add up: readers subtract what it
+    /// was earlier, to know that of the time since.
     pub(crate) fn add_static(&mut self, window: &WindowSpread<'_>) {
         if window.dynamic > 0.0 {
-            self.common.add(1.0, window.model.static_energy.powi(2));
+            self.common.variance = (self.common.variance.sqrt() + window.model.static_energy).powi(2);
         }
     }
 
@@ -318,5 +319,8 @@ mod tests {
         idle.add_static(&window(&codes, 1, model));
         idle.add_static(&WindowSpread { dynamic: 0.0, ..window(&codes, 2, model) });
         close(idle.half_width() / DEVIATIONS, 0.04);
+        // What it was then can be subtracted, although more is known now.
+        idle.add_static(&window(&codes, 3, Uncertainty { static_energy: 10_000.0, ..model }));
+        close(idle.half_width() / DEVIATIONS, 0.05);
     }
 }
