@@ -132,6 +132,9 @@ pub(super) const MIN_CODE_ERROR: f64 = 0.001;
 /// How much what consumers of the same kind of code execute is expected to differ: the standard deviation, as
 /// a part.
 pub(super) const OWN_SPREAD: f64 = 0.023;
+/// The part of what a core draws that depends on what it executes, at least: where instructions rise and fall
+/// with cycles, the fit may give them nothing.
+pub(super) const LEAST_EXECUTED: f64 = 0.2;
 
 // ---- What was learnt in an earlier run
 // ------------------------------------------------------------------------------------------

@@ -121,6 +121,7 @@ mod tests {
         seconds
     }
 
+    /// The correction after [`minute`].
     fn corrected(loads: &[f64], parts: [f64; 2], deviations: [f64; 2]) -> [f64; 2] {
         let Correction { of_static, of_dynamic } =
             minute(loads, parts).correction(&coefficients(), deviations);

@@ -3,6 +3,7 @@
 
 use wattrace_api::weighted_cycles;
 
+use super::constants::LEAST_EXECUTED;
 use crate::amounts::Amounts;
 
 /// A term of power.
@@ -93,11 +94,13 @@ pub(super) fn dynamic_watts(coefficients: &Coefficients, rates: &Features) -> f6
     coefficients.iter().zip(rates).skip(1).map(|(c, rate)| c * rate).sum()
 }
 
-/// The part of [`dynamic_watts`] that depends on what is executed: instructions and cache misses. The rest is
-/// drawn by any code that runs.
+/// The part of [`dynamic_watts`] that depends on what is executed: instructions and cache misses, or
+/// `LEAST_EXECUTED` of what a core draws where that is more. The rest is drawn by any code that runs.
 pub(super) fn executed_watts(coefficients: &Coefficients, rates: &Features) -> f64 {
     const EXECUTED: [Feature; 3] = [Feature::Instructions, Feature::InstructionsFast, Feature::CacheMisses];
-    EXECUTED.iter().map(|&f| coefficients[f as usize] * rates[f as usize]).sum()
+    let watts = |feature: Feature| coefficients[feature as usize] * rates[feature as usize];
+    let of_core = dynamic_watts(coefficients, rates) - watts(Feature::Awake);
+    EXECUTED.map(watts).iter().sum::<f64>().max(LEAST_EXECUTED * of_core)
 }
 
 /// The dynamic energy that `coefficients` predict for features, pJ.
@@ -108,6 +111,23 @@ pub(super) fn picojoules(coefficients: &Coefficients, features: &Features) -> f6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_is_executed_even_where_the_fit_gives_all_to_cycles() {
+        let watts = |cycles: f64, instructions: f64| {
+            let of = |pairs: [(Feature, f64); 3]| {
+                let mut all = [0.0; FEATURES];
+                pairs.into_iter().for_each(|(feature, value)| all[feature as usize] = value);
+                all
+            };
+            let costs = [cycles, instructions, 10.0];
+            let features = [Feature::Cycles, Feature::Instructions, Feature::Awake];
+            let coefficients = of(std::array::from_fn(|n| (features[n], costs[n])));
+            executed_watts(&coefficients, &of(features.map(|feature| (feature, 2.0))))
+        };
+        assert_eq!(watts(3.0, 2.0), 4.0);
+        assert_eq!(watts(5.0, 0.0), LEAST_EXECUTED * 10.0);
+    }
 
     #[test]
     fn cycles_are_weighted_by_the_clock_at_which_each_ran_or_by_the_mean_if_that_is_all_there_is() {
