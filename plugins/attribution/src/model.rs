@@ -81,7 +81,7 @@ use static_power::StaticPower;
 use uncertainty::StandardErrors;
 pub(crate) use uncertainty::Uncertainty;
 use warmth::Warmth;
-pub(crate) use weigher::Weigher;
+pub(crate) use weigher::{Weigher, Weight};
 
 /// A domain's model.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use super::split::{Phases, split};
 use super::usage_records::HeldMemory;
 use crate::amounts::{Amounts, Quantity};
 use crate::code::Code;
-use crate::model::{ByKind, Own, Weigher};
+use crate::model::{ByKind, Own, Weigher, Weight};
 
 /// Where a domain's static energy goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,8 +121,7 @@ impl Division {
         for &slot in &*consumers {
             let Used { amounts, code, .. } = &used[slot];
             let own = weigher.own(slot);
-            let weight = weigher.weigh(amounts, *code, own, Some(kinds));
-            let awake = weigher.awake_part(amounts, weight);
+            let Weight { weight, awake } = weigher.weigh(amounts, *code, own, Some(kinds));
             shares.push(Share { code: *code, own, awake, ..Share::default() });
             weights.push(weight);
         }
@@ -189,7 +188,9 @@ impl Division {
             let share = of_process.and_then(|used| shares.get(used.position)).copied().unwrap_or_default();
             weights.clear();
             weights.extend(
-                siblings.iter().map(|&slot| weigher.weigh(&used[slot].amounts, share.code, share.own, None)),
+                siblings
+                    .iter()
+                    .map(|&slot| weigher.weigh(&used[slot].amounts, share.code, share.own, None).weight),
             );
             if weights.iter().all(|&weight| weight == 0) {
                 weights.clear();

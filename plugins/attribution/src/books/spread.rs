@@ -62,7 +62,7 @@ impl<'a> WindowSpread<'a> {
             squares += part * part;
             if let Some(code) = share.code {
                 by_code.add(code, part);
-                let executed = part * codes.kept_effect_of(code).map_or(1.0, |effect| kinds.executed(effect));
+                let executed = part * codes.executed_part(kinds, code);
                 match share.own {
                     Some(own) => by_own[own.place()] += executed,
                     None => without_own += executed * executed,

@@ -109,6 +109,11 @@ impl Candidate {
         self.coefficients.as_ref().filter(|_| self.basis == Basis::Fitted)
     }
 
+    /// What a package draws while anything runs on it, W; 0 where that is not known to cost something.
+    pub(super) fn awake_watts(&self) -> f64 {
+        self.coefficients.as_ref().map_or(0.0, |of| of[Feature::Awake as usize])
+    }
+
     /// The dynamic energy that it predicts for the features of a window, µJ; `None` without coefficients.
     pub(super) fn dynamic_energy(&self, features: &Features) -> Option<f64> {
         Some(picojoules(&self.coefficients?, features) * 1e-6 * self.dynamic_factor())

@@ -169,7 +169,7 @@ impl CodeCosts {
     }
 
     /// The effect of `code`, if it is kept.
-    pub(crate) fn kept_effect_of(&self, code: Code) -> Option<usize> {
+    pub(super) fn kept_effect_of(&self, code: Code) -> Option<usize> {
         self.codes.iter().position(|kept| *kept == code)
     }
 

@@ -10,7 +10,7 @@
 //! seconds, which all candidates share.
 
 use super::constants::{RECENT_SECONDS, UNEXPLAINED_ERROR};
-use super::features::{Coefficients, FEATURES, Feature, Features};
+use super::features::{Coefficients, FEATURES, Feature, Features, dynamic_watts};
 use super::nnls::Matrix;
 use super::observation::Observation;
 use super::recent::kept;
@@ -61,7 +61,7 @@ impl LastSeconds {
         let rest = UNEXPLAINED_ERROR * UNEXPLAINED_ERROR;
         let Sums { count, dynamic, squares } = self.sums(coefficients);
         let of_static = self.watts[STATIC] - coefficients[STATIC] * count - dynamic;
-        let of_dynamic = dot_dynamic(&self.watts, coefficients) - coefficients[STATIC] * dynamic - squares;
+        let of_dynamic = dynamic_watts(coefficients, &self.watts) - coefficients[STATIC] * dynamic - squares;
         let (ss, sd, dd) = (s * s * count + rest, s * d * dynamic, d * d * squares + rest);
         let (static_error, dynamic_error, determinant) = (s * of_static, d * of_dynamic, ss * dd - sd * sd);
         let correction = Correction {
@@ -82,15 +82,10 @@ impl LastSeconds {
     }
 
     fn sums(&self, coefficients: &Coefficients) -> Sums {
-        let row = |i: usize| dot_dynamic(&self.features[i], coefficients);
+        let row = |i: usize| dynamic_watts(coefficients, &self.features[i]);
         let squares = (0..FEATURES).filter(|&i| i != STATIC).map(|i| coefficients[i] * row(i)).sum();
         Sums { count: self.features[STATIC][STATIC], dynamic: row(STATIC), squares }
     }
-}
-
-/// The product with the coefficients of dynamic power.
-fn dot_dynamic(of: &Features, coefficients: &Coefficients) -> f64 {
-    of.iter().zip(coefficients).enumerate().filter(|(i, _)| *i != STATIC).map(|(_, (a, b))| a * b).sum()
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ use super::features::Features;
 use super::predicted::{ByKind, ByOwn, Own};
 use crate::code::{ByCode, Code};
 
+/// The executed part of a kind that is not kept.
+const ALL: f64 = 1.0;
+
 /// The variances of one window.
 #[derive(Clone, Debug)]
 pub(crate) struct CostVariances<'a> {
@@ -92,6 +95,12 @@ impl CodeCosts {
         CostVariances { costs: self, by_code, kinds: found, with_all, of_all }
     }
 
+    /// The part of the energy of `code`, 0 to 1, that is predicted for what it executes: all of it where the
+    /// kind is not kept.
+    pub(crate) fn executed_part(&self, kinds: &ByKind, code: Code) -> f64 {
+        self.kept_effect_of(code).map_or(ALL, |effect| kinds.executed(effect))
+    }
+
     /// The covariance of an unknown with what a kind costs, which has this effect.
     fn with_kind(&self, unknown: usize, effect: usize, kind: &Kind) -> f64 {
         let row = &self.covariance[unknown];
@@ -107,7 +116,7 @@ impl CostVariances<'_> {
         let kind = costs.kept_effect_of(code).map(|effect| (effect, &self.kinds[effect]));
         let (of_kind, with_kind, executed) = match kind {
             Some((_, kind)) => (kind.variance, kind.with_all, kind.executed),
-            None => (costs.spread, self.by_code.of(code) * costs.spread, 1.0),
+            None => (costs.spread, self.by_code.of(code) * costs.spread, ALL),
         };
         let (of_own, with_own) = match own.map(|own| KEPT_CODES + own.place()) {
             Some(own) => {

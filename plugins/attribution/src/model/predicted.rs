@@ -63,7 +63,7 @@ impl ByKind {
     }
 
     /// The part of its energy, 0 to 1, that a kind is predicted for what it executes; 0 if it used none.
-    pub(crate) fn executed(&self, effect: usize) -> f64 {
+    pub(super) fn executed(&self, effect: usize) -> f64 {
         self.0.get(effect).map_or(0.0, KindUse::executed_part)
     }
 

@@ -20,7 +20,10 @@ fn load(amounts: &Amounts, watts: f64) -> ObservedWindow {
 
 /// The weight of a consumer that used `amounts` alone.
 fn weight(model: &PowerModel, amounts: &Amounts) -> u64 {
-    model.weigher(SECOND, [amounts[Quantity::Time as usize]].into_iter()).weigh(amounts, None, None, None)
+    model
+        .weigher(SECOND, [amounts[Quantity::Time as usize]].into_iter())
+        .weigh(amounts, None, None, None)
+        .weight
 }
 
 /// The kind of weights in use.
@@ -248,7 +251,8 @@ fn kinds_of_code_are_charged_what_they_cost_beyond_what_counters_show() {
     let weigher = model.weigher(SECOND, std::iter::empty());
     let error = |slot, kind, code: fn(&Amounts) -> Option<Code>| {
         let (amounts, own) = (amounts(kind, 1.0), weigher.own(slot));
-        (weigher.weigh(&amounts, code(&amounts), own, None) as f64 * 1e-12 / power(kind, 1.0) - 1.0).abs()
+        (weigher.weigh(&amounts, code(&amounts), own, None).weight as f64 * 1e-12 / power(kind, 1.0) - 1.0)
+            .abs()
     };
     let worst =
         |code| kinds.iter().enumerate().map(|(slot, &kind)| error(slot, kind, code)).fold(0.0, f64::max);
@@ -273,7 +277,7 @@ fn beside_a_busy_one(kind: &ResourceKind, awake_watts: f64) -> [f64; 2] {
         model.observe(&window([[0.0, 1.0, 0.5, 0.0][i % 4], [0.0, 0.0, 0.3, 0.6, 1.0][i % 5]]));
     }
     let weigher = model.weigher(SECOND, [SECOND, SECOND / 10].into_iter());
-    let weight = |part| weigher.weigh(&amounts(part, 1.0), None, None, None) as f64;
+    let weight = |part| weigher.weigh(&amounts(part, 1.0), None, None, None).weight as f64;
     [weight(0.1) / weight(1.0), model.static_power().unwrap()]
 }
 

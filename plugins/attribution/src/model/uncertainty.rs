@@ -3,10 +3,10 @@
 //!
 //! **Static power** is off as `static_power.rs` says until the observations show it. Then its drift remains,
 //! as far as the model's error lets it be seen, and that warmth adds more or less than is assumed, as far as
-//! the last seconds do not show that. **What use
-//! costs** depends on the code, which no counter shows. When a consumer comes or goes, power changes by what
-//! it draws: what the fit leaves unexplained of such changes, beyond the meter's noise, is how much consumers
-//! deviate. **The meter** is early or late, as far as short windows vary more than observations do.
+//! the last seconds do not show that. **What use costs** depends on the code, which no counter shows. When a
+//! consumer comes or goes, power changes by what it draws: what the fit leaves unexplained of such changes,
+//! beyond the meter's noise, is how much consumers deviate. **The meter** is early or late, as far as short
+//! windows vary more than observations do.
 //!
 //! A meter that somebody tampers with (noise, steps, filters) leaves more unexplained, and all intervals
 //! grow.
@@ -19,7 +19,7 @@ use super::constants::{
     MAX_DEVIATION, MEAN_TO_STANDARD, METER_EDGE, MIN_DEVIATION, MIN_SIGNAL, STATIC_DRIFT, UNSEEN_DRIFT,
 };
 use super::difference_fit::Changes;
-use super::features::{Feature, terms};
+use super::features::terms;
 use super::observation::{Observation, ObservedWindow};
 
 /// Standard errors of what the books take from the model in one window.
@@ -64,19 +64,17 @@ impl PowerModel {
         let seconds = window.ns.max(1) as f64 * 1e-9;
         let static_part = self.static_part(window);
         let dynamic_watts = energy * 1e-6 / seconds * (1.0 - static_part);
-        let warmth = (self.warmth.error() * dynamic_watts).powi(-2) + errors.static_precision;
+        let precision = (self.warmth.error() * dynamic_watts).powi(-2) + errors.static_precision;
         let static_energy = match (errors.static_watts, self.given_watts) {
             (_, Some(_)) => 0.0,
-            (Some(watts), None) => watts.hypot(warmth.powf(-0.5)) * seconds * 1e6,
+            (Some(watts), None) => watts.hypot(precision.powf(-0.5)) * seconds * 1e6,
             (None, None) => energy * self.prior.static_part_error(window.utilisation()),
         };
         // Static energy takes its part of the meter's error in short windows.
         let dynamic_part = 1.0 - static_part * self.candidate().meter_part();
         let edge = EDGE_SPREAD * errors.edge;
         let edge_energy = energy * dynamic_part * (edge / seconds.max(edge));
-        let awake_watts =
-            self.candidate().coefficients.as_ref().map_or(0.0, |of| of[Feature::Awake as usize]);
-        let awake_energy = awake_watts * window.awake_variance().sqrt() * 1e6;
+        let awake_energy = self.candidate().awake_watts() * window.awake_variance().sqrt() * 1e6;
         Uncertainty { static_energy, deviation: errors.deviation, edge_energy, awake_energy }
     }
 

@@ -3,7 +3,7 @@
 use super::PowerModel;
 use super::awake::Awake;
 use super::basis::Basis;
-use super::features::{Feature, executed_watts, features, picojoules};
+use super::features::{Coefficients, Feature, executed_watts, features, picojoules};
 use super::predicted::{ByKind, Own};
 use crate::amounts::{Amounts, Quantity};
 use crate::code::Code;
@@ -15,11 +15,18 @@ pub(crate) struct Weigher<'a> {
     awake: Option<Awake>,
 }
 
+/// What a consumer weighs in a window.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weight {
+    pub(crate) weight: u64,
+    /// The part of it, 0 to 1, that it has because it kept the package awake.
+    pub(crate) awake: f32,
+}
+
 impl PowerModel {
     /// That of a window of `ns`, in which consumers ran for these `times`, ns.
     pub(crate) fn weigher(&self, ns: u64, times: impl Iterator<Item = u64>) -> Weigher<'_> {
-        let coefficients = self.candidate().coefficients.as_ref();
-        let costs = coefficients.is_some_and(|of| of[Feature::Awake as usize] > 0.0);
+        let costs = self.candidate().awake_watts() > 0.0;
         Weigher { model: self, awake: costs.then(|| Awake::of(ns, times)) }
     }
 }
@@ -28,16 +35,6 @@ impl Weigher<'_> {
     /// The own effect of the consumer in `slot`, if it has one.
     pub(crate) fn own(&self, slot: usize) -> Option<Own> {
         self.model.codes.own(slot)
-    }
-
-    /// The part of this `weight`, 0 to 1, that a consumer has because it kept the package awake; it used
-    /// `amounts`.
-    pub(crate) fn awake_part(&self, amounts: &Amounts, weight: u64) -> f32 {
-        let Some(awake) = &self.awake else { return 0.0 };
-        let watts =
-            self.model.candidate().coefficients.as_ref().map_or(0.0, |of| of[Feature::Awake as usize]);
-        let picojoules = watts * awake.share(amounts[Quantity::Time as usize]) * 1e12;
-        (picojoules / weight.max(1) as f64).min(1.0) as f32
     }
 
     /// The weight of `amounts` that a consumer used which ran `code` and has this effect of its `own`.
@@ -49,10 +46,10 @@ impl Weigher<'_> {
         code: Option<Code>,
         own: Option<Own>,
         kinds: Option<&mut ByKind>,
-    ) -> u64 {
+    ) -> Weight {
         let candidate = self.model.candidate();
         let time = amounts[Quantity::Time as usize];
-        match candidate.basis {
+        let weight = match candidate.basis {
             Basis::Time => time,
             Basis::Cycles => amounts[Quantity::Cycles as usize],
             Basis::Instructions => amounts[Quantity::Instructions as usize],
@@ -62,21 +59,39 @@ impl Weigher<'_> {
                 time - shared + (shared as f64 * self.model.smt_factor()) as u64
             }
             Basis::Fitted => match &candidate.coefficients {
-                Some(coefficients) => {
-                    let mut features = features(amounts);
-                    features[Feature::Awake as usize] =
-                        self.awake.as_ref().map_or(0.0, |awake| awake.share(time));
-                    let picojoules = picojoules(coefficients, &features);
-                    let Some(code) = code else { return picojoules as u64 };
-                    let codes = &self.model.codes;
-                    let executed = executed_watts(coefficients, &features);
-                    if let (Some(kinds), Some(effect)) = (kinds, codes.kept_effect_of(code)) {
-                        kinds.add(effect, &features, picojoules * 1e-12, executed);
-                    }
-                    (picojoules + executed * 1e12 * codes.effect(code, own)) as u64
-                }
+                Some(coefficients) => return self.fitted(coefficients, amounts, code, own, kinds),
                 None => time,
             },
+        };
+        Weight { weight, awake: 0.0 }
+    }
+
+    /// The energy that is predicted for `amounts`, as a weight.
+    fn fitted(
+        &self,
+        coefficients: &Coefficients,
+        amounts: &Amounts,
+        code: Option<Code>,
+        own: Option<Own>,
+        kinds: Option<&mut ByKind>,
+    ) -> Weight {
+        let mut features = features(amounts);
+        let time = amounts[Quantity::Time as usize];
+        let awake = self.awake.as_ref().map_or(0.0, |awake| awake.share(time));
+        features[Feature::Awake as usize] = awake;
+        let mut picojoules = picojoules(coefficients, &features);
+        if let Some(code) = code {
+            let codes = &self.model.codes;
+            let executed = executed_watts(coefficients, &features);
+            if let (Some(kinds), Some(effect)) = (kinds, codes.kept_effect_of(code)) {
+                kinds.add(effect, &features, picojoules * 1e-12, executed);
+            }
+            picojoules += executed * 1e12 * codes.effect(code, own);
         }
+        let weight = picojoules as u64;
+        let part = |of: f64| (of / weight.max(1) as f64).min(1.0) as f32;
+        let awake =
+            if awake > 0.0 { part(coefficients[Feature::Awake as usize] * awake * 1e12) } else { 0.0 };
+        Weight { weight, awake }
     }
 }
