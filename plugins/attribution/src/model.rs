@@ -13,7 +13,7 @@
 //! | `observation.rs`, `features.rs` | windows added up to observations; the terms of power |
 //! | `basis.rs`, `candidate.rs` | the kinds of weights; one of them with its coefficients and errors |
 //! | `shared_cores.rs` | what is expected of shared cores |
-//! | `code_costs.rs`, `effect_sums.rs`, `predicted.rs` | by how much kinds of code, and consumers, cost more or less than that |
+//! | `code_costs.rs`, `own_places.rs`, `effect_sums.rs`, `predicted.rs` | by how much kinds of code, and consumers, cost more or less than that |
 //! | `cost_variances.rs` | how far off that is in a window |
 //! | `weigher.rs`, `awake.rs` | the weights of a window's consumers; who kept a package awake |
 //! | `correction.rs` | how power differs now from what coefficients say |
@@ -41,6 +41,7 @@ mod learner;
 mod machine;
 mod nnls;
 mod observation;
+mod own_places;
 mod predicted;
 mod prior;
 mod recent;

@@ -26,6 +26,7 @@ use super::effect_sums::{EFFECTS, EffectSums, Effects, Expected, Posterior, UNKN
 use super::features::{Coefficients, Features};
 use super::nnls::Matrix;
 use super::observation::Observation;
+use super::own_places::{OwnPlaces, Place};
 use super::predicted::{ByOwn, Own, Predicted};
 use super::recent::{RecentMean, kept};
 use crate::code::{ByCode, Code};
@@ -39,10 +40,8 @@ pub(super) const OWN_VARIANCE: f64 = OWN_SPREAD * OWN_SPREAD;
 pub(crate) struct CodeCosts {
     /// The kinds of code that are kept, by effect.
     codes: Vec<Code>,
-    /// The slots of the consumers that have an effect of their own, by place.
-    consumers: [Place; KEPT_CONSUMERS],
-    /// By a consumer's slot, its own effect.
-    own: Vec<Option<Own>>,
+    /// The consumers that have an effect of their own.
+    places: OwnPlaces,
     sums: EffectSums,
     /// The mean of the last seconds, once there is one.
     recent: Option<Recent>,
@@ -59,16 +58,6 @@ pub(crate) struct CodeCosts {
     noise: f64,
 }
 
-/// A place for a consumer's own effect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
-    #[default]
-    Free,
-    Taken(usize),
-    /// The consumer has ended since the last observation, which may still count it.
-    Ended,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Recent {
     mean: RecentMean,
@@ -79,8 +68,7 @@ impl Default for CodeCosts {
     fn default() -> Self {
         Self {
             codes: Vec::with_capacity(KEPT_CODES),
-            consumers: [Place::Free; KEPT_CONSUMERS],
-            own: Vec::new(),
+            places: OwnPlaces::default(),
             sums: EffectSums::default(),
             recent: None,
             energy: [0.0; EFFECTS],
@@ -103,7 +91,7 @@ impl CodeCosts {
 
     /// The own effect of the consumer in `slot`, if it has one.
     pub(crate) fn own(&self, slot: usize) -> Option<Own> {
-        self.own.get(slot).copied().flatten()
+        self.places.of(slot)
     }
 
     /// The part by which what a consumer that runs `code` executes costs more than is predicted.
@@ -113,9 +101,7 @@ impl CodeCosts {
 
     /// The consumer in `slot` has ended: another may get its number.
     pub(super) fn end_consumer(&mut self, slot: usize) {
-        if let Some(own) = self.own.get_mut(slot).and_then(Option::take) {
-            self.consumers[own.place()] = Place::Ended;
-        }
+        self.places.end_consumer(slot);
     }
 
     /// Adds an observation, for which `powers` were predicted, W. Errors are as large as at a power of
@@ -147,7 +133,7 @@ impl CodeCosts {
             None => self.recent = Some(Recent { mean: RecentMean { rates, watts }, powers: drawn }),
         }
         for place in 0..KEPT_CONSUMERS {
-            if self.consumers[place] == Place::Ended {
+            if self.places.at(place) == Place::Ended {
                 self.free(place);
             }
         }
@@ -192,25 +178,19 @@ impl CodeCosts {
     /// Gives the consumer in `slot`, for whose execution `energy` was predicted of late, an effect of its
     /// own, if there is a place or one of less energy.
     fn admit(&mut self, slot: usize, energy: f64) {
-        let free = self.consumers.iter().position(|place| *place == Place::Free);
-        let place = free.unwrap_or_else(|| least_of(&self.energy[KEPT_CODES..]));
-        if let Place::Taken(before) = self.consumers[place] {
+        let place = self.places.first_free().unwrap_or_else(|| least_of(&self.energy[KEPT_CODES..]));
+        if matches!(self.places.at(place), Place::Taken(_)) {
             if self.energy[KEPT_CODES + place] >= energy {
                 return;
             }
-            self.own[before] = None;
             self.free(place);
         }
-        if self.own.len() <= slot {
-            self.own.resize(slot + 1, None);
-        }
-        self.own[slot] = Some(Own::new(place));
-        self.consumers[place] = Place::Taken(slot);
+        self.places.give(place, slot);
         self.energy[KEPT_CODES + place] = energy;
     }
 
     fn free(&mut self, place: usize) {
-        self.consumers[place] = Place::Free;
+        self.places.free(place);
         self.of_own[place] = 0.0;
         self.integrate_out(KEPT_CODES + place, OWN_VARIANCE);
     }
@@ -230,8 +210,7 @@ impl CodeCosts {
     /// observation's power, as a part of it.
     pub(super) fn fit(&mut self, coefficients: &Coefficients, levels: &Matrix, noise: f64) {
         self.noise = noise.max(MIN_CODE_ERROR * MIN_CODE_ERROR);
-        let is_taken = |place: &usize| matches!(self.consumers[*place], Place::Taken(_));
-        let own = (0..KEPT_CONSUMERS).filter(is_taken).map(|place| KEPT_CODES + place);
+        let own = self.places.taken().map(|place| KEPT_CODES + place);
         let kept: Vec<usize> = (0..self.codes.len()).chain(own).collect();
         let squares =
             std::array::from_fn(|effect| if effect < KEPT_CODES { self.spread } else { OWN_VARIANCE });
@@ -456,7 +435,7 @@ mod tests {
         (0..3).for_each(|slot| assert!(costs.own(slot).is_some(), "{slot} was dropped"));
         let last = 10 + KEPT_CODES - 1;
         assert!(costs.own(last).is_some() && costs.own(10).is_none());
-        assert_eq!(costs.own.iter().flatten().count(), KEPT_CONSUMERS);
+        assert_eq!((0..=last).filter_map(|slot| costs.own(slot)).count(), KEPT_CONSUMERS);
     }
 
     #[test]
@@ -464,8 +443,9 @@ mod tests {
         let mut costs = learnt([0.05, -0.08, 0.0], 20);
         costs.end_consumer(0);
         assert_eq!(costs.own(0), None);
-        let place = costs.consumers.iter().position(|place| *place == Place::Ended).expect("its place");
+        let is_ended = |place: &usize| costs.places.at(*place) == Place::Ended;
+        let place = (0..KEPT_CONSUMERS).find(is_ended).expect("its place");
         learn(&mut costs, &one_of_each([0.0, -0.08, 0.0])[1..], 1);
-        assert_eq!((costs.consumers[place], costs.of_own[place]), (Place::Free, 0.0));
+        assert_eq!((costs.places.at(place), costs.of_own[place]), (Place::Free, 0.0));
     }
 }

@@ -1,0 +1,69 @@
+//! Which consumers have an effect of their own: each of these has a place. `code_costs.rs` decides who gets
+//! one, and learns the effects.
+
+use super::constants::KEPT_CONSUMERS;
+use super::predicted::Own;
+
+/// The places.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnPlaces {
+    places: [Place; KEPT_CONSUMERS],
+    /// By a consumer's slot, its place.
+    own: Vec<Option<Own>>,
+}
+
+/// A place for a consumer's own effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Place {
+    #[default]
+    Free,
+    /// By the consumer in this slot.
+    Taken(usize),
+    /// The consumer has ended since the last observation, which may still count it.
+    Ended,
+}
+
+impl OwnPlaces {
+    /// What is at a place.
+    pub(super) fn at(&self, place: usize) -> Place {
+        self.places[place]
+    }
+
+    /// The place of the consumer in `slot`, if it has one.
+    pub(super) fn of(&self, slot: usize) -> Option<Own> {
+        self.own.get(slot).copied().flatten()
+    }
+
+    /// The first free place.
+    pub(super) fn first_free(&self) -> Option<usize> {
+        self.places.iter().position(|place| *place == Place::Free)
+    }
+
+    /// The places that are taken.
+    pub(super) fn taken(&self) -> impl Iterator<Item = usize> {
+        (0..KEPT_CONSUMERS).filter(|&place| matches!(self.places[place], Place::Taken(_)))
+    }
+
+    /// The consumer in `slot` has ended: another may get its number.
+    pub(super) fn end_consumer(&mut self, slot: usize) {
+        if let Some(own) = self.own.get_mut(slot).and_then(Option::take) {
+            self.places[own.place()] = Place::Ended;
+        }
+    }
+
+    /// Nobody has `place` any more.
+    pub(super) fn free(&mut self, place: usize) {
+        if let Place::Taken(slot) = std::mem::take(&mut self.places[place]) {
+            self.own[slot] = None;
+        }
+    }
+
+    /// Gives a free `place` to the consumer in `slot`.
+    pub(super) fn give(&mut self, place: usize, slot: usize) {
+        if self.own.len() <= slot {
+            self.own.resize(slot + 1, None);
+        }
+        self.own[slot] = Some(Own::new(place));
+        self.places[place] = Place::Taken(slot);
+    }
+}
