@@ -50,7 +50,7 @@ const WINDOWS: [Duration; 2] = [Duration::from_secs(1), Duration::from_millis(10
 /// how long threads run, the warm-up, the meter's noise, and when samples are taken.
 const SEEDS: [u64; 9] = [1, 2, 3, 4, 5, 6, 7, 8, 9];
 /// Further seeds for intervals: how many of them cover is a matter of many programs.
-const MORE_SEEDS: std::ops::RangeInclusive<u64> = 10..=100;
+const MORE_SEEDS: std::ops::RangeInclusive<u64> = 10..=300;
 
 /// A scenario to run.
 struct Job<'a> {

@@ -36,6 +36,28 @@ impl Code {
     }
 }
 
+/// What a consumer ran in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ran {
+    pub(crate) code: Code,
+    /// It looked like another kind in the window before: it runs several, and may be a mixture of them.
+    pub(crate) is_mixed: bool,
+}
+
+impl Ran {
+    /// That of a consumer which used `amounts`, and ran code of the kind `before` when it ran last.
+    pub(crate) fn of(amounts: &Amounts, before: Option<Code>) -> Option<Self> {
+        let code = Code::of(amounts)?;
+        Some(Self { code, is_mixed: before.is_some_and(|before| before != code) })
+    }
+
+    /// Code of one kind alone.
+    #[cfg(test)]
+    pub(crate) fn pure(code: Code) -> Self {
+        Self { code, is_mixed: false }
+    }
+}
+
 /// The logarithm of a `ratio` of at least 0 to the base of 2, rounded: the exponent of its representation.
 /// That of 0 is very small.
 fn doublings(ratio: f64) -> i32 {
@@ -129,6 +151,16 @@ mod tests {
             let [cycles, instructions, misses] = counts;
             assert!(code(cycles, instructions, misses).is_some(), "{counts:?}");
         }
+    }
+
+    #[test]
+    fn what_looks_like_another_kind_than_before_may_be_a_mixture() {
+        let amounts = [1_000_000, 0, 3_000_000, 6_000_000, 600, 0];
+        let is_mixed = |before| Ran::of(&amounts, before).map(|ran| ran.is_mixed);
+        assert_eq!(is_mixed(None), Some(false));
+        assert_eq!(is_mixed(code(3_000_000, 6_000_000, 600)), Some(false));
+        assert_eq!(is_mixed(code(3_000_000, 2_000_000, 600)), Some(true));
+        assert_eq!(Ran::of(&[1, 0, 0, 0, 0, 0], None), None);
     }
 
     #[test]

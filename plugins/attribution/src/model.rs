@@ -15,6 +15,7 @@
 //! | `shared_cores.rs` | what is expected of shared cores |
 //! | `code_costs.rs`, `own_places.rs`, `effect_sums.rs`, `predicted.rs` | by how much kinds of code, and consumers, cost more or less than that |
 //! | `cost_variances.rs` | how far off that is in a window |
+//! | `expected_error.rs`, `mixtures.rs` | what is missed because it is not known yet; mixtures of kinds |
 //! | `weigher.rs`, `awake.rs` | the weights of a window's consumers; who kept a package awake |
 //! | `correction.rs` | how power differs now from what coefficients say |
 //! | `working_points.rs`, `difference_fit.rs` | what is remembered: levels of power, and changes of it |
@@ -36,9 +37,11 @@ mod correction;
 mod cost_variances;
 mod difference_fit;
 mod effect_sums;
+mod expected_error;
 mod features;
 mod learner;
 mod machine;
+mod mixtures;
 mod nnls;
 mod observation;
 mod own_places;
@@ -58,7 +61,7 @@ mod working_points;
 use wattrace_api::ResourceKind;
 
 use crate::amounts::Amounts;
-use crate::code::Code;
+use crate::code::Ran;
 use crate::config::Weights;
 use basis::Basis;
 use candidate::Candidate;
@@ -153,17 +156,17 @@ impl PowerModel {
         model
     }
 
-    /// Adds the usage of the consumer in `slot`, which ran `code`, to a window.
+    /// Adds the usage of the consumer in `slot`, and what it ran, to a window.
     pub(crate) fn count(
         &self,
         window: &mut ObservedWindow,
         slot: usize,
         amounts: &Amounts,
-        code: Option<Code>,
+        ran: Option<Ran>,
     ) {
         let features = window.add(amounts);
-        if let (Some(code), Some(costs)) = (code, self.candidate().costs()) {
-            window.predicted.add(slot, self.codes.own(slot), code, executed_watts(costs, &features));
+        if let (Some(ran), Some(costs)) = (ran, self.candidate().costs()) {
+            window.predicted.add(slot, self.codes.own(slot), ran, executed_watts(costs, &features));
         }
     }
 
@@ -327,7 +330,8 @@ impl PowerModel {
         let Some(costs) = self.candidate().costs().copied() else { return self.codes.forget() };
         self.codes.add(observation, powers, self.learner.least_watts());
         let levels = self.learner.levels(self.candidate().level_weight(self.learner.recent()));
-        self.codes.fit(&costs, &levels, self.learner.unexplained(&costs, observation.seconds));
+        let expected = self.codes.expected_error();
+        self.codes.fit(&costs, &levels, self.learner.unexplained(&costs, observation.seconds, expected));
     }
 
     /// Fits every candidate to what was learnt, and chooses the one to use.

@@ -180,9 +180,7 @@ impl Account {
         let mut observed = ObservedWindow::new(energy, covered, idle_ns);
         observed.add(&unknown);
         division.recognise_codes();
-        division
-            .consumers()
-            .for_each(|(slot, amounts, code)| model.count(&mut observed, slot, amounts, code));
+        division.consumers().for_each(|(slot, amounts, ran)| model.count(&mut observed, slot, amounts, ran));
         // No source reports when a device is idle: it is idle while no consumer uses it.
         if is_device(followed.timeline) {
             observed.idle_ns = observed.idle_ns.max(covered.saturating_sub(observed.busy_ns));
@@ -208,6 +206,7 @@ impl Account {
     /// The consumer in `slot` has ended, and all its windows are closed.
     pub(crate) fn end_consumer(&mut self, slot: usize, registry: &Registry, out: &mut Batch) {
         self.model.end_consumer(slot);
+        self.division.end_consumer(slot);
         self.totals.end_consumer(slot, registry, out);
     }
 

@@ -5,7 +5,7 @@ use super::consumers::Consumers;
 use super::split::{Phases, split};
 use super::usage_records::HeldMemory;
 use crate::amounts::{Amounts, Quantity};
-use crate::code::Code;
+use crate::code::{Code, Ran};
 use crate::model::{ByKind, Own, Weigher, Weight};
 
 /// Where a domain's static energy goes.
@@ -67,8 +67,10 @@ struct Used {
     /// Its index there.
     position: usize,
     amounts: Amounts,
-    /// What they show.
-    code: Option<Code>,
+    /// What it ran.
+    ran: Option<Ran>,
+    /// The code that it ran in the last window in which it did.
+    before: Option<Code>,
 }
 
 impl Division {
@@ -85,12 +87,22 @@ impl Division {
     /// Recognises the code of each consumer, once all amounts are known.
     pub(crate) fn recognise_codes(&mut self) {
         let Self { used, consumers, .. } = self;
-        consumers.iter().for_each(|&slot| used[slot].code = Code::of(&used[slot].amounts));
+        for &slot in &*consumers {
+            let used = &mut used[slot];
+            used.ran = Ran::of(&used.amounts, used.before);
+        }
     }
 
-    /// The slots of all consumers, what each used, and the code that it ran.
-    pub(crate) fn consumers(&self) -> impl Iterator<Item = (usize, &Amounts, Option<Code>)> {
-        self.consumers.iter().map(|&slot| (slot, &self.used[slot].amounts, self.used[slot].code))
+    /// The slots of all consumers, what each used, and what it ran.
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = (usize, &Amounts, Option<Ran>)> {
+        self.consumers.iter().map(|&slot| (slot, &self.used[slot].amounts, self.used[slot].ran))
+    }
+
+    /// The consumer in `slot` has ended: another may get its number.
+    pub(crate) fn end_consumer(&mut self, slot: usize) {
+        if let Some(used) = self.used.get_mut(slot) {
+            used.before = None;
+        }
     }
 
     /// Each consumer's slot and share.
@@ -119,10 +131,10 @@ impl Division {
     ) -> u64 {
         let Self { used, consumers, weights, shares, phases, kinds, .. } = self;
         for &slot in &*consumers {
-            let Used { amounts, code, .. } = &used[slot];
-            let own = weigher.own(slot);
-            let Weight { weight, awake } = weigher.weigh(amounts, *code, own, Some(kinds));
-            shares.push(Share { code: *code, own, awake, ..Share::default() });
+            let Used { amounts, ran, .. } = &used[slot];
+            let (code, own) = (ran.map(|ran| ran.code), weigher.own(slot));
+            let Weight { weight, awake } = weigher.weigh(amounts, code, own, Some(kinds));
+            shares.push(Share { code, own, awake, ..Share::default() });
             weights.push(weight);
         }
         let known: u64 = weights.iter().fold(0, |sum, w| sum.saturating_add(*w));
@@ -208,7 +220,8 @@ impl Division {
     /// Makes it ready for the next window.
     pub(crate) fn clear(&mut self) {
         for slot in self.consumers.drain(..).chain(self.threads.drain(..)) {
-            self.used[slot] = Used::default();
+            let Used { ran, before, .. } = self.used[slot];
+            self.used[slot] = Used { before: ran.map(|ran| ran.code).or(before), ..Used::default() };
         }
         self.weights.clear();
         self.shares.clear();
@@ -228,4 +241,31 @@ fn amounts_of<'a>(used: &'a mut Vec<Used>, list: &mut Vec<usize>, slot: usize) -
         list.push(slot);
     }
     &mut used.amounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_may_run_a_mixture_if_its_code_is_not_that_of_when_it_ran_last() {
+        let mut division = Division::default();
+        let mut is_mixed = |instructions: u64| {
+            division.consumer(3)[..4].copy_from_slice(&[1_000, 0, 1_000, instructions]);
+            division.recognise_codes();
+            let ran = division.consumers().find_map(|(_, _, ran)| ran.map(|ran| ran.is_mixed));
+            division.clear();
+            // In the next window another runs, and of this one only its time is known.
+            division.consumer(0)[0] = 1_000;
+            division.consumer(3)[0] = 1_000;
+            division.recognise_codes();
+            division.clear();
+            ran
+        };
+        assert_eq!([1_000, 1_100, 4_000, 4_000].map(&mut is_mixed), [false, false, true, false].map(Some));
+        division.end_consumer(3);
+        division.consumer(3)[..4].copy_from_slice(&[1_000, 0, 1_000, 1_000]);
+        division.recognise_codes();
+        assert!(division.consumers().all(|(_, _, ran)| ran.is_some_and(|ran| !ran.is_mixed)), "another one");
+    }
 }

@@ -138,6 +138,10 @@ impl Spread {
             let own = energy * f64::from(share.awake) / 12.0_f64.sqrt();
             self.edges += (0.5 * own.min(model.awake_energy)).powi(2);
         }
+        if share.code.is_some() {
+            // It may be anyone's. All receive it in proportion.
+            self.edges += (part * (1.0 - part) * model.unexplained_energy).powi(2);
+        }
         let edge = part * model.edge_energy;
         let before = if follows { self.last_edge } else { 0.0 };
         if before == 0.0 {
@@ -309,6 +313,21 @@ mod tests {
         close(error(0.8, 20_000.0), 4.0_f64.sqrt() * 0.01);
         close(error(0.5, 1e6), 4.0_f64.sqrt() * 0.5 * 0.25 / 12.0_f64.sqrt());
         assert_eq!((error(0.0, 20_000.0), error(0.8, 0.0)), (0.0, 0.0));
+    }
+
+    #[test]
+    fn whose_the_unexplained_energy_of_a_window_is_averages_out_and_is_no_matter_to_one_alone() {
+        let model = Uncertainty { unexplained_energy: 20_000.0, ..Uncertainty::default() };
+        let error = |share: Share| {
+            let (codes, mut spread) = (CodeCosts::default(), Spread::default());
+            (1..=4).for_each(|n| spread.add(&window(&codes, n, model), share));
+            spread.edges.sqrt() * 1e-6
+        };
+        let code = Code::of(&[1, 0, 1, 1, 0, 0]);
+        close(error(Share { code, ..SHARE }), 4.0_f64.sqrt() * 0.02 * 0.5 * 0.5);
+        close(error(Share { code, dynamic: 1_000_000, ..SHARE }), 0.0);
+        // Without counters all that is unexplained is the deviation, which lasts.
+        close(error(SHARE), 0.0);
     }
 
     #[test]

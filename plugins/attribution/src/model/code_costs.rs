@@ -20,10 +20,13 @@
 //! coefficients are fitted to it, so both fits share what they explain.
 
 use super::constants::{
-    ALONE, CODE_SPREAD, EXPECTED_CODES, KEPT_CODES, KEPT_CONSUMERS, MAX_EFFECT, MIN_CODE_ERROR, OWN_SPREAD,
+    ALONE, CODE_SPREAD, EXPECTED_CODES, KEPT_CODES, KEPT_CONSUMERS, MAX_EFFECT, MIXED_SPREAD, OWN_SPREAD,
+    UNMIXED_SPREAD,
 };
-use super::effect_sums::{EFFECTS, EffectSums, Effects, Expected, Posterior, UNKNOWNS, Unknowns};
+use super::effect_sums::{EFFECTS, EffectSums, Effects, Expected, Posterior, UNKNOWNS, Unknowns, unknowns};
+use super::expected_error::ExpectedError;
 use super::features::{Coefficients, Features};
+use super::mixtures::Mixtures;
 use super::nnls::Matrix;
 use super::observation::Observation;
 use super::own_places::{OwnPlaces, Place};
@@ -31,7 +34,7 @@ use super::predicted::{ByOwn, Own, Predicted};
 use super::recent::{RecentMean, kept};
 use crate::code::{ByCode, Code};
 
-/// The expected square of a consumer's own effect.
+/// The expected square of a consumer's own effect where nothing was learnt of mixtures.
 pub(super) const OWN_VARIANCE: f64 = OWN_SPREAD * OWN_SPREAD;
 
 /// The effects, and what they are learnt from. The first are those of kinds of code, then come those of
@@ -52,8 +55,11 @@ pub(crate) struct CodeCosts {
     of_own: ByOwn,
     /// How far off the effects and the coefficients are: their covariances.
     pub(super) covariance: [Unknowns; UNKNOWNS],
-    /// The variance of effects among kinds of code.
+    /// The variance of effects among kinds of code, and among consumers of one kind.
     pub(super) spread: f64,
+    pub(super) own_variance: f64,
+    mixtures: Mixtures,
+    expected_error: ExpectedError,
     /// The variance of what is left unexplained of an observation's power, as a part of it.
     noise: f64,
 }
@@ -76,6 +82,9 @@ impl Default for CodeCosts {
             of_own: [0.0; KEPT_CONSUMERS],
             covariance: [[0.0; UNKNOWNS]; UNKNOWNS],
             spread: CODE_SPREAD * CODE_SPREAD,
+            own_variance: OWN_VARIANCE,
+            mixtures: Mixtures::default(),
+            expected_error: ExpectedError::default(),
             noise: CODE_SPREAD * CODE_SPREAD,
         }
     }
@@ -117,12 +126,21 @@ impl CodeCosts {
         self.energy.iter_mut().zip(drawn).for_each(|(sum, watts)| *sum = *sum * keep + watts * seconds * 1e6);
         match &mut self.recent {
             Some(recent) => {
-                // What those without an effect of their own differ from their kinds is noise.
-                let rest = OWN_VARIANCE * powers.without_own * powers.without_own;
-                let weight = 1.0 / (self.noise / recent.mean.weight_beside(watts, least) + rest);
+                // What those without an effect of their own differ from their kinds is noise, and so is what
+                // mixtures cost.
+                let rest = self.own_variance * powers.without_own * powers.without_own;
+                let of_mixtures = (MIXED_SPREAD * powers.mixed_root).powi(2);
+                let per_power = recent.mean.weight_beside(watts, least);
+                let weight = 1.0 / (self.noise / per_power + rest + of_mixtures);
                 let changes: Effects = std::array::from_fn(|effect| drawn[effect] - recent.powers[effect]);
                 let features: Features = std::array::from_fn(|f| rates[f] - recent.mean.rates[f]);
-                self.sums.add(&changes, &features, watts - recent.mean.watts, weight, seconds);
+                let unknowns = unknowns(&changes, &features);
+                self.expected_error.add(&unknowns, of_mixtures, per_power, seconds, &self.covariance);
+                self.sums.add(&unknowns, watts - recent.mean.watts, weight, seconds);
+                let (all, squares) = of_kinds(&drawn, &changes);
+                if all > 0.0 {
+                    self.mixtures.add(squares, powers.mixed / all, seconds);
+                }
                 recent.mean.follow(observation);
                 recent
                     .powers
@@ -192,7 +210,7 @@ impl CodeCosts {
     fn free(&mut self, place: usize) {
         self.places.free(place);
         self.of_own[place] = 0.0;
-        self.integrate_out(KEPT_CODES + place, OWN_VARIANCE);
+        self.integrate_out(KEPT_CODES + place, self.own_variance);
     }
 
     fn integrate_out(&mut self, effect: usize, variance: f64) {
@@ -205,15 +223,21 @@ impl CodeCosts {
         }
     }
 
+    /// The part of what the learner finds unexplained that is expected ([`ExpectedError::sum`]).
+    pub(super) fn expected_error(&self) -> f64 {
+        self.expected_error.sum()
+    }
+
     /// Fits the effects to what `coefficients` leave of the changes. `levels` is what levels of power say of
     /// the coefficients, as in [`Expected`]. `noise` is the variance of what remains unexplained of an
     /// observation's power, as a part of it.
     pub(super) fn fit(&mut self, coefficients: &Coefficients, levels: &Matrix, noise: f64) {
-        self.noise = noise.max(MIN_CODE_ERROR * MIN_CODE_ERROR);
+        self.noise = noise;
+        self.own_variance = OWN_VARIANCE + UNMIXED_SPREAD * UNMIXED_SPREAD * self.mixtures.share();
         let own = self.places.taken().map(|place| KEPT_CODES + place);
         let kept: Vec<usize> = (0..self.codes.len()).chain(own).collect();
         let squares =
-            std::array::from_fn(|effect| if effect < KEPT_CODES { self.spread } else { OWN_VARIANCE });
+            std::array::from_fn(|effect| if effect < KEPT_CODES { self.spread } else { self.own_variance });
         let expected = Expected { squares: &squares, coefficients, levels, noise: self.noise };
         let Some(Posterior { effects, covariance }) = self.sums.posterior(&kept, &expected) else {
             // Sums that are not numbers stay so: it starts again.
@@ -239,213 +263,17 @@ impl CodeCosts {
     }
 }
 
+/// The sum of the powers of kinds of code, and that of the squares of their changes.
+fn of_kinds(powers: &Effects, changes: &Effects) -> (f64, f64) {
+    let squares = changes[..KEPT_CODES].iter().map(|change| change * change).sum();
+    (powers[..KEPT_CODES].iter().sum(), squares)
+}
+
 /// The number of the smallest value; 0 if there is none.
 fn least_of(values: &[f64]) -> usize {
     (0..values.len()).min_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap_or(0)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::features::{FEATURES, Feature};
-    use crate::model::predicted::ByKind;
-
-    /// Three kinds of code.
-    fn kinds() -> [Code; 3] {
-        [1, 4, 16].map(|cycles| Code::of(&[1, 0, cycles, 4, 0, 0]).unwrap())
-    }
-
-    /// A program: the slot of its consumer, the kind of its code, and by which part it costs more.
-    type Program = (usize, Code, f64);
-
-    /// A consumer of each kind.
-    fn one_of_each(parts: [f64; 3]) -> Vec<Program> {
-        kinds().into_iter().zip(parts).enumerate().map(|(slot, (code, part))| (slot, code, part)).collect()
-    }
-
-    /// Coefficients of 10 W per CPU.
-    fn coefficients() -> Coefficients {
-        let mut coefficients = [0.0; FEATURES];
-        coefficients[Feature::Time as usize] = 10.0;
-        coefficients
-    }
-
-    fn observe(costs: &mut CodeCosts, powers: &Predicted, cpus: f64, watts: f64) {
-        let mut rates = [0.0; FEATURES];
-        rates[Feature::Time as usize] = cpus;
-        let observation = Observation { rates, utilisation: 0.5, watts, seconds: 0.1, awake_variance: 0.0 };
-        costs.add(&observation, powers, 1.0);
-        costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], 1e-5);
-    }
-
-    /// Adds so many seconds, in which each of `programs` comes and goes.
-    fn learn(costs: &mut CodeCosts, programs: &[Program], seconds: u32) {
-        let mut random = 7_u64;
-        for _ in 0..seconds * 10 {
-            let (mut powers, mut cpus, mut watts) = (Predicted::default(), 0.0, 20.0);
-            for &(slot, code, part) in programs {
-                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                let busy = f64::from((random >> 48) as u16 % 3) / 2.0;
-                powers.add(slot, costs.own(slot), code, 10.0 * busy);
-                cpus += busy;
-                watts += 10.0 * busy * (1.0 + part);
-            }
-            observe(costs, &powers, cpus, watts);
-        }
-    }
-
-    /// What is learnt in so many seconds from a consumer of each kind, which costs more by `parts`.
-    fn learnt(parts: [f64; 3], seconds: u32) -> CodeCosts {
-        let mut costs = CodeCosts::default();
-        learn(&mut costs, &one_of_each(parts), seconds);
-        costs
-    }
-
-    /// The standard error of what the consumer in `slot` costs beside that of another in a window of both.
-    fn error(costs: &CodeCosts, slots: [usize; 2], codes: [Code; 2]) -> f64 {
-        let (mut by_code, mut by_own, mut squares) = (ByCode::default(), ByOwn::default(), 0.0);
-        let mut kinds = ByKind::default();
-        for (slot, code) in slots.into_iter().zip(codes) {
-            by_code.add(code, 0.5);
-            if let Some(effect) = costs.kept_effect_of(code) {
-                kinds.add(effect, &coefficients().map(|c| c / 100.0), 1.0, 1.0);
-            }
-            match costs.own(slot) {
-                Some(own) => by_own[own.place()] += 0.5,
-                None => squares += 0.25,
-            }
-        }
-        costs.variances(&kinds, by_code, &by_own, squares).of(codes[0], costs.own(slots[0]), 0.5).sqrt()
-    }
-
-    #[test]
-    fn programs_cost_what_power_changes_by_when_they_come_and_go() {
-        // Coefficients that fit all code best are right on average.
-        let parts = [0.05, -0.08, 0.03];
-        let costs = learnt(parts, 20);
-        for (slot, code, part) in one_of_each(parts) {
-            let effect = costs.effect(code, costs.own(slot));
-            assert!((effect - part).abs() < 0.003, "{effect} for {part}");
-        }
-        let mut powers = Predicted::default();
-        kinds()
-            .into_iter()
-            .take(2)
-            .enumerate()
-            .for_each(|(slot, code)| powers.add(slot, costs.own(slot), code, 10.0));
-        assert!((costs.beyond(&powers) - 10.0 * (0.05 - 0.08)).abs() < 0.05, "{}", costs.beyond(&powers));
-    }
-
-    #[test]
-    fn consumers_of_one_kind_are_distinguished_and_a_new_one_gets_what_the_kind_costs() {
-        let [code, other, _] = kinds();
-        let mut costs = CodeCosts::default();
-        let programs = [(0, code, 0.06), (1, code, 0.04), (2, other, -0.05), (3, other, -0.05)];
-        learn(&mut costs, &programs, 30);
-        for (slot, code, part) in programs {
-            let effect = costs.effect(code, costs.own(slot));
-            assert!((effect - part).abs() < 0.004, "{effect} for {part}");
-        }
-        // The two of the kind end. What they say of it stays, and another one is known less well.
-        let before = error(&costs, [0, 2], [code, other]);
-        [0, 1].into_iter().for_each(|slot| costs.end_consumer(slot));
-        learn(&mut costs, &programs[2..], 1);
-        let (effect, after) = (costs.effect(code, costs.own(9)), error(&costs, [9, 2], [code, other]));
-        assert!((0.03..0.06).contains(&effect), "{effect}");
-        assert!(after > 2.0 * before, "{before} {after}");
-    }
-
-    #[test]
-    fn of_several_that_start_at_once_the_first_does_not_explain_what_all_of_them_have() {
-        let [code, other, _] = kinds();
-        let mut costs = CodeCosts::default();
-        // One program comes and goes. Then three of another kind, which are alike, start and run all the
-        // time. They get effects one after the other, the largest first.
-        for second in 0..44_u32 {
-            let (beside, ran) = (f64::from(second % 2), f64::from(u8::from(second >= 40)));
-            let mut powers = Predicted::default();
-            powers.add(9, costs.own(9), other, 10.0 * beside);
-            for (slot, cpus) in [(0, 0.5), (1, 0.3), (2, 0.2)].into_iter().filter(|_| ran > 0.0) {
-                powers.add(slot, costs.own(slot), code, 10.0 * cpus);
-            }
-            let mut rates = [0.0; FEATURES];
-            rates[Feature::Time as usize] = beside + ran;
-            let watts = 20.0 + 10.0 * beside + 10.6 * ran;
-            let observation =
-                Observation { rates, utilisation: 0.5, watts, seconds: 1.0, awake_variance: 0.0 };
-            costs.add(&observation, &powers, 1.0);
-            costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], 1e-6);
-        }
-        let [first, second] = [0, 1].map(|slot| costs.effect(code, costs.own(slot)));
-        let known = error(&costs, [0, 1], [code; 2]) / (OWN_VARIANCE / 2.0).sqrt();
-        assert!(known > 0.85 && (first - second).abs() < 0.002, "{first} {second} {known}");
-    }
-
-    #[test]
-    fn a_program_is_the_less_certain_the_less_it_was_seen_and_alone_it_is_certain() {
-        let [a, b, _] = kinds();
-        let [unseen, little, much] =
-            [0, 1, 20].map(|seconds| error(&learnt([0.05, -0.05, 0.0], seconds), [0, 1], [a, b]));
-        // Two consumers of two kinds, of which nothing is known: half of the difference.
-        let expected = ((CODE_SPREAD * CODE_SPREAD + OWN_VARIANCE) / 2.0).sqrt();
-        assert!((unseen - expected).abs() < 1e-9, "{unseen} {expected}");
-        assert!(little < 0.8 * unseen && much < 0.5 * little, "{unseen} {little} {much}");
-        let costs = learnt([0.0; 3], 1);
-        let (mut by_code, mut by_own) = (ByCode::default(), ByOwn::default());
-        by_code.add(a, 1.0);
-        let own = costs.own(0).expect("it uses the most");
-        by_own[own.place()] = 1.0;
-        let mut kinds = ByKind::default();
-        kinds.add(costs.kept_effect_of(a).expect("it is kept"), &coefficients().map(|c| c / 100.0), 1.0, 1.0);
-        assert!(costs.variances(&kinds, by_code, &by_own, 0.0).of(a, Some(own), 1.0) < 1e-12);
-    }
-
-    #[test]
-    fn a_kind_that_runs_alone_costs_what_the_coefficients_say() {
-        let mut costs = CodeCosts::default();
-        for second in 0..100 {
-            let busy = f64::from(second % 2);
-            let mut powers = Predicted::default();
-            powers.add(0, costs.own(0), kinds()[0], 10.0 * busy);
-            observe(&mut costs, &powers, busy, 20.0 + 11.0 * busy);
-        }
-        assert_eq!(costs.effect(kinds()[0], costs.own(0)), 0.0);
-    }
-
-    #[test]
-    fn differences_that_are_larger_than_expected_are_learnt_to_be() {
-        assert!(learnt([0.2, -0.2, 0.0], 20).spread > 2.0 * CODE_SPREAD * CODE_SPREAD);
-        assert!(learnt([0.001, -0.001, 0.0], 20).spread < CODE_SPREAD * CODE_SPREAD);
-    }
-
-    #[test]
-    fn the_kind_and_the_consumer_that_cost_the_least_of_late_make_room_for_others() {
-        let mut costs = learnt([0.05, -0.08, 0.0], 20);
-        let many =
-            (0..KEPT_CODES as u32).map(|n| Code::of(&[1, 0, 1 << 10, 1 << (n % 12), 1 << (n / 12), 0]));
-        for (n, code) in many.map(Option::unwrap).enumerate() {
-            let mut powers = Predicted::default();
-            let kinds = kinds().into_iter().enumerate();
-            kinds.for_each(|(slot, code)| powers.add(slot, costs.own(slot), code, 10.0));
-            powers.add(10 + n, costs.own(10 + n), code, 0.1 * n as f64);
-            observe(&mut costs, &powers, 3.0, 50.1);
-        }
-        assert_eq!(costs.codes.len(), KEPT_CODES);
-        kinds().into_iter().for_each(|code| assert!(costs.codes.contains(&code), "{code:?} was dropped"));
-        (0..3).for_each(|slot| assert!(costs.own(slot).is_some(), "{slot} was dropped"));
-        let last = 10 + KEPT_CODES - 1;
-        assert!(costs.own(last).is_some() && costs.own(10).is_none());
-        assert_eq!((0..=last).filter_map(|slot| costs.own(slot)).count(), KEPT_CONSUMERS);
-    }
-
-    #[test]
-    fn a_consumer_that_has_ended_leaves_its_number_to_another() {
-        let mut costs = learnt([0.05, -0.08, 0.0], 20);
-        costs.end_consumer(0);
-        assert_eq!(costs.own(0), None);
-        let is_ended = |place: &usize| costs.places.at(*place) == Place::Ended;
-        let place = (0..KEPT_CONSUMERS).find(is_ended).expect("its place");
-        learn(&mut costs, &one_of_each([0.0, -0.08, 0.0])[1..], 1);
-        assert_eq!((costs.places.at(place), costs.of_own[place]), (Place::Free, 0.0));
-    }
-}
+#[path = "code_costs_tests.rs"]
+mod tests;

@@ -11,7 +11,7 @@
 //! kind on average: consumers of one kind are alike to the counters, so this needs no matrix for each
 //! consumer.
 
-use super::code_costs::{CodeCosts, OWN_VARIANCE};
+use super::code_costs::CodeCosts;
 use super::constants::KEPT_CODES;
 use super::effect_sums::{EFFECTS, UNKNOWNS, Unknowns};
 use super::features::Features;
@@ -60,13 +60,19 @@ impl CodeCosts {
         // of closing the books of a window of 1 ms.
         if by_code.all().next().is_none() {
             let (kinds, with_all) = (Vec::new(), [0.0; UNKNOWNS]);
-            return CostVariances { costs: self, by_code, kinds, with_all, of_all: squares * OWN_VARIANCE };
+            return CostVariances {
+                costs: self,
+                by_code,
+                kinds,
+                with_all,
+                of_all: squares * self.own_variance,
+            };
         }
         let mut mean: Unknowns = [0.0; UNKNOWNS];
         mean[KEPT_CODES..EFFECTS].copy_from_slice(by_own);
         let mut found = vec![Kind::default(); self.kept_codes()];
         // Nothing is known of kinds that are not kept: they vary as kinds do, each on its own.
-        let mut of_others = squares * OWN_VARIANCE;
+        let mut of_others = squares * self.own_variance;
         for (code, part) in by_code.all() {
             let Some(effect) = self.kept_effect_of(code) else {
                 of_others += part * part * self.spread;
@@ -123,7 +129,7 @@ impl CostVariances<'_> {
                 let with_kind = kind.map_or(0.0, |(effect, kind)| costs.with_kind(own, effect, kind));
                 (executed * costs.covariance[own][own] + 2.0 * with_kind, self.with_all[own])
             }
-            None => (executed * OWN_VARIANCE, part * executed * OWN_VARIANCE),
+            None => (executed * costs.own_variance, part * executed * costs.own_variance),
         };
         let (of_own, with_own) = (executed * of_own, executed * with_own);
         (of_kind + of_own - 2.0 * (with_kind + with_own) + self.of_all).max(0.0)
@@ -137,6 +143,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::code::Ran;
+    use crate::model::code_costs::OWN_VARIANCE;
     use crate::model::constants::CODE_SPREAD;
     use crate::model::features::{FEATURES, Feature};
     use crate::model::observation::Observation;
@@ -169,7 +177,7 @@ mod tests {
             let ran = [second % 2, second / if together { 1 } else { 2 } % 2].map(f64::from);
             let (mut powers, mut rates) = (Predicted::default(), [0.0; FEATURES]);
             for slot in 0..2 {
-                powers.add(slot, costs.own(slot), codes()[slot], EXECUTED[slot] * ran[slot]);
+                powers.add(slot, costs.own(slot), Ran::pure(codes()[slot]), EXECUTED[slot] * ran[slot]);
                 rates.iter_mut().zip(each[slot]).for_each(|(sum, feature)| *sum += feature * ran[slot]);
             }
             let watts = 20.0 + 10.0 * (ran[0] + ran[1]);

@@ -8,8 +8,8 @@
 //! that this one is unknown, stays in the sums. Dropping its row would leave them as if it had been zero.
 
 use super::cholesky::Cholesky;
-use super::constants::{COEFFICIENT_ERROR, DIFFERENCE_SECONDS, KEPT_CODES, KEPT_CONSUMERS};
-use super::features::{Coefficients, FEATURES, Features};
+use super::constants::{COEFFICIENT_ERROR, DIFFERENCE_SECONDS, KEPT_CODES, KEPT_CONSUMERS, LEAST_MISSES};
+use super::features::{Coefficients, FEATURES, Feature, Features};
 use super::nnls::Matrix;
 
 /// Effects that are learnt at a time.
@@ -34,12 +34,20 @@ pub(super) struct EffectSums([[f64; COLUMNS]; UNKNOWNS]);
 pub(super) struct Expected<'a> {
     /// The expected squares of the effects.
     pub(super) squares: &'a Effects,
-    /// What the coefficients are taken to be. They may be off by `COEFFICIENT_ERROR` of themselves; those of
-    /// 0 are not.
+    /// What the coefficients are taken to be. They may be off by `COEFFICIENT_ERROR` of themselves, that of
+    /// cache misses by as much of `LEAST_MISSES` at least; others of 0 are not.
     pub(super) coefficients: &'a Coefficients,
     /// What levels of power say of how far off they may be: the inverse of a covariance, times `noise`.
     pub(super) levels: &'a Matrix,
     pub(super) noise: f64,
+}
+
+/// The unknowns that are these effects and features.
+pub(super) fn unknowns(effects: &Effects, features: &Features) -> Unknowns {
+    let mut all = [0.0; UNKNOWNS];
+    all[..EFFECTS].copy_from_slice(effects);
+    all[EFFECTS..].copy_from_slice(features);
+    all
 }
 
 /// What is known of the unknowns: the effects, and the covariances of all.
@@ -55,21 +63,12 @@ impl Default for EffectSums {
 }
 
 impl EffectSums {
-    /// Adds an observation of so many `seconds`: how much more than recently each effect was a part of, the
-    /// features, and power. `weight` is one over the variance of its error.
-    pub(super) fn add(
-        &mut self,
-        effects: &Effects,
-        features: &Features,
-        watts: f64,
-        weight: f64,
-        seconds: f64,
-    ) {
+    /// Adds an observation of so many `seconds`: how much more than recently each unknown was a part of, and
+    /// power. `weight` is one over the variance of its error.
+    pub(super) fn add(&mut self, unknowns: &Unknowns, watts: f64, weight: f64, seconds: f64) {
         let keep = (-seconds / DIFFERENCE_SECONDS).exp();
-        let mut changes = [0.0; COLUMNS];
-        changes[..EFFECTS].copy_from_slice(effects);
-        changes[EFFECTS..POWER].copy_from_slice(features);
-        changes[POWER] = watts;
+        let mut changes = [watts; COLUMNS];
+        changes[..UNKNOWNS].copy_from_slice(unknowns);
         for (row, change) in self.0.iter_mut().zip(changes) {
             let weighted = weight * change;
             row.iter_mut().zip(changes).for_each(|(sum, other)| *sum = *sum * keep + weighted * other);
@@ -93,7 +92,12 @@ impl EffectSums {
     /// What the sums say of the effects in `kept`, and of the coefficients. `None` if they are no numbers.
     pub(super) fn posterior(&self, kept: &[usize], expected: &Expected<'_>) -> Option<Posterior> {
         let &Expected { squares, coefficients, levels, noise } = expected;
-        let costly = (1..FEATURES).filter(|&f| coefficients[f] > 0.0);
+        const MISSES: usize = Feature::CacheMisses as usize;
+        let may_cost = |f: usize| match f {
+            MISSES if self.0[EFFECTS + f][EFFECTS + f] > 0.0 => coefficients[f].max(LEAST_MISSES),
+            _ => coefficients[f],
+        };
+        let costly = (1..FEATURES).filter(|&f| may_cost(f) > 0.0);
         let unknowns: Vec<usize> = kept.iter().copied().chain(costly.map(|f| EFFECTS + f)).collect();
         let (mut matrix, mut left) = ([[0.0; UNKNOWNS]; UNKNOWNS], [0.0; UNKNOWNS]);
         for &unknown in &unknowns {
@@ -104,7 +108,7 @@ impl EffectSums {
                 Some(feature) => {
                     let others = matrix[unknown][EFFECTS..].iter_mut();
                     others.zip(levels[feature]).for_each(|(sum, level)| *sum += level / noise);
-                    (COEFFICIENT_ERROR * coefficients[feature]).powi(2)
+                    (COEFFICIENT_ERROR * may_cost(feature)).powi(2)
                 }
             };
             matrix[unknown][unknown] += 1.0 / square;
@@ -124,7 +128,6 @@ impl EffectSums {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::features::Feature;
 
     const NO_LEVELS: Matrix = [[0.0; FEATURES]; FEATURES];
 
@@ -143,7 +146,7 @@ mod tests {
                 *effect = f64::from((random >> 48) as u16) / 65535.0 - 0.5;
             }
             let watts = effects.iter().zip(truth).map(|(change, effect)| change * effect).sum();
-            sums.add(&effects, &[0.0; FEATURES], watts, 1e6, 0.1);
+            sums.add(&unknowns(&effects, &[0.0; FEATURES]), watts, 1e6, 0.1);
         }
         let variances = [0.01; EFFECTS];
         let posterior = |sums: &EffectSums, kept: &[usize]| {
@@ -164,7 +167,7 @@ mod tests {
     #[test]
     fn sums_that_are_no_numbers_say_nothing() {
         let mut sums = EffectSums::default();
-        sums.add(&[1.0; EFFECTS], &[0.0; FEATURES], f64::NAN, 1.0, 0.1);
+        sums.add(&unknowns(&[1.0; EFFECTS], &[0.0; FEATURES]), f64::NAN, 1.0, 0.1);
         assert!(sums.posterior(&[0, 1], &expected(&[0.01; EFFECTS], &[0.0; FEATURES])).is_none());
     }
 
@@ -181,7 +184,7 @@ mod tests {
                     (f64::from(second % 2), f64::from(second / if together { 1 } else { 2 } % 2));
                 let (mut effects, mut features) = ([0.0; EFFECTS], [0.0; FEATURES]);
                 (effects[0], features[time]) = (10.0 * one, one + all);
-                sums.add(&effects, &features, 11.0 * one + 10.0 * all, 1e4, 1.0);
+                sums.add(&unknowns(&effects, &features), 11.0 * one + 10.0 * all, 1e4, 1.0);
             }
             sums
         };
@@ -199,5 +202,21 @@ mod tests {
         levels[time][time] = 1.0;
         let known = of(true, &levels);
         assert!((known.effects[0] - 0.1).abs() < 0.003 && error(&known) < 0.003, "{}", known.effects[0]);
+    }
+
+    #[test]
+    fn what_misses_cost_is_unknown_where_the_fit_gives_them_nothing() {
+        let (time, misses) = (Feature::Time as usize, Feature::CacheMisses as usize);
+        let coefficients = std::array::from_fn(|f| if f == time { 10.0 } else { 0.0 });
+        let error = |per_second: f64| {
+            let (mut sums, mut features) = (EffectSums::default(), [0.0; FEATURES]);
+            (features[time], features[misses]) = (1.0, per_second);
+            sums.add(&unknowns(&[0.0; EFFECTS], &features), 10.0, 1e4, 1.0);
+            let squares = [0.01; EFFECTS];
+            let posterior = sums.posterior(&[], &expected(&squares, &coefficients)).expect("finite");
+            posterior.covariance[EFFECTS + misses][EFFECTS + misses].sqrt()
+        };
+        assert_eq!(error(0.0), 0.0, "nothing missed");
+        assert!((error(1e-3) / (COEFFICIENT_ERROR * LEAST_MISSES) - 1.0).abs() < 0.01, "{}", error(1e-3));
     }
 }

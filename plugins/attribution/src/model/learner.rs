@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::constants::{
-    FADED_ERROR, LEAST_POWER, LONG_OBSERVATION, MAX_STATIC_ERROR, MIN_OBSERVATIONS, MIN_WATTS, RIDGE,
+    FADED_ERROR, LEAST_POWER, LONG_OBSERVATION, MAX_STATIC_ERROR, MIN_OBSERVATIONS, MIN_UNEXPLAINED,
+    MIN_WATTS, RIDGE,
 };
 use super::correction::LastSeconds;
 use super::difference_fit::{Changes, DifferenceFit};
@@ -107,11 +108,13 @@ impl Learner {
     /// The variance of what `coefficients` leave unexplained of power over so many `seconds`, as a part of
     /// its square: that of long observations, as if seconds were independent of each other. What lasts for
     /// longer counts as often as it is observed. What a meter that is late counts to the next observation
-    /// does not count.
-    pub(super) fn unexplained(&self, coefficients: &Coefficients, seconds: f64) -> f64 {
+    /// does not count, nor does what is `expected` of the sum ([`ExpectedError::sum`]).
+    ///
+    /// [`ExpectedError::sum`]: super::expected_error::ExpectedError::sum
+    pub(super) fn unexplained(&self, coefficients: &Coefficients, seconds: f64, expected: f64) -> f64 {
         let long = self.long_differences.changes(coefficients);
-        long.unexplained / (long.count - terms(coefficients)).max(1.0)
-            * (LONG_OBSERVATION.as_secs_f64() / seconds).max(1.0)
+        let variance = (long.unexplained - expected) / (long.count - terms(coefficients)).max(1.0);
+        variance.max(MIN_UNEXPLAINED * MIN_UNEXPLAINED) * (LONG_OBSERVATION.as_secs_f64() / seconds).max(1.0)
     }
 
     /// What levels of power say of coefficients, whatever static power is: the normal equations of power by
@@ -271,10 +274,29 @@ mod tests {
                 let off = if (n / lasts).is_multiple_of(2) { 1.01 } else { 0.99 };
                 learner.learn(&observation(utilisation, (10.0 + 40.0 * utilisation) * off));
             }
-            learner.unexplained(&coefficients, 0.1) / 0.01_f64.powi(2)
+            learner.unexplained(&coefficients, 0.1, 0.0) / 0.01_f64.powi(2)
         };
         let (late, lasting) = (noise(1), noise(20));
         assert!(late < 0.3 && (5.0..15.0).contains(&lasting), "{late} {lasting}");
+    }
+
+    #[test]
+    fn what_is_expected_to_be_missed_is_no_noise_and_some_noise_there_always_is() {
+        let mut coefficients = [0.0; FEATURES];
+        coefficients[Feature::Time as usize] = 40.0;
+        let mut learner = Learner::default();
+        for n in 0..600_u32 {
+            let utilisation = f64::from(n % 7) / 7.0;
+            let off = if (n / 20).is_multiple_of(2) { 1.01 } else { 0.99 };
+            learner.learn(&observation(utilisation, (10.0 + 40.0 * utilisation) * off));
+        }
+        let [long, short] = [1.0, 0.1].map(|seconds| learner.unexplained(&coefficients, seconds, 0.0));
+        assert!((short / long - 9.9).abs() < 1e-9, "{short} {long}: seconds are independent");
+        let missed = learner.changes(&coefficients)[1];
+        let half = learner.unexplained(&coefficients, 1.0, 0.5 * missed.unexplained);
+        assert!((half / long - 0.5).abs() < 1e-9, "{half} {long}");
+        let none = learner.unexplained(&coefficients, 0.1, 2.0 * missed.unexplained);
+        assert!((none / (MIN_UNEXPLAINED * MIN_UNEXPLAINED) - 9.9).abs() < 1e-9, "{none}");
     }
 
     #[test]

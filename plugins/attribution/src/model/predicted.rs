@@ -3,7 +3,7 @@
 
 use super::constants::KEPT_CONSUMERS;
 use super::features::{FEATURES, Features};
-use crate::code::{ByCode, Code};
+use crate::code::{ByCode, Ran};
 
 /// A consumer whose own effect is learnt: its place among those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,10 @@ pub(crate) struct Predicted {
     /// The root of the sum of the squares of what consumers without an effect of their own are predicted.
     /// That of several windows is at most the sum of theirs.
     pub(super) without_own: f64,
+    /// What consumers are predicted whose code may be a mixture, and the root of the sum of the squares.
+    /// Windows are mixed independently of each other.
+    pub(super) mixed: f64,
+    pub(super) mixed_root: f64,
 }
 
 /// What consumers of one kind of code used in a window.
@@ -90,9 +94,13 @@ impl KindUse {
 }
 
 impl Predicted {
-    /// Adds what is predicted for what the consumer in `slot` executed, which ran `code`.
-    pub(super) fn add(&mut self, slot: usize, own: Option<Own>, code: Code, amount: f64) {
-        self.by_code.add(code, amount);
+    /// Adds what is predicted for what the consumer in `slot` executed.
+    pub(super) fn add(&mut self, slot: usize, own: Option<Own>, ran: Ran, amount: f64) {
+        self.by_code.add(ran.code, amount);
+        if ran.is_mixed {
+            self.mixed += amount;
+            self.mixed_root = (self.mixed_root * self.mixed_root + amount * amount).sqrt();
+        }
         match own {
             Some(own) => self.by_own[own.place()] += amount,
             None => {
@@ -107,6 +115,8 @@ impl Predicted {
         self.by_code.add_all(&other.by_code);
         self.by_own.iter_mut().zip(other.by_own).for_each(|(sum, value)| *sum += value);
         self.without_own += other.without_own;
+        self.mixed += other.mixed;
+        self.mixed_root = self.mixed_root.hypot(other.mixed_root);
         if let Some((slot, amount)) = other.largest {
             self.offer(slot, amount);
         }
@@ -124,6 +134,8 @@ impl Predicted {
             by_own: self.by_own.map(|value| value * factor),
             largest: self.largest.map(|(slot, amount)| (slot, amount * factor)),
             without_own: self.without_own * factor,
+            mixed: self.mixed * factor,
+            mixed_root: self.mixed_root * factor,
         }
     }
 
@@ -131,5 +143,24 @@ impl Predicted {
         if self.largest.is_none_or(|(_, most)| amount > most) {
             self.largest = Some((slot, amount));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::Code;
+
+    #[test]
+    fn what_mixtures_cost_adds_up_in_squares() {
+        let code = Code::of(&[1, 0, 1, 1, 0, 0]).expect("it is counted");
+        let mut window = Predicted::default();
+        window.add(0, None, Ran { code, is_mixed: true }, 3.0);
+        window.add(1, None, Ran { code, is_mixed: true }, 4.0);
+        window.add(2, None, Ran::pure(code), 5.0);
+        let mut sum = window;
+        (0..3).for_each(|_| sum.add_all(&window));
+        let Predicted { mixed, mixed_root, .. } = sum.scaled(0.5);
+        assert_eq!((mixed, mixed_root), (14.0, 5.0));
     }
 }

@@ -5,7 +5,7 @@ use wattrace_api::ResourceKind;
 
 use super::{Learner, ObservedWindow, PowerModel};
 use crate::amounts::Amounts;
-use crate::code::Code;
+use crate::code::Ran;
 use crate::config::Weights;
 
 /// What was counted in a window, over all consumers.
@@ -58,7 +58,7 @@ impl PowerPredictor {
         let &CountedWindow { ns, cpu_ns, idle_ns, cycles, instructions, cache_misses } = window;
         let amounts: Amounts = [cpu_ns, 0, cycles, instructions, cache_misses, 0];
         let mut observed = ObservedWindow::new(microjoules, ns, idle_ns);
-        self.model.count(&mut observed, 0, &amounts, Code::of(&amounts));
+        self.model.count(&mut observed, 0, &amounts, Ran::of(&amounts, None));
         observed
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::amounts::{Amounts, Quantity};
+use crate::code::Code;
 use crate::model::observation::ObservedWindow;
 
 const SECOND: u64 = 1_000_000_000;
@@ -244,7 +245,7 @@ fn kinds_of_code_are_charged_what_they_cost_beyond_what_counters_show() {
         let mut window = ObservedWindow::new((watts * 1e6) as u64, SECOND, idle_ns);
         for (slot, (kind, part)) in running() {
             let amounts = amounts(kind, part);
-            model.count(&mut window, slot, &amounts, Code::of(&amounts));
+            model.count(&mut window, slot, &amounts, Ran::of(&amounts, None));
         }
         model.observe(&window);
     }

@@ -33,6 +33,8 @@ pub(crate) struct Uncertainty {
     pub(crate) edge_energy: f64,
     /// Of the energy that is drawn because the package was awake, µJ: usage does not say for how long.
     pub(crate) awake_energy: f64,
+    /// Of the energy that is left unexplained in this window alone, µJ: it is not known whose it is.
+    pub(crate) unexplained_energy: f64,
 }
 
 /// The standard errors as of the last observation.
@@ -47,12 +49,21 @@ pub(super) struct StandardErrors {
     observed: f64,
     /// Of the time at which the meter is read, s.
     edge: f64,
+    /// Of power over a second, as a part of it, by what is left unexplained of it.
+    unexplained: f64,
 }
 
 impl Default for StandardErrors {
     fn default() -> Self {
         let edge = METER_EDGE.as_secs_f64();
-        Self { static_watts: None, static_precision: 0.0, deviation: DEFAULT_DEVIATION, observed: 0.0, edge }
+        Self {
+            static_watts: None,
+            static_precision: 0.0,
+            deviation: DEFAULT_DEVIATION,
+            observed: 0.0,
+            edge,
+            unexplained: 0.0,
+        }
     }
 }
 
@@ -75,7 +86,8 @@ impl PowerModel {
         let edge = EDGE_SPREAD * errors.edge;
         let edge_energy = energy * dynamic_part * (edge / seconds.max(edge));
         let awake_energy = self.candidate().awake_watts() * window.awake_variance().sqrt() * 1e6;
-        Uncertainty { static_energy, deviation: errors.deviation, edge_energy, awake_energy }
+        let (deviation, unexplained_energy) = (errors.deviation, errors.unexplained * energy);
+        Uncertainty { static_energy, deviation, edge_energy, awake_energy, unexplained_energy }
     }
 
     /// The part of a window's energy that is static, 0 to 1.
@@ -97,10 +109,13 @@ impl PowerModel {
         };
         let noise = |seconds: f64| SQRT_2 * errors.edge / seconds;
         errors.static_watts = self.static_watts_error(noise(observation.seconds));
-        errors.static_precision = candidate.coefficients.as_ref().map_or(0.0, |coefficients| {
-            let unexplained = self.learner.unexplained(coefficients, 1.0);
-            self.learner.last_seconds().static_precision(coefficients, unexplained)
-        });
+        (errors.static_precision, errors.unexplained) = match &candidate.coefficients {
+            Some(coefficients) => {
+                let variance = self.learner.unexplained(coefficients, 1.0, self.codes.expected_error());
+                (self.learner.last_seconds().static_precision(coefficients, variance), variance.sqrt())
+            }
+            None => (0.0, 0.0),
+        };
         let long = observation.seconds.max(LONG_OBSERVATION.as_secs_f64());
         if let Some(deviation) = self.observed_deviation([observation.seconds, long].map(noise)) {
             errors.observed += 1.0;
@@ -257,6 +272,7 @@ mod tests {
         let (honest, noisy) = (after_a_minute(None, 0.05, 0.0), after_a_minute(None, 0.05, 0.2));
         assert!(noisy.deviation > 3.0 * honest.deviation, "{noisy:?} {honest:?}");
         assert!(noisy.static_energy > honest.static_energy, "{noisy:?} {honest:?}");
+        assert!(noisy.unexplained_energy > 3.0 * honest.unexplained_energy, "{noisy:?} {honest:?}");
     }
 
     #[test]
