@@ -15,7 +15,7 @@
 //! | `shared_cores.rs` | what is expected of shared cores |
 //! | `code_costs.rs`, `own_places.rs`, `effect_sums.rs`, `predicted.rs` | by how much kinds of code, and consumers, cost more or less than that |
 //! | `cost_variances.rs` | how far off that is in a window |
-//! | `expected_error.rs`, `mixtures.rs` | what is missed because it is not known yet; mixtures of kinds |
+//! | `expected_error.rs`, `mixtures.rs`, `noise.rs` | what is missed because it is not known yet; mixtures of kinds; what is left |
 //! | `weigher.rs`, `awake.rs` | the weights of a window's consumers; who kept a package awake |
 //! | `correction.rs` | how power differs now from what coefficients say |
 //! | `working_points.rs`, `difference_fit.rs` | what is remembered: levels of power, and changes of it |
@@ -43,6 +43,7 @@ mod learner;
 mod machine;
 mod mixtures;
 mod nnls;
+mod noise;
 mod observation;
 mod own_places;
 mod predicted;
@@ -330,8 +331,8 @@ impl PowerModel {
         let Some(costs) = self.candidate().costs().copied() else { return self.codes.forget() };
         self.codes.add(observation, powers, self.learner.least_watts());
         let levels = self.learner.levels(self.candidate().level_weight(self.learner.recent()));
-        let expected = self.codes.expected_error();
-        self.codes.fit(&costs, &levels, self.learner.unexplained(&costs, observation.seconds, expected));
+        let noise = self.learner.noise(&costs, observation.seconds, self.codes.expected_errors());
+        self.codes.fit(&costs, &levels, noise);
     }
 
     /// Fits every candidate to what was learnt, and chooses the one to use.

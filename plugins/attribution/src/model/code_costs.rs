@@ -20,14 +20,15 @@
 //! coefficients are fitted to it, so both fits share what they explain.
 
 use super::constants::{
-    ALONE, CODE_SPREAD, EXPECTED_CODES, KEPT_CODES, KEPT_CONSUMERS, MAX_EFFECT, MIXED_SPREAD, OWN_SPREAD,
-    UNMIXED_SPREAD,
+    ALONE, CODE_SPREAD, EXPECTED_CODES, KEPT_CODES, KEPT_CONSUMERS, LONG_OBSERVATION, MAX_EFFECT,
+    MIXED_SPREAD, OWN_SPREAD, UNMIXED_SPREAD,
 };
 use super::effect_sums::{EFFECTS, EffectSums, Effects, Expected, Posterior, UNKNOWNS, Unknowns, unknowns};
 use super::expected_error::ExpectedError;
 use super::features::{Coefficients, Features};
 use super::mixtures::Mixtures;
 use super::nnls::Matrix;
+use super::noise::Noise;
 use super::observation::Observation;
 use super::own_places::{OwnPlaces, Place};
 use super::predicted::{ByOwn, Own, Predicted};
@@ -59,9 +60,9 @@ pub(crate) struct CodeCosts {
     pub(super) spread: f64,
     pub(super) own_variance: f64,
     mixtures: Mixtures,
-    expected_error: ExpectedError,
-    /// The variance of what is left unexplained of an observation's power, as a part of it.
-    noise: f64,
+    /// Of observations, and of long ones.
+    expected_errors: [ExpectedError; 2],
+    noise: Noise,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +85,8 @@ impl Default for CodeCosts {
             spread: CODE_SPREAD * CODE_SPREAD,
             own_variance: OWN_VARIANCE,
             mixtures: Mixtures::default(),
-            expected_error: ExpectedError::default(),
-            noise: CODE_SPREAD * CODE_SPREAD,
+            expected_errors: [0.0, LONG_OBSERVATION.as_secs_f64()].map(ExpectedError::over),
+            noise: Noise { variance: CODE_SPREAD * CODE_SPREAD, carried: 0.0 },
         }
     }
 }
@@ -131,12 +132,15 @@ impl CodeCosts {
                 let rest = self.own_variance * powers.without_own * powers.without_own;
                 let of_mixtures = (MIXED_SPREAD * powers.mixed_root).powi(2);
                 let per_power = recent.mean.weight_beside(watts, least);
-                let weight = 1.0 / (self.noise / per_power + rest + of_mixtures);
+                let Noise { variance, carried } = self.noise;
+                let weight = 1.0 / (variance / per_power + rest + of_mixtures);
                 let changes: Effects = std::array::from_fn(|effect| drawn[effect] - recent.powers[effect]);
                 let features: Features = std::array::from_fn(|f| rates[f] - recent.mean.rates[f]);
                 let unknowns = unknowns(&changes, &features);
-                self.expected_error.add(&unknowns, of_mixtures, per_power, seconds, &self.covariance);
-                self.sums.add(&unknowns, watts - recent.mean.watts, weight, seconds);
+                for expected in &mut self.expected_errors {
+                    expected.add(&unknowns, of_mixtures, per_power, seconds, &self.covariance);
+                }
+                self.sums.add(&unknowns, watts - recent.mean.watts, weight, carried, seconds);
                 let (all, squares) = of_kinds(&drawn, &changes);
                 if all > 0.0 {
                     self.mixtures.add(squares, powers.mixed / all, seconds);
@@ -223,22 +227,22 @@ impl CodeCosts {
         }
     }
 
-    /// The part of what the learner finds unexplained that is expected ([`ExpectedError::sum`]).
-    pub(super) fn expected_error(&self) -> f64 {
-        self.expected_error.sum()
+    /// The part of what the learner finds unexplained that is expected ([`ExpectedError::sum`]): of
+    /// observations, and of long ones.
+    pub(super) fn expected_errors(&self) -> [f64; 2] {
+        [0, 1].map(|at| self.expected_errors[at].sum())
     }
 
     /// Fits the effects to what `coefficients` leave of the changes. `levels` is what levels of power say of
-    /// the coefficients, as in [`Expected`]. `noise` is the variance of what remains unexplained of an
-    /// observation's power, as a part of it.
-    pub(super) fn fit(&mut self, coefficients: &Coefficients, levels: &Matrix, noise: f64) {
+    /// the coefficients, as in [`Expected`].
+    pub(super) fn fit(&mut self, coefficients: &Coefficients, levels: &Matrix, noise: Noise) {
         self.noise = noise;
         self.own_variance = OWN_VARIANCE + UNMIXED_SPREAD * UNMIXED_SPREAD * self.mixtures.share();
         let own = self.places.taken().map(|place| KEPT_CODES + place);
         let kept: Vec<usize> = (0..self.codes.len()).chain(own).collect();
         let squares =
             std::array::from_fn(|effect| if effect < KEPT_CODES { self.spread } else { self.own_variance });
-        let expected = Expected { squares: &squares, coefficients, levels, noise: self.noise };
+        let expected = Expected { squares: &squares, coefficients, levels, noise: noise.lasting() };
         let Some(Posterior { effects, covariance }) = self.sums.posterior(&kept, &expected) else {
             // Sums that are not numbers stay so: it starts again.
             *self = Self::default();

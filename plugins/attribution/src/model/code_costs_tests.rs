@@ -30,7 +30,7 @@ fn observe(costs: &mut CodeCosts, powers: &Predicted, cpus: f64, watts: f64) {
     rates[Feature::Time as usize] = cpus;
     let observation = Observation { rates, utilisation: 0.5, watts, seconds: 0.1, awake_variance: 0.0 };
     costs.add(&observation, powers, 1.0);
-    costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], 1e-5);
+    costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], Noise::of(1e-5, 1e-5));
 }
 
 /// Adds so many seconds, in which each of `programs` comes and goes.
@@ -128,7 +128,7 @@ fn of_several_that_start_at_once_the_first_does_not_explain_what_all_of_them_hav
         let watts = 20.0 + 10.0 * beside + 10.6 * ran;
         let observation = Observation { rates, utilisation: 0.5, watts, seconds: 1.0, awake_variance: 0.0 };
         costs.add(&observation, &powers, 1.0);
-        costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], 1e-6);
+        costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], Noise::of(1e-6, 1e-6));
     }
     let [first, second] = [0, 1].map(|slot| costs.effect(code, costs.own(slot)));
     let known = error(&costs, [0, 1], [code; 2]) / (OWN_VARIANCE / 2.0).sqrt();
@@ -218,7 +218,7 @@ fn after_mixtures(is_mixed: bool) -> CodeCosts {
         let watts = 20.0 + 10.0 * (busy * (1.0 + part) + beside);
         let observation = Observation { rates, utilisation: 0.5, watts, seconds: 1.0, awake_variance: 0.0 };
         costs.add(&observation, &powers, 1.0);
-        costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], 1e-6);
+        costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], Noise::of(1e-6, 1e-6));
     }
     costs
 }
@@ -233,6 +233,6 @@ fn what_may_be_a_mixture_teaches_less_of_its_kind_and_of_programs_that_are_of_it
     let error = |costs: &CodeCosts| error(costs, [0, 1], [code, other]);
     assert!(error(&mixed) > 1.3 * error(&pure), "{} {}", error(&mixed), error(&pure));
     // What is missed of the mixture is expected: 0.3 W of 30 or 40 W in every second window.
-    let [of_pure, of_mixed] = [&pure, &mixed].map(CodeCosts::expected_error);
+    let [of_pure, of_mixed] = [&pure, &mixed].map(|costs: &CodeCosts| costs.expected_errors()[1]);
     assert!(of_mixed - of_pure > 15.0 * (0.3_f64 / 40.0).powi(2), "{of_pure} {of_mixed}");
 }

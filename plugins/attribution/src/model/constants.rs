@@ -129,16 +129,18 @@ pub(super) const ALONE: f64 = 0.99;
 /// The largest difference that is believed.
 pub(super) const MAX_EFFECT: f64 = 0.3;
 /// The smallest standard deviation of power over a second that is left unexplained, as a part of it.
-pub(super) const MIN_UNEXPLAINED: f64 = 0.0008;
+pub(super) const MIN_UNEXPLAINED: f64 = 0.0007;
 /// How much what consumers of the same kind of code execute is expected to differ: the standard deviation, as
 /// a part.
-pub(super) const OWN_SPREAD: f64 = 0.0215;
+pub(super) const OWN_SPREAD: f64 = 0.0198;
+/// The largest part of an observation's noise that the next one gives back.
+pub(super) const MAX_CARRIED: f64 = 0.9;
 /// How much what a consumer executes in one window is expected to cost more or less where it may be a mixture
 /// of kinds: the standard deviation, as a part.
 pub(super) const MIXED_SPREAD: f64 = 0.03;
 /// How much consumers are expected to differ from their kind, beyond `OWN_SPREAD`, where all that was learnt
 /// of it is of mixtures: the standard deviation, as a part.
-pub(super) const UNMIXED_SPREAD: f64 = 0.016;
+pub(super) const UNMIXED_SPREAD: f64 = 0.0184;
 /// What a million cache misses are expected to cost at least where it is said how far off that is, J: 10 nJ
 /// each, as in a package's uncore. The fit gives them nothing where hardly any code that ran had some.
 pub(super) const LEAST_MISSES: f64 = 0.01;
@@ -184,7 +186,7 @@ pub(super) const METER_EDGE: Duration = Duration::from_micros(289);
 /// true proportions, processes of a window or two are 1.25 % off in the evaluation where windows suggest 1.03
 /// %, and divided by what is learnt they are further off than that: with this, intervals of short processes
 /// cover as many in windows of 10 ms as in those of 1 s.
-pub(super) const EDGE_SPREAD: f64 = 1.68;
+pub(super) const EDGE_SPREAD: f64 = 1.64;
 /// How much consumers deviate from what their use costs, as a part of it, before changes of power show it:
 /// CPU time alone is that far off.
 pub(super) const DEFAULT_DEVIATION: f64 = 0.2;

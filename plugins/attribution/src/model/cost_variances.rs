@@ -147,6 +147,7 @@ mod tests {
     use crate::model::code_costs::OWN_VARIANCE;
     use crate::model::constants::CODE_SPREAD;
     use crate::model::features::{FEATURES, Feature};
+    use crate::model::noise::Noise;
     use crate::model::observation::Observation;
     use crate::model::predicted::Predicted;
 
@@ -184,7 +185,7 @@ mod tests {
             let observation =
                 Observation { rates, utilisation: 0.5, watts, seconds: 1.0, awake_variance: 0.0 };
             costs.add(&observation, &powers, 1.0);
-            costs.fit(&coefficients, &levels, 1e-6);
+            costs.fit(&coefficients, &levels, Noise::of(1e-6, 1e-6));
         }
         let (mut by_code, mut by_own) = (ByCode::default(), ByOwn::default());
         for (slot, code) in codes().into_iter().enumerate() {

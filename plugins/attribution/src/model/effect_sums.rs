@@ -26,9 +26,13 @@ pub(super) type Effects = [f64; EFFECTS];
 pub(super) type Unknowns = [f64; UNKNOWNS];
 
 /// Sums of products of the unknowns' changes with all changes, each divided by the variance of the
-/// observation's error.
+/// observation's noise.
 #[derive(Clone, Debug)]
-pub(super) struct EffectSums([[f64; COLUMNS]; UNKNOWNS]);
+pub(super) struct EffectSums {
+    sums: [[f64; COLUMNS]; UNKNOWNS],
+    /// The last row of changes, with what it carried of those before.
+    row: [f64; COLUMNS],
+}
 
 /// What is known of the unknowns beside the sums.
 pub(super) struct Expected<'a> {
@@ -58,18 +62,20 @@ pub(super) struct Posterior {
 
 impl Default for EffectSums {
     fn default() -> Self {
-        Self([[0.0; COLUMNS]; UNKNOWNS])
+        Self { sums: [[0.0; COLUMNS]; UNKNOWNS], row: [0.0; COLUMNS] }
     }
 }
 
 impl EffectSums {
     /// Adds an observation of so many `seconds`: how much more than recently each unknown was a part of, and
-    /// power. `weight` is one over the variance of its error.
-    pub(super) fn add(&mut self, unknowns: &Unknowns, watts: f64, weight: f64, seconds: f64) {
+    /// power. `weight` is one over the variance of its noise, of which the next one gives back the part
+    /// `carried` ([`Noise`](super::noise::Noise)).
+    pub(super) fn add(&mut self, unknowns: &Unknowns, watts: f64, weight: f64, carried: f64, seconds: f64) {
         let keep = (-seconds / DIFFERENCE_SECONDS).exp();
-        let mut changes = [watts; COLUMNS];
-        changes[..UNKNOWNS].copy_from_slice(unknowns);
-        for (row, change) in self.0.iter_mut().zip(changes) {
+        let changes = unknowns.iter().copied().chain([watts]);
+        self.row.iter_mut().zip(changes).for_each(|(sum, change)| *sum = *sum * carried + change);
+        let changes = self.row;
+        for (row, change) in self.sums.iter_mut().zip(changes) {
             let weighted = weight * change;
             row.iter_mut().zip(changes).for_each(|(sum, other)| *sum = *sum * keep + weighted * other);
         }
@@ -77,16 +83,17 @@ impl EffectSums {
 
     /// Integrates out an effect whose expected square is `variance`. Its place is free then.
     pub(super) fn integrate_out(&mut self, effect: usize, variance: f64) {
-        let row = self.0[effect];
+        let row = self.sums[effect];
         let pivot = row[effect] + 1.0 / variance;
-        for (other, sums) in self.0.iter_mut().enumerate() {
+        for (other, sums) in self.sums.iter_mut().enumerate() {
             let part = row[other] / pivot;
             if part != 0.0 {
                 sums.iter_mut().zip(row).for_each(|(sum, of)| *sum -= part * of);
             }
             sums[effect] = 0.0;
         }
-        self.0[effect] = [0.0; COLUMNS];
+        self.sums[effect] = [0.0; COLUMNS];
+        self.row[effect] = 0.0;
     }
 
     /// What the sums say of the effects in `kept`, and of the coefficients. `None` if they are no numbers.
@@ -94,14 +101,14 @@ impl EffectSums {
         let &Expected { squares, coefficients, levels, noise } = expected;
         const MISSES: usize = Feature::CacheMisses as usize;
         let may_cost = |f: usize| match f {
-            MISSES if self.0[EFFECTS + f][EFFECTS + f] > 0.0 => coefficients[f].max(LEAST_MISSES),
+            MISSES if self.sums[EFFECTS + f][EFFECTS + f] > 0.0 => coefficients[f].max(LEAST_MISSES),
             _ => coefficients[f],
         };
         let costly = (1..FEATURES).filter(|&f| may_cost(f) > 0.0);
         let unknowns: Vec<usize> = kept.iter().copied().chain(costly.map(|f| EFFECTS + f)).collect();
         let (mut matrix, mut left) = ([[0.0; UNKNOWNS]; UNKNOWNS], [0.0; UNKNOWNS]);
         for &unknown in &unknowns {
-            let row = &self.0[unknown];
+            let row = &self.sums[unknown];
             unknowns.iter().for_each(|&other| matrix[unknown][other] = row[other]);
             let square = match unknown.checked_sub(EFFECTS) {
                 None => squares[unknown],
@@ -146,7 +153,7 @@ mod tests {
                 *effect = f64::from((random >> 48) as u16) / 65535.0 - 0.5;
             }
             let watts = effects.iter().zip(truth).map(|(change, effect)| change * effect).sum();
-            sums.add(&unknowns(&effects, &[0.0; FEATURES]), watts, 1e6, 0.1);
+            sums.add(&unknowns(&effects, &[0.0; FEATURES]), watts, 1e6, 0.0, 0.1);
         }
         let variances = [0.01; EFFECTS];
         let posterior = |sums: &EffectSums, kept: &[usize]| {
@@ -155,6 +162,10 @@ mod tests {
         let all = posterior(&sums, &[0, 1, 2]);
         sums.integrate_out(2, variances[2]);
         let rest = posterior(&sums, &[0, 1]);
+        // Nor does what the last observation carries count for another that gets its place.
+        let mut next = sums.clone();
+        next.add(&[0.0; UNKNOWNS], 0.0, 1e6, 0.9, 0.1);
+        assert!(next.sums[2].iter().all(|sum| *sum == 0.0));
         for a in 0..2 {
             assert!((rest.effects[a] - all.effects[a]).abs() < 1e-12, "{:?}", rest.effects);
             for b in 0..2 {
@@ -167,7 +178,7 @@ mod tests {
     #[test]
     fn sums_that_are_no_numbers_say_nothing() {
         let mut sums = EffectSums::default();
-        sums.add(&unknowns(&[1.0; EFFECTS], &[0.0; FEATURES]), f64::NAN, 1.0, 0.1);
+        sums.add(&unknowns(&[1.0; EFFECTS], &[0.0; FEATURES]), f64::NAN, 1.0, 0.0, 0.1);
         assert!(sums.posterior(&[0, 1], &expected(&[0.01; EFFECTS], &[0.0; FEATURES])).is_none());
     }
 
@@ -184,7 +195,7 @@ mod tests {
                     (f64::from(second % 2), f64::from(second / if together { 1 } else { 2 } % 2));
                 let (mut effects, mut features) = ([0.0; EFFECTS], [0.0; FEATURES]);
                 (effects[0], features[time]) = (10.0 * one, one + all);
-                sums.add(&unknowns(&effects, &features), 11.0 * one + 10.0 * all, 1e4, 1.0);
+                sums.add(&unknowns(&effects, &features), 11.0 * one + 10.0 * all, 1e4, 0.0, 1.0);
             }
             sums
         };
@@ -211,12 +222,35 @@ mod tests {
         let error = |per_second: f64| {
             let (mut sums, mut features) = (EffectSums::default(), [0.0; FEATURES]);
             (features[time], features[misses]) = (1.0, per_second);
-            sums.add(&unknowns(&[0.0; EFFECTS], &features), 10.0, 1e4, 1.0);
+            sums.add(&unknowns(&[0.0; EFFECTS], &features), 10.0, 1e4, 0.0, 1.0);
             let squares = [0.01; EFFECTS];
             let posterior = sums.posterior(&[], &expected(&squares, &coefficients)).expect("finite");
             posterior.covariance[EFFECTS + misses][EFFECTS + misses].sqrt()
         };
         assert_eq!(error(0.0), 0.0, "nothing missed");
         assert!((error(1e-3) / (COEFFICIENT_ERROR * LEAST_MISSES) - 1.0).abs() < 0.01, "{}", error(1e-3));
+    }
+
+    #[test]
+    fn what_comes_and_goes_fast_is_seen_with_the_noise_that_the_next_observation_gives_back() {
+        // One comes and goes with each observation, the other with every tenth.
+        let errors = |carried: f64| {
+            let mut sums = EffectSums::default();
+            for n in 0..200_u32 {
+                let mut effects = [0.0; EFFECTS];
+                effects[0] = f64::from(n % 2) - 0.5;
+                effects[1] = f64::from(n / 10 % 2) - 0.5;
+                let watts = 0.1 * effects[0] - 0.05 * effects[1];
+                sums.add(&unknowns(&effects, &[0.0; FEATURES]), watts, 100.0, carried, 0.1);
+            }
+            let squares = [1.0; EFFECTS];
+            let posterior = sums.posterior(&[0, 1], &expected(&squares, &[0.0; FEATURES])).expect("finite");
+            let [fast, slow] = [0, 1].map(|effect| posterior.effects[effect]);
+            assert!((fast - 0.1).abs() < 0.01 && (slow + 0.05).abs() < 0.01, "{fast} {slow}");
+            [0, 1].map(|effect| posterior.covariance[effect][effect].sqrt())
+        };
+        let ([fast, slow], [fast_late, slow_late]) = (errors(0.0), errors(0.8));
+        assert!((fast / slow - 1.0).abs() < 0.05, "{fast} {slow}");
+        assert!(fast_late > 1.5 * fast && slow_late < 0.5 * slow, "{fast_late} {fast} {slow_late} {slow}");
     }
 }

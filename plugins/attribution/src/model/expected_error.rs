@@ -1,31 +1,33 @@
 //! How much of what predictions miss is expected: effects and coefficients are not known exactly
 //! (`effect_sums.rs`), and what mixtures of code cost is new in each window. The rest of it is noise.
 //!
-//! A part that is taken for noise counts twice: it makes what is learnt look less certain, and so it is learnt
-//! more slowly.
+//! A part that is taken for noise counts twice: it makes what is learnt look less certain, and so it is
+//! learnt more slowly.
 
-use super::constants::{DIFFERENCE_SECONDS, LONG_OBSERVATION};
+use super::constants::DIFFERENCE_SECONDS;
 use super::effect_sums::{UNKNOWNS, Unknowns};
 
-/// A sum over the last minutes, as the learner has it of what is missed: over long observations.
+/// A sum over the last minutes, as the learner has it of what is missed: over observations, or over long ones
+/// that several are added up to.
 #[derive(Clone, Debug)]
 pub(super) struct ExpectedError {
-    /// The changes of the long observation so far, each times its length, W·s.
+    /// The length from which an observation is complete, s.
+    least: f64,
+    /// The changes of the one that is not yet, each times its length, W·s.
     changes: Unknowns,
     /// The variance of what mixtures cost in it, W²·s².
     of_mixtures: f64,
     seconds: f64,
-    /// Variances of long observations, as parts of power's square.
+    /// Variances of observations, as parts of power's square.
     sum: f64,
 }
 
-impl Default for ExpectedError {
-    fn default() -> Self {
-        Self { changes: [0.0; UNKNOWNS], of_mixtures: 0.0, seconds: 0.0, sum: 0.0 }
-    }
-}
-
 impl ExpectedError {
+    /// That of observations which are added up until they last for `least` seconds.
+    pub(super) fn over(least: f64) -> Self {
+        Self { least, changes: [0.0; UNKNOWNS], of_mixtures: 0.0, seconds: 0.0, sum: 0.0 }
+    }
+
     /// Adds an observation of so many `seconds` before it is learnt: how much more than recently each
     /// unknown was a part of, and the variance of what mixtures cost, W². `weight` makes squares of power
     /// parts of it.
@@ -40,13 +42,13 @@ impl ExpectedError {
         self.changes.iter_mut().zip(changes).for_each(|(sum, change)| *sum += change * seconds);
         self.of_mixtures += of_mixtures * seconds * seconds;
         self.seconds += seconds;
-        if self.seconds < LONG_OBSERVATION.as_secs_f64() {
+        if self.seconds < self.least {
             return;
         }
         let variance = variance(&self.changes, covariance) + self.of_mixtures;
         let mean = variance / (self.seconds * self.seconds);
         let keep = (-self.seconds / DIFFERENCE_SECONDS).exp();
-        *self = Self { sum: self.sum * keep + weight * mean, ..Self::default() };
+        *self = Self { sum: self.sum * keep + weight * mean, ..Self::over(self.least) };
     }
 
     /// The sum.
@@ -70,7 +72,7 @@ mod tests {
         let mut covariance = [[0.0; UNKNOWNS]; UNKNOWNS];
         (covariance[0][0], covariance[1][1]) = (0.04, 0.09);
         (covariance[0][1], covariance[1][0]) = (0.03, 0.03);
-        let mut expected = ExpectedError::default();
+        let mut expected = ExpectedError::over(0.99);
         // Over a second, the first comes and goes, and the second is there for half of it.
         for tenth in 0..10 {
             assert_eq!(expected.sum(), 0.0);

@@ -12,6 +12,7 @@ use super::correction::LastSeconds;
 use super::difference_fit::{Changes, DifferenceFit};
 use super::features::{Coefficients, FEATURES, Feature, terms};
 use super::nnls::{self, Matrix};
+use super::noise::Noise;
 use super::observation::Observation;
 use super::prior::Prior;
 use super::recent::RecentMean;
@@ -115,6 +116,15 @@ impl Learner {
         let long = self.long_differences.changes(coefficients);
         let variance = (long.unexplained - expected) / (long.count - terms(coefficients)).max(1.0);
         variance.max(MIN_UNEXPLAINED * MIN_UNEXPLAINED) * (LONG_OBSERVATION.as_secs_f64() / seconds).max(1.0)
+    }
+
+    /// The noise of an observation of so many `seconds`. `expected` is what is expected to be missed of
+    /// observations, and of long ones.
+    pub(super) fn noise(&self, coefficients: &Coefficients, seconds: f64, expected: [f64; 2]) -> Noise {
+        let [of_each, of_long] = expected;
+        let changes = self.differences.changes(coefficients);
+        let observed = (changes.unexplained - of_each) / (changes.count - terms(coefficients)).max(1.0);
+        Noise::of(self.unexplained(coefficients, seconds, of_long), observed.max(0.0))
     }
 
     /// What levels of power say of coefficients, whatever static power is: the normal equations of power by
@@ -274,10 +284,14 @@ mod tests {
                 let off = if (n / lasts).is_multiple_of(2) { 1.01 } else { 0.99 };
                 learner.learn(&observation(utilisation, (10.0 + 40.0 * utilisation) * off));
             }
-            learner.unexplained(&coefficients, 0.1, 0.0) / 0.01_f64.powi(2)
+            let unexplained = learner.unexplained(&coefficients, 0.1, 0.0);
+            let noise = learner.noise(&coefficients, 0.1, [0.0; 2]);
+            assert!((noise.lasting() / unexplained - 1.0).abs() < 1e-9, "{noise:?} {unexplained}");
+            (unexplained / 0.01_f64.powi(2), noise.carried)
         };
-        let (late, lasting) = (noise(1), noise(20));
+        let ((late, carried), (lasting, not_carried)) = (noise(1), noise(20));
         assert!(late < 0.3 && (5.0..15.0).contains(&lasting), "{late} {lasting}");
+        assert!(carried > 0.5 && not_carried == 0.0, "{carried} {not_carried}");
     }
 
     #[test]

@@ -111,7 +111,8 @@ impl PowerModel {
         errors.static_watts = self.static_watts_error(noise(observation.seconds));
         (errors.static_precision, errors.unexplained) = match &candidate.coefficients {
             Some(coefficients) => {
-                let variance = self.learner.unexplained(coefficients, 1.0, self.codes.expected_error());
+                let [_, expected] = self.codes.expected_errors();
+                let variance = self.learner.unexplained(coefficients, 1.0, expected);
                 (self.learner.last_seconds().static_precision(coefficients, variance), variance.sqrt())
             }
             None => (0.0, 0.0),
