@@ -129,7 +129,7 @@ pub(super) const ALONE: f64 = 0.99;
 /// The largest difference that is believed.
 pub(super) const MAX_EFFECT: f64 = 0.3;
 /// The smallest standard deviation of power over a second that is left unexplained, as a part of it.
-pub(super) const MIN_UNEXPLAINED: f64 = 0.0007;
+pub(super) const MIN_UNEXPLAINED: f64 = 0.00073;
 /// How much what consumers of the same kind of code execute is expected to differ: the standard deviation, as
 /// a part.
 pub(super) const OWN_SPREAD: f64 = 0.0198;
@@ -140,7 +140,7 @@ pub(super) const MAX_CARRIED: f64 = 0.9;
 pub(super) const MIXED_SPREAD: f64 = 0.03;
 /// How much consumers are expected to differ from their kind, beyond `OWN_SPREAD`, where all that was learnt
 /// of it is of mixtures: the standard deviation, as a part.
-pub(super) const UNMIXED_SPREAD: f64 = 0.0184;
+pub(super) const UNMIXED_SPREAD: f64 = 0.0174;
 /// What a million cache misses are expected to cost at least where it is said how far off that is, J: 10 nJ
 /// each, as in a package's uncore. The fit gives them nothing where hardly any code that ran had some.
 pub(super) const LEAST_MISSES: f64 = 0.01;

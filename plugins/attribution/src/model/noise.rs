@@ -22,8 +22,8 @@ pub(super) struct Noise {
 }
 
 impl Noise {
-    /// That of observations which are left unexplained with the variance `observed`, of which `lasting` (above
-    /// 0) would be left if they were independent of each other.
+    /// That of observations which are left unexplained with the variance `observed`, of which `lasting`
+    /// (above 0) would be left if they were independent of each other.
     pub(super) fn of(lasting: f64, observed: f64) -> Self {
         // lasting / observed = (1 − carried)² / (1 + carried²)
         let half = (1.0 - (lasting / observed).min(1.0)) / 2.0;
