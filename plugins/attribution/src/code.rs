@@ -40,7 +40,7 @@ impl Code {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ran {
     pub(crate) code: Code,
-    /// It looked like another kind in the window before: it runs several, and may be a mixture of them.
+    /// It looked like another kind when it ran last: it runs several, and this may be a mixture of them.
     pub(crate) is_mixed: bool,
 }
 

@@ -13,7 +13,7 @@
 
 use super::code_costs::CodeCosts;
 use super::constants::KEPT_CODES;
-use super::effect_sums::{EFFECTS, UNKNOWNS, Unknowns};
+use super::effect_sums::{EFFECTS, UNKNOWNS, Unknowns, covariance_with};
 use super::features::Features;
 use super::predicted::{ByKind, ByOwn, Own};
 use crate::code::{ByCode, Code};
@@ -83,11 +83,8 @@ impl CodeCosts {
             mean[effect] += part * executed;
             mean[EFFECTS..].iter_mut().zip(per_joule).for_each(|(sum, feature)| *sum += part * feature);
         }
-        let mut with_all = [0.0; UNKNOWNS];
-        for (part, row) in mean.into_iter().zip(&self.covariance).filter(|(part, _)| *part != 0.0) {
-            with_all.iter_mut().zip(row).for_each(|(sum, covariance)| *sum += part * covariance);
-        }
-        let of_all = dot(&mean, &with_all) + of_others;
+        let (with_all, of_mean) = covariance_with(&mean, &self.covariance);
+        let of_all = of_mean + of_others;
         for (code, _) in by_code.all() {
             let Some(effect) = self.kept_effect_of(code) else { continue };
             let kind = &mut found[effect];

@@ -54,6 +54,15 @@ pub(super) fn unknowns(effects: &Effects, features: &Features) -> Unknowns {
     all
 }
 
+/// The covariance of each unknown with the sum of so much `of` each, and the variance of that sum.
+pub(super) fn covariance_with(of: &Unknowns, covariance: &[Unknowns; UNKNOWNS]) -> (Unknowns, f64) {
+    let mut with = [0.0; UNKNOWNS];
+    for (part, row) in of.iter().zip(covariance).filter(|(part, _)| **part != 0.0) {
+        with.iter_mut().zip(row).for_each(|(sum, covariance)| *sum += part * covariance);
+    }
+    (with, of.iter().zip(with).map(|(part, with)| part * with).sum())
+}
+
 /// What is known of the unknowns: the effects, and the covariances of all.
 pub(super) struct Posterior {
     pub(super) effects: Effects,

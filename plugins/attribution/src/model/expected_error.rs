@@ -5,7 +5,7 @@
 //! learnt more slowly.
 
 use super::constants::DIFFERENCE_SECONDS;
-use super::effect_sums::{UNKNOWNS, Unknowns};
+use super::effect_sums::{UNKNOWNS, Unknowns, covariance_with};
 
 /// A sum over the last minutes, as the learner has it of what is missed: over observations, or over long ones
 /// that several are added up to.
@@ -45,8 +45,8 @@ impl ExpectedError {
         if self.seconds < self.least {
             return;
         }
-        let variance = variance(&self.changes, covariance) + self.of_mixtures;
-        let mean = variance / (self.seconds * self.seconds);
+        let (_, of_unknowns) = covariance_with(&self.changes, covariance);
+        let mean = (of_unknowns + self.of_mixtures) / (self.seconds * self.seconds);
         let keep = (-self.seconds / DIFFERENCE_SECONDS).exp();
         *self = Self { sum: self.sum * keep + weight * mean, ..Self::over(self.least) };
     }
@@ -55,12 +55,6 @@ impl ExpectedError {
     pub(super) fn sum(&self) -> f64 {
         self.sum
     }
-}
-
-/// The variance of the sum of so much of each unknown.
-fn variance(of: &Unknowns, covariance: &[Unknowns; UNKNOWNS]) -> f64 {
-    let nonzero = || of.iter().enumerate().filter(|(_, of)| **of != 0.0);
-    nonzero().map(|(i, a)| a * nonzero().map(|(j, b)| b * covariance[i][j]).sum::<f64>()).sum()
 }
 
 #[cfg(test)]
