@@ -173,6 +173,10 @@ pub(super) const TRIAL_MEMORY: f64 = 50.0;
 /// Standard deviations by which a candidate must do worse than CPU time before it is withdrawn. Chance alone
 /// exceeds three in one of 700 cases.
 pub(super) const TRIAL_DEVIATIONS: f64 = 3.0;
+/// How much larger a candidate's errors must have been before it is withdrawn: as much as in so many
+/// observations in which only CPU time was right. Small differences in a row are no chance either, but CPU
+/// time divides energy no better for them.
+pub(super) const TRIAL_LEAST: f64 = 2.0;
 
 // ---- Uncertainty
 // -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 //! *changes* from one observation to the next, as far as they exceed the usual error of both; and a candidate
 //! loses only when chance alone would hardly make it look that bad.
 
-use super::constants::{TRIAL_DEVIATIONS, TRIAL_MEMORY};
+use super::constants::{TRIAL_DEVIATIONS, TRIAL_LEAST, TRIAL_MEMORY};
 
 /// How a candidate did beside CPU time since it was last as good.
 #[derive(Debug, Default)]
@@ -36,9 +36,9 @@ impl ModelTrial {
         }
     }
 
-    /// Whether the candidate did worse than chance explains.
+    /// Whether the candidate did worse than chance explains, and so much worse that it matters.
     pub(super) fn is_lost(&self) -> bool {
-        self.excess > TRIAL_DEVIATIONS * self.variance.sqrt()
+        self.excess > (TRIAL_DEVIATIONS * self.variance.sqrt()).max(TRIAL_LEAST)
     }
 }
 
@@ -74,6 +74,13 @@ mod tests {
         assert_eq!(lost(&mut trial, 20, |_| (1e-4, 2e-4)), 20, "power did not change, nor does the verdict");
         assert!(lost(&mut trial, 20, |_| (4.0, 8.0)) < 20);
         assert!(!trial.is_lost());
+    }
+
+    #[test]
+    fn errors_that_are_hardly_larger_do_not_make_a_candidate_lose_however_often() {
+        let mut trial = ModelTrial::default();
+        assert_eq!(lost(&mut trial, 1_000, |_| (1.05, 1.0)), 0);
+        assert!(lost(&mut trial, 100, |_| (1.5, 1.0)) > 50, "these matter");
     }
 
     #[test]
