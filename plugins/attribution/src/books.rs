@@ -10,16 +10,18 @@
 //! | `account.rs` | one domain: windows waiting for usage, and closing them |
 //! | `division.rs`, `split.rs` | dividing one window's energy; splitting a whole number by weights |
 //! | `closed_window.rs` | a window whose energy is divided |
-//! | `spread.rs` | how far off what a consumer received may be |
+//! | `spread.rs`, `static_error.rs`, `lasting_error.rs` | how far off what a consumer received may be |
 //! | `totals.rs`, `metrics.rs` | what each consumer received in all, as published series |
 
 mod account;
 mod closed_window;
 mod consumers;
 mod division;
+mod lasting_error;
 mod metrics;
 mod split;
 mod spread;
+mod static_error;
 mod timeline;
 mod totals;
 mod usage_records;

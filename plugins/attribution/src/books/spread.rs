@@ -11,11 +11,15 @@
 
 use super::closed_window::ClosedWindow;
 use super::division::{Division, Share};
+use super::lasting_error::LastingError;
+use super::static_error::StaticError;
 use crate::code::ByCode;
 use crate::model::{ByKind, ByOwn, CodeCosts, CostVariances, Uncertainty};
 
 /// Standard deviations from the middle of a 95 % interval to its ends.
 const DEVIATIONS: f64 = 1.96;
+/// The same to the one end that matters where the middle is off by more than that.
+const DEVIATIONS_TO_ONE_END: f64 = 1.645;
 
 /// The part of what the model leaves unexplained, as a standard deviation, by which a consumer's cost is off
 /// at least: coefficients that were fitted to a meter of much noise are off, too.
@@ -24,8 +28,9 @@ const OWN_PART: f64 = 0.1;
 /// What is uncertain in one window, in µJ.
 #[derive(Clone, Debug)]
 pub(crate) struct WindowSpread<'a> {
-    /// The window's number in its domain.
+    /// The window's number in its domain, and how long it is, s.
     number: u32,
+    seconds: f64,
     model: Uncertainty,
     /// How far off what the consumers' code costs is.
     costs: CostVariances<'a>,
@@ -43,11 +48,12 @@ impl<'a> WindowSpread<'a> {
     pub(crate) fn new(number: u32, closed: &ClosedWindow<'a>, division: &Division) -> Self {
         let energy = closed.divided.map(|microjoules| microjoules as f64);
         let shares = division.shares().map(|(_, share)| share);
-        Self::of(number, closed.uncertainty, (closed.codes, division.kinds()), energy, shares)
+        let seconds = closed.window.nanos() as f64 * 1e-9;
+        Self::of((number, seconds), closed.uncertainty, (closed.codes, division.kinds()), energy, shares)
     }
 
     fn of(
-        number: u32,
+        (number, seconds): (u32, f64),
         model: Uncertainty,
         (codes, kinds): (&'a CodeCosts, &ByKind),
         energy: [f64; 2],
@@ -70,15 +76,15 @@ impl<'a> WindowSpread<'a> {
             }
         }
         let costs = codes.variances(kinds, by_code, &by_own, without_own);
-        Self { number, model, costs, dynamic, per_energy, at_idle, squares }
+        Self { number, seconds, model, costs, dynamic, per_energy, at_idle, squares }
     }
 }
 
 /// The errors of a consumer's windows so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spread {
-    /// That of static power, in its parts of windows.
-    common: LastingError,
+    /// That of static power.
+    common: StaticError,
     /// That of its own cost, in µJ.
     own: LastingError,
     /// Those at edges, and of who kept the package awake, µJ².
@@ -86,28 +92,6 @@ pub(crate) struct Spread {
     /// At the end of its last window, µJ; and which one that was.
     last_edge: f64,
     last_window: u32,
-}
-
-/// The error of what is estimated again and again, times how much depends on it. An estimate that gets better
-/// has errors whose covariance is the variance of the later one.
-#[derive(Clone, Copy, Debug, Default)]
-struct LastingError {
-    /// Of the sum, µJ².
-    variance: f64,
-    /// How much depended on it so far.
-    exposure: f64,
-}
-
-impl LastingError {
-    /// Adds a window in which so much depended on an estimate with this `variance`.
-    #[inline(always)]
-    fn add(&mut self, exposure: f64, variance: f64) {
-        // Where less is known than before, it is at most that of errors which are the same.
-        let most = (variance * self.variance).sqrt();
-        let with_earlier = (variance * self.exposure).max(-most).min(most);
-        self.variance += exposure * (2.0 * with_earlier + exposure * variance);
-        self.exposure += exposure;
-    }
 }
 
 impl Spread {
@@ -120,7 +104,7 @@ impl Spread {
         let part = energy * per_energy;
         // What idle received too little it received too much, unless it gets static energy itself.
         let static_part = if share.at_idle > 0 { share.at_idle as f64 / at_idle.max(1.0) } else { 0.0 };
-        self.common.add(part - static_part, model.static_energy.powi(2));
+        self.common.add(part - static_part, model, window.seconds);
         let follows = self.last_window + 1 == *number;
         let variance = match share.code {
             Some(code) => {
@@ -151,18 +135,19 @@ impl Spread {
         (self.last_edge, self.last_window) = (edge, *number);
     }
 
-    /// Adds a window to the spread of static energy itself. Standard errors add up: readers subtract what it
-    /// was earlier, to know that of the time since.
+    /// Adds a window to the spread of static energy itself.
     pub(crate) fn add_static(&mut self, window: &WindowSpread<'_>) {
         if window.dynamic > 0.0 {
-            self.common.variance = (self.common.variance.sqrt() + window.model.static_energy).powi(2);
+            self.common.add_static_energy(&window.model);
         }
     }
 
     /// Half the width of the 95 % interval, in joules.
     pub(crate) fn half_width(&self) -> f64 {
-        let variance = self.common.variance + self.own.variance + self.edges + self.last_edge.powi(2);
-        DEVIATIONS * variance.max(0.0).sqrt() * 1e-6
+        let at_edges = self.edges + self.last_edge.powi(2);
+        let variance = self.common.variance() + self.own.variance() + at_edges;
+        let error = variance.max(0.0).sqrt();
+        (DEVIATIONS * error).max(self.common.known() + DEVIATIONS_TO_ONE_END * error) * 1e-6
     }
 }
 
@@ -171,10 +156,17 @@ mod tests {
     use super::*;
     use crate::code::Code;
 
-    const SHARE: Share = Share { dynamic: 500_000, at_idle: 0, code: None, own: None, awake: 0.0 };
+    const SHARE: Share =
+        Share { dynamic: 500_000, at_idle: 0, code: None, own: None, awake: 0.0 };
 
     fn window(codes: &CodeCosts, number: u32, model: Uncertainty) -> WindowSpread<'_> {
-        WindowSpread::of(number, model, (codes, &ByKind::default()), [1e6, 1e6], [SHARE, SHARE].into_iter())
+        WindowSpread::of(
+            (number, 1.0),
+            model,
+            (codes, &ByKind::default()),
+            [1e6, 1e6],
+            [SHARE, SHARE].into_iter(),
+        )
     }
 
     /// Half the width, in standard errors of joules, after `SHARE` in each of these windows.
@@ -209,6 +201,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_to_be_off_is_in_the_interval_whole_and_what_is_not_with_one_end() {
+        let model = |is_static_expected, cold_watts, static_energy| Uncertainty {
+            is_static_expected,
+            cold_watts,
+            static_energy,
+            ..Uncertainty::default()
+        };
+        let half_width = |models: [Uncertainty; 2]| {
+            let (codes, mut spread) = (CodeCosts::default(), Spread::default());
+            for (number, model) in models.into_iter().enumerate() {
+                spread.add(&window(&codes, number as u32 + 1, model), SHARE);
+            }
+            spread.half_width()
+        };
+        // Half of a watt too much for a second, and what is unknown of static power in both.
+        let learnt = model(false, 10.0, 20_000.0);
+        close(half_width([model(true, 11.0, 400_000.0), learnt]), 0.5 + DEVIATIONS_TO_ONE_END * 0.02);
+        close(half_width([model(true, 10.001, 400_000.0), learnt]), DEVIATIONS * 0.02);
+    }
+
+    #[test]
     fn what_a_cost_was_off_by_before_more_was_known_of_it_is_not_what_it_is_off_by_now() {
         let codes = CodeCosts::default();
         let error = |deviations: &[f64]| {
@@ -236,8 +249,13 @@ mod tests {
         let code = Code::of(&[1, 0, 1, 1, 0, 0]);
         for code in [None, code] {
             let all = Share { dynamic: 1_000_000, code, ..SHARE };
-            let window =
-                WindowSpread::of(1, model, (&codes, &ByKind::default()), [1e6, 1e6], std::iter::once(all));
+            let window = WindowSpread::of(
+                (1, 1.0),
+                model,
+                (&codes, &ByKind::default()),
+                [1e6, 1e6],
+                std::iter::once(all),
+            );
             spread.add(&window, all);
             close(spread.half_width(), 0.0);
         }
@@ -251,8 +269,13 @@ mod tests {
         let error = |kinds: [Option<Code>; 2]| {
             let share = |code| Share { code, ..SHARE };
             let shares = kinds.into_iter().map(share);
-            let window =
-                WindowSpread::of(1, Uncertainty::default(), (&codes, &ByKind::default()), [1e6, 1e6], shares);
+            let window = WindowSpread::of(
+                (1, 1.0),
+                Uncertainty::default(),
+                (&codes, &ByKind::default()),
+                [1e6, 1e6],
+                shares,
+            );
             let mut spread = Spread::default();
             spread.add(&window, share(kinds[0]));
             spread.half_width() / DEVIATIONS
@@ -278,7 +301,7 @@ mod tests {
             let model = Uncertainty { deviation, ..Uncertainty::default() };
             let share = Share { code, ..SHARE };
             let window = WindowSpread::of(
-                1,
+                (1, 1.0),
                 model,
                 (&codes, &ByKind::default()),
                 [1e6, 1e6],

@@ -27,6 +27,10 @@ use super::observation::{Observation, ObservedWindow};
 pub(crate) struct Uncertainty {
     /// Of the static energy, µJ.
     pub(crate) static_energy: f64,
+    /// Static power without what warmth adds to it, W, and whether it is only expected: the meter has not
+    /// shown it yet.
+    pub(crate) cold_watts: f64,
+    pub(crate) is_static_expected: bool,
     /// Of what a consumer's use costs, as a part of it.
     pub(crate) deviation: f64,
     /// Of the energy that the meter counts to the wrong one of two windows, at an edge, µJ.
@@ -87,7 +91,20 @@ impl PowerModel {
         let edge_energy = energy * dynamic_part * (edge / seconds.max(edge));
         let awake_energy = self.candidate().awake_watts() * window.awake_variance().sqrt() * 1e6;
         let (deviation, unexplained_energy) = (errors.deviation, errors.unexplained * energy);
-        Uncertainty { static_energy, deviation, edge_energy, awake_energy, unexplained_energy }
+        let cold_watts = match self.static_power() {
+            Some(watts) => watts - self.warmth.watts(),
+            None => energy * 1e-6 / seconds * static_part,
+        };
+        let is_static_expected = self.given_watts.is_none() && !self.learner.outweighs(&self.prior);
+        Uncertainty {
+            static_energy,
+            cold_watts,
+            is_static_expected,
+            deviation,
+            edge_energy,
+            awake_energy,
+            unexplained_energy,
+        }
     }
 
     /// The part of a window's energy that is static, 0 to 1.
@@ -283,6 +300,10 @@ mod tests {
         assert!(learnt < 0.02 * 1e6, "{learnt} of 1 J");
         let first = model(None).uncertainty(&window(&[100_000_000, 0, 0, 0, 0, 0], 30.0));
         assert!(first.static_energy > 0.1 * 3e6, "{first:?} of 3 J");
+        assert!(first.is_static_expected && first.cold_watts > 1.0, "{first:?}");
+        let [given, learnt] = [Some(10.0), None].map(|watts| after_a_minute(watts, 0.05, 0.0));
+        assert!(!given.is_static_expected && !learnt.is_static_expected);
+        assert!((learnt.cold_watts - 10.0).abs() < 0.5, "{learnt:?}");
         assert_eq!(first.deviation, DEFAULT_DEVIATION);
     }
 }
