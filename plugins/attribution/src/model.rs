@@ -67,6 +67,7 @@ use crate::config::Weights;
 use basis::Basis;
 use candidate::Candidate;
 pub(crate) use code_costs::CodeCosts;
+pub(crate) use constants::CLOCK_ERROR;
 use constants::{
     CONTRADICTIONS, DEFAULT_SMT_FACTOR, MAX_CONTRADICTION, RIDGE, SHORT_WINDOW, SLEEP_DEVIATIONS,
     SMT_FACTORS, STATIC_DRIFT,

@@ -33,6 +33,8 @@ pub(crate) struct Share {
     pub(crate) own: Option<Own>,
     /// The part of the dynamic energy, 0 to 1, that it has because it kept the package awake.
     pub(crate) awake: f32,
+    /// The part of it that it has because its clock was higher than usual; below 0 if it was lower.
+    pub(crate) clock: f32,
 }
 
 impl Share {
@@ -133,8 +135,8 @@ impl Division {
         for &slot in &*consumers {
             let Used { amounts, ran, .. } = &used[slot];
             let (code, own) = (ran.map(|ran| ran.code), weigher.own(slot));
-            let Weight { weight, awake } = weigher.weigh(amounts, code, own, Some(kinds));
-            shares.push(Share { code, own, awake, ..Share::default() });
+            let Weight { weight, awake, clock } = weigher.weigh(amounts, code, own, Some(kinds));
+            shares.push(Share { code, own, awake, clock, ..Share::default() });
             weights.push(weight);
         }
         let known: u64 = weights.iter().fold(0, |sum, w| sum.saturating_add(*w));

@@ -7,14 +7,15 @@
 //! are the same error in every window, but less and less of it remains unknown ([`LastingError`]). A meter
 //! that is early or late at the edge between two windows only moves energy from one to the other: it matters
 //! as far as the consumer's share differs in both, and adds up in squares. So does not knowing when within a
-//! window each ran, where that decides who kept a package awake.
+//! window each ran, where that decides who kept a package awake. What a high clock costs is off in the same
+//! direction in every window, so who ran both at high and at low clocks is hardly affected.
 
 use super::closed_window::ClosedWindow;
 use super::division::{Division, Share};
 use super::lasting_error::LastingError;
 use super::static_error::StaticError;
 use crate::code::ByCode;
-use crate::model::{ByKind, ByOwn, CodeCosts, CostVariances, Uncertainty};
+use crate::model::{ByKind, ByOwn, CLOCK_ERROR, CodeCosts, CostVariances, Uncertainty};
 
 /// Standard deviations from the middle of a 95 % interval to its ends.
 const DEVIATIONS: f64 = 1.96;
@@ -41,6 +42,8 @@ pub(crate) struct WindowSpread<'a> {
     per_energy: f64,
     /// The sum of the squares of the consumers' parts.
     squares: f64,
+    /// The part of the energy that is drawn because of clocks, as in [`Share::clock`].
+    clock: f64,
 }
 
 impl<'a> WindowSpread<'a> {
@@ -62,10 +65,11 @@ impl<'a> WindowSpread<'a> {
         let [dynamic, at_idle] = energy;
         let per_energy = 1.0 / dynamic.max(1.0);
         let (mut by_code, mut by_own) = (ByCode::default(), ByOwn::default());
-        let (mut squares, mut without_own) = (0.0, 0.0);
+        let (mut squares, mut without_own, mut clock) = (0.0, 0.0, 0.0);
         for share in shares {
             let part = share.dynamic as f64 * per_energy;
             squares += part * part;
+            clock += part * f64::from(share.clock);
             if let Some(code) = share.code {
                 by_code.add(code, part);
                 let executed = part * codes.executed_part(kinds, code);
@@ -76,7 +80,7 @@ impl<'a> WindowSpread<'a> {
             }
         }
         let costs = codes.variances(kinds, by_code, &by_own, without_own);
-        Self { number, seconds, model, costs, dynamic, per_energy, at_idle, squares }
+        Self { number, seconds, model, costs, dynamic, per_energy, at_idle, squares, clock }
     }
 }
 
@@ -87,6 +91,8 @@ pub(crate) struct Spread {
     common: StaticError,
     /// That of its own cost, in µJ.
     own: LastingError,
+    /// What it received because its clock was higher than the others', µJ; negative if it was lower.
+    clock: f64,
     /// Those at edges, and of who kept the package awake, µJ².
     edges: f64,
     /// At the end of its last window, µJ; and which one that was.
@@ -116,6 +122,7 @@ impl Spread {
             None => model.deviation.powi(2) * (1.0 - 2.0 * part + squares).max(0.0),
         };
         self.own.add(energy, variance);
+        self.clock += energy * (f64::from(share.clock) - window.clock);
         if share.awake > 0.0 {
             // Those that run at the same time share it: each is off by half of what that time is off by,
             // which is anywhere between none of its own and all of it.
@@ -144,8 +151,9 @@ impl Spread {
 
     /// Half the width of the 95 % interval, in joules.
     pub(crate) fn half_width(&self) -> f64 {
+        let of_clock = (CLOCK_ERROR * self.clock).powi(2);
         let at_edges = self.edges + self.last_edge.powi(2);
-        let variance = self.common.variance() + self.own.variance() + at_edges;
+        let variance = self.common.variance() + self.own.variance() + of_clock + at_edges;
         let error = variance.max(0.0).sqrt();
         (DEVIATIONS * error).max(self.common.known() + DEVIATIONS_TO_ONE_END * error) * 1e-6
     }
@@ -157,7 +165,7 @@ mod tests {
     use crate::code::Code;
 
     const SHARE: Share =
-        Share { dynamic: 500_000, at_idle: 0, code: None, own: None, awake: 0.0 };
+        Share { dynamic: 500_000, at_idle: 0, code: None, own: None, awake: 0.0, clock: 0.0 };
 
     fn window(codes: &CodeCosts, number: u32, model: Uncertainty) -> WindowSpread<'_> {
         WindowSpread::of(
@@ -336,6 +344,33 @@ mod tests {
         close(error(0.8, 20_000.0), 4.0_f64.sqrt() * 0.01);
         close(error(0.5, 1e6), 4.0_f64.sqrt() * 0.5 * 0.25 / 12.0_f64.sqrt());
         assert_eq!((error(0.0, 20_000.0), error(0.8, 0.0)), (0.0, 0.0));
+    }
+
+    #[test]
+    fn what_a_higher_clock_costs_is_as_uncertain_in_every_window_and_cancels_at_a_lower_one() {
+        let error = |clocks: &[f32]| {
+            let (codes, mut spread) = (CodeCosts::default(), Spread::default());
+            for (number, &clock) in clocks.iter().enumerate() {
+                let share = Share { clock, ..SHARE };
+                let shares = [share, Share { clock: 0.1, ..SHARE }].into_iter();
+                let uncertainty = Uncertainty::default();
+                let kinds = ByKind::default();
+                let window = WindowSpread::of(
+                    (number as u32 + 1, 1.0),
+                    uncertainty,
+                    (&codes, &kinds),
+                    [1e6, 1e6],
+                    shares,
+                );
+                spread.add(&window, share);
+            }
+            spread.half_width() / DEVIATIONS
+        };
+        // Half a joule each, and half of the difference to the other.
+        close(error(&[0.3]), 0.5 * CLOCK_ERROR * f64::from(0.3_f32 - 0.1) / 2.0);
+        close(error(&[0.3, 0.3]), 2.0 * error(&[0.3]));
+        assert!(error(&[0.3, -0.1]) < 1e-8, "{}", error(&[0.3, -0.1]));
+        close(error(&[0.1]), 0.0);
     }
 
     #[test]

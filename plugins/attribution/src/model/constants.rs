@@ -141,6 +141,9 @@ pub(super) const MIXED_SPREAD: f64 = 0.03;
 /// How much consumers are expected to differ from their kind, beyond `OWN_SPREAD`, where all that was learnt
 /// of it is of mixtures: the standard deviation, as a part.
 pub(super) const UNMIXED_SPREAD: f64 = 0.0174;
+/// How far off what a higher or lower clock adds to the cost of cycles and instructions is, as a part of it:
+/// cores on which nothing runs leak more at a higher voltage, too, and that passes for a cost of what runs.
+pub(crate) const CLOCK_ERROR: f64 = 0.058;
 /// What a million cache misses are expected to cost at least where it is said how far off that is, J: 10 nJ
 /// each, as in a package's uncore. The fit gives them nothing where hardly any code that ran had some.
 pub(super) const LEAST_MISSES: f64 = 0.01;

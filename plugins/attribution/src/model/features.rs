@@ -103,6 +103,27 @@ pub(super) fn executed_watts(coefficients: &Coefficients, rates: &Features) -> f
     EXECUTED.map(watts).iter().sum::<f64>().max(LEAST_EXECUTED * of_core)
 }
 
+/// The mean square of the clock, GHz², at which cycles of these features ran; 0 without cycles.
+pub(super) fn mean_square_clock(features: &Features) -> f64 {
+    let [cycles, alone, shared] =
+        [Feature::Cycles, Feature::FastAlone, Feature::FastShared].map(|f| features[f as usize]);
+    if cycles > 0.0 { (alone + shared) / cycles } else { 0.0 }
+}
+
+/// The part of [`dynamic_watts`] that is drawn because cycles and instructions ran at another clock than one
+/// of this `square`, GHz²: below 0 if it was lower.
+pub(super) fn clock_watts(coefficients: &Coefficients, rates: &Features, square: f64) -> f64 {
+    const FAST: [[Feature; 2]; 3] = [
+        [Feature::FastAlone, Feature::CyclesAlone],
+        [Feature::FastShared, Feature::CyclesShared],
+        [Feature::InstructionsFast, Feature::Instructions],
+    ];
+    let watts = |[fast, all]: [Feature; 2]| {
+        coefficients[fast as usize] * (rates[fast as usize] - square * rates[all as usize])
+    };
+    FAST.map(watts).iter().sum()
+}
+
 /// The dynamic energy that `coefficients` predict for features, pJ.
 pub(super) fn picojoules(coefficients: &Coefficients, features: &Features) -> f64 {
     dynamic_watts(coefficients, features) * 1e12
@@ -127,6 +148,26 @@ mod tests {
         };
         assert_eq!(watts(3.0, 2.0), 4.0);
         assert_eq!(watts(5.0, 0.0), LEAST_EXECUTED * 10.0);
+    }
+
+    #[test]
+    fn what_a_clock_adds_is_nothing_at_the_mean_clock_and_less_than_nothing_below() {
+        // A second at 2 GHz, half of it on a shared core, in which a cycle costs 1 J and 0.1 J for each GHz².
+        let features = features(&[1_000_000_000, 500_000_000, 2_000_000_000, 3_000_000_000, 0, 0]);
+        let mut coefficients = [0.0; FEATURES];
+        for (fast, all) in [
+            (Feature::FastAlone, Feature::CyclesAlone),
+            (Feature::FastShared, Feature::CyclesShared),
+            (Feature::InstructionsFast, Feature::Instructions),
+        ] {
+            (coefficients[fast as usize], coefficients[all as usize]) = (0.1, 1.0);
+        }
+        let square = mean_square_clock(&features);
+        assert!((square - 4.0).abs() < 1e-9, "{square}");
+        let added = [4.0, 1.0, 9.0].map(|square| clock_watts(&coefficients, &features, square));
+        // Two cycles and three instructions.
+        assert!(added.iter().zip([0.0, 1.5, -2.5]).all(|(a, b)| (a - b).abs() < 1e-9), "{added:?}");
+        assert_eq!(mean_square_clock(&[0.0; FEATURES]), 0.0);
     }
 
     #[test]

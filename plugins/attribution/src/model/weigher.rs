@@ -3,7 +3,9 @@
 use super::PowerModel;
 use super::awake::Awake;
 use super::basis::Basis;
-use super::features::{Coefficients, Feature, executed_watts, features, picojoules};
+use super::features::{
+    Coefficients, Feature, clock_watts, executed_watts, features, mean_square_clock, picojoules,
+};
 use super::predicted::{ByKind, Own};
 use crate::amounts::{Amounts, Quantity};
 use crate::code::Code;
@@ -13,6 +15,8 @@ pub(crate) struct Weigher<'a> {
     model: &'a PowerModel,
     /// Who kept the package awake, if that costs something.
     awake: Option<Awake>,
+    /// The mean square of the clock in the last seconds, GHz².
+    square_clock: f64,
 }
 
 /// What a consumer weighs in a window.
@@ -21,13 +25,17 @@ pub(crate) struct Weight {
     pub(crate) weight: u64,
     /// The part of it, 0 to 1, that it has because it kept the package awake.
     pub(crate) awake: f32,
+    /// The part of it that it has because its clock was higher than the mean of the last seconds; below 0 if
+    /// it was lower.
+    pub(crate) clock: f32,
 }
 
 impl PowerModel {
     /// That of a window of `ns`, in which consumers ran for these `times`, ns.
     pub(crate) fn weigher(&self, ns: u64, times: impl Iterator<Item = u64>) -> Weigher<'_> {
         let costs = self.candidate().awake_watts() > 0.0;
-        Weigher { model: self, awake: costs.then(|| Awake::of(ns, times)) }
+        let square_clock = self.learner.recent().map_or(0.0, |recent| mean_square_clock(&recent.rates));
+        Weigher { model: self, awake: costs.then(|| Awake::of(ns, times)), square_clock }
     }
 }
 
@@ -63,7 +71,7 @@ impl Weigher<'_> {
                 None => time,
             },
         };
-        Weight { weight, awake: 0.0 }
+        Weight { weight, awake: 0.0, clock: 0.0 }
     }
 
     /// The energy that is predicted for `amounts`, as a weight.
@@ -90,8 +98,9 @@ impl Weigher<'_> {
         }
         let weight = picojoules as u64;
         let part = |of: f64| (of / weight.max(1) as f64).min(1.0) as f32;
+        let clock = part(clock_watts(coefficients, &features, self.square_clock) * 1e12);
         let awake =
             if awake > 0.0 { part(coefficients[Feature::Awake as usize] * awake * 1e12) } else { 0.0 };
-        Weight { weight, awake }
+        Weight { weight, awake, clock }
     }
 }
