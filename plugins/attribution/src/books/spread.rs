@@ -65,7 +65,7 @@ impl<'a> WindowSpread<'a> {
         let [dynamic, at_idle] = energy;
         let per_energy = 1.0 / dynamic.max(1.0);
         let (mut by_code, mut by_own) = (ByCode::default(), ByOwn::default());
-        let (mut squares, mut without_own, mut clock) = (0.0, 0.0, 0.0);
+        let (mut squares, mut of_small, mut clock) = (0.0, 0.0, 0.0);
         for share in shares {
             let part = share.dynamic as f64 * per_energy;
             squares += part * part;
@@ -75,11 +75,11 @@ impl<'a> WindowSpread<'a> {
                 let executed = part * codes.executed_part(kinds, code);
                 match share.own {
                     Some(own) => by_own[own.place()] += executed,
-                    None => without_own += executed * executed,
+                    None => of_small += codes.of_small(code, executed),
                 }
             }
         }
-        let costs = codes.variances(kinds, by_code, &by_own, without_own);
+        let costs = codes.variances(kinds, by_code, &by_own, of_small);
         Self { number, seconds, model, costs, dynamic, per_energy, at_idle, squares, clock }
     }
 }
@@ -293,7 +293,8 @@ mod tests {
         let expected = |kinds: [Option<Code>; 2]| {
             let mut by_code = ByCode::default();
             kinds.into_iter().flatten().for_each(|code| by_code.add(code, 0.5));
-            let variances = codes.variances(&ByKind::default(), by_code, &ByOwn::default(), 0.5);
+            let of_small = kinds.into_iter().flatten().map(|code| codes.of_small(code, 0.5)).sum();
+            let variances = codes.variances(&ByKind::default(), by_code, &ByOwn::default(), of_small);
             0.5 * kinds[0].map_or(0.0, |code| variances.of(code, None, 0.5)).sqrt()
         };
         let (alike, different) = ([kinds[0]; 2], kinds);

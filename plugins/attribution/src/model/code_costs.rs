@@ -21,7 +21,7 @@
 
 use super::constants::{
     ALONE, CODE_SPREAD, EXPECTED_CODES, KEPT_CODES, KEPT_CONSUMERS, LONG_OBSERVATION, MAX_EFFECT,
-    MIXED_SPREAD, OWN_SPREAD, UNMIXED_SPREAD,
+    MIXED_SPREAD, OWN_SPREAD, UNMIXED_SPREAD, UNMIXED_SPREAD_OF_SMALL,
 };
 use super::effect_sums::{EFFECTS, EffectSums, Effects, Expected, Posterior, UNKNOWNS, Unknowns, unknowns};
 use super::expected_error::ExpectedError;
@@ -56,9 +56,8 @@ pub(crate) struct CodeCosts {
     of_own: ByOwn,
     /// How far off the effects and the coefficients are: their covariances.
     pub(super) covariance: [Unknowns; UNKNOWNS],
-    /// The variance of effects among kinds of code, and among consumers of one kind.
+    /// The variance of effects among kinds of code.
     pub(super) spread: f64,
-    pub(super) own_variance: f64,
     mixtures: Mixtures,
     /// Of observations, and of long ones.
     expected_errors: [ExpectedError; 2],
@@ -83,7 +82,6 @@ impl Default for CodeCosts {
             of_own: [0.0; KEPT_CONSUMERS],
             covariance: [[0.0; UNKNOWNS]; UNKNOWNS],
             spread: CODE_SPREAD * CODE_SPREAD,
-            own_variance: OWN_VARIANCE,
             mixtures: Mixtures::default(),
             expected_errors: [0.0, LONG_OBSERVATION.as_secs_f64()].map(ExpectedError::over),
             noise: Noise { variance: CODE_SPREAD * CODE_SPREAD, carried: 0.0 },
@@ -125,11 +123,11 @@ impl CodeCosts {
         drawn[KEPT_CODES..].copy_from_slice(&powers.by_own);
         let keep = kept(seconds);
         self.energy.iter_mut().zip(drawn).for_each(|(sum, watts)| *sum = *sum * keep + watts * seconds * 1e6);
+        // What those without an effect of their own differ from their kinds is noise, and so is what mixtures
+        // cost.
+        let rest = self.unmixed_variance(UNMIXED_SPREAD, None) * powers.without_own * powers.without_own;
         match &mut self.recent {
             Some(recent) => {
-                // What those without an effect of their own differ from their kinds is noise, and so is what
-                // mixtures cost.
-                let rest = self.own_variance * powers.without_own * powers.without_own;
                 let of_mixtures = (MIXED_SPREAD * powers.mixed_root).powi(2);
                 let per_power = recent.mean.weight_beside(watts, least);
                 let Noise { variance, carried } = self.noise;
@@ -141,10 +139,11 @@ impl CodeCosts {
                     expected.add(&unknowns, of_mixtures, per_power, seconds, &self.covariance);
                 }
                 self.sums.add(&unknowns, watts - recent.mean.watts, weight, carried, seconds);
-                let (all, squares) = of_kinds(&drawn, &changes);
-                if all > 0.0 {
-                    self.mixtures.add(squares, powers.mixed / all, seconds);
+                for (effect, &code) in self.codes.iter().enumerate() {
+                    let part = powers.mixed.of(code) / drawn[effect].max(f64::MIN_POSITIVE);
+                    self.mixtures.add(effect, changes[effect], part, seconds);
                 }
+                self.places.ran(&powers.own_codes);
                 recent.mean.follow(observation);
                 recent
                     .powers
@@ -193,6 +192,7 @@ impl CodeCosts {
         let least = least_of(&self.energy[..KEPT_CODES]);
         self.of_code.set(self.codes[least], 0.0);
         self.codes[least] = code;
+        self.mixtures.forget(least);
         self.integrate_out(least, self.spread);
         least
     }
@@ -212,9 +212,10 @@ impl CodeCosts {
     }
 
     fn free(&mut self, place: usize) {
+        let variance = self.own_variance(place);
         self.places.free(place);
         self.of_own[place] = 0.0;
-        self.integrate_out(KEPT_CODES + place, self.own_variance);
+        self.integrate_out(KEPT_CODES + place, variance);
     }
 
     fn integrate_out(&mut self, effect: usize, variance: f64) {
@@ -227,6 +228,23 @@ impl CodeCosts {
         }
     }
 
+    /// The expected square of the effect of the consumer at `place`.
+    fn own_variance(&self, place: usize) -> f64 {
+        let effect = self.places.code(place).and_then(|code| self.kept_effect_of(code));
+        self.unmixed_variance(UNMIXED_SPREAD, effect)
+    }
+
+    /// The expected square of what a consumer without an effect of its own differs by from its kind, which
+    /// has this effect; from any kind if `None`.
+    pub(super) fn small_variance(&self, effect: Option<usize>) -> f64 {
+        self.unmixed_variance(UNMIXED_SPREAD_OF_SMALL, effect)
+    }
+
+    fn unmixed_variance(&self, spread: f64, effect: Option<usize>) -> f64 {
+        let share = effect.map_or_else(|| self.mixtures.share(), |effect| self.mixtures.share_of(effect));
+        OWN_VARIANCE + spread * spread * share
+    }
+
     /// The part of what the learner finds unexplained that is expected ([`ExpectedError::sum`]): of
     /// observations, and of long ones.
     pub(super) fn expected_errors(&self) -> [f64; 2] {
@@ -237,11 +255,11 @@ impl CodeCosts {
     /// the coefficients, as in [`Expected`].
     pub(super) fn fit(&mut self, coefficients: &Coefficients, levels: &Matrix, noise: Noise) {
         self.noise = noise;
-        self.own_variance = OWN_VARIANCE + UNMIXED_SPREAD * UNMIXED_SPREAD * self.mixtures.share();
         let own = self.places.taken().map(|place| KEPT_CODES + place);
         let kept: Vec<usize> = (0..self.codes.len()).chain(own).collect();
-        let squares =
-            std::array::from_fn(|effect| if effect < KEPT_CODES { self.spread } else { self.own_variance });
+        let squares = std::array::from_fn(|effect| {
+            effect.checked_sub(KEPT_CODES).map_or(self.spread, |place| self.own_variance(place))
+        });
         let expected = Expected { squares: &squares, coefficients, levels, noise: noise.lasting() };
         let Some(Posterior { effects, covariance }) = self.sums.posterior(&kept, &expected) else {
             // Sums that are not numbers stay so: it starts again.
@@ -265,12 +283,6 @@ impl CodeCosts {
         let expected = EXPECTED_CODES * CODE_SPREAD * CODE_SPREAD;
         self.spread = (expected + squares) / (EXPECTED_CODES + self.codes.len() as f64);
     }
-}
-
-/// The sum of the powers of kinds of code, and that of the squares of their changes.
-fn of_kinds(powers: &Effects, changes: &Effects) -> (f64, f64) {
-    let squares = changes[..KEPT_CODES].iter().map(|change| change * change).sum();
-    (powers[..KEPT_CODES].iter().sum(), squares)
 }
 
 /// The number of the smallest value; 0 if there is none.

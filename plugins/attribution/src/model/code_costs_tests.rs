@@ -58,7 +58,7 @@ fn learnt(parts: [f64; 3], seconds: u32) -> CodeCosts {
 
 /// The standard error of what the consumer in `slot` costs beside that of another in a window of both.
 fn error(costs: &CodeCosts, slots: [usize; 2], codes: [Code; 2]) -> f64 {
-    let (mut by_code, mut by_own, mut squares) = (ByCode::default(), ByOwn::default(), 0.0);
+    let (mut by_code, mut by_own, mut of_small) = (ByCode::default(), ByOwn::default(), 0.0);
     let mut kinds = ByKind::default();
     for (slot, code) in slots.into_iter().zip(codes) {
         by_code.add(code, 0.5);
@@ -67,10 +67,10 @@ fn error(costs: &CodeCosts, slots: [usize; 2], codes: [Code; 2]) -> f64 {
         }
         match costs.own(slot) {
             Some(own) => by_own[own.place()] += 0.5,
-            None => squares += 0.25,
+            None => of_small += costs.of_small(code, 0.5),
         }
     }
-    costs.variances(&kinds, by_code, &by_own, squares).of(codes[0], costs.own(slots[0]), 0.5).sqrt()
+    costs.variances(&kinds, by_code, &by_own, of_small).of(codes[0], costs.own(slots[0]), 0.5).sqrt()
 }
 
 #[test]
@@ -227,9 +227,16 @@ fn after_mixtures(is_mixed: bool) -> CodeCosts {
 fn what_may_be_a_mixture_teaches_less_of_its_kind_and_of_programs_that_are_of_it() {
     let [code, other, _] = kinds();
     let [pure, mixed] = [false, true].map(after_mixtures);
-    assert_eq!(pure.own_variance, OWN_VARIANCE);
-    let share = (mixed.own_variance - OWN_VARIANCE) / (UNMIXED_SPREAD * UNMIXED_SPREAD);
-    assert!((0.3..0.7).contains(&share), "{share}: half of the changes are of windows with the mixture");
+    let own = |costs: &CodeCosts| [0, 1].map(|slot| costs.own_variance(costs.own(slot).unwrap().place()));
+    assert_eq!(own(&pure), [OWN_VARIANCE; 2]);
+    let share = |variance: f64, spread: f64| (variance - OWN_VARIANCE) / (spread * spread);
+    let of_own = own(&mixed).map(|variance| share(variance, UNMIXED_SPREAD));
+    assert!((0.6..0.8).contains(&of_own[0]), "{of_own:?}: the other changes are those when it did not run");
+    assert_eq!(of_own[1], 0.0);
+    let effects = [mixed.kept_effect_of(code), mixed.kept_effect_of(other), None];
+    let small = effects.map(|effect| share(mixed.small_variance(effect), UNMIXED_SPREAD_OF_SMALL));
+    assert!((small[0] - of_own[0]).abs() < 1e-9 && small[1] == 0.0, "{small:?}");
+    assert!((0.3..0.4).contains(&small[2]), "{small:?}: the mean where the kind is not known");
     let error = |costs: &CodeCosts| error(costs, [0, 1], [code, other]);
     assert!(error(&mixed) > 1.3 * error(&pure), "{} {}", error(&mixed), error(&pure));
     // What is missed of the mixture is expected: 0.3 W of 30 or 40 W in every second window.

@@ -83,7 +83,7 @@ pub(super) const PACKAGE_WARMTH: f64 = 0.0065;
 /// Standard error of what warmth adds to static power, per watt of dynamic power: packages differ in it, and
 /// what exceeds the assumed part passes for a cost of the load; and in how soon, which alone is 0.001 where a
 /// load has just begun.
-pub(super) const WARMTH_ERROR: f64 = 0.0025;
+pub(super) const WARMTH_ERROR: f64 = 0.0021;
 
 /// By how many standard deviations of its drift static power must rise while anything runs, before a package
 /// is taken to sleep while nothing does.
@@ -132,7 +132,7 @@ pub(super) const MAX_EFFECT: f64 = 0.3;
 pub(super) const MIN_UNEXPLAINED: f64 = 0.00073;
 /// How much what consumers of the same kind of code execute is expected to differ: the standard deviation, as
 /// a part.
-pub(super) const OWN_SPREAD: f64 = 0.0198;
+pub(super) const OWN_SPREAD: f64 = 0.0197;
 /// The largest part of an observation's noise that the next one gives back.
 pub(super) const MAX_CARRIED: f64 = 0.9;
 /// How much what a consumer executes in one window is expected to cost more or less where it may be a mixture
@@ -140,7 +140,10 @@ pub(super) const MAX_CARRIED: f64 = 0.9;
 pub(super) const MIXED_SPREAD: f64 = 0.03;
 /// How much consumers are expected to differ from their kind, beyond `OWN_SPREAD`, where all that was learnt
 /// of it is of mixtures: the standard deviation, as a part.
-pub(super) const UNMIXED_SPREAD: f64 = 0.0174;
+pub(super) const UNMIXED_SPREAD: f64 = 0.025;
+/// The same of consumers without an effect of their own. They are many and small, and teach of their kind
+/// together.
+pub(super) const UNMIXED_SPREAD_OF_SMALL: f64 = 0.015;
 /// How far off what a higher or lower clock adds to the cost of cycles and instructions is, as a part of it:
 /// cores on which nothing runs leak more at a higher voltage, too, and that passes for a cost of what runs.
 pub(crate) const CLOCK_ERROR: f64 = 0.058;
@@ -193,7 +196,7 @@ pub(super) const METER_EDGE: Duration = Duration::from_micros(289);
 /// true proportions, processes of a window or two are 1.25 % off in the evaluation where windows suggest 1.03
 /// %, and divided by what is learnt they are further off than that: with this, intervals of short processes
 /// cover as many in windows of 10 ms as in those of 1 s.
-pub(super) const EDGE_SPREAD: f64 = 1.64;
+pub(super) const EDGE_SPREAD: f64 = 1.62;
 /// How much consumers deviate from what their use costs, as a part of it, before changes of power show it:
 /// CPU time alone is that far off.
 pub(super) const DEFAULT_DEVIATION: f64 = 0.2;

@@ -41,6 +41,8 @@ struct Kind {
     /// The part of its energy that is predicted for what it executes, 0 to 1.
     executed: f64,
     variance: f64,
+    /// What consumers of it without an effect of their own vary by.
+    of_small: f64,
     /// The covariance with the mean of the window.
     with_all: f64,
 }
@@ -48,38 +50,33 @@ struct Kind {
 impl CodeCosts {
     /// How far off costs are beside each other in a window, in which `kinds` ran. `by_code` are the parts of
     /// its energy that each kind of code has, `by_own` the executed parts of consumers with an effect of
-    /// their own, and `squares` is the sum of the squares of the others' executed parts.
+    /// their own, and `of_small` is the variance of the mean that is the others' ([`Self::of_small`]).
     pub(crate) fn variances(
         &self,
         kinds: &ByKind,
         by_code: ByCode,
         by_own: &ByOwn,
-        squares: f64,
+        of_small: f64,
     ) -> CostVariances<'_> {
         // Without hardware counters no kind is known. The rest would come to the same, and costs a twentieth
         // of closing the books of a window of 1 ms.
         if by_code.all().next().is_none() {
             let (kinds, with_all) = (Vec::new(), [0.0; UNKNOWNS]);
-            return CostVariances {
-                costs: self,
-                by_code,
-                kinds,
-                with_all,
-                of_all: squares * self.own_variance,
-            };
+            return CostVariances { costs: self, by_code, kinds, with_all, of_all: of_small };
         }
         let mut mean: Unknowns = [0.0; UNKNOWNS];
         mean[KEPT_CODES..EFFECTS].copy_from_slice(by_own);
         let mut found = vec![Kind::default(); self.kept_codes()];
         // Nothing is known of kinds that are not kept: they vary as kinds do, each on its own.
-        let mut of_others = squares * self.own_variance;
+        let mut of_others = of_small;
         for (code, part) in by_code.all() {
             let Some(effect) = self.kept_effect_of(code) else {
                 of_others += part * part * self.spread;
                 continue;
             };
             let (per_joule, executed) = (kinds.per_joule(effect), kinds.executed(effect));
-            found[effect] = Kind { per_joule, executed, ..Kind::default() };
+            let of_small = self.small_variance(Some(effect));
+            found[effect] = Kind { per_joule, executed, of_small, ..Kind::default() };
             mean[effect] += part * executed;
             mean[EFFECTS..].iter_mut().zip(per_joule).for_each(|(sum, feature)| *sum += part * feature);
         }
@@ -104,6 +101,12 @@ impl CodeCosts {
         self.kept_effect_of(code).map_or(ALL, |effect| kinds.executed(effect))
     }
 
+    /// The variance of a window's mean by a consumer without an effect of its own, of which this `executed`
+    /// part of the energy was predicted for what it executed.
+    pub(crate) fn of_small(&self, code: Code, executed: f64) -> f64 {
+        executed * executed * self.small_variance(self.kept_effect_of(code))
+    }
+
     /// The covariance of an unknown with what a kind costs, which has this effect.
     fn with_kind(&self, unknown: usize, effect: usize, kind: &Kind) -> f64 {
         let row = &self.covariance[unknown];
@@ -117,16 +120,16 @@ impl CostVariances<'_> {
     pub(crate) fn of(&self, code: Code, own: Option<Own>, part: f64) -> f64 {
         let costs = self.costs;
         let kind = costs.kept_effect_of(code).map(|effect| (effect, &self.kinds[effect]));
-        let (of_kind, with_kind, executed) = match kind {
-            Some((_, kind)) => (kind.variance, kind.with_all, kind.executed),
-            None => (costs.spread, self.by_code.of(code) * costs.spread, ALL),
+        let (of_kind, with_kind, executed, of_small) = match kind {
+            Some((_, kind)) => (kind.variance, kind.with_all, kind.executed, kind.of_small),
+            None => (costs.spread, self.by_code.of(code) * costs.spread, ALL, costs.small_variance(None)),
         };
         let (of_own, with_own) = match own.map(|own| KEPT_CODES + own.place()) {
             Some(own) => {
                 let with_kind = kind.map_or(0.0, |(effect, kind)| costs.with_kind(own, effect, kind));
                 (executed * costs.covariance[own][own] + 2.0 * with_kind, self.with_all[own])
             }
-            None => (executed * costs.own_variance, part * executed * costs.own_variance),
+            None => (executed * of_small, part * executed * of_small),
         };
         let (of_own, with_own) = (executed * of_own, executed * with_own);
         (of_kind + of_own - 2.0 * (with_kind + with_own) + self.of_all).max(0.0)

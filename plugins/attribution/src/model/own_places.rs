@@ -3,11 +3,14 @@
 
 use super::constants::KEPT_CONSUMERS;
 use super::predicted::Own;
+use crate::code::Code;
 
 /// The places.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnPlaces {
     places: [Place; KEPT_CONSUMERS],
+    /// The kind of code that the consumer at each place ran last.
+    codes: [Option<Code>; KEPT_CONSUMERS],
     /// By a consumer's slot, its place.
     own: Vec<Option<Own>>,
 }
@@ -44,6 +47,16 @@ impl OwnPlaces {
         (0..KEPT_CONSUMERS).filter(|&place| matches!(self.places[place], Place::Taken(_)))
     }
 
+    /// The kind of code that the consumer at a place ran last; `None` before it ran there.
+    pub(super) fn code(&self, place: usize) -> Option<Code> {
+        self.codes[place]
+    }
+
+    /// The consumers at the places where there is a code ran it.
+    pub(super) fn ran(&mut self, codes: &[Option<Code>; KEPT_CONSUMERS]) {
+        self.codes.iter_mut().zip(codes).for_each(|(last, code)| *last = code.or(*last));
+    }
+
     /// The consumer in `slot` has ended: another may get its number.
     pub(super) fn end_consumer(&mut self, slot: usize) {
         if let Some(own) = self.own.get_mut(slot).and_then(Option::take) {
@@ -53,6 +66,7 @@ impl OwnPlaces {
 
     /// Nobody has `place` any more.
     pub(super) fn free(&mut self, place: usize) {
+        self.codes[place] = None;
         if let Place::Taken(slot) = std::mem::take(&mut self.places[place]) {
             self.own[slot] = None;
         }

@@ -3,7 +3,7 @@
 
 use super::constants::KEPT_CONSUMERS;
 use super::features::{FEATURES, Features};
-use crate::code::{ByCode, Ran};
+use crate::code::{ByCode, Code, Ran};
 
 /// A consumer whose own effect is learnt: its place among those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +33,11 @@ pub(crate) struct Predicted {
     /// The root of the sum of the squares of what consumers without an effect of their own are predicted.
     /// That of several windows is at most the sum of theirs.
     pub(super) without_own: f64,
+    /// The kind of code that each consumer with an effect of its own ran last.
+    pub(super) own_codes: [Option<Code>; KEPT_CONSUMERS],
     /// What consumers are predicted whose code may be a mixture, and the root of the sum of the squares.
     /// Windows are mixed independently of each other.
-    pub(super) mixed: f64,
+    pub(super) mixed: ByCode,
     pub(super) mixed_root: f64,
 }
 
@@ -98,11 +100,14 @@ impl Predicted {
     pub(super) fn add(&mut self, slot: usize, own: Option<Own>, ran: Ran, amount: f64) {
         self.by_code.add(ran.code, amount);
         if ran.is_mixed {
-            self.mixed += amount;
+            self.mixed.add(ran.code, amount);
             self.mixed_root = (self.mixed_root * self.mixed_root + amount * amount).sqrt();
         }
         match own {
-            Some(own) => self.by_own[own.place()] += amount,
+            Some(own) => {
+                self.by_own[own.place()] += amount;
+                self.own_codes[own.place()] = Some(ran.code);
+            }
             None => {
                 self.without_own = (self.without_own * self.without_own + amount * amount).sqrt();
                 self.offer(slot, amount);
@@ -115,7 +120,9 @@ impl Predicted {
         self.by_code.add_all(&other.by_code);
         self.by_own.iter_mut().zip(other.by_own).for_each(|(sum, value)| *sum += value);
         self.without_own += other.without_own;
-        self.mixed += other.mixed;
+        let own_codes = self.own_codes.iter_mut().zip(other.own_codes);
+        own_codes.for_each(|(last, code)| *last = code.or(*last));
+        self.mixed.add_all(&other.mixed);
         self.mixed_root = self.mixed_root.hypot(other.mixed_root);
         if let Some((slot, amount)) = other.largest {
             self.offer(slot, amount);
@@ -134,7 +141,8 @@ impl Predicted {
             by_own: self.by_own.map(|value| value * factor),
             largest: self.largest.map(|(slot, amount)| (slot, amount * factor)),
             without_own: self.without_own * factor,
-            mixed: self.mixed * factor,
+            own_codes: self.own_codes,
+            mixed: self.mixed.scaled(factor),
             mixed_root: self.mixed_root * factor,
         }
     }
@@ -161,6 +169,6 @@ mod tests {
         let mut sum = window;
         (0..3).for_each(|_| sum.add_all(&window));
         let Predicted { mixed, mixed_root, .. } = sum.scaled(0.5);
-        assert_eq!((mixed, mixed_root), (14.0, 5.0));
+        assert_eq!((mixed.of(code), mixed_root), (14.0, 5.0));
     }
 }
