@@ -175,15 +175,18 @@ fn differences_that_are_larger_than_expected_are_learnt_to_be() {
 #[test]
 fn the_kind_and_the_consumer_that_cost_the_least_of_late_make_room_for_others() {
     let mut costs = learnt([0.05, -0.08, 0.0], 20);
-    let many = (0..KEPT_CODES as u32).map(|n| Code::of(&[1, 0, 1 << 10, 1 << (n % 12), 1 << (n / 12), 0]));
+    let amounts = |n: u32| [1, 0, 1 << 20, 1 << (12 + n % 12), 1 << (10 + n / 12), 0];
+    let many = (0..KEPT_CODES as u32).map(|n| Code::of(&amounts(n)));
     for (n, code) in many.map(Option::unwrap).enumerate() {
         let mut powers = Predicted::default();
         let kinds = kinds().into_iter().enumerate();
         kinds.for_each(|(slot, code)| powers.add(slot, costs.own(slot), Ran::pure(code), 10.0));
-        powers.add(10 + n, costs.own(10 + n), Ran::pure(code), 0.1 * n as f64);
+        // The first are mixtures, and make room.
+        powers.add(10 + n, costs.own(10 + n), Ran { code, is_mixed: n < 2 }, 0.1 * n as f64);
         observe(&mut costs, &powers, 3.0, 50.1);
     }
     assert_eq!(costs.codes.len(), KEPT_CODES);
+    assert_eq!(costs.mixtures.share(), 0.0, "what others were learnt from is forgotten");
     kinds().into_iter().for_each(|code| assert!(costs.codes.contains(&code), "{code:?} was dropped"));
     (0..3).for_each(|slot| assert!(costs.own(slot).is_some(), "{slot} was dropped"));
     let last = 10 + KEPT_CODES - 1;
@@ -200,6 +203,7 @@ fn a_consumer_that_has_ended_leaves_its_number_to_another() {
     let place = (0..KEPT_CONSUMERS).find(is_ended).expect("its place");
     learn(&mut costs, &one_of_each([0.0, -0.08, 0.0])[1..], 1);
     assert_eq!((costs.places.at(place), costs.of_own[place]), (Place::Free, 0.0));
+    assert_eq!(costs.places.code(place), None);
 }
 
 /// The effects of two kinds after a minute in which programs of both came and went. Where the first may be a

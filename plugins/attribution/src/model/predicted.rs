@@ -160,6 +160,20 @@ mod tests {
     use crate::code::Code;
 
     #[test]
+    fn what_a_consumer_ran_last_is_what_it_ran_in_the_last_window_in_which_it_did() {
+        let [first, other] = [1, 4].map(|cycles| Code::of(&[1, 0, cycles, 4, 0, 0]).expect("it is counted"));
+        let window = |place: usize, code: Code| {
+            let mut window = Predicted::default();
+            window.add(9, Some(Own::new(place)), Ran::pure(code), 1.0);
+            window
+        };
+        let mut sum = window(1, first);
+        sum.add_all(&window(1, other));
+        sum.add_all(&window(2, first));
+        assert_eq!(sum.scaled(0.5).own_codes[..3], [None, Some(other), Some(first)]);
+    }
+
+    #[test]
     fn what_mixtures_cost_adds_up_in_squares() {
         let code = Code::of(&[1, 0, 1, 1, 0, 0]).expect("it is counted");
         let mut window = Predicted::default();

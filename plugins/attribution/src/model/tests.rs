@@ -207,6 +207,11 @@ fn shared_cycles_cost_less_at_every_frequency() {
             );
         }
     }
+    // The square of the voltage is 0.81, 0.92 and 1.04, and the mean is that of 2.6 GHz or a little more.
+    let of_clock =
+        |ghz| model.weigher(SECOND, std::iter::empty()).weigh(&used(ghz, 0.0), None, None, None).clock;
+    let [low, high] = [2.0, 3.2].map(of_clock);
+    assert!((-0.2..-0.1).contains(&low) && (0.05..0.15).contains(&high), "{low} {high}");
 }
 
 #[test]
