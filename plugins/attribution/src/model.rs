@@ -106,6 +106,8 @@ pub(crate) struct PowerModel {
     /// What is known of static power without its drift; `None` before the first observation, unless it is
     /// given.
     static_power: Option<StaticPower>,
+    /// The meter has shown static power better than it was expected; never where it is given.
+    is_static_learnt: bool,
     /// What was learnt in an earlier run, and how many observations have contradicted it; `None` once one has
     /// confirmed it.
     earlier: Option<(Learner, u32)>,
@@ -146,6 +148,7 @@ impl PowerModel {
             prior: Prior::of(kind),
             may_sleep: *kind == ResourceKind::Package,
             static_power: None,
+            is_static_learnt: false,
             earlier: (learner.observations() > 0).then(|| (learner.clone(), 0)),
             learner,
             accumulator: Accumulator::default(),
@@ -345,6 +348,7 @@ impl PowerModel {
         };
         // Until the observations show static power better than it was expected, the fit does not change it.
         let is_learnt = self.given_watts.is_none() && learner.outweighs(&self.prior);
+        self.is_static_learnt = is_learnt;
         let held = self.static_power.filter(|_| !is_learnt).map(|known| known.watts);
         let recent = learner.recent();
         let of_time = self.candidates[0].level_weight(recent);

@@ -72,10 +72,9 @@ impl<'a> WindowSpread<'a> {
             clock += part * f64::from(share.clock);
             if let Some(code) = share.code {
                 by_code.add(code, part);
-                let executed = part * codes.executed_part(kinds, code);
                 match share.own {
-                    Some(own) => by_own[own.place()] += executed,
-                    None => of_small += codes.of_small(code, executed),
+                    Some(own) => by_own[own.place()] += part * codes.executed_part(kinds, code),
+                    None => of_small += codes.of_small(kinds, code, part),
                 }
             }
         }
@@ -168,13 +167,18 @@ mod tests {
         Share { dynamic: 500_000, at_idle: 0, code: None, own: None, awake: 0.0, clock: 0.0 };
 
     fn window(codes: &CodeCosts, number: u32, model: Uncertainty) -> WindowSpread<'_> {
-        WindowSpread::of(
-            (number, 1.0),
-            model,
-            (codes, &ByKind::default()),
-            [1e6, 1e6],
-            [SHARE, SHARE].into_iter(),
-        )
+        window_of(codes, number, model, [SHARE, SHARE])
+    }
+
+    /// A window of a second with these shares.
+    fn window_of<const N: usize>(
+        codes: &CodeCosts,
+        number: u32,
+        model: Uncertainty,
+        shares: [Share; N],
+    ) -> WindowSpread<'_> {
+        let kinds = ByKind::default();
+        WindowSpread::of((number, 1.0), model, (codes, &kinds), [1e6, 1e6], shares.into_iter())
     }
 
     /// Half the width, in standard errors of joules, after `SHARE` in each of these windows.
@@ -257,14 +261,7 @@ mod tests {
         let code = Code::of(&[1, 0, 1, 1, 0, 0]);
         for code in [None, code] {
             let all = Share { dynamic: 1_000_000, code, ..SHARE };
-            let window = WindowSpread::of(
-                (1, 1.0),
-                model,
-                (&codes, &ByKind::default()),
-                [1e6, 1e6],
-                std::iter::once(all),
-            );
-            spread.add(&window, all);
+            spread.add(&window_of(&codes, 1, model, [all]), all);
             close(spread.half_width(), 0.0);
         }
     }
@@ -276,14 +273,7 @@ mod tests {
         // Half of the window's energy each, at the first of their windows.
         let error = |kinds: [Option<Code>; 2]| {
             let share = |code| Share { code, ..SHARE };
-            let shares = kinds.into_iter().map(share);
-            let window = WindowSpread::of(
-                (1, 1.0),
-                Uncertainty::default(),
-                (&codes, &ByKind::default()),
-                [1e6, 1e6],
-                shares,
-            );
+            let window = window_of(&codes, 1, Uncertainty::default(), kinds.map(share));
             let mut spread = Spread::default();
             spread.add(&window, share(kinds[0]));
             spread.half_width() / DEVIATIONS
@@ -293,8 +283,9 @@ mod tests {
         let expected = |kinds: [Option<Code>; 2]| {
             let mut by_code = ByCode::default();
             kinds.into_iter().flatten().for_each(|code| by_code.add(code, 0.5));
-            let of_small = kinds.into_iter().flatten().map(|code| codes.of_small(code, 0.5)).sum();
-            let variances = codes.variances(&ByKind::default(), by_code, &ByOwn::default(), of_small);
+            let by_kind = ByKind::default();
+            let of_small = kinds.into_iter().flatten().map(|code| codes.of_small(&by_kind, code, 0.5)).sum();
+            let variances = codes.variances(&by_kind, by_code, &ByOwn::default(), of_small);
             0.5 * kinds[0].map_or(0.0, |code| variances.of(code, None, 0.5)).sqrt()
         };
         let (alike, different) = ([kinds[0]; 2], kinds);
@@ -309,15 +300,8 @@ mod tests {
         let error = |deviation: f64| {
             let model = Uncertainty { deviation, ..Uncertainty::default() };
             let share = Share { code, ..SHARE };
-            let window = WindowSpread::of(
-                (1, 1.0),
-                model,
-                (&codes, &ByKind::default()),
-                [1e6, 1e6],
-                [share, share].into_iter(),
-            );
             let mut spread = Spread::default();
-            spread.add(&window, share);
+            spread.add(&window_of(&codes, 1, model, [share, share]), share);
             spread.half_width()
         };
         assert_eq!(error(0.01), error(0.0));
@@ -353,16 +337,8 @@ mod tests {
             let (codes, mut spread) = (CodeCosts::default(), Spread::default());
             for (number, &clock) in clocks.iter().enumerate() {
                 let share = Share { clock, ..SHARE };
-                let shares = [share, Share { clock: 0.1, ..SHARE }].into_iter();
-                let uncertainty = Uncertainty::default();
-                let kinds = ByKind::default();
-                let window = WindowSpread::of(
-                    (number as u32 + 1, 1.0),
-                    uncertainty,
-                    (&codes, &kinds),
-                    [1e6, 1e6],
-                    shares,
-                );
+                let shares = [share, Share { clock: 0.1, ..SHARE }];
+                let window = window_of(&codes, number as u32 + 1, Uncertainty::default(), shares);
                 spread.add(&window, share);
             }
             spread.half_width() / DEVIATIONS

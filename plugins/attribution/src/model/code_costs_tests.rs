@@ -67,7 +67,7 @@ fn error(costs: &CodeCosts, slots: [usize; 2], codes: [Code; 2]) -> f64 {
         }
         match costs.own(slot) {
             Some(own) => by_own[own.place()] += 0.5,
-            None => of_small += costs.of_small(code, 0.5),
+            None => of_small += costs.of_small(&kinds, code, 0.5),
         }
     }
     costs.variances(&kinds, by_code, &by_own, of_small).of(codes[0], costs.own(slots[0]), 0.5).sqrt()

@@ -101,10 +101,12 @@ impl CodeCosts {
         self.kept_effect_of(code).map_or(ALL, |effect| kinds.executed(effect))
     }
 
-    /// The variance of a window's mean by a consumer without an effect of its own, of which this `executed`
-    /// part of the energy was predicted for what it executed.
-    pub(crate) fn of_small(&self, code: Code, executed: f64) -> f64 {
-        executed * executed * self.small_variance(self.kept_effect_of(code))
+    /// The variance of a window's mean by a consumer without an effect of its own, which ran `code` and has
+    /// this `part` of the energy.
+    pub(crate) fn of_small(&self, kinds: &ByKind, code: Code, part: f64) -> f64 {
+        let effect = self.kept_effect_of(code);
+        let executed = part * effect.map_or(ALL, |effect| kinds.executed(effect));
+        executed * executed * self.small_variance(effect)
     }
 
     /// The covariance of an unknown with what a kind costs, which has this effect.

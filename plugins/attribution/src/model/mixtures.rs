@@ -8,6 +8,9 @@ use super::constants::{DIFFERENCE_SECONDS, KEPT_CODES};
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Mixtures {
     kinds: [Squares; KEPT_CODES],
+    /// Of all kinds together. Kept, because each consumer of a kind without an effect needs it in each
+    /// window.
+    share: f64,
 }
 
 /// Sums over the last minutes of the squares of changes in power, which is what effects are learnt from.
@@ -32,11 +35,13 @@ impl Mixtures {
         let square = change * change * seconds;
         *all = *all * keep + square;
         *mixed = *mixed * keep + square * part;
+        self.share = self.share_of_all();
     }
 
     /// Another kind has this effect from now on.
     pub(super) fn forget(&mut self, effect: usize) {
         self.kinds[effect] = Squares::default();
+        self.share = self.share_of_all();
     }
 
     /// The part of what was learnt of a kind, 0 to 1, that is of mixtures.
@@ -46,6 +51,10 @@ impl Mixtures {
 
     /// The same of all kinds together.
     pub(super) fn share(&self) -> f64 {
+        self.share
+    }
+
+    fn share_of_all(&self) -> f64 {
         let add =
             |sum: Squares, kind: &Squares| Squares { all: sum.all + kind.all, mixed: sum.mixed + kind.mixed };
         self.kinds.iter().fold(Squares::default(), add).share()

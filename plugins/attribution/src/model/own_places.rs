@@ -2,7 +2,7 @@
 //! one, and learns the effects.
 
 use super::constants::KEPT_CONSUMERS;
-use super::predicted::Own;
+use super::predicted::{Own, OwnCodes, ran_later};
 use crate::code::Code;
 
 /// The places.
@@ -10,7 +10,7 @@ use crate::code::Code;
 pub(super) struct OwnPlaces {
     places: [Place; KEPT_CONSUMERS],
     /// The kind of code that the consumer at each place ran last.
-    codes: [Option<Code>; KEPT_CONSUMERS],
+    codes: OwnCodes,
     /// By a consumer's slot, its place.
     own: Vec<Option<Own>>,
 }
@@ -53,8 +53,8 @@ impl OwnPlaces {
     }
 
     /// The consumers at the places where there is a code ran it.
-    pub(super) fn ran(&mut self, codes: &[Option<Code>; KEPT_CONSUMERS]) {
-        self.codes.iter_mut().zip(codes).for_each(|(last, code)| *last = code.or(*last));
+    pub(super) fn ran(&mut self, codes: &OwnCodes) {
+        ran_later(&mut self.codes, codes);
     }
 
     /// The consumer in `slot` has ended: another may get its number.

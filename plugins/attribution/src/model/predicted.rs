@@ -23,6 +23,14 @@ impl Own {
 /// A value for each consumer whose own effect is learnt.
 pub(crate) type ByOwn = [f64; KEPT_CONSUMERS];
 
+/// The kind of code that each of those ran last; `None` where it ran none.
+pub(super) type OwnCodes = [Option<Code>; KEPT_CONSUMERS];
+
+/// What they ran `later` is what they ran last.
+pub(super) fn ran_later(last: &mut OwnCodes, later: &OwnCodes) {
+    last.iter_mut().zip(later).for_each(|(last, code)| *last = code.or(*last));
+}
+
 /// Energy that is predicted for what is executed in J, or power in W.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Predicted {
@@ -34,7 +42,7 @@ pub(crate) struct Predicted {
     /// That of several windows is at most the sum of theirs.
     pub(super) without_own: f64,
     /// The kind of code that each consumer with an effect of its own ran last.
-    pub(super) own_codes: [Option<Code>; KEPT_CONSUMERS],
+    pub(super) own_codes: OwnCodes,
     /// What consumers are predicted whose code may be a mixture, and the root of the sum of the squares.
     /// Windows are mixed independently of each other.
     pub(super) mixed: ByCode,
@@ -120,8 +128,7 @@ impl Predicted {
         self.by_code.add_all(&other.by_code);
         self.by_own.iter_mut().zip(other.by_own).for_each(|(sum, value)| *sum += value);
         self.without_own += other.without_own;
-        let own_codes = self.own_codes.iter_mut().zip(other.own_codes);
-        own_codes.for_each(|(last, code)| *last = code.or(*last));
+        ran_later(&mut self.own_codes, &other.own_codes);
         self.mixed.add_all(&other.mixed);
         self.mixed_root = self.mixed_root.hypot(other.mixed_root);
         if let Some((slot, amount)) = other.largest {

@@ -95,7 +95,7 @@ impl PowerModel {
             Some(watts) => watts - self.warmth.watts(),
             None => energy * 1e-6 / seconds * static_part,
         };
-        let is_static_expected = self.given_watts.is_none() && !self.learner.outweighs(&self.prior);
+        let is_static_expected = self.given_watts.is_none() && !self.is_static_learnt;
         Uncertainty {
             static_energy,
             cold_watts,
@@ -147,7 +147,7 @@ impl PowerModel {
     /// The standard error of static power, W. `noise` is the meter's in an observation, as a part of power.
     fn static_watts_error(&self, noise: f64) -> Option<f64> {
         let known = self.static_error()?;
-        if !self.learner.outweighs(&self.prior) {
+        if !self.is_static_learnt {
             return Some(known);
         }
         let (Some(watts), Some(recent)) = (self.static_power(), self.learner.recent()) else {
