@@ -4,6 +4,9 @@
 use super::constants::{DRIFT_RANGE, STATIC_DRIFT};
 use super::prior::Prior;
 
+/// The least variance of utilisation that is no rounding error.
+const LEAST_SPREAD: f64 = 1e-20;
+
 /// What is known of static power.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct StaticPower {
@@ -52,6 +55,7 @@ impl Line {
         }
         let (utilisation, watts) = (sum(&|l| l.utilisation) / weight, sum(&|l| l.watts) / weight);
         let spread = sum(&|l| (l.utilisation - utilisation).powi(2)) / weight;
+        let spread = if spread < LEAST_SPREAD { 0.0 } else { spread };
         let covariance = sum(&|l| (l.utilisation - utilisation) * (l.watts - watts)) / weight;
         let slope = if spread > 0.0 { covariance / spread } else { 0.0 };
         let unexplained =
@@ -123,6 +127,15 @@ mod tests {
         assert!((5.0..7.0).contains(&error), "{error}");
         let StaticPower { watts, error } = line(&[(5.0, 0.02, 10.8)]).with_prior(&PRIOR);
         assert!((watts - 10.0).abs() < 0.05 && error < 0.9, "{watts} ± {error}: nearly idle");
+    }
+
+    #[test]
+    fn one_load_without_noise_shows_nothing_of_static_power_whatever_the_weight() {
+        for weight in 1..1000 {
+            let level = Level { weight: f64::from(weight) * 0.9999, utilisation: 0.95, watts: 29.3 };
+            let line = Line::through([level].into_iter(), 0.0).unwrap();
+            assert_eq!(line.relative_error(), None, "{line:?}");
+        }
     }
 
     #[test]
