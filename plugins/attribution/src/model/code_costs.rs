@@ -144,14 +144,10 @@ impl CodeCosts {
                     self.mixtures.add(effect, changes[effect], part, seconds);
                 }
                 self.places.ran(&powers.own_codes);
-                recent.mean.follow(observation);
-                recent
-                    .powers
-                    .iter_mut()
-                    .zip(changes)
-                    .for_each(|(mean, change)| *mean += change * (1.0 - keep));
+                let part = recent.mean.follow(observation);
+                recent.powers.iter_mut().zip(changes).for_each(|(mean, change)| *mean += change * part);
             }
-            None => self.recent = Some(Recent { mean: RecentMean { rates, watts }, powers: drawn }),
+            None => self.recent = Some(Recent { mean: RecentMean::of(observation), powers: drawn }),
         }
         for place in 0..KEPT_CONSUMERS {
             if self.places.at(place) == Place::Ended {

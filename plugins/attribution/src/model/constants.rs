@@ -95,6 +95,10 @@ pub(super) const SLEEP_DEVIATIONS: f64 = 2.0;
 /// Time constant, in seconds, of the mean that an observation is compared with: many observations, and
 /// shorter than a package takes to warm up.
 pub(super) const RECENT_SECONDS: f64 = 15.0;
+/// Up to this many seconds all observations count alike in that mean: one, which may be some milliseconds
+/// longer. The meter is early or late in a single short observation. If the mean followed faster for longer,
+/// a package that warms up under its first load would pass for a cost of that load.
+pub(super) const FIRST_SECONDS: f64 = 1.1;
 /// Time constant, in seconds, after which differences fade: no model fits all code, and the code that runs
 /// now counts most. Older observations remain in the working points.
 pub(super) const DIFFERENCE_SECONDS: f64 = 60.0;
@@ -206,7 +210,7 @@ pub(super) const MAX_DEVIATION: f64 = 1.0;
 /// How many times more changes than coefficients there must have been.
 pub(super) const FIT_REDUNDANCY: f64 = 4.0;
 /// The part of static power's drift that remains unseen: the mean of the last seconds shows most of it.
-pub(super) const UNSEEN_DRIFT: f64 = 0.2;
+pub(super) const UNSEEN_DRIFT: f64 = 0.17;
 /// Observations are added up until they span this long, to show the deviation: a second, which may be some
 /// milliseconds short.
 pub(super) const LONG_OBSERVATION: Duration = Duration::from_millis(990);

@@ -51,7 +51,7 @@ impl DifferenceFit {
     pub(super) fn add(&mut self, observation: &Observation, least: f64) {
         let Observation { rates, watts, seconds, .. } = observation;
         let Some(recent) = &mut self.recent else {
-            self.recent = Some(RecentMean { rates: *rates, watts: *watts });
+            self.recent = Some(RecentMean::of(observation));
             return;
         };
         let mut difference = [0.0; FEATURES];
