@@ -348,6 +348,9 @@ impl PowerModel {
         };
         // Until the observations show static power better than it was expected, the fit does not change it.
         let is_learnt = self.given_watts.is_none() && learner.outweighs(&self.prior);
+        if is_learnt && !self.is_static_learnt {
+            self.candidates.iter_mut().for_each(Candidate::restart_errors);
+        }
         self.is_static_learnt = is_learnt;
         let held = self.static_power.filter(|_| !is_learnt).map(|known| known.watts);
         let recent = learner.recent();

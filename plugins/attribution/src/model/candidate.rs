@@ -23,7 +23,9 @@ pub(super) struct Candidate {
     static_deviation: f64,
     /// Relative error of the power that it predicted for observations.
     observations: MeanError,
-    /// The same of the coefficients alone, without the correction.
+    /// How many predictions for observations were compared with the meter.
+    scored: u32,
+    /// The same error of the coefficients alone, without the correction.
     uncorrected: MeanError,
     /// The same for windows that are much shorter than an observation.
     windows: MeanError,
@@ -53,6 +55,7 @@ impl Candidate {
             correction: Correction::default(),
             static_deviation: if is_given { 0.0 } else { STATIC_DRIFT },
             observations: MeanError::default(),
+            scored: 0,
             uncorrected: MeanError::default(),
             windows: MeanError::default(),
         }
@@ -60,7 +63,7 @@ impl Candidate {
 
     /// Mean relative error of the power that it predicted; `None` before the first prediction.
     pub(super) fn error(&self) -> Option<f64> {
-        (self.observations.count > 0).then_some(self.observations.mean)
+        (self.scored > 0).then_some(self.observations.mean)
     }
 
     /// Mean relative error of the power that it predicted; 0 before the first prediction.
@@ -76,7 +79,7 @@ impl Candidate {
 
     /// Whether enough predictions were compared with the meter.
     pub(super) fn is_scored(&self) -> bool {
-        self.observations.count >= MIN_SCORED
+        self.scored >= MIN_SCORED
     }
 
     /// The part of the recent error of power, 0 to 1, that is static power's drift rather than the model's
@@ -147,6 +150,12 @@ impl Candidate {
         1.0 - (observations / windows).powi(2)
     }
 
+    /// Static power is known from now on: the errors so far, which are mostly its, count until the next one.
+    pub(super) fn restart_errors(&mut self) {
+        self.observations.count = 0;
+        self.uncorrected.count = 0;
+    }
+
     /// Scores the prediction for an observation.
     pub(super) fn score(&mut self, observation: &Observation) {
         let (Some(coefficients), Some(predicted)) = (self.coefficients, self.predict(&observation.rates))
@@ -156,6 +165,7 @@ impl Candidate {
         let measured = observation.watts;
         let error_of =
             |predicted: f64| ((predicted - measured).abs() / measured.max(f64::MIN_POSITIVE)).min(MAX_ERROR);
+        self.scored = self.scored.saturating_add(1);
         self.observations.add(error_of(predicted), ERROR_MEMORY);
         self.uncorrected.add(error_of(watts(&coefficients, &observation.rates)), ERROR_MEMORY);
     }

@@ -178,6 +178,22 @@ fn the_error_of_a_late_meter_in_short_windows_is_shared_by_static_and_dynamic_en
 }
 
 #[test]
+fn errors_from_before_static_power_was_known_do_not_count_after_it() {
+    let mut model = model(Weights::Fitted);
+    let observe = |model: &mut PowerModel, time: f64| {
+        model.observe(&load(&amounts(time, 1.0), 20.0 + 5.0 * time));
+        (model.is_static_learnt, model.candidate().mean_error())
+    };
+    (0..12).for_each(|_| assert!(!observe(&mut model, 1.9).0));
+    // The first time that nothing runs shows how far off what was expected is.
+    let (is_learnt, of_expected) = observe(&mut model, 0.0);
+    assert!(is_learnt && of_expected > 0.01, "{of_expected}");
+    let (_, of_learnt) = observe(&mut model, 1.0);
+    assert!(of_learnt < 0.1 * of_expected, "{of_learnt} {of_expected}");
+    assert!(model.candidates.iter().all(|c| c.coefficients.is_none() || c.is_scored()));
+}
+
+#[test]
 fn shared_cycles_cost_less_at_every_frequency() {
     let mut model = model(Weights::Fitted);
     // A second's use at `ghz`, a part of it beside another thread, and its power: two threads share the cost
