@@ -178,6 +178,34 @@ fn the_error_of_a_late_meter_in_short_windows_is_shared_by_static_and_dynamic_en
 }
 
 #[test]
+fn where_hardly_anything_ran_an_error_is_static_and_under_a_load_it_is_dynamic() {
+    let mut model = model(Weights::Fitted);
+    // Power varies by 0.2 % from second to second.
+    for i in 0..200 {
+        let (time, off) = (f64::from(i % 5) / 2.5, if i / 5 % 2 == 0 { 0.002 } else { -0.002 });
+        model.observe(&load(&amounts(time, 1.0), (10.0 + 5.0 * time) * (1.0 + off)));
+    }
+    // The part of an error of 0.2 % that is static.
+    let static_part = |model: &PowerModel, time: f64, off: f64| {
+        let energy_at =
+            |off| model.static_energy(&load(&amounts(time, 1.0), (10.0 + 5.0 * time) * (1.0 + off)));
+        (energy_at(off) - energy_at(0.0)) / ((10.0 + 5.0 * time) * off * 1e6)
+    };
+    for off in [0.002, -0.002] {
+        assert!(static_part(&model, 1e-4, off) > 0.95, "{}", static_part(&model, 1e-4, off));
+        assert!(static_part(&model, 1.0, off).abs() < 0.01, "{}", static_part(&model, 1.0, off));
+    }
+    // Without such noise, a program that ran for a millisecond is what made the difference.
+    let mut quiet = self::model(Weights::Fitted);
+    for i in 0..200 {
+        let time = f64::from(i % 5) / 2.5;
+        quiet.observe(&load(&amounts(time, 1.0), 10.0 + 5.0 * time));
+    }
+    let (noisy, quiet) = (static_part(&model, 2e-3, 0.002), static_part(&quiet, 2e-3, 0.002));
+    assert!(noisy > 0.8 && quiet < noisy, "{noisy} {quiet}");
+}
+
+#[test]
 fn errors_from_before_static_power_was_known_do_not_count_after_it() {
     let mut model = model(Weights::Fitted);
     let observe = |model: &mut PowerModel, time: f64| {

@@ -71,6 +71,14 @@ impl Default for StandardErrors {
     }
 }
 
+impl StandardErrors {
+    /// Of the energy of `window`, by what is left unexplained of power, µJ.
+    pub(super) fn noise_energy(&self, window: &ObservedWindow) -> f64 {
+        let seconds = window.ns.max(1) as f64 * 1e-9;
+        self.unexplained * window.microjoules as f64 / seconds.min(1.0).sqrt()
+    }
+}
+
 impl PowerModel {
     /// The standard errors in `window`.
     pub(crate) fn uncertainty(&self, window: &ObservedWindow) -> Uncertainty {
