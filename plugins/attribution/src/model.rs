@@ -212,8 +212,9 @@ impl PowerModel {
     /// More or less is measured than is predicted. In a short window the meter itself is early or late: it
     /// may have measured half a millisecond more or less than the window, of static and dynamic power alike.
     /// That part of the error is shared between both in proportion. The rest is dynamic: a load costs more or
-    /// less than is predicted. But where hardly any load is predicted, beside what power varies by anyway,
-    /// the rest is static, too. Else who hardly ran would receive all that exceeds static power.
+    /// less than is predicted. But where hardly any load is predicted, and the error is no more than what
+    /// power varies by anyway, the rest is static, too. Else who hardly ran would receive all that exceeds
+    /// static power. A larger error is the load's, also where no load was ever seen.
     pub(crate) fn static_energy(&self, window: &ObservedWindow) -> f64 {
         let Some(watts) = self.static_power() else {
             return window.microjoules as f64 * self.prior.static_part(window.utilisation());
@@ -224,7 +225,7 @@ impl PowerModel {
         let error = window.microjoules as f64 - expected - dynamic;
         let static_part = expected / (expected + dynamic).max(f64::MIN_POSITIVE);
         let noise = self.given_watts.map_or_else(|| self.errors.noise_energy(window).powi(2), |_| 0.0);
-        let static_rest = noise / (noise + dynamic * dynamic).max(f64::MIN_POSITIVE);
+        let static_rest = noise / (noise + dynamic * dynamic + error * error).max(f64::MIN_POSITIVE);
         let meter_part = candidate.meter_part();
         expected + error * (meter_part * static_part + (1.0 - meter_part) * static_rest)
     }

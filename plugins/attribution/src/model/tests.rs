@@ -185,24 +185,26 @@ fn where_hardly_anything_ran_an_error_is_static_and_under_a_load_it_is_dynamic()
         let (time, off) = (f64::from(i % 5) / 2.5, if i / 5 % 2 == 0 { 0.002 } else { -0.002 });
         model.observe(&load(&amounts(time, 1.0), (10.0 + 5.0 * time) * (1.0 + off)));
     }
-    // The part of an error of 0.2 % that is static.
+    // The part of an error that is static.
     let static_part = |model: &PowerModel, time: f64, off: f64| {
         let energy_at =
             |off| model.static_energy(&load(&amounts(time, 1.0), (10.0 + 5.0 * time) * (1.0 + off)));
         (energy_at(off) - energy_at(0.0)) / ((10.0 + 5.0 * time) * off * 1e6)
     };
-    for off in [0.002, -0.002] {
-        assert!(static_part(&model, 1e-4, off) > 0.95, "{}", static_part(&model, 1e-4, off));
+    for off in [0.0002, -0.0002] {
+        assert!(static_part(&model, 1e-4, off) > 0.8, "{}", static_part(&model, 1e-4, off));
         assert!(static_part(&model, 1.0, off).abs() < 0.01, "{}", static_part(&model, 1.0, off));
     }
+    // Much more is drawn than that: a load, whatever was expected of it.
+    assert!(static_part(&model, 1e-4, 0.02) < 0.02, "{}", static_part(&model, 1e-4, 0.02));
     // Without such noise, a program that ran for a millisecond is what made the difference.
     let mut quiet = self::model(Weights::Fitted);
     for i in 0..200 {
         let time = f64::from(i % 5) / 2.5;
         quiet.observe(&load(&amounts(time, 1.0), 10.0 + 5.0 * time));
     }
-    let (noisy, quiet) = (static_part(&model, 2e-3, 0.002), static_part(&quiet, 2e-3, 0.002));
-    assert!(noisy > 0.8 && quiet < noisy, "{noisy} {quiet}");
+    let (noisy, quiet) = (static_part(&model, 2e-3, 0.0002), static_part(&quiet, 2e-3, 0.0002));
+    assert!(noisy > 0.6 && quiet < 0.7 * noisy, "{noisy} {quiet}");
 }
 
 #[test]
