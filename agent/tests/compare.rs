@@ -23,15 +23,19 @@ use support::{is_root, wattrace};
 const SPIN: &str = "WATTRACE_TEST_SPIN";
 
 /// Does nothing unless the variable is set: a fixed amount of work, in units of about 10 ms.
+///
+/// Each cosine needs the one before, so the core waits for most of the time. What else runs on it, as another
+/// guest of the host does on the second thread of a core, hardly makes that longer: CPU time varies by 0.4 %
+/// from run to run on a virtual machine on which that of other loops varies by 1 to 3 %.
 #[test]
 fn child_that_spins() {
     let Ok(units) = std::env::var(SPIN) else { return };
-    let rounds = (units.parse::<f64>().unwrap() * 1e6) as u64;
-    let mut value = 1_u64;
-    for round in 0..rounds {
-        value = std::hint::black_box(value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round));
+    let rounds = (units.parse::<f64>().unwrap() * 440_000.0) as u64;
+    let mut value = 1.0_f64;
+    for _ in 0..rounds {
+        value = (3.0 * value).cos();
     }
-    std::process::exit(i32::from(value == 42));
+    std::process::exit(i32::from(value == 42.0));
 }
 
 /// A shell command that does so many units of work.
@@ -275,7 +279,7 @@ fn end(report: &Value, measure: usize, which: &str) -> Option<f64> {
 /// How often a comparison finds 2 % more work, and how often it reports a difference where there is none,
 /// beside a random burner; by attributed joules and by those of the whole machine in the same runs. The
 /// number of trials is that of `WATTRACE_TRIALS` (3), the work that of `WATTRACE_TRIAL_UNITS` (units of about
-/// 10 ms: 60). With `WATTRACE_TRIAL_REPORTS` each comparison's report is kept in that directory.
+/// 10 ms: 33). With `WATTRACE_TRIAL_REPORTS` each comparison's report is kept in that directory.
 ///
 /// ```sh
 /// WATTRACE_TRIALS=100 cargo nextest run -p wattrace --test compare --run-ignored only --no-capture
@@ -286,7 +290,7 @@ fn trials_beside_a_random_burner() {
     let setting = |name: &str, default: f64| {
         std::env::var(name).ok().map_or(default, |value| value.parse::<f64>().expect("a number"))
     };
-    let (trials, units) = (setting("WATTRACE_TRIALS", 3.0) as usize, setting("WATTRACE_TRIAL_UNITS", 60.0));
+    let (trials, units) = (setting("WATTRACE_TRIALS", 3.0) as usize, setting("WATTRACE_TRIAL_UNITS", 33.0));
     let stop = Arc::new(AtomicBool::new(false));
     let burner = std::thread::spawn({
         let stop = stop.clone();
