@@ -1,6 +1,6 @@
 //! The machines, and what runs on them. A warm-up precedes each scenario on its machine: some seconds of
-//! nothing, then a mixture of everything; or, where it matters how little of the machine was ever used, the
-//! scenario itself. All methods see it.
+//! nothing, then a mixture of everything; or, where it matters how little of the machine was ever used, other
+//! processes like the scenario's. All methods see it.
 
 use std::time::Duration;
 
@@ -22,12 +22,12 @@ pub(crate) struct Scenario {
 }
 
 /// What runs before a scenario is evaluated.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Learning {
-    /// A mixture of everything; the scenario's processes start after it.
+    /// A mixture of everything.
     Mixture,
-    /// The scenario's processes, from the start.
-    Itself,
+    /// Processes like the scenario's, and nothing else.
+    Likewise,
 }
 
 /// How long methods can learn, and how long they are evaluated.
@@ -35,6 +35,8 @@ pub(crate) const WARM_UP: Duration = Duration::from_secs(120);
 pub(crate) const EVALUATED: Duration = Duration::from_secs(40);
 /// How long nothing runs at the start of the warm-up.
 const QUIET: Duration = Duration::from_secs(10);
+/// When what ran in the warm-up ends. The scenario's processes start after it.
+const WARM_UP_END: Duration = WARM_UP.saturating_sub(Duration::from_millis(500));
 
 /// The scenario that is repeated with other kinds of code.
 pub(crate) const MIXED_CODE: &str = "mixed instruction intensity";
@@ -42,10 +44,13 @@ pub(crate) const MIXED_CODE: &str = "mixed instruction intensity";
 impl Scenario {
     /// The whole script: a warm-up that depends on `seed`, and the scenario.
     pub(crate) fn schedule(&self, seed: u64) -> Schedule {
-        if self.learning == Learning::Itself {
-            return Schedule { processes: self.processes.clone() };
-        }
-        let mut processes = warm_up(&self.machine, seed);
+        let mut processes = match self.learning {
+            Learning::Mixture => warm_up(&self.machine, seed),
+            Learning::Likewise => {
+                let processes = self.processes.iter().cloned();
+                processes.map(|process| process.from_to(Duration::ZERO, WARM_UP_END)).collect()
+            }
+        };
         processes.extend(self.processes.iter().cloned().map(|mut process| {
             process.threads.iter_mut().for_each(|thread| thread.start += WARM_UP);
             process
@@ -57,7 +62,6 @@ impl Scenario {
 /// A mixture of everything: processes that run and sleep, with random kinds of code and random durations.
 fn warm_up(machine: &Machine, seed: u64) -> Vec<Process> {
     let mut random = Random::new(seed.rotate_left(32));
-    let end = WARM_UP - Duration::from_millis(500);
     let process = |number: usize| {
         let mut phase = || {
             let mix = Mix::ALL[(random.bits() % 6) as usize];
@@ -66,7 +70,7 @@ fn warm_up(machine: &Machine, seed: u64) -> Vec<Process> {
             Phase::new(mix, run, sleep).varying(0.8)
         };
         let phases = vec![phase(), phase(), phase()];
-        Process::new(format!("warm-up-{number}"), phases).from_to(QUIET, end)
+        Process::new(format!("warm-up-{number}"), phases).from_to(QUIET, WARM_UP_END)
     };
     (0..machine.all_cpus()).map(process).collect()
 }
@@ -304,9 +308,10 @@ fn filtered_meter() -> Scenario {
 fn large_and_quiet() -> Scenario {
     Scenario {
         name: "large and quiet",
-        about: "64 cores, of which one thread uses one for 2 s in every 4 s; nothing else ever runs there",
+        about: "64 cores, of which one thread uses one for 2 s in every 4 s; before it another such thread, \
+                and nothing else ever runs there",
         machine: Machine { cores: 64, ..machine() },
-        learning: Learning::Itself,
+        learning: Learning::Likewise,
         processes: vec![burst("one", Mix::Integer, 2000, 2000, 0.2)],
     }
 }

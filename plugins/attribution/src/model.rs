@@ -409,7 +409,7 @@ impl PowerModel {
                 }),
                 _ => learner.fit(&features, held, None, level_weight),
             };
-            candidate.renew(coefficients, learner.last_seconds());
+            candidate.renew(coefficients, learner.last_seconds(), self.errors.unexplained);
         }
         self.in_use = self.choose();
     }

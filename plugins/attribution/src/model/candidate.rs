@@ -132,12 +132,14 @@ impl Candidate {
         Some(self.static_watts()? + dynamic_watts(&self.coefficients?, rates) * self.dynamic_factor())
     }
 
-    /// Takes new coefficients, and corrects their predictions by the last seconds. Dynamic power is expected
-    /// to differ from them as much as predictions usually do.
-    pub(super) fn renew(&mut self, coefficients: Option<Coefficients>, last: &LastSeconds) {
-        let deviations = [self.static_deviation, self.uncorrected.mean];
+    /// Takes new coefficients, and corrects their predictions by the last seconds, of which a part is left
+    /// `unexplained` ([`LastSeconds::correction`]). Power is expected to differ from them as much as
+    /// predictions usually do.
+    pub(super) fn renew(&mut self, coefficients: Option<Coefficients>, last: &LastSeconds, unexplained: f64) {
+        let expected = [self.static_deviation, self.uncorrected.mean];
         self.coefficients = coefficients;
-        self.correction = coefficients.map(|c| last.correction(&c, deviations)).unwrap_or_default();
+        self.correction =
+            coefficients.map(|c| last.correction(&c, expected, unexplained)).unwrap_or_default();
     }
 
     /// The part of a short window's error, 0 to 1, that comes from a meter that is early or late rather than

@@ -263,13 +263,13 @@ impl CodeCosts {
             return;
         };
         self.covariance = covariance;
-        // What one kind alone costs is the coefficients' to explain.
+        // What one kind alone costs is the coefficients' to explain. What its programs differ by is not.
         let energy = &self.energy[..KEPT_CODES];
         let is_alone = energy.iter().copied().fold(0.0, f64::max) >= ALONE * energy.iter().sum::<f64>();
         for &effect in &kept {
-            let value = if is_alone { 0.0 } else { effects[effect].clamp(-MAX_EFFECT, MAX_EFFECT) };
+            let value = effects[effect].clamp(-MAX_EFFECT, MAX_EFFECT);
             match effect.checked_sub(KEPT_CODES) {
-                None => self.of_code.set(self.codes[effect], value),
+                None => self.of_code.set(self.codes[effect], if is_alone { 0.0 } else { value }),
                 Some(place) => self.of_own[place] = value,
             }
         }

@@ -163,7 +163,26 @@ fn a_kind_that_runs_alone_costs_what_the_coefficients_say() {
         powers.add(0, costs.own(0), Ran::pure(kinds()[0]), 10.0 * busy);
         observe(&mut costs, &powers, busy, 20.0 + 11.0 * busy);
     }
-    assert_eq!(costs.effect(kinds()[0], costs.own(0)), 0.0);
+    assert_eq!(costs.effect(kinds()[0], None), 0.0);
+    let effect = costs.effect(kinds()[0], costs.own(0));
+    assert!(effect.abs() < 0.001, "{effect}");
+}
+
+#[test]
+fn programs_of_a_kind_that_runs_alone_are_distinguished() {
+    let mut costs = CodeCosts::default();
+    let code = kinds()[0];
+    for second in 0..100 {
+        let (slot, watts) = (second / 2 % 2, [10.2, 9.8][second / 2 % 2]);
+        let busy = (second % 2) as f64;
+        let mut powers = Predicted::default();
+        powers.add(slot, costs.own(slot), Ran::pure(code), 10.0 * busy);
+        observe(&mut costs, &powers, busy, 20.0 + watts * busy);
+    }
+    for (slot, part) in [0.02, -0.02].into_iter().enumerate() {
+        let effect = costs.effect(code, costs.own(slot));
+        assert!((effect - part).abs() < 0.005, "{effect} for {part}");
+    }
 }
 
 #[test]

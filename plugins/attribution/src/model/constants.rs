@@ -108,9 +108,9 @@ pub(super) const STATIC_DRIFT: f64 = 0.03;
 /// Static power drifts that far where dynamic power is at least one part in this many of all power, and less
 /// where it is less: the package hardly warms up then.
 pub(super) const DRIFT_RANGE: f64 = 2.5;
-/// Standard deviation of predicted power that neither static nor dynamic power's recent errors explain, as a
-/// part of it.
-pub(super) const UNEXPLAINED_ERROR: f64 = 0.005;
+/// Standard deviation of predicted power over the last seconds that neither static nor dynamic power's recent
+/// errors explain, as a part of it, at most.
+pub(super) const MAX_LASTING: f64 = 0.005;
 /// The smallest weight of levels beside differences. Only levels determine static power.
 pub(super) const MIN_LEVEL_WEIGHT: f64 = 0.01;
 

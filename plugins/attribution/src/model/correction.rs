@@ -9,7 +9,7 @@
 //! divided. It tells static from dynamic power, and makes predictions right. `learner.rs` has the last
 //! seconds, which all candidates share.
 
-use super::constants::{RECENT_SECONDS, UNEXPLAINED_ERROR};
+use super::constants::{CODE_SPREAD, MAX_LASTING, MIN_UNEXPLAINED, RECENT_SECONDS};
 use super::features::{Coefficients, FEATURES, Feature, Features, dynamic_watts};
 use super::nnls::Matrix;
 use super::observation::Observation;
@@ -53,19 +53,30 @@ impl LastSeconds {
         }
     }
 
-    /// How static and dynamic power differ from what `coefficients` say. `deviations` are the standard
-    /// deviations that are expected of them, as parts; one of 0 is known not to differ.
-    pub(super) fn correction(&self, coefficients: &Coefficients, deviations: [f64; 2]) -> Correction {
-        // The equations of the two parts' errors, in units of their deviations.
-        let [s, d] = [deviations[0] * coefficients[STATIC], deviations[1]];
-        let rest = UNEXPLAINED_ERROR * UNEXPLAINED_ERROR;
+    /// How static and dynamic power differ from what `coefficients` say. Their standard deviations are
+    /// expected to be `expected`, the first as a part of static power, the second as a part of all power; of
+    /// dynamic power that is a larger part, but no larger than kinds of code differ by. One of 0 is known not
+    /// to differ. `unexplained` is the standard deviation of what coefficients leave unexplained of power
+    /// over a second, as a part of it. It may last for all of these seconds, up to `MAX_LASTING`.
+    pub(super) fn correction(
+        &self,
+        coefficients: &Coefficients,
+        expected: [f64; 2],
+        unexplained: f64,
+    ) -> Correction {
         let Sums { count, dynamic, squares } = self.sums(coefficients);
+        let rest = unexplained.clamp(MIN_UNEXPLAINED, MAX_LASTING).powi(2);
+        let usual_watts = (squares / count.max(f64::MIN_POSITIVE)).sqrt();
+        let all_over_dynamic = (coefficients[STATIC] + usual_watts) / usual_watts.max(f64::MIN_POSITIVE);
+        let of_dynamic = expected[1].max((expected[1] * all_over_dynamic).min(CODE_SPREAD));
+        // The equations of the two parts' errors, in units of their deviations.
+        let [s, d] = [expected[0] * coefficients[STATIC], of_dynamic];
         let of_static = self.watts[STATIC] - coefficients[STATIC] * count - dynamic;
         let of_dynamic = dynamic_watts(coefficients, &self.watts) - coefficients[STATIC] * dynamic - squares;
         let (ss, sd, dd) = (s * s * count + rest, s * d * dynamic, d * d * squares + rest);
         let (static_error, dynamic_error, determinant) = (s * of_static, d * of_dynamic, ss * dd - sd * sd);
         let correction = Correction {
-            of_static: deviations[0] * (dd * static_error - sd * dynamic_error) / determinant,
+            of_static: expected[0] * (dd * static_error - sd * dynamic_error) / determinant,
             of_dynamic: d * (ss * dynamic_error - sd * static_error) / determinant,
         };
         let is_finite = correction.of_static.is_finite() && correction.of_dynamic.is_finite();
@@ -117,9 +128,9 @@ mod tests {
     }
 
     /// The correction after [`minute`].
-    fn corrected(loads: &[f64], parts: [f64; 2], deviations: [f64; 2]) -> [f64; 2] {
+    fn corrected(loads: &[f64], parts: [f64; 2], expected: [f64; 2]) -> [f64; 2] {
         let Correction { of_static, of_dynamic } =
-            minute(loads, parts).correction(&coefficients(), deviations);
+            minute(loads, parts).correction(&coefficients(), expected, 0.005);
         [of_static, of_dynamic]
     }
 
@@ -147,7 +158,7 @@ mod tests {
 
     #[test]
     fn under_a_constant_load_the_larger_expected_error_takes_more() {
-        let [of_static, of_dynamic] = corrected(&[1.0], [0.0, 0.04], [0.03, 0.03]);
+        let [of_static, of_dynamic] = corrected(&[1.0], [0.0, 0.04], [0.03, 0.015]);
         assert!((of_static - of_dynamic).abs() < 1e-6, "{of_static} {of_dynamic}");
         assert!((of_static - 0.02).abs() < 0.002, "{of_static}");
         let [of_static, of_dynamic] = corrected(&[1.0], [0.0, 0.04], [0.03, 0.3]);
@@ -155,13 +166,23 @@ mod tests {
     }
 
     #[test]
+    fn a_small_load_is_corrected_by_a_larger_part_but_no_more_than_code_differs() {
+        // A load of a tenth of all power, of which predictions are 0.5 % off.
+        let of_small = |part: f64| corrected(&[0.0, 0.1], [0.0, part], [0.03, 0.005])[1];
+        let small = of_small(0.02);
+        assert!((0.002..0.02).contains(&small), "{small}");
+        let [tiny, large] = [of_small(2.0), corrected(&[0.0, 1e-6], [0.0, 1e3], [0.03, 0.005])[1]];
+        assert!(tiny < 2.0 && large.abs() < CODE_SPREAD, "{tiny} {large}");
+    }
+
+    #[test]
     fn what_is_known_is_not_corrected_and_nothing_is_before_the_first_observation() {
         let [of_static, of_dynamic] = corrected(&[1.0, 3.0], [0.05, 0.0], [0.0, 0.1]);
         assert_eq!(of_static, 0.0);
         assert!(of_dynamic > 0.01, "{of_dynamic}");
-        let nothing = LastSeconds::default().correction(&[1.0; FEATURES], [0.03, 0.1]);
+        let nothing = LastSeconds::default().correction(&[1.0; FEATURES], [0.03, 0.1], 0.0);
         assert_eq!(nothing, Correction::default());
-        let unknown = LastSeconds::default().correction(&[f64::NAN; FEATURES], [0.03, 0.1]);
+        let unknown = LastSeconds::default().correction(&[f64::NAN; FEATURES], [0.03, 0.1], 0.0);
         assert_eq!(unknown, Correction::default());
     }
 }

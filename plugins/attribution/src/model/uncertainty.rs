@@ -54,7 +54,7 @@ pub(super) struct StandardErrors {
     /// Of the time at which the meter is read, s.
     edge: f64,
     /// Of power over a second, as a part of it, by what is left unexplained of it.
-    unexplained: f64,
+    pub(super) unexplained: f64,
 }
 
 impl Default for StandardErrors {
