@@ -68,15 +68,16 @@ impl LastSeconds {
         let rest = unexplained.clamp(MIN_UNEXPLAINED, MAX_LASTING).powi(2);
         let usual_watts = (squares / count.max(f64::MIN_POSITIVE)).sqrt();
         let all_over_dynamic = (coefficients[STATIC] + usual_watts) / usual_watts.max(f64::MIN_POSITIVE);
-        let of_dynamic = expected[1].max((expected[1] * all_over_dynamic).min(CODE_SPREAD));
+        let [static_part, part_of_all] = expected;
         // The equations of the two parts' errors, in units of their deviations.
-        let [s, d] = [expected[0] * coefficients[STATIC], of_dynamic];
+        let s = static_part * coefficients[STATIC];
+        let d = part_of_all.max((part_of_all * all_over_dynamic).min(CODE_SPREAD));
         let of_static = self.watts[STATIC] - coefficients[STATIC] * count - dynamic;
         let of_dynamic = dynamic_watts(coefficients, &self.watts) - coefficients[STATIC] * dynamic - squares;
         let (ss, sd, dd) = (s * s * count + rest, s * d * dynamic, d * d * squares + rest);
         let (static_error, dynamic_error, determinant) = (s * of_static, d * of_dynamic, ss * dd - sd * sd);
         let correction = Correction {
-            of_static: expected[0] * (dd * static_error - sd * dynamic_error) / determinant,
+            of_static: static_part * (dd * static_error - sd * dynamic_error) / determinant,
             of_dynamic: d * (ss * dynamic_error - sd * static_error) / determinant,
         };
         let is_finite = correction.of_static.is_finite() && correction.of_dynamic.is_finite();
