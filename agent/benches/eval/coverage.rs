@@ -65,7 +65,7 @@ impl Coverage {
     fn row(&self, name: &str) -> String {
         let part = |sum: f64| sum / self.processes * 100.0;
         format!(
-            "| {name} | {:.0} | {:.1} % | {:.1} % | {:.1} % | {:.1} |\n",
+            "| {name} | {:.0} | {:.1} % | {:.1} % | {:.1} % | {:.2} |\n",
             self.processes,
             self.percent(),
             part(self.half_widths),
@@ -94,7 +94,7 @@ pub(crate) fn goals(runs: &[Run]) -> [(String, String, bool); 2] {
         goal(
             "half their width is at most 2.5 times the mean error",
             |of| of.ratio() <= 2.5,
-            |of| format!("{:.1}", of.ratio()),
+            |of| format!("{:.2}", of.ratio()),
         ),
     ]
 }

@@ -77,6 +77,9 @@ pub(crate) fn results(runs: &[Run], hidden: &[(f64, Run)]) -> String {
     text
 }
 
+/// Differences of fewer percentage points are a rounding.
+const LEAST_POINTS: f64 = 0.005;
+
 /// The table of goals, and whether each is met.
 fn goals(text: &mut String, runs: &[Run]) {
     let over_all = |mode: usize| runs.iter().map(|run| run.ours[mode].mean).sum::<f64>() / runs.len() as f64;
@@ -102,7 +105,7 @@ fn goals(text: &mut String, runs: &[Run]) {
             let differences: Vec<f64> =
                 each(ours).iter().zip(each(other)).map(|(a, b)| 100.0 * (a - b)).collect();
             let spread = standard_error(&differences).map_or(String::new(), |e| format!(" ± {e:.2}"));
-            (points > 0.0).then(|| {
+            (points >= LEAST_POINTS).then(|| {
                 format!("{}, {:?}: by {points:.2}{spread} points, {}", run.scenario, run.window, other.method)
             })
         });
