@@ -58,13 +58,13 @@ impl Run {
     }
 }
 
-/// How much packages differ in how far they warm up: the standard deviation, as a part. One real machine was
-/// measured (`PACKAGE_WARMTH` in `plugins/attribution`), so this is an assumption.
+/// How much packages differ in how far and in how fast they warm up: the standard deviation, as a part. One
+/// real machine was measured (`PACKAGE_WARMTH` in `plugins/attribution`), so this is an assumption.
 const HEATING_SPREAD: f64 = 0.3;
 
 /// Runs `scenario` with samples `window` apart. Kinds of code differ `hidden` times as much as they normally
-/// do in what no counter shows. Which of them has which difference, and how far packages warm up, is another
-/// matter with each seed.
+/// do in what no counter shows. Which of them has which difference, and how far and how fast packages warm
+/// up, is another matter with each seed.
 pub(crate) fn run(
     scenario: &Scenario,
     window: Duration,
@@ -75,8 +75,9 @@ pub(crate) fn run(
     let mut machine = scenario.machine.clone();
     machine.physics.hidden = hidden;
     fastrand::Rng::with_seed(seed).shuffle(&mut machine.physics.hidden_of);
-    let heating = 1.0 + HEATING_SPREAD * Random::new(seed.rotate_left(16)).normal();
-    machine.physics.heating *= heating.max(0.0);
+    let differs = |rotation: u32| 1.0 + HEATING_SPREAD * Random::new(seed.rotate_left(rotation)).normal();
+    machine.physics.heating *= differs(16).max(0.0);
+    machine.physics.heating_s *= differs(24).max(0.1);
     let simulation = Simulation::new(machine, &scenario.schedule(seed), seed).or_fatal()?;
     let mut harness = Harness::new(simulation, window, seed, judged)?;
     let ticks = |span: Duration| span.as_nanos() / window.as_nanos();

@@ -65,7 +65,7 @@ pub struct Physics {
     /// Relative increase of a package's static power per watt of recent dynamic power, 1/W. By default, that
     /// of 4 cores rises by 0.65 % of dynamic power, as in the trace of a real server (docs/evaluation.md).
     pub heating: f64,
-    /// Time constant with which heat follows power, s.
+    /// Time constant with which heat follows power, s. By default, one that fits the trace's idle power.
     pub heating_s: f64,
 }
 
@@ -92,7 +92,7 @@ impl Default for Physics {
             dram_watts: 2.5,
             platform_watts: 20.0,
             heating: 0.00056,
-            heating_s: 8.0,
+            heating_s: 30.0,
         }
     }
 }

@@ -77,13 +77,15 @@ pub(super) const SHARE_ERROR: f64 = 0.75;
 // ---- Warmth
 // ----------------------------------------------------------------------------------------------------
 
-/// Static power of a package per watt of its mean power in the last seconds: in the trace of a real server
-/// (docs/evaluation.md) idle power rises by 0.65 % of the mean over 15 s.
+/// Static power of a package per watt of its mean power in the last half minute. In the trace of a real
+/// server (docs/evaluation.md) idle power rises by 0.65 to 1.1 % of it, by which windows count as idle.
 pub(super) const PACKAGE_WARMTH: f64 = 0.0065;
+/// Time constant of that mean, s. In the trace idle power follows means of 20 to 60 s better than shorter
+/// ones.
+pub(super) const WARMTH_SECONDS: f64 = 30.0;
 /// Standard error of what warmth adds to static power, per watt of dynamic power: packages differ in it, and
-/// what exceeds the assumed part passes for a cost of the load; and in how soon, which alone is 0.001 where a
-/// load has just begun.
-pub(super) const WARMTH_ERROR: f64 = 0.0021;
+/// what exceeds the assumed part passes for a cost of the load; and in how soon.
+pub(super) const WARMTH_ERROR: f64 = 0.0024;
 
 /// By how many standard deviations of its drift static power must rise while anything runs, before a package
 /// is taken to sleep while nothing does.

@@ -7,10 +7,9 @@
 
 use wattrace_api::ResourceKind;
 
-use super::constants::{PACKAGE_WARMTH, WARMTH_ERROR};
-use super::recent::kept;
+use super::constants::{PACKAGE_WARMTH, WARMTH_ERROR, WARMTH_SECONDS};
 
-/// The mean power of the last seconds, and what it adds to static power.
+/// The mean power of the last half minute, and what it adds to static power.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Warmth {
     /// Static power per watt of mean power.
@@ -51,7 +50,7 @@ impl Warmth {
     pub(super) fn add(&mut self, watts: f64, seconds: f64) {
         if watts.is_finite() && watts >= 0.0 {
             let mean = self.mean.unwrap_or(watts);
-            self.mean = Some(mean + (watts - mean) * (1.0 - kept(seconds)));
+            self.mean = Some(mean + (watts - mean) * (1.0 - (-seconds / WARMTH_SECONDS).exp()));
         }
     }
 }
@@ -66,7 +65,7 @@ mod tests {
         assert_eq!((package.watts(), package.watts_at(10.0)), (0.0, 10.0 * PACKAGE_WARMTH));
         for warmth in [&mut package, &mut memory] {
             warmth.add(10.0, 1.0);
-            (0..15).for_each(|_| warmth.add(110.0, 1.0));
+            (0..30).for_each(|_| warmth.add(110.0, 1.0));
         }
         // One time constant after a step of 100 W.
         let mean = 10.0 + 100.0 * (1.0 - (-1.0_f64).exp());
