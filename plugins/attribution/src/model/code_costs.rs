@@ -20,8 +20,8 @@
 //! coefficients are fitted to it, so both fits share what they explain.
 
 use super::constants::{
-    ALONE, CODE_SPREAD, EXPECTED_CODES, KEPT_CODES, KEPT_CONSUMERS, LONG_OBSERVATION, MAX_EFFECT,
-    MIXED_SPREAD, OWN_SPREAD, UNMIXED_SPREAD, UNMIXED_SPREAD_OF_SMALL,
+    CODE_SPREAD, EXPECTED_CODES, KEPT_CODES, KEPT_CONSUMERS, LONG_OBSERVATION, MAX_EFFECT, MIXED_SPREAD,
+    OWN_SPREAD, UNMIXED_SPREAD, UNMIXED_SPREAD_OF_SMALL,
 };
 use super::effect_sums::{EFFECTS, EffectSums, Effects, Expected, Posterior, UNKNOWNS, Unknowns, unknowns};
 use super::expected_error::ExpectedError;
@@ -263,21 +263,22 @@ impl CodeCosts {
             return;
         };
         self.covariance = covariance;
-        // What one kind alone costs is the coefficients' to explain. What its programs differ by is not.
-        let energy = &self.energy[..KEPT_CODES];
-        let is_alone = energy.iter().copied().fold(0.0, f64::max) >= ALONE * energy.iter().sum::<f64>();
         for &effect in &kept {
             let value = effects[effect].clamp(-MAX_EFFECT, MAX_EFFECT);
             match effect.checked_sub(KEPT_CODES) {
-                None => self.of_code.set(self.codes[effect], if is_alone { 0.0 } else { value }),
+                None => self.of_code.set(self.codes[effect], value),
                 Some(place) => self.of_own[place] = value,
             }
         }
-        // The expectation stands for a few kinds of code that were seen before.
-        let squares: f64 =
-            (0..self.codes.len()).map(|at| effects[at].powi(2) + self.covariance[at][at]).sum();
-        let expected = EXPECTED_CODES * CODE_SPREAD * CODE_SPREAD;
-        self.spread = (expected + squares) / (EXPECTED_CODES + self.codes.len() as f64);
+        // The expectation stands for some kinds of code that were seen before. Mixtures cost what is in the
+        // middle: how far kinds differ is seen of the part that was learnt of single ones.
+        let (mut squares, mut seen) = (EXPECTED_CODES * CODE_SPREAD * CODE_SPREAD, EXPECTED_CODES);
+        for (at, effect) in effects.iter().enumerate().take(self.codes.len()) {
+            let single = 1.0 - self.mixtures.share_of(at);
+            squares += single * (effect * effect + self.covariance[at][at]);
+            seen += single;
+        }
+        self.spread = squares / seen;
     }
 }
 

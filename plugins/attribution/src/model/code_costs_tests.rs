@@ -26,11 +26,23 @@ fn coefficients() -> Coefficients {
 }
 
 fn observe(costs: &mut CodeCosts, powers: &Predicted, cpus: f64, watts: f64) {
+    observe_beside(&[[0.0; FEATURES]; FEATURES], costs, powers, cpus, watts);
+}
+
+/// Levels of power that show [`coefficients`].
+fn levels() -> Matrix {
+    let mut levels = [[0.0; FEATURES]; FEATURES];
+    levels[Feature::Time as usize][Feature::Time as usize] = 10.0;
+    levels
+}
+
+/// The same where levels of power say this of the coefficients.
+fn observe_beside(levels: &Matrix, costs: &mut CodeCosts, powers: &Predicted, cpus: f64, watts: f64) {
     let mut rates = [0.0; FEATURES];
     rates[Feature::Time as usize] = cpus;
     let observation = Observation { rates, utilisation: 0.5, watts, seconds: 0.1, awake_variance: 0.0 };
     costs.add(&observation, powers, 1.0);
-    costs.fit(&coefficients(), &[[0.0; FEATURES]; FEATURES], Noise::of(1e-5, 1e-5));
+    costs.fit(&coefficients(), levels, Noise::of(1e-5, 1e-5));
 }
 
 /// Adds so many seconds, in which each of `programs` comes and goes.
@@ -155,17 +167,19 @@ fn a_program_is_the_less_certain_the_less_it_was_seen_and_alone_it_is_certain() 
 }
 
 #[test]
-fn a_kind_that_runs_alone_costs_what_the_coefficients_say() {
+fn a_second_program_of_a_kind_that_runs_alone_is_right_within_seconds() {
     let mut costs = CodeCosts::default();
-    for second in 0..100 {
-        let busy = f64::from(second % 2);
+    let code = kinds()[0];
+    for tenth in 0..600 {
+        // One costs what coefficients say, until another takes its place.
+        let (slot, part) = if tenth < 560 { (0, 0.0) } else { (1, 0.04) };
+        let busy = f64::from(tenth / 20 % 2);
         let mut powers = Predicted::default();
-        powers.add(0, costs.own(0), Ran::pure(kinds()[0]), 10.0 * busy);
-        observe(&mut costs, &powers, busy, 20.0 + 11.0 * busy);
+        powers.add(slot, costs.own(slot), Ran::pure(code), 10.0 * busy);
+        observe_beside(&levels(), &mut costs, &powers, busy, 20.0 + 10.0 * busy * (1.0 + part));
     }
-    assert_eq!(costs.effect(kinds()[0], None), 0.0);
-    let effect = costs.effect(kinds()[0], costs.own(0));
-    assert!(effect.abs() < 0.001, "{effect}");
+    let effect = costs.effect(code, costs.own(1));
+    assert!((0.03..0.045).contains(&effect), "{effect}");
 }
 
 #[test]
@@ -189,6 +203,28 @@ fn programs_of_a_kind_that_runs_alone_are_distinguished() {
 fn differences_that_are_larger_than_expected_are_learnt_to_be() {
     assert!(learnt([0.2, -0.2, 0.0], 20).spread > 2.0 * CODE_SPREAD * CODE_SPREAD);
     assert!(learnt([0.001, -0.001, 0.0], 20).spread < CODE_SPREAD * CODE_SPREAD);
+}
+
+#[test]
+fn mixtures_do_not_say_how_far_kinds_differ() {
+    let spread = |is_mixed: bool| {
+        let mut costs = CodeCosts::default();
+        for tenth in 0..200 {
+            let mut powers = Predicted::default();
+            let busy = [tenth % 2, tenth / 2 % 2, tenth / 4 % 2].map(|busy| 0.5 + f64::from(busy));
+            for (slot, code) in kinds().into_iter().enumerate() {
+                let ran = Ran { code, is_mixed: is_mixed && slot > 0 };
+                powers.add(slot, costs.own(slot), ran, 10.0 * busy[slot]);
+            }
+            let cpus = busy.iter().sum::<f64>();
+            let watts = 20.0 + 10.0 * cpus + 1.5 * busy[0];
+            observe_beside(&levels(), &mut costs, &powers, cpus, watts);
+        }
+        costs.spread.sqrt()
+    };
+    // One of three kinds costs 15 % more, and the others are what mixtures cost.
+    let (single, mixed) = (spread(false), spread(true));
+    assert!(mixed > 1.15 * single, "{mixed} {single}");
 }
 
 #[test]

@@ -128,17 +128,18 @@ pub(super) const KEPT_CONSUMERS: usize = 24;
 pub(super) const CODE_SPREAD: f64 = 0.05;
 /// How far off coefficients are expected to be that fit all code best: the standard deviation, as a part.
 pub(super) const COEFFICIENT_ERROR: f64 = 0.5;
-/// How many kinds of code that expectation stands for beside those that run.
-pub(super) const EXPECTED_CODES: f64 = 4.0;
-/// The part of the last seconds' energy from which a kind of code is alone.
-pub(super) const ALONE: f64 = 0.99;
+/// What levels of power say of coefficients beside effects, as a part of what they would say if power were
+/// only off by the noise of observations there. It is also off by the effects of what ran.
+pub(super) const LEVEL_PART: f64 = 0.6;
+/// How many kinds of code `CODE_SPREAD` stands for beside those that run.
+pub(super) const EXPECTED_CODES: f64 = 1.2;
 /// The largest difference that is believed.
 pub(super) const MAX_EFFECT: f64 = 0.3;
 /// The smallest standard deviation of power over a second that is left unexplained, as a part of it.
-pub(super) const MIN_UNEXPLAINED: f64 = 0.00073;
+pub(super) const MIN_UNEXPLAINED: f64 = 0.00072;
 /// How much what consumers of the same kind of code execute is expected to differ: the standard deviation, as
 /// a part.
-pub(super) const OWN_SPREAD: f64 = 0.0197;
+pub(super) const OWN_SPREAD: f64 = 0.0196;
 /// The largest part of an observation's noise that the next one gives back.
 pub(super) const MAX_CARRIED: f64 = 0.9;
 /// How much what a consumer executes in one window is expected to cost more or less where it may be a mixture
@@ -146,13 +147,13 @@ pub(super) const MAX_CARRIED: f64 = 0.9;
 pub(super) const MIXED_SPREAD: f64 = 0.03;
 /// How much consumers are expected to differ from their kind, beyond `OWN_SPREAD`, where all that was learnt
 /// of it is of mixtures: the standard deviation, as a part.
-pub(super) const UNMIXED_SPREAD: f64 = 0.025;
+pub(super) const UNMIXED_SPREAD: f64 = 0.0225;
 /// The same of consumers without an effect of their own. They are many and small, and teach of their kind
 /// together.
 pub(super) const UNMIXED_SPREAD_OF_SMALL: f64 = 0.015;
 /// How far off what a higher or lower clock adds to the cost of cycles and instructions is, as a part of it:
 /// cores on which nothing runs leak more at a higher voltage, too, and that passes for a cost of what runs.
-pub(crate) const CLOCK_ERROR: f64 = 0.058;
+pub(crate) const CLOCK_ERROR: f64 = 0.062;
 /// What a million cache misses are expected to cost at least where it is said how far off that is, J: 10 nJ
 /// each, as in a package's uncore. The fit gives them nothing where hardly any code that ran had some.
 pub(super) const LEAST_MISSES: f64 = 0.01;

@@ -8,7 +8,9 @@
 //! that this one is unknown, stays in the sums. Dropping its row would leave them as if it had been zero.
 
 use super::cholesky::Cholesky;
-use super::constants::{COEFFICIENT_ERROR, DIFFERENCE_SECONDS, KEPT_CODES, KEPT_CONSUMERS, LEAST_MISSES};
+use super::constants::{
+    COEFFICIENT_ERROR, DIFFERENCE_SECONDS, KEPT_CODES, KEPT_CONSUMERS, LEAST_MISSES, LEVEL_PART,
+};
 use super::features::{Coefficients, FEATURES, Feature, Features};
 use super::nnls::Matrix;
 
@@ -123,7 +125,7 @@ impl EffectSums {
                 None => squares[unknown],
                 Some(feature) => {
                     let others = matrix[unknown][EFFECTS..].iter_mut();
-                    others.zip(levels[feature]).for_each(|(sum, level)| *sum += level / noise);
+                    others.zip(levels[feature]).for_each(|(sum, level)| *sum += LEVEL_PART * level / noise);
                     (COEFFICIENT_ERROR * may_cost(feature)).powi(2)
                 }
             };
