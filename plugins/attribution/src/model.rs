@@ -220,14 +220,29 @@ impl PowerModel {
             return window.microjoules as f64 * self.prior.static_part(window.utilisation());
         };
         let expected = watts * window.ns as f64 * 1e-3;
-        let candidate = self.candidate();
         let Some(dynamic) = self.dynamic_energy(window) else { return expected };
+        let error = window.microjoules as f64 - expected - dynamic;
+        expected + error * self.part_to_idle(window, [expected, dynamic])
+    }
+
+    /// The part of what the static and the dynamic energy that are `predicted` for a window are off by, 0 to
+    /// 1, that is static. It is explained at [`PowerModel::static_energy`].
+    fn part_to_idle(&self, window: &ObservedWindow, predicted: [f64; 2]) -> f64 {
+        let [expected, dynamic] = predicted;
         let error = window.microjoules as f64 - expected - dynamic;
         let static_part = expected / (expected + dynamic).max(f64::MIN_POSITIVE);
         let noise = self.given_watts.map_or_else(|| self.errors.noise_energy(window).powi(2), |_| 0.0);
         let static_rest = noise / (noise + dynamic * dynamic + error * error).max(f64::MIN_POSITIVE);
-        let meter_part = candidate.meter_part();
-        expected + error * (meter_part * static_part + (1.0 - meter_part) * static_rest)
+        let meter_part = self.candidate().meter_part();
+        meter_part * static_part + (1.0 - meter_part) * static_rest
+    }
+
+    /// The part of an error of a window's predicted dynamic energy, 0 to 1, that goes to idle.
+    fn error_to_idle(&self, window: &ObservedWindow) -> f64 {
+        let (Some(watts), Some(dynamic)) = (self.static_power(), self.dynamic_energy(window)) else {
+            return 0.0;
+        };
+        self.part_to_idle(window, [watts * window.ns as f64 * 1e-3, dynamic])
     }
 
     /// The dynamic energy that is predicted for a window, µJ; `None` before anything is learnt.

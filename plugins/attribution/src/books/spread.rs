@@ -79,6 +79,10 @@ impl<'a> WindowSpread<'a> {
             }
         }
         let costs = codes.variances(kinds, by_code, &by_own, of_small);
+        // What all cost more or less than is predicted, as far as the last seconds do not show it.
+        let known = model.dynamic_precision + 1.0 / costs.of_mean().max(f64::MIN_POSITIVE);
+        let to_idle = model.to_idle * dynamic * known.powf(-0.5);
+        let model = Uncertainty { static_energy: model.static_energy.hypot(to_idle), ..model };
         Self { number, seconds, model, costs, dynamic, per_energy, at_idle, squares, clock }
     }
 }
@@ -292,6 +296,25 @@ mod tests {
         close(error(alike), expected(alike));
         close(error(different), expected(different));
         assert!(error(different) > 2.0 * error(alike) && error(alike) > 0.002, "{}", error(alike));
+    }
+
+    #[test]
+    fn of_what_all_cost_more_a_part_goes_to_idle_unless_the_last_seconds_show_it() {
+        let (codes, code) = (CodeCosts::default(), Code::of(&[1, 0, 1, 1, 0, 0]));
+        let share = Share { code, ..SHARE };
+        let error = |to_idle, dynamic_precision| {
+            let model = Uncertainty { to_idle, dynamic_precision, ..Uncertainty::default() };
+            let window = window_of(&codes, 1, model, [share, share]);
+            let mut spread = Spread::default();
+            spread.add(&window, share);
+            (spread.half_width() / DEVIATIONS, window.costs.of_mean().sqrt())
+        };
+        let (none, of_mean) = error(0.0, 0.0);
+        assert!(of_mean > 0.01, "{of_mean}");
+        // A joule, half of it each, and a fifth of its error goes to idle.
+        close(error(0.2, 0.0).0, none.hypot(0.5 * 0.2 * of_mean));
+        close(error(0.2, 3.0 / (of_mean * of_mean)).0, none.hypot(0.5 * 0.2 * of_mean / 2.0));
+        close(error(0.2, f64::MAX).0, none);
     }
 
     #[test]

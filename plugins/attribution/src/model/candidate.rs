@@ -2,7 +2,8 @@
 
 use super::basis::Basis;
 use super::constants::{
-    ERROR_MEMORY, MAX_ERROR, MIN_LEVEL_WEIGHT, MIN_SCORED, STATIC_DRIFT, WINDOW_ERROR_MEMORY,
+    ERROR_MEMORY, LONG_OBSERVATION, MAX_ERROR, MIN_LEVEL_WEIGHT, MIN_SCORED, STATIC_DRIFT,
+    WINDOW_ERROR_MEMORY,
 };
 use super::correction::{Correction, LastSeconds};
 use super::features::{Coefficients, Feature, Features, dynamic_watts, picojoules, watts};
@@ -29,6 +30,8 @@ pub(super) struct Candidate {
     uncorrected: MeanError,
     /// The same for windows that are much shorter than an observation.
     windows: MeanError,
+    /// The same for long observations.
+    long: LongErrors,
 }
 
 /// A mean over the last errors.
@@ -45,6 +48,34 @@ impl MeanError {
     }
 }
 
+/// The relative error of the energy that was predicted for long observations.
+#[derive(Debug, Default)]
+struct LongErrors {
+    errors: MeanError,
+    /// Of the one that is not long enough yet: its length, s, and what was predicted and measured, J.
+    seconds: f64,
+    predicted: f64,
+    measured: f64,
+}
+
+impl LongErrors {
+    /// Adds an observation of so many `seconds`, for which this power was predicted and measured, W.
+    fn add(&mut self, predicted: f64, measured: f64, seconds: f64) {
+        self.seconds += seconds;
+        self.predicted += predicted * seconds;
+        self.measured += measured * seconds;
+        if self.seconds >= LONG_OBSERVATION.as_secs_f64() {
+            self.errors.add(relative_error(self.predicted, self.measured), ERROR_MEMORY);
+            (self.seconds, self.predicted, self.measured) = (0.0, 0.0, 0.0);
+        }
+    }
+}
+
+/// By how much `predicted` differs from `measured`, as a part of that.
+fn relative_error(predicted: f64, measured: f64) -> f64 {
+    ((predicted - measured).abs() / measured.max(f64::MIN_POSITIVE)).min(MAX_ERROR)
+}
+
 impl Candidate {
     /// A candidate without coefficients. Static power does not drift where it `is_given`.
     pub(super) fn new(basis: Basis, is_given: bool) -> Self {
@@ -58,6 +89,7 @@ impl Candidate {
             scored: 0,
             uncorrected: MeanError::default(),
             windows: MeanError::default(),
+            long: LongErrors::default(),
         }
     }
 
@@ -69,6 +101,11 @@ impl Candidate {
     /// Mean relative error of the power that it predicted; 0 before the first prediction.
     pub(super) fn mean_error(&self) -> f64 {
         self.observations.mean
+    }
+
+    /// Mean relative error of the energy that it predicted for long observations; 0 before the first.
+    pub(super) fn long_error(&self) -> f64 {
+        self.long.errors.mean
     }
 
     /// Mean relative error of the energy that it predicted for short windows; `None` before there were
@@ -156,6 +193,7 @@ impl Candidate {
     pub(super) fn restart_errors(&mut self) {
         self.observations.count = 0;
         self.uncorrected.count = 0;
+        self.long.errors.count = 0;
     }
 
     /// Scores the prediction for an observation.
@@ -165,11 +203,11 @@ impl Candidate {
             return;
         };
         let measured = observation.watts;
-        let error_of =
-            |predicted: f64| ((predicted - measured).abs() / measured.max(f64::MIN_POSITIVE)).min(MAX_ERROR);
+        let uncorrected = watts(&coefficients, &observation.rates);
         self.scored = self.scored.saturating_add(1);
-        self.observations.add(error_of(predicted), ERROR_MEMORY);
-        self.uncorrected.add(error_of(watts(&coefficients, &observation.rates)), ERROR_MEMORY);
+        self.observations.add(relative_error(predicted, measured), ERROR_MEMORY);
+        self.uncorrected.add(relative_error(uncorrected, measured), ERROR_MEMORY);
+        self.long.add(predicted, measured, observation.seconds);
     }
 
     /// Scores the prediction for a short window.
@@ -178,5 +216,22 @@ impl Candidate {
         if error.is_finite() {
             self.windows.add(error, WINDOW_ERROR_MEMORY);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_meter_counts_to_the_next_observation_is_no_error_of_a_long_one() {
+        let mut long = LongErrors::default();
+        for n in 0..100 {
+            let off = if n % 2 == 0 { 1.2 } else { 0.8 };
+            long.add(10.0, 10.0 * off, 0.1);
+        }
+        assert!(long.errors.count == 10 && long.errors.mean < 1e-9, "{long:?}");
+        (0..100).for_each(|_| long.add(11.0, 10.0, 1.0));
+        assert!((long.errors.mean - 0.1).abs() < 0.01, "{long:?}");
     }
 }

@@ -24,6 +24,15 @@ pub(super) struct Correction {
     pub(super) of_dynamic: f64,
 }
 
+/// How surely the last seconds show each of the two: one over the variance. 0 where the load did not vary.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Precisions {
+    /// Of static power, 1/W².
+    pub(super) of_static: f64,
+    /// Of dynamic power, as a part of it.
+    pub(super) of_dynamic: f64,
+}
+
 /// The last seconds: the normal equations of power by features, as means. Errors count as parts of power.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastSeconds {
@@ -84,13 +93,14 @@ impl LastSeconds {
         if is_finite { correction } else { Correction::default() }
     }
 
-    /// How surely the last seconds tell static power from a dynamic power that is off by an unknown factor:
-    /// one over the variance of static power, 1/W². `noise` is the variance of what `coefficients` leave
-    /// unexplained of power over a second, as a part of it. It is 0 where the load did not vary.
-    pub(super) fn static_precision(&self, coefficients: &Coefficients, noise: f64) -> f64 {
+    /// How surely the last seconds tell static power from a dynamic power that is off by an unknown factor,
+    /// and the reverse. `noise` is the variance of what `coefficients` leave unexplained of power over a
+    /// second, as a part of it.
+    pub(super) fn precisions(&self, coefficients: &Coefficients, noise: f64) -> Precisions {
         let Sums { count, dynamic, squares } = self.sums(coefficients);
-        let left = count - dynamic * dynamic / squares.max(f64::MIN_POSITIVE);
-        RECENT_SECONDS * left.max(0.0) / noise.max(f64::MIN_POSITIVE)
+        let seconds = RECENT_SECONDS / noise.max(f64::MIN_POSITIVE);
+        let left = |of: f64, other: f64| (of - dynamic * dynamic / other.max(f64::MIN_POSITIVE)).max(0.0);
+        Precisions { of_static: seconds * left(count, squares), of_dynamic: seconds * left(squares, count) }
     }
 
     fn sums(&self, coefficients: &Coefficients) -> Sums {
@@ -138,11 +148,24 @@ mod tests {
     #[test]
     fn static_power_is_known_as_far_as_the_load_varied() {
         // Power is off by 0.1 % of itself from second to second.
-        let error =
-            |loads: &[f64]| 1.0 / minute(loads, [0.0; 2]).static_precision(&coefficients(), 1e-6).sqrt();
+        let precisions = |loads: &[f64]| minute(loads, [0.0; 2]).precisions(&coefficients(), 1e-6);
+        let error = |loads: &[f64]| 1.0 / precisions(loads).of_static.sqrt();
         // Half of the seconds draw 10 W, each with an error of 10 mW. 15 seconds count.
         let (often, constant) = (error(&[0.0, 1.0]), error(&[1.0]));
         assert!((often / (0.01 / 7.5_f64.sqrt()) - 1.0).abs() < 0.05, "{often}");
+        assert!(constant > 1e3, "{constant}");
+        assert!(error(&[0.9, 1.1]) > 3.0 * often);
+    }
+
+    #[test]
+    fn dynamic_power_is_known_as_far_as_the_load_varied() {
+        let error =
+            |loads: &[f64]| 1.0 / minute(loads, [0.0; 2]).precisions(&coefficients(), 1e-6).of_dynamic.sqrt();
+        // The difference of 10 W between two levels is off by 10 mW at one and 20 mW at the other, for 7.5
+        // seconds each.
+        let (often, constant) = (error(&[0.0, 1.0]), error(&[1.0]));
+        let expected = 1e-3_f64.hypot(2e-3) / 7.5_f64.sqrt();
+        assert!((often / expected - 1.0).abs() < 0.05, "{often} {expected}");
         assert!(constant > 1e3, "{constant}");
         assert!(error(&[0.9, 1.1]) > 3.0 * often);
     }

@@ -108,23 +108,42 @@ impl Learner {
 
     /// The variance of what `coefficients` leave unexplained of power over so many `seconds`, as a part of
     /// its square: that of long observations, as if seconds were independent of each other. What lasts for
-    /// longer counts as often as it is observed. What a meter that is late counts to the next observation
-    /// does not count, nor does what is `expected` of the sum ([`ExpectedError::sum`]).
+    /// longer counts as often as it is observed. What a meter counts to the observation before or after does
+    /// not count: it adds the same energy to short observations, of `observed` seconds, and to long ones. Nor
+    /// does what is `expected` of the sums of both ([`ExpectedError::sum`]).
     ///
     /// [`ExpectedError::sum`]: super::expected_error::ExpectedError::sum
-    pub(super) fn unexplained(&self, coefficients: &Coefficients, seconds: f64, expected: f64) -> f64 {
-        let long = self.long_differences.changes(coefficients);
-        let variance = (long.unexplained - expected) / (long.count - terms(coefficients)).max(1.0);
-        variance.max(MIN_UNEXPLAINED * MIN_UNEXPLAINED) * (LONG_OBSERVATION.as_secs_f64() / seconds).max(1.0)
+    pub(super) fn unexplained(
+        &self,
+        coefficients: &Coefficients,
+        observed: f64,
+        seconds: f64,
+        expected: [f64; 2],
+    ) -> f64 {
+        let [of_short, of_long] = self.variances(coefficients, expected);
+        let long = LONG_OBSERVATION.as_secs_f64();
+        // variance · seconds² = lasting · seconds + what the two edges add
+        let [energy, long_energy] = [of_short.max(0.0) * observed * observed, of_long * long * long];
+        let lasts = if observed < 0.5 * long { (long_energy - energy) / (long - observed) } else { f64::MAX };
+        let variance = (lasts / long).min(of_long).max(MIN_UNEXPLAINED * MIN_UNEXPLAINED);
+        variance * (long / seconds).max(1.0)
     }
 
     /// The noise of an observation of so many `seconds`. `expected` is what is expected to be missed of
     /// observations, and of long ones.
     pub(super) fn noise(&self, coefficients: &Coefficients, seconds: f64, expected: [f64; 2]) -> Noise {
-        let [of_each, of_long] = expected;
-        let changes = self.differences.changes(coefficients);
-        let observed = (changes.unexplained - of_each) / (changes.count - terms(coefficients)).max(1.0);
-        Noise::of(self.unexplained(coefficients, seconds, of_long), observed.max(0.0))
+        let [observed, _] = self.variances(coefficients, expected);
+        Noise::of(self.unexplained(coefficients, seconds, seconds, expected), observed.max(0.0))
+    }
+
+    /// The variances of what `coefficients` leave unexplained of power in observations and in long ones, as
+    /// parts of its square, without what is `expected` of their sums. Below zero if that is more.
+    fn variances(&self, coefficients: &Coefficients, expected: [f64; 2]) -> [f64; 2] {
+        let [short, long] = self.changes(coefficients);
+        let variance = |changes: Changes, expected: f64| {
+            (changes.unexplained - expected) / (changes.count - terms(coefficients)).max(1.0)
+        };
+        [variance(short, expected[0]), variance(long, expected[1])]
     }
 
     /// What levels of power say of coefficients, whatever static power is: the normal equations of power by
@@ -284,7 +303,7 @@ mod tests {
                 let off = if (n / lasts).is_multiple_of(2) { 1.01 } else { 0.99 };
                 learner.learn(&observation(utilisation, (10.0 + 40.0 * utilisation) * off));
             }
-            let unexplained = learner.unexplained(&coefficients, 0.1, 0.0);
+            let unexplained = learner.unexplained(&coefficients, 0.1, 0.1, [0.0; 2]);
             let noise = learner.noise(&coefficients, 0.1, [0.0; 2]);
             assert!((noise.lasting() / unexplained - 1.0).abs() < 1e-9, "{noise:?} {unexplained}");
             (unexplained / 0.01_f64.powi(2), noise.carried)
@@ -292,6 +311,30 @@ mod tests {
         let ((late, carried), (lasting, not_carried)) = (noise(1), noise(20));
         assert!(late < 0.3 && (5.0..15.0).contains(&lasting), "{late} {lasting}");
         assert!(carried > 0.5 && not_carried == 0.0, "{carried} {not_carried}");
+    }
+
+    #[test]
+    fn what_a_meter_adds_to_every_observation_alike_does_not_last() {
+        let mut coefficients = [0.0; FEATURES];
+        coefficients[Feature::Time as usize] = 40.0;
+        let mut learner = Learner::default();
+        let mut random = 7_u64;
+        let mut uniform = || {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (random >> 40) as f64 / (1_u64 << 24) as f64 - 0.5
+        };
+        let mut shown_before = 0.0;
+        for n in 0..6000_u32 {
+            let utilisation = 0.5 + 0.05 * f64::from(n % 3);
+            // The meter shows up to 0.4 J too much or too little at an edge; 0.5 % of a second's power lasts.
+            let (shown, watts) = (0.8 * uniform(), 10.0 + 40.0 * utilisation);
+            let lasting = 0.005 * (12.0_f64 / 0.1).sqrt() * uniform() * watts;
+            learner.learn(&observation(utilisation, watts + lasting + (shown - shown_before) / 0.1));
+            shown_before = shown;
+        }
+        let of = |observed: f64| learner.unexplained(&coefficients, observed, 1.0, [0.0; 2]).sqrt();
+        let (unknown, known) = (of(1.0), of(0.1));
+        assert!(unknown > 1.4 * known && (0.004..0.01).contains(&known), "{unknown} {known}");
     }
 
     #[test]
@@ -304,12 +347,16 @@ mod tests {
             let off = if (n / 20).is_multiple_of(2) { 1.01 } else { 0.99 };
             learner.learn(&observation(utilisation, (10.0 + 40.0 * utilisation) * off));
         }
-        let [long, short] = [1.0, 0.1].map(|seconds| learner.unexplained(&coefficients, seconds, 0.0));
+        let [long, short] =
+            [1.0, 0.1].map(|seconds| learner.unexplained(&coefficients, 1.0, seconds, [0.0; 2]));
         assert!((short / long - 9.9).abs() < 1e-9, "{short} {long}: seconds are independent");
         let missed = learner.changes(&coefficients)[1];
-        let half = learner.unexplained(&coefficients, 1.0, 0.5 * missed.unexplained);
+        let of_long = |expected: f64, seconds: f64| {
+            learner.unexplained(&coefficients, 1.0, seconds, [0.0, expected * missed.unexplained])
+        };
+        let half = of_long(0.5, 1.0);
         assert!((half / long - 0.5).abs() < 1e-9, "{half} {long}");
-        let none = learner.unexplained(&coefficients, 0.1, 2.0 * missed.unexplained);
+        let none = of_long(2.0, 0.1);
         assert!((none / (MIN_UNEXPLAINED * MIN_UNEXPLAINED) - 9.9).abs() < 1e-9, "{none}");
     }
 

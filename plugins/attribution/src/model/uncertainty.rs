@@ -3,7 +3,8 @@
 //!
 //! **Static power** is off as `static_power.rs` says until the observations show it. Then its drift remains,
 //! as far as the model's error lets it be seen, and that warmth adds more or less than is assumed, as far as
-//! the last seconds do not show that. **What use costs** depends on the code, which no counter shows. When a
+//! the last seconds do not show that. Of what is predicted too much or too little of dynamic energy, a part
+//! goes to idle. **What use costs** depends on the code, which no counter shows. When a
 //! consumer comes or goes, power changes by what it draws: what the fit leaves unexplained of such changes,
 //! beyond the meter's noise, is how much consumers deviate. **The meter** is early or late, as far as short
 //! windows vary more than observations do.
@@ -18,6 +19,7 @@ use super::constants::{
     DEFAULT_DEVIATION, DEVIATION_SECONDS, EDGE_SPREAD, FEW_PROGRAMS, FIT_REDUNDANCY, LONG_OBSERVATION,
     MAX_DEVIATION, MEAN_TO_STANDARD, METER_EDGE, MIN_DEVIATION, MIN_SIGNAL, STATIC_DRIFT, UNSEEN_DRIFT,
 };
+use super::correction::Precisions;
 use super::difference_fit::Changes;
 use super::features::terms;
 use super::observation::{Observation, ObservedWindow};
@@ -37,6 +39,10 @@ pub(crate) struct Uncertainty {
     pub(crate) edge_energy: f64,
     /// Of the energy that is drawn because the package was awake, µJ: usage does not say for how long.
     pub(crate) awake_energy: f64,
+    /// The part, 0 to 1, of what dynamic energy is predicted too much or too little by that goes to idle, and
+    /// how surely the last seconds show that error as a part of dynamic energy: one over its variance.
+    pub(crate) to_idle: f64,
+    pub(crate) dynamic_precision: f64,
     /// Of the energy that is left unexplained in this window alone, µJ: it is not known whose it is.
     pub(crate) unexplained_energy: f64,
 }
@@ -46,8 +52,8 @@ pub(crate) struct Uncertainty {
 pub(super) struct StandardErrors {
     /// Of static power, W; `None` before the first observation.
     static_watts: Option<f64>,
-    /// How surely the last seconds show what warmth adds to static power: one over its variance, 1/W².
-    static_precision: f64,
+    /// How surely the last seconds show what warmth adds to static power, and what dynamic power is.
+    precisions: Precisions,
     deviation: f64,
     /// How often `deviation` was observed.
     observed: f64,
@@ -62,7 +68,7 @@ impl Default for StandardErrors {
         let edge = METER_EDGE.as_secs_f64();
         Self {
             static_watts: None,
-            static_precision: 0.0,
+            precisions: Precisions::default(),
             deviation: DEFAULT_DEVIATION,
             observed: 0.0,
             edge,
@@ -87,7 +93,7 @@ impl PowerModel {
         let seconds = window.ns.max(1) as f64 * 1e-9;
         let static_part = self.static_part(window);
         let dynamic_watts = energy * 1e-6 / seconds * (1.0 - static_part);
-        let precision = (self.warmth.error() * dynamic_watts).powi(-2) + errors.static_precision;
+        let precision = (self.warmth.error() * dynamic_watts).powi(-2) + errors.precisions.of_static;
         let static_energy = match (errors.static_watts, self.given_watts) {
             (_, Some(_)) => 0.0,
             (Some(watts), None) => watts.hypot(precision.powf(-0.5)) * seconds * 1e6,
@@ -111,6 +117,8 @@ impl PowerModel {
             deviation,
             edge_energy,
             awake_energy,
+            to_idle: self.error_to_idle(window),
+            dynamic_precision: errors.precisions.of_dynamic,
             unexplained_energy,
         }
     }
@@ -133,16 +141,16 @@ impl PowerModel {
             _ => METER_EDGE.as_secs_f64(),
         };
         let noise = |seconds: f64| SQRT_2 * errors.edge / seconds;
-        errors.static_watts = self.static_watts_error(noise(observation.seconds));
-        (errors.static_precision, errors.unexplained) = match &candidate.coefficients {
-            Some(coefficients) => {
-                let [_, expected] = self.codes.expected_errors();
-                let variance = self.learner.unexplained(coefficients, 1.0, expected);
-                (self.learner.last_seconds().static_precision(coefficients, variance), variance.sqrt())
-            }
-            None => (0.0, 0.0),
-        };
         let long = observation.seconds.max(LONG_OBSERVATION.as_secs_f64());
+        errors.static_watts = self.static_watts_error(noise(long));
+        (errors.precisions, errors.unexplained) = match &candidate.coefficients {
+            Some(coefficients) => {
+                let expected = self.codes.expected_errors();
+                let variance = self.learner.unexplained(coefficients, observation.seconds, 1.0, expected);
+                (self.learner.last_seconds().precisions(coefficients, variance), variance.sqrt())
+            }
+            None => (Precisions::default(), 0.0),
+        };
         if let Some(deviation) = self.observed_deviation([observation.seconds, long].map(noise)) {
             errors.observed += 1.0;
             // A geometric mean: the first fits are off by orders of magnitude.
@@ -152,7 +160,8 @@ impl PowerModel {
         self.errors = errors;
     }
 
-    /// The standard error of static power, W. `noise` is the meter's in an observation, as a part of power.
+    /// The standard error of static power, W. `noise` is the meter's in a long observation, as a part of
+    /// power.
     fn static_watts_error(&self, noise: f64) -> Option<f64> {
         let known = self.static_error()?;
         if !self.is_static_learnt {
@@ -161,7 +170,7 @@ impl PowerModel {
         let (Some(watts), Some(recent)) = (self.static_power(), self.learner.recent()) else {
             return Some(known);
         };
-        let error = MEAN_TO_STANDARD * self.candidate().mean_error();
+        let error = MEAN_TO_STANDARD * self.candidate().long_error();
         let error = (error * error - noise * noise).max(0.0).sqrt() * recent.watts;
         let drift = STATIC_DRIFT * watts;
         let both = error.hypot(drift);
@@ -268,6 +277,31 @@ mod tests {
         }
         let deviation = model.uncertainty(&last).deviation;
         assert!(deviation < 0.012, "{deviation}");
+    }
+
+    #[test]
+    fn a_part_of_what_is_mispredicted_goes_to_idle_where_the_meter_is_late() {
+        let to_idle = |most_late: f64| {
+            let (mut model, mut random, mut late_before) = (model(None), 7_u64, 0.0);
+            let mut last = window(&[0; 6], 10.0);
+            // A program comes and goes every half second, in windows of 10 ms, and runs at the end.
+            for i in 0..3000 {
+                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let time = f64::from(i / 50 % 2);
+                let cycles = time * 0.01 * 3e9;
+                let late = ((random >> 48) as f64 / 65535.0 - 0.5) * most_late;
+                let watts = (10.0 + 20.0 * time) * (1.0 + late - late_before);
+                late_before = late;
+                let idle_ns = ((2.0 - time) * 1e7) as u64;
+                last = ObservedWindow::new((watts * 1e4) as u64, 10_000_000, idle_ns);
+                last.add(&[(time * 1e7) as u64, 0, cycles as u64, (cycles * 1.5) as u64, 0, 0]);
+                model.observe(&last);
+            }
+            model.uncertainty(&last).to_idle
+        };
+        // A third of the power is static.
+        let (exact, late) = (to_idle(0.0), to_idle(0.2));
+        assert!(exact < 0.05 && (0.25..=0.34).contains(&late), "{exact} {late}");
     }
 
     #[test]
