@@ -153,7 +153,6 @@ mod tests {
     use super::*;
     use crate::code::Ran;
     use crate::model::code_costs::OWN_VARIANCE;
-    use crate::model::constants::CODE_SPREAD;
     use crate::model::features::{FEATURES, Feature};
     use crate::model::noise::Noise;
     use crate::model::observation::Observation;
@@ -175,8 +174,8 @@ mod tests {
 
     /// The standard errors of what two consumers cost beside each other, after a minute in which they came
     /// and went, together or each by itself. Both draw 10 W, one of them by its instructions. The
-    /// coefficients are known from levels or not.
-    fn errors(together: bool, are_known: bool) -> [f64; 2] {
+    /// coefficients are known from levels or not. The third is how much kinds were learnt to differ.
+    fn errors(together: bool, are_known: bool) -> [f64; 3] {
         let mut levels = [[0.0; FEATURES]; FEATURES];
         (0..FEATURES).for_each(|f| levels[f][f] = if are_known { 1e3 } else { 0.0 });
         let (mut costs, coefficients) = (CodeCosts::default(), features(2.0, 2.0));
@@ -203,12 +202,13 @@ mod tests {
             kinds.add(effect, &each[slot], 10.0, EXECUTED[slot]);
         }
         let variances = costs.variances(&kinds, by_code, &by_own, 0.0);
-        [0, 1].map(|slot| variances.of(codes()[slot], costs.own(slot), 0.5).sqrt())
+        let error = |slot: usize| variances.of(codes()[slot], costs.own(slot), 0.5).sqrt();
+        [error(0), error(1), costs.spread.sqrt()]
     }
 
     #[test]
     fn what_only_changed_together_is_as_uncertain_as_coefficients_are() {
-        let ([one, other], [apart, _]) = (errors(true, false), errors(false, false));
+        let ([one, other, _], [apart, ..]) = (errors(true, false), errors(false, false));
         assert!((one - other).abs() < 1e-9, "half of the energy each: {one} {other}");
         // Time and instructions cost half as much or twice as much as is taken: one consumer's 0.8 · 50 % and
         // 0.2 · 50 % against the other's 0.2 · 50 % and 0.8 · 50 %.
@@ -220,9 +220,8 @@ mod tests {
     fn what_code_draws_to_run_at_all_is_no_matter_of_its_kind() {
         // What both draw together is known: one's error is the other's. Where one executes for a fifth of its
         // energy, that part of it is what may differ.
-        let spread = (CODE_SPREAD * CODE_SPREAD + OWN_VARIANCE).sqrt();
-        let expected = spread * 0.2 * 0.8 / 0.2_f64.hypot(0.8);
-        let [one, other] = errors(true, true);
-        assert!((one - other).abs() < 1e-9 && (0.7..1.2).contains(&(one / expected)), "{one} {expected}");
+        let [one, other, spread] = errors(true, true);
+        let expected = spread.hypot(OWN_VARIANCE.sqrt()) * 0.2 * 0.8 / 0.2_f64.hypot(0.8);
+        assert!((one - other).abs() < 1e-9 && (0.8..1.2).contains(&(one / expected)), "{one} {expected}");
     }
 }
