@@ -208,41 +208,32 @@ impl PowerModel {
     }
 
     /// Static energy in a window, µJ.
-    ///
-    /// More or less is measured than is predicted. In a short window the meter itself is early or late: it
-    /// may have measured half a millisecond more or less than the window, of static and dynamic power alike.
-    /// That part of the error is shared between both in proportion. The rest is dynamic: a load costs more or
-    /// less than is predicted. But where hardly any load is predicted, and the error is no more than what
-    /// power varies by anyway, the rest is static, too. Else who hardly ran would receive all that exceeds
-    /// static power. A larger error is the load's, also where no load was ever seen.
     pub(crate) fn static_energy(&self, window: &ObservedWindow) -> f64 {
-        let Some(watts) = self.static_power() else {
-            return window.microjoules as f64 * self.prior.static_part(window.utilisation());
-        };
-        let expected = watts * window.ns as f64 * 1e-3;
-        let Some(dynamic) = self.dynamic_energy(window) else { return expected };
-        let error = window.microjoules as f64 - expected - dynamic;
-        expected + error * self.part_to_idle(window, [expected, dynamic])
+        self.static_energy_and_part(window).0
     }
 
-    /// The part of what the static and the dynamic energy that are `predicted` for a window are off by, 0 to
-    /// 1, that is static. It is explained at [`PowerModel::static_energy`].
-    fn part_to_idle(&self, window: &ObservedWindow, predicted: [f64; 2]) -> f64 {
-        let [expected, dynamic] = predicted;
+    /// Static energy in a window, µJ, and the part, 0 to 1, that it has of what more or less is measured than
+    /// is predicted.
+    ///
+    /// In a short window the meter itself is early or late: it may have measured half a millisecond more or
+    /// less than the window, of static and dynamic power alike. That part of the error is shared between both
+    /// in proportion. The rest is dynamic: a load costs more or less than is predicted. But where hardly any
+    /// load is predicted, and the error is no more than what power varies by anyway, the rest is static, too.
+    /// Else who hardly ran would receive all that exceeds static power. A larger error is the load's, also
+    /// where no load was ever seen.
+    fn static_energy_and_part(&self, window: &ObservedWindow) -> (f64, f64) {
+        let Some(watts) = self.static_power() else {
+            return (window.microjoules as f64 * self.prior.static_part(window.utilisation()), 0.0);
+        };
+        let expected = watts * window.ns as f64 * 1e-3;
+        let Some(dynamic) = self.dynamic_energy(window) else { return (expected, 0.0) };
         let error = window.microjoules as f64 - expected - dynamic;
         let static_part = expected / (expected + dynamic).max(f64::MIN_POSITIVE);
         let noise = self.given_watts.map_or_else(|| self.errors.noise_energy(window).powi(2), |_| 0.0);
         let static_rest = noise / (noise + dynamic * dynamic + error * error).max(f64::MIN_POSITIVE);
         let meter_part = self.candidate().meter_part();
-        meter_part * static_part + (1.0 - meter_part) * static_rest
-    }
-
-    /// The part of an error of a window's predicted dynamic energy, 0 to 1, that goes to idle.
-    fn error_to_idle(&self, window: &ObservedWindow) -> f64 {
-        let (Some(watts), Some(dynamic)) = (self.static_power(), self.dynamic_energy(window)) else {
-            return 0.0;
-        };
-        self.part_to_idle(window, [watts * window.ns as f64 * 1e-3, dynamic])
+        let part = meter_part * static_part + (1.0 - meter_part) * static_rest;
+        (expected + error * part, part)
     }
 
     /// The dynamic energy that is predicted for a window, µJ; `None` before anything is learnt.

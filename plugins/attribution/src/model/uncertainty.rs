@@ -4,10 +4,10 @@
 //! **Static power** is off as `static_power.rs` says until the observations show it. Then its drift remains,
 //! as far as the model's error lets it be seen, and that warmth adds more or less than is assumed, as far as
 //! the last seconds do not show that. Of what is predicted too much or too little of dynamic energy, a part
-//! goes to idle. **What use costs** depends on the code, which no counter shows. When a
-//! consumer comes or goes, power changes by what it draws: what the fit leaves unexplained of such changes,
-//! beyond the meter's noise, is how much consumers deviate. **The meter** is early or late, as far as short
-//! windows vary more than observations do.
+//! goes to idle. **What use costs** depends on the code, which no counter shows. When a consumer comes or
+//! goes, power changes by what it draws: what the fit leaves unexplained of such changes, beyond the meter's
+//! noise, is how much consumers deviate. **The meter** is early or late, as far as short windows vary more
+//! than observations do.
 //!
 //! A meter that somebody tampers with (noise, steps, filters) leaves more unexplained, and all intervals
 //! grow.
@@ -39,9 +39,9 @@ pub(crate) struct Uncertainty {
     pub(crate) edge_energy: f64,
     /// Of the energy that is drawn because the package was awake, µJ: usage does not say for how long.
     pub(crate) awake_energy: f64,
-    /// The part, 0 to 1, of what dynamic energy is predicted too much or too little by that goes to idle, and
-    /// how surely the last seconds show that error as a part of dynamic energy: one over its variance.
+    /// The part, 0 to 1, of what dynamic energy is predicted too much or too little by that goes to idle.
     pub(crate) to_idle: f64,
+    /// How surely the last seconds show that error as a part of dynamic energy: one over its variance.
     pub(crate) dynamic_precision: f64,
     /// Of the energy that is left unexplained in this window alone, µJ: it is not known whose it is.
     pub(crate) unexplained_energy: f64,
@@ -91,7 +91,8 @@ impl PowerModel {
         let errors = &self.errors;
         let energy = window.microjoules as f64;
         let seconds = window.ns.max(1) as f64 * 1e-9;
-        let static_part = self.static_part(window);
+        let (static_energy, to_idle) = self.static_energy_and_part(window);
+        let static_part = (static_energy / energy.max(1.0)).clamp(0.0, 1.0);
         let dynamic_watts = energy * 1e-6 / seconds * (1.0 - static_part);
         let precision = (self.warmth.error() * dynamic_watts).powi(-2) + errors.precisions.of_static;
         let static_energy = match (errors.static_watts, self.given_watts) {
@@ -117,15 +118,10 @@ impl PowerModel {
             deviation,
             edge_energy,
             awake_energy,
-            to_idle: self.error_to_idle(window),
+            to_idle,
             dynamic_precision: errors.precisions.of_dynamic,
             unexplained_energy,
         }
-    }
-
-    /// The part of a window's energy that is static, 0 to 1.
-    fn static_part(&self, window: &ObservedWindow) -> f64 {
-        (self.static_energy(window) / (window.microjoules as f64).max(1.0)).clamp(0.0, 1.0)
     }
 
     /// Renews the standard errors once an observation, which ended with `window`, is learnt.
