@@ -120,20 +120,14 @@ impl Learner {
         seconds: f64,
         expected: [f64; 2],
     ) -> f64 {
-        let [of_short, of_long] = self.variances(coefficients, expected);
-        let long = LONG_OBSERVATION.as_secs_f64();
-        // variance · seconds² = lasting · seconds + what the two edges add
-        let [energy, long_energy] = [of_short.max(0.0) * observed * observed, of_long * long * long];
-        let lasts = if observed < 0.5 * long { (long_energy - energy) / (long - observed) } else { f64::MAX };
-        let variance = (lasts / long).min(of_long).max(MIN_UNEXPLAINED * MIN_UNEXPLAINED);
-        variance * (long / seconds).max(1.0)
+        lasting(self.variances(coefficients, expected), observed, seconds)
     }
 
     /// The noise of an observation of so many `seconds`. `expected` is what is expected to be missed of
     /// observations, and of long ones.
     pub(super) fn noise(&self, coefficients: &Coefficients, seconds: f64, expected: [f64; 2]) -> Noise {
-        let [observed, _] = self.variances(coefficients, expected);
-        Noise::of(self.unexplained(coefficients, seconds, seconds, expected), observed.max(0.0))
+        let variances = self.variances(coefficients, expected);
+        Noise::of(lasting(variances, seconds, seconds), variances[0].max(0.0))
     }
 
     /// The variances of what `coefficients` leave unexplained of power in observations and in long ones, as
@@ -271,6 +265,17 @@ impl Learner {
         let of_prior = self.points.line().map(|line| line.relative_error_of(prior));
         self.is_determined && self.static_error() <= of_prior
     }
+}
+
+/// What lasts of the variances of observations, of `observed` seconds, and of long ones, over so many
+/// `seconds` ([`Learner::unexplained`]).
+fn lasting([of_short, of_long]: [f64; 2], observed: f64, seconds: f64) -> f64 {
+    let long = LONG_OBSERVATION.as_secs_f64();
+    // variance · seconds² = lasting · seconds + what the two edges add
+    let [energy, long_energy] = [of_short.max(0.0) * observed * observed, of_long * long * long];
+    let lasts = if observed < 0.5 * long { (long_energy - energy) / (long - observed) } else { f64::MAX };
+    let variance = (lasts / long).min(of_long).max(MIN_UNEXPLAINED * MIN_UNEXPLAINED);
+    variance * (long / seconds).max(1.0)
 }
 
 #[cfg(test)]
