@@ -77,8 +77,9 @@ pub(super) const SHARE_ERROR: f64 = 0.75;
 // ---- Warmth
 // ----------------------------------------------------------------------------------------------------
 
-/// Static power of a package per watt of its mean power in the last half minute. In the trace of a real
-/// server (docs/evaluation.md) idle power rises by 0.65 to 1.1 % of it, by which windows count as idle.
+/// Static power of a package per watt of its mean power in the last half minute: by how much idle power rises
+/// in the trace of a real server (docs/evaluation.md) with a mean of 15 s. Regressions that also have the
+/// windows' counters say 0.8 to 1.0 % with that mean, and 1.0 to 1.1 % with this; predictions are as good.
 pub(super) const PACKAGE_WARMTH: f64 = 0.0065;
 /// Time constant of that mean, s. In the trace idle power follows means of 20 to 60 s better than shorter
 /// ones.
