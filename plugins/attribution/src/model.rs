@@ -163,15 +163,16 @@ impl PowerModel {
 
     /// Adds the usage of the consumer in `slot`, and what it ran, to a window.
     pub(crate) fn count(
-        &self,
+        &mut self,
         window: &mut ObservedWindow,
         slot: usize,
         amounts: &Amounts,
         ran: Option<Ran>,
     ) {
         let features = window.add(amounts);
-        if let (Some(ran), Some(costs)) = (ran, self.candidate().costs()) {
-            window.predicted.add(slot, self.codes.own(slot), ran, executed_watts(costs, &features));
+        if let (Some(ran), Some(costs)) = (ran, self.candidates[self.in_use].costs()) {
+            let own = self.codes.own_or_new(slot);
+            window.predicted.add(slot, own, ran, executed_watts(costs, &features));
         }
     }
 

@@ -20,8 +20,8 @@
 //! coefficients are fitted to it, so both fits share what they explain.
 
 use super::constants::{
-    CODE_SPREAD, EXPECTED_CODES, KEPT_CODES, KEPT_CONSUMERS, LONG_OBSERVATION, MAX_EFFECT, MIXED_SPREAD,
-    OWN_SPREAD, UNMIXED_SPREAD, UNMIXED_SPREAD_OF_SMALL,
+    CODE_SPREAD, ENDED_POWER, EXPECTED_CODES, KEPT_CODES, KEPT_CONSUMERS, LONG_OBSERVATION, MAX_EFFECT,
+    MIXED_SPREAD, OWN_SPREAD, UNMIXED_SPREAD, UNMIXED_SPREAD_OF_SMALL,
 };
 use super::effect_sums::{EFFECTS, EffectSums, Effects, Expected, Posterior, UNKNOWNS, Unknowns, unknowns};
 use super::expected_error::ExpectedError;
@@ -102,6 +102,17 @@ impl CodeCosts {
         self.places.of(slot)
     }
 
+    /// The own effect of the consumer in `slot`. It gets one if it has none and a place is free: were it to
+    /// get one later than others that started with it, theirs would explain what it had from the beginning.
+    pub(super) fn own_or_new(&mut self, slot: usize) -> Option<Own> {
+        self.places.of(slot).or_else(|| {
+            let place = self.places.first_free()?;
+            let effect = KEPT_CODES + place;
+            self.covariance[effect][effect] = self.own_variance(place);
+            Some(self.places.give(place, slot))
+        })
+    }
+
     /// The part by which what a consumer that runs `code` executes costs more than is predicted.
     pub(super) fn effect(&self, code: Code, own: Option<Own>) -> f64 {
         self.of_code.of(code) + own.map_or(0.0, |own| self.of_own[own.place()])
@@ -149,11 +160,7 @@ impl CodeCosts {
             }
             None => self.recent = Some(Recent { mean: RecentMean::of(observation), powers: drawn }),
         }
-        for place in 0..KEPT_CONSUMERS {
-            if self.places.at(place) == Place::Ended {
-                self.free(place);
-            }
-        }
+        self.free_ended();
         if let Some((slot, power)) = powers.largest {
             self.admit(slot, power * seconds * 1e6);
         }
@@ -193,11 +200,20 @@ impl CodeCosts {
         least
     }
 
+    /// Frees the places of consumers that have ended. As long as changes are those from a mean that holds
+    /// what one drew, its own effect is in all of them.
+    fn free_ended(&mut self) {
+        let Some(Recent { mean, powers }) = self.recent else { return };
+        let has_faded = |place: &usize| powers[KEPT_CODES + place] <= ENDED_POWER * mean.watts;
+        let faded: Vec<usize> = self.places.ended().filter(has_faded).collect();
+        faded.into_iter().for_each(|place| self.free(place));
+    }
+
     /// Gives the consumer in `slot`, for whose execution `energy` was predicted of late, an effect of its
     /// own, if there is a place or one of less energy.
     fn admit(&mut self, slot: usize, energy: f64) {
         let place = self.places.first_free().unwrap_or_else(|| least_of(&self.energy[KEPT_CODES..]));
-        if matches!(self.places.at(place), Place::Taken(_)) {
+        if self.places.at(place) != Place::Free {
             if self.energy[KEPT_CODES + place] >= energy {
                 return;
             }
@@ -251,7 +267,7 @@ impl CodeCosts {
     /// the coefficients, as in [`Expected`].
     pub(super) fn fit(&mut self, coefficients: &Coefficients, levels: &Matrix, noise: Noise) {
         self.noise = noise;
-        let own = self.places.taken().map(|place| KEPT_CODES + place);
+        let own = self.places.used().map(|place| KEPT_CODES + place);
         let kept: Vec<usize> = (0..self.codes.len()).chain(own).collect();
         let squares = std::array::from_fn(|effect| {
             effect.checked_sub(KEPT_CODES).map_or(self.spread, |place| self.own_variance(place))

@@ -126,14 +126,13 @@ fn consumers_of_one_kind_are_distinguished_and_a_new_one_gets_what_the_kind_cost
 fn of_several_that_start_at_once_the_first_does_not_explain_what_all_of_them_have() {
     let [code, other, _] = kinds();
     let mut costs = CodeCosts::default();
-    // One program comes and goes. Then three of another kind, which are alike, start and run all the
-    // time. They get effects one after the other, the largest first.
+    // One program comes and goes. Then three of another kind, which are alike, start and run all the time.
     for second in 0..44_u32 {
         let (beside, ran) = (f64::from(second % 2), f64::from(u8::from(second >= 40)));
         let mut powers = Predicted::default();
-        powers.add(9, costs.own(9), Ran::pure(other), 10.0 * beside);
+        powers.add(9, costs.own_or_new(9), Ran::pure(other), 10.0 * beside);
         for (slot, cpus) in [(0, 0.5), (1, 0.3), (2, 0.2)].into_iter().filter(|_| ran > 0.0) {
-            powers.add(slot, costs.own(slot), Ran::pure(code), 10.0 * cpus);
+            powers.add(slot, costs.own_or_new(slot), Ran::pure(code), 10.0 * cpus);
         }
         let mut rates = [0.0; FEATURES];
         rates[Feature::Time as usize] = beside + ran;
@@ -144,7 +143,8 @@ fn of_several_that_start_at_once_the_first_does_not_explain_what_all_of_them_hav
     }
     let [first, second] = [0, 1].map(|slot| costs.effect(code, costs.own(slot)));
     let known = error(&costs, [0, 1], [code; 2]) / (OWN_VARIANCE / 2.0).sqrt();
-    assert!(known > 0.85 && (first - second).abs() < 0.002, "{first} {second} {known}");
+    // Only their sum is seen: of two thirds of it, five eighths are the larger one's.
+    assert!(known > 0.97 && (first - second).abs() < 0.002, "{first} {second} {known}");
 }
 
 #[test]
@@ -256,9 +256,61 @@ fn a_consumer_that_has_ended_leaves_its_number_to_another() {
     assert_eq!(costs.own(0), None);
     let is_ended = |place: &usize| costs.places.at(*place) == Place::Ended;
     let place = (0..KEPT_CONSUMERS).find(is_ended).expect("its place");
-    learn(&mut costs, &one_of_each([0.0, -0.08, 0.0])[1..], 1);
+    // Until the mean of the last seconds holds nothing of what it drew, its effect is in all changes.
+    learn(&mut costs, &one_of_each([0.0, -0.08, 0.0])[1..], 15);
+    assert_eq!(costs.places.at(place), Place::Ended);
+    learn(&mut costs, &one_of_each([0.0, -0.08, 0.0])[1..], 30);
     assert_eq!((costs.places.at(place), costs.of_own[place]), (Place::Free, 0.0));
     assert_eq!(costs.places.code(place), None);
+}
+
+#[test]
+fn a_consumer_has_an_effect_of_its_own_from_the_first_and_is_as_uncertain_as_without_one() {
+    let [code, other, _] = kinds();
+    let mut costs = learnt([0.05, -0.08, 0.0], 20);
+    let without = error(&costs, [9, 1], [code, other]);
+    assert!(costs.own_or_new(9).is_some());
+    let with = error(&costs, [9, 1], [code, other]);
+    assert!((with / without - 1.0).abs() < 1e-9, "{with} {without}");
+}
+
+#[test]
+fn places_are_free_again_after_small_consumers_and_large_ones_keep_theirs_for_a_while() {
+    let [code, ..] = kinds();
+    let mut costs = CodeCosts::default();
+    let observe_all = |costs: &mut CodeCosts, slots: std::ops::Range<usize>, power: f64| {
+        let (mut powers, all) = (Predicted::default(), slots.len() as f64 * power);
+        slots.for_each(|slot| powers.add(slot, costs.own_or_new(slot), Ran::pure(code), power));
+        observe(costs, &powers, all / 10.0, 20.0 + all);
+    };
+    for slot in 0..3 * KEPT_CONSUMERS {
+        assert!(costs.own_or_new(slot).is_some(), "{slot}");
+        observe_all(&mut costs, slot..slot + 1, 0.1);
+        costs.end_consumer(slot);
+    }
+    let large = 100..100 + KEPT_CONSUMERS;
+    (0..300).for_each(|_| observe_all(&mut costs, large.clone(), 20.0));
+    assert!(large.clone().all(|slot| costs.own(slot).is_some()));
+    large.for_each(|slot| costs.end_consumer(slot));
+    observe_all(&mut costs, 200..201, 0.1);
+    assert_eq!(costs.own(200), None);
+}
+
+#[test]
+fn what_a_consumer_that_has_ended_drew_is_not_taken_for_a_difference_of_the_next_one() {
+    let [code, other, _] = kinds();
+    let mut costs = CodeCosts::default();
+    let programs = [(0, code, 0.06), (1, code, -0.06), (2, other, 0.0)];
+    learn(&mut costs, &programs, 40);
+    costs.end_consumer(0);
+    // Another starts at once, and does not stop.
+    for _ in 0..100 {
+        let mut powers = Predicted::default();
+        powers.add(3, costs.own_or_new(3), Ran::pure(other), 10.0);
+        observe(&mut costs, &powers, 1.0, 30.0);
+    }
+    let effect = costs.effect(other, costs.own(3));
+    assert!(effect.abs() < 0.012, "{effect}");
 }
 
 /// The effects of two kinds after a minute in which programs of both came and went. Where the first may be a

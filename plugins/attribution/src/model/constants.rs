@@ -141,6 +141,9 @@ pub(super) const MIN_UNEXPLAINED: f64 = 0.00072;
 /// How much what consumers of the same kind of code execute is expected to differ: the standard deviation, as
 /// a part.
 pub(super) const OWN_SPREAD: f64 = 0.0196;
+/// What a consumer that has ended drew in the mean of the last seconds, as a part of all power, down to which
+/// its own effect is kept.
+pub(super) const ENDED_POWER: f64 = 0.015;
 /// The largest part of an observation's noise that the next one gives back.
 pub(super) const MAX_CARRIED: f64 = 0.9;
 /// How much what a consumer executes in one window is expected to cost more or less where it may be a mixture

@@ -13,6 +13,8 @@ pub(super) struct OwnPlaces {
     codes: OwnCodes,
     /// By a consumer's slot, its place.
     own: Vec<Option<Own>>,
+    /// How many places are not free.
+    used: usize,
 }
 
 /// A place for a consumer's own effect.
@@ -22,7 +24,7 @@ pub(super) enum Place {
     Free,
     /// By the consumer in this slot.
     Taken(usize),
-    /// The consumer has ended since the last observation, which may still count it.
+    /// The consumer has ended. The mean of the last seconds still holds what it drew.
     Ended,
 }
 
@@ -37,14 +39,20 @@ impl OwnPlaces {
         self.own.get(slot).copied().flatten()
     }
 
-    /// The first free place.
+    /// The first free place. Asked for each consumer without one in each window.
     pub(super) fn first_free(&self) -> Option<usize> {
-        self.places.iter().position(|place| *place == Place::Free)
+        let is_free = |place: &Place| *place == Place::Free;
+        if self.used < KEPT_CONSUMERS { self.places.iter().position(is_free) } else { None }
     }
 
-    /// The places that are taken.
-    pub(super) fn taken(&self) -> impl Iterator<Item = usize> {
-        (0..KEPT_CONSUMERS).filter(|&place| matches!(self.places[place], Place::Taken(_)))
+    /// The places that are not free.
+    pub(super) fn used(&self) -> impl Iterator<Item = usize> {
+        (0..KEPT_CONSUMERS).filter(|&place| self.places[place] != Place::Free)
+    }
+
+    /// The places of consumers that have ended.
+    pub(super) fn ended(&self) -> impl Iterator<Item = usize> {
+        (0..KEPT_CONSUMERS).filter(|&place| self.places[place] == Place::Ended)
     }
 
     /// The kind of code that the consumer at a place ran last; `None` before it ran there.
@@ -67,17 +75,23 @@ impl OwnPlaces {
     /// Nobody has `place` any more.
     pub(super) fn free(&mut self, place: usize) {
         self.codes[place] = None;
-        if let Place::Taken(slot) = std::mem::take(&mut self.places[place]) {
-            self.own[slot] = None;
+        match std::mem::take(&mut self.places[place]) {
+            Place::Free => return,
+            Place::Taken(slot) => self.own[slot] = None,
+            Place::Ended => {}
         }
+        self.used -= 1;
     }
 
     /// Gives a free `place` to the consumer in `slot`.
-    pub(super) fn give(&mut self, place: usize, slot: usize) {
+    pub(super) fn give(&mut self, place: usize, slot: usize) -> Own {
         if self.own.len() <= slot {
             self.own.resize(slot + 1, None);
         }
-        self.own[slot] = Some(Own::new(place));
+        let own = Own::new(place);
+        self.own[slot] = Some(own);
         self.places[place] = Place::Taken(slot);
+        self.used += 1;
+        own
     }
 }

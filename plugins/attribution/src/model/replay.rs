@@ -38,7 +38,7 @@ impl PowerPredictor {
     }
 
     /// The power that the candidate in use predicts for `window`, W; `None` before it can.
-    pub fn predict(&self, window: &CountedWindow) -> Option<f64> {
+    pub fn predict(&mut self, window: &CountedWindow) -> Option<f64> {
         let seconds = window.ns as f64 * 1e-9;
         let observed = self.observed(window, 0);
         let rates = observed.features.map(|feature| feature / seconds);
@@ -54,7 +54,7 @@ impl PowerPredictor {
     }
 
     /// The window as the model takes it in: one consumer that used all.
-    fn observed(&self, window: &CountedWindow, microjoules: u64) -> ObservedWindow {
+    fn observed(&mut self, window: &CountedWindow, microjoules: u64) -> ObservedWindow {
         let &CountedWindow { ns, cpu_ns, idle_ns, cycles, instructions, cache_misses } = window;
         let amounts: Amounts = [cpu_ns, 0, cycles, instructions, cache_misses, 0];
         let mut observed = ObservedWindow::new(microjoules, ns, idle_ns);

@@ -310,6 +310,12 @@ fn kinds_of_code_are_charged_what_they_cost_beyond_what_counters_show() {
         |code| kinds.iter().enumerate().map(|(slot, &kind)| error(slot, kind, code)).fold(0.0, f64::max);
     let (known, unknown) = (worst(Code::of), worst(|_| None));
     assert!(known < 0.01 && unknown > 0.03, "{known} with the kind, {unknown} without");
+    // Those that start later have effects of their own at once, all of them.
+    let (mut window, amounts) = (ObservedWindow::new(0, SECOND, SECOND), amounts(kinds[0], 1.0));
+    for slot in 6..10 {
+        model.count(&mut window, slot, &amounts, Ran::of(&amounts, None));
+        assert!(model.codes().own(slot).is_some(), "{slot}");
+    }
 }
 
 /// What a consumer that ran for a tenth of a second weighs beside one that ran for the whole second, as a
