@@ -347,8 +347,9 @@ impl PowerModel {
     fn learn_codes(&mut self, observation: &Observation, powers: &Predicted) {
         let Some(costs) = self.candidate().costs().copied() else { return self.codes.forget() };
         self.codes.add(observation, powers, self.learner.least_watts());
-        let levels = self.learner.levels(self.candidate().level_weight(self.learner.recent()));
         let noise = self.learner.noise(&costs, observation.seconds, self.codes.expected_errors());
+        let level_weight = self.candidate().level_weight(self.learner.recent());
+        let levels = self.learner.levels(level_weight, noise.lasting());
         self.codes.fit(&costs, &levels, noise);
     }
 

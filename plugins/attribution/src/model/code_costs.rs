@@ -263,8 +263,8 @@ impl CodeCosts {
         [0, 1].map(|at| self.expected_errors[at].sum())
     }
 
-    /// Fits the effects to what `coefficients` leave of the changes. `levels` is what levels of power say of
-    /// the coefficients, as in [`Expected`].
+    /// Fits the effects to what `coefficients` leave of the changes, which `noise` disturbs. `levels` is what
+    /// levels of power say of the coefficients, as in [`Expected`].
     pub(super) fn fit(&mut self, coefficients: &Coefficients, levels: &Matrix, noise: Noise) {
         self.noise = noise;
         let own = self.places.used().map(|place| KEPT_CODES + place);
@@ -272,7 +272,7 @@ impl CodeCosts {
         let squares = std::array::from_fn(|effect| {
             effect.checked_sub(KEPT_CODES).map_or(self.spread, |place| self.own_variance(place))
         });
-        let expected = Expected { squares: &squares, coefficients, levels, noise: noise.lasting() };
+        let expected = Expected { squares: &squares, coefficients, levels };
         let Some(Posterior { effects, covariance }) = self.sums.posterior(&kept, &expected) else {
             // Sums that are not numbers stay so: it starts again.
             *self = Self::default();

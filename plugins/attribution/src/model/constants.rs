@@ -86,7 +86,7 @@ pub(super) const PACKAGE_WARMTH: f64 = 0.0065;
 pub(super) const WARMTH_SECONDS: f64 = 30.0;
 /// Standard error of what warmth adds to static power, per watt of dynamic power: packages differ in it, and
 /// what exceeds the assumed part passes for a cost of the load; and in how soon.
-pub(super) const WARMTH_ERROR: f64 = 0.0024;
+pub(super) const WARMTH_ERROR: f64 = 0.0026;
 
 /// By how many standard deviations of its drift static power must rise while anything runs, before a package
 /// is taken to sleep while nothing does.
@@ -129,18 +129,18 @@ pub(super) const KEPT_CONSUMERS: usize = 24;
 pub(super) const CODE_SPREAD: f64 = 0.05;
 /// How far off coefficients are expected to be that fit all code best: the standard deviation, as a part.
 pub(super) const COEFFICIENT_ERROR: f64 = 0.5;
-/// What levels of power say of coefficients beside effects, as a part of what they would say if power were
-/// only off by the noise of observations there. It is also off by the effects of what ran.
-pub(super) const LEVEL_PART: f64 = 0.6;
+/// How far off a level of power is beyond the noise of its observations, where coefficients are taken from
+/// it: the standard deviation, as a part of power. It is off by the effects of what ran.
+pub(super) const LEVEL_ERROR: f64 = 0.003;
 /// How many kinds of code `CODE_SPREAD` stands for beside those that run.
-pub(super) const EXPECTED_CODES: f64 = 1.2;
+pub(super) const EXPECTED_CODES: f64 = 0.7;
 /// The largest difference that is believed.
 pub(super) const MAX_EFFECT: f64 = 0.3;
 /// The smallest standard deviation of power over a second that is left unexplained, as a part of it.
 pub(super) const MIN_UNEXPLAINED: f64 = 0.00072;
 /// How much what consumers of the same kind of code execute is expected to differ: the standard deviation, as
 /// a part.
-pub(super) const OWN_SPREAD: f64 = 0.0196;
+pub(super) const OWN_SPREAD: f64 = 0.0186;
 /// What a consumer that has ended drew in the mean of the last seconds, as a part of all power, down to which
 /// its own effect is kept.
 pub(super) const ENDED_POWER: f64 = 0.015;

@@ -177,7 +177,7 @@ mod tests {
     /// coefficients are known from levels or not. The third is how much kinds were learnt to differ.
     fn errors(together: bool, are_known: bool) -> [f64; 3] {
         let mut levels = [[0.0; FEATURES]; FEATURES];
-        (0..FEATURES).for_each(|f| levels[f][f] = if are_known { 1e3 } else { 0.0 });
+        (0..FEATURES).for_each(|f| levels[f][f] = if are_known { 1e9 } else { 0.0 });
         let (mut costs, coefficients) = (CodeCosts::default(), features(2.0, 2.0));
         let each = [features(4.0, 1.0), features(1.0, 4.0)];
         let mut kinds = ByKind::default();

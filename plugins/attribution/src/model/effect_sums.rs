@@ -8,9 +8,7 @@
 //! that this one is unknown, stays in the sums. Dropping its row would leave them as if it had been zero.
 
 use super::cholesky::Cholesky;
-use super::constants::{
-    COEFFICIENT_ERROR, DIFFERENCE_SECONDS, KEPT_CODES, KEPT_CONSUMERS, LEAST_MISSES, LEVEL_PART,
-};
+use super::constants::{COEFFICIENT_ERROR, DIFFERENCE_SECONDS, KEPT_CODES, KEPT_CONSUMERS, LEAST_MISSES};
 use super::features::{Coefficients, FEATURES, Feature, Features};
 use super::nnls::Matrix;
 
@@ -43,9 +41,8 @@ pub(super) struct Expected<'a> {
     /// What the coefficients are taken to be. They may be off by `COEFFICIENT_ERROR` of themselves, that of
     /// cache misses by as much of `LEAST_MISSES` at least; others of 0 are not.
     pub(super) coefficients: &'a Coefficients,
-    /// What levels of power say of how far off they may be: the inverse of a covariance, times `noise`.
+    /// What levels of power say of how far off they may be: the inverse of a covariance.
     pub(super) levels: &'a Matrix,
-    pub(super) noise: f64,
 }
 
 /// The unknowns that are these effects and features.
@@ -109,7 +106,7 @@ impl EffectSums {
 
     /// What the sums say of the effects in `kept`, and of the coefficients. `None` if they are no numbers.
     pub(super) fn posterior(&self, kept: &[usize], expected: &Expected<'_>) -> Option<Posterior> {
-        let &Expected { squares, coefficients, levels, noise } = expected;
+        let &Expected { squares, coefficients, levels } = expected;
         const MISSES: usize = Feature::CacheMisses as usize;
         let may_cost = |f: usize| match f {
             MISSES if self.sums[EFFECTS + f][EFFECTS + f] > 0.0 => coefficients[f].max(LEAST_MISSES),
@@ -125,7 +122,7 @@ impl EffectSums {
                 None => squares[unknown],
                 Some(feature) => {
                     let others = matrix[unknown][EFFECTS..].iter_mut();
-                    others.zip(levels[feature]).for_each(|(sum, level)| *sum += LEVEL_PART * level / noise);
+                    others.zip(levels[feature]).for_each(|(sum, level)| *sum += level);
                     (COEFFICIENT_ERROR * may_cost(feature)).powi(2)
                 }
             };
@@ -150,7 +147,7 @@ mod tests {
     const NO_LEVELS: Matrix = [[0.0; FEATURES]; FEATURES];
 
     fn expected<'a>(squares: &'a Effects, coefficients: &'a Coefficients) -> Expected<'a> {
-        Expected { squares, coefficients, levels: &NO_LEVELS, noise: 1e-6 }
+        Expected { squares, coefficients, levels: &NO_LEVELS }
     }
 
     #[test]
@@ -221,7 +218,7 @@ mod tests {
         assert!(together.effects[0] < 0.01 && error(&together) > 0.05, "{}", together.effects[0]);
         // What levels say of the coefficient determines the effect.
         let mut levels = NO_LEVELS;
-        levels[time][time] = 1.0;
+        levels[time][time] = 1e6;
         let known = of(true, &levels);
         assert!((known.effects[0] - 0.1).abs() < 0.003 && error(&known) < 0.003, "{}", known.effects[0]);
     }

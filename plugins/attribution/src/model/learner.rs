@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::constants::{
-    FADED_ERROR, LEAST_POWER, LONG_OBSERVATION, MAX_STATIC_ERROR, MIN_OBSERVATIONS, MIN_UNEXPLAINED,
-    MIN_WATTS, RIDGE,
+    FADED_ERROR, LEAST_POWER, LEVEL_ERROR, LONG_OBSERVATION, MAX_STATIC_ERROR, MIN_OBSERVATIONS,
+    MIN_UNEXPLAINED, MIN_WATTS, RIDGE,
 };
 use super::correction::LastSeconds;
 use super::difference_fit::{Changes, DifferenceFit};
@@ -140,11 +140,16 @@ impl Learner {
         [variance(short, expected[0]), variance(long, expected[1])]
     }
 
-    /// What levels of power say of coefficients, whatever static power is: the normal equations of power by
-    /// features, in which static power is integrated out. `weight` is that of a point beside a difference.
-    pub(super) fn levels(&self, weight: f64) -> Matrix {
+    /// What levels of power say of coefficients, whatever static power is: the inverse of their covariance.
+    /// `weight` is that of a point beside a difference, and `noise` the variance of an observation, as a part
+    /// of power's square. These are the normal equations of power by features, in which static power is
+    /// integrated out.
+    pub(super) fn levels(&self, weight: f64, noise: f64) -> Matrix {
         let mut sums: Matrix = [[0.0; FEATURES]; FEATURES];
-        for (weight, point) in self.weighted_points(weight) {
+        let least = self.least_watts();
+        for point in self.points.iter() {
+            let variance = noise / (point.weight * weight) + LEVEL_ERROR * LEVEL_ERROR;
+            let weight = 1.0 / (variance * point.watts.max(least).powi(2));
             for (row, rate) in sums.iter_mut().zip(point.rates) {
                 row.iter_mut().zip(point.rates).for_each(|(sum, other)| *sum += weight * rate * other);
             }

@@ -215,3 +215,25 @@ fn differences_do_not_take_heat_for_a_cost_of_the_load() {
         "{by_differences}, by levels {by_levels}"
     );
 }
+
+#[test]
+fn a_level_shows_coefficients_as_well_as_it_was_seen_but_for_what_ran_there() {
+    // 10 W without load and 30 W with one, each seen ten times.
+    let mut learner = Learner::default();
+    (0..20_u32).for_each(|n| {
+        let utilisation = f64::from(n % 2);
+        learner.learn(&observation(utilisation, 10.0 + 20.0 * utilisation));
+    });
+    // What the difference of both says of its cost.
+    let error = |weight: f64, noise: f64| {
+        let levels = learner.levels(weight, noise);
+        assert!(levels[Feature::Always as usize].iter().all(|of_static| of_static.abs() < 1e-9));
+        levels[Feature::Time as usize][Feature::Time as usize].powf(-0.5)
+    };
+    let expected = |variance: f64| (10.0_f64.powi(2) * variance + 30.0_f64.powi(2) * variance).sqrt();
+    for (weight, noise) in [(1.0, 0.0), (1.0, 1e-4), (0.1, 1e-4)] {
+        let expected = expected(noise / (10.0 * weight) + LEVEL_ERROR * LEVEL_ERROR);
+        let error = error(weight, noise);
+        assert!((error / expected - 1.0).abs() < 1e-3, "{error}, not {expected}");
+    }
+}
