@@ -204,9 +204,11 @@ impl CodeCosts {
     /// what one drew, its own effect is in all of them.
     fn free_ended(&mut self) {
         let Some(Recent { mean, powers }) = self.recent else { return };
-        let has_faded = |place: &usize| powers[KEPT_CODES + place] <= ENDED_POWER * mean.watts;
-        let faded: Vec<usize> = self.places.ended().filter(has_faded).collect();
-        faded.into_iter().for_each(|place| self.free(place));
+        for (place, &power) in powers[KEPT_CODES..].iter().enumerate() {
+            if self.places.at(place) == Place::Ended && power <= ENDED_POWER * mean.watts {
+                self.free(place);
+            }
+        }
     }
 
     /// Gives the consumer in `slot`, for whose execution `energy` was predicted of late, an effect of its

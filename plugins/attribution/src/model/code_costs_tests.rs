@@ -143,7 +143,7 @@ fn of_several_that_start_at_once_the_first_does_not_explain_what_all_of_them_hav
     }
     let [first, second] = [0, 1].map(|slot| costs.effect(code, costs.own(slot)));
     let known = error(&costs, [0, 1], [code; 2]) / (OWN_VARIANCE / 2.0).sqrt();
-    // Only their sum is seen: of two thirds of it, five eighths are the larger one's.
+    // Only their sum is seen, so what they differ by is as unknown as before.
     assert!(known > 0.97 && (first - second).abs() < 0.002, "{first} {second} {known}");
 }
 

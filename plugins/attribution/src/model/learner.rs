@@ -146,10 +146,9 @@ impl Learner {
     /// integrated out.
     pub(super) fn levels(&self, weight: f64, noise: f64) -> Matrix {
         let mut sums: Matrix = [[0.0; FEATURES]; FEATURES];
-        let least = self.least_watts();
-        for point in self.points.iter() {
+        for (point, scale) in self.scaled_points() {
             let variance = noise / (point.weight * weight) + LEVEL_ERROR * LEVEL_ERROR;
-            let weight = 1.0 / (variance * point.watts.max(least).powi(2));
+            let weight = 1.0 / (variance * scale.powi(2));
             for (row, rate) in sums.iter_mut().zip(point.rates) {
                 row.iter_mut().zip(point.rates).for_each(|(sum, other)| *sum += weight * rate * other);
             }
@@ -165,13 +164,10 @@ impl Learner {
         sums
     }
 
-    /// The points, each with its weight in a fit: errors count as parts of power. `level_weight` is that of a
-    /// point beside a difference.
-    fn weighted_points(&self, level_weight: f64) -> impl Iterator<Item = (f64, &WorkingPoint)> {
+    /// The points, each with the power that its errors count as parts of, W.
+    fn scaled_points(&self) -> impl Iterator<Item = (&WorkingPoint, f64)> {
         let least = self.least_watts();
-        self.points
-            .iter()
-            .map(move |point| (point.weight * level_weight * point.watts.max(least).powi(-2), point))
+        self.points.iter().map(move |point| (point, point.watts.max(least)))
     }
 
     /// The power down to which errors are as large as they are at more, W.
@@ -230,7 +226,8 @@ impl Learner {
         if level_weight < 1.0 {
             self.differences.add_to(&mut g, &mut b);
         }
-        for (weight, point) in self.weighted_points(level_weight) {
+        for (point, scale) in self.scaled_points() {
+            let weight = point.weight * level_weight * scale.powi(-2);
             let watts = point.watts - given.unwrap_or(0.0);
             for &i in &unknowns {
                 b[i] += weight * point.rates[i] * watts;

@@ -50,11 +50,6 @@ impl OwnPlaces {
         (0..KEPT_CONSUMERS).filter(|&place| self.places[place] != Place::Free)
     }
 
-    /// The places of consumers that have ended.
-    pub(super) fn ended(&self) -> impl Iterator<Item = usize> {
-        (0..KEPT_CONSUMERS).filter(|&place| self.places[place] == Place::Ended)
-    }
-
     /// The kind of code that the consumer at a place ran last; `None` before it ran there.
     pub(super) fn code(&self, place: usize) -> Option<Code> {
         self.codes[place]
